@@ -1,0 +1,96 @@
+"""Image builders: each takes an appliance and its lock, and gives a raw disk.
+
+A builder is one module of this package with a class of its capitalised name, and one folder of templates. What it
+renders is grouped in *parts*; each part becomes a stage, in the order of :attr:`Builder.parts`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from slipway.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from slipway.cache import Cache
+    from slipway.packages.lock import Lock
+    from slipway.packages.pool import Pool
+    from slipway.plan import Plan
+    from slipway.progress import Progress
+    from slipway.render import Rendered
+    from slipway.spec.library import Appliance
+
+__all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is built: an appliance, its lock, and the package mirrors that the image itself is given (by archive)."""
+
+    appliance: Appliance
+    lock: Lock
+    mirrors: Mapping[str, str]
+    templates: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One stage of a builder: its kind, the first path components of the rendered files that it reads, and the
+    programs and the code whose versions shape its output."""
+
+    kind: str
+    reads: tuple[str, ...]
+    tools: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where and with what a builder works."""
+
+    cache: Cache
+    pool: Pool
+    progress: Progress
+    logs: Path
+
+
+class Builder(Protocol):
+    """What every builder does."""
+
+    name: str
+
+    def parts(self, source: Source) -> tuple[Part, ...]:
+        """The stages up to the raw disk, in order; the last one is the disk."""
+        ...
+
+    def render(self, source: Source) -> Rendered:
+        """Everything that it will run or read."""
+        ...
+
+    def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> AbstractContextManager[Path]:
+        """Make the stages that are missing and give the raw disk's path, which holds until the block ends."""
+        ...
+
+
+def builder_names() -> tuple[str, ...]:
+    """The builders that exist."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "layers"))
+
+
+def builder(name: str) -> Builder:
+    """The builder of a name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in builder_names():
+        raise UsageError(
+            f'there is no builder "{name}"', hint=suggestion(name, builder_names()) or f"there is: {', '.join(builder_names())}"
+        )
+    module = importlib.import_module(f"{__name__}.{name}")
+    return cast(Builder, getattr(module, name.capitalize())())

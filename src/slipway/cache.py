@@ -1,0 +1,216 @@
+"""Finished stages, by id: what was made once is never made again.
+
+An entry is a folder ``stages/<id>/`` of files and an ``entry.json`` that names each with its size and SHA-256 and is
+put there last. Files are written without a name (O_TMPFILE) and linked into place when whole, so a killed build leaves
+either an entry or nothing that looks like one. What an entry holds is compared with its ``entry.json`` before use, and
+one that does not agree is dropped and made again. Two builds that want the same stage take turns (a lock file each).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from slipway.errors import HostError
+
+__all__ = ["Cache", "Entry", "Usage", "create_file", "sha256_of"]
+
+_ENTRY = "entry.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A finished stage: where it is, which files it has, and what its maker wrote down about it."""
+
+    id: str
+    folder: Path
+    facts: Mapping[str, Any]
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files."""
+        return self.folder / name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """One entry as `cache prune` sees it: sizes in bytes, times in seconds since 1970."""
+
+    id: str
+    kind: str
+    size: int
+    used: float
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
+    """A file to write that gets its name only when the block ends well; whatever else happens, it never existed.
+
+    An existing file of that name is replaced. Where the file system has no unnamed files, it is a hidden one beside
+    the target that is removed when the block fails.
+
+    Raises:
+        HostError: There is no space left.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hidden = target.parent / f".{target.name}.{os.getpid()}"
+    try:
+        descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+        named = False
+    except OSError:
+        descriptor = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        named = True
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+            if not named:
+                source = f"/proc/self/fd/{file.fileno()}"
+                try:
+                    os.link(source, target, follow_symlinks=True)
+                except FileExistsError:
+                    os.link(source, hidden, follow_symlinks=True)
+        if hidden.exists():
+            hidden.replace(target)
+    except OSError as error:
+        if error.errno == 28:
+            raise HostError(f"no space left in {target.parent}", hint="free some space, or run: invoke cache prune") from error
+        raise
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+class Cache:
+    """The stages below one directory.
+
+    Args:
+        directory: Made when it does not exist.
+        limit_bytes: What :meth:`prune` keeps it below.
+    """
+
+    def __init__(self, directory: Path, *, limit_bytes: int) -> None:
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+
+    def _folder(self, stage_id: str) -> Path:
+        return self.directory / "stages" / stage_id
+
+    def find(self, stage_id: str) -> Entry | None:
+        """An entry whose files are all there in the size and with the change time they were left with, or None.
+
+        This is the cheap look for planning; :meth:`verified` reads the content too.
+        """
+        folder = self._folder(stage_id)
+        try:
+            record = json.loads((folder / _ENTRY).read_bytes())
+            for name, known in record["files"].items():
+                status = (folder / name).stat()
+                if status.st_size != known["size"] or status.st_mtime_ns != known["mtime_ns"]:
+                    return None
+            return Entry(id=stage_id, folder=folder, facts=record["facts"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def verified(self, stage_id: str) -> Entry | None:
+        """An entry whose files have been read and found to be what was put there; a bad one is removed."""
+        entry = self.find(stage_id)
+        if entry:
+            record = json.loads((entry.folder / _ENTRY).read_bytes())
+            if all(sha256_of(entry.file(name)) == known["sha256"] for name, known in record["files"].items()):
+                os.utime(entry.folder / _ENTRY)
+                return entry
+        self.drop(stage_id)
+        return None
+
+    def drop(self, stage_id: str) -> None:
+        """Remove an entry, first what makes it one."""
+        folder = self._folder(stage_id)
+        (folder / _ENTRY).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self, stage_id: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Be the only one to make a stage; ``waiting`` is called once if somebody else is at it."""
+        path = self.directory / "locks" / stage_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def add(
+        self, stage_id: str, kind: str, writers: Mapping[str, Callable[[IO[bytes]], None]], facts: Callable[[], Mapping[str, Any]]
+    ) -> Entry:
+        """Make an entry: each writer fills one file; ``facts`` is asked when all are written."""
+        folder = self._folder(stage_id)
+        self.drop(stage_id)
+        files = {}
+        try:
+            for name, write in writers.items():
+                with create_file(folder / name) as file:
+                    write(file)
+                status = (folder / name).stat()
+                files[name] = {"size": status.st_size, "sha256": sha256_of(folder / name), "mtime_ns": status.st_mtime_ns}
+            known = dict(facts())
+            record = {"kind": kind, "created": int(time.time()), "files": files, "facts": known}
+            with create_file(folder / _ENTRY) as file:
+                file.write(json.dumps(record, indent=1, sort_keys=True).encode())
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return Entry(id=stage_id, folder=folder, facts=known)
+
+    def usage(self) -> list[Usage]:
+        """All entries, the longest unused first; what is no entry (a killed build's) is the very first."""
+        entries = []
+        for folder in (self.directory / "stages").glob("*"):
+            try:
+                kind, used = json.loads((folder / _ENTRY).read_bytes())["kind"], (folder / _ENTRY).stat().st_mtime
+            except (OSError, ValueError, KeyError, TypeError):
+                kind, used = "incomplete", 0.0
+            size = sum(path.stat().st_size for path in folder.glob("*"))
+            entries.append(Usage(id=folder.name, kind=kind, size=size, used=used))
+        return sorted(entries, key=lambda entry: (entry.used, entry.id))
+
+    def prune(self, *, keep_bytes: int | None = None) -> list[Usage]:
+        """Remove the longest unused entries until what is left is below the limit; returns what was removed.
+
+        An entry that is being made (its lock is held) is left alone.
+        """
+        entries = self.usage()
+        total = sum(entry.size for entry in entries)
+        limit = self.limit_bytes if keep_bytes is None else keep_bytes
+        removed = []
+        for entry in entries:
+            if total <= limit and entry.kind != "incomplete":
+                continue
+            path = self.directory / "locks" / entry.id
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                self.drop(entry.id)
+            total -= entry.size
+            removed.append(entry)
+        return removed

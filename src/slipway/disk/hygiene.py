@@ -1,0 +1,227 @@
+"""A finished tree -> what in it belongs to no image: identities, secrets, and traces of its making.
+
+What goes in: the directory of a whole file system that is not running. What comes out: findings, sorted by path; an
+empty list means that every instance of the image starts equal and empty.
+
+Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is itself a finding. This
+module is also a program (``python -I hygiene.py TREE``) that prints the findings as JSON, so that it can run where all
+files are readable, for example as root of a user namespace; it imports nothing but the standard library.
+
+One rule has a known exception: a private key that is byte for byte what a package ships (by the MD5 sum that dpkg
+keeps; dpkg's ``info/*.md5sums``) is public already, an example or a test's key, and no secret of anybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Finding", "inspect", "main"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing that no image may hold; ``path`` is absolute in the image."""
+
+    path: str
+    rule: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _PathRule:
+    """Files whose place alone says what they are."""
+
+    name: str
+    pattern: str
+    detail: str
+    #: Whether an empty file is as bad (its existence says something), and whether directories and links are.
+    empty: bool = False
+    any_kind: bool = False
+
+
+_HOME = "(?:root|home/[^/]+)"
+_PATH_RULES = (
+    _PathRule("ssh-host-key", r"etc/ssh/ssh_host_.*", "an SSH host key, which first boot makes", empty=True),
+    _PathRule("machine-id", r"(?:etc|var/lib/dbus)/machine-id", "a machine-id; it must be empty, and is made when an instance boots"),
+    _PathRule("authorized-keys", r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/authorized_keys.*", "keys of somebody who may log in"),
+    _PathRule("history", rf"{_HOME}/\.(?:[a-z]+_history|lesshst|viminfo|wget-hsts)|{_HOME}/\.local/share/nano/.*", "a history of commands"),
+    _PathRule("cloud-init", r"var/lib/cloud/.+|etc/systemd/network/10-cloud-init-.*|etc/netplan/.*cloud-init.*", "data of an instance"),
+    _PathRule(
+        "credentials",
+        rf"{_HOME}/(?:\.aws/credentials|\.netrc|\.pypirc|\.git-credentials|\.docker/config\.json|\.config/gcloud/.+|\.kube/config)"
+        r"|etc/apt/auth\.conf(?:\.d/.+)?|etc/cloud/cloud\.cfg\.d/.*(?:credentials|installer).*",
+        "somebody's credentials",
+    ),
+    _PathRule("log", r"var/log/.+", "a log of the building"),
+    _PathRule("apt", r"var/lib/apt/lists/(?!lock$).+|var/cache/apt/.*\.bin|var/cache/apt/archives/.+\.deb", "a list or cache of apt"),
+    _PathRule("core", r"var/lib/systemd/coredump/.+|var/crash/.+", "a crashed program's memory"),
+    _PathRule("temporary", r"(?:tmp|var/tmp|run)/[^/]+", "a temporary file", empty=True, any_kind=True),
+    _PathRule(
+        "random-seed",
+        r"var/lib/systemd/(?:random-seed|credential\.secret)|var/lib/urandom/random-seed|boot/(?:.*/)?loader/random-seed",
+        "a seed or secret that instances would share",
+    ),
+    _PathRule(
+        "lease", r"var/lib/(?:dhcp|dhcpcd|NetworkManager)/.+\.leases?|var/lib/NetworkManager/secret_key", "an address lease or its key"
+    ),
+    _PathRule("first-boot", r"etc/slipway/parameters\.env|var/lib/slipway/.+", "what first boot makes for one instance"),
+    _PathRule(
+        "database-cluster",
+        r"var/lib/postgresql/.+/PG_VERSION|var/lib/mysql/(?:ibdata1|aria_log_control|auto\.cnf)|var/lib/redis/.+",
+        "a database cluster, which first boot makes",
+    ),
+    _PathRule(
+        "leftover",
+        r"usr/sbin/policy-rc\.d|etc/(?:apt/apt\.conf\.d|dpkg/dpkg\.cfg\.d)/99mmdebstrap"
+        r"|etc/(?:.*/)?[^/]+\.(?:dpkg-(?:new|old|dist|tmp|remove|bak)|ucf-(?:new|old|dist))",
+        "a leftover of the building",
+        empty=True,
+    ),
+)
+_PATHS = re.compile("|".join(f"(?P<r{number}>{rule.pattern})" for number, rule in enumerate(_PATH_RULES)))
+
+#: A key's armour at the start of a line with a line of its body after it: text that merely speaks of keys has none.
+_KEY = re.compile(
+    rb"^-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n(?:[A-Za-z-]+: [^\n]*\n|[ \t]*\r?\n)*[A-Za-z0-9+/=]{40,}"
+    rb"|^PuTTY-User-Key-File-\d: |^AGE-SECRET-KEY-1[A-Z0-9]{20}|^[ \t]*PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}=[ \t]*$",
+    re.MULTILINE,
+)
+#: What every match of _KEY contains; looking for it first is what makes reading a whole tree fast.
+_KEY_WORDS = (b"PRIVATE KEY", b"PuTTY-User", b"AGE-SECRET", b"PrivateKey")
+#: A file with a key is small: the largest in practice, a bundle of certificates and a key, is below this.
+_KEY_FILE_BYTES = 256 * 1024
+#: Compiled and compressed files; an ELF program is recognised by its first bytes.
+_NO_TEXT = (".ko", ".xz", ".gz", ".zst", ".so", ".pyc", ".mo", ".mod", ".a", ".bin", ".png", ".efi", ".signed")
+_CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
+
+
+def inspect(tree: Path, *, allow: Collection[str] = (), host: str | None = None) -> list[Finding]:
+    """What the tree holds that no image may hold.
+
+    Args:
+        allow: Exceptions, each ``rule:path`` where the path may have wildcards (fnmatch), for example
+            ``private-key:/usr/share/doc/*``.
+        host: The name of the machine that builds; a tree that calls itself so was given the host's /etc/hostname.
+    """
+    findings = [*_files(str(tree)), *_accounts(tree), *_configuration(tree, host)]
+    return sorted(finding for finding in findings if not any(fnmatch.fnmatchcase(f"{finding.rule}:{finding.path}", rule) for rule in allow))
+
+
+def _files(tree: str) -> Iterator[Finding]:
+    """Findings that need one file only, by its path or its content."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = list(os.scandir(f"{tree}/{folder}"))
+        except OSError as error:
+            yield Finding(f"/{folder}", "unreadable", f"cannot be listed: {error.strerror}")
+            continue
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            directory = entry.is_dir(follow_symlinks=False)
+            rule = _rule(path)
+            regular = entry.is_file(follow_symlinks=False)
+            if rule and (rule.any_kind or (regular and (rule.empty or entry.stat(follow_symlinks=False).st_size))):
+                yield Finding(f"/{path}", rule.name, rule.detail)
+            elif directory and path not in ("proc", "sys", "dev"):
+                pending.append(path)
+            elif regular:
+                yield from _content(tree, path, entry)
+
+
+def _rule(path: str) -> _PathRule | None:
+    match = _PATHS.fullmatch(path)
+    return _PATH_RULES[int(match.lastgroup[1:])] if match and match.lastgroup else None
+
+
+def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]:
+    """Private keys and core files, which can lie anywhere."""
+    core = _CORE.fullmatch(path)
+    if not core and path.endswith(_NO_TEXT):
+        return
+    size = entry.stat(follow_symlinks=False).st_size
+    if not core and (size > _KEY_FILE_BYTES or size < 40):
+        return
+    try:
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            data = os.read(descriptor, _KEY_FILE_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        yield Finding(f"/{path}", "unreadable", f"cannot be read: {error.strerror}")
+        return
+    if data.startswith(b"\x7fELF"):
+        # ELF: e_type, two bytes at 16 in the file's own byte order, is ET_CORE (4) (System V ABI, chapter 4).
+        if core and 4 in (data[16:17] + data[17:18]):
+            yield Finding(f"/{path}", "core", "a crashed program's memory")
+    elif any(word in data for word in _KEY_WORDS) and _KEY.search(data) and not _shipped(Path(tree), path, data):
+        yield Finding(f"/{path}", "private-key", "a private key")
+
+
+def _shipped(tree: Path, path: str, data: bytes) -> bool:
+    """Whether a package ships exactly this file (configuration files are not in these lists)."""
+    names = {path, f"usr/{path}", path.removeprefix("usr/")}
+    lines = {f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {name}" for name in names}
+    lists = (tree / "var/lib/dpkg/info").glob("*.md5sums")
+    return any(lines & set(sums.read_text(errors="replace").splitlines()) for sums in lists)
+
+
+def _accounts(tree: Path) -> Iterator[Finding]:
+    """Passwords: the second field may say that there is none to log in with, and nothing else (shadow(5))."""
+    for name in ("shadow", "gshadow", "passwd", "shadow-", "gshadow-", "passwd-"):
+        for number, line in enumerate(_text(tree / "etc" / name).splitlines(), start=1):
+            fields = line.split(":")
+            if len(fields) < 2 or re.fullmatch(r"[!*]+|x" if name.startswith("passwd") else r"[!*]+", fields[1]):
+                continue
+            detail = "the password's hash" if fields[1] else "an empty password"
+            # A group without a password has an empty field or "!": neither lets anybody in (gshadow(5)).
+            if fields[1] or not name.startswith("gshadow"):
+                yield Finding(f"/etc/{name}", "password", f"{detail} of {fields[0]!r} in line {number}")
+
+
+def _configuration(tree: Path, host: str | None) -> Iterator[Finding]:
+    """What a build copies from its host so that programs in the tree can use the network."""
+    resolver = tree / "etc/resolv.conf"
+    if re.search(r"^\s*nameserver\s", _text(resolver), re.MULTILINE):
+        yield Finding("/etc/resolv.conf", "host-configuration", "name servers of the machine that builds")
+    if host and _text(tree / "etc/hostname").strip() == host:
+        yield Finding("/etc/hostname", "host-configuration", f'the name of the machine that builds, "{host}"')
+
+
+def _text(path: Path) -> str:
+    """A regular file's text; empty if there is no such file."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program: print the findings as a JSON list; 1 if there are any."""
+    options = argparse.ArgumentParser(description="Print what in a file system tree belongs to no image, as JSON.")
+    options.add_argument("tree", type=Path, metavar="TREE")
+    options.add_argument("--allow", action="append", default=[], metavar="RULE:PATH", help="an exception; * matches anything")
+    options.add_argument("--host", metavar="NAME", help="the building machine's name, which must not be the tree's")
+    given = options.parse_args(argv)
+    findings = inspect(given.tree, allow=given.allow, host=given.host)
+    json.dump([asdict(finding) for finding in findings], sys.stdout, indent=1)
+    sys.stdout.write("\n")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

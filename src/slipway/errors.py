@@ -1,0 +1,120 @@
+"""What goes wrong through no fault of the program, as exceptions with a place and a hint.
+
+Every foreseeable failure is a :class:`UserError`; each subclass is one documented exit code. Whatever is not a
+UserError is a bug: it shows a traceback and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = [
+    "BuildError",
+    "HostError",
+    "SpecError",
+    "SpecErrors",
+    "StoreError",
+    "UsageError",
+    "UserError",
+    "VerificationError",
+    "Where",
+    "suggestion",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Where:
+    """A place in a text file; lines and columns count from 1, 0 means "the file as a whole"."""
+
+    path: Path
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        if not self.line:
+            return str(self.path)
+        return f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+
+
+class UserError(Exception):
+    """A failure that the user can do something about.
+
+    Args:
+        message: One sentence, lower case, no full stop.
+        where: The place in the user's own file, if there is one.
+        hint: The next step, as an instruction or a question.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{place}error: {self.message}{hint}"
+
+
+class UsageError(UserError):
+    """The command was called wrongly (exit code 2)."""
+
+    exit_code = 2
+
+
+class SpecError(UserError):
+    """A spec, or a file that belongs to it, is wrong (exit code 3)."""
+
+    exit_code = 3
+
+
+class SpecErrors(SpecError):
+    """All errors of one or more specs, sorted by place and reported at once (exit code 3)."""
+
+    def __init__(self, errors: Iterable[SpecError]) -> None:
+        def place(error: SpecError) -> tuple[str, int, int, str]:
+            where = error.where
+            return (str(where.path), where.line, where.column, error.message) if where else ("", 0, 0, error.message)
+
+        self.errors = tuple(sorted(errors, key=place))
+        super().__init__(f"{len(self.errors)} errors")
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class HostError(UserError):
+    """This host lacks something that the command needs (exit code 4)."""
+
+    exit_code = 4
+
+
+class BuildError(UserError):
+    """A build or a check failed (exit code 5)."""
+
+    exit_code = 5
+
+
+class StoreError(UserError):
+    """The store refused, or someone else was first (exit code 6)."""
+
+    exit_code = 6
+
+
+class VerificationError(UserError):
+    """What was read is not what was published (exit code 7)."""
+
+    exit_code = 7
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names the known word nearest to ``word``, or None where nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else None

@@ -1,0 +1,240 @@
+"""How the tasks meet Invoke: several names in a row, exit codes that mean something, help that a person understands.
+
+What goes in: functions of ``tasks.py``, declared with :func:`task`. What comes out: Invoke tasks that end with the exit
+code of :mod:`slipway.errors`, 130 after Ctrl-C, 143 after SIGTERM, and 1 with a traceback for a bug.
+
+Invariants: importing this module is what installs it, once; nothing heavy is imported; tasks that are not declared
+here behave as Invoke documents. Invoke has no hook for what is changed (its parser takes one value for each positional
+argument, and exits with 1 when it is called wrongly), so :func:`install` replaces the parser's machine and
+wraps three methods of its ``Program``: the ``invoke`` command on the user's PATH makes its own ``Program``, and a
+subclass of it would never be used.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import signal
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import invoke.parser.parser
+from invoke import Program
+from invoke.exceptions import Exit, ParseError
+from invoke.parser import Argument, ParserContext
+from invoke.parser.parser import ParseMachine
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from slipway.errors import UsageError, UserError, suggestion
+
+__all__ = ["Machine", "install", "outcome", "task"]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: ends the work just as Ctrl-C does, so that what was begun is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+@contextmanager
+def outcome() -> Iterator[None]:
+    """Turn what ends a task into Invoke's ``Exit``, with the message for standard error and the exit code.
+
+    A bug passes through as it is: Python then shows its traceback and exits with 1.
+    """
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+        sys.stdout.flush()
+    except UserError as error:
+        raise Exit(str(error), code=error.exit_code) from error
+    except Terminated as error:
+        raise Exit(f"terminated by {signal.Signals(error.number).name}", code=128 + error.number) from error
+    except KeyboardInterrupt as error:
+        raise Exit("interrupted", code=128 + signal.SIGINT) from error
+    except BrokenPipeError as error:
+        if _stdout_is_open():
+            raise
+        raise Exit(code=128 + signal.SIGPIPE) from error  # `invoke list | head`: the reader has seen enough
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stdout_is_open() -> bool:
+    """Whether standard output still has a reader; if not, what is left in its buffer goes nowhere, silently."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return False
+    return True
+
+
+def task(**options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
+    """Declare a task: Invoke's own decorator, with :func:`outcome` around the body.
+
+    An argument that is both ``iterable`` and ``positional`` takes all names that follow, as in ``build a b c``; no
+    second task can then follow on the same line. One-letter flags are not made up (they would change their
+    meaning whenever an argument is added); a task asks for them with ``auto_shortflags=True``.
+    """
+
+    def declare(body: Callable[..., None]) -> Task[Callable[..., None]]:
+        @functools.wraps(body)
+        def reported(*args: Any, **kwargs: Any) -> None:
+            with outcome():
+                body(*args, **kwargs)
+
+        declared: Task[Callable[..., None]] = invoke_task(**{"auto_shortflags": False, **options})(reported)
+        return declared
+
+    return declare
+
+
+def _variadic(context: ParserContext | None) -> Argument | None:
+    """The argument of a task that takes any number of names, if it has one."""
+    positional = context.positional_args if context else []
+    return next((argument for argument in positional if argument.kind is list), None)
+
+
+class Machine(ParseMachine):
+    """Invoke's parser, to which words that are no flags are values of a task's list argument."""
+
+    def handle(self, token: str) -> None:
+        """Take one word of the command line."""
+        self.token = token
+        many = _variadic(self.context)
+        if (
+            many is None
+            or self.current_state == "unknown"
+            or token.startswith("-")
+            or self.waiting_for_flag_value
+            or self.context.missing_positional_args
+        ):
+            super().handle(token)
+        else:
+            many.value = token
+
+    def see_value(self, value: Any) -> None:
+        """Take the value of a flag; Invoke lets the ``ValueError`` of ``int("many")`` through as if it were a bug."""
+        try:
+            super().see_value(value)
+        except ValueError:
+            self.error(f"{invoke.parser.context.to_flag(str(self.flag.name))} wants a whole number, not {value!r}")
+
+    def error(self, msg: str) -> NoReturn:
+        """Say what is wrong with the command line."""
+        if msg.startswith("No idea what"):
+            in_task = self.context is not None and self.context.name is not None
+            if self.token.startswith("-"):
+                message = f"{self.context.name}: unknown option {self.token}" if in_task else f"unknown option {self.token}"
+                known = [*(self.context.flags if in_task else ()), *self.initial.flags]
+            else:
+                message = f'{self.context.name}: unexpected "{self.token}"' if in_task else f'unknown task "{self.token}"'
+                known = [] if in_task else list(self.contexts)
+            listing = f"invoke {self.context.name} --help shows what it takes" if in_task else "invoke --list shows the tasks"
+            raise ParseError(str(UsageError(message, hint=suggestion(self.token, known) or listing)), self.context)
+        if "needed value" in msg:
+            flag = invoke.parser.context.to_flag(self.flag.names[0])
+            raise ParseError(str(UsageError(f"{flag} needs a value")), self.context)
+        missing = self.context.missing_positional_args if self.context else []
+        if missing:
+            names = " ".join(_metavariable(argument) for argument in missing)
+            hint = f"invoke {self.context.name} --help shows what it takes"
+            raise ParseError(str(UsageError(f"{self.context.name}: {names} is missing", hint=hint)), self.context)
+        raise ParseError(str(UsageError(msg)), self.context)
+
+
+def _metavariable(argument: Argument) -> str:
+    """How help writes an argument's value."""
+    return argument.names[0].removesuffix("s").upper().replace("-", "_") + ("..." if argument.kind is list else "")
+
+
+def _usage(context: ParserContext) -> str:
+    """One line that shows how a task is called."""
+    words = []
+    for argument in context.positional_args:
+        word = _metavariable(argument)
+        words.append(f"[{word}]" if argument.kind is list or argument.default is not None else word)
+    options = [] if len(context.args) == len(context.positional_args) else ["[options]"]
+    return " ".join(["Usage: invoke", str(context.name), *words, *options])
+
+
+def _option(argument: Argument) -> str:
+    """How help writes an option: its flag and what follows it."""
+    flag = invoke.parser.context.to_flag(argument.names[0])
+    if argument.kind is bool:
+        return flag.replace("--", "--[no-]", 1) if argument.default is True else flag
+    value = {int: "N"}.get(argument.kind, argument.names[0].upper().replace("-", "_"))
+    return f"{flag}[={value}]" if argument.optional else f"{flag} {value}"
+
+
+def task_help(context: ParserContext, docstring: str | None) -> str:
+    """The text of ``invoke TASK --help``: usage, what the task does, its arguments and options with their defaults."""
+    lines = [_usage(context), "", *(inspect.cleandoc(docstring or "").splitlines()), ""]
+    positional = [(_metavariable(argument), argument) for argument in context.positional_args]
+    options = [(_option(argument), argument) for argument in context.args.values() if not argument.positional]
+    for title, arguments in (("Arguments:", positional), ("Options:", options)):
+        if not arguments:
+            continue
+        lines.append(title)
+        width = min(28, max(len(name) for name, _ in arguments)) + 2
+        for name, argument in arguments:
+            plain = argument.kind in (bool, list) or argument.default in (None, "")
+            text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
+            wrapped = textwrap.wrap(text, 96 - width) or [""]
+            lines.append(f"  {name:<{width}}{wrapped[0]}".rstrip())
+            lines.extend(" " * (width + 2) + line for line in wrapped[1:])
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _print_task_help(program: Program, name: str) -> None:
+    sys.stdout.write(task_help(program.parser.contexts[name], program.collection[name].__doc__))
+
+
+def _reporting(method: Callable[[Program], None]) -> Callable[[Program], None]:
+    """A step of ``Program.run`` that ends with exit code 2, not 1, when the command line is wrong."""
+
+    @functools.wraps(method)
+    def step(program: Program) -> None:
+        try:
+            method(program)
+        except ParseError as error:
+            text = str(error)
+            raise Exit(text if text.startswith("error: ") else str(UsageError(text)), code=UsageError.exit_code) from error
+
+    return step
+
+
+def install() -> None:
+    """Teach Invoke the above. Doing it again changes nothing."""
+    if invoke.parser.parser.ParseMachine is Machine:
+        return
+    # mypy is right that this is not how classes are meant to be used; the module's docstring says why it is done.
+    invoke.parser.parser.ParseMachine = Machine  # type: ignore[misc]
+    Program.parse_tasks = _reporting(Program.parse_tasks)  # type: ignore[method-assign]
+    Program.parse_cleanup = _reporting(Program.parse_cleanup)  # type: ignore[method-assign]
+    Program.print_task_help = _print_task_help  # type: ignore[method-assign]
+    # Invoke turns the writing of bytecode off before it loads the tasks; every start would then compile all of slipway.
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+
+
+install()

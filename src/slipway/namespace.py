@@ -1,0 +1,150 @@
+"""A private place to work in: mount, process and, if asked, network namespaces that vanish as a whole.
+
+Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a :class:`Namespace`. As root it
+unshares namespaces only; as anybody else it also maps a user namespace from the ranges in ``/etc/subuid``, so that the
+trees made in it have the right owners.
+
+Invariants: a memory file system is mounted at :data:`MOUNT`, seen by nobody else; the first process of the namespace
+reads a pipe that only this process holds, so when this process ends, even by SIGKILL, the kernel ends every process in
+the namespace and drops its mounts, its files and its network devices with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from slipway import process
+from slipway.errors import HostError
+
+__all__ = ["MOUNT", "Namespace", "available_memory_mib"]
+
+#: Where the private file system is: a directory that every system has (FHS 3.0, 3.12).
+MOUNT = Path("/mnt")
+
+#: The first process: makes the namespace ready, says so, then waits for its standard input to end.
+INIT = """\
+set -eu
+mount --make-rprivate /
+mount -t tmpfs -o "$1" slipway /mnt
+mount -t proc -o nosuid,nodev,noexec proc /proc
+if [ "$2" = network ]; then
+    mount -t tmpfs -o mode=755,nosuid,nodev run /run
+    ip link set lo up
+fi
+echo ready
+exec cat >/dev/null
+"""
+
+
+def available_memory_mib() -> int:
+    """Memory that can be used without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+class Namespace:
+    """A context manager: inside the block the namespace exists, after it nothing of it does.
+
+    Args:
+        network: Give it a network of its own (empty but for a loopback device that is up).
+        memory_mib: The size limit of its file system, in MiB.
+        directory: Back :data:`MOUNT` by this directory instead of memory.
+
+    Raises:
+        HostError: The host cannot make it; the hint says what to change.
+    """
+
+    def __init__(self, *, network: bool = False, memory_mib: int = 4096, directory: Path | None = None) -> None:
+        self.network = network
+        self.memory_mib = memory_mib
+        self.directory = directory
+        self.pid = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        root = os.geteuid() == 0
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        argv += ["--net"] if self.network else []
+        if not root:
+            process.find_tool("newuidmap", why="needed to build without root")
+            argv += ["--user", "--map-auto", "--map-root-user"]
+        argv += ["--", "sh", "-c", INIT, "init", f"size={self.memory_mib}m,mode=755", "network" if self.network else "none"]
+        with self._stack:
+            init = self._stack.enter_context(process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            assert init.stdin and init.stdout and init.stderr
+            if init.stdout.readline() != b"ready\n":
+                said = init.stderr.read().decode(errors="replace").strip()
+                raise HostError(f"cannot make a private namespace: {said}", hint=namespace_hint(root))
+            self._stack.callback(init.stderr.close)
+            self._stack.callback(init.wait)  # the kernel has ended everything inside when the first process is reaped
+            self._stack.callback(init.stdin.close)
+            self.pid = _only_child(init.pid)
+            if self.directory:
+                self.run(["mount", "--bind", self.directory, MOUNT])
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    @property
+    def enter(self) -> list[str]:
+        """The words that go before a command to run it inside."""
+        words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid"]
+        words += ["--net"] if self.network else []
+        words += [] if os.geteuid() == 0 else ["--user", "--setuid=0", "--setgid=0"]
+        return [*words, "--"]
+
+    def path(self, inside: str | Path) -> Path:
+        """The path by which a file of the namespace is seen from outside (for as long as the block lasts)."""
+        return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        what: str | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        input: bytes | None = None,
+        stdin: int | IO[bytes] | None = None,
+        stdout: int | IO[bytes] | None = None,
+        timeout_s: float = 3600,
+        check: bool = True,
+    ) -> process.Completed:
+        """Run a command inside, as its root; otherwise like :func:`slipway.process.run`."""
+        return process.run(
+            [*self.enter, *argv],
+            what=what or Path(str(argv[0])).name,
+            env=env,
+            log=log,
+            input=input,
+            stdin=stdin,
+            stdout=stdout,
+            timeout_s=timeout_s,
+            check=check,
+        )
+
+
+def _only_child(pid: int) -> int:
+    """The child of a process that has one (proc_pid_task_children(5)): `unshare --fork` has the namespace's init."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def namespace_hint(root: bool) -> str:
+    """What to change on a host that refuses to make namespaces."""
+    if root:
+        return "in a container, give it the capability SYS_ADMIN, or run on the host itself"
+    return (
+        "allow user namespaces (on Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0), "
+        "give this user a range in /etc/subuid and /etc/subgid (sudo usermod --add-subuids 100000-165535 "
+        "--add-subgids 100000-165535 $USER), have util-linux 2.38 or newer, or run as root"
+    )

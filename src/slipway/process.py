@@ -1,0 +1,193 @@
+"""The only module that starts processes.
+
+What goes in: an argument list (never a shell line), an explicit environment, a log file, a time limit.
+What comes out: the captured output, or a :class:`~slipway.errors.BuildError` that shows the command as one could
+paste it, how it ended, the last lines it wrote and where its whole log is.
+
+Invariants: standard input is closed unless given; every child leads a session of its own, and when the call ends,
+for whatever reason (also Ctrl-C), nothing of that session is left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slipway.errors import BuildError, HostError
+
+__all__ = ["Completed", "end", "environment", "find_tool", "run", "spawn", "tail"]
+
+#: The Debian/Ubuntu package that ships a command, where the names differ.
+PACKAGES: Mapping[str, str] = {
+    "apt-get": "apt",
+    "busybox": "busybox",
+    "dnsmasq": "dnsmasq-base",
+    "dpkg-deb": "dpkg",
+    "ip": "iproute2",
+    "mcopy": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mmd": "mtools",
+    "newuidmap": "uidmap",
+    "nsenter": "util-linux",
+    "qemu-img": "qemu-utils",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "sfdisk": "fdisk",
+    "unshare": "util-linux",
+}
+#: Where administrators' tools live on a system whose users do not have them on their PATH.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A process that ended: its output where it was captured, and how long it took."""
+
+    returncode: int
+    stdout: bytes
+    duration_s: float
+
+
+def find_tool(name: str, *, why: str | None = None) -> str:
+    """The absolute path of a command.
+
+    Raises:
+        HostError: It is not installed; the hint is the command that installs it.
+    """
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+    if path is None:
+        package = PACKAGES.get(name, name)
+        purpose = f" ({why})" if why else ""
+        raise HostError(f"{name} is not installed{purpose}", hint=f"sudo apt-get install {package}")
+    return path
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that every child gets: the C locale, UTC, a full PATH, and what the caller adds."""
+    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy") if name in os.environ}
+    return {"LC_ALL": "C.UTF-8", "TZ": "UTC0", "PATH": SYSTEM_PATH, **kept, **(extra or {})}
+
+
+def tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a log, at most 16 KiB of it, indented for display; empty if there is no log."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - 16384))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+
+def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
+    """End a process that :func:`spawn` started, with all of its session: politely first where there is patience."""
+    if patience_s and process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            stream.close()
+
+
+@contextlib.contextmanager
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    patience_s: float = 0.0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs for as long as the ``with`` block and is ended, with all its session, after it."""
+    words = [str(word) for word in argv]
+    words[0] = find_tool(words[0]) if "/" not in words[0] else words[0]
+    process = subprocess.Popen(
+        words,
+        env=environment(env),
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        end(process, patience_s=patience_s)
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    what: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    input: bytes | None = None,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    timeout_s: float = 3600,
+    check: bool = True,
+) -> Completed:
+    """Run a command to its end.
+
+    Args:
+        what: What it does, for the error message; by default the command's name.
+        log: A file that standard error is appended to, and standard output too unless ``stdout`` is given. Without
+            it, standard output is captured and standard error is kept for the error message alone.
+        input: Bytes for standard input; otherwise ``stdin``, otherwise nothing.
+        check: Whether a non-zero exit status is an error.
+
+    Raises:
+        HostError: The command is not installed.
+        BuildError: It failed or ran out of time.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        sink: int | IO[bytes] = stack.enter_context(log.open("ab")) if log else subprocess.PIPE
+        process = stack.enter_context(
+            spawn(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL if stdin is None else stdin,
+                stdout=sink if stdout is None else stdout,
+                stderr=sink,
+            )
+        )
+        try:
+            captured, errors = process.communicate(input, timeout=timeout_s)
+            ending = f"exit status {process.returncode}"
+            if process.returncode < 0:
+                ending = f"ended by signal {signal.Signals(-process.returncode).name}"
+        except subprocess.TimeoutExpired:
+            captured, errors = b"", b""
+            ending = f"no end after {timeout_s:g} s"
+            end(process)
+    returncode = process.returncode
+    if check and (returncode or ending.startswith("no end")):
+        last = tail(log) if log else "\n".join(f"    {line}" for line in (errors or b"").decode(errors="replace").splitlines()[-20:])
+        raise BuildError(
+            f"{what or Path(str(argv[0])).name} failed: {ending}\n  command: {shlex.join(map(str, argv))}" + (f"\n{last}" if last else ""),
+            hint=f"the whole log is {log}" if log else None,
+        )
+    return Completed(returncode, captured or b"", time.monotonic() - started)

@@ -1,0 +1,223 @@
+"""The folders beside a spec: files, setup and firstboot scripts, checks.
+
+What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may not. Invariants:
+no symbolic link is followed, so nothing outside the folder is read; every name is UTF-8 without control characters or
+backslashes; a relative link's target stays below the image's root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slipway.errors import SpecError, Where, suggestion
+
+__all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_files", "read_scripts"]
+
+_SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
+_CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
+_TIMEOUT: Final = re.compile(r"#\s*timeout\s*:\s*(.*?)\s*")
+_BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
+DEFAULT_TIMEOUT_S: Final = 60
+MAX_TIMEOUT_S: Final = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that goes into the image.
+
+    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644 as git would keep
+    it, ``template`` whether it is rendered first, ``link`` the target of a symbolic link or None.
+    """
+
+    path: Path
+    target: str
+    mode: int = 0o644
+    template: bool = False
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
+
+    ``name`` is the file's name, unique at one place; ``timeout_s`` is from a first comment ``# timeout: SECONDS``.
+    """
+
+    name: str
+    path: Path
+    place: str
+    timeout_s: int = DEFAULT_TIMEOUT_S
+    sha256: str
+
+
+def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:
+    """Report what has no place directly in a folder; a name in ``known`` that ends in "/" is a folder.
+
+    Returns:
+        The names of the known folders that exist.
+    """
+    folders = set()
+    for entry in _entries(folder, shown, errors):
+        where = Where(shown / entry.name)
+        if entry.name + "/" in known:
+            if entry.is_symlink():
+                errors.append(SpecError("this link leaves the appliance's folder", where=where, hint="make it a folder of its own"))
+            elif not entry.is_dir():
+                errors.append(SpecError("this has to be a folder", where=where, hint="replace it"))
+            else:
+                folders.add(entry.name)
+        elif any(Path(entry.name).match(pattern) for pattern in known):
+            if entry.is_symlink() or not entry.is_file():
+                errors.append(SpecError("this has to be a plain file", where=where, hint="replace it"))
+        else:
+            near = suggestion(entry.name, [name.rstrip("/") for name in known])
+            errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=near or f"known here: {', '.join(known)}"))
+    return folders
+
+
+def _entries(folder: Path, shown: Path, errors: list[SpecError]) -> Iterator[os.DirEntry[str]]:
+    """A folder's entries with good names, by name; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        errors.append(SpecError(message, where=Where(shown), hint="check its permissions"))
+        return
+    for entry in entries:
+        if _BAD_NAME.search(entry.name):
+            name = ascii(entry.name)
+            hint = "use a name without control characters and backslashes, in UTF-8"
+            errors.append(SpecError(f"a file is named {name}", where=Where(shown), hint=hint))
+        else:
+            yield entry
+
+
+def read_files(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[SourceFile, ...]:
+    """What is laid over the image's root, by its path there; templates' names lose their ``.j2``.
+
+    Args:
+        folder: The folder that stands for the image's root; it need not exist.
+        shown: How its path is written in errors.
+        errors: Where errors are added.
+    """
+    found: dict[str, SourceFile] = {}
+    for file in _walk(folder, shown, "", errors):
+        other = found.setdefault(file.target, file)
+        if other is not file:
+            where = Where(shown / file.path.relative_to(folder))
+            errors.append(SpecError(f"{file.target} is also made from {other.path.name}", where=where, hint="remove one of the two"))
+    return tuple(found[target] for target in sorted(found))
+
+
+def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> Iterator[SourceFile]:
+    for entry in _entries(folder, shown, errors):
+        place, where = f"{target}/{entry.name}", Where(shown / entry.name)
+        if entry.is_symlink():
+            link = str(Path(entry.path).readlink())
+            if _BAD_NAME.search(link):
+                errors.append(SpecError(f"this link points to {link!a}", where=where, hint="use a plain UTF-8 path"))
+            elif _climbs(target, link):
+                hint = "a link's target is a path in the image: write it from the image's root, with a leading /"
+                errors.append(SpecError(f"this link to {link} leaves the image's root", where=where, hint=hint))
+            else:
+                yield SourceFile(path=folder / entry.name, target=place, link=link)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name, shown / entry.name, place, errors)
+        elif not entry.is_file(follow_symlinks=False):
+            errors.append(SpecError("this is neither a file nor a folder nor a symbolic link", where=where, hint="remove it"))
+        elif entry.name == ".j2":
+            errors.append(SpecError("a template without a name", where=where, hint="name it after the file that it makes"))
+        else:
+            executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
+            template = entry.name.endswith(".j2")
+            yield SourceFile(
+                path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
+            )
+
+
+def _climbs(directory: str, link: str) -> bool:
+    """Whether a link in an image's directory climbs above the image's root."""
+    depth = 0 if link.startswith("/") else directory.count("/")
+    for part in link.split("/"):
+        depth += -1 if part == ".." else 1 if part not in ("", ".") else 0
+        if depth < 0:
+            return True
+    return False
+
+
+def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:
+    """The scripts ``NN-name.sh`` in a folder, in the order of their names."""
+    hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
+    return tuple(folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors))
+
+
+def _plain_files(
+    entries: Iterable[os.DirEntry[str]], shown: Path, pattern: re.Pattern[str], hint: str, errors: list[SpecError]
+) -> Iterator[os.DirEntry[str]]:
+    for entry in entries:
+        where = Where(shown / entry.name)
+        if entry.is_symlink():
+            message = "this link leaves the appliance's folder" if _leaves(entry) else "this is a link"
+            errors.append(SpecError(message, where=where, hint="put a copy of the script here"))
+        elif not entry.is_file(follow_symlinks=False) or not pattern.fullmatch(entry.name):
+            errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=hint))
+        else:
+            yield entry
+
+
+def _leaves(entry: os.DirEntry[str]) -> bool:
+    """Whether a link in an appliance's ``<folder>/`` points out of the appliance."""
+    appliance = os.path.realpath(os.path.join(os.path.dirname(entry.path), ".."))  # noqa: PTH118, PTH120 - entry.path is text
+    return not os.path.realpath(entry.path).startswith(appliance + os.sep)
+
+
+def read_checks(folder: Path, shown: Path, interfaces: Sequence[str] | None, errors: list[SpecError]) -> tuple[Check, ...]:
+    """The checks in a folder: those for the guest, and those in a folder for each interface.
+
+    Args:
+        interfaces: The interfaces that there are; None where any may be (a mix-in).
+    """
+    checks: list[Check] = []
+    hint = "checks end in .sh or .py and have lower-case names; or a folder named after an interface"
+    plain = []
+    for entry in _entries(folder, shown, errors):
+        if not entry.is_dir(follow_symlinks=False):
+            plain.append(entry)
+        elif interfaces is not None and entry.name not in interfaces:
+            message = f'there is no interface "{entry.name}"'
+            near = suggestion(entry.name, interfaces) or f"there is: {', '.join(interfaces)}"
+            errors.append(SpecError(message, where=Where(shown / entry.name), hint=near))
+        else:
+            inside = shown / entry.name
+            found = _plain_files(_entries(folder / entry.name, inside, errors), inside, _CHECK, hint, errors)
+            checks += [_read_check(folder / entry.name / file.name, inside, entry.name, errors) for file in found]
+    guest = [_read_check(folder / file.name, shown, "guest", errors) for file in _plain_files(plain, shown, _CHECK, hint, errors)]
+    return (*guest, *checks)
+
+
+def _read_check(path: Path, shown: Path, place: str, errors: list[SpecError]) -> Check:
+    content = path.read_bytes()
+    timeout_s = DEFAULT_TIMEOUT_S
+    for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
+        if not line.startswith("#"):
+            break
+        match = _TIMEOUT.fullmatch(line)
+        if match:
+            value = int(match[1]) if re.fullmatch(r"[0-9]{1,6}", match[1]) else 0
+            if 1 <= value <= MAX_TIMEOUT_S:
+                timeout_s = value
+            else:
+                where = Where(shown / path.name, number, 1)
+                hint = f"write seconds, 1 to {MAX_TIMEOUT_S}: # timeout: 90"
+                errors.append(SpecError(f'"{match[1]}" is not a time limit', where=where, hint=hint))
+    return Check(name=path.name, path=path, place=place, timeout_s=timeout_s, sha256=hashlib.sha256(content).hexdigest())

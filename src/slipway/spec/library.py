@@ -1,0 +1,257 @@
+"""The library: every appliance, base and mix-in below one root.
+
+What goes in: a directory that holds ``appliances/`` and ``templates/``. What comes out: :class:`Appliance` objects, or
+every error of an appliance (its spec, its folders, its templates, its base and its mix-ins) at once. Invariants: an
+appliance that loads can be locked and rendered; errors show paths relative to the current directory where that is
+possible; bases and mix-ins are read once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
+from slipway.spec.base import Base, read_base
+from slipway.spec.folder import Check, SourceFile, read_files
+from slipway.spec.mixins import Merged, Source, merge, read_contents, read_mixin
+from slipway.spec.model import Spec
+from slipway.spec.rules import check_rules, interface_names
+from slipway.spec.text import KeyPath, read_document
+from slipway.spec.validation import validate
+
+__all__ = ["Appliance", "Library", "guest_files", "template_context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appliance:
+    """One appliance, complete: its mix-ins are merged in, its base is loaded.
+
+    ``files`` are sorted by their path in the image, ``setup`` and ``firstboot`` scripts by name. ``where`` says where
+    each value of the merged spec stands, by key path: ``("packages", 2)``, ``("ports", 0, "port")``, ``("version",)``.
+    """
+
+    name: str
+    folder: Path
+    spec: Spec
+    base: Base
+    files: tuple[SourceFile, ...] = ()
+    setup: tuple[Path, ...] = ()
+    firstboot: tuple[Path, ...] = ()
+    checks: tuple[Check, ...] = ()
+    where: Mapping[KeyPath, Where]
+
+
+class Library:
+    """Appliances, bases and mix-ins by name.
+
+    Args:
+        root: The directory that holds ``appliances/`` and ``templates/``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links, absolute() keep ".."
+        current = Path.cwd()
+        self._shown_root = self.root.relative_to(current) if self.root.is_relative_to(current) else self.root
+        self._bases: dict[str, Base | SpecErrors] = {}
+        self._mixins: dict[str, Source] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """The appliances there are, sorted."""
+        return _folders(self.root / "appliances")
+
+    def bases(self) -> tuple[str, ...]:
+        """The bases there are, sorted."""
+        return _folders(self.root / "templates/bases")
+
+    def mixins(self) -> tuple[str, ...]:
+        """The mix-ins there are, sorted."""
+        return _folders(self.root / "templates/mixins")
+
+    def load(self, name: str) -> Appliance:
+        """Read an appliance and everything that belongs to it.
+
+        Raises:
+            UsageError: There is none of this name.
+            SpecErrors: Something of it is wrong; all errors at once.
+        """
+        own, errors = self._read(name)
+        spec = own.model if isinstance(own.model, Spec) else None
+        base = self._find_base(own, errors)
+        mixins = self._find_mixins(own, errors)
+        if spec is None or base is None or errors:
+            raise SpecErrors(_once(errors))
+        merged = merge(own, spec, mixins)
+        errors += merged.errors
+        errors += self._check_templates(merged, base)
+        if errors:
+            raise SpecErrors(_once(errors))
+        contents = merged.contents
+        return Appliance(
+            name=name,
+            folder=own.folder,
+            spec=merged.spec,
+            base=base,
+            files=contents.files,
+            setup=contents.setup,
+            firstboot=contents.firstboot,
+            checks=contents.checks,
+            where=merged.where,
+        )
+
+    def load_all(self, names: Iterable[str] = ()) -> tuple[Appliance, ...]:
+        """Read several appliances, by default every one.
+
+        Raises:
+            UsageError: There is none of a name.
+            SpecErrors: Some are wrong; all errors of all of them at once.
+        """
+        appliances: list[Appliance] = []
+        errors: list[SpecError] = []
+        for name in tuple(names) or self.names():
+            try:
+                appliances.append(self.load(name))
+            except SpecErrors as error:
+                errors += error.errors
+        if errors:
+            raise SpecErrors(_once(errors))
+        return tuple(appliances)
+
+    def base(self, name: str) -> Base:
+        """Read a base.
+
+        Raises:
+            UsageError: There is none of this name.
+            SpecErrors: Something of it is wrong; all errors at once.
+        """
+        if name not in self._bases:
+            folder = self.root / "templates/bases" / name
+            if name not in self.bases():
+                raise UsageError(f'there is no base "{name}"', hint=_nearest(name, self.bases()))
+            base, document = read_base(folder, self._shown(folder))
+            self._bases[name] = base if base is not None else SpecErrors(document.errors)
+        found = self._bases[name]
+        if isinstance(found, SpecErrors):
+            raise found
+        return found
+
+    def new(self, name: str, like: str | None = None) -> Path:
+        """Make a new appliance's folder, which validates, builds and passes at once.
+
+        Args:
+            like: An appliance to start from, instead of the smallest one there can be.
+
+        Raises:
+            UsageError: The name is no name, or is taken; or there is no appliance ``like``.
+        """
+        from slipway.spec.scaffold import copy_appliance, new_appliance
+
+        folder = self.root / "appliances" / name
+        if like is None:
+            new_appliance(folder)
+        else:
+            copy_appliance(self.load(like), folder)
+        return folder
+
+    def _shown(self, path: Path) -> Path:
+        """A path below the root as errors show it."""
+        return self._shown_root / path.relative_to(self.root)
+
+    def _read(self, name: str) -> tuple[Source, list[SpecError]]:
+        """An appliance's own folder, and what is wrong with it."""
+        folder = self.root / "appliances" / name
+        if "/" in name or name.startswith(".") or not folder.is_dir():
+            hint = _nearest(name, self.names()) if self.names() else '"invoke new NAME" makes one'
+            raise UsageError(f'there is no appliance "{name}"', hint=hint)
+        shown = self._shown(folder)
+        document = read_document(folder / "appliance.yaml", shown / "appliance.yaml")
+        spec = validate(document, Spec)
+        check_rules(document)
+        given = document.data.get("name")
+        if isinstance(given, str) and given != name:
+            document.error(("name",), f'name: "{given}" differs from the folder\'s name, "{name}"', "rename one of the two")
+        contents = read_contents(folder, shown, "appliance.yaml", interface_names(document), document.errors)
+        source = Source(name=name, folder=folder, shown=shown, document=document, model=spec, contents=contents)
+        return source, document.errors
+
+    def _find_base(self, own: Source, errors: list[SpecError]) -> Base | None:
+        """The spec's base; None, and an error, if there is none or it is wrong."""
+        document = own.document
+        name = document.data.get("base", Spec.model_fields["base"].default)
+        if not isinstance(name, str) or document.known_bad(("base",)):
+            return None
+        try:
+            return self.base(name)
+        except SpecErrors as error:
+            errors += error.errors
+        except UsageError as error:
+            document.error(("base",), f"base: {error.message}", error.hint)
+        return None
+
+    def _find_mixins(self, own: Source, errors: list[SpecError]) -> list[Source]:
+        """The mix-ins that the spec includes, without those that there are not or that are wrong."""
+        document = own.document
+        include = document.data.get("include", ())
+        found = []
+        for index, name in enumerate(include if isinstance(include, tuple) else ()):
+            if not isinstance(name, str) or document.known_bad(("include", index)):
+                continue
+            if name not in self._mixins:
+                if name not in self.mixins():
+                    message = f'include[{index}]: there is no mix-in "{name}"'
+                    document.error(("include", index), message, _nearest(name, self.mixins()))
+                    continue
+                folder = self.root / "templates/mixins" / name
+                self._mixins[name] = read_mixin(folder, self._shown(folder))
+            mixin = self._mixins[name]
+            errors += mixin.document.errors
+            found.append(mixin)
+        return found
+
+    def _check_templates(self, merged: Merged, base: Base) -> list[SpecError]:
+        """What is wrong with the templates, the base's among them, when they are rendered for this spec."""
+        templates = [file.path for file in (*base.files, *merged.contents.files) if file.template]
+        if not templates:
+            return []
+        from slipway.templating import check
+
+        context = template_context(merged.spec, base)
+        return [error for path in templates for error in check(path, context, shown=self._shown(path))]
+
+
+def template_context(spec: Spec, base: Base) -> dict[str, object]:
+    """What a template in ``files/`` may use."""
+    return {"spec": spec, "parameters": spec.parameters, "base": base}
+
+
+def guest_files(folder: Path) -> tuple[SourceFile, ...]:
+    """The files of a folder that stands for the image's root and belongs to no appliance.
+
+    Raises:
+        SpecErrors: The folder holds what no image can hold.
+    """
+    errors: list[SpecError] = []
+    files = read_files(folder, folder, errors)
+    if errors:
+        raise SpecErrors(errors)
+    return files
+
+
+def _folders(directory: Path) -> tuple[str, ...]:
+    """The names of the folders in a directory, without hidden ones."""
+    try:
+        with os.scandir(directory) as entries:
+            return tuple(sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()))
+    except FileNotFoundError:
+        return ()
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    return suggestion(name, known) or (f"there is: {', '.join(known)}" if known else "there is none yet")
+
+
+def _once(errors: Iterable[SpecError]) -> list[SpecError]:
+    """The errors without those that say the same."""
+    return list({str(error): error for error in errors}.values())

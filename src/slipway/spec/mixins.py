@@ -1,0 +1,208 @@
+"""Mix-ins: what several appliances share, merged into a spec before the appliance's own.
+
+What goes in: an appliance's spec and the mix-ins that it includes, in order. What comes out: one spec, one set of files
+and scripts, and where each item of the merged lists stands. Invariants: one level (a mix-in includes nothing); lists
+are the mix-ins' items, then the spec's own, each once; of what only one can be, the later one wins; what cannot be
+merged (two parameters of one name, two scripts of one name) is an error. docs/spec.md tells this to authors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import SpecError, Where
+from slipway.spec.folder import Check, SourceFile, check_entries, read_checks, read_files, read_scripts
+from slipway.spec.model import MixIn, Parameter, Port, Services, Spec
+from slipway.spec.rules import check_rules
+from slipway.spec.text import Document, KeyPath, read_document
+from slipway.spec.validation import validate
+
+__all__ = ["Contents", "Merged", "Source", "merge", "read_contents", "read_mixin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What is in the folders beside an appliance's spec or a mix-in."""
+
+    files: tuple[SourceFile, ...] = ()
+    setup: tuple[Path, ...] = ()
+    firstboot: tuple[Path, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One contribution to an appliance: a mix-in, or its own spec; ``model`` is None where the text is wrong."""
+
+    name: str
+    folder: Path
+    shown: Path
+    document: Document
+    model: MixIn | None
+    contents: Contents
+
+
+@dataclass(slots=True)
+class Merged:
+    """What a merge gives."""
+
+    spec: Spec
+    contents: Contents
+    where: dict[KeyPath, Where] = field(default_factory=dict)
+    errors: list[SpecError] = field(default_factory=list)
+
+
+def read_contents(folder: Path, shown: Path, text: str, interfaces: Sequence[str] | None, errors: list[SpecError]) -> Contents:
+    """Read the folders beside the spec or mix-in whose text is in the file of the given name."""
+    known = [text, "README.md", "files/", "setup/", "firstboot/", "checks/"]
+    if text == "appliance.yaml":
+        known += ["lock.*.json", "*.pkrvars.hcl"]
+    there = check_entries(folder, shown, known, errors)
+    return Contents(
+        files=read_files(folder / "files", shown / "files", errors) if "files" in there else (),
+        setup=read_scripts(folder / "setup", shown / "setup", errors) if "setup" in there else (),
+        firstboot=read_scripts(folder / "firstboot", shown / "firstboot", errors) if "firstboot" in there else (),
+        checks=read_checks(folder / "checks", shown / "checks", interfaces, errors) if "checks" in there else (),
+    )
+
+
+def read_mixin(folder: Path, shown: Path) -> Source:
+    """Read a mix-in's folder; what is wrong with it is in its document's errors."""
+    document = read_document(folder / "mixin.yaml", shown / "mixin.yaml")
+    model = validate(document, MixIn)
+    check_rules(document, mixin=True)
+    contents = read_contents(folder, shown, "mixin.yaml", None, document.errors)
+    return Source(name=folder.name, folder=folder, shown=shown, document=document, model=model, contents=contents)
+
+
+def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
+    """Merge mix-ins, in their order, and an appliance's own into one."""
+    merged = Merged(spec, own.contents, {path: Where(own.document.path, *place) for path, place in own.document.values.items()})
+    if not mixins:
+        return merged
+    for path in [path for path in merged.where if path and path[0] in MixIn.model_fields]:
+        del merged.where[path]
+    sources = (*mixins, own)
+    enable, disable = _merge_services(sources, merged)
+    merged.spec = spec.model_copy(
+        update={
+            "packages": _merge_packages(sources, merged),
+            "services": Services(enable=enable, disable=disable),
+            "ports": _merge_ports(sources, merged),
+            "parameters": _merge_parameters(sources, merged),
+        }
+    )
+    merged.contents = _merge_contents(sources, merged)
+    _check_interfaces(own, mixins, merged)
+    return merged
+
+
+def _note(merged: Merged, source: Source, there: KeyPath, here: KeyPath) -> None:
+    """Note where an item of a merged list, and everything in it, stands."""
+    for path, place in source.document.values.items():
+        if path[: len(there)] == there:
+            merged.where[(*here, *path[len(there) :])] = Where(source.document.path, *place)
+
+
+def _merge_packages(sources: Sequence[Source], merged: Merged) -> tuple[str, ...]:
+    packages: list[str] = []
+    for source in sources:
+        for index, name in enumerate(source.model.packages if source.model else ()):
+            if name not in packages:
+                _note(merged, source, ("packages", index), ("packages", len(packages)))
+                packages.append(name)
+    return tuple(packages)
+
+
+def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Whether each service is enabled or disabled is what the last one says that names it."""
+    said: dict[str, tuple[str, Source, int]] = {}
+    for source in sources:
+        services = source.model.services if source.model else Services()
+        for key, names in (("enable", services.enable), ("disable", services.disable)):
+            for index, name in enumerate(names):
+                said[name] = (key, source, index)
+    lists: dict[str, list[str]] = {"enable": [], "disable": []}
+    for name, (key, source, index) in said.items():
+        _note(merged, source, ("services", key, index), ("services", key, len(lists[key])))
+        lists[key].append(name)
+    return tuple(lists["enable"]), tuple(lists["disable"])
+
+
+def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:
+    ports: dict[Any, tuple[Port, Source]] = {}
+    for source in sources:
+        for index, port in enumerate(source.model.ports if source.model else ()):
+            identity = (port.port, port.protocol, port.interface)
+            what = f"port {port.port}/{port.protocol} on interface {port.interface}"
+            _add(merged, ports, identity, port, source, ("ports", index), what)
+    return tuple(port for port, _ in ports.values())
+
+
+def _merge_parameters(sources: Sequence[Source], merged: Merged) -> tuple[Parameter, ...]:
+    parameters: dict[Any, tuple[Parameter, Source]] = {}
+    for source in sources:
+        for index, parameter in enumerate(source.model.parameters if source.model else ()):
+            _add(merged, parameters, parameter.name, parameter, source, ("parameters", index), f'parameter "{parameter.name}"')
+    return tuple(parameter for parameter, _ in parameters.values())
+
+
+def _add(
+    merged: Merged, found: dict[Any, tuple[Any, Source]], identity: object, item: object, source: Source, path: KeyPath, what: str
+) -> None:
+    """Add an item of a list whose items have an identity, unless another mix-in has it."""
+    if identity in found:
+        other = found[identity][1]
+        where = source.document.where(path)
+        merged.errors.append(SpecError(f'{what} is also in the mix-in "{other.name}"', where=where, hint="remove or rename one"))
+        return
+    _note(merged, source, path, (path[0], len(found)))
+    found[identity] = (item, source)
+
+
+def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
+    """Files: a later one replaces an earlier one. Scripts and checks: all of them, in the order of their names."""
+    files = {file.target: file for source in sources for file in source.contents.files}
+    checks: dict[Any, tuple[Any, Source]] = {}
+    for source in sources:
+        for check in source.contents.checks:
+            _add_file(merged, checks, (check.place, check.name), check, source, check.path)
+    return Contents(
+        files=tuple(files[target] for target in sorted(files)),
+        setup=_merge_scripts(merged, [(source, source.contents.setup) for source in sources]),
+        firstboot=_merge_scripts(merged, [(source, source.contents.firstboot) for source in sources]),
+        checks=tuple(check for check, _ in checks.values()),
+    )
+
+
+def _merge_scripts(merged: Merged, scripts: Sequence[tuple[Source, tuple[Path, ...]]]) -> tuple[Path, ...]:
+    found: dict[Any, tuple[Any, Source]] = {}
+    for source, paths in scripts:
+        for path in paths:
+            _add_file(merged, found, path.name, path, source, path)
+    return tuple(found[name][0] for name in sorted(found))
+
+
+def _add_file(merged: Merged, found: dict[Any, tuple[Any, Source]], identity: object, item: object, source: Source, path: Path) -> None:
+    if identity in found:
+        other = found[identity][1]
+        where = Where(source.shown / path.relative_to(source.folder))
+        merged.errors.append(SpecError(f'the mix-in "{other.name}" also has a file of this name', where=where, hint="rename one"))
+    else:
+        found[identity] = (item, source)
+
+
+def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> None:
+    """A mix-in's ports and checks may only refer to interfaces that the spec has."""
+    interfaces = [interface.name for interface in merged.spec.interfaces]
+    for mixin in mixins:
+        path: KeyPath = ("include", merged.spec.include.index(mixin.name))
+        used = {port.interface for port in (mixin.model.ports if mixin.model else ())}
+        used |= {check.place for check in mixin.contents.checks if check.place != "guest"}
+        for interface in sorted(used - set(interfaces)):
+            message = f'include[{path[1]}]: the mix-in "{mixin.name}" needs an interface "{interface}"'
+            hint = f"add it, or do without the mix-in; there is: {', '.join(interfaces)}"
+            merged.errors.append(SpecError(message, where=own.document.where(path), hint=hint))

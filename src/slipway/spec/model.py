@@ -1,0 +1,159 @@
+"""The shape of an appliance's spec and of a mix-in, as pydantic models.
+
+What goes in: plain data that :mod:`slipway.spec.text` read from YAML, lists as tuples. What comes out: frozen models.
+Invariants: no unknown key, no conversion between types (strict), no two equal items in a list of names. Rules that
+concern more than one key are in :mod:`slipway.spec.rules`. YAML keys equal field names, but for ``schema``, which
+pydantic has taken.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from slipway.spec.patterns import BASE, INTERFACE, LINE, NAME, PACKAGE, PARAMETER, SERVICE, VERSION
+
+__all__ = [
+    "Interface",
+    "MixIn",
+    "Names",
+    "Package",
+    "Parameter",
+    "ParameterType",
+    "Port",
+    "Resources",
+    "Services",
+    "Spec",
+    "SpecModel",
+    "Summary",
+    "json_schema",
+    "unique",
+]
+
+ParameterType = Literal["string", "hostname", "integer", "boolean", "ipv4", "ipv4-cidr", "secret"]
+
+
+def unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    """The items, if no two are equal.
+
+    Raises:
+        PydanticCustomError: Two are; its context says which (``item``, ``index``).
+    """
+    if len(set(items)) == len(items):
+        return items
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise PydanticCustomError("slipway_twice", "{item}", {"item": item, "index": index})
+    return items
+
+
+def _as_text(value: Any) -> Any:
+    """A whole number or a boolean as the text that it was written as; the reader keeps only lossless ones as such."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else value
+
+
+Package = Annotated[str, Field(pattern=PACKAGE)]
+Service = Annotated[str, Field(pattern=SERVICE)]
+Summary = Annotated[str, Field(pattern=LINE, max_length=200)]
+Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | bool)]
+Names = Annotated[tuple[Package, ...], AfterValidator(unique)]
+_Values = Annotated[tuple[Value, ...], AfterValidator(unique)]
+_Services = Annotated[tuple[Service, ...], AfterValidator(unique)]
+
+
+class SpecModel(BaseModel):
+    """What all models of text files have in common: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
+
+
+class Services(SpecModel):
+    """systemd units that are switched on or off when the image is made."""
+
+    enable: _Services = Field(default=(), description="Units that start on boot, after first boot has succeeded.")
+    disable: _Services = Field(default=(), description="Units that a package would start, and that shall not.")
+
+
+class Interface(SpecModel):
+    """A network interface of the appliance. The first one leads outside."""
+
+    name: str = Field(pattern=INTERFACE, description="How ports and the folders below checks/ refer to it.")
+    summary: str = Field(default="", max_length=200, description="What it is connected to.")
+
+
+class Port(SpecModel):
+    """A port that the appliance listens on."""
+
+    port: int = Field(ge=1, le=65535, description="Port number.")
+    protocol: Literal["tcp", "udp"] = Field(description="Transport protocol.")
+    purpose: Summary = Field(description="What is served there, in a few words.")
+    interface: str = Field(default="outside", pattern=INTERFACE, description="The interface on which it can be reached.")
+
+
+class Parameter(SpecModel):
+    """A value that every instance has for itself, given or generated on first boot."""
+
+    name: str = Field(pattern=PARAMETER, description="Its name, also in /etc/slipway/parameters.env.")
+    type: ParameterType = Field(description="What values are accepted.")
+    default: Value | None = Field(default=None, description="Taken where none is given. Without it, first boot needs a value.")
+    generate: int | None = Field(default=None, ge=8, le=256, description="For a secret: how many characters first boot generates.")
+    choices: _Values = Field(default=(), description="The only values accepted, if any are named.")
+    summary: Summary = Field(description="What it is, for the person who is asked for it.")
+
+
+class Resources(SpecModel):
+    """The machine that the appliance is made for."""
+
+    cpus: int = Field(default=1, ge=1, le=256, description="Virtual processors.")
+    memory_mib: int = Field(default=1024, ge=128, le=1048576, description="Memory, in MiB.")
+    disk_gib: int = Field(default=8, ge=1, le=65536, description="Virtual size of the disk, in GiB; the root grows to it.")
+
+
+class MixIn(SpecModel):
+    """What several appliances share; see docs/spec.md for how it is merged."""
+
+    packages: Names = Field(default=(), description="Debian packages to install besides the base's.")
+    services: Services = Field(default=Services.model_construct(), description="systemd units to switch on or off.")
+    ports: tuple[Port, ...] = Field(default=(), description="Ports that it listens on.")
+    parameters: tuple[Parameter, ...] = Field(default=(), description="Values given or generated on first boot, never in the image.")
+
+
+class Spec(MixIn):
+    """An appliance."""
+
+    schema_: Literal[1] = Field(alias="schema", description="Version of this format.")
+    name: str = Field(pattern=NAME, description="Name of the appliance, and of its folder.")
+    version: str = Field(pattern=VERSION, description='Version of the appliance, in quotes if it looks like a number: "24.10".')
+    summary: Summary = Field(description="What it is, in one line.")
+    category: str = Field(pattern=NAME, description="What it is listed under in the catalog.")
+    base: str = Field(default="debian-13", pattern=BASE, description="Operating system: a folder in templates/bases/.")
+    kernel: Literal["cloud", "generic"] = Field(
+        default="cloud", description="cloud is small; generic has drivers for real hardware and displays."
+    )
+    include: Annotated[tuple[Annotated[str, Field(pattern=NAME)], ...], AfterValidator(unique)] = Field(
+        default=(), description="Mix-ins to merge in, in this order: folders in templates/mixins/."
+    )
+    interfaces: tuple[Interface, ...] = Field(
+        default=(Interface.model_construct(name="outside"),),
+        min_length=1,
+        max_length=8,
+        description="Network interfaces, the first one leading outside.",
+    )
+    resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
+    formats: Annotated[tuple[Literal["qcow2", "raw"], ...], AfterValidator(unique)] = Field(
+        default=("qcow2", "raw"), min_length=1, description="Image formats to make."
+    )
+    keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(
+        default=(), description="Parts of packages that an image leaves out unless they are named here."
+    )
+
+
+def json_schema() -> str:
+    """The JSON Schema (draft 2020-12) of a spec, for editors; ends with a newline."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

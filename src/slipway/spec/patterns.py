@@ -1,0 +1,58 @@
+"""The forms of names and other short texts in specs, as regular expressions, and how each is told to a person.
+
+They are anchored and use only what Rust's ``regex``, Python's ``re`` and JSON Schema have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = [
+    "BASE",
+    "FILE_NAME",
+    "GUID",
+    "IMAGE_PATH",
+    "INTERFACE",
+    "LINE",
+    "NAME",
+    "PACKAGE",
+    "PARAMETER",
+    "PATTERNS",
+    "SERVICE",
+    "VERSION",
+    "WORD",
+]
+
+NAME: Final = r"^[a-z][a-z0-9-]{1,39}$"
+BASE: Final = r"^[a-z0-9][a-z0-9.-]*$"
+VERSION: Final = r"^[0-9]+(\.[0-9]+){1,2}(-[0-9a-z]+([.-][0-9a-z]+)*)?$"
+#: Debian Policy 5.6.1.
+PACKAGE: Final = r"^[a-z0-9][a-z0-9+.-]+$"
+#: systemd.unit(5): a name without a dot is a service; after a dot stands the unit's type.
+SERVICE: Final = r"^[A-Za-z0-9_]([A-Za-z0-9:_@-]*|[A-Za-z0-9:_.@-]*\.(service|socket|timer|path|target|mount))$"
+#: Linux allows 15 bytes for a network interface's name, and the lab that checks run in adds a few.
+INTERFACE: Final = r"^[a-z][a-z0-9]{0,11}$"
+PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
+#: One line without control characters.
+LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+WORD: Final = r"^[a-z0-9][a-z0-9_.-]*$"
+FILE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+IMAGE_PATH: Final = r"^(/[A-Za-z0-9_+@:-][A-Za-z0-9_.+@:-]*)+$"
+GUID: Final = r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$"
+
+#: What a text that does not match is not, and how to write it.
+PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
+    NAME: ("a name", "2 to 40 lower-case letters, digits and hyphens, the first one a letter"),
+    BASE: ("the name of a base", "a base is a folder in templates/bases/"),
+    VERSION: ("a version", 'two or three numbers and an optional suffix: "1.0.0", "24.10", "2.1.0-rc.1"'),
+    PACKAGE: ("a Debian package name", 'lower-case letters, digits, "+", "-" and ".", at least two, without a version: "nginx"'),
+    SERVICE: ("the name of a systemd unit", '"nginx", or with its type: "nginx.service", "apt-daily.timer"'),
+    INTERFACE: ("the name of an interface", "1 to 12 lower-case letters and digits, the first one a letter"),
+    PARAMETER: ("the name of a parameter", "lower-case letters, digits and underscores, the first one a letter"),
+    LINE: ("one line of text", "write one line, without control characters"),
+    WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),
+    FILE_NAME: ("the name of a file", "write it without a path"),
+    IMAGE_PATH: ("a path in the image", 'start it with "/"'),
+    GUID: ("a GUID", "write it in upper case, as the Discoverable Partitions Specification does"),
+}

@@ -1,0 +1,137 @@
+"""What has to hold between several keys of a spec or a mix-in.
+
+What goes in: a document, some of whose values may already be known to be wrong. What comes out: errors in the
+document. The rules work on plain data rather than on models, so that one wrong key does not hide what else is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from slipway.errors import suggestion
+from slipway.spec.parameters import value_problem
+from slipway.spec.text import Document, KeyPath, dotted
+
+__all__ = ["check_rules", "interface_names"]
+
+
+def check_rules(document: Document, *, mixin: bool = False) -> None:
+    """Check everything that concerns more than one key; ports' interfaces only where the spec names them itself."""
+    _check_interfaces(document)
+    _check_ports(document, mixin=mixin)
+    _check_parameters(document)
+    _check_services(document)
+
+
+def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """The mappings in a list, by key path, without what is known to be wrong."""
+    items = document.data.get(key, ())
+    for index, item in enumerate(items if isinstance(items, tuple) else ()):
+        if isinstance(item, dict):
+            yield (key, index), {name: value for name, value in item.items() if not document.known_bad((key, index, name))}
+
+
+def _twice(document: Document, path: KeyPath, seen: dict[Any, KeyPath], identity: object, what: str) -> None:
+    """An error if something was seen before, and a note that it was seen now."""
+    if identity in seen:
+        line = document.where(seen[identity]).line
+        document.error(path, f"{dotted(path)}: {what} is defined twice, first on line {line}", "remove or rename one")
+    else:
+        seen[identity] = path
+
+
+def interface_names(document: Document) -> list[str]:
+    """The interfaces that a spec names, or the one that it has if it names none."""
+    if "interfaces" not in document.data:
+        return ["outside"]
+    return [name for _, item in _items(document, "interfaces") if isinstance(name := item.get("name"), str)]
+
+
+def _check_interfaces(document: Document) -> None:
+    seen: dict[Any, KeyPath] = {}
+    for path, item in _items(document, "interfaces"):
+        name = item.get("name")
+        if name == "guest":
+            message = f'{dotted((*path, "name"))}: "guest" is where checks without an interface run'
+            document.error((*path, "name"), message, "choose another name")
+        elif isinstance(name, str):
+            _twice(document, (*path, "name"), seen, name, f'interface "{name}"')
+
+
+def _check_ports(document: Document, *, mixin: bool) -> None:
+    known = interface_names(document)
+    seen: dict[Any, KeyPath] = {}
+    for path, item in _items(document, "ports"):
+        port, protocol, interface = item.get("port"), item.get("protocol"), item.get("interface", "outside")
+        if isinstance(port, int) and isinstance(protocol, str) and isinstance(interface, str):
+            _twice(document, path, seen, (port, protocol, interface), f"port {port}/{protocol} on interface {interface}")
+        if not mixin and isinstance(interface, str) and known and interface not in known:
+            hint = suggestion(interface, known) or f"there is: {', '.join(known)}"
+            place = (*path, "interface")
+            document.error(place, f'{dotted(place)}: there is no interface "{interface}"', hint)
+
+
+def _check_parameters(document: Document) -> None:
+    seen: dict[Any, KeyPath] = {}
+    for path, item in _items(document, "parameters"):
+        name = item.get("name")
+        if isinstance(name, str):
+            _twice(document, (*path, "name"), seen, name, f'parameter "{name}"')
+        kind = item.get("type")
+        if kind == "secret":
+            _check_secret(document, path, item)
+        elif isinstance(kind, str):
+            if "generate" in item:
+                place = (*path, "generate")
+                document.error(place, f"{dotted(place)}: only a secret is generated", "remove it, or make the type secret", key=True)
+            _check_values(document, path, item, kind)
+
+
+def _check_secret(document: Document, path: KeyPath, item: dict[str, Any]) -> None:
+    for key in ("default", "choices"):
+        if key in item:
+            place = (*path, key)
+            hint = "remove it: a secret never stands in an image"
+            document.error(place, f"{dotted(place)}: a secret has none", hint, key=True)
+    place = (*path, "generate")
+    if "generate" not in item and not document.known_bad(place):
+        document.error(place, f"{dotted(place)}: this key is missing", 'say how long the generated secret is: "generate: 24"')
+
+
+def _text(value: object) -> str | None:
+    """A default or a choice as the model will hold it; None if it will not."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _check_values(document: Document, path: KeyPath, item: dict[str, Any], kind: str) -> None:
+    """The default and the choices, against the type; the default against the choices."""
+    listed = item.get("choices", ())
+    choices: list[str] = []
+    for index, choice in enumerate(listed if isinstance(listed, tuple) else ()):
+        text = _text(choice)
+        if text is not None:
+            choices.append(text)
+            _check_value(document, (*path, "choices", index), kind, text, [])
+    default = _text(item["default"]) if "default" in item else None
+    if default is not None:
+        _check_value(document, (*path, "default"), kind, default, choices)
+
+
+def _check_value(document: Document, path: KeyPath, kind: str, text: str, choices: list[str]) -> None:
+    problem = value_problem(kind, text, choices)
+    if problem:
+        shown = text if text.isprintable() and len(text) <= 60 else repr(text[:60])
+        document.error(path, f'{dotted(path)}: "{shown}" is not {problem}', suggestion(text, choices) or "change the value, or the type")
+
+
+def _check_services(document: Document) -> None:
+    services = document.data.get("services")
+    lists = [services.get(key, ()) for key in ("enable", "disable")] if isinstance(services, dict) else [(), ()]
+    enable, disable = (items if isinstance(items, tuple) else () for items in lists)
+    for index, name in enumerate(disable):
+        if name in enable:
+            path: KeyPath = ("services", "disable", index)
+            document.error(path, f'{dotted(path)}: "{name}" is enabled too', "remove it from one of the two lists")

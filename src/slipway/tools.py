@@ -1,0 +1,74 @@
+"""The versions of the programs and of the code that shape a stage's output, as the inputs that its id counts.
+
+Asking a program for its version costs more than everything else a plan does, so answers are kept in the cache
+directory with the program's path, size and change time; a program that was replaced is asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from slipway import process
+from slipway.cache import create_file
+
+__all__ = ["code_digest", "tool_versions"]
+
+#: How each program is asked for its version; the answer is its first line, on either stream.
+_QUESTIONS = {
+    "mcopy": "-V",
+    "mke2fs": "-V",
+    "mkfs.vfat": "--help",
+    "mmdebstrap": "--version",
+    "qemu-img": "--version",
+    "qemu-system-x86_64": "--version",
+    "qemu-system-aarch64": "--version",
+    "sfdisk": "--version",
+}
+
+
+def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
+    """Name -> version line of each tool; ``python:NAME`` is an installed Python package.
+
+    Args:
+        memory: The file that remembers answers.
+
+    Raises:
+        HostError: A tool is missing.
+    """
+    try:
+        known = json.loads(memory.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    versions = {}
+    learned = False
+    for name in sorted(set(names)):
+        if name.startswith("python:"):
+            versions[name] = importlib.metadata.version(name.removeprefix("python:"))
+            continue
+        path = process.find_tool(name)
+        status = Path(path).stat()
+        key = f"{path} {status.st_size} {status.st_mtime_ns}"
+        if key not in known:
+            answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, _QUESTIONS[name]], check=False, timeout_s=20)
+            known[key] = answer.stdout.decode(errors="replace").strip().partition("\n")[0]
+            learned = True
+        versions[name] = known[key]
+    if learned:
+        with create_file(memory, mode=0o644) as file:
+            file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    return versions
+
+
+def code_digest(*names: str) -> str:
+    """The SHA-256 of modules or whole packages of slipway (``disk``, ``formats/qcow2.py``): their code is an input too."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in names:
+        paths = [here / name] if name.endswith(".py") else sorted((here / name).glob("*.py"))
+        for path in paths:
+            digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""First boot: what makes one appliance of an image that is the same for all.
+
+What goes in: the definitions in /usr/lib/slipway/parameters.json, and values from, in this order, system credentials
+``slipway.<name>`` (SMBIOS or fw_cfg; https://systemd.io/CREDENTIALS), cloud-init's user data (``slipway:
+{parameters: {name: value}}``), the OVF environment (``slipway.<name>`` or ``<name>``; DMTF DSP0243, section 9.5) and the
+definitions' defaults. What comes out: /etc/slipway/parameters.env for services and shells,
+/var/lib/slipway/parameters/<name> for programs, SSH host keys, and whatever /usr/lib/slipway/firstboot.d/*.sh make.
+
+Invariants: nothing is written before every value has been found and is valid. Services that require
+slipway-firstboot.service start only after this has ended well; a failure is shown on the consoles, and the next boot
+tries again. It does its work once for each machine-id: a clone with a new machine-id is a new instance, with new host
+keys and secrets. Secrets go to the console's prompt, once, and to files of root; never to the journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parameters import Failure, Value, cloud_init, credentials, definitions, env_line, ovf, resolve, run
+
+__all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "write"]
+
+HOST_KEYS = ("ed25519", "ecdsa")
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Put a file in place, whole and on the disk or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_parameters(root: Path, values: Mapping[str, Value]) -> None:
+    """The parameters as one environment file, and as a file each."""
+    directory = root / "var/lib/slipway/parameters"
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    for name, value in values.items():
+        write(directory / name, value.text)
+    for file in directory.iterdir():
+        if file.name not in values:
+            file.unlink()
+    write(root / "etc/slipway/parameters.env", "".join(env_line(variable(name), value.text) for name, value in values.items()))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a parameter: PARAM_ and its name in capitals."""
+    return f"PARAM_{name.upper()}"
+
+
+def host_keys(root: Path, *, renew: bool) -> None:
+    """SSH host keys: those that are missing, or all of them for a clone of another instance."""
+    directory = root / "etc/ssh"
+    for kind in HOST_KEYS if directory.is_dir() else ():
+        key = directory / f"ssh_host_{kind}_key"
+        if renew:
+            key.unlink(missing_ok=True)
+        if not key.exists() or not key.stat().st_size:
+            key.unlink(missing_ok=True)
+            run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(key)])
+            key.with_name(f"{key.name}.pub").chmod(0o644)
+
+
+def interfaces(root: Path) -> dict[str, str]:
+    """INTERFACE_<NAME> -> this machine's device, for the interfaces of the spec, in the order of the hardware.
+
+    Raises:
+        Failure: There are fewer network cards than the appliance needs (one is never needed: it may come later).
+    """
+    file = root / "usr/lib/slipway/interfaces"
+    names = file.read_text().split() if file.exists() else []
+    cards = network_cards(root)
+    if len(names) > 1 and len(cards) < len(names):
+        raise Failure(f"this appliance needs {len(names)} network cards ({', '.join(names)}); this machine has {len(cards)}")
+    return {f"INTERFACE_{name.upper().replace('-', '_')}": card for name, card in zip(names, cards, strict=False)}
+
+
+def network_cards(root: Path) -> list[str]:
+    """Devices of real network cards, in the order in which the kernel found them, which is that of their slots."""
+    found = [path for path in (root / "sys/class/net").glob("*") if (path / "device").exists()]
+    return [path.name for path in sorted(found, key=lambda path: int((path / "ifindex").read_text()))]
+
+
+def scripts(root: Path, environment: Mapping[str, str]) -> None:
+    """Run the appliance's own first-boot scripts, in the order of their names, up to the first that fails.
+
+    Their environment has PARAM_<NAME>, INTERFACE_<NAME>, and in SLIPWAY_BANNER the file whose lines the prompts show.
+    """
+    for script in sorted((root / "usr/lib/slipway/firstboot.d").glob("*.sh")):
+        print(f"first boot: {script.name}", flush=True)
+        run(["/bin/sh", "-eu", str(script)], env=environment)
+
+
+def issue(root: Path, lines: Sequence[str], *, mode: int = 0o600) -> None:
+    """What agetty shows above the prompt, on every console, until the next boot."""
+    write(root / "run/issue.d/50-slipway.issue", "".join(f"{line}\n" for line in lines) + "\n", mode)
+
+
+def banner(root: Path, fresh: Mapping[str, str]) -> Iterator[str]:
+    """Addresses, the appliance's own lines, new secrets, and how to log in. agetty(8) fills in the escapes."""
+    for card in network_cards(root):
+        yield rf"  {card}: \4{{{card}}} \6{{{card}}}"
+    own = root / "var/lib/slipway/banner"
+    if own.exists():
+        yield from (f"  {printable_line(line)}" for line in own.read_text().splitlines())
+    for name, text in fresh.items():
+        yield f"  {name}: {printable_line(text)} (made on this first boot and shown only now; see /var/lib/slipway/parameters)"
+    users = logins(root)
+    if users:
+        yield f"  Log in as: {', '.join(users)}"
+    else:
+        yield "  Nobody can log in: give an SSH key by cloud-init, or by the system credential ssh.authorized_keys.root."
+
+
+def printable_line(text: str) -> str:
+    """A line that agetty shows as it is."""
+    return "".join(character if character.isprintable() else "?" for character in text).replace("\\", "\\\\")
+
+
+def logins(root: Path) -> list[str]:
+    """Users who have a password or an SSH key."""
+    users = []
+    hashes = dict(line.split(":")[:2] for line in lines_of(root / "etc/shadow") if line.count(":") > 1)
+    for line in lines_of(root / "etc/passwd"):
+        fields = line.split(":")
+        if len(fields) != 7 or fields[6].endswith(("nologin", "false", "sync")):
+            continue
+        keys = root / fields[5].lstrip("/") / ".ssh/authorized_keys"
+        if hashes.get(fields[0], "*")[:1] not in ("*", "!") or (keys.is_file() and keys.stat().st_size):
+            users.append(fields[0])
+    return users
+
+
+def lines_of(path: Path) -> list[str]:
+    """A file's lines; none if it does not exist."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def read_state(root: Path) -> dict[str, Any]:
+    """What an earlier boot left: {instance, done, generated}."""
+    with contextlib.suppress(OSError, ValueError):
+        state = json.loads((root / "var/lib/slipway/state.json").read_text())
+        if isinstance(state, dict):
+            return state
+    return {}
+
+
+def set_up(root: Path) -> dict[str, str]:
+    """Do what this instance still lacks.
+
+    Returns: Secrets that were generated on this boot, by name.
+    """
+    instance = (root / "etc/machine-id").read_text().strip()
+    before = read_state(root)
+    if before.get("instance") == instance and before.get("done"):
+        return {}
+    same = before.get("instance") == instance
+    parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))
+    known = [parameter.name for parameter in parameters]
+    sources = (("a system credential", credentials(root)), ("cloud-init", cloud_init(root)), ("an OVF property", ovf(root, known)))
+    values = resolve(parameters, sources, before.get("generated", {}) if same else {})
+    devices = interfaces(root)
+
+    # A secret that was generated once stays what it is when a later step fails and the next boot goes on.
+    generated = {name: value.text for name, value in values.items() if value.source == "generated"}
+    state = {"instance": instance, "done": False, "generated": generated}
+    write(root / "var/lib/slipway/state.json", json.dumps(state))
+    (root / "var/lib/slipway/banner").unlink(missing_ok=True)
+    write_parameters(root, values)
+    host_keys(root, renew=bool(before) and not same)
+    given = {variable(name): value.text for name, value in values.items()}
+    scripts(root, os.environ | given | devices | {"SLIPWAY_BANNER": str(root / "var/lib/slipway/banner")})
+    os.sync()
+    write(root / "var/lib/slipway/state.json", json.dumps({"instance": instance, "done": True, "generated": {}}))
+    return generated
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; 0 if this appliance is set up, now or before, and 1 if not."""
+    options = argparse.ArgumentParser(description="Set this appliance up, once for each instance.")
+    options.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where the file system is (for tests)")
+    root: Path = options.parse_args(argv).root
+    try:
+        fresh = set_up(root)
+    except Failure as failure:
+        reasons = failure.reasons
+    except Exception as error:  # whatever it is, the appliance must not run, and the console must say why
+        reasons = (f"{type(error).__name__}: {error}",)
+    else:
+        issue(root, list(banner(root, fresh)))
+        print("first boot: this appliance is set up", flush=True)
+        return 0
+    headline = "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."
+    lines = [headline, *(f"  {line}" for line in reasons)]
+    issue(root, [printable_line(line) for line in lines])
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,294 @@
+"""Parameters: their definitions, the sources of their values, and what each type accepts.
+
+What goes in: definitions (parameters.json), and values from system credentials, cloud-init and the OVF environment.
+What comes out: each parameter's text, valid by its type, and where it is from; or one :class:`Failure` that names
+everything that is wrong. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import ipaddress
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+__all__ = [
+    "Failure",
+    "Parameter",
+    "Value",
+    "cloud_init",
+    "credentials",
+    "definitions",
+    "env_line",
+    "ovf",
+    "ovf_properties",
+    "resolve",
+    "run",
+    "validate",
+]
+
+#: Letters and digits that nobody mistakes for each other on a console.
+ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+
+
+class Failure(Exception):
+    """Why this appliance cannot be set up: one line for each thing to put right."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One entry of parameters.json; ``generate`` is the length of a secret that is made where none is given."""
+
+    name: str
+    type: str
+    default: str | None = None
+    generate: int | None = None
+    choices: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    """A parameter's text and where it is from: a source's name, "default" or "generated"."""
+
+    text: str
+    source: str
+
+
+def definitions(items: Sequence[Mapping[str, Any]]) -> list[Parameter]:
+    """The entries of parameters.json; keys that are for people only are left out."""
+    return [
+        Parameter(
+            name=item["name"],
+            type=item["type"],
+            default=item.get("default"),
+            generate=item.get("generate"),
+            choices=tuple(item.get("choices") or ()),
+        )
+        for item in items
+    ]
+
+
+def _hostname(text: str) -> str | None:
+    good = len(text) <= 253 and all(LABEL.fullmatch(label) for label in text.split("."))
+    return None if good else 'a host name such as "sip.example.org"'
+
+
+def _ipv4(text: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv4Address(text)
+        return None
+    return 'an IPv4 address such as "192.0.2.1"'
+
+
+def _ipv4_cidr(text: str) -> str | None:
+    address, slash, length = text.partition("/")
+    if slash and re.fullmatch(r"[0-9]|[12][0-9]|3[0-2]", length) and _ipv4(address) is None:
+        return None
+    return 'an IPv4 address with its prefix length, such as "192.0.2.1/24"'
+
+
+#: type -> what it accepts, or None if the text is that.
+TYPES: Mapping[str, Callable[[str], str | None]] = {
+    "string": lambda _: None,
+    "hostname": _hostname,
+    "integer": lambda text: None if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", text) else "a whole number",
+    "boolean": lambda text: None if text in ("true", "false") else '"true" or "false"',
+    "ipv4": _ipv4,
+    "ipv4-cidr": _ipv4_cidr,
+    "secret": lambda text: None if len(text) >= 8 else "at least 8 characters",
+}
+
+
+def validate(parameter: Parameter, text: str) -> str | None:
+    """What the parameter accepts, if it does not accept this text; None if it does.
+
+    The builder applies the same rules to defaults; a test compares the two.
+    """
+    if CONTROL.search(text):
+        return "text without control characters"
+    if len(text) > 4096:
+        return "at most 4096 characters"
+    if parameter.choices and text not in parameter.choices:
+        return "one of " + ", ".join(f'"{choice}"' for choice in parameter.choices)
+    return TYPES[parameter.type](text)
+
+
+def resolve(
+    parameters: Sequence[Parameter], sources: Sequence[tuple[str, Mapping[str, str]]], generated: Mapping[str, str]
+) -> dict[str, Value]:
+    """Every parameter's value: from the first source that has it, its default, or generated (before, or now).
+
+    Raises:
+        Failure: Values are missing, not accepted, or for a parameter that does not exist; all of them are named.
+    """
+    reasons: list[str] = []
+    values: dict[str, Value] = {}
+    known = [parameter.name for parameter in parameters]
+    for source, given in sources:
+        for name in sorted(set(given) - set(known)):
+            near = difflib.get_close_matches(name, known, n=1)
+            reasons.append(f'no parameter is named "{name}" (given by {source})' + (f': did you mean "{near[0]}"?' if near else ""))
+    for parameter in parameters:
+        found = [Value(given[parameter.name], source) for source, given in sources if parameter.name in given]
+        if found:
+            value = found[0]
+        elif parameter.type == "secret" and parameter.generate:
+            made = generated.get(parameter.name) or "".join(secrets.choice(ALPHABET) for _ in range(parameter.generate))
+            value = Value(made, "generated")
+        elif parameter.default is not None:
+            value = Value(parameter.default, "default")
+        else:
+            reasons.append(f"{parameter.name} is not given: {accepted(parameter)}")
+            continue
+        wanted = validate(parameter, value.text)
+        if wanted:
+            shown = "its value" if parameter.type == "secret" else f'"{printable(value.text)}"'
+            reasons.append(f"{parameter.name} must be {wanted}: {shown} (given by {value.source}) is not")
+        values[parameter.name] = value
+    if reasons:
+        raise Failure(*reasons)
+    return values
+
+
+def accepted(parameter: Parameter) -> str:
+    """How to give a parameter, for someone who did not."""
+    wanted = "one of " + ", ".join(parameter.choices) if parameter.choices else parameter.type
+    return f'it has no default ({wanted}); give it as credential "slipway.{parameter.name}", by cloud-init or as an OVF property'
+
+
+def printable(text: str) -> str:
+    """Text that cannot move a console's cursor, at most 60 characters of it."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:60]
+
+
+def env_line(name: str, text: str) -> str:
+    """``NAME="text"``, which sh and systemd's EnvironmentFile= (systemd.exec(5)) read as the same text."""
+    quoted = re.sub(r'(["\\$`])', r"\\\1", text)
+    return f'{name}="{quoted}"\n'
+
+
+def credentials(root: Path) -> dict[str, str]:
+    """System credentials ``slipway.*``: what systemd passes to the service, or its store before systemd 254."""
+    found: dict[str, str] = {}
+    for directory in (root / "run/credentials/@system", Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"))):
+        for file in sorted(directory.glob("slipway.*")):
+            found[file.name.partition(".")[2]] = text_of(file.read_bytes(), f'the credential "{file.name}"')
+    return found
+
+
+def text_of(data: bytes, what: str) -> str:
+    """UTF-8 without the newline that an editor or echo leaves at the end.
+
+    Raises:
+        Failure: It is not UTF-8.
+    """
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise Failure(f"{what} is not UTF-8 text") from None
+
+
+def cloud_init(root: Path) -> dict[str, str]:
+    """``slipway: {parameters: ...}`` of the user data, as cloud-init has merged it.
+
+    Raises:
+        Failure: It is not a mapping of names to texts, numbers and booleans.
+    """
+    file = root / "var/lib/cloud/instance/cloud-config.txt"
+    if not file.exists():
+        return {}
+    import yaml  # of python3-yaml, which cloud-init depends on; not needed where there is no cloud
+
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Failure(f"cloud-init's user data cannot be read: {' '.join(str(error).split())}") from None
+    section = config.get("slipway") if isinstance(config, dict) else None
+    given = (section.get("parameters") or {}) if isinstance(section, dict) else section or {}
+    if not isinstance(given, dict) or not all(isinstance(value, (str, int, float)) for value in given.values()):
+        raise Failure('cloud-init: "slipway: {parameters: {...}}" must map names to texts')
+    return {str(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+
+
+def ovf_properties(text: str) -> dict[str, str]:
+    """Key -> value of an OVF environment document (DMTF DSP0243, section 9.5).
+
+    Raises:
+        Failure: It is not XML.
+    """
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise Failure("the OVF environment declares entities, which no hypervisor does")
+    try:
+        document = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise Failure(f"the OVF environment is not XML: {error}") from None
+    space = "{http://schemas.dmtf.org/ovf/environment/1}"
+    return {
+        element.get(f"{space}key", ""): element.get(f"{space}value", "")
+        for element in document.iter(f"{space}Property")
+        if element.get(f"{space}key")
+    }
+
+
+def ovf_environment(root: Path) -> str | None:
+    """The OVF environment document: of the ISO that hypervisors attach, or of VMware's guestinfo."""
+    file = root / "run/slipway/ovf-env.xml"
+    if file.exists():
+        return text_of(file.read_bytes(), "the OVF environment")
+    for label in ("OVF ENV", "OVFENV", "OVF-ENV"):
+        device = root / "dev/disk/by-label" / label.replace(" ", r"\x20")
+        if device.exists():
+            with tempfile.TemporaryDirectory() as point:
+                run(["mount", "-o", "ro,nosuid,nodev,noexec", str(device), point])
+                try:
+                    return text_of((Path(point) / "ovf-env.xml").read_bytes(), "the OVF environment")
+                except FileNotFoundError:
+                    raise Failure(f'the disk labelled "{label}" holds no ovf-env.xml') from None
+                finally:
+                    run(["umount", point])
+    vmtoolsd = shutil.which("vmtoolsd")
+    if vmtoolsd and root == Path("/"):
+        answer = subprocess.run([vmtoolsd, "--cmd", "info-get guestinfo.ovfEnv"], capture_output=True, timeout=30, check=False)
+        if answer.returncode == 0 and answer.stdout.strip():
+            return text_of(answer.stdout, "the OVF environment")
+    return None
+
+
+def ovf(root: Path, known: Sequence[str]) -> dict[str, str]:
+    """``slipway.<name>`` of the OVF environment, and plain names of parameters; other keys are for others."""
+    text = ovf_environment(root)
+    properties = ovf_properties(text) if text else {}
+    plain = {key: value for key, value in properties.items() if key in known}
+    return plain | {key.partition(".")[2]: value for key, value in properties.items() if key.startswith("slipway.")}
+
+
+def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Run a program; what it prints goes where this program's output goes.
+
+    Raises:
+        Failure: It failed; the reasons end with the last lines of its standard error.
+    """
+    ended = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    errors = ended.stderr.decode(errors="replace")
+    sys.stderr.write(errors)
+    sys.stderr.flush()
+    if ended.returncode:
+        name = Path(argv[-1] if argv[0] == "/bin/sh" else argv[0]).name
+        raise Failure(f"{name} failed with status {ended.returncode}", *errors.strip().splitlines()[-5:])

@@ -1,0 +1,75 @@
+# Sourced by the other scripts: a tree made ready to run programs in, and what several of them do in it.
+# Nothing of it stays in the tree: what programs expect is mounted over it and taken away again.
+
+# overlay MOUNTPOINT NEWEST OLDER...: mount layers over each other; with `writable` changes go to the newest.
+overlay() {
+    point=$1 upper=$2
+    shift 2
+    mkdir -p "$point" "$upper" "$upper.work"
+    lower=$(printf ':%s' "$@")
+    mount -t overlay slipway "$point" \
+        -o "lowerdir=${lower#:},upperdir=$upper,workdir=$upper.work${SLIPWAY_OVERLAY:+,$SLIPWAY_OVERLAY}"
+}
+
+# open_tree TREE: /proc, a minimal /dev, empty /run and /tmp, and no starting of services.
+open_tree() {
+    tree=$1
+    mount -t proc -o nosuid,nodev,noexec proc "$tree/proc"
+    mount -t tmpfs -o mode=755,nosuid,size=1m dev "$tree/dev"
+    for node in null zero full random urandom tty; do
+        : >"$tree/dev/$node"
+        mount --bind "/dev/$node" "$tree/dev/$node"
+    done
+    mkdir "$tree/dev/shm" "$tree/dev/pts"
+    ln -s /proc/self/fd "$tree/dev/fd"
+    ln -s fd/0 "$tree/dev/stdin"
+    ln -s fd/1 "$tree/dev/stdout"
+    ln -s fd/2 "$tree/dev/stderr"
+    mount -t tmpfs -o mode=755,nosuid,nodev run "$tree/run"
+    mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$tree/tmp"
+    mkdir "$tree/run/lock" "$tree/run/slipway"
+    # Debian's policy-rc.d interface: 101 is "action not allowed".
+    printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+    chmod 755 "$tree/usr/sbin/policy-rc.d"
+}
+
+# close_tree TREE: end whatever a maintainer script left running in it and take the mounts away.
+close_tree() {
+    tree=$1
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/root" || :)" = "$tree" ]; then kill -KILL "${process#/proc/}" || :; fi
+    done
+    rm -f "$tree/usr/sbin/policy-rc.d"
+    umount -l "$tree/tmp" "$tree/run" "$tree/proc"
+    umount -R -l "$tree/dev"
+}
+
+# in_tree TREE COMMAND...: run a program in an open tree, with the environment that makes its results repeatable.
+in_tree() {
+    tree=$1
+    shift
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TZ=UTC0 \
+        SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" INITRD="${INITRD:-Yes}" DEBIAN_FRONTEND=noninteractive \
+        DEBCONF_NONINTERACTIVE_SEEN=true PYTHONHASHSEED=0 \
+        chroot "$tree" "$@"
+}
+
+# make_initramfs TREE: by the distribution's own tool, once for each kernel.
+make_initramfs() {
+    for kernel in "$1"/boot/vmlinuz-*; do
+        version=${kernel##*/vmlinuz-}
+        rm -f "$1/boot/initrd.img-$version"
+        INITRD=Yes in_tree "$1" update-initramfs -c -k "$version"
+    done
+}
+
+# expect_packages TREE FILE: what is installed is what was locked, nothing more and nothing else.
+expect_packages() {
+    # shellcheck disable=SC2016 # the ${...} are dpkg-query's
+    in_tree "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture} ${db:Status-Status}\n' | LC_ALL=C sort >/mnt/installed
+    LC_ALL=C sort "$2" >/mnt/expected
+    if ! diff /mnt/expected /mnt/installed; then
+        echo "error: the installed packages (>) differ from the locked ones (<)" >&2
+        exit 1
+    fi
+}

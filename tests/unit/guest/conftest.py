@@ -1,0 +1,99 @@
+"""The guest's programs, as modules and as a file system that they can be run on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+__all__ = ["Guest", "guest", "parameters"]
+
+FILES = Path(__file__).parents[3] / "templates/guest/files"
+PROGRAMS = FILES / "usr/lib/slipway"
+
+
+@pytest.fixture(scope="session")
+def parameters() -> ModuleType:
+    """The module parameters.py of the image."""
+    sys.path.insert(0, str(PROGRAMS))
+    try:
+        return importlib.import_module("parameters")
+    finally:
+        sys.path.remove(str(PROGRAMS))
+
+
+class Guest:
+    """The root of a fake instance, on which first boot is run as it is in the image."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for folder in ("etc/ssh", "usr/lib/slipway/firstboot.d", "run/credentials/@system", "sys/class/net", "var/lib"):
+            (root / folder).mkdir(parents=True)
+        self.instance("a" * 32)
+        self.define([])
+
+    def instance(self, machine_id: str) -> None:
+        """Be the instance with this machine-id."""
+        (self.root / "etc/machine-id").write_text(machine_id + "\n")
+
+    def define(self, definitions: list[dict[str, Any]]) -> None:
+        """Write the appliance's parameters."""
+        (self.root / "usr/lib/slipway/parameters.json").write_text(json.dumps(definitions))
+
+    def credential(self, name: str, content: bytes) -> None:
+        """Give a system credential."""
+        (self.root / "run/credentials/@system" / name).write_bytes(content)
+
+    def cloud(self, text: str) -> None:
+        """Give user data, as cloud-init keeps it."""
+        file = self.root / "var/lib/cloud/instance/cloud-config.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def ovf(self, properties: Mapping[str, str]) -> None:
+        """Give an OVF environment."""
+        file = self.root / "run/slipway/ovf-env.xml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        items = "".join(f'<Property oe:key="{key}" oe:value="{value}"/>' for key, value in properties.items())
+        space = "http://schemas.dmtf.org/ovf/environment/1"
+        file.write_text(f'<Environment xmlns="{space}" xmlns:oe="{space}"><PropertySection>{items}</PropertySection></Environment>')
+
+    def card(self, name: str, index: int) -> None:
+        """Add a network card."""
+        folder = self.root / "sys/class/net" / name
+        (folder / "device").mkdir(parents=True)
+        (folder / "ifindex").write_text(f"{index}\n")
+
+    def script(self, name: str, text: str) -> None:
+        """Add a first-boot script of the appliance."""
+        (self.root / "usr/lib/slipway/firstboot.d" / name).write_text(text)
+
+    def boot(self) -> subprocess.CompletedProcess[str]:
+        """Run first boot."""
+        (self.root / "run/issue.d/50-slipway.issue").unlink(missing_ok=True)
+        command = [sys.executable, "-E", "-s", "-B", str(PROGRAMS / "firstboot.py"), "--root", str(self.root)]
+        environment = {"PATH": os.environ["PATH"], "MARK": str(self.root)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def read(self, path: str) -> str:
+        """A file's text."""
+        return (self.root / path).read_text()
+
+    @property
+    def issue(self) -> str:
+        """What the consoles' prompts show."""
+        return self.read("run/issue.d/50-slipway.issue")
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    """A fresh instance."""
+    return Guest(tmp_path)

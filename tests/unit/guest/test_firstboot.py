@@ -1,0 +1,255 @@
+"""First boot, run as a program on the root of a fake instance."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.guest.conftest import Guest
+
+DOMAIN: dict[str, object] = {
+    "name": "sip_domain",
+    "type": "hostname",
+    "default": "sip.local",
+    "generate": None,
+    "choices": [],
+    "summary": "x",
+}
+NEEDED = {"name": "admin_mail", "type": "string", "summary": "x"}
+SECRET = {"name": "admin_password", "type": "secret", "generate": 24, "summary": "x"}
+FAILED = "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."
+
+
+def value(guest: Guest, name: str) -> str:
+    return guest.read(f"var/lib/slipway/parameters/{name}")
+
+
+def mode(guest: Guest, path: str) -> int:
+    return stat.S_IMODE((guest.root / path).stat().st_mode)
+
+
+def test_default_is_taken_where_nothing_is_given(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    ended = guest.boot()
+    assert (ended.returncode, ended.stdout) == (0, "first boot: this appliance is set up\n")
+    assert value(guest, "sip_domain") == "sip.local"
+    assert guest.read("etc/slipway/parameters.env") == 'PARAM_SIP_DOMAIN="sip.local"\n'
+
+
+def test_credential_wins_over_cloud_init_which_wins_over_ovf_which_wins_over_the_default(guest: Guest) -> None:
+    guest.define([{**DOMAIN, "name": name} for name in ("one", "two", "three", "four")])
+    guest.ovf({"slipway.one": "ovf", "slipway.two": "ovf", "three": "ovf"})
+    guest.cloud("slipway: {parameters: {one: cloud, two: cloud}}\n")
+    guest.credential("slipway.one", b"credential\n")
+    assert guest.boot().returncode == 0
+    assert [value(guest, name) for name in ("one", "two", "three", "four")] == ["credential", "cloud", "ovf", "sip.local"]
+
+
+def test_cloud_init_numbers_and_booleans_are_texts(guest: Guest) -> None:
+    guest.define([{"name": "size", "type": "integer"}, {"name": "tls", "type": "boolean"}])
+    guest.cloud("#cloud-config\nslipway:\n  parameters:\n    size: 12\n    tls: yes\n")
+    assert guest.boot().returncode == 0
+    assert (value(guest, "size"), value(guest, "tls")) == ("12", "true")
+
+
+def test_cloud_config_without_a_slipway_key_gives_nothing(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    guest.cloud("#cloud-config\npackage_update: false\n")
+    assert guest.boot().returncode == 0
+
+
+def test_generated_secret_is_shown_on_this_boot_only_and_never_in_the_output(guest: Guest) -> None:
+    guest.define([SECRET])
+    ended = guest.boot()
+    secret = value(guest, "admin_password")
+    assert len(secret) == 24
+    assert secret.isalnum()
+    assert f"admin_password: {secret} (made on this first boot and shown only now" in guest.issue
+    assert secret not in ended.stdout + ended.stderr
+    assert secret not in guest.read("var/lib/slipway/state.json")
+    guest.boot()
+    assert secret not in guest.issue
+    assert value(guest, "admin_password") == secret
+
+
+def test_given_secret_is_not_shown(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.credential("slipway.admin_password", b"correct horse")
+    assert guest.boot().returncode == 0
+    assert value(guest, "admin_password") == "correct horse"
+    assert "correct horse" not in guest.issue
+
+
+def test_secrets_are_readable_by_root_alone(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.boot()
+    assert mode(guest, "etc/slipway/parameters.env") == 0o600
+    assert mode(guest, "var/lib/slipway/parameters/admin_password") == 0o600
+    assert mode(guest, "var/lib/slipway/parameters") == 0o700
+    assert mode(guest, "run/issue.d/50-slipway.issue") == 0o600
+    assert mode(guest, "etc/ssh/ssh_host_ed25519_key") == 0o600
+
+
+def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) -> None:
+    guest.define([NEEDED, DOMAIN, {**DOMAIN, "name": "mode", "type": "string", "default": "a", "choices": ["a", "b"]}, SECRET])
+    guest.credential("slipway.sip_domian", b"x.example")
+    guest.credential("slipway.mode", b"c")
+    guest.cloud("slipway: {parameters: {sip_domain: -bad-, admin_password: short\0}}".replace("\0", ""))
+    guest.credential("slipway.admin_password", b"bell\a")
+    ended = guest.boot()
+    assert ended.returncode == 1
+    expected = [
+        FAILED,
+        '  no parameter is named "sip_domian" (given by a system credential): did you mean "sip_domain"?',
+        "  admin_mail is not given: it has no default (string); "
+        'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
+        '  sip_domain must be a host name such as "sip.example.org": "-bad-" (given by cloud-init) is not',
+        '  mode must be one of "a", "b": "c" (given by a system credential) is not',
+        "  admin_password must be text without control characters: its value (given by a system credential) is not",
+    ]
+    assert ended.stderr.splitlines() == expected
+    assert guest.issue.splitlines() == [*expected, ""]
+    assert not (guest.root / "etc/slipway").exists()
+    assert not (guest.root / "var/lib/slipway").exists()
+    assert not list((guest.root / "etc/ssh").iterdir())
+
+
+def test_next_boot_tries_again(guest: Guest) -> None:
+    guest.define([NEEDED])
+    assert guest.boot().returncode == 1
+    guest.credential("slipway.admin_mail", b"root@example.org")
+    assert guest.boot().returncode == 0
+    assert value(guest, "admin_mail") == "root@example.org"
+
+
+def test_script_gets_parameters_and_interfaces_and_adds_to_the_banner(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    (guest.root / "usr/lib/slipway/interfaces").write_text("outside\ninside\n")
+    guest.card("ens9", 2)
+    guest.card("ens10", 3)
+    (guest.root / "sys/class/net/lo").mkdir()
+    guest.script(
+        "10-a.sh", 'echo "$PARAM_SIP_DOMAIN $INTERFACE_OUTSIDE $INTERFACE_INSIDE" >"$MARK/seen"\necho "back\\\\slash" >>"$SLIPWAY_BANNER"\n'
+    )
+    assert guest.boot().returncode == 0
+    assert guest.read("seen") == "sip.local ens9 ens10\n"
+    assert guest.issue.splitlines()[:3] == [r"  ens9: \4{ens9} \6{ens9}", r"  ens10: \4{ens10} \6{ens10}", r"  back\\slash"]
+
+
+def test_too_few_network_cards_are_refused(guest: Guest) -> None:
+    (guest.root / "usr/lib/slipway/interfaces").write_text("outside\ninside\n")
+    guest.card("ens9", 2)
+    ended = guest.boot()
+    assert ended.stderr == f"{FAILED}\n  this appliance needs 2 network cards (outside, inside); this machine has 1\n"
+    assert ended.returncode == 1
+
+
+def test_failed_script_stops_the_rest_and_keeps_generated_secrets_for_the_next_try(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.script("10-first.sh", 'printf 1 >>"$MARK/first"\n')
+    guest.script("20-second.sh", 'echo "no database" >&2\ntest -e "$MARK/ready"\n')
+    guest.script("30-third.sh", 'printf 3 >>"$MARK/third"\n')
+    ended = guest.boot()
+    assert ended.returncode == 1
+    assert ended.stdout == "first boot: 10-first.sh\nfirst boot: 20-second.sh\n"
+    assert ended.stderr == f"no database\n{FAILED}\n  20-second.sh failed with status 1\n  no database\n"
+    secret = value(guest, "admin_password")
+    assert secret not in guest.issue
+    (guest.root / "ready").touch()
+    assert guest.boot().returncode == 0
+    assert (guest.read("first"), guest.read("third"), value(guest, "admin_password")) == ("11", "3", secret)
+    assert secret in guest.issue
+
+
+def test_unset_variable_in_a_script_is_a_failure(guest: Guest) -> None:
+    guest.script("10-a.sh", 'echo "$PARAM_MISSPELT"\n')
+    assert guest.boot().returncode == 1
+
+
+def test_second_boot_does_nothing(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    guest.script("10-a.sh", 'printf x >>"$MARK/runs"\n')
+    guest.boot()
+    key = guest.read("etc/ssh/ssh_host_ed25519_key")
+    guest.credential("slipway.sip_domain", b"other.example")
+    assert guest.boot().returncode == 0
+    assert (guest.read("runs"), guest.read("etc/ssh/ssh_host_ed25519_key"), value(guest, "sip_domain")) == ("x", key, "sip.local")
+
+
+def test_clone_with_another_machine_id_gets_keys_and_secrets_of_its_own(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.boot()
+    before = guest.read("etc/ssh/ssh_host_ed25519_key.pub"), value(guest, "admin_password")
+    guest.instance("b" * 32)
+    assert guest.boot().returncode == 0
+    after = guest.read("etc/ssh/ssh_host_ed25519_key.pub"), value(guest, "admin_password")
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_host_keys_that_cloud_init_made_are_kept(guest: Guest) -> None:
+    key = guest.root / "etc/ssh/ssh_host_ed25519_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=60)
+    made = key.read_text()
+    assert guest.boot().returncode == 0
+    assert key.read_text() == made
+
+
+def test_prompt_says_who_can_log_in(guest: Guest) -> None:
+    guest.boot()
+    assert "  Nobody can log in: give an SSH key by cloud-init, or by the system credential ssh.authorized_keys.root.\n" in guest.issue
+    (guest.root / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/bash\ndebian:x:1000:1000::/home/debian:/bin/sh\nd:x:1::/:/usr/sbin/nologin\n"
+    )
+    (guest.root / "etc/shadow").write_text("root:*:1::::::\ndebian:!:1::::::\n")
+    (guest.root / "home/debian/.ssh").mkdir(parents=True)
+    (guest.root / "home/debian/.ssh/authorized_keys").write_text("ssh-ed25519 AAAA x\n")
+    guest.boot()
+    assert "  Log in as: debian\n" in guest.issue
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "a b", 'quo"te', "$(touch /tmp/x) `id` ${HOME}", "back\\slash\\", "it's", "#no comment", "é ünï", "a\nb"]
+)
+def test_environment_file_is_read_back_by_a_shell(guest: Guest, text: str) -> None:
+    guest.define([NEEDED])
+    guest.credential("slipway.admin_mail", text.encode())
+    assert guest.boot().returncode == 0
+    command = f'. {shlex.quote(str(guest.root / "etc/slipway/parameters.env"))}; printf %s "$PARAM_ADMIN_MAIL"'
+    assert subprocess.run(["sh", "-euc", command], capture_output=True, check=True, timeout=60).stdout == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("- [", "cloud-init's user data cannot be read: while parsing"),
+        ("slipway: {parameters: [a]}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        ("slipway: {parameters: {sip_domain: [a]}}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        ("slipway: hello", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+    ],
+)
+def test_user_data_of_the_wrong_shape_is_refused(guest: Guest, text: str, reason: str) -> None:
+    guest.define([DOMAIN])
+    guest.cloud(text)
+    ended = guest.boot()
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[1].startswith(f"  {reason}")
+
+
+def test_credential_that_is_not_text_is_refused(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    guest.credential("slipway.sip_domain", b"\xff\xfe")
+    assert guest.boot().stderr == f'{FAILED}\n  the credential "slipway.sip_domain" is not UTF-8 text\n'
+
+
+def test_broken_image_fails_closed(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    (guest.root / "usr/lib/slipway/parameters.json").write_text("{")
+    ended = guest.boot()
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"{FAILED}\n  JSONDecodeError: ")

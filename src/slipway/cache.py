@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from slipway import process
 from slipway.errors import HostError
 
 __all__ = ["Cache", "Entry", "Usage", "create_file", "sha256_of"]
@@ -81,11 +82,10 @@ def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
             if not named:
-                source = f"/proc/self/fd/{file.fileno()}"
                 try:
-                    os.link(source, target, follow_symlinks=True)
+                    _link(file.fileno(), target)
                 except FileExistsError:
-                    os.link(source, hidden, follow_symlinks=True)
+                    _link(file.fileno(), hidden)
         if hidden.exists():
             hidden.replace(target)
     except OSError as error:
@@ -94,6 +94,23 @@ def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
         raise
     finally:
         hidden.unlink(missing_ok=True)
+
+
+def _link(descriptor: int, target: Path) -> None:
+    """Give an unnamed file a name (open(2), O_TMPFILE). os.link follows the link in /proc only if it calls linkat(2),
+    which it does when a directory is given."""
+    folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory; a tree made in a user namespace belongs to other users, so as its root where needed."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        process.run(["unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", "--one-file-system", directory])
 
 
 class Cache:
@@ -156,6 +173,27 @@ class Cache:
                 waiting()
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory to work in, removed after the block; what a killed build left is removed by the next one."""
+        below = self.directory / "scratch"
+        below.mkdir(parents=True, exist_ok=True)
+        for lock_path in below.glob("*.lock"):
+            with contextlib.suppress(OSError), lock_path.open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(lock_path.with_suffix(""))
+                lock_path.unlink(missing_ok=True)
+        directory = below / f"{os.getpid()}-{time.monotonic_ns()}"
+        lock_path = directory.with_name(f"{directory.name}.lock")
+        with lock_path.open("xb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                directory.mkdir()
+                yield directory
+            finally:
+                _remove(directory)
+                lock_path.unlink(missing_ok=True)
 
     def add(
         self, stage_id: str, kind: str, writers: Mapping[str, Callable[[IO[bytes]], None]], facts: Callable[[], Mapping[str, Any]]

@@ -7,9 +7,11 @@ runs. Cached layers are unpacked only when a later stage is missing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,15 +21,15 @@ from slipway import __file__ as package_file
 from slipway import process
 from slipway.builders import Part, Source, Workplace
 from slipway.disk.identity import disk_identity
-from slipway.errors import BuildError
+from slipway.errors import BuildError, HostError
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import sources
 from slipway.plan import Plan, Stage
 from slipway.render import Rendered, RenderedFile
 from slipway.spec.base import Base
-from slipway.spec.library import Appliance
-from slipway.templating import render, render_text
+from slipway.spec.library import Appliance, guest_files, template_context
+from slipway.templating import render
 
 __all__ = ["Mmdebstrap"]
 
@@ -85,7 +87,7 @@ class Mmdebstrap:
             files["packages/packages"] = RenderedFile(content=base_lines + _package_lines(lock.packages))
         script("tree", "mmdebstrap/tree.sh.j2")
         files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", context).encode())
-        files |= _tree_files(source, context)
+        files |= _tree_files(source, render(templates / "disk/fstab.j2", context))
         script("disk", "disk/disk.sh.j2")
         for name in ("early.cfg", "layout.sfdisk"):
             files[f"disk/{name}"] = RenderedFile(content=render(templates / f"disk/{name}.j2", context).encode())
@@ -125,6 +127,7 @@ class _Job:
         self.workplace = workplace
         self.savers: ThreadPoolExecutor
         self.saving: list[Future[None]] = []
+        self.overlay = _overlay_option(namespace.path(MOUNT))
         rendered.write(namespace.path(MOUNT / "render"))
         namespace.run(["mkdir", "-p", _LAYERS])
 
@@ -174,7 +177,7 @@ class _Job:
         self.namespace.run(
             ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part],
             what=f"stage {part}",
-            env={"SLIPWAY_OVERLAY": "userxattr"} if os.geteuid() else {"SLIPWAY_OVERLAY": ""},
+            env={"SLIPWAY_OVERLAY": self.overlay},
             log=log,
         )
 
@@ -190,13 +193,11 @@ class _Job:
         Raises:
             BuildError: There are some; all are named.
         """
-        import json
-
         layers = ":".join(str(_LAYERS / stage.kind) for stage in reversed(self.plan.stages) if stage.kind in ("base", "packages", "tree"))
         mounted = MOUNT / "hygiene"
         self.namespace.run(["mkdir", "-p", mounted])
         self.namespace.run(
-            ["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers}" + (",userxattr" if os.geteuid() else "")]
+            ["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers}{self.overlay and ',' + self.overlay}"]
         )
         # The program needs nothing but the standard library; it runs inside, where every file can be read.
         here = Path(package_file).parent
@@ -231,6 +232,23 @@ class _Job:
             self.namespace.run(["sh", "-c", command, "sh", _LAYERS / part], what=f"unpacking the layer {part}", stdin=file)
 
 
+def _overlay_option(directory: Path) -> str:
+    """How overlayfs keeps its marks: in user attributes, which everybody may write, so that layers made as root and
+    without it are the same; where the file system has none (tmpfs before Linux 6.6), as only root can.
+
+    Raises:
+        HostError: Neither can be done.
+    """
+    try:
+        os.setxattr(directory, "user.slipway", b"")
+        os.removexattr(directory, "user.slipway")
+    except OSError:
+        if os.geteuid():
+            raise HostError("without root, overlays on tmpfs need Linux 6.6 or newer", hint="run as root") from None
+        return ""
+    return "userxattr"
+
+
 def _context(source: Source) -> dict[str, Any]:
     """What the templates of this builder may use."""
     appliance, lock = source.appliance, source.lock
@@ -254,8 +272,6 @@ def _context(source: Source) -> dict[str, Any]:
 
 
 def _digest(packages: tuple[LockedPackage, ...]) -> str:
-    import hashlib
-
     return hashlib.sha256("".join(package.sha256 for package in packages).encode()).hexdigest()
 
 
@@ -273,11 +289,10 @@ def _dpkg_configuration(appliance: Appliance) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _tree_files(source: Source, context: Mapping[str, Any]) -> dict[str, RenderedFile]:
+def _tree_files(source: Source, fstab: str) -> dict[str, RenderedFile]:
     """The files that go over the root: the guest's own, the base's, the mix-ins' and the appliance's, in this order."""
-    import json
-
     appliance = source.appliance
+    context = template_context(appliance.spec, appliance.base)
     files: dict[str, RenderedFile] = {}
     for item in (*guest_files(source.templates / "guest/files"), *appliance.base.files, *appliance.files):
         if item.link is not None:
@@ -295,7 +310,7 @@ def _tree_files(source: Source, context: Mapping[str, Any]) -> dict[str, Rendere
     made = {
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
-        "/etc/fstab": render_text(source.templates / "disk/fstab.j2", context),
+        "/etc/fstab": fstab,
         "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.mirrors),
     }
     for service in appliance.spec.services.enable:

@@ -1,0 +1,79 @@
+"""The private namespace, for real: it works, and nothing of it outlives its maker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from slipway.errors import BuildError
+from slipway.namespace import MOUNT, Namespace
+
+MAKER = """
+import sys, time
+from slipway.namespace import Namespace, MOUNT
+from slipway import process
+with Namespace(network=True) as namespace:
+    namespace.run(["mkdir", "-p", "/mnt/tree/proc"])
+    namespace.run(["mount", "-t", "proc", "proc", "/mnt/tree/proc"])
+    with process.spawn([*namespace.enter, "sleep", "1000"]) as sleeper:
+        print(namespace.pid, sleeper.pid, flush=True)
+        time.sleep(1000)
+"""
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs (one that only waits to be reaped does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def mounts() -> list[str]:
+    """What is mounted, as this process sees it."""
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def test_a_private_root_sees_its_own_files_processes_and_network(tmp_path: Path) -> None:
+    before = mounts()
+    with Namespace(network=True) as namespace:
+        namespace.run(["sh", "-c", "id -u >/mnt/id; ls /sys/class/net >/dev/null; ip -o link | wc -l >/mnt/links; echo $$ >/mnt/pid"])
+        assert namespace.path(MOUNT / "id").read_text() == "0\n"
+        assert namespace.path(MOUNT / "links").read_text() == "1\n"
+        assert int(namespace.path(MOUNT / "pid").read_text()) < 50
+        assert mounts() == before
+        with pytest.raises(BuildError, match=r"a thing failed: exit status 3"):
+            namespace.run(["sh", "-c", "exit 3"], what="a thing")
+    assert not running(namespace.pid)
+    assert mounts() == before
+
+
+def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:
+    with Namespace(directory=tmp_path) as namespace:
+        namespace.run(["sh", "-c", "echo here >/mnt/file"])
+    assert (tmp_path / "file").read_text() == "here\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_whatever_ends_its_maker_ends_all_that_runs_in_it(how: signal.Signals) -> None:
+    before = mounts()
+    source = Path(__file__).parents[2] / "src"
+    with subprocess.Popen(
+        [sys.executable, "-c", MAKER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(source)}
+    ) as maker:
+        assert maker.stdout
+        pids = [int(word) for word in maker.stdout.readline().split()]
+        assert all(running(pid) for pid in pids)
+        maker.send_signal(how)
+        maker.wait()
+    deadline = time.monotonic() + 10
+    while any(running(pid) for pid in pids) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not any(running(pid) for pid in pids)
+    assert mounts() == before

@@ -1,0 +1,70 @@
+"""Inode times in a file system that mke2fs made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from slipway.cache import sha256_of
+from slipway.disk.ext4 import normalise_times
+from slipway.errors import BuildError
+from slipway.process import run
+
+EPOCH = 1_750_000_000
+OFFSET = 1 << 20
+
+
+def make_disk(directory: Path, name: str, accessed: int = EPOCH) -> Path:
+    """A disk file with an ext4 file system at OFFSET that holds a few files and enough inodes for several groups."""
+    tree = directory / f"tree-{name}"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "old").write_text("before the epoch")
+    (tree / "sub/new").write_text("after it")
+    (tree / "link").symlink_to("old")
+    os.utime(tree / "old", (accessed, EPOCH - 1000))
+    disk = directory / f"{name}.raw"
+    with disk.open("wb") as file:
+        file.truncate(OFFSET + (300 << 20))
+    features = "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,^metadata_csum_seed,^orphan_file"
+    identity = "hash_seed=0f0e0d0c-0b0a-4908-8706-050403020100"
+    run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-O", features, "-U", "00112233-4455-4677-8899-aabbccddeeff"]
+        + ["-E", f"{identity},root_owner=0:0,lazy_itable_init=1,nodiscard,offset={OFFSET}", "-d", tree, disk, "290m"],
+        env={"E2FSPROGS_FAKE_TIME": str(EPOCH)},
+    )
+    return disk
+
+
+def statistics(disk: Path, path: str) -> str:
+    """What debugfs says of a file."""
+    return run(["debugfs", "-R", f"stat {path}", f"{disk}?offset={OFFSET}"]).stdout.decode()
+
+
+def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path, "a")
+    assert normalise_times(disk, offset=OFFSET, epoch=EPOCH) > 10
+
+    for path, time in (("old", EPOCH - 1000), ("sub/new", EPOCH), ("link", EPOCH)):
+        shown = statistics(disk, path)
+        for kind in ("ctime", "atime", "mtime", "crtime"):
+            assert f"{kind}: 0x{time:08x}:00000000" in shown, (path, shown)
+    check = run(["e2fsck", "-f", "-n", f"{disk}?offset={OFFSET}"], check=False)
+    assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
+
+
+def test_two_disks_of_one_tree_read_at_different_times_become_the_same(tmp_path: Path) -> None:
+    disks = make_disk(tmp_path, "a", EPOCH - 5), make_disk(tmp_path, "b", EPOCH + 5)
+    assert sha256_of(disks[0]) != sha256_of(disks[1])
+    for disk in disks:
+        normalise_times(disk, offset=OFFSET, epoch=EPOCH)
+    assert sha256_of(disks[0]) == sha256_of(disks[1])
+
+
+def test_what_is_no_such_file_system_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(4 << 20))
+    with pytest.raises(BuildError) as raised:
+        normalise_times(disk, offset=OFFSET, epoch=EPOCH)
+    assert str(raised.value) == "error: the disk holds no ext4 file system of the expected kind\n  hint: mke2fs did not follow mke2fs.conf"

@@ -1,0 +1,1 @@
+"""How builds become releases in a store, and what the keys of a store are."""

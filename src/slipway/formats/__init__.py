@@ -1,0 +1,89 @@
+"""Image formats: a raw disk -> one file of a format, and what is known about it.
+
+A format is one module of this package with a class of its capitalised name (``qcow2.py`` has ``Qcow2``); there is no
+list of them. Invariants: the same raw disk gives the same bytes, on any number of processors; an output file gets its
+name only when it is whole, and, where another program wrote it, found to hold what the raw disk holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from slipway.errors import UsageError, suggestion
+
+__all__ = ["Artifact", "Format", "load", "names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One file of a release.
+
+    Sizes are in bytes, hashes 64 hexadecimal digits. What is called uncompressed is the raw disk that the file was
+    made from; ``compression`` names the algorithm that is used inside or around the file, or is None.
+    """
+
+    format: str
+    file: str
+    size: int
+    sha256: str
+    uncompressed_size: int
+    uncompressed_sha256: str
+    compression: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data, as it stands in a cache entry and in the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], *, file: str | None = None) -> Artifact:
+        """The artifact that :meth:`facts` described, under another file name if one is given."""
+        return cls(**{**facts, "file": file or facts["file"]})
+
+
+class Format(Protocol):
+    """What every format does.
+
+    ``suffix`` ends its files' names (``.qcow2``); ``tools`` are the programs whose versions shape its output, as
+    :func:`slipway.tools.tool_versions` takes them.
+    """
+
+    name: str
+    suffix: str
+    tools: tuple[str, ...]
+
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+        """Make ``output`` from a raw disk; an existing file of that name is replaced.
+
+        Args:
+            raw: The disk as it was built: as small as its content allows, and never written to.
+            virtual_size: The size in bytes that a machine shall see, at least that of ``raw``. A format that stores
+                the disk's bare content leaves it to the one who unpacks it.
+            log: A file that the output of programs is appended to.
+
+        Raises:
+            BuildError: A program failed, or the output does not hold what the raw disk holds.
+            HostError: A program is missing, or there is no space left.
+        """
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """The formats that exist, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def load(name: str) -> Format:
+    """The format of a name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in names():
+        raise UsageError(f'there is no format "{name}"', hint=suggestion(name, names()) or f"there is: {', '.join(names())}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    return cast(Format, getattr(module, name.capitalize())())

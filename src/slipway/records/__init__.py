@@ -1,0 +1,33 @@
+"""What is written down about a build: manifest, checksums, SBOM, provenance. Pure functions; nothing here writes a file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+__all__ = ["Package", "canonical_json"]
+
+
+class Package(Protocol):
+    """A locked package, as far as records are concerned: :class:`slipway.packages.lock.LockedPackage` is one."""
+
+    @property
+    def name(self) -> str:
+        """Its binary package's name."""
+
+    @property
+    def version(self) -> str:
+        """Its Debian version, with the epoch if it has one."""
+
+    @property
+    def architecture(self) -> str:
+        """amd64, arm64, ..., or all."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the .deb file."""
+
+
+def canonical_json(data: Any) -> bytes:
+    """The one way that records are written: sorted keys, two spaces, UTF-8, a newline at the end."""
+    return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,148 @@
+"""Where releases are kept: objects by key, of which almost all are created once and never change.
+
+A kind of store is one module of this package with a function ``open_url(url)``; its name is the URL's scheme.
+Invariants that every store keeps: an object is there whole or not at all; ``create`` never replaces; of several writers
+who swap the same version exactly one succeeds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from slipway.errors import StoreError
+
+__all__ = ["AlreadyExists", "Blob", "Conflict", "NotFound", "Status", "Store", "check_key", "kinds", "open_store"]
+
+#: S3 allows keys of 1,024 bytes, file systems names of 255.
+_MAX_KEY = 1024
+_MAX_PART = 255
+
+
+class AlreadyExists(StoreError):
+    """The key exists and holds something else."""
+
+
+class Conflict(StoreError):
+    """The object is not, or is no longer, in the version that was to be replaced."""
+
+
+class NotFound(StoreError):
+    """There is no such object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """An object that was read; ``etag`` is its version, for :meth:`Store.swap`, and means nothing else."""
+
+    data: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """An object in a listing: its size in bytes, and when it was last written, in seconds since 1970 by the store's clock."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Store(Protocol):
+    """What every store does. Every method raises StoreError when the store cannot be reached or refuses."""
+
+    url: str
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create an object; False if it exists already with the same content, as after a retry.
+
+        Raises:
+            AlreadyExists: It exists with another content.
+        """
+        ...
+
+    def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
+        """Create an object from a file that may be larger than memory; as :meth:`create` otherwise.
+
+        Raises:
+            AlreadyExists: It exists with another content.
+            StoreError: The file's SHA-256 is not the one given; nothing was created.
+        """
+        ...
+
+    def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
+        """Replace an object in the version that was read, or create it where ``etag`` is None; returns the new version.
+
+        Raises:
+            Conflict: Somebody else was first.
+        """
+        ...
+
+    def read(self, key: str) -> Blob:
+        """An object's whole content.
+
+        Raises:
+            NotFound: There is none.
+        """
+        ...
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of an object; shorter than asked for where the object ends.
+
+        Raises:
+            NotFound: There is none.
+        """
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[Status]:
+        """All objects whose keys begin so, sorted by key."""
+        ...
+
+    def stat(self, key: str) -> Status | None:
+        """An object's size and time, None if there is none."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        ...
+
+
+class _Module(Protocol):
+    def open_url(self, url: str) -> Store: ...
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of stores that exist, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def open_store(url: str) -> Store:
+    """The store of a URL: ``scheme://...``, or a directory's path, which is made when something is first written.
+
+    Raises:
+        StoreError: No such kind of store exists.
+    """
+    scheme, separator, _ = url.partition("://")
+    kind = scheme if separator else "directory"
+    if kind not in kinds():
+        raise StoreError(f"{kind} stores are not supported yet: {url}", hint="give a directory")
+    module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))
+    return module.open_url(url)
+
+
+def check_key(key: str) -> str:
+    """The key, if every store can hold it: parts between slashes, none of them empty, hidden, ``.`` or ``..``.
+
+    Raises:
+        StoreError: It is none.
+    """
+    parts = key.split("/")
+    bad = any(not part or part.startswith(".") or len(part.encode(errors="replace")) > _MAX_PART for part in parts)
+    if bad or len(key.encode(errors="replace")) > _MAX_KEY or re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", key):
+        raise StoreError(f"not a key of a store: {key[:100]!r}")
+    return key

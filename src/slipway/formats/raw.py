@@ -1,0 +1,194 @@
+"""A raw disk -> the same bytes compressed with zstd, in one pass that also hashes what goes in and what comes out.
+
+The output is one zstd frame (RFC 8878) that states its content's size and ends in a checksum; any ``zstd -d`` unpacks
+it. Invariants: the output depends on the disk's bytes alone, not on where the file has holes, how many processors there
+are or how reads are cut; every byte is read once. Holes are not read at all: they are hashed and compressed as zeros.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Final
+
+import zstandard
+
+from slipway.cache import create_file
+from slipway.errors import VerificationError
+from slipway.formats import Artifact
+
+__all__ = ["Raw", "chunks", "compress", "sha256_of_sparse", "unpack", "write_sparse"]
+
+#: Bytes read at a time.
+CHUNK: Final = 1 << 20
+#: zstd's output is the same for any number of workers only while these are fixed; each job is compressed by one worker.
+LEVEL: Final = 3
+JOB_SIZE: Final = 8 << 20
+#: Blocks of zeros of this size are left out of a file that is unpacked: the usual block size of file systems.
+BLOCK: Final = 4096
+_ZEROS: Final = bytes(CHUNK)
+#: How many chunks may wait to be hashed, which bounds the memory.
+_WAITING: Final = 16
+
+
+class _Digest:
+    """A SHA-256 that is fed in the background; hashlib lets go of the interpreter while it hashes."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._digest = hashlib.sha256()
+        self._pending: deque[Future[None]] = deque()
+        self.size = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        self.size += len(data)
+        self._pending.append(self._pool.submit(self._digest.update, data))
+        if len(self._pending) > _WAITING:
+            self._pending.popleft().result()
+
+    def hexdigest(self) -> str:
+        while self._pending:
+            self._pending.popleft().result()
+        return self._digest.hexdigest()
+
+
+def chunks(path: Path) -> Iterator[bytes | memoryview]:
+    """A file's bytes in order, in pieces of at most 1 MiB; its holes (lseek(2), SEEK_HOLE) as zeros, without reading."""
+    with path.open("rb", buffering=0) as file:
+        descriptor = file.fileno()
+        end = os.fstat(descriptor).st_size
+        position = 0
+        while position < end:
+            try:
+                data = os.lseek(descriptor, position, os.SEEK_DATA)
+                hole = os.lseek(descriptor, data, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # it means that there is no data after this position
+                    raise
+                data = hole = end
+            while position < data:
+                piece = memoryview(_ZEROS)[: data - position]
+                position += len(piece)
+                yield piece
+            while position < hole:
+                read = os.pread(descriptor, min(CHUNK, hole - position), position)
+                if not read:
+                    raise OSError(errno.EIO, "the file became shorter while it was read", str(path))
+                position += len(read)
+                yield read
+
+
+def _compressor(size: int, workers: int) -> zstandard.ZstdCompressionObj:
+    """A compressor of a content of known size; zero workers would be another algorithm with another output."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL,
+        source_size=size,
+        threads=max(1, workers),
+        job_size=JOB_SIZE,
+        enable_ldm=False,
+        write_content_size=True,
+        write_checksum=True,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
+
+
+class Raw:
+    """The raw disk as it was built, compressed: what deltas are made from, and what is written to a real disk.
+
+    It is not padded to the virtual size: the root file system grows to whatever it is unpacked onto.
+    """
+
+    name = "raw"
+    suffix = ".raw.zst"
+    tools = ("python:zstandard",)
+
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the virtual size is left to the disk that it is written to."""
+        del virtual_size, log
+        return compress(raw, output)
+
+
+def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
+    """Compress and hash a disk at once, with as many workers as there are processors unless a number is given."""
+    workers = workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second, create_file(output) as file:
+        before, after = _Digest(first), _Digest(second)
+        compressor = _compressor(raw.stat().st_size, workers)
+
+        def put(data: bytes) -> None:
+            if data:
+                after.update(data)
+                file.write(data)
+
+        for chunk in chunks(raw):
+            before.update(chunk)
+            put(compressor.compress(chunk))
+        put(compressor.flush())
+        return Artifact(
+            format=Raw.name,
+            file=output.name,
+            size=after.size,
+            sha256=after.hexdigest(),
+            uncompressed_size=before.size,
+            uncompressed_sha256=before.hexdigest(),
+            compression="zstd",
+        )
+
+
+def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str) -> int:
+    """Unpack a disk into a sparse file that gets its name when both hashes have been found right; returns its size.
+
+    Raises:
+        VerificationError: The file is not the one that was published, or does not hold the disk that it should.
+        HostError: There is no space left.
+    """
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second, create_file(output, mode=0o644) as file:
+        before, after = _Digest(first), _Digest(second)
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        damage: zstandard.ZstdError | None = None
+        for chunk in chunks(packed):
+            before.update(chunk)
+            if damage or decompressor.eof:
+                continue
+            try:
+                data = decompressor.decompress(chunk)
+            except zstandard.ZstdError as error:
+                damage = error
+                continue
+            after.update(data)
+            write_sparse(file, data)
+        found = before.hexdigest()
+        if found != sha256:
+            raise VerificationError(f"{packed} has the SHA-256 {found}, expected {sha256}", hint="download it again")
+        if damage or not decompressor.eof:
+            raise VerificationError(f"{packed} is no whole zstd file: {damage or 'it ends too early'}")
+        if after.hexdigest() != uncompressed_sha256:
+            raise VerificationError(f"{packed} holds a disk with the SHA-256 {after.hexdigest()}, expected {uncompressed_sha256}")
+        file.truncate(after.size)
+        return after.size
+
+
+def write_sparse(file: IO[bytes], data: bytes) -> None:
+    """Write at the file's position, but step over each 4 KiB of zeros; the caller sets the size in the end."""
+    start = end = 0
+    while end < len(data):
+        block = data[end : end + BLOCK]
+        if block == _ZEROS[: len(block)]:
+            file.write(data[start:end])
+            file.seek(len(block), os.SEEK_CUR)
+            start = end + len(block)
+        end += len(block)
+    file.write(data[start:end])
+
+
+def sha256_of_sparse(path: Path) -> str:
+    """The SHA-256 of a file, without reading its holes."""
+    digest = hashlib.sha256()
+    for chunk in chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()

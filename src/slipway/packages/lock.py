@@ -1,0 +1,200 @@
+"""Locks as files: ``appliances/<name>/lock.<architecture>.json``, one package a line, sorted, committed with the appliance.
+
+What goes in: a lock, or a file. What comes out: the file, or the lock, or every error of the file with its line.
+Invariants: the same lock is the same bytes; a lock that did not change is not written; a file is replaced whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from slipway.cache import create_file
+from slipway.errors import SpecError, SpecErrors, Where
+from slipway.packages.locked import Lock, LockDiff, LockedPackage, differences
+from slipway.packages.resolve import requested_of_base, resolve
+from slipway.spec.library import Appliance
+
+__all__ = ["Lock", "LockDiff", "LockedPackage", "check_lock", "differences", "read_lock", "resolve", "write_lock"]
+
+SCHEMA: Final = 1
+_GROUPS: Final = ("base_packages", "packages")
+_HEAD: Final[Mapping[str, type]] = {"base": str, "kernel": str, "architecture": str, "source_date_epoch": int}
+_LISTS: Final = ("base_requested", "requested")
+_PACKAGE: Final[Mapping[str, str]] = {
+    "name": r"[a-z0-9][a-z0-9+.-]+",
+    "version": r"([0-9]+:)?[0-9A-Za-z.+~:-]+",
+    "architecture": r"[a-z0-9-]+",
+    "sha256": r"[0-9a-f]{64}",
+    "archive": r"[a-z0-9][a-z0-9-]*",
+    "path": r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)*",
+}
+_AGAIN: Final = "run: invoke lock"
+
+
+def render_lock(lock: Lock) -> str:
+    """A lock as the text of its file."""
+    head: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(lock, key) for key in _HEAD}
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    lines += [f" {json.dumps(key)}: {json.dumps(sorted(getattr(lock, key)))}," for key in _LISTS]
+    for group in _GROUPS:
+        packages = ",\n".join(f"  {_package_line(package)}" for package in sorted(getattr(lock, group)))
+        lines.append(f' "{group}": [\n{packages}\n ]' if packages else f' "{group}": []')
+        lines[-1] += "," if group != _GROUPS[-1] else ""
+    return "\n".join(["{", *lines, "}"]) + "\n"
+
+
+def _package_line(package: LockedPackage) -> str:
+    return json.dumps({name: getattr(package, name) for name in LockedPackage.__slots__})
+
+
+def write_lock(path: Path, lock: Lock) -> bool:
+    """Write a lock's file; False, and nothing is written, if it says the same already."""
+    content = render_lock(lock).encode()
+    if path.exists() and path.read_bytes() == content:
+        return False
+    with create_file(path, mode=0o644) as file:
+        file.write(content)
+    return True
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lock's file.
+
+    Raises:
+        SpecErrors: It is no lock, or somebody has edited it wrongly; all errors at once.
+    """
+    try:
+        text = path.read_bytes().decode()
+        data = json.loads(text, object_pairs_hook=_no_twins)
+    except OSError as error:
+        raise SpecErrors([SpecError(f"the lock cannot be read: {error.strerror}", where=Where(path), hint=_AGAIN)]) from None
+    except UnicodeDecodeError:
+        raise SpecErrors([SpecError("the lock is not UTF-8", where=Where(path), hint=_AGAIN)]) from None
+    except json.JSONDecodeError as error:
+        where = Where(path, error.lineno, error.colno)
+        raise SpecErrors([SpecError(f"the lock is not JSON: {error.msg}", where=where, hint=_AGAIN)]) from None
+    except (ValueError, RecursionError) as error:
+        raise SpecErrors([SpecError(f"the lock is not JSON: {error}", where=Where(path), hint=_AGAIN)]) from None
+    reader = _Reader(path, text)
+    lock = reader.lock(data)
+    if lock is None or reader.errors:
+        raise SpecErrors(reader.errors)
+    return lock
+
+
+def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
+    """See that a lock is for what the spec says now.
+
+    Raises:
+        SpecError: It is not; the message says what differs.
+    """
+    spec, base = appliance.spec, appliance.base
+    wanted: list[tuple[str, str, str]] = [("base", lock.base, base.name), ("kernel", lock.kernel, spec.kernel)]
+    for what, locked, said in wanted:
+        if locked != said:
+            raise SpecError(f"the lock is for {what} {locked}, the spec says {said}", where=Where(path), hint=f"{_AGAIN} {appliance.name}")
+    groups = ((requested_of_base(base, spec.kernel, lock.architecture), lock.base_requested), (spec.packages, lock.requested))
+    for names, known in groups:
+        missing, surplus = sorted(set(names) - set(known)), sorted(set(known) - set(names))
+        if missing or surplus:
+            parts = [f"lacks {', '.join(missing)}"] if missing else []
+            parts += [f"still has {', '.join(surplus)}"] if surplus else []
+            raise SpecError(
+                f"the lock is older than the spec: it {' and '.join(parts)}", where=Where(path), hint=f"{_AGAIN} {appliance.name}"
+            )
+
+
+def _no_twins(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'"{key}" stands in one place twice')
+        found[key] = value
+    return found
+
+
+class _Reader:
+    """JSON -> lock, with the line of each package in errors: :func:`write_lock` gives each one of its own."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+        self.errors: list[SpecError] = []
+
+    def error(self, message: str, near: str = "") -> None:
+        line = next((number for number, line in enumerate(self.lines, 1) if near and near in line), 0)
+        self.errors.append(SpecError(message, where=Where(self.path, line), hint=_AGAIN))
+
+    def lock(self, data: Any) -> Lock | None:
+        """The lock; None, or with errors, if it is not one."""
+        if not isinstance(data, dict) or "schema" not in data:
+            self.error("this is no lock")
+            return None
+        if data["schema"] != SCHEMA or type(data["schema"]) is not int:
+            self.error(f"schema {data['schema']!r} is not one that this version of slipway reads", '"schema"')
+            return None
+        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS}):
+            self.error(f"{key}: unknown key", json.dumps(key))
+        for key, kind in _HEAD.items():
+            if type(data.get(key)) is not kind or (kind is int and data[key] < 0):
+                self.error(f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted", f'"{key}"')
+        for key in _LISTS:
+            if not _names(data.get(key)):
+                self.error(f"{key}: a list of names is wanted", f'"{key}"')
+        groups = {group: self.group(group, data.get(group)) for group in _GROUPS}
+        twins = {package.name for package in groups["base_packages"]} & {package.name for package in groups["packages"]}
+        for name in sorted(twins):
+            self.error(f"{name} is in base_packages and in packages", f'"name": "{name}"')
+        if self.errors:
+            return None
+        return Lock(
+            base=data["base"],
+            kernel=data["kernel"],
+            architecture=data["architecture"],
+            source_date_epoch=data["source_date_epoch"],
+            base_requested=tuple(data["base_requested"]),
+            requested=tuple(data["requested"]),
+            base_packages=groups["base_packages"],
+            packages=groups["packages"],
+        )
+
+    def group(self, group: str, value: Any) -> tuple[LockedPackage, ...]:
+        """One list of packages."""
+        if not isinstance(value, list):
+            self.error(f"{group}: a list of packages is wanted", f'"{group}"')
+            return ()
+        packages = [package for index, item in enumerate(value) if (package := self.package(f"{group}[{index}]", item))]
+        names = [package.name for package in packages]
+        for one, other in pairwise(names):
+            if one == other:
+                self.error(f"{group}: {one} stands there twice", f'"name": "{one}"')
+            elif one > other:
+                self.error(f"{group}: {other} stands after {one}, but the list has to be sorted", f'"name": "{other}"')
+        return tuple(packages)
+
+    def package(self, place: str, item: Any) -> LockedPackage | None:
+        """One package."""
+        if not isinstance(item, dict):
+            self.error(f"{place}: a package is wanted")
+            return None
+        name = item.get("name")
+        near = f'"name": "{name}"' if isinstance(name, str) else ""
+        before = len(self.errors)
+        for key in sorted({*_PACKAGE, "size"} ^ item.keys()):
+            self.error(f"{place}.{key}: {'unknown key' if key in item else 'this key is missing'}", near)
+        for key, pattern in _PACKAGE.items():
+            if key in item and not (isinstance(item[key], str) and re.fullmatch(pattern, item[key])):
+                shape = "64 hexadecimal digits are wanted" if key == "sha256" else f"{item[key]!r} cannot be right"
+                self.error(f"{place}.{key}: {shape}", near)
+        if "size" in item and not (type(item["size"]) is int and item["size"] > 0):
+            self.error(f"{place}.size: a number of bytes is wanted", near)
+        return LockedPackage(**item) if len(self.errors) == before else None
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -1,0 +1,146 @@
+"""A lock and what it holds: exact versions and hashes of every package of an appliance; and how two locks differ.
+
+Invariant: ``base_packages`` depends on the base, its kernel and the state of the mirrors only, so that appliances locked
+together share their base tree; ``packages`` is what one appliance adds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+
+__all__ = ["Lock", "LockDiff", "LockedPackage", "Upgrade", "compare_versions", "differences"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class LockedPackage:
+    """One package: where it was found (``path`` below the archive's URI), its size in bytes and its SHA-256."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    archive: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """All packages of an appliance, each group sorted by name.
+
+    ``base_requested`` and ``requested`` are the names that were asked for, from which the rest follows;
+    ``source_date_epoch`` (seconds since 1970) is the newest time in the base's packages.
+    """
+
+    base: str
+    kernel: str
+    architecture: str
+    source_date_epoch: int
+    base_requested: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
+    base_packages: tuple[LockedPackage, ...]
+    packages: tuple[LockedPackage, ...]
+
+    @property
+    def all_packages(self) -> tuple[LockedPackage, ...]:
+        """Both groups, sorted by name."""
+        return tuple(sorted((*self.base_packages, *self.packages)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """A package whose version or bytes changed."""
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockDiff:
+    """What a new lock changes; as text, a line for each package."""
+
+    added: tuple[LockedPackage, ...] = ()
+    removed: tuple[LockedPackage, ...] = ()
+    upgraded: tuple[Upgrade, ...] = ()
+    downgraded: tuple[Upgrade, ...] = ()
+    rebuilt: tuple[Upgrade, ...] = ()
+    """Same version, other bytes."""
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt)
+
+    def __str__(self) -> str:
+        lines = [
+            *(f"added       {package.name} {package.version}" for package in self.added),
+            *(f"removed     {package.name} {package.version}" for package in self.removed),
+            *(f"upgraded    {change.name} {change.old} -> {change.new}" for change in self.upgraded),
+            *(f"downgraded  {change.name} {change.old} -> {change.new}" for change in self.downgraded),
+            *(f"rebuilt     {change.name} {change.new}" for change in self.rebuilt),
+        ]
+        return "\n".join(lines)
+
+
+def differences(old: Lock | None, new: Lock) -> LockDiff:
+    """What changed from one lock (None: there was none) to another."""
+    # A package may go from one architecture to "all" or back; it is still the same package.
+    names = {package.name: package for package in (old.all_packages if old else ())}
+    added: list[LockedPackage] = []
+    upgraded: list[Upgrade] = []
+    downgraded: list[Upgrade] = []
+    rebuilt: list[Upgrade] = []
+    gone = dict(names)
+    for package in new.all_packages:
+        known = names.get(package.name)
+        gone.pop(package.name, None)
+        if known is None:
+            added.append(package)
+            continue
+        order = compare_versions(known.version, package.version)
+        change = Upgrade(name=package.name, old=known.version, new=package.version)
+        if order:
+            (upgraded if order < 0 else downgraded).append(change)
+        elif known.sha256 != package.sha256:
+            rebuilt.append(change)
+    return LockDiff(
+        added=tuple(added), removed=tuple(gone.values()), upgraded=tuple(upgraded), downgraded=tuple(downgraded), rebuilt=tuple(rebuilt)
+    )
+
+
+def compare_versions(one: str, other: str) -> int:
+    """Below zero if a version is older than another, zero if equal, above if newer (deb-version(7))."""
+    for left, right in zip(_split(one), _split(other), strict=True):
+        order = _compare_part(left, right)
+        if order:
+            return order
+    return 0
+
+
+def _split(version: str) -> tuple[str, str, str]:
+    """Epoch, upstream version and revision."""
+    epoch, colon, rest = version.partition(":")
+    if not colon:
+        epoch, rest = "0", version
+    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
+    return epoch, upstream, revision
+
+
+def _compare_part(one: str, other: str) -> int:
+    """Text and numbers in turns: text by dpkg's order of characters, numbers by value."""
+    for left, right in itertools.zip_longest(re.findall(r"(\D*)(\d*)", one), re.findall(r"(\D*)(\d*)", other), fillvalue=("", "")):
+        texts = [[*map(_weight, text), 0] for text in (left[0], right[0])]
+        if texts[0] != texts[1]:
+            return -1 if texts[0] < texts[1] else 1
+        numbers = [int(part[1] or 0) for part in (left, right)]
+        if numbers[0] != numbers[1]:
+            return -1 if numbers[0] < numbers[1] else 1
+    return 0
+
+
+def _weight(character: str) -> int:
+    """A tilde sorts before the end of the text, letters after it, all else after letters."""
+    if character == "~":
+        return -1
+    return ord(character) if character.isalpha() else ord(character) + 256

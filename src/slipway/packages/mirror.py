@@ -1,0 +1,189 @@
+"""Which mirrors packages come from: the host's own, or those that the settings name.
+
+What goes in: the settings and the host's apt configuration. What comes out: the URI of each archive, without a slash at
+its end. Invariants: no mirror's name stands in this project; nothing is asked of the network where apt has its lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from slipway import process
+from slipway.cache import create_file
+from slipway.errors import BuildError, HostError
+from slipway.settings import Settings
+from slipway.spec.base import Base
+
+__all__ = ["download", "find_mirrors", "mirror_of", "sources"]
+
+APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
+#: The archives by the Label in their Release files.
+_LABELS: Final = {"Debian": "debian", "Debian-Security": "debian-security"}
+_IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_HINT: Final = (
+    'say which mirror of Debian to use: SLIPWAY_MIRROR=http://<mirror>/debian, or in slipway.toml: mirror = "http://<mirror>/debian"'
+)
+
+
+def find_mirrors(settings: Settings) -> Mapping[str, str]:
+    """The URI of each archive (``debian``, ``debian-security``).
+
+    What apt says takes it half a second, so it is remembered until the host's sources or lists change.
+
+    Raises:
+        HostError: The settings name none, and the host uses none.
+    """
+    if settings.mirror:
+        if "debian" not in settings.mirror:
+            raise HostError("slipway.toml names a mirror for debian-security only", hint=_HINT)
+        return settings.mirror
+    memory = settings.cache / "mirrors.json"
+    state = _host_state()
+    try:
+        known = json.loads(memory.read_bytes())
+        if known["state"] == state:
+            return {str(archive): str(uri) for archive, uri in known["mirrors"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    mirrors = _ask_apt()
+    with create_file(memory, mode=0o644) as file:
+        file.write(json.dumps({"state": state, "mirrors": mirrors}).encode())
+    return mirrors
+
+
+def sources(base: Base, mirrors: Mapping[str, str]) -> str:
+    """The image's own package sources, as ``debian.sources`` (sources.list(5), deb822 style); without the passwords that
+    the host's sources may hold.
+
+    Raises:
+        HostError: There is no mirror for one of the base's archives.
+    """
+    blocks = []
+    for archive in dict.fromkeys(suite.archive for suite in base.suites):
+        suites = " ".join(suite.suite for suite in base.suites if suite.archive == archive)
+        uri = urlsplit(mirror_of(archive, mirrors))
+        public = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2]))
+        blocks.append(
+            f"Types: deb\nURIs: {public}\nSuites: {suites}\nComponents: {' '.join(base.components)}\nSigned-By: {_IMAGE_KEYRING}\n"
+        )
+    return "\n".join(blocks)
+
+
+def mirror_of(archive: str, mirrors: Mapping[str, str]) -> str:
+    """The URI of an archive.
+
+    Raises:
+        HostError: There is none.
+    """
+    if archive not in mirrors:
+        raise HostError(f"no mirror of the archive {archive} is known", hint=_HINT)
+    return mirrors[archive]
+
+
+def _host_state() -> str:
+    """A digest that changes when the host's package sources do, or its lists."""
+    places = [
+        Path("/etc/apt"),
+        Path("/etc/apt/sources.list"),
+        Path("/var/lib/apt/lists"),
+        *sorted(Path("/etc/apt/sources.list.d").glob("*")),
+    ]
+    seen = []
+    for place in places:
+        try:
+            status = place.stat()
+            seen.append(f"{place} {status.st_size} {status.st_mtime_ns}")
+        except OSError:
+            seen.append(f"{place} -")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()
+
+
+def _ask_apt() -> dict[str, str]:
+    """What the host's apt uses (apt-get(8), indextargets)."""
+    try:
+        process.find_tool("apt-get")
+    except HostError:
+        raise HostError("this host has no apt, so it cannot be asked for a mirror of Debian", hint=_HINT) from None
+    found = _archives(line.split("|") for line in _targets("$(ORIGIN)|$(LABEL)|$(REPO_URI)"))
+    if "debian" not in found:
+        found = _archives(_look())
+    if "debian" not in found:
+        raise HostError("this host's package sources hold no mirror of Debian", hint=_HINT)
+    # Whoever has one has the other beside it; that it answers is seen when packages are resolved.
+    found.setdefault("debian-security", f"{found['debian']}-security")
+    return found
+
+
+def _targets(form: str, *options: str) -> list[str]:
+    argv = ["apt-get", "indextargets", *options, "--format", form, "Created-By: Packages"]
+    return process.run(argv, what="asking apt for its mirrors", timeout_s=60).stdout.decode(errors="replace").splitlines()
+
+
+def _archives(targets: Iterable[list[str]]) -> dict[str, str]:
+    """The first usable URI of each archive among origins, labels and URIs."""
+    found: dict[str, str] = {}
+    for origin, label, uri in targets:
+        archive, usable = _LABELS.get(label), _usable(uri)
+        if origin == "Debian" and archive and usable:
+            found.setdefault(archive, usable)
+    return found
+
+
+def _usable(uri: str) -> str | None:
+    """A URI that packages can be downloaded from by name: not a CD; of a list of mirrors (apt-transport-mirror(1)) the
+    first one."""
+    if uri.startswith("mirror+file:"):
+        try:
+            lines = Path(re.sub("^/+", "/", uri.removeprefix("mirror+file:")).rstrip("/")).read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return next((_usable(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")), None)
+    scheme = uri.partition(":")[0]
+    return uri.rstrip("/") if scheme in ("http", "https", "ftp", "file", "copy") or scheme.startswith("tor+") else None
+
+
+def _look() -> list[list[str]]:
+    """Where apt has no lists (a fresh container), the same from the first lines of the mirrors' InRelease files.
+
+    They are not verified here: whatever they say, packages are, with the base's keyring.
+    """
+    lines = dict.fromkeys(_targets("$(REPO_URI)|$(BASE_URI)", "--no-release-info"))
+    found: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, line in enumerate(lines):
+            repository, _, base = line.partition("|")
+            uri = _usable(repository)
+            if uri is None or any(uri == known[2] for known in found) or not base.startswith(repository):
+                continue
+            target = Path(folder) / str(number)
+            try:
+                download([(f"{uri}/{base.removeprefix(repository)}InRelease", target, "")])
+            except BuildError:
+                continue
+            text = target.read_text(errors="replace")[:4096]
+            fields = dict(re.findall(r"^(Origin|Label): (.*)$", text, re.MULTILINE))
+            found.append([fields.get("Origin", ""), fields.get("Label", ""), uri])
+    return found
+
+
+def download(files: Iterable[tuple[str, Path, str]], log: Path | None = None) -> None:
+    """Download files by the host's apt, with its proxies and passwords: URI, target and hash ("" or "SHA256:...") of each.
+
+    Raises:
+        HostError: There is no apt.
+        BuildError: At least one is not there; the others are.
+    """
+    if not APT_HELPER.exists():
+        raise HostError("apt is not installed (needed to download packages)", hint="sudo apt-get install apt")
+    words = [word for uri, target, digest in files for word in (uri, str(target), digest)]
+    # apt's own user cannot write into this user's directories.
+    options = ["-oAPT::Sandbox::User=root"] if os.geteuid() == 0 else []
+    process.run([APT_HELPER, *options, "-q", "download-file", *words], what="downloading packages", log=log)

@@ -1,0 +1,230 @@
+"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built for ever.
+
+What goes in: locked packages and mirrors. What comes out: flat apt repositories of exactly these packages. Invariants:
+a file that has its final name was whole and right when it got it, and is compared with its hash again before each use;
+files are never changed; several builds share a pool; a killed one leaves nothing but a folder that the next one removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from slipway.cache import create_file
+from slipway.errors import BuildError, HostError
+from slipway.packages.debfile import control_stanza
+from slipway.packages.locked import LockedPackage
+from slipway.packages.mirror import download, mirror_of
+
+__all__ = ["Pool"]
+
+_INCOMING: Final = "incoming-"
+#: Packages in one call of apt's downloader; a call's words have to stay below 2 MiB (execve(2)).
+_BATCH: Final = 1000
+_CHUNK: Final = 1 << 20
+
+
+class Pool:
+    """The packages in one directory, which is made when it does not exist."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._good: dict[str, tuple[int, int, int, int]] = {}
+
+    def path(self, package: LockedPackage) -> Path:
+        """Where a package is, or would be."""
+        return self.directory / f"{package.sha256}.deb"
+
+    def missing(self, packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
+        """Those that are not there, or not in the right size; nothing is read."""
+
+        def there(package: LockedPackage) -> bool:
+            with contextlib.suppress(OSError):
+                return self.path(package).stat().st_size == package.size
+            return False
+
+        return tuple(package for package in packages if not there(package))
+
+    def fetch(self, packages: Sequence[LockedPackage], mirrors: Mapping[str, str], log: Path | None = None) -> tuple[LockedPackage, ...]:
+        """Have all of these packages in the pool, and verified; returns those that had to be downloaded.
+
+        Raises:
+            BuildError: Some cannot be had in their locked version; all are named.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            good = list(threads.map(self._verify, packages))
+        wanted = tuple(package for package, is_good in zip(packages, good, strict=True) if not is_good)
+        if wanted:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with self._incoming() as folder:
+                for start in range(0, len(wanted), _BATCH):
+                    self._download(wanted[start : start + _BATCH], mirrors, folder, log)
+        return wanted
+
+    def repository(self, packages: Sequence[LockedPackage], directory: Path, *, suite: str = "slipway") -> None:
+        """Make a flat apt repository (Debian's repository format: Packages, Release) of exactly these packages.
+
+        Args:
+            directory: Made when it does not exist. It gets hard links, or copies where it is on another file system;
+                either way these very bytes have been compared with their hash.
+            suite: The name that the repository says it has, by which mmdebstrap finds essential packages.
+
+        Raises:
+            BuildError: Some are not in the pool, or not what they were; all are named. Fetch them first.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            stanzas = list(threads.map(lambda package: self._place(package, directory), packages))
+        missing = [package for package, stanza in zip(packages, stanzas, strict=True) if stanza is None]
+        if missing:
+            names = ", ".join(f"{package.name} {package.version}" for package in missing)
+            raise BuildError(f"not in the pool, or not what was locked: {names}", hint="build again: they are fetched anew")
+        index = "".join(f"{stanza}\n\n" for stanza in stanzas).encode()
+        (directory / "Packages").write_bytes(index)
+        release = [
+            "Origin: slipway",
+            "Label: slipway",
+            f"Suite: {suite}",
+            f"Codename: {suite}",
+            "Date: Thu, 01 Jan 1970 00:00:00 UTC",
+            f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n",
+        ]
+        (directory / "Release").write_text("\n".join(release))
+
+    def _verify(self, package: LockedPackage) -> bool:
+        """Whether a package is there with the right bytes; a wrong one is removed."""
+        path = self.path(package)
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                if self._good.get(package.sha256) == identity:
+                    return True
+                good = status.st_size == package.size and hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+        except FileNotFoundError:
+            return False
+        if good:
+            self._good[package.sha256] = identity
+        else:
+            path.unlink(missing_ok=True)
+        return good
+
+    def _download(self, packages: Sequence[LockedPackage], mirrors: Mapping[str, str], folder: Path, log: Path | None) -> None:
+        """Download packages and give the right ones their names."""
+        uris = {package: f"{mirror_of(package.archive, mirrors)}/{package.path}" for package in packages}
+        targets = {package: folder / f"{package.sha256}.deb" for package in packages}
+        said = folder / "log"
+        with contextlib.suppress(BuildError):
+            # What is missing is seen below, package by package.
+            download(((uris[package], targets[package], f"SHA256:{package.sha256}") for package in packages), said)
+        text = said.read_text(errors="replace") if said.exists() else ""
+        if log:
+            with log.open("a") as whole:
+                whole.write(text)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            good = list(threads.map(lambda package: self._adopt(targets[package], package), packages))
+        failed = [package for package, is_good in zip(packages, good, strict=True) if not is_good]
+        if failed:
+            lines = [f"  {package.name} {package.version}: {_reason(uris[package], targets[package], text)}" for package in failed]
+            raise BuildError(
+                f"{len(failed)} of the locked packages cannot be had:\n" + "\n".join(lines),
+                hint="lock again (invoke lock NAME), or give it a pool or a mirror that has them",
+            )
+
+    def _adopt(self, file: Path, package: LockedPackage) -> bool:
+        """Take a downloaded file into the pool if it is right."""
+        try:
+            with file.open("rb") as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() != package.sha256 or file.stat().st_size != package.size:
+                    return False
+        except FileNotFoundError:
+            return False
+        file.chmod(0o444)
+        with contextlib.suppress(FileExistsError):
+            os.link(file, self.path(package))
+        return True
+
+    @contextlib.contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        """A folder for downloads, removed after the block; those of processes that were killed are removed now."""
+        with (self.directory / "lock").open("ab") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            for left in self.directory.glob(f"{_INCOMING}*"):
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(left)
+                    finally:
+                        os.close(descriptor)
+            folder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.directory))
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+
+    def _place(self, package: LockedPackage, directory: Path) -> str | None:
+        """Put a package into a repository and return its entry in Packages; None if it is not right."""
+        name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
+        target = directory / name
+        target.unlink(missing_ok=True)
+        try:
+            os.link(self.path(package), target)
+            good = self._verify(package) and target.stat().st_size == package.size
+        except FileNotFoundError:
+            return None
+        except OSError:
+            good = _copy(self.path(package), target, package)
+        if not good:
+            target.unlink(missing_ok=True)
+            self.path(package).unlink(missing_ok=True)
+            return None
+        return f"{self._control(package)}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
+
+    def _control(self, package: LockedPackage) -> str:
+        """A package's control stanza, remembered beside it below a hash of its own."""
+        memory = self.directory / f"{package.sha256}.control"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            digest, _, stanza = memory.read_text().partition("\n")
+            if hashlib.sha256(stanza.encode()).hexdigest() == digest:
+                return stanza
+        stanza = control_stanza(self.path(package))
+        with contextlib.suppress(HostError), create_file(memory) as file:
+            file.write(f"{hashlib.sha256(stanza.encode()).hexdigest()}\n{stanza}".encode())
+        return stanza
+
+
+def _copy(source: Path, target: Path, package: LockedPackage) -> bool:
+    """Copy a package and hash what is copied; whether it is right."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with source.open("rb") as reader, target.open("xb") as writer:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+                writer.write(chunk)
+                size += len(chunk)
+    except FileNotFoundError:
+        return False
+    return size == package.size and digest.hexdigest() == package.sha256
+
+
+def _reason(uri: str, target: Path, said: str) -> str:
+    """Why a package could not be had, from what apt said of it."""
+    if target.with_name(f"{target.name}.FAILED").exists() or target.exists():
+        return "the mirror has other bytes under its name (the hash differs)"
+    found = re.search(rf"^E: Failed to fetch {re.escape(uri)}\s+(.*)$", said, re.MULTILINE)
+    if found and found[1].startswith("404"):
+        return "the mirror no longer has this version"
+    return found[1].strip() if found else "it could not be downloaded"

@@ -1,0 +1,145 @@
+"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them now.
+
+The base is solved first and alone, then the extra packages where exactly the base is installed, so that whatever an
+appliance asks for, its base is the same as every other one's. Invariant: recommended packages are never installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
+from slipway.packages.apt import AptRoot, Available, open_root
+from slipway.packages.debfile import newest_time
+from slipway.packages.locked import Lock, LockedPackage
+from slipway.packages.pool import Pool
+from slipway.spec.base import Base
+
+__all__ = ["requested_of_base", "resolve"]
+
+
+def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, ...]:
+    """The packages that a base names for a kernel and an architecture, sorted.
+
+    Raises:
+        SpecError: The base is not for this architecture.
+    """
+    if architecture not in base.architectures:
+        known = ", ".join(sorted(base.architectures))
+        place = Where(base.folder / "base.yaml")
+        raise SpecError(f"the base {base.name} is not for {architecture}", where=place, hint=f"it is for: {known}")
+    entry = base.architectures[architecture]
+    kernels: tuple[str, ...] = getattr(entry.kernels, kernel)
+    return tuple(sorted({*base.packages, *entry.packages, *kernels}))
+
+
+def resolve(
+    base: Base,
+    kernel: str,
+    architecture: str,
+    extra_packages: Sequence[str],
+    *,
+    mirrors: Mapping[str, str],
+    pool: Pool,
+    apt_root: Path,
+    where: Mapping[tuple[str | int, ...], Where] | None = None,
+    fresh: bool = False,
+) -> Lock:
+    """Find the exact packages of an appliance.
+
+    Args:
+        kernel: ``cloud`` or ``generic``.
+        extra_packages: What the appliance's spec names.
+        mirrors: The URI of each archive.
+        pool: The base's packages are put into it: the lock's time is the newest in them.
+        apt_root: A directory for package lists.
+        where: Where each value of the spec stands, for errors.
+        fresh: Ask for new lists even if those at hand are recent.
+
+    Raises:
+        SpecErrors: There is no package of a name, or they cannot be installed together.
+        BuildError: The mirrors do not answer, or do not verify.
+    """
+    requested = requested_of_base(base, kernel, architecture)
+    with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
+        _check_names(requested, apt.available, {}, Where(base.folder / "base.yaml"))
+        _check_names(extra_packages, apt.available, where or {}, None)
+        apt.install_nothing()
+        try:
+            base_packages = apt.solve(sorted({*requested, *apt.available.essential, "apt"}))
+        except BuildError as error:
+            _, unmet = apt.explain(requested)
+            message = f"the packages of the base {base.name} cannot be installed together:\n{_why(error, unmet)}"
+            raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
+        packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
+    pool.fetch(base_packages, mirrors)
+    return Lock(
+        base=base.name,
+        kernel=kernel,
+        architecture=architecture,
+        source_date_epoch=max(newest_time(pool.path(package)) for package in base_packages),
+        base_requested=requested,
+        requested=tuple(sorted(extra_packages)),
+        base_packages=base_packages,
+        packages=packages,
+    )
+
+
+def _solve_extra(
+    apt: AptRoot, base: Base, base_packages: tuple[LockedPackage, ...], names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
+) -> tuple[LockedPackage, ...]:
+    """What an appliance's own packages add to its base."""
+    if not names:
+        return ()
+    place = where.get(("packages",))
+    apt.install(base_packages)
+    try:
+        packages = apt.solve(names)
+    except BuildError as error:
+        removed, unmet = apt.explain(names)
+        if not removed:
+            message = f"packages: they cannot be installed together:\n{_why(error, unmet)}"
+            raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts")]) from None
+        message = f"packages: {', '.join(removed)} of the base {base.name} would have to be removed for them"
+        raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts with the base")]) from None
+    present = {package.name: package.version for package in base_packages}
+    changed = [f"{package.name} ({present[package.name]} -> {package.version})" for package in packages if package.name in present]
+    if changed:
+        message = f"packages: these of the base {base.name} would have to change: {', '.join(changed)}"
+        raise SpecErrors([SpecError(message, where=place, hint="an appliance adds to its base; what it needs changed goes into the base")])
+    return packages
+
+
+def _check_names(names: Sequence[str], available: Available, where: Mapping[tuple[str | int, ...], Where], elsewhere: Where | None) -> None:
+    """See that there is a package of each name.
+
+    Raises:
+        SpecErrors: There is not; all of them at once.
+    """
+    errors = []
+    for index, name in enumerate(names):
+        if name in available.names:
+            continue
+        path = ("packages", index)
+        place = where.get(path) or where.get(("packages",)) or elsewhere
+        providers = available.providers(name)
+        if len(providers) == 1:
+            continue
+        if providers:
+            hint = f"choose one of: {', '.join(providers)}"
+            errors.append(SpecError(f'packages: "{name}" is a virtual package that several provide', where=place, hint=hint))
+            continue
+        # Comparing with every name of a distribution takes a second: those of similar length that share a letter pair do.
+        pairs = {name[start : start + 2] for start in range(len(name) - 1)}
+        near = [known for known in available.names if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)]
+        hint = suggestion(name, near) or "its name may have changed from one release to another: look it up on Debian's pages"
+        errors.append(SpecError(f'packages: there is no package "{name}" in this release', where=place, hint=hint))
+    if errors:
+        raise SpecErrors(errors)
+
+
+def _why(error: BuildError, unmet: Sequence[str]) -> str:
+    """Which dependencies cannot be met, or else what apt said as it failed."""
+    said = unmet or [line.strip().removeprefix("E: ") for line in error.message.splitlines() if line.strip().startswith("E: ")]
+    return "\n".join(f"    {line}" for line in said)

@@ -1,0 +1,247 @@
+"""The manifest: everything that is known about a build, as one JSON document that never changes.
+
+What goes in: what the stages of a build reported. What comes out: canonical JSON that follows
+``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1. Invariants: equal manifests are equal bytes; no secret
+and no output of a check is in it; channel membership is not either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from slipway.errors import VerificationError
+from slipway.formats import Artifact
+from slipway.records import Package, canonical_json
+from slipway.records.git import GitState
+
+if TYPE_CHECKING:
+    import jsonschema
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Inputs",
+    "Manifest",
+    "PackageChanges",
+    "Parent",
+    "RecordFile",
+    "boot_record",
+    "manifest_schema",
+    "package_changes",
+    "parameter_records",
+    "read_manifest",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFile:
+    """A file that belongs to a release beside its artifacts; the size is in bytes."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the build was made from: the source tree's state, the SHA-256 of each kind of input, versions of tools."""
+
+    git: GitState
+    spec: str
+    templates: str
+    lock: str
+    base: str
+    tools: str
+    tool_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageChanges:
+    """What differs between the packages of two builds; names with versions, by name."""
+
+    added: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The build before this one: its release, and what became different."""
+
+    release: str
+    build: str
+    packages: PackageChanges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One build of one appliance.
+
+    ``release`` is version and build id, and names its folder in a store; ``created`` and ``source_date_epoch`` are
+    seconds since 1970. ``boot`` is the boot report (see :func:`boot_record`), None when the image was not booted, and
+    ``booted_disk_sha256`` the raw disk that was booted, so that it can be compared with what the artifacts were made
+    from. ``stages`` are pairs of kind and id.
+    """
+
+    appliance: str
+    version: str
+    build: str
+    release: str
+    architecture: str
+    summary: str
+    category: str
+    created: int
+    source_date_epoch: int
+    builder: str
+    inputs: Inputs
+    stages: tuple[tuple[str, str], ...]
+    artifacts: tuple[Artifact, ...]
+    boot: Mapping[str, Any] | None
+    booted_disk_sha256: str | None
+    sbom: RecordFile
+    provenance: RecordFile
+    resources: Mapping[str, int]
+    interfaces: tuple[Mapping[str, Any], ...]
+    ports: tuple[Mapping[str, Any], ...]
+    parameters: tuple[Mapping[str, Any], ...]
+    parent: Parent | None = None
+
+    @property
+    def boot_passed(self) -> bool:
+        """Whether the very disk that all artifacts were made from was booted and passed every check."""
+        if self.boot is None or self.boot["passed"] is not True or not self.artifacts:
+            return False
+        same = all(artifact.uncompressed_sha256 == self.booted_disk_sha256 for artifact in self.artifacts)
+        return same and all(check["outcome"] == "passed" for check in self.boot["checks"])
+
+    def to_json(self) -> bytes:
+        """The document.
+
+        Raises:
+            ValueError: It would not follow its own schema, which is a bug in the caller.
+        """
+        data = {name: getattr(self, name) for name in _PLAIN}
+        data |= {
+            "schema": SCHEMA_VERSION,
+            "created": datetime.fromtimestamp(self.created, UTC).strftime(_TIME),
+            "inputs": asdict(self.inputs),
+            "stages": [{"kind": kind, "id": id_} for kind, id_ in self.stages],
+            "artifacts": [artifact.facts() for artifact in sorted(self.artifacts, key=lambda artifact: artifact.file)],
+            "sbom": asdict(self.sbom),
+            "provenance": asdict(self.provenance),
+            "parent": asdict(self.parent) if self.parent else None,
+        }
+        text = canonical_json(data)
+        # What was written is what is checked: tuples have become lists by then.
+        problem = _problem(json.loads(text))
+        if problem:
+            raise ValueError(f"the manifest does not follow its schema: {problem}")
+        return text
+
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_PLAIN = tuple(
+    item.name for item in fields(Manifest) if item.name not in {"created", "inputs", "stages", "artifacts", "sbom", "provenance", "parent"}
+)
+
+
+def read_manifest(text: bytes, *, source: str = "manifest.json") -> Manifest:
+    """The manifest that :meth:`Manifest.to_json` wrote.
+
+    Args:
+        source: What the text is called in an error message.
+
+    Raises:
+        VerificationError: It is no JSON, or does not follow the schema.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise VerificationError(f"{source} is no JSON: {error}") from error
+    version = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise VerificationError(f"{source} has version {version}, this program reads up to {SCHEMA_VERSION}", hint="update slipway")
+    problem = _problem(data)
+    if problem:
+        raise VerificationError(f"{source} is no manifest: {problem}")
+    inputs, parent = data["inputs"], data["parent"]
+    plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
+    for name in ("interfaces", "ports", "parameters"):
+        plain[name] = tuple(plain[name])
+    return Manifest(
+        **plain,
+        created=int(datetime.strptime(data["created"], _TIME).replace(tzinfo=UTC).timestamp()),
+        inputs=Inputs(**{**inputs, "git": GitState(**inputs["git"])}),
+        stages=tuple((stage["kind"], stage["id"]) for stage in data["stages"]),
+        artifacts=tuple(Artifact.from_facts(facts) for facts in data["artifacts"]),
+        sbom=RecordFile(**data["sbom"]),
+        provenance=RecordFile(**data["provenance"]),
+        parent=parent and Parent(release=parent["release"], build=parent["build"], packages=_changes(parent["packages"])),
+    )
+
+
+def _changes(data: Mapping[str, Any]) -> PackageChanges:
+    changed = {name: (before, after) for name, (before, after) in data["changed"].items()}
+    return PackageChanges(added=data["added"], removed=data["removed"], changed=changed)
+
+
+def manifest_schema() -> bytes:
+    """The JSON Schema, as docs/manifest.schema.json has it too."""
+    return resources.files("slipway.records").joinpath("manifest.schema.json").read_bytes()
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    # Not before it is needed: with its optional format checkers installed, this import alone takes two seconds.
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(manifest_schema()))
+
+
+def _problem(data: Any) -> str | None:
+    """The first thing that is wrong, by its place in the document; None if nothing is."""
+    errors = sorted(_validator().iter_errors(data), key=lambda error: ([str(part) for part in error.absolute_path], error.message))
+    return f"{errors[0].json_path}: {errors[0].message[:300]}" if errors else None
+
+
+def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A boot report as it goes into the manifest: without what checks and the console wrote, which may hold anything.
+
+    ``passed`` is worked out where the report does not say it: there are checks, and every one passed.
+    """
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: kept(item) for name, item in value.items() if name not in {"output", "console"}}
+        return [kept(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    record: dict[str, Any] = kept(report)
+    record.setdefault("checks", [])
+    record.setdefault("passed", bool(record["checks"]) and all(check["outcome"] == "passed" for check in record["checks"]))
+    return record
+
+
+def parameter_records(parameters: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Parameters as they go into the manifest: a secret's default, should it have one, stays out."""
+    return tuple(
+        {name: value for name, value in parameter.items() if not (parameter["type"] == "secret" and name == "default")}
+        for parameter in parameters
+    )
+
+
+def package_changes(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:
+    """What became different from one build's packages to another's."""
+    old = {package.name: package.version for package in before}
+    new = {package.name: package.version for package in after}
+    return PackageChanges(
+        added={name: new[name] for name in new.keys() - old.keys()},
+        removed={name: old[name] for name in old.keys() - new.keys()},
+        changed={name: (old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]},
+    )

@@ -1,0 +1,118 @@
+"""Locks as files: deterministic, whole, and checked line by line when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipway.errors import SpecErrors
+from slipway.packages.lock import read_lock, write_lock
+from slipway.packages.locked import Lock, LockedPackage
+
+
+def package(name: str, digit: str) -> LockedPackage:
+    return LockedPackage(
+        name=name, version="1:2.0-1", architecture="amd64", sha256=digit * 64, size=10, archive="debian", path=f"pool/{name}%3a_1.deb"
+    )
+
+
+LOCK = Lock(
+    base="debian-13",
+    kernel="cloud",
+    architecture="amd64",
+    source_date_epoch=1_700_000_000,
+    base_requested=("apt", "systemd"),
+    requested=("nginx",),
+    base_packages=(package("apt", "a"), package("libc6", "b")),
+    packages=(package("nginx", "c"),),
+)
+
+
+def test_a_lock_has_one_package_a_line(tmp_path: Path) -> None:
+    assert write_lock(tmp_path / "lock.json", LOCK)
+    line = (
+        '{"name": "%s", "version": "1:2.0-1", "architecture": "amd64", "sha256": "%s", "size": 10, '
+        '"archive": "debian", "path": "pool/%s%%3a_1.deb"}'
+    )
+    assert (tmp_path / "lock.json").read_text().splitlines() == [
+        "{",
+        ' "schema": 1,',
+        ' "base": "debian-13",',
+        ' "kernel": "cloud",',
+        ' "architecture": "amd64",',
+        ' "source_date_epoch": 1700000000,',
+        ' "base_requested": ["apt", "systemd"],',
+        ' "requested": ["nginx"],',
+        ' "base_packages": [',
+        "  " + line % ("apt", "a" * 64, "apt") + ",",
+        "  " + line % ("libc6", "b" * 64, "libc6"),
+        " ],",
+        ' "packages": [',
+        "  " + line % ("nginx", "c" * 64, "nginx"),
+        " ]",
+        "}",
+    ]
+
+
+def test_what_was_written_is_read_and_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    assert write_lock(path, LOCK)
+    assert read_lock(path) == LOCK
+    before = path.stat().st_ino
+    assert not write_lock(path, LOCK)
+    assert path.stat().st_ino == before
+
+
+Edit = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    ("edit", "errors"),
+    [
+        (lambda text: "", ["lock.json:1:1: error: the lock is not JSON: Expecting value"]),
+        (lambda text: "[]", ["lock.json: error: this is no lock"]),
+        (
+            lambda text: text.replace('"schema": 1', '"schema": 2'),
+            ["lock.json:2: error: schema 2 is not one that this version of slipway reads"],
+        ),
+        (lambda text: text.replace("a" * 64, "a" * 63), ["lock.json:10: error: base_packages[0].sha256: 64 hexadecimal digits are wanted"]),
+        (
+            lambda text: text.replace('"nginx", "version"', '"apt", "version"'),
+            ["lock.json:10: error: apt is in base_packages and in packages"],
+        ),
+        (
+            lambda text: text.replace('"libc6", "version"', '"apt", "version"'),
+            ["lock.json:10: error: base_packages: apt stands there twice"],
+        ),
+        (
+            lambda text: text.replace('"libc6", "version"', '"aa", "version"'),
+            ["lock.json:11: error: base_packages: aa stands after apt, but the list has to be sorted"],
+        ),
+        (
+            lambda text: text.replace("pool/nginx", "../nginx"),
+            ["lock.json:14: error: packages[0].path: '../nginx%3a_1.deb' cannot be right"],
+        ),
+        (
+            lambda text: text.replace('"name": "nginx", ', '"nam": "nginx", '),
+            ["lock.json: error: packages[0].nam: unknown key", "lock.json: error: packages[0].name: this key is missing"],
+        ),
+        (
+            lambda text: text.replace('"kernel": "cloud"', '"kernel": 1').replace("1700000000", "-1"),
+            ["lock.json:4: error: kernel: a text is wanted", "lock.json:6: error: source_date_epoch: a number of seconds is wanted"],
+        ),
+        (
+            lambda text: text.replace('"kernel": "cloud"', '"kernel": "cloud", "kernel": "x"'),
+            ['lock.json: error: the lock is not JSON: "kernel" stands in one place twice'],
+        ),
+    ],
+)
+def test_a_lock_that_was_edited_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: Edit, errors: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("lock.json")
+    write_lock(path, LOCK)
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(SpecErrors) as caught:
+        read_lock(path)
+    assert str(caught.value) == "\n".join(f"{error}\n  hint: run: invoke lock" for error in errors)

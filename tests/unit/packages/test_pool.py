@@ -1,0 +1,162 @@
+"""The pool keeps what was locked, and nothing else gets into a repository."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slipway import process
+from slipway.errors import BuildError
+from slipway.packages.locked import LockedPackage
+from slipway.packages.pool import Pool
+
+Make = Callable[..., LockedPackage]
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return Pool(tmp_path / "pool")
+
+
+def names(pool: Pool) -> list[str]:
+    return sorted(path.name for path in pool.directory.iterdir() if path.name != "lock")
+
+
+def test_what_is_missing_is_downloaded_once(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    packages = (make_package("one"), make_package("two"))
+    assert pool.missing(packages) == packages
+    assert pool.fetch(packages, mirrors) == packages
+    assert pool.fetch(packages, {}) == ()
+    assert pool.missing(packages) == ()
+    assert names(pool) == sorted(f"{package.sha256}.deb" for package in packages)
+    assert all(pool.path(package).stat().st_mode & 0o777 == 0o444 for package in packages)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "altered"])
+def test_a_damaged_package_is_downloaded_again(pool: Pool, make_package: Make, mirrors: dict[str, str], harm: str) -> None:
+    package = make_package("one")
+    pool.fetch((package,), mirrors)
+    content = pool.path(package).read_bytes()
+    pool.path(package).chmod(0o644)
+    pool.path(package).write_bytes(content[:-1] if harm == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    assert pool.fetch((package,), mirrors) == (package,)
+    assert pool.path(package).read_bytes() == content
+
+
+def test_a_package_that_cannot_be_had_is_named_with_the_reason(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    good, changed = make_package("good"), replace(make_package("changed"), sha256="0" * 64)
+    gone = replace(good, name="gone", version="1:2.0", sha256="1" * 64, path="pool/gone.deb")
+    with pytest.raises(BuildError) as caught:
+        pool.fetch((good, changed, gone), mirrors)
+    assert str(caught.value) == (
+        "error: 2 of the locked packages cannot be had:\n"
+        "  changed 1.0: the mirror has other bytes under its name (the hash differs)\n"
+        "  gone 1:2.0: the mirror no longer has this version\n"
+        "  hint: lock again (invoke lock NAME), or give it a pool or a mirror that has them"
+    )
+    assert names(pool) == [f"{good.sha256}.deb"]
+
+
+def test_what_a_killed_download_left_is_removed_and_what_is_in_use_is_not(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    for name in ("incoming-left", "incoming-held"):
+        (pool.directory / name).mkdir(parents=True)
+        (pool.directory / name / "half.deb").write_bytes(b"half")
+    held = os.open(pool.directory / "incoming-held", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    package = make_package("one")
+    pool.fetch((package,), mirrors)
+    os.close(held)
+    assert names(pool) == sorted([f"{package.sha256}.deb", "incoming-held"])
+
+
+@pytest.mark.parametrize("compression", ["xz", "gzip", "none"])
+def test_a_repository_lists_exactly_its_packages(
+    pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path, compression: str
+) -> None:
+    package = make_package("one", "1:1.0", compression=compression)
+    pool.fetch((package,), mirrors)
+    pool.repository((package,), tmp_path / "repository", suite="test")
+    assert (tmp_path / "repository/Packages").read_text() == (
+        "Package: one\nVersion: 1:1.0\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: one\n more\n"
+        f"Filename: one_1%3a1.0_all.deb\nSize: {package.size}\nSHA256: {package.sha256}\n\n"
+    )
+    release = (tmp_path / "repository/Release").read_text()
+    assert release.startswith(
+        "Origin: slipway\nLabel: slipway\nSuite: test\nCodename: test\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n "
+    )
+    content = (tmp_path / "repository/one_1%3a1.0_all.deb").read_bytes()
+    assert content == pool.path(package).read_bytes()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "repository").iterdir()}
+    Pool(pool.directory).repository((package,), tmp_path / "repository", suite="test")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "repository").iterdir()} == before
+
+
+def test_apt_installs_from_a_repository(pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path) -> None:
+    package = make_package("slipway-test-package", "1:1.0~rc1")
+    pool.fetch((package,), mirrors)
+    pool.repository((package,), tmp_path / "repository")
+    for folder in ("lists/partial", "cache/archives/partial", "etc/apt/preferences.d"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "status").touch()
+    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] copy:{tmp_path}/repository ./\n")
+    options = [
+        f"-oDir={tmp_path}/",
+        f"-oDir::State::lists={tmp_path}/lists",
+        f"-oDir::State::status={tmp_path}/status",
+        f"-oDir::Cache={tmp_path}/cache",
+        f"-oDir::Etc::sourcelist={tmp_path}/sources.list",
+        "-oDir::Etc::sourceparts=/dev/null",
+        "-oAPT::Sandbox::User=root",
+    ]
+    process.run(["apt-get", *options, "-q", "update"])
+    answer = process.run(["apt-get", *options, "-qq", "--simulate", "install", "slipway-test-package"]).stdout.decode()
+    assert answer.splitlines()[0] == "Inst slipway-test-package (1:1.0~rc1 slipway:slipway [all])"
+
+
+def test_a_repository_on_another_file_system_gets_copies(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    package = make_package("one")
+    pool.fetch((package,), mirrors)
+    other = Path(f"/dev/shm/slipway-test-{os.getpid()}")
+    try:
+        pool.repository((package,), other)
+        assert (other / "one_1.0_all.deb").read_bytes() == pool.path(package).read_bytes()
+        pool.path(package).chmod(0o644)
+        pool.path(package).write_bytes(b"x" * package.size)
+        with pytest.raises(BuildError, match=r"not in the pool, or not what was locked: one 1\.0"):
+            pool.repository((package,), other)
+        assert not (other / "one_1.0_all.deb").exists()
+    finally:
+        process.run(["rm", "-rf", other])
+
+
+def test_a_repository_takes_nothing_that_is_missing_or_altered(
+    pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    one, two, three = make_package("one"), make_package("two"), make_package("three")
+    pool.fetch((one, two), mirrors)
+    pool.path(two).chmod(0o644)
+    pool.path(two).write_bytes(b"x" * two.size)
+    with pytest.raises(BuildError) as caught:
+        pool.repository((one, two, three), tmp_path / "repository")
+    assert str(caught.value) == (
+        "error: not in the pool, or not what was locked: two 1.0, three 1.0\n  hint: build again: they are fetched anew"
+    )
+    assert pool.fetch((one, two, three), mirrors) == (two, three)
+
+
+def test_a_remembered_control_stanza_that_was_altered_is_read_anew(
+    pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path
+) -> None:
+    package = make_package("one")
+    pool.fetch((package,), mirrors)
+    pool.repository((package,), tmp_path / "repository")
+    memory = pool.directory / f"{package.sha256}.control"
+    memory.chmod(0o644)
+    memory.write_text(memory.read_text().replace("Package: one", "Package: evil"))
+    pool.repository((package,), tmp_path / "repository")
+    assert (tmp_path / "repository/Packages").read_text().startswith("Package: one\n")

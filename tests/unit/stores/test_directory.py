@@ -1,0 +1,130 @@
+"""The directory store: the contract, and what is special about files."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from slipway import process
+from slipway.errors import StoreError
+from slipway.stores import Store, open_store
+from slipway.stores.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from tests.unit.stores.contract import StoreContract
+else:
+    # Test files are imported by path (importlib mode), so a neighbour is too.
+    _spec = importlib.util.spec_from_file_location("slipway_store_contract", Path(__file__).with_name("contract.py"))
+    _module = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_module)
+    StoreContract = _module.StoreContract
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+class TestContract(StoreContract):
+    @pytest.fixture
+    def reopen(self, folder: Path) -> Callable[[], Store]:
+        return lambda: open_store(str(folder))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_reading_makes_nothing(folder: Path) -> None:
+    store = DirectoryStore(folder)
+    assert list(store.list()) == []
+    assert not folder.exists()
+
+
+def test_what_is_created_is_read_only_and_nothing_else_is_left(folder: Path) -> None:
+    store = DirectoryStore(folder)
+    store.create("a/b", b"1")
+    store.swap("c", b"2", etag=None)
+    assert (folder / "a/b").stat().st_mode & 0o777 == 0o444
+    assert (folder / "c").stat().st_mode & 0o777 == 0o644
+    assert files(folder) == [".tmp/lock", "a/b", "c"]
+    store.delete("a/b")
+    assert not (folder / "a").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from slipway.stores.directory import DirectoryStore
+
+def chunks():
+    yield b"half of it"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+DirectoryStore(Path(sys.argv[1]))._create("a/b", chunks(), "0" * 64)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(folder: Path) -> None:
+    done = process.run([sys.executable, "-c", KILLED, folder], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = [name for name in files(folder) if name != ".tmp/lock"]
+    assert len(left) == 1
+    assert left[0].startswith(".tmp/new-")
+    assert list(DirectoryStore(folder).list()) == []
+    DirectoryStore(folder).create("a/b", b"whole")
+    assert files(folder) == [".tmp/lock", "a/b"]
+
+
+def test_what_another_writer_is_at_is_left_alone(folder: Path) -> None:
+    first = DirectoryStore(folder)
+    with first._temporary() as (file, path):
+        file.write(b"under way")
+        DirectoryStore(folder).create("x", b"")
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from slipway.errors import StoreError
+from slipway.stores.directory import DirectoryStore
+try:
+    DirectoryStore(Path("/mnt/store")).create("big", b"x" * (4 << 20))
+except StoreError as error:
+    sys.stdout.write(str(error))
+sys.stdout.write("\\n" + repr(sorted(p.name for p in Path("/mnt/store").rglob("*"))))
+"""
+    inside = 'mount -t tmpfs -o size=1m none /mnt && exec "$@"'
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    done = process.run(
+        [*unshare, "sh", "-c", inside, "sh", sys.executable, "-c", script], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False
+    )
+    if done.returncode:
+        pytest.skip("no mount namespaces here")
+    assert done.stdout.decode() == ("error: big in /mnt/store: No space left on device\n  hint: free some space there\n['.tmp', 'lock']")
+
+
+def test_other_troubles_of_the_file_system_are_errors_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    store = DirectoryStore(tmp_path / "file")
+    with pytest.raises(StoreError) as caught:
+        store.create("a", b"")
+    assert caught.value.message.startswith(f"a in {tmp_path / 'file'}: ")
+
+
+def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
+    assert open_store(str(tmp_path)).url == str(tmp_path)
+    assert open_store(f"directory://{tmp_path}").url == str(tmp_path)
+    with pytest.raises(StoreError) as caught:
+        open_store("ftp://host/path")
+    assert str(caught.value) == "error: ftp stores are not supported yet: ftp://host/path\n  hint: give a directory"

@@ -196,26 +196,29 @@ class Cache:
                 lock_path.unlink(missing_ok=True)
 
     def add(
-        self, stage_id: str, kind: str, writers: Mapping[str, Callable[[IO[bytes]], None]], facts: Callable[[], Mapping[str, Any]]
+        self, stage_id: str, kind: str, files: Mapping[str, Callable[[IO[bytes]], None] | Path], facts: Mapping[str, Any] | None = None
     ) -> Entry:
-        """Make an entry: each writer fills one file; ``facts`` is asked when all are written."""
+        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch` that is moved here."""
         folder = self._folder(stage_id)
         self.drop(stage_id)
-        files = {}
+        known = {}
         try:
-            for name, write in writers.items():
-                with create_file(folder / name) as file:
-                    write(file)
+            for name, source in files.items():
+                if isinstance(source, Path):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    source.replace(folder / name)
+                else:
+                    with create_file(folder / name) as file:
+                        source(file)
                 status = (folder / name).stat()
-                files[name] = {"size": status.st_size, "sha256": sha256_of(folder / name), "mtime_ns": status.st_mtime_ns}
-            known = dict(facts())
-            record = {"kind": kind, "created": int(time.time()), "files": files, "facts": known}
+                known[name] = {"size": status.st_size, "sha256": sha256_of(folder / name), "mtime_ns": status.st_mtime_ns}
+            record = {"kind": kind, "created": int(time.time()), "files": known, "facts": dict(facts or {})}
             with create_file(folder / _ENTRY) as file:
                 file.write(json.dumps(record, indent=1, sort_keys=True).encode())
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Entry(id=stage_id, folder=folder, facts=known)
+        return Entry(id=stage_id, folder=folder, facts=dict(facts or {}))
 
     def usage(self) -> list[Usage]:
         """All entries, the longest unused first; what is no entry (a killed build's) is the very first."""

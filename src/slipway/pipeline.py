@@ -1,159 +1,134 @@
-"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> BootReport -> Artifacts -> Manifest -> store.
+"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> Artifacts -> BootReport -> Manifest -> store.
 
-Each arrow is a function here, in the order of a build; the work is done in the modules that they call. A
-:class:`Workshop` is what they all work with.
+Each arrow is a function; those up to the plan are in :mod:`slipway.job`, the rest are here, in the order of a build, and
+do their work in the modules that they call.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.builders import Builder, Source, Workplace
-from slipway.builders import builder as find_builder
-from slipway.cache import Cache
-from slipway.errors import UsageError
-from slipway.packages.lock import Lock, LockDiff, differences, read_lock, resolve, write_lock
-from slipway.packages.mirror import find_mirrors
-from slipway.packages.pool import Pool
-from slipway.plan import Plan, Stage, make_stage
-from slipway.progress import Progress
-from slipway.render import Rendered
-from slipway.settings import Settings, load_settings
-from slipway.spec.library import Appliance, Library
-from slipway.tools import code_digest, tool_versions
+from slipway.boot.report import BootReport
+from slipway.builders import Workplace
+from slipway.cache import Entry
+from slipway.errors import BuildError
+from slipway.formats import load as load_format
+from slipway.job import BOOTED, Job, Workshop
+from slipway.outputs import finished, record
+from slipway.plan import Stage
+from slipway.progress import size
 
 if TYPE_CHECKING:
-    from slipway.records.release import Release
     from slipway.channels.publish import Published
+    from slipway.records.release import Release
 
-__all__ = ["Job", "Workshop", "build", "lock", "prepare", "publish"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """What every command works with; made once for a command."""
-
-    root: Path
-    progress: Progress = field(default_factory=Progress)
-
-    @cached_property
-    def settings(self) -> Settings:
-        return load_settings(self.root)
-
-    @cached_property
-    def library(self) -> Library:
-        return Library(self.root)
-
-    @cached_property
-    def cache(self) -> Cache:
-        return Cache(self.settings.cache, limit_bytes=self.settings.cache_limit_gib * 2**30)
-
-    @cached_property
-    def pool(self) -> Pool:
-        return Pool(self.settings.cache / "pool")
-
-    @cached_property
-    def mirrors(self) -> Mapping[str, str]:
-        return find_mirrors(self.settings)
-
-    @property
-    def outputs(self) -> Path:
-        """Where builds are left: a folder for each appliance, and the default store."""
-        return self.root / "build"
-
-    def versions(self, tools: Sequence[str]) -> dict[str, str]:
-        """What :func:`~slipway.tools.tool_versions` says, remembered in the cache directory."""
-        return tool_versions(tools, self.settings.cache / "tools.json")
+__all__ = ["build", "check", "export", "publish"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One appliance, ready to be built: everything that planning found out, and nothing made yet."""
-
-    source: Source
-    builder: Builder
-    rendered: Rendered
-    plan: Plan
-    formats: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The appliance's name."""
-        return self.source.appliance.name
+def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
+    """Make the stages that are missing, and leave a release in the job's folder of outputs."""
+    done = finished(job, boot=boot)
+    if done:
+        return read_release(done)
+    job.logs.mkdir(parents=True, exist_ok=True)
+    artifacts = export(shop, job)
+    report = check(shop, job) if boot else None
+    return record(shop, job, artifacts, report)
 
 
-def lock_path(appliance: Appliance, architecture: str) -> Path:
-    """Where an appliance's lock is."""
-    return appliance.folder / f"lock.{architecture}.json"
+def export(shop: Workshop, job: Job) -> dict[str, Entry]:
+    """The artifacts in the cache, by format; with the disk, where any of them is missing."""
+    stages = {stage.kind.partition(":")[2]: stage for stage in job.plan.stages if stage.kind.startswith("artifact:")}
+    with ExitStack() as stack:
+        for stage in stages.values():
+            waiting = partial(shop.progress.note, stage.kind, "waiting: another build is making it")
+            stack.enter_context(shop.cache.locked(stage.id, waiting))
+        found = {name: entry for name, stage in stages.items() if (entry := shop.cache.verified(stage.id))}
+        for name in found:
+            shop.progress.note(name, "from the cache")
+        missing = [name for name in stages if name not in found]
+        if missing:
+            scratch = stack.enter_context(shop.cache.scratch())
+            raw = stack.enter_context(disk(shop, job, found.get("raw"), scratch))
+            workers = stack.enter_context(ThreadPoolExecutor(2))
+            made = {name: workers.submit(export_one, shop, job, stages[name], raw, scratch) for name in missing}
+            found |= {name: future.result() for name, future in made.items()}
+    return {name: found[name] for name in stages}
 
 
-def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool = False) -> tuple[Lock, LockDiff]:
-    """Resolve an appliance's packages to exact versions and write its lock, if anything changed.
+@contextmanager
+def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Iterator[Path]:
+    """The raw disk: unpacked from its artifact, where there is one, or built."""
+    if packed:
+        from slipway.formats.raw import unpack
+
+        raw = scratch / "disk.raw"
+        with shop.progress.step("disk") as step:
+            unpack(packed.file("disk"), raw, sha256=packed.facts["sha256"], uncompressed_sha256=packed.facts["uncompressed_sha256"])
+            step.detail = "from the cache"
+        yield raw
+        return
+    workplace = Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
+    with job.builder.disk(job.plan, job.rendered, job.source, workplace) as raw:
+        yield raw
+
+
+def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path) -> Entry:
+    """One artifact, put into the cache."""
+    form = load_format(stage.kind.partition(":")[2])
+    virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
+    if raw.stat().st_size > virtual_size:
+        raise BuildError(
+            f"the disk needs {-(-raw.stat().st_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
+            hint="raise resources.disk_gib in the spec",
+        )
+    with shop.progress.step(form.name) as step:
+        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=job.logs / f"{form.name}.log")
+        step.detail = f"made, {size(artifact.size)}"
+        return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
+
+
+def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bios") -> BootReport:
+    """Boot the artifact that virtual machines here understand and run the appliance's checks.
 
     Args:
-        fresh: Ask the mirrors for new package lists even if those at hand are recent.
-    """
-    path = lock_path(appliance, architecture)
-    before = read_lock(path) if path.exists() else None
-    now = resolve(
-        appliance.base,
-        appliance.spec.kernel,
-        architecture,
-        appliance.spec.packages,
-        mirrors=shop.mirrors,
-        pool=shop.pool,
-        apt_root=shop.settings.cache / "apt",
-        where=appliance.where,
-        fresh=fresh,
-    )
-    write_lock(path, now)
-    return now, differences(before, now)
-
-
-def current_lock(shop: Workshop, appliance: Appliance, architecture: str) -> Lock:
-    """An appliance's lock; made now, and said so, if there is none.
+        again: Even if the report of a boot with the same inputs is in the cache.
+        firmware: bios, uefi or secureboot; only the first is part of a build.
 
     Raises:
-        SpecError: The lock is not for what the spec says now.
+        BuildError: A check failed, or the machine did not start; the message says what had passed.
     """
-    path = lock_path(appliance, architecture)
-    if not path.exists():
-        with shop.progress.step("lock") as step:
-            made, _ = lock(shop, appliance, architecture)
-            step.detail = f"made: {len(made.base_packages) + len(made.packages)} packages"
-        return made
-    found = read_lock(path)
-    check_lock(found, path, appliance)
-    return found
+    from slipway.boot.checks import boot_and_check
+
+    stage = job.stage("boot")
+    image = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
+    if image is None:
+        raise BuildError(f"{job.name} is not built", hint=f"run: invoke build {job.name}")
+    with shop.cache.locked(stage.id, partial(shop.progress.note, stage.kind, "waiting: another build is at it")):
+        entry = None if again else shop.cache.verified(stage.id)
+        if entry:
+            report = BootReport.from_json(entry.facts)
+            shop.progress.note("boot", f"from the cache: {report.summary}")
+            return report
+        with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
+            report = boot_and_check(job.source.appliance, job.architecture, image.file("disk"), scratch, job.logs, step, firmware=firmware)
+            step.detail = report.summary
+        if firmware == "bios":
+            shop.cache.add(stage.id, stage.kind, {}, report.to_json())
+        return report
 
 
-def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture: str, formats: Sequence[str] = ()) -> Job:
-    """Read everything, render, and plan; nothing is made (but a lock, if there is none)."""
-    source = Source(
-        appliance=appliance,
-        lock=current_lock(shop, appliance, architecture),
-        mirrors=shop.mirrors,
-        templates=shop.root / "templates",
-    )
-    maker = find_builder(builder)
-    rendered = maker.render(source)
-    wanted = tuple(formats) or appliance.spec.formats
-    stages: list[Stage] = []
-    for part in maker.parts(source):
-        inputs = rendered.digests(*part.reads) | shop.versions(part.tools) | {f"slipway {name}": code_digest(name) for name in part.code}
-        stages.append(make_stage(part.kind, inputs, stages[-1] if stages else None))
-    disk = stages[-1]
-    exported = {}
-    for name in dict.fromkeys((BOOT_FORMAT, *wanted)):
-        form = find_format(name)
-        inputs = {"disk_gib": str(appliance.spec.resources.disk_gib)} | shop.versions(form.tools) | {f"slipway formats/{name}.py": code_digest(f"formats/{name}.py")}
-        exported[name] = make_stage(f"artifact:{name}", inputs, disk)
-    boot = make_stage("boot", boot_inputs(source) | shop.versions(...), exported[BOOT_FORMAT])
-    plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), boot))
-    return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted)
+def publish(shop: Workshop, release: Release, store: str | None = None) -> Published:
+    """Put a release into a store: the one named, the one that is set, or the folder ``build/store``."""
+    from slipway.channels.publish import publish as publish_release
+    from slipway.stores import open_store
+
+    with shop.progress.step("publish") as step:
+        done = publish_release(open_store(store or shop.store), release.folder, started=lambda key: setattr(step, "detail", key))
+        step.detail = f"{len(done.created)} objects created" if done.created else "there already"
+    return done

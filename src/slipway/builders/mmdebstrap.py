@@ -156,7 +156,7 @@ class _Job:
 
         def save() -> None:
             with held:
-                cache.add(stage.id, stage.kind, {"layer.tar.zst": lambda file: self._pack(stage.kind, file)}, dict)
+                cache.add(stage.id, stage.kind, {"layer.tar.zst": lambda file: self._pack(stage.kind, file)})
 
         self.saving.append(self.savers.submit(save))
 
@@ -184,8 +184,10 @@ class _Job:
     def _repository(self, part: str) -> None:
         """Put a flat repository of the part's locked packages where its script looks for it."""
         packages = self.source.lock.base_packages if part == "base" else self.source.lock.packages
-        directory = MOUNT / "repositories" / part
-        self.workplace.pool.repository(packages, self.namespace.path(directory))
+        pool = self.workplace.pool
+        pool.fetch(packages, self.source.mirrors, self.workplace.logs / "fetch.log")
+        directory = self.namespace.path(MOUNT / "repositories" / part)
+        pool.repository(packages, directory, suite=self.source.appliance.base.release)
 
     def _hygiene(self) -> None:
         """Look for identities, secrets and traces in the finished tree.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.errors import VerificationError
 from slipway.formats import Artifact
-from slipway.records import Package, canonical_json
+from slipway.records import canonical_json
 from slipway.records.git import GitState
 
 if TYPE_CHECKING:
@@ -236,10 +236,8 @@ def parameter_records(parameters: Iterable[Mapping[str, Any]]) -> tuple[dict[str
     )
 
 
-def package_changes(before: Iterable[Package], after: Iterable[Package]) -> PackageChanges:
-    """What became different from one build's packages to another's."""
-    old = {package.name: package.version for package in before}
-    new = {package.name: package.version for package in after}
+def package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> PackageChanges:
+    """What became different from one build's packages to another's; both are versions by name."""
     return PackageChanges(
         added={name: new[name] for name in new.keys() - old.keys()},
         removed={name: old[name] for name in old.keys() - new.keys()},

@@ -19,7 +19,7 @@ from packageurl import PackageURL
 
 from slipway.records import Package, canonical_json
 
-__all__ = ["package_url", "sbom"]
+__all__ = ["package_url", "read_packages", "sbom"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
@@ -70,3 +70,8 @@ def sbom(*, appliance: str, version: str, distribution: str, release: str, packa
     )
     document.register_dependency(document.metadata.component, components)  # type: ignore[arg-type]
     return canonical_json(json.loads(JsonV1Dot6(document).output_as_string()))
+
+
+def read_packages(bill: bytes) -> dict[str, str]:
+    """The packages of an SBOM that :func:`sbom` wrote: versions by name."""
+    return {component["name"]: component["version"] for component in json.loads(bill)["components"]}

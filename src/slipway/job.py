@@ -1,0 +1,195 @@
+"""One appliance made ready: appliance.yaml -> Spec -> Lock -> Rendered and Plan. Nothing is built here.
+
+A :class:`Workshop` is what a command works with, a :class:`Job` one appliance with everything that was found out about
+it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from slipway.builders import Builder, Source
+from slipway.builders import builder as find_builder
+from slipway.cache import Cache
+from slipway.formats import load as load_format
+from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
+from slipway.packages.mirror import find_mirrors
+from slipway.packages.pool import Pool
+from slipway.plan import Plan, Stage, make_stage
+from slipway.progress import Progress
+from slipway.render import Rendered
+from slipway.settings import Settings, load_settings
+from slipway.spec.library import Appliance, Library
+from slipway.tools import code_digest, tool_versions
+
+__all__ = ["BOOTED", "Job", "Workshop", "current_lock", "lock", "lock_path", "prepare"]
+
+#: The format that is booted and checked: what QEMU reads.
+BOOTED = "qcow2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What every command works with; made once for a command."""
+
+    root: Path
+    progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """slipway.toml and the environment."""
+        return load_settings(self.root)
+
+    @cached_property
+    def library(self) -> Library:
+        """The appliances."""
+        return Library(self.root)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Finished stages."""
+        return Cache(self.settings.cache, limit_bytes=self.settings.cache_limit_gib * 2**30)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Verified packages."""
+        return Pool(self.settings.cache / "pool")
+
+    @cached_property
+    def mirrors(self) -> Mapping[str, str]:
+        """Where packages come from, by archive."""
+        return find_mirrors(self.settings)
+
+    @property
+    def store(self) -> str:
+        """Where to publish unless something else is said."""
+        return self.settings.store or str(self.root / "build/store")
+
+    def versions(self, tools: Sequence[str]) -> dict[str, str]:
+        """What :func:`~slipway.tools.tool_versions` says, remembered in the cache directory."""
+        return tool_versions(tools, self.settings.cache / "tools.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One appliance, ready to be built. ``outputs`` is the folder for its releases."""
+
+    source: Source
+    builder: Builder
+    rendered: Rendered
+    plan: Plan
+    formats: tuple[str, ...]
+    outputs: Path
+
+    @property
+    def name(self) -> str:
+        """The appliance's name."""
+        return self.source.appliance.name
+
+    @property
+    def architecture(self) -> str:
+        """The image's."""
+        return self.source.lock.architecture
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of programs goes."""
+        return self.outputs / "logs"
+
+    def stage(self, kind: str) -> Stage:
+        """The stage of a kind, which there is."""
+        return next(stage for stage in self.plan.stages if stage.kind == kind)
+
+
+def lock_path(appliance: Appliance, architecture: str) -> Path:
+    """Where an appliance's lock is."""
+    return appliance.folder / f"lock.{architecture}.json"
+
+
+def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool = False) -> tuple[Lock, LockDiff]:
+    """Resolve an appliance's packages to exact versions and write its lock, if anything changed.
+
+    Args:
+        fresh: Ask the mirrors for new package lists even if those at hand are recent.
+    """
+    path = lock_path(appliance, architecture)
+    before = read_lock(path) if path.exists() else None
+    now = resolve(
+        appliance.base,
+        appliance.spec.kernel,
+        architecture,
+        appliance.spec.packages,
+        mirrors=shop.mirrors,
+        pool=shop.pool,
+        apt_root=shop.settings.cache / "apt",
+        where=appliance.where,
+        fresh=fresh,
+    )
+    write_lock(path, now)
+    return now, differences(before, now)
+
+
+def current_lock(shop: Workshop, appliance: Appliance, architecture: str) -> Lock:
+    """An appliance's lock; made now, and said so, if there is none.
+
+    Raises:
+        SpecError: The lock is not for what the spec says now.
+    """
+    path = lock_path(appliance, architecture)
+    if not path.exists():
+        with shop.progress.step("lock") as step:
+            made, _ = lock(shop, appliance, architecture)
+            step.detail = f"made: {len(made.base_packages) + len(made.packages)} packages"
+        return made
+    found = read_lock(path)
+    check_lock(found, path, appliance)
+    return found
+
+
+def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture: str, formats: Sequence[str] = ()) -> Job:
+    """Read everything, render, and plan; nothing is made (but a lock, if there is none)."""
+    source = Source(
+        appliance=appliance,
+        lock=current_lock(shop, appliance, architecture),
+        mirrors=shop.mirrors,
+        templates=shop.root / "templates",
+    )
+    maker = find_builder(builder)
+    rendered = maker.render(source)
+    wanted = tuple(formats) or appliance.spec.formats
+    stages: list[Stage] = []
+    for part in maker.parts(source):
+        inputs = rendered.digests(*part.reads) | shop.versions(part.tools) | _code(*part.code)
+        stages.append(make_stage(part.kind, inputs, stages[-1] if stages else None))
+    disk = stages[-1]
+    exported = {}
+    for name in dict.fromkeys((BOOTED, *wanted)):
+        inputs = {"disk_gib": str(appliance.spec.resources.disk_gib)}
+        inputs |= shop.versions(load_format(name).tools) | _code(f"formats/{name}.py", "formats/raw.py")
+        exported[name] = make_stage(f"artifact:{name}", inputs, disk)
+    booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
+    plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
+    return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
+
+
+def _code(*names: str) -> dict[str, str]:
+    """Slipway's own code as inputs of a stage."""
+    return {f"slipway/{name}": code_digest(name) for name in names}
+
+
+def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dict[str, str]:
+    """What the outcome of a boot depends on, beside the image: the checks, the machine, and what is expected of it."""
+    spec = appliance.spec
+    machine = spec.model_dump(mode="json", include={"interfaces", "ports", "parameters", "resources", "services"})
+    system = appliance.base.architectures[architecture].qemu["system"]
+    return {
+        **{f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s}" for check in appliance.checks},
+        "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),
+        **shop.versions([f"qemu-system-{system}"]),
+        **_code("boot"),
+    }

@@ -1,0 +1,199 @@
+"""What a build leaves: ``build/<appliance>/<release>/`` with artifacts and records, and ``plan.json``, which says from
+what the newest one was made.
+
+Invariants: a release's folder gets its name when it is whole; artifacts are hard links to the cache, so they take no
+space twice; a build with the same inputs finds its release here and makes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.boot.report import BootReport
+from slipway.cache import Entry, create_file
+from slipway.formats import Artifact
+from slipway.formats import load as load_format
+from slipway.job import BOOTED, Job, Workshop, lock_path
+
+if TYPE_CHECKING:
+    from slipway.records.manifest import Inputs, Parent
+    from slipway.records.release import Release
+
+__all__ = ["finished", "last_plan", "record"]
+
+PLAN = "plan.json"
+
+
+def last_plan(job: Job) -> Mapping[str, Any]:
+    """What the last build of an appliance was made from: ``inputs`` by stage, ``key``, ``release``; empty if there is none."""
+    try:
+        found = json.loads((job.outputs / PLAN).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _key(job: Job, *, boot: bool) -> str:
+    """Everything that a release depends on, as one digest: the stages, what the manifest says besides, and the formats."""
+    stages = [stage.id for stage in job.plan.stages if boot or stage.kind != "boot"]
+    return _digest([stages, job.source.appliance.spec.model_dump(mode="json"), sorted(job.formats), job.builder.name, boot])
+
+
+def _digest(data: object) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def finished(job: Job, *, boot: bool) -> Path | None:
+    """The folder of the release that this very job made before, if all its files are there."""
+    before = last_plan(job)
+    if before.get("key") != _key(job, boot=boot):
+        return None
+    folder = job.outputs / str(before["release"])
+    try:
+        whole = all((folder / name).stat().st_size == size for name, size in before["files"].items())
+    except OSError:
+        return None
+    return folder if whole else None
+
+
+def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None) -> Release:
+    """Write the release's folder."""
+    from slipway.records.manifest import Manifest, boot_record, parameter_records
+    from slipway.records.provenance import provenance
+    from slipway.records.release import PROVENANCE, SBOM, read_release, record_file, write_release
+    from slipway.records.sbom import sbom
+
+    appliance, lock = job.source.appliance, job.source.lock
+    spec, base = appliance.spec, appliance.base
+    inputs = _inputs(shop, job)
+    created = int(time.time())
+    build = _digest([{name: exported[name].facts["sha256"] for name in job.formats}, _key(job, boot=report is not None)])[:12]
+    release = f"{spec.version}-{build}"
+    artifacts = tuple(
+        Artifact.from_facts(exported[name].facts, file=f"{job.name}-{release}.{job.architecture}{load_format(name).suffix}")
+        for name in job.formats
+    )
+    packages = lock.all_packages
+    bill = sbom(
+        appliance=job.name,
+        version=spec.version,
+        distribution=base.distribution,
+        release=base.release,
+        packages=packages,
+        source_date_epoch=lock.source_date_epoch,
+    )
+    digests = {"spec": inputs.spec, "templates": inputs.templates, "lock": inputs.lock, "base": inputs.base}
+    statement = provenance(
+        appliance=job.name,
+        version=spec.version,
+        build=build,
+        architecture=job.architecture,
+        builder=job.builder.name,
+        tool_versions=inputs.tool_versions,
+        digests=digests,
+        git=inputs.git,
+        distribution=base.distribution,
+        release=base.release,
+        packages=packages,
+        artifacts=artifacts,
+        created=created,
+    )
+    manifest = Manifest(
+        appliance=job.name,
+        version=spec.version,
+        build=build,
+        release=release,
+        architecture=job.architecture,
+        summary=spec.summary,
+        category=spec.category,
+        created=created,
+        source_date_epoch=lock.source_date_epoch,
+        builder=job.builder.name,
+        inputs=inputs,
+        stages=tuple((stage.kind, stage.id) for stage in job.plan.stages if report or stage.kind != "boot"),
+        artifacts=artifacts,
+        boot=boot_record(report.to_json()) if report else None,
+        booted_disk_sha256=exported[BOOTED].facts["uncompressed_sha256"] if report else None,
+        sbom=record_file(SBOM, bill),
+        provenance=record_file(PROVENANCE, statement),
+        resources=spec.resources.model_dump(mode="json"),
+        interfaces=tuple(interface.model_dump(mode="json") for interface in spec.interfaces),
+        ports=tuple(port.model_dump(mode="json") for port in spec.ports),
+        parameters=parameter_records(parameter.model_dump(mode="json") for parameter in spec.parameters),
+        parent=_parent(job, release),
+    )
+    # A hidden folder until it is whole; one that a killed build left is begun again.
+    incoming = job.outputs / f".{release}.new"
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(parents=True)
+    for artifact in artifacts:
+        place(exported[artifact.format].file("disk"), incoming / artifact.file)
+    write_release(incoming, manifest, sbom=bill, provenance=statement)
+    folder = job.outputs / release
+    shutil.rmtree(folder, ignore_errors=True)
+    incoming.rename(folder)
+    known = {
+        "release": release,
+        "key": _key(job, boot=report is not None),
+        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "inputs": job.plan.record(),
+    }
+    with create_file(job.outputs / PLAN, mode=0o644) as file:
+        file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    return read_release(folder)
+
+
+def place(source: Path, target: Path) -> None:
+    """A second name for a file that never changes, or a copy where the file system is another one."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with source.open("rb") as content, create_file(target) as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _inputs(shop: Workshop, job: Job) -> Inputs:
+    """What the build was made from, for the manifest."""
+    from slipway.records.git import git_state
+    from slipway.records.manifest import Inputs
+
+    appliance = job.source.appliance
+    tools = {tool for part in job.builder.parts(job.source) for tool in part.tools}
+    tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).tools}
+    versions = shop.versions(sorted(tools))
+    lock = lock_path(appliance, job.architecture)
+    return Inputs(
+        git=git_state(shop.root),
+        spec=_digest(appliance.spec.model_dump(mode="json")),
+        templates=_digest({path: file.digest for path, file in job.rendered.files.items()}),
+        lock=hashlib.sha256(lock.read_bytes()).hexdigest(),
+        base=hashlib.sha256((appliance.base.folder / "base.yaml").read_bytes()).hexdigest(),
+        tools=_digest(versions),
+        tool_versions=versions,
+    )
+
+
+def _parent(job: Job, release: str) -> Parent | None:
+    """The build before this one, if it is still here."""
+    from slipway.errors import BuildError
+    from slipway.records.manifest import Parent, package_changes
+    from slipway.records.release import read_release
+    from slipway.records.sbom import read_packages
+
+    try:
+        before = read_release(job.outputs / str(last_plan(job).get("release", "none")))
+        packages = read_packages((before.folder / before.manifest.sbom.file).read_bytes())
+    except (BuildError, OSError):
+        return None
+    if before.manifest.release == release:
+        return before.manifest.parent
+    now = {package.name: package.version for package in job.source.lock.all_packages}
+    return Parent(release=before.manifest.release, build=before.manifest.build, packages=package_changes(packages, now))

@@ -116,7 +116,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             shop.progress.note("boot", f"from the cache: {report.summary}")
             return report
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(job.source.appliance, job.architecture, image.file("disk"), scratch, job.logs, step, firmware=firmware)
+            report = boot_and_check(job.source.appliance, job.source.lock, image.file("disk"), scratch, job.logs, step, firmware=firmware)
             step.detail = report.summary
         if firmware == "bios":
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())

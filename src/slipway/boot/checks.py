@@ -1,0 +1,254 @@
+"""An image -> a machine that runs it, checked from inside and from every network around it -> a report.
+
+The machine boots a throwaway overlay of the very file that is published, in a :mod:`~slipway.boot.lab` of its own.
+Checks of the guest run there (:mod:`~slipway.boot.delivery`), those below ``checks/<interface>/`` on this host, as a
+client of that interface's network. Each is tried again every second until it passes or its time is up.
+
+A machine that dies before its checks ran is started once more, because emulators do crash (docs/adr); both starts are
+in the report. A check that fails is never tried on a second machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway import process
+from slipway.boot.accelerator import Accelerator, probe
+from slipway.boot.delivery import PORT, deliver, parameter_values
+from slipway.boot.lab import Lab, lab
+from slipway.boot.machine import Machine, Running, make_overlay, running
+from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.errors import BuildError
+from slipway.packages.lock import Lock
+from slipway.progress import Step
+from slipway.spec.folder import Check
+from slipway.spec.library import Appliance
+
+__all__ = ["boot_and_check", "systemd_version"]
+
+#: How long a guest may take until its checks start, and how much longer everything may take without KVM.
+_START_S = {"kvm": 120, "tcg": 420}
+_FACTOR = {"kvm": 1, "tcg": 4}
+_CRASH = re.compile(rb"Kernel panic|Oops:|BUG: unable to handle|end Kernel|mas_empty_area")
+
+
+class _Died(Exception):
+    """The guest never came to its checks, or was gone before they ended."""
+
+
+@dataclass(kw_only=True)
+class _Bench:
+    """One image under test."""
+
+    appliance: Appliance
+    lock: Lock
+    image: Path
+    work: Path
+    logs: Path
+    step: Step
+    firmware: str
+    accelerator: Accelerator
+    results: list[CheckResult] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def factor(self) -> int:
+        return _FACTOR[self.accelerator.name]
+
+
+def systemd_version(lock: Lock) -> int:
+    """The version of the systemd that a lock installs; 0 if there is none."""
+    version = next((package.version for package in lock.all_packages if package.name == "systemd"), "0")
+    found = re.match(r"(?:\d+:)?(\d+)", version)
+    return int(found[1]) if found else 0
+
+
+def boot_and_check(
+    appliance: Appliance, lock: Lock, image: Path, work: Path, logs: Path, step: Step, *, firmware: str = "bios"
+) -> BootReport:
+    """Boot an image and run its checks.
+
+    Args:
+        image: A qcow2 file; it is not written to.
+        work: A directory for the overlay and the like.
+        logs: Where the console and the output of checks are kept.
+        step: Shown while it runs; its detail says what is happening.
+        firmware: bios, uefi or secureboot.
+
+    Raises:
+        BuildError: A check failed or the guest did not start; with the console's last lines and what had passed.
+        HostError: This host lacks something.
+    """
+    bench = _Bench(
+        appliance=appliance,
+        lock=lock,
+        image=image,
+        work=work,
+        logs=logs,
+        step=step,
+        firmware=firmware,
+        accelerator=probe(lock.architecture),
+    )
+    logs.mkdir(parents=True, exist_ok=True)
+    for last in (False, True):
+        bench.results.clear()
+        started = time.monotonic()
+        try:
+            _once(bench)
+        except _Died as died:
+            bench.attempts.append(Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died)))
+            if last:
+                raise _failure(bench, f"{appliance.name} did not start: {died}") from None
+            continue
+        break
+    report = BootReport(
+        accelerator=bench.accelerator.name, firmware=firmware, attempts=tuple(bench.attempts), checks=tuple(bench.results)
+    )
+    if not report.passed:
+        failed = [check for check in report.checks if not check.passed]
+        said = "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
+        raise _failure(bench, f"{len(failed)} of {len(report.checks)} checks of {appliance.name} failed{said}")
+    return report
+
+
+def _once(bench: _Bench) -> None:
+    """One start of the machine, with all checks; their results are added to the bench."""
+    spec, base = bench.appliance.spec, bench.appliance.base
+    interfaces = [interface.name for interface in spec.interfaces]
+    values = parameter_values(spec.parameters)
+    overlay, results, console = bench.work / "overlay.qcow2", bench.work / "results", bench.logs / "console.log"
+    for file in (overlay, results, console):
+        file.unlink(missing_ok=True)
+    results.touch()
+    make_overlay(bench.image, overlay, size_gib=spec.resources.disk_gib)
+    delivery = deliver(bench.appliance, systemd_version(bench.lock), values, bench.factor, bench.work)
+    with lab(interfaces, log=bench.logs / "network.log") as network:
+        machine = Machine.for_base(
+            base,
+            bench.lock.architecture,
+            cpus=max(spec.resources.cpus, 1 if bench.accelerator.name == "kvm" else 2),
+            memory_mib=spec.resources.memory_mib,
+            disk=overlay,
+            firmware=bench.firmware,
+            accelerator=bench.accelerator,
+            console=console,
+            networks=network.networks,
+            credentials=delivery.credentials,
+            drives=delivery.drives,
+            ports={PORT: results},
+            variables=bench.work / "variables.fd" if bench.firmware != "bios" else None,
+        )
+        with running(machine, enter=network.enter, log=bench.logs / "qemu.log") as guest:
+            _inside(bench, guest, results, console)
+            for interface in interfaces:
+                for check in bench.appliance.checks:
+                    if check.place == interface:
+                        _outside(bench, network, check, values)
+            bench.step.detail = "switching off"
+            guest.power_off(30 * bench.factor)
+
+
+def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None:
+    """Follow what the guest reports until it says that it is done.
+
+    Raises:
+        _Died: It is gone, or is silent for too long.
+    """
+    begun = time.monotonic()
+    deadline = begun + _START_S[bench.accelerator.name]
+    limits = {check.name: check.timeout_s for check in bench.appliance.checks if check.place == "guest"}
+    count = len(bench.appliance.checks) + 4
+    bench.step.detail = "starting"
+    for line in _lines(results):
+        if line is None:
+            if guest.ended is not None:
+                raise _Died(f"QEMU ended with status {guest.ended}")
+            if not bench.attempts and _CRASH.search(console.read_bytes() if console.exists() else b""):
+                raise _Died("its kernel crashed")
+            if time.monotonic() > deadline:
+                raise _Died(f"nothing was heard of it for {deadline - begun:.0f} s")
+            time.sleep(0.1)
+            continue
+        words = line.split(" ")
+        if words[0] == "running":
+            bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun, 1)))
+        elif words[0] == "check" and len(words) == 6:
+            _, name, outcome, attempts, hundredths, output = words
+            text = base64.b64decode(output).decode(errors="replace")
+            outcome = outcome.replace("-", " ")
+            bench.results.append(
+                CheckResult(name=name, place="guest", outcome=outcome, duration_s=int(hundredths) / 100, attempts=int(attempts), output=text)
+            )
+        elif words[0] == "finished":
+            return
+        bench.step.detail = f"{len(bench.results)} of {count} checks"
+        # The next line may take as long as the longest check may.
+        deadline = time.monotonic() + (max([60, *limits.values()]) + 60) * bench.factor
+
+
+def _lines(file: Path) -> Iterator[str | None]:
+    """The whole lines of a file that grows; None whenever there is none yet."""
+    rest = ""
+    with file.open(encoding="utf-8", errors="replace") as reader:
+        while True:
+            text = reader.read()
+            *lines, rest = (rest + text).split("\n")
+            yield from lines
+            if not text:
+                yield None
+
+
+def _outside(bench: _Bench, network: Lab, check: Check, values: dict[str, str]) -> None:
+    """Run a check on this host, in an interface's network, until it passes or its time is up."""
+    interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh"]
+    environment = network.environment(check.place) | {f"SLIPWAY_PARAMETER_{name.upper()}": value for name, value in values.items()}
+    limit = check.timeout_s * bench.factor
+    log = bench.logs / f"{check.place}-{check.name}.log"
+    begun = time.monotonic()
+    attempts, outcome = 0, "failed"
+    while True:
+        attempts += 1
+        log.unlink(missing_ok=True)
+        left = max(1.0, limit - (time.monotonic() - begun))
+        try:
+            passed = not process.run(
+                [*network.client(check.place), *interpreter, check.path], env=environment, log=log, timeout_s=left, check=False
+            ).returncode
+        except BuildError:
+            passed, outcome = False, "timed out"
+        if passed:
+            outcome = "passed"
+            break
+        if time.monotonic() - begun >= limit:
+            break
+        time.sleep(1)
+    output = ""
+    with contextlib.suppress(OSError):
+        output = log.read_text(errors="replace")[-2000:]
+    duration = round(time.monotonic() - begun, 2)
+    bench.results.append(
+        CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
+    )
+    bench.step.detail = f"{len(bench.results)} of {len(bench.appliance.checks) + 4} checks"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines()[-15:])
+
+
+def _failure(bench: _Bench, message: str) -> BuildError:
+    """An error with what is known: what passed, and the end of the console."""
+    passed = ", ".join(f"{check.place}/{check.name}" for check in bench.results if check.passed) or "none"
+    console = bench.logs / "console.log"
+    last = process.tail(console, 25)
+    return BuildError(
+        f"{message}\n  passed: {passed}\n  the console's last lines:\n{last or '    (none)'}",
+        hint=f"the whole console is {console}",
+    )

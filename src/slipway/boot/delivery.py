@@ -1,0 +1,123 @@
+"""How checks get into a guest whose image knows nothing of them.
+
+What goes in: the checks and what is expected of the guest. What comes out: a disk (a tar archive) that the machine may
+only read, and what makes the guest's systemd start what is on it: system credentials that define a unit where systemd
+can (256 and newer: ``systemd.extra-unit.*``, systemd-debug-generator(8)), a cloud-init seed (the NoCloud datasource's
+``CIDATA`` disk) where it cannot.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway import process
+from slipway.spec.library import Appliance
+from slipway.spec.model import Parameter
+
+__all__ = ["PORT", "Delivery", "deliver", "parameter_values"]
+
+#: The virtio-serial port that results come through, and the serial number of the disk.
+PORT, SERIAL = "slipway", "slipway-checks"
+_START = (
+    f"mkdir -p /run/slipway-checks && tar -xf /dev/disk/by-id/virtio-{SERIAL} -C /run/slipway-checks"
+    " && exec sh /run/slipway-checks/runner.sh"
+)
+_UNIT = f"""\
+[Unit]
+Description=Acceptance checks of this image
+After=slipway-firstboot.service
+
+[Service]
+Type=exec
+ExecStart=/bin/sh -c '{_START}'
+StandardOutput=journal
+"""
+#: Values for parameters that have no default and are not generated: of each type one that is accepted.
+_SAMPLES = {
+    "string": "sample",
+    "hostname": "sample.test",
+    "integer": "1",
+    "boolean": "true",
+    "ipv4": "192.0.2.1",
+    "ipv4-cidr": "192.0.2.1/24",
+    "secret": "a-sample-secret",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a machine is given: credentials, and disks by serial number."""
+
+    credentials: Mapping[str, bytes]
+    drives: Mapping[str, Path]
+
+
+def parameter_values(parameters: tuple[Parameter, ...], given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The values that an instance will have, as far as they are known before it starts: given ones, defaults, and
+    samples where first boot would refuse to go on without a value. Generated ones are the guest's own."""
+    values = dict(given or {})
+    for parameter in parameters:
+        if parameter.name not in values and not (parameter.generate or (parameter.type == "secret" and parameter.default is None)):
+            default = parameter.choices[0] if parameter.choices else _SAMPLES[parameter.type]
+            values[parameter.name] = parameter.default if parameter.default is not None else default
+    return values
+
+
+def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], factor: int, directory: Path) -> Delivery:
+    """Make the disk, and what starts it.
+
+    Args:
+        systemd: The version of the guest's systemd.
+        values: Parameters by name; those that are not their defaults are given to first boot.
+        factor: What every time limit is multiplied by.
+    """
+    disk = directory / "checks.tar"
+    disk.write_bytes(_archive(appliance, factor))
+    defaults = {parameter.name: parameter.default for parameter in appliance.spec.parameters}
+    credentials = {f"slipway.{name}": value.encode() for name, value in values.items() if defaults.get(name) != value}
+    drives = {SERIAL: disk}
+    if systemd >= 256:
+        credentials["systemd.extra-unit.slipway-checks.service"] = _UNIT.encode()
+        credentials["systemd.unit-dropin.multi-user.target~slipway"] = b"[Unit]\nWants=slipway-checks.service\n"
+    else:
+        drives["slipway-seed"] = _seed(directory)
+    return Delivery(credentials=credentials, drives=drives)
+
+
+def _archive(appliance: Appliance, factor: int) -> bytes:
+    """The runner, its settings and the guest's checks; the size is a whole number of sectors (a tar archive's is)."""
+    spec = appliance.spec
+    services = " ".join(spec.services.enable)
+    ports = " ".join(dict.fromkeys(f"{port.protocol}/{port.port}" for port in spec.ports))
+    guest = [check for check in appliance.checks if check.place == "guest"]
+    files = {
+        "runner.sh": Path(__file__).with_name("runner.sh").read_bytes(),
+        "settings.sh": f"FACTOR={factor}\nSERVICES={shlex.quote(services)}\nPORTS={shlex.quote(ports)}\n".encode(),
+        "list": "".join(f"{check.timeout_s} {check.name}\n" for check in guest).encode(),
+        **{f"checks/{check.name}": check.path.read_bytes() for check in guest},
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            item = tarfile.TarInfo(name)
+            item.size, item.mode = len(content), 0o755
+            archive.addfile(item, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _seed(directory: Path) -> Path:
+    """A disk for cloud-init's NoCloud datasource that starts the checks once the system is up."""
+    seed = directory / "seed.img"
+    start = f"systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c {shlex.quote(_START)}"
+    (directory / "meta-data").write_text("instance-id: slipway-checks\n")
+    (directory / "user-data").write_text(f"#cloud-config\nruncmd:\n  - {shlex.quote(start)}\n")
+    with seed.open("wb") as file:
+        file.truncate(1 << 20)
+    process.run(["mkfs.vfat", "-n", "CIDATA", seed])
+    process.run(["mcopy", "-i", seed, directory / "meta-data", directory / "user-data", "::"], env={"MTOOLS_SKIP_CHECK": "1"})
+    return seed

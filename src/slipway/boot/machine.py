@@ -1,0 +1,189 @@
+"""A virtual machine: its description -> QEMU's command line, and one that runs.
+
+:func:`command` is pure. Invariants of :func:`running`: the image is never written to (a throwaway overlay is), QEMU's
+monitor is its standard input and output, so it belongs to nobody else, and it ends with the block whatever happens.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway import process
+from slipway.boot.accelerator import Accelerator
+from slipway.errors import HostError, UsageError
+from slipway.spec.base import Base
+
+__all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
+
+FIRMWARES = ("bios", "uefi", "secureboot")
+#: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora put them.
+_FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
+    ("amd64", "uefi"): (
+        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+        ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ),
+    ("amd64", "secureboot"): (
+        ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+        ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+    ),
+    ("arm64", "uefi"): (("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id; ``credentials`` are
+    given to the guest's systemd (https://systemd.io/CREDENTIALS), and ``drives`` (serial number -> file) are raw disks
+    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file."""
+
+    architecture: str
+    system: str
+    machine: str
+    cpus: int
+    memory_mib: int
+    disk: Path
+    firmware: str
+    accelerator: Accelerator
+    console: Path
+    networks: tuple[str, ...] = ()
+    credentials: Mapping[str, bytes] = field(default_factory=dict)
+    drives: Mapping[str, Path] = field(default_factory=dict)
+    ports: Mapping[str, Path] = field(default_factory=dict)
+    variables: Path | None = None
+
+    @classmethod
+    def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
+        """A machine of the kind that a base's architecture names."""
+        qemu = base.architectures[architecture].qemu
+        return cls(architecture=architecture, system=qemu["system"], machine=qemu["machine"], **more)
+
+
+def mac_address(number: int) -> str:
+    """The hardware address of an interface, counted from 0; the prefix is QEMU's own, for local use."""
+    return f"52:54:00:77:00:{number + 1:02x}"
+
+
+def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
+    """The code and the variables of a UEFI firmware.
+
+    Raises:
+        HostError: It is not installed.
+    """
+    for code, variables in _FIRMWARE.get((architecture, firmware), ()):
+        if Path(code).exists() and Path(variables).exists():
+            return Path(code), Path(variables)
+    package = "qemu-efi-aarch64" if architecture == "arm64" else "ovmf"
+    raise HostError(f"there is no {firmware} firmware for {architecture}", hint=f"sudo apt-get install {package}")
+
+
+def _quoted(value: object) -> str:
+    """A value of one of QEMU's comma-separated options."""
+    return str(value).replace(",", ",,")
+
+
+def command(machine: Machine) -> list[str]:
+    """QEMU's command line."""
+    secure = machine.firmware == "secureboot"
+    kvm = machine.accelerator.name == "kvm"
+    argv = [f"qemu-system-{machine.system}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    argv += ["-machine", machine.machine + (",smm=on" if secure else "")]
+    argv += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
+    argv += ["-smp", str(machine.cpus), "-m", str(machine.memory_mib)]
+    if machine.variables:
+        code, _ = firmware_files(machine.architecture, machine.firmware)
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_quoted(code)}"]
+        argv += ["-drive", f"if=pflash,unit=1,format=raw,file={_quoted(machine.variables)}"]
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"] if secure else []
+    argv += ["-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={_quoted(machine.disk)}"]
+    argv += ["-device", "virtio-blk-pci,drive=root,bootindex=0"]
+    for number, network in enumerate(machine.networks):
+        argv += ["-netdev", f"{network},id=net{number}"]
+        # No option ROM: nothing starts from the network, and BIOS need not load it.
+        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac_address(number)},romfile="]
+    for number, (serial, file) in enumerate(machine.drives.items()):
+        argv += ["-drive", f"if=none,id=drive{number},format=raw,readonly=on,file={_quoted(file)}"]
+        argv += ["-device", f"virtio-blk-pci,drive=drive{number},serial={serial}"]
+    argv += ["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
+    argv += ["-chardev", f"file,id=console,path={_quoted(machine.console)}", "-serial", "chardev:console"]
+    argv += ["-device", "VGA" if machine.architecture == "amd64" else "virtio-gpu-pci"]
+    for number, (name, file) in enumerate(machine.ports.items()):
+        argv += ["-chardev", f"file,id=port{number},path={_quoted(file)}", "-device", f"virtserialport,chardev=port{number},name={name}"]
+    for name, value in machine.credentials.items():
+        text = f"io.systemd.credential.binary:{name}={base64.b64encode(value).decode()}"
+        argv += ["-smbios", f"type=11,value={_quoted(text)}"]
+    return [*argv, "-qmp", "stdio"]
+
+
+def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
+    """A file that takes what a machine writes instead of its image."""
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay, f"{size_gib}G"])
+
+
+class Running:
+    """A machine that runs, by its monitor (QEMU Machine Protocol)."""
+
+    def __init__(self, qemu: subprocess.Popen[bytes]) -> None:
+        assert qemu.stdin and qemu.stdout
+        self.qemu = qemu
+        self._in, self._out = qemu.stdin, qemu.stdout
+
+    @property
+    def ended(self) -> int | None:
+        """How QEMU ended (its exit status, negative for a signal); None while it runs."""
+        return self.qemu.poll()
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """Send a command and return the answer.
+
+        Raises:
+            OSError: QEMU is gone, or refused.
+        """
+        self._in.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        self._in.flush()
+        for line in self._out:
+            answer = json.loads(line)
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise OSError(f"QEMU: {answer['error'].get('desc')}")
+        raise OSError("QEMU is gone")
+
+    def power_off(self, timeout_s: float) -> bool:
+        """Press the power button and wait; whether the guest switched itself off in time."""
+        with contextlib.suppress(OSError, ValueError):
+            self.ask("system_powerdown")
+            self.qemu.wait(timeout_s)
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterator[Running]:
+    """Run a machine for as long as the block lasts.
+
+    Args:
+        enter: Words that go before QEMU's command, to run it in a namespace.
+        log: Where QEMU's own messages go.
+
+    Raises:
+        HostError: QEMU or its firmware is not installed.
+    """
+    if machine.firmware not in FIRMWARES:
+        raise UsageError(f'there is no firmware "{machine.firmware}"', hint=f"there is: {', '.join(FIRMWARES)}")
+    if machine.variables:
+        shutil.copyfile(firmware_files(machine.architecture, machine.firmware)[1], machine.variables)
+    argv = command(machine)
+    argv[0] = process.find_tool(argv[0])
+    with log.open("ab") as errors, process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as qemu:
+        machine_running = Running(qemu)
+        with contextlib.suppress(OSError, ValueError):
+            machine_running.ask("qmp_capabilities")
+        yield machine_running

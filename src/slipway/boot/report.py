@@ -1,0 +1,73 @@
+"""What became of a boot: which checks ran, how each went, and on what kind of machine.
+
+A report is plain data that goes into the cache and, without what checks wrote, into the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Attempt", "BootReport", "CheckResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or "timed out"), and
+    the last lines that it wrote. Times are in seconds; it was tried ``attempts`` times."""
+
+    name: str
+    place: str
+    outcome: str
+    duration_s: float
+    attempts: int
+    output: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it passed."""
+        return self.outcome == "passed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One start of the machine; ``problem`` is what kept the guest from running the checks, None if nothing did."""
+
+    started_s: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootReport:
+    """All starts and all checks of one image; ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot."""
+
+    accelerator: str
+    firmware: str
+    attempts: tuple[Attempt, ...]
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are checks and every one passed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        good = sum(check.passed for check in self.checks)
+        return f"{good} of {len(self.checks)} checks passed ({self.accelerator}, {self.firmware})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "passed": self.passed}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BootReport:
+        """What :meth:`to_json` gave."""
+        return cls(
+            accelerator=data["accelerator"],
+            firmware=data["firmware"],
+            attempts=tuple(Attempt(**attempt) for attempt in data["attempts"]),
+            checks=tuple(CheckResult(**check) for check in data["checks"]),
+        )

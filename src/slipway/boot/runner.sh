@@ -1,0 +1,85 @@
+#!/bin/sh
+# Runs in the guest, from a disk that holds nothing but the checks: waits until the system has started, runs each check
+# until it passes or its time is up, and reports a line for each on a virtio-serial port. Beside it: settings.sh
+# (FACTOR, the services and ports that are expected) and list (one "TIMEOUT_S NAME" a line).
+cd "$(dirname "$0")" || exit 1
+# shellcheck disable=SC1091 # written for each boot
+. ./settings.sh
+exec 3>/dev/virtio-ports/slipway || exit 1
+
+say() { printf '%s\n' "$*" >&3; }
+now() { read -r up _ </proc/uptime && echo "${up%.*}${up#*.}"; } # hundredths of a second
+
+# check NAME TIMEOUT_S COMMAND...: "check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT", the output in base64.
+check() {
+    name=$1 limit=$(($2 * 100 * FACTOR)) attempts=0 begin=$(now) outcome=failed
+    shift 2
+    while :; do
+        attempts=$((attempts + 1))
+        left=$(((limit - $(now) + begin) / 100 + 1))
+        timeout -k 5 "$left" "$@" >output 2>&1
+        code=$?
+        if [ "$code" = 0 ]; then
+            outcome=passed
+            break
+        fi
+        if [ $(($(now) - begin)) -ge "$limit" ]; then
+            case $code in 124 | 137) outcome="timed-out" ;; esac
+            break
+        fi
+        sleep 1
+    done
+    say "check $name $outcome $attempts $(($(now) - begin)) $(tail -c 2000 output | base64 -w 0)"
+}
+
+case ${1-} in
+started)
+    state=$(systemctl is-system-running)
+    echo "systemd says: $state"
+    systemctl list-units --failed --plain --no-legend
+    [ "$state" = running ]
+    ;;
+root)
+    # The root file system fills its partition, and the partition the disk, but for a MiB or two.
+    device=$(basename "$(findmnt -no SOURCE /)")
+    disk=$(basename "$(dirname "$(readlink -f "/sys/class/block/$device")")")
+    total=$(cat "/sys/class/block/$disk/size")
+    begin=$(cat "/sys/class/block/$device/start")
+    size=$(cat "/sys/class/block/$device/size")
+    blocks=$(stat -f -c '%b' /)
+    echo "disk $disk: $total sectors; $device: $size from $begin; file system: $blocks blocks of $(stat -f -c %S /) bytes"
+    [ $((total - begin - size)) -lt 8192 ]
+    [ $((blocks * $(stat -f -c %S /) / 512)) -ge $((size / 100 * 85)) ]
+    ;;
+services)
+    # shellcheck disable=SC2086 # a list of words
+    [ -z "$SERVICES" ] || systemctl is-active $SERVICES
+    ;;
+ports)
+    bad=0
+    for port in $PORTS; do
+        case $port in
+        tcp/*) found=$(ss -Hlnt "sport = :${port#tcp/}") ;;
+        udp/*) found=$(ss -Hlnu "sport = :${port#udp/}") ;;
+        esac
+        if [ -n "$found" ]; then echo "$port: listens"; else echo "$port: nothing listens" && bad=1; fi
+    done
+    [ "$bad" = 0 ]
+    ;;
+*)
+    say running
+    systemctl is-system-running --wait >/dev/null 2>&1
+    say started
+    check system-started 60 sh ./runner.sh started
+    check root-grown 30 sh -e ./runner.sh root
+    check services-active 60 sh -e ./runner.sh services
+    check ports-listening 60 sh -e ./runner.sh ports
+    while read -r limit name; do
+        case $name in
+        *.py) check "$name" "$limit" python3 "checks/$name" ;;
+        *) check "$name" "$limit" sh "checks/$name" ;;
+        esac
+    done <list
+    say finished
+    ;;
+esac

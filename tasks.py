@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import json as json_module
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,41 +12,58 @@ from invoke import Context
 from slipway.invocation import task
 
 if TYPE_CHECKING:
-    from slipway.pipeline import Workshop
+    from slipway.job import Job, Workshop
 
 NAMES: dict[str, Any] = {"positional": ["names"], "iterable": ["names"]}
+NAME: dict[str, Any] = {"positional": ["name"]}
 HELP = {
     "root": "where appliances/ and templates/ are",
-    "names": "appliances; none means all",
-    "name": "the appliance",
+    "names": "appliances",
+    "name": "an appliance",
     "json": "print JSON",
     "all": "every appliance",
-    "arch": "processor architecture of the image, as Debian names it",
+    "arch": "processor architecture of the image, in Debian's words",
     "builder": "image builder",
-    "store": "where to publish: a directory; by default what slipway.toml or SLIPWAY_STORE say, or build/store",
-    "format": "make this format only, instead of those in the spec",
-    "boot": "boot the image and run its checks",
+    "store": "where to publish: a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
+    "format": "make this format instead of those in the spec; can be given again",
     "firmware": "bios, uefi or secureboot",
 }
 
 
 def described(*names: str, **more: str) -> dict[str, str]:
     """The help texts of a task's arguments."""
-    return {name.replace("_", "-"): HELP[name] for name in names} | {name.replace("_", "-"): text for name, text in more.items()}
+    return {name: HELP[name] for name in names} | {name.replace("_", "-"): text for name, text in more.items()}
 
 
 def workshop(root: str) -> Workshop:
     """What the pipeline works with."""
-    from slipway.pipeline import Workshop
+    from slipway.job import Workshop
 
-    return Workshop(root=Path(root))
+    return Workshop(root=Path(root).absolute())
 
 
-def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Iterable[str] = ()) -> None:
+def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str, ...]:
+    """The appliances that a command is about."""
+    from slipway.errors import UsageError
+
+    if bool(names) == everything:
+        raise UsageError("name appliances, or give --all" if not names else "name appliances or give --all, not both")
+    return tuple(dict.fromkeys(names)) or shop.library.names()
+
+
+def prepared(shop: Workshop, names: Sequence[str], builder: str, arch: str, formats: Sequence[str] = ()) -> list[Job]:
+    """Jobs for appliances; every error of every spec is found before anything is made."""
+    from slipway.job import prepare
+
+    appliances = shop.library.load_all(names)
+    return [prepare(shop, appliance, builder=builder, architecture=arch, formats=formats) for appliance in appliances]
+
+
+def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print a listing: as JSON, or in columns as wide as what stands in them."""
     found = list(rows)
     if as_json:
-        print(json.dumps(found, indent=2, sort_keys=True))
+        print(json_module.dumps(found, indent=2, sort_keys=True))
         return
     names = list(columns) or (list(found[0]) if found else [])
     widths = [max((len(str(row[name])) for row in found), default=0) for name in names]
@@ -57,16 +74,191 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Iterable[
 @task(help=described("root", "json"), name="list")
 def list_(_: Context, root: str = ".", json: bool = False) -> None:
     """Show the appliances there are."""
-    appliances = workshop(root).library.load_all()
     rows = [
-        {"name": each.name, "version": each.spec.version, "base": each.spec.base, "category": each.spec.category, "summary": each.spec.summary}
-        for each in appliances
+        {
+            "name": each.name,
+            "version": each.spec.version,
+            "base": each.spec.base,
+            "category": each.spec.category,
+            "summary": each.spec.summary,
+        }
+        for each in workshop(root).library.load_all()
     ]
     show(rows, as_json=json)
 
 
 @task(help=described("names", "root"), **NAMES)
 def validate(_: Context, names: list[str], root: str = ".") -> None:
-    """Check specs, their folders, templates, bases and mix-ins; every error is shown at once."""
-    appliances = workshop(root).library.load_all(names)
-    print(f"{len(appliances)} appliance{'s are' if len(appliances) != 1 else ' is'} valid")
+    """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
+    count = len(workshop(root).library.load_all(names))
+    print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
+
+
+@task(help=described("root", check="only say whether docs/appliance.schema.json is up to date"))
+def schema(_: Context, root: str = ".", check: bool = False) -> None:
+    """Write docs/appliance.schema.json, the JSON Schema of a spec, for editors."""
+    from slipway.cache import create_file
+    from slipway.errors import VerificationError
+    from slipway.spec.model import json_schema
+
+    path, text = Path(root) / "docs/appliance.schema.json", json_schema()
+    same = path.is_file() and path.read_text() == text
+    if check and not same:
+        raise VerificationError(f"{path} is out of date", hint="run: invoke schema")
+    if not same:
+        with create_file(path, mode=0o644) as file:
+            file.write(text.encode())
+    print(f"{path} {'is up to date' if same else 'written'}")
+
+
+@task(help=described("name", "root", like="start from a copy of this appliance"), **NAME)
+def new(_: Context, name: str, like: str = "", root: str = ".") -> None:
+    """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
+    folder = workshop(root).library.new(name, like or None)
+    print(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
+
+
+@task(help=described("names", "all", "arch", "root"), **NAMES)
+def lock(_: Context, names: list[str], all: bool = False, arch: str = "amd64", root: str = ".") -> None:
+    """Resolve packages to exact versions and hashes, and say what changed."""
+    from slipway.job import lock as make_lock
+    from slipway.job import lock_path
+
+    shop = workshop(root)
+    for appliance in shop.library.load_all(chosen(shop, names, all)):
+        made, difference = make_lock(shop, appliance, arch, fresh=True)
+        path = lock_path(appliance, arch)
+        if difference:
+            print(f"{path}: {len(made.all_packages)} packages\n{difference}")
+        else:
+            print(f"{path}: {len(made.all_packages)} packages, nothing changed")
+
+
+@task(help=described("name", "builder", "arch", "root", "json"), **NAME)
+def plan(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".", json: bool = False) -> None:
+    """Show the stages of a build: their ids, whether they are in the cache, and why one is new."""
+    from slipway.outputs import explain
+
+    shop = workshop(root)
+    (job,) = prepared(shop, [name], builder, arch)
+    rows = explain(shop, job)
+    if json:
+        show(rows, as_json=True)
+        return
+    for row in rows:
+        print(f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} {', '.join(row['reasons'])}".rstrip())
+
+
+@task(help=described("name", "builder", "arch", "root", out="an empty or new directory"), **NAME)
+def render(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64", out: str = "", root: str = ".") -> None:
+    """Write the very files that the builder runs and reads."""
+    shop = workshop(root)
+    (job,) = prepared(shop, [name], builder, arch)
+    directory = Path(out) if out else shop.root / "build" / name / "render"
+    if not out:
+        import shutil
+
+        shutil.rmtree(directory, ignore_errors=True)
+    written = job.rendered.write(directory)
+    print(f"{directory}: {len(written)} files")
+
+
+@task(
+    help=described(
+        "names",
+        "all",
+        "builder",
+        "format",
+        "arch",
+        "store",
+        "root",
+        no_boot="do not boot the image and run its checks",
+        publish="publish what was built",
+    ),
+    positional=["names"],
+    iterable=["names", "format"],
+)
+def build(
+    _: Context,
+    names: list[str],
+    format: list[str],
+    all: bool = False,
+    builder: str = "mmdebstrap",
+    no_boot: bool = False,
+    publish: bool = False,
+    arch: str = "amd64",
+    store: str = "",
+    root: str = ".",
+) -> None:
+    """Build, boot, check and record appliances; what is in the cache is not made again."""
+    from slipway import pipeline
+    from slipway.errors import UsageError
+    from slipway.outputs import listing
+
+    if publish and no_boot:
+        raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
+    shop = workshop(root)
+    for job in prepared(shop, chosen(shop, names, all), builder, arch, format):
+        shop.progress.line(job.headline)
+        release = pipeline.build(shop, job, boot=not no_boot)
+        for line in listing(release):
+            print(line, flush=True)
+        if publish:
+            print(pipeline.publish(shop, release, store or None).summary, flush=True)
+
+
+@task(help=described("name", "firmware", "builder", "arch", "root"), **NAME)
+def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".") -> None:
+    """Boot the built image and run its checks again."""
+    from slipway import pipeline
+
+    shop = workshop(root)
+    (job,) = prepared(shop, [name], builder, arch)
+    report = pipeline.check(shop, job, again=True, firmware=firmware)
+    for found in report.checks:
+        print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
+
+
+@task(help=described("names", "all", "store", "builder", "arch", "root"), **NAMES)
+def publish(
+    _: Context, names: list[str], all: bool = False, store: str = "", builder: str = "mmdebstrap", arch: str = "amd64", root: str = "."
+) -> None:
+    """Put built releases into a store; doing it again changes nothing."""
+    from slipway import pipeline
+    from slipway.errors import BuildError
+    from slipway.outputs import finished
+    from slipway.records.release import read_release
+
+    shop = workshop(root)
+    for job in prepared(shop, chosen(shop, names, all), builder, arch):
+        folder = finished(job, boot=True)
+        if folder is None:
+            raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
+        print(pipeline.publish(shop, read_release(folder), store or None).summary, flush=True)
+
+
+@task(
+    positional=["action"],
+    help=described(
+        "root",
+        action="prune: remove what was not used for the longest time, down to the limit",
+        to="keep at most so many GiB",
+        json="print JSON",
+    ),
+)
+def cache(_: Context, action: str = "", to: int = -1, root: str = ".", json: bool = False) -> None:
+    """Show what the cache of finished stages holds, or prune it."""
+    from slipway.errors import UsageError
+    from slipway.progress import size
+
+    if action not in ("", "prune"):
+        raise UsageError(f'cache has no action "{action}"', hint="there is: prune")
+    store = workshop(root).cache
+    if action == "prune":
+        removed = store.prune(keep_bytes=to * 2**30 if to >= 0 else None)
+        print(f"{len(removed)} entries removed, {size(sum(entry.size for entry in removed))}")
+        return
+    rows = [{"id": entry.id[:12], "kind": entry.kind, "size": entry.size if json else size(entry.size)} for entry in store.usage()]
+    show(rows, as_json=json)
+    if not json:
+        print(f"{store.directory}: {size(sum(entry.size for entry in store.usage()))} of {size(store.limit_bytes)}")

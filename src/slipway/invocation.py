@@ -162,6 +162,11 @@ class Machine(ParseMachine):
         raise ParseError(str(UsageError(msg)), self.context)
 
 
+# fluidity's metaclass gives every class a table of its own, and a subclass an empty one.
+Machine._class_states = ParseMachine._class_states
+Machine._class_transitions = ParseMachine._class_transitions
+
+
 def _metavariable(argument: Argument) -> str:
     """How help writes an argument's value."""
     return argument.names[0].removesuffix("s").upper().replace("-", "_") + ("..." if argument.kind is list else "")
@@ -230,9 +235,9 @@ def install() -> None:
         return
     # mypy is right that this is not how classes are meant to be used; the module's docstring says why it is done.
     invoke.parser.parser.ParseMachine = Machine  # type: ignore[misc]
-    Program.parse_tasks = _reporting(Program.parse_tasks)  # type: ignore[method-assign]
-    Program.parse_cleanup = _reporting(Program.parse_cleanup)  # type: ignore[method-assign]
-    Program.print_task_help = _print_task_help  # type: ignore[method-assign]
+    Program.parse_tasks = _reporting(Program.parse_tasks)  # type: ignore[method-assign, assignment]
+    Program.parse_cleanup = _reporting(Program.parse_cleanup)  # type: ignore[method-assign, assignment]
+    Program.print_task_help = _print_task_help  # type: ignore[method-assign, assignment]
     # Invoke turns the writing of bytecode off before it loads the tasks; every start would then compile all of slipway.
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 

@@ -97,6 +97,12 @@ class Job:
         return self.source.lock.architecture
 
     @property
+    def headline(self) -> str:
+        """One line that says what is built."""
+        appliance = self.source.appliance
+        return f"{self.name} {appliance.spec.version} for {self.architecture} on {appliance.base.summary}"
+
+    @property
     def logs(self) -> Path:
         """Where the output of programs goes."""
         return self.outputs / "logs"

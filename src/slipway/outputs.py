@@ -21,12 +21,14 @@ from slipway.cache import Entry, create_file
 from slipway.formats import Artifact
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, lock_path
+from slipway.plan import reasons
+from slipway.progress import size
 
 if TYPE_CHECKING:
     from slipway.records.manifest import Inputs, Parent
     from slipway.records.release import Release
 
-__all__ = ["finished", "last_plan", "record"]
+__all__ = ["explain", "finished", "last_plan", "listing", "record"]
 
 PLAN = "plan.json"
 
@@ -61,6 +63,36 @@ def finished(job: Job, *, boot: bool) -> Path | None:
     except OSError:
         return None
     return folder if whole else None
+
+
+def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
+    """The stages with their state, ``cached``, ``to make`` or ``not needed`` (nothing that is missing is made from it),
+    and why they differ from those of the last build here."""
+    before = last_plan(job).get("inputs", {})
+    cached = {stage.id: shop.cache.find(stage.id) is not None for stage in job.plan.stages}
+    needed: set[str | None] = set()
+    rows: list[dict[str, Any]] = []
+    for stage in reversed(job.plan.stages):
+        missing = not cached[stage.id]
+        final = stage.kind == "boot" or stage.kind.startswith("artifact:")
+        make = missing and (final or stage.id in needed)
+        if make:
+            needed.add(stage.parent)
+        state = "cached" if not missing else "to make" if make else "not needed"
+        rows.append({"kind": stage.kind, "id": stage.id, "state": state, "reasons": list(reasons(stage, before)) if make else []})
+    return rows[::-1]
+
+
+def listing(release: Release) -> list[str]:
+    """A release for people: its folder, its files with their sizes, its checks."""
+    manifest = release.manifest
+    lines = [str(release.folder)]
+    lines += [f"  {size(path.stat().st_size):>10}  {path.name}" for path in sorted(release.folder.iterdir())]
+    if manifest.boot:
+        checks = manifest.boot["checks"]
+        names = ", ".join(f"{check['place']}/{check['name']}" for check in checks)
+        lines += [f"  {len(checks)} checks passed: {names}"]
+    return lines
 
 
 def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None) -> Release:

@@ -32,6 +32,8 @@ __all__ = ["build", "check", "export", "publish"]
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
     """Make the stages that are missing, and leave a release in the job's folder of outputs."""
+    from slipway.records.release import read_release
+
     done = finished(job, boot=boot)
     if done:
         return read_release(done)

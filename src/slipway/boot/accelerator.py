@@ -41,7 +41,6 @@ class Accelerator:
 def probe(architecture: str = "amd64") -> Accelerator:
     """What to run a guest of an architecture with on this host."""
     from slipway import process
-    from slipway.errors import BuildError
 
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     if machine != architecture:
@@ -50,12 +49,9 @@ def probe(architecture: str = "amd64") -> Accelerator:
         return Accelerator(name="tcg", reason="there is no /dev/kvm")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return Accelerator(name="tcg", reason="/dev/kvm may not be opened (sudo usermod --append --groups kvm $USER)")
-    try:
-        ran = process.run([sys.executable, "-I", __file__], timeout_s=_TIMEOUT_S, check=False)
-    except BuildError:
-        ran = None
-    if ran is None or ran.returncode:
-        said = ran.stdout.decode(errors="replace").strip() if ran else ""
+    ran = process.run([sys.executable, "-I", __file__], timeout_s=_TIMEOUT_S, check=False)
+    if ran.returncode:
+        said = ran.stdout.decode(errors="replace").strip()
         return Accelerator(name="tcg", reason=f"KVM does not run a guest: {said or 'no answer'}")
     taken = float(ran.stdout)
     if taken > SLOW_S:

@@ -5,7 +5,6 @@
 cd "$(dirname "$0")" || exit 1
 # shellcheck disable=SC1091 # written for each boot
 . ./settings.sh
-exec 3>/dev/virtio-ports/slipway || exit 1
 
 say() { printf '%s\n' "$*" >&3; }
 now() { read -r up _ </proc/uptime && echo "${up%.*}${up#*.}"; } # hundredths of a second
@@ -49,7 +48,7 @@ root)
     blocks=$(stat -f -c '%b' /)
     echo "disk $disk: $total sectors; $device: $size from $begin; file system: $blocks blocks of $(stat -f -c %S /) bytes"
     [ $((total - begin - size)) -lt 8192 ]
-    [ $((blocks * $(stat -f -c %S /) / 512)) -ge $((size / 100 * 85)) ]
+    [ $((blocks * $(stat -f -c %S /) / 512)) -ge $((size * 85 / 100)) ]
     ;;
 services)
     # shellcheck disable=SC2086 # a list of words
@@ -67,6 +66,7 @@ ports)
     [ "$bad" = 0 ]
     ;;
 *)
+    exec 3>/dev/virtio-ports/slipway || exit 1
     say running
     systemctl is-system-running --wait >/dev/null 2>&1
     say started

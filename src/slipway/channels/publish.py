@@ -28,6 +28,13 @@ class Published:
     release: str
     created: tuple[str, ...]
     existing: tuple[str, ...]
+    store: str
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        what = f"{len(self.created)} objects created" if self.created else "nothing to do, it is there"
+        return f"published {self.appliance} {self.release} to {self.store}: {what}"
 
 
 def target_key(appliance: str, release: str, file: str, sha256: str) -> str:
@@ -75,9 +82,11 @@ def publish(store: Store, release_dir: Path, *, started: Callable[[str], None] =
         done = _published(store, release)
         if done is None:
             raise
-        return Published(appliance=done.appliance, release=done.release, created=tuple(created), existing=(*existing, key))
+        return Published(appliance=done.appliance, release=done.release, created=tuple(created), existing=(*existing, key), store=store.url)
     (created if new else existing).append(key)
-    return Published(appliance=manifest.appliance, release=manifest.release, created=tuple(created), existing=tuple(existing))
+    return Published(
+        appliance=manifest.appliance, release=manifest.release, created=tuple(created), existing=tuple(existing), store=store.url
+    )
 
 
 def _require_boot(release: Release) -> None:
@@ -119,4 +128,4 @@ def _published(store: Store, release: Release) -> Published | None:
             hint="a release never changes: raise the version, or find out why the same inputs gave another image",
         )
     keys = [target_key(manifest.appliance, manifest.release, file, digest) for file, digest in sums.items()]
-    return Published(appliance=manifest.appliance, release=manifest.release, created=(), existing=(*keys, key))
+    return Published(appliance=manifest.appliance, release=manifest.release, created=(), existing=(*keys, key), store=store.url)

@@ -104,7 +104,9 @@ def test_a_boot_counts_only_for_the_disk_that_was_booted_and_if_every_check_pass
 
 def test_package_changes_are_named(packages: tuple[Any, ...]) -> None:
     nginx, stdcpp, tzdata = packages
-    changes = package_changes(*({package.name: package.version for package in found} for found in ([nginx, tzdata], [replace(nginx, version="1.28"), stdcpp])))
+    changes = package_changes(
+        *({package.name: package.version for package in found} for found in ([nginx, tzdata], [replace(nginx, version="1.28"), stdcpp]))
+    )
     assert changes == PackageChanges(
         added={"libstdc++6": "14.2.0-19"}, removed={"tzdata": "1:2025b-4"}, changed={"nginx": ("1.26.3-3+deb13u1", "1.28")}
     )

@@ -262,3 +262,84 @@ def cache(_: Context, action: str = "", to: int = -1, root: str = ".", json: boo
     show(rows, as_json=json)
     if not json:
         print(f"{store.directory}: {size(sum(entry.size for entry in store.usage()))} of {size(store.limit_bytes)}")
+
+
+@task(
+    help=described(
+        "name",
+        "builder",
+        "arch",
+        "root",
+        set="a parameter's value, as name=value; can be given again",
+        keep="a snapshot: made from the state at the end if there is none of this name, else what is started from",
+        ssh_key="a public key that may log in as root",
+    ),
+    positional=["name"],
+    iterable=["set"],
+)
+def start(
+    _: Context,
+    name: str,
+    set: list[str],
+    keep: str = "",
+    ssh_key: str = "",
+    builder: str = "mmdebstrap",
+    arch: str = "amd64",
+    root: str = ".",
+) -> None:
+    """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this host's loopback."""
+    from slipway import pipeline
+    from slipway.errors import UsageError
+
+    values = dict(item.partition("=")[::2] for item in set)
+    if any("=" not in item for item in set):
+        raise UsageError("--set wants name=value")
+    shop = workshop(root)
+    (job,) = prepared(shop, [name], builder, arch)
+    with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=Path(ssh_key) if ssh_key else None) as box:
+        for line in box.listing:
+            print(line, flush=True)
+        try:
+            box.guest.qemu.wait()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+
+
+@task(help=described("root", "json"))
+def doctor(_: Context, root: str = ".", json: bool = False) -> None:
+    """Show what this host can do, what is missing, and the command that installs it."""
+    from slipway.doctor import examine
+    from slipway.errors import HostError
+
+    findings = examine(workshop(root))
+    if json:
+        show([finding.record for finding in findings], as_json=True)
+    else:
+        for finding in findings:
+            print(finding.line)
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    if missing:
+        raise HostError(f"missing: {', '.join(missing)}", hint="the commands above install it")
+
+
+@task(help=described("root"))
+def lint(_: Context, root: str = ".") -> None:
+    """Check style and types of the code, and the shell scripts."""
+    from slipway.development import lint as run_lint
+
+    run_lint(Path(root).absolute())
+
+
+@task(
+    help=described(
+        "root", unit="the fast ones only", vm="only those that boot virtual machines", keyword="only tests that match (pytest -k)"
+    )
+)
+def test(_: Context, unit: bool = False, vm: bool = False, keyword: str = "", root: str = ".") -> None:
+    """Check the code and run the tests: style, types, unit, integration, and a real build and boot."""
+    from slipway.development import lint as run_lint
+    from slipway.development import test as run_test
+
+    if not (unit or vm or keyword):
+        run_lint(Path(root).absolute())
+    run_test(Path(root).absolute(), ["unit"] if unit else ["vm"] if vm else ["unit", "integration", "vm"], keyword)

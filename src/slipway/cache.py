@@ -23,7 +23,7 @@ from typing import IO, Any
 from slipway import process
 from slipway.errors import HostError
 
-__all__ = ["Cache", "Entry", "Usage", "create_file", "sha256_of"]
+__all__ = ["Cache", "Entry", "Usage", "create_file", "place", "sha256_of"]
 
 _ENTRY = "entry.json"
 
@@ -111,6 +111,16 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         process.run(["unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", "--one-file-system", directory])
+
+
+def place(source: Path, target: Path) -> None:
+    """A second name for a file that never changes, or a copy where the file system is another one."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with source.open("rb") as content, create_file(target) as file:
+            shutil.copyfileobj(content, file, 1 << 20)
 
 
 class Cache:

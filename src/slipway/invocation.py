@@ -141,25 +141,27 @@ class Machine(ParseMachine):
 
     def error(self, msg: str) -> NoReturn:
         """Say what is wrong with the command line."""
+        context: Any = self.context  # None before the first task
+        flag: Any = self.flag
         if msg.startswith("No idea what"):
-            in_task = self.context is not None and self.context.name is not None
+            in_task = context is not None and context.name is not None
             if self.token.startswith("-"):
-                message = f"{self.context.name}: unknown option {self.token}" if in_task else f"unknown option {self.token}"
-                known = [*(self.context.flags if in_task else ()), *self.initial.flags]
+                message = f"{context.name}: unknown option {self.token}" if in_task else f"unknown option {self.token}"
+                known = [*(context.flags if in_task else ()), *self.initial.flags]
             else:
-                message = f'{self.context.name}: unexpected "{self.token}"' if in_task else f'unknown task "{self.token}"'
+                message = f'{context.name}: unexpected "{self.token}"' if in_task else f'unknown task "{self.token}"'
                 known = [] if in_task else list(self.contexts)
-            listing = f"invoke {self.context.name} --help shows what it takes" if in_task else "invoke --list shows the tasks"
-            raise ParseError(str(UsageError(message, hint=suggestion(self.token, known) or listing)), self.context)
+            listing = f"invoke {context.name} --help shows what it takes" if in_task else "invoke --list shows the tasks"
+            raise ParseError(str(UsageError(message, hint=suggestion(self.token, known) or listing)), context)
         if "needed value" in msg:
-            flag = invoke.parser.context.to_flag(self.flag.names[0])
-            raise ParseError(str(UsageError(f"{flag} needs a value")), self.context)
-        missing = self.context.missing_positional_args if self.context else []
+            name = invoke.parser.context.to_flag(flag.names[0])
+            raise ParseError(str(UsageError(f"{name} needs a value")), context)
+        missing = context.missing_positional_args if context else []
         if missing:
             names = " ".join(_metavariable(argument) for argument in missing)
-            hint = f"invoke {self.context.name} --help shows what it takes"
-            raise ParseError(str(UsageError(f"{self.context.name}: {names} is missing", hint=hint)), self.context)
-        raise ParseError(str(UsageError(msg)), self.context)
+            hint = f"invoke {context.name} --help shows what it takes"
+            raise ParseError(str(UsageError(f"{context.name}: {names} is missing", hint=hint)), context)
+        raise ParseError(str(UsageError(msg)), context)
 
 
 # fluidity's metaclass gives every class a table of its own, and a subclass an empty one.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.boot.report import BootReport
-from slipway.cache import Entry, create_file
+from slipway.cache import Entry, create_file, place
 from slipway.formats import Artifact
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, lock_path
@@ -180,16 +179,6 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
     with create_file(job.outputs / PLAN, mode=0o644) as file:
         file.write(json.dumps(known, indent=1, sort_keys=True).encode())
     return read_release(folder)
-
-
-def place(source: Path, target: Path) -> None:
-    """A second name for a file that never changes, or a copy where the file system is another one."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        with source.open("rb") as content, create_file(target) as file:
-            shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _inputs(shop: Workshop, job: Job) -> Inputs:

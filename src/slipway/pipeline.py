@@ -6,7 +6,7 @@ do their work in the modules that they call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -24,10 +24,11 @@ from slipway.plan import Stage
 from slipway.progress import size
 
 if TYPE_CHECKING:
+    from slipway.boot.sandbox import Sandbox
     from slipway.channels.publish import Published
     from slipway.records.release import Release
 
-__all__ = ["build", "check", "export", "publish"]
+__all__ = ["build", "check", "export", "publish", "start"]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -108,9 +109,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
     from slipway.boot.checks import boot_and_check
 
     stage = job.stage("boot")
-    image = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
-    if image is None:
-        raise BuildError(f"{job.name} is not built", hint=f"run: invoke build {job.name}")
+    image = built_image(shop, job)
     with shop.cache.locked(stage.id, partial(shop.progress.note, stage.kind, "waiting: another build is at it")):
         entry = None if again else shop.cache.verified(stage.id)
         if entry:
@@ -118,11 +117,40 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             shop.progress.note("boot", f"from the cache: {report.summary}")
             return report
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(job.source.appliance, job.source.lock, image.file("disk"), scratch, job.logs, step, firmware=firmware)
+            report = boot_and_check(job.source.appliance, job.source.lock, image, scratch, job.logs, step, firmware=firmware)
             step.detail = report.summary
         if firmware == "bios":
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())
         return report
+
+
+@contextmanager
+def start(shop: Workshop, job: Job, *, parameters: Mapping[str, str], keep: str = "", ssh_key: Path | None = None) -> Iterator[Sandbox]:
+    """Run the built image in a sandbox for as long as the block lasts.
+
+    Raises:
+        BuildError: It is not built.
+        UsageError: A parameter does not exist or does not accept its value.
+    """
+    from slipway.boot.sandbox import sandbox
+
+    image = built_image(shop, job)
+    with shop.cache.scratch() as work:
+        folder = job.outputs / "sandbox"
+        with sandbox(job.source.appliance, job.architecture, image, work, folder, parameters=parameters, keep=keep, ssh_key=ssh_key) as box:
+            yield box
+
+
+def built_image(shop: Workshop, job: Job) -> Path:
+    """The image that QEMU reads.
+
+    Raises:
+        BuildError: It is not built.
+    """
+    entry = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
+    if entry is None:
+        raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}")
+    return entry.file("disk")
 
 
 def publish(shop: Workshop, release: Release, store: str | None = None) -> Published:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from slipway import __file__ as package_file
-from slipway import process
 from slipway.builders import Part, Source, Workplace
 from slipway.disk.identity import disk_identity
 from slipway.errors import BuildError, HostError
@@ -27,7 +26,6 @@ from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import sources
 from slipway.plan import Plan, Stage
 from slipway.render import Rendered, RenderedFile
-from slipway.spec.base import Base
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.templating import render
 
@@ -37,6 +35,12 @@ _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
 #: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb files.
 _EXPANSION = 4
+_AFTER_FIRST_BOOT = """\
+# This starts only when first boot has succeeded.
+[Unit]
+Requires=slipway-firstboot.service
+After=slipway-firstboot.service
+"""
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
@@ -317,9 +321,7 @@ def _tree_files(source: Source, fstab: str) -> dict[str, RenderedFile]:
     }
     for service in appliance.spec.services.enable:
         unit = service if "." in service else f"{service}.service"
-        made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = (
-            "# This starts only when first boot has succeeded.\n[Unit]\nRequires=slipway-firstboot.service\nAfter=slipway-firstboot.service\n"
-        )
+        made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT
     for target, text in made.items():
         files.setdefault(f"tree/files{target}", RenderedFile(content=text.encode()))
     return files

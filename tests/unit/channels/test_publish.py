@@ -48,7 +48,7 @@ def test_a_release_is_every_file_under_its_hash_and_the_sums_last(store: Directo
         f"{prefix}/{sha256(b'[]' + bytes([10]))}.provenance.intoto.json",
         "releases/example/1.0.0-b1/SHA256SUMS",
     ]
-    assert published == Published(appliance="example", release="1.0.0-b1", created=tuple(order), existing=())
+    assert published == Published(appliance="example", release="1.0.0-b1", created=tuple(order), existing=(), store=store.url)
     assert sorted(content(store)) == sorted(order)
     assert content(store)[order[-1]] == (release.folder / "SHA256SUMS").read_bytes()
 

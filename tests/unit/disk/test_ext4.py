@@ -29,11 +29,9 @@ def make_disk(directory: Path, name: str, accessed: int = EPOCH) -> Path:
         file.truncate(OFFSET + (300 << 20))
     features = "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,^metadata_csum_seed,^orphan_file"
     identity = "hash_seed=0f0e0d0c-0b0a-4908-8706-050403020100"
-    run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-O", features, "-U", "00112233-4455-4677-8899-aabbccddeeff"]
-        + ["-E", f"{identity},root_owner=0:0,lazy_itable_init=1,nodiscard,offset={OFFSET}", "-d", tree, disk, "290m"],
-        env={"E2FSPROGS_FAKE_TIME": str(EPOCH)},
-    )
+    options = f"{identity},root_owner=0:0,lazy_itable_init=1,nodiscard,offset={OFFSET}"
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", features, "-U", "00112233-4455-4677-8899-aabbccddeeff", "-E", options]
+    run([*argv, "-d", tree, disk, "290m"], env={"E2FSPROGS_FAKE_TIME": str(EPOCH)})
     return disk
 
 

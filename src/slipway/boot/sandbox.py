@@ -1,0 +1,162 @@
+"""A sandbox: an image run on a throwaway overlay, its ports reachable on this host's loopback, until somebody stops it.
+
+Invariants: the image is never written to; with a snapshot's name, the state at the end becomes that snapshot if there
+is none, and if there is one the machine starts from it and leaves it as it is. Nothing outlives the block, not even
+when this process is killed: QEMU runs in a :class:`~slipway.namespace.Namespace`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.boot.accelerator import Accelerator, probe
+from slipway.boot.delivery import parameter_values
+from slipway.boot.machine import Machine, Running, make_overlay, running
+from slipway.cache import place
+from slipway.errors import HostError, UsageError, suggestion
+from slipway.namespace import Namespace
+from slipway.spec.library import Appliance
+from slipway.spec.parameters import value_problem
+
+__all__ = ["Sandbox", "check_parameters", "sandbox"]
+
+_SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there; ``unreachable`` are ports
+    on interfaces other than the first, which a single host has no way to."""
+
+    guest: Running
+    accelerator: Accelerator
+    console: Path
+    ports: Mapping[str, int]
+    unreachable: tuple[str, ...]
+    snapshot: str
+
+    @property
+    def listing(self) -> list[str]:
+        """What somebody at a terminal wants to know."""
+        lines = [f"running on {self.accelerator.name} ({self.accelerator.reason}); Ctrl-C stops it", f"console: {self.console}"]
+        lines += [f"{name:<10} 127.0.0.1:{port}" for name, port in self.ports.items()]
+        lines += [f"{name:<10} not forwarded: only the first interface is" for name in self.unreachable]
+        return [*lines, f"state {self.snapshot}"] if self.snapshot else lines
+
+
+def check_parameters(appliance: Appliance, given: Mapping[str, str]) -> None:
+    """See that the parameters exist and accept their values.
+
+    Raises:
+        UsageError: One does not.
+    """
+    known = {parameter.name: parameter for parameter in appliance.spec.parameters}
+    for name, value in given.items():
+        if name not in known:
+            hint = suggestion(name, known) or f"there is: {', '.join(known) or 'none'}"
+            raise UsageError(f'{appliance.name} has no parameter "{name}"', hint=hint)
+        problem = value_problem(known[name].type, value, known[name].choices)
+        if problem:
+            raise UsageError(f'{name}: "{value}" is not accepted', hint=f"it has to be {problem}")
+
+
+@contextlib.contextmanager
+def sandbox(
+    appliance: Appliance,
+    architecture: str,
+    image: Path,
+    work: Path,
+    folder: Path,
+    *,
+    parameters: Mapping[str, str],
+    keep: str = "",
+    ssh_key: Path | None = None,
+) -> Iterator[Sandbox]:
+    """Run an image for as long as the block lasts.
+
+    Args:
+        work: A directory for what is thrown away.
+        folder: Where snapshots are kept.
+        parameters: Values for first boot; others take their defaults.
+        keep: The name of a snapshot.
+        ssh_key: A public key that may log in as root.
+    """
+    check_parameters(appliance, parameters)
+    if keep and not _SNAPSHOT.fullmatch(keep):
+        raise UsageError(f'"{keep}" is no name for a snapshot', hint="lower-case letters, digits, dots and hyphens")
+    spec = appliance.spec
+    snapshot = folder / f"{keep}.qcow2"
+    saving = bool(keep) and not snapshot.exists()
+    overlay = folder / f".{keep}.{os.getpid()}.qcow2" if saving else work / "overlay.qcow2"
+    overlay.parent.mkdir(parents=True, exist_ok=True)
+    if saving:
+        # A snapshot must outlive the cache entry that it is based on.
+        base = folder / f"{keep}.base.qcow2"
+        base.unlink(missing_ok=True)
+        place(image, base)
+        image = base
+    try:
+        make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
+        with _running(appliance, architecture, overlay, work, parameters, ssh_key) as (guest, machine, ports, unreachable):
+            yield Sandbox(
+                guest=guest,
+                accelerator=machine.accelerator,
+                console=machine.console,
+                ports=ports,
+                unreachable=unreachable,
+                snapshot=f"made from {keep}" if keep and not saving else f"kept as {keep}" if keep else "",
+            )
+            if saving:
+                guest.power_off(30 if machine.accelerator.name == "kvm" else 120)
+        if saving:
+            overlay.rename(snapshot)
+    finally:
+        overlay.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _running(
+    appliance: Appliance, architecture: str, disk: Path, work: Path, parameters: Mapping[str, str], ssh_key: Path | None
+) -> Iterator[tuple[Running, Machine, dict[str, int], tuple[str, ...]]]:
+    """The machine, its ports, and those that nothing leads to."""
+    spec = appliance.spec
+    first, *others = [interface.name for interface in spec.interfaces]
+    wanted = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in spec.ports if port.interface == first)])
+    ports = {name: _free_port(name.partition("/")[0]) for name in wanted}
+    forwards = "".join(f",hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items())
+    values = parameter_values(spec.parameters, parameters)
+    credentials = {f"slipway.{name}": value.encode() for name, value in values.items()}
+    if ssh_key:
+        credentials["ssh.authorized_keys.root"] = ssh_key.read_bytes()
+    accelerator = probe(architecture)
+    machine = Machine.for_base(
+        appliance.base,
+        architecture,
+        cpus=max(spec.resources.cpus, 1 if accelerator.name == "kvm" else 2),
+        memory_mib=spec.resources.memory_mib,
+        disk=disk,
+        firmware="bios" if appliance.base.architectures[architecture].bios else "uefi",
+        accelerator=accelerator,
+        console=work / "console.log",
+        networks=(f"user{forwards}", *("user,restrict=on" for _ in others)),
+        credentials=credentials,
+        variables=None if appliance.base.architectures[architecture].bios else work / "variables.fd",
+    )
+    unreachable = tuple(f"{port.protocol}/{port.port} ({port.interface})" for port in spec.ports if port.interface != first)
+    with Namespace(memory_mib=16) as namespace, running(machine, enter=namespace.enter, log=work / "qemu.log") as guest:
+        if guest.ended is not None:
+            raise HostError(f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}")
+        yield guest, machine, ports, unreachable
+
+
+def _free_port(protocol: str) -> int:
+    """A loopback port that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        return int(probe_socket.getsockname()[1])

@@ -1,0 +1,137 @@
+"""What this host can do for Slipway, what is missing, and the command that changes it.
+
+What goes in: the workshop of a command. What comes out: findings, in the order in which one would mend them. Nothing is
+changed, and everything that can be tried is tried rather than guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway import process
+from slipway.boot.accelerator import probe
+from slipway.boot.machine import firmware_files
+from slipway.errors import HostError, UserError
+from slipway.job import Workshop
+from slipway.namespace import MOUNT, Namespace, available_memory_mib
+from slipway.progress import size
+
+__all__ = ["Finding", "examine"]
+
+#: The programs of a build and a boot, and how each is asked for its version.
+_TOOLS = {
+    "apt-get": "--version",
+    "dnsmasq": "--version",
+    "git": "--version",
+    "ip": "-V",
+    "mcopy": "-V",
+    "mke2fs": "-V",
+    "mkfs.vfat": "--help",
+    "mmdebstrap": "--version",
+    "qemu-img": "--version",
+    "qemu-system-x86_64": "--version",
+    "sfdisk": "--version",
+    "unshare": "--version",
+    "zstd": "--version",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; ``state`` is ok, missing (a build fails) or limited (something else does)."""
+
+    name: str
+    state: str
+    detail: str
+    hint: str = ""
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        mark = {"ok": "ok     ", "missing": "MISSING", "limited": "limited"}[self.state]
+        return f"{mark}  {self.name:<18} {self.detail}" + (f"\n{'':<28}-> {self.hint}" if self.hint else "")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def examine(shop: Workshop) -> tuple[Finding, ...]:
+    """Look at everything."""
+    return tuple(_findings(shop))
+
+
+def _findings(shop: Workshop) -> Iterator[Finding]:
+    yield Finding(name="python", state="ok", detail=platform.python_version())
+    for name, question in _TOOLS.items():
+        yield _try(name, lambda name=name, question=question: _version(name, question))  # type: ignore[misc]
+    yield _try("namespaces", _namespaces)
+    yield _try("network", _tun, state="limited")
+    for firmware in ("uefi", "secureboot"):
+        yield _try(f"firmware {firmware}", lambda firmware=firmware: str(firmware_files("amd64", firmware)[0]), state="limited")  # type: ignore[misc]
+    accelerator = probe()
+    slow = "" if accelerator.name == "kvm" else "checks take several times as long as with KVM"
+    yield Finding(name="accelerator", state="ok" if not slow else "limited", detail=f"{accelerator.name}: {accelerator.reason}", hint=slow)
+    memory = available_memory_mib()
+    low = "builds work on disk instead, which is slower" if memory < 3072 else ""
+    yield Finding(name="memory", state="limited" if low else "ok", detail=f"{size(memory * 2**20)} available", hint=low)
+    yield _try("disk", lambda: _space(shop.settings.cache))
+    yield _try("mirrors", lambda: ", ".join(f"{archive}: {uri}" for archive, uri in shop.mirrors.items()))
+    yield _try("store", lambda: _store(shop.store), state="limited")
+
+
+def _try(name: str, look: Callable[[], str], *, state: str = "missing") -> Finding:
+    """What a look finds, or why it finds nothing."""
+    try:
+        return Finding(name=name, state="ok", detail=look())
+    except UserError as error:
+        return Finding(name=name, state=state, detail=error.message, hint=error.hint or "")
+
+
+def _version(name: str, question: str) -> str:
+    path = process.find_tool(name)
+    answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, question], check=False, timeout_s=20)
+    return answer.stdout.decode(errors="replace").strip().partition("\n")[0]
+
+
+def _namespaces() -> str:
+    """Make one, with an overlay in it, as a build does."""
+    with Namespace(network=True, memory_mib=16) as namespace:
+        point = namespace.path(MOUNT)
+        for folder in ("lower", "upper", "work", "point"):
+            (point / folder).mkdir()
+        option = ",userxattr" if os.geteuid() else ""
+        namespace.run(
+            ["mount", "-t", "overlay", "try", "/mnt/point", "-o", f"lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work{option}"],
+            what="mounting an overlay",
+        )
+    return "as root" if os.geteuid() == 0 else "without root, in a user namespace"
+
+
+def _tun() -> str:
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        raise HostError("/dev/net/tun cannot be opened: images cannot be checked", hint="sudo modprobe tun; sudo chmod 666 /dev/net/tun")
+    return "/dev/net/tun"
+
+
+def _space(cache: Path) -> str:
+    """The space where the cache is, or will be."""
+    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < 4 * 2**30:
+        raise HostError(f"{size(free)} free in {place}", hint="free some space, or set SLIPWAY_CACHE to another directory")
+    return f"{size(free)} free in {place}"
+
+
+def _store(url: str) -> str:
+    from slipway.stores import open_store
+
+    open_store(url)
+    return url

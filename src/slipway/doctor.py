@@ -11,35 +11,25 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slipway import process
 from slipway.boot.accelerator import probe
 from slipway.boot.machine import firmware_files
 from slipway.errors import HostError, UserError
 from slipway.job import Workshop
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.progress import size
+from slipway.tools import tool_version
 
 __all__ = ["Finding", "examine"]
 
-#: The programs of a build and a boot, and how each is asked for its version.
-_TOOLS = {
-    "apt-get": "--version",
-    "dnsmasq": "--version",
-    "git": "--version",
-    "ip": "-V",
-    "mcopy": "-V",
-    "mke2fs": "-V",
-    "mkfs.vfat": "--help",
-    "mmdebstrap": "--version",
-    "qemu-img": "--version",
-    "qemu-system-x86_64": "--version",
-    "sfdisk": "--version",
-    "unshare": "--version",
-    "zstd": "--version",
-}
+#: The programs of a build and a boot.
+_TOOLS = (
+    *("apt-get", "dnsmasq", "git", "ip", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "sfdisk"),
+    *("unshare", "zstd"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +60,12 @@ def examine(shop: Workshop) -> tuple[Finding, ...]:
 
 def _findings(shop: Workshop) -> Iterator[Finding]:
     yield Finding(name="python", state="ok", detail=platform.python_version())
-    for name, question in _TOOLS.items():
-        yield _try(name, lambda name=name, question=question: _version(name, question))  # type: ignore[misc]
+    for name in _TOOLS:
+        yield _try(name, partial(tool_version, name))
     yield _try("namespaces", _namespaces)
     yield _try("network", _tun, state="limited")
     for firmware in ("uefi", "secureboot"):
-        yield _try(f"firmware {firmware}", lambda firmware=firmware: str(firmware_files("amd64", firmware)[0]), state="limited")  # type: ignore[misc]
+        yield _try(f"firmware {firmware}", partial(_firmware, firmware), state="limited")
     accelerator = probe()
     slow = "" if accelerator.name == "kvm" else "checks take several times as long as with KVM"
     yield Finding(name="accelerator", state="ok" if not slow else "limited", detail=f"{accelerator.name}: {accelerator.reason}", hint=slow)
@@ -95,10 +85,8 @@ def _try(name: str, look: Callable[[], str], *, state: str = "missing") -> Findi
         return Finding(name=name, state=state, detail=error.message, hint=error.hint or "")
 
 
-def _version(name: str, question: str) -> str:
-    path = process.find_tool(name)
-    answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, question], check=False, timeout_s=20)
-    return answer.stdout.decode(errors="replace").strip().partition("\n")[0]
+def _firmware(firmware: str) -> str:
+    return str(firmware_files("amd64", firmware)[0])
 
 
 def _namespaces() -> str:

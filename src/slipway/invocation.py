@@ -137,7 +137,8 @@ class Machine(ParseMachine):
         try:
             super().see_value(value)
         except ValueError:
-            self.error(f"{invoke.parser.context.to_flag(str(self.flag.name))} wants a whole number, not {value!r}")
+            flag: Any = self.flag
+            self.error(f"{invoke.parser.context.to_flag(str(flag.name))} wants a whole number, not {value!r}")
 
     def error(self, msg: str) -> NoReturn:
         """Say what is wrong with the command line."""

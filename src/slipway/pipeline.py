@@ -37,6 +37,7 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
 
     done = finished(job, boot=boot)
     if done:
+        shop.progress.note("build", "nothing to do: this was built, and is all here")
         return read_release(done)
     job.logs.mkdir(parents=True, exist_ok=True)
     artifacts = export(shop, job)

@@ -13,20 +13,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slipway import process
-from slipway.cache import create_file
+from slipway.cache import create_file, sha256_of
 
-__all__ = ["code_digest", "tool_versions"]
+__all__ = ["code_digest", "tool_version", "tool_versions"]
 
 #: How each program is asked for its version; the answer is its first line, on either stream.
 _QUESTIONS = {
+    "apt-get": "--version",
+    "dnsmasq": "--version",
+    "git": "--version",
+    "ip": "-V",
     "mcopy": "-V",
     "mke2fs": "-V",
-    "mkfs.vfat": "--help",
     "mmdebstrap": "--version",
     "qemu-img": "--version",
     "qemu-system-x86_64": "--version",
     "qemu-system-aarch64": "--version",
     "sfdisk": "--version",
+    "unshare": "--version",
+    "zstd": "--version",
 }
 
 
@@ -53,14 +58,26 @@ def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
         status = Path(path).stat()
         key = f"{path} {status.st_size} {status.st_mtime_ns}"
         if key not in known:
-            answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, _QUESTIONS[name]], check=False, timeout_s=20)
-            known[key] = answer.stdout.decode(errors="replace").strip().partition("\n")[0]
+            known[key] = tool_version(name)
             learned = True
         versions[name] = known[key]
     if learned:
         with create_file(memory, mode=0o644) as file:
             file.write(json.dumps(known, indent=1, sort_keys=True).encode())
     return versions
+
+
+def tool_version(name: str) -> str:
+    """What a program says of its version, or its own digest where it says nothing (mkfs.vfat).
+
+    Raises:
+        HostError: It is not installed.
+    """
+    path = process.find_tool(name)
+    if name not in _QUESTIONS:
+        return f"sha256 {sha256_of(Path(path))}"
+    answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, _QUESTIONS[name]], check=False, timeout_s=20)
+    return answer.stdout.decode(errors="replace").strip().partition("\n")[0]
 
 
 def code_digest(*names: str) -> str:

@@ -24,7 +24,7 @@ from slipway.plan import reasons
 from slipway.progress import size
 
 if TYPE_CHECKING:
-    from slipway.records.manifest import Inputs, Parent
+    from slipway.records.manifest import Inputs, Manifest, Parent
     from slipway.records.release import Release
 
 __all__ = ["explain", "finished", "last_plan", "listing", "record"]
@@ -98,7 +98,7 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
     """Write the release's folder."""
     from slipway.records.manifest import Manifest, boot_record, parameter_records
     from slipway.records.provenance import provenance
-    from slipway.records.release import PROVENANCE, SBOM, read_release, record_file, write_release
+    from slipway.records.release import PROVENANCE, SBOM, record_file
     from slipway.records.sbom import sbom
 
     appliance, lock = job.source.appliance, job.source.lock
@@ -160,19 +160,28 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         parameters=parameter_records(parameter.model_dump(mode="json") for parameter in spec.parameters),
         parent=_parent(job, release),
     )
-    # A hidden folder until it is whole; one that a killed build left is begun again.
-    incoming = job.outputs / f".{release}.new"
-    shutil.rmtree(incoming, ignore_errors=True)
+    with shop.cache.locked(f"outputs-{_digest(str(job.outputs))}"):
+        return _leave(job, exported, manifest, bill, statement)
+
+
+def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:
+    """Put a release into its folder, and say in plan.json that it is the newest."""
+    from slipway.records.release import read_release, write_release
+
+    # A hidden folder until it is whole; those that killed builds left go away.
+    for rest in job.outputs.glob(".*.new"):
+        shutil.rmtree(rest)
+    incoming = job.outputs / f".{manifest.release}.new"
     incoming.mkdir(parents=True)
-    for artifact in artifacts:
+    for artifact in manifest.artifacts:
         place(exported[artifact.format].file("disk"), incoming / artifact.file)
     write_release(incoming, manifest, sbom=bill, provenance=statement)
-    folder = job.outputs / release
+    folder = job.outputs / manifest.release
     shutil.rmtree(folder, ignore_errors=True)
     incoming.rename(folder)
     known = {
-        "release": release,
-        "key": _key(job, boot=report is not None),
+        "release": manifest.release,
+        "key": _key(job, boot=manifest.boot is not None),
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
         "inputs": job.plan.record(),
     }

@@ -5,7 +5,7 @@ What comes out: the captured output, or a :class:`~slipway.errors.BuildError` th
 paste it, how it ended, the last lines it wrote and where its whole log is.
 
 Invariants: standard input is closed unless given; every child leads a session of its own, and when the call ends,
-for whatever reason (also Ctrl-C), nothing of that session is left running.
+for whatever reason (also Ctrl-C), nothing of that session is left running; a child dies with its maker, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "unshare": "util-linux",
 }
@@ -119,8 +120,10 @@ def spawn(
     """A process that runs for as long as the ``with`` block and is ended, with all its session, after it."""
     words = [str(word) for word in argv]
     words[0] = find_tool(words[0]) if "/" not in words[0] else words[0]
+    # However this thread ends, the kernel ends the child (prctl(2), PR_SET_PDEATHSIG).
+    guard = [find_tool("setpriv"), "--pdeathsig", "KILL", "--"]
     process = subprocess.Popen(
-        words,
+        [*guard, *words],
         env=environment(env),
         cwd=cwd,
         stdin=stdin,

@@ -1,0 +1,128 @@
+"""A new appliance, for real: built, booted by each firmware, checked, published; and killed while it is built."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A root of its own with one new appliance, and a cache of its own."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "templates").symlink_to(ROOT / "templates")
+    invoke(root, "new", "my-thing")
+    yield root
+
+
+def command(root: Path, *words: str) -> list[str]:
+    """The command line of a task."""
+    return [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words, "--root", str(root)]
+
+
+def environment(root: Path) -> dict[str, str]:
+    """This process's environment with a cache below the root."""
+    return {**os.environ, "SLIPWAY_CACHE": str(root / "cache"), "PYTHONPATH": str(ROOT / "src")}
+
+
+def invoke(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a task, which has to end well."""
+    done = subprocess.run(command(root, *words), env=environment(root), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def release(root: Path) -> Path:
+    """The folder of the newest release."""
+    plan = json.loads((root / "build/my-thing/plan.json").read_text())
+    return root / "build/my-thing" / str(plan["release"])
+
+
+def test_a_new_appliance_builds_boots_and_passes_unchanged(project: Path) -> None:
+    done = invoke(project, "build", "my-thing", "--publish")
+    assert "checks passed" in done.stdout
+    folder = release(project)
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
+    (image,) = folder.glob("*.qcow2")
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["boot"]["passed"] and manifest["boot"]["firmware"] == "bios"
+    assert {check["name"] for check in manifest["boot"]["checks"]} >= {"system-started", "root-grown", "10-greeting.sh"}
+    published = sorted(path.name for path in (project / "build/store/targets/my-thing" / folder.name).iterdir())
+    assert len(published) == 5
+
+
+def test_a_second_build_makes_nothing_and_publishes_nothing(project: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()}
+    done = invoke(project, "build", "my-thing", "--publish")
+    assert "nothing to do: this was built, and is all here" in done.stderr
+    assert "nothing to do, it is there" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("firmware", ["uefi", "secureboot"])
+def test_the_same_image_starts_by_other_firmware(project: Path, firmware: str) -> None:
+    done = invoke(project, "check", "my-thing", "--firmware", firmware)
+    assert done.stdout.count("passed") == 5, done.stdout
+
+
+def test_what_is_rendered_is_what_the_plan_counts(project: Path, tmp_path: Path) -> None:
+    invoke(project, "render", "my-thing", "--out", str(tmp_path / "out"))
+    scripts = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("**/build.sh"))
+    assert scripts == ["base/build.sh", "disk/build.sh", "tree/build.sh"]
+    for script in scripts:
+        subprocess.run(
+            ["shellcheck", "-s", "sh", "-e", "SC1091", tmp_path / "out" / script], cwd=(tmp_path / "out" / script).parent, check=True
+        )
+
+
+def leftovers(root: Path) -> list[str]:
+    """Processes that work below the root, and mounts there."""
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if int(entry.name) != os.getpid() and state not in "ZX" and (str(root) in words or ("init size=" in words and "slipway" in words)):
+            found.append(words)
+    return found
+
+
+def test_a_build_that_is_killed_leaves_nothing_and_the_next_one_completes_it(project: Path) -> None:
+    chance = random.Random(20)
+    motd = project / "appliances/my-thing/files/etc/motd.j2"
+    for number in range(KILLS):
+        motd.write_text(f"my-thing 0.1.{number}: tried\n")
+        with subprocess.Popen(
+            command(project, "build", "my-thing", "--no-boot"),
+            env=environment(project),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as build:
+            try:
+                build.wait(chance.uniform(0.2, 9))
+            except subprocess.TimeoutExpired:
+                build.send_signal(signal.SIGKILL)
+            build.wait()
+        for _ in range(2000):
+            if not (left := leftovers(project)):
+                break
+            os.sched_yield()
+        assert not left, left
+    invoke(project, "build", "my-thing", "--no-boot")
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=release(project), check=True)
+    assert not [path for path in (project / "cache/scratch").iterdir()]
+    assert not [path for path in (project / "build/my-thing").iterdir() if path.name.startswith(".")]

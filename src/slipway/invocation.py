@@ -114,13 +114,23 @@ def _variadic(context: ParserContext | None) -> Argument | None:
     return next((argument for argument in positional if argument.kind is list), None)
 
 
+def _optional(context: ParserContext | None) -> Argument | None:
+    """The first argument of a task that may be given without a flag, need not be, and has not been."""
+    positional = context.positional_args if context else []
+    return next((each for each in positional if each.kind is not list and each.default is not None and not each.got_value), None)
+
+
 class Machine(ParseMachine):
     """Invoke's parser, to which words that are no flags are values of a task's list argument."""
 
     def handle(self, token: str) -> None:
         """Take one word of the command line."""
         self.token = token
-        many = _variadic(self.context)
+        if self.context is not None and self.context.name and token in ("--help", "-h"):
+            # Invoke would take it for the value of an argument that is still missing.
+            for argument in self.context.missing_positional_args:
+                argument.value = ""
+        many = _optional(self.context) or _variadic(self.context)
         if (
             many is None
             or self.current_state == "unknown"

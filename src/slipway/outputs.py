@@ -97,12 +97,10 @@ def listing(release: Release) -> list[str]:
 def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None) -> Release:
     """Write the release's folder."""
     from slipway.records.manifest import Manifest, boot_record, parameter_records
-    from slipway.records.provenance import provenance
     from slipway.records.release import PROVENANCE, SBOM, record_file
-    from slipway.records.sbom import sbom
 
     appliance, lock = job.source.appliance, job.source.lock
-    spec, base = appliance.spec, appliance.base
+    spec = appliance.spec
     inputs = _inputs(shop, job)
     created = int(time.time())
     build = _digest([{name: exported[name].facts["sha256"] for name in job.formats}, _key(job, boot=report is not None)])[:12]
@@ -111,31 +109,7 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         Artifact.from_facts(exported[name].facts, file=f"{job.name}-{release}.{job.architecture}{load_format(name).suffix}")
         for name in job.formats
     )
-    packages = lock.all_packages
-    bill = sbom(
-        appliance=job.name,
-        version=spec.version,
-        distribution=base.distribution,
-        release=base.release,
-        packages=packages,
-        source_date_epoch=lock.source_date_epoch,
-    )
-    digests = {"spec": inputs.spec, "templates": inputs.templates, "lock": inputs.lock, "base": inputs.base}
-    statement = provenance(
-        appliance=job.name,
-        version=spec.version,
-        build=build,
-        architecture=job.architecture,
-        builder=job.builder.name,
-        tool_versions=inputs.tool_versions,
-        digests=digests,
-        git=inputs.git,
-        distribution=base.distribution,
-        release=base.release,
-        packages=packages,
-        artifacts=artifacts,
-        created=created,
-    )
+    bill, statement = _documents(job, inputs, build, artifacts, created)
     manifest = Manifest(
         appliance=job.name,
         version=spec.version,
@@ -162,6 +136,39 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
     )
     with shop.cache.locked(f"outputs-{_digest(str(job.outputs))}"):
         return _leave(job, exported, manifest, bill, statement)
+
+
+def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, ...], created: int) -> tuple[bytes, bytes]:
+    """The SBOM and the provenance."""
+    from slipway.records.provenance import provenance
+    from slipway.records.sbom import sbom
+
+    appliance, lock = job.source.appliance, job.source.lock
+    base, packages = appliance.base, lock.all_packages
+    bill = sbom(
+        appliance=job.name,
+        version=appliance.spec.version,
+        distribution=base.distribution,
+        release=base.release,
+        packages=packages,
+        source_date_epoch=lock.source_date_epoch,
+    )
+    statement = provenance(
+        appliance=job.name,
+        version=appliance.spec.version,
+        build=build,
+        architecture=job.architecture,
+        builder=job.builder.name,
+        tool_versions=inputs.tool_versions,
+        digests={"spec": inputs.spec, "templates": inputs.templates, "lock": inputs.lock, "base": inputs.base},
+        git=inputs.git,
+        distribution=base.distribution,
+        release=base.release,
+        packages=packages,
+        artifacts=artifacts,
+        created=created,
+    )
+    return bill, statement
 
 
 def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:

@@ -64,7 +64,7 @@ _PATH_RULES = (
     ),
     _PathRule("log", r"var/log/.+", "a log of the building"),
     _PathRule("apt", r"var/lib/apt/lists/(?!lock$).+|var/cache/apt/.*\.bin|var/cache/apt/archives/.+\.deb", "a list or cache of apt"),
-    _PathRule("core", r"var/lib/systemd/coredump/.+|var/crash/.+", "a crashed program's memory"),
+    _PathRule("core-dump", r"var/lib/systemd/coredump/.+|var/crash/.+", "a crashed program's memory"),
     _PathRule("temporary", r"(?:tmp|var/tmp|run)/[^/]+", "a temporary file", empty=True, any_kind=True),
     _PathRule(
         "random-seed",
@@ -165,7 +165,7 @@ def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]
     if data.startswith(b"\x7fELF"):
         # ELF: e_type, two bytes at 16 in the file's own byte order, is ET_CORE (4) (System V ABI, chapter 4).
         if core and 4 in (data[16:17] + data[17:18]):
-            yield Finding(f"/{path}", "core", "a crashed program's memory")
+            yield Finding(f"/{path}", "core-dump", "a crashed program's memory")
     elif any(word in data for word in _KEY_WORDS) and _KEY.search(data) and not _shipped(Path(tree), path, data):
         yield Finding(f"/{path}", "private-key", "a private key")
 

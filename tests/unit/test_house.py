@@ -1,0 +1,135 @@
+"""The rules of the house (CONTRIBUTING.md), as tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src/slipway"
+MODULES = sorted(SOURCE.rglob("*.py"))
+#: Programs that run elsewhere (in the guest, in a namespace, under a time limit) and speak through their output.
+PROGRAMS = {"disk/hygiene.py", "boot/accelerator.py"}
+#: From the bottom to the top: a module imports from its own layer and those before it.
+LAYERS = (
+    ("errors", "process", "__init__"),
+    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation"),
+    ("spec",),
+    ("packages",),
+    ("plan",),
+    ("builders", "disk", "formats"),
+    ("boot",),
+    ("records",),
+    ("stores", "channels"),
+    ("job",),
+    ("outputs",),
+    ("pipeline", "doctor", "development"),
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def layer(module: str) -> int:
+    """The number of the layer that a dotted name below slipway belongs to."""
+    first = module.partition(".")[0]
+    return next(number for number, names in enumerate(LAYERS) if first in names)
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names below slipway that a module imports when it is loaded or when it runs (not for types alone)."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "slipway":
+            rest = node.module.partition(".")[2]
+            found |= {rest} if rest else {alias.name for alias in node.names if not alias.name.startswith("__")}
+    return found
+
+
+def tracked() -> list[Path]:
+    """The files that are in git, or would be."""
+    done = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"], capture_output=True, check=True, text=True
+    )
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    here = layer(name_of(path).removesuffix(".py").replace("/", "."))
+    wrong = {found for found in imports(path) if layer(found) > here}
+    assert not wrong, f"{name_of(path)} imports from a later layer: {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "no docstring"
+    assert any(
+        isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in ast.unparse(node).split(":")[0].split("=")[0] for node in tree.body
+    )
+    assert len(text.splitlines()) <= 400, "over 400 lines: a design question"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.end_lineno:
+            documented = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+            assert node.end_lineno - (documented or node.lineno) <= 62, f"{node.name} is long: a design question"
+    assert path.stem not in ("utils", "helpers", "common")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_process_starts_processes_and_nothing_prints_or_exits(path: Path) -> None:
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert not calls & {"os.system", "os.popen", "os.fork", "os.posix_spawn", "sys.exit", "exit"}
+    if name_of(path) not in PROGRAMS:
+        assert "print" not in calls
+    if name_of(path) != "process.py":
+        assert not {name for name in calls if name.startswith("subprocess.")}
+
+
+def test_no_appliance_is_named_outside_of_its_folder() -> None:
+    names = [folder.name for folder in (ROOT / "appliances").iterdir() if folder.is_dir()]
+    pattern = re.compile(rf"appliances/({'|'.join(names)})\b|[\"']({'|'.join(names)})[\"']")
+    for path in tracked():
+        first = path.relative_to(ROOT).parts[0]
+        if first in ("src", "templates", ".github", "tests") or path.name == "tasks.py":
+            assert pattern.findall(path.read_text(errors="replace")) == [], path
+
+
+def test_no_mirror_is_named_and_no_path_of_a_machine() -> None:
+    mirror = re.compile(r"\b(?:deb|security|ftp[.a-z]*|archive)\." + r"(?:debian|ubuntu)\.(?:org|com)\b|/" + r"work/[a-z]+/")
+    for path in tracked():
+        if path.suffix not in (".asc", ".json"):
+            assert mirror.findall(path.read_text(errors="replace")) == [], path
+
+
+def test_run_installs_every_tool_that_the_code_looks_for() -> None:
+    from slipway.doctor import _TOOLS
+    from slipway.process import PACKAGES
+
+    essential = {"apt", "dpkg", "util-linux"}
+    line = next(line for line in (ROOT / "run").read_text().splitlines() if line.startswith("packages="))
+    installed = set(line.partition("'")[2].rstrip("'").split())
+    assert {PACKAGES.get(tool, tool) for tool in _TOOLS} - essential <= installed
+
+
+def test_the_committed_schemas_are_what_the_code_says() -> None:
+    from slipway.records.manifest import manifest_schema
+    from slipway.spec.model import json_schema
+
+    assert (ROOT / "docs/appliance.schema.json").read_text() == json_schema()
+    assert (ROOT / "docs/manifest.schema.json").read_bytes() == manifest_schema()

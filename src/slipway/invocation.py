@@ -126,11 +126,12 @@ class Machine(ParseMachine):
     def handle(self, token: str) -> None:
         """Take one word of the command line."""
         self.token = token
-        if self.context is not None and self.context.name and token in ("--help", "-h"):
+        context: Any = self.context  # None before the first task
+        if token in ("--help", "-h") and context is not None and context.name:
             # Invoke would take it for the value of an argument that is still missing.
-            for argument in self.context.missing_positional_args:
+            for argument in context.missing_positional_args:
                 argument.value = ""
-        many = _optional(self.context) or _variadic(self.context)
+        many = _optional(context) or _variadic(context)
         if (
             many is None
             or self.current_state == "unknown"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from slipway.channels.publish import Published
     from slipway.records.release import Release
 
-__all__ = ["build", "check", "export", "publish", "start"]
+__all__ = ["build", "built_image", "check", "export", "publish", "start"]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -42,7 +42,11 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
     job.logs.mkdir(parents=True, exist_ok=True)
     artifacts = export(shop, job)
     report = check(shop, job) if boot else None
-    return record(shop, job, artifacts, report)
+    release = record(shop, job, artifacts, report)
+    removed = shop.cache.prune()
+    if removed:
+        shop.progress.note("cache", f"{len(removed)} entries removed to stay below {size(shop.cache.limit_bytes)}")
+    return release
 
 
 def export(shop: Workshop, job: Job) -> dict[str, Entry]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import select
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +89,36 @@ def test_what_is_rendered_is_what_the_plan_counts(project: Path, tmp_path: Path)
         subprocess.run(
             ["shellcheck", "-s", "sh", "-e", "SC1091", tmp_path / "out" / script], cwd=(tmp_path / "out" / script).parent, check=True
         )
+
+
+@contextlib.contextmanager
+def started(root: Path, *words: str) -> Iterator[int]:
+    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it."""
+    with subprocess.Popen(command(root, "start", "my-thing", *words), env=environment(root), stdout=subprocess.PIPE, text=True) as box:
+        assert box.stdout
+        port = next(int(line.rpartition(":")[2]) for line in box.stdout if line.startswith("tcp/22"))
+        deadline = time.monotonic() + 300
+        banner = b""
+        while not banner.startswith(b"SSH-2.0") and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                banner = connection.recv(64)
+            select.select([], [], [], 0.5)
+        assert banner.startswith(b"SSH-2.0")
+        yield port
+        box.send_signal(signal.SIGINT)
+        assert box.wait(200) == 0
+
+
+def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(project: Path) -> None:
+    with started(project, "--keep", "first"):
+        pass
+    folder = project / "build/my-thing/sandbox"
+    assert sorted(path.name for path in folder.iterdir()) == ["first.base.qcow2", "first.qcow2"]
+    kept = (folder / "first.qcow2").read_bytes()
+    with started(project, "--keep", "first"):
+        assert leftovers(project)
+    assert (folder / "first.qcow2").read_bytes() == kept
+    assert not leftovers(project)
 
 
 def leftovers(root: Path) -> list[str]:

@@ -31,7 +31,7 @@ from slipway.progress import Step
 from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
 
-__all__ = ["boot_and_check", "systemd_version"]
+__all__ = ["boot_and_check", "follow", "systemd_version"]
 
 #: How long a guest may take until its checks start, and how much longer everything may take without KVM.
 _START_S = {"kvm": 120, "tcg": 420}
@@ -160,37 +160,54 @@ def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None
         _Died: It is gone, or is silent for too long.
     """
     begun = time.monotonic()
-    deadline = begun + _START_S[bench.accelerator.name]
-    limits = {check.name: check.timeout_s for check in bench.appliance.checks if check.place == "guest"}
     count = len(bench.appliance.checks) + 4
+    longest = max([60, *(check.timeout_s for check in bench.appliance.checks if check.place == "guest")])
     bench.step.detail = "starting"
+    for result in follow(guest, results, console, start_s=_START_S[bench.accelerator.name], check_s=(longest + 60) * bench.factor):
+        if not bench.results:
+            bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
+        bench.results.append(result)
+        bench.step.detail = f"{len(bench.results)} of {count} checks"
+
+
+def follow(guest: Running, results: Path, console: Path, *, start_s: float, check_s: float) -> Iterator[CheckResult]:
+    """The results of the guest's checks, as it reports them, until it says that it is done.
+
+    Args:
+        results: The file that its virtio-serial port writes to.
+        console: Its console, which tells of a kernel that crashed.
+        start_s: How long it may take to be heard of.
+        check_s: How long it may be silent after that.
+
+    Raises:
+        _Died: It is gone, or is silent for too long.
+    """
+    patience, heard = start_s, time.monotonic()
+    running_checks = False
     for line in _lines(results):
         if line is None:
             if guest.ended is not None:
                 raise _Died(f"QEMU ended with status {guest.ended}")
-            if not bench.attempts and _CRASH.search(console.read_bytes() if console.exists() else b""):
+            if not running_checks and _CRASH.search(console.read_bytes() if console.exists() else b""):
                 raise _Died("its kernel crashed")
-            if time.monotonic() > deadline:
-                raise _Died(f"nothing was heard of it for {deadline - begun:.0f} s")
+            if time.monotonic() - heard > patience:
+                raise _Died(f"nothing was heard of it for {patience:.0f} s")
             time.sleep(0.1)
             continue
         words = line.split(" ")
-        if words[0] == "running":
-            bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun, 1)))
-        elif words[0] == "check" and len(words) == 6:
+        running_checks, patience, heard = True, check_s, time.monotonic()
+        if words[0] == "check" and len(words) == 6:
             _, name, outcome, attempts, hundredths, output = words
-            text = base64.b64decode(output).decode(errors="replace")
-            outcome = outcome.replace("-", " ")
-            bench.results.append(
-                CheckResult(
-                    name=name, place="guest", outcome=outcome, duration_s=int(hundredths) / 100, attempts=int(attempts), output=text
-                )
+            yield CheckResult(
+                name=name,
+                place="guest",
+                outcome=outcome.replace("-", " "),
+                duration_s=int(hundredths) / 100,
+                attempts=int(attempts),
+                output=base64.b64decode(output).decode(errors="replace"),
             )
         elif words[0] == "finished":
             return
-        bench.step.detail = f"{len(bench.results)} of {count} checks"
-        # The next line may take as long as the longest check may.
-        deadline = time.monotonic() + (max([60, *limits.values()]) + 60) * bench.factor
 
 
 def _lines(file: Path) -> Iterator[str | None]:

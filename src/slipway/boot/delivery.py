@@ -9,6 +9,7 @@ can (256 and newer: ``systemd.extra-unit.*``, systemd-debug-generator(8)), a clo
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import tarfile
 from collections.abc import Mapping
@@ -115,7 +116,7 @@ def _seed(directory: Path) -> Path:
     seed = directory / "seed.img"
     start = f"systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c {shlex.quote(_START)}"
     (directory / "meta-data").write_text("instance-id: slipway-checks\n")
-    (directory / "user-data").write_text(f"#cloud-config\nruncmd:\n  - {shlex.quote(start)}\n")
+    (directory / "user-data").write_text(f"#cloud-config\nruncmd:\n  - {json.dumps(start)}\n")
     with seed.open("wb") as file:
         file.truncate(1 << 20)
     process.run(["mkfs.vfat", "-n", "CIDATA", seed])

@@ -9,6 +9,7 @@ possible; bases and mix-ins are read once.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from slipway.spec.base import Base, read_base
 from slipway.spec.folder import Check, SourceFile, read_files
 from slipway.spec.mixins import Merged, Source, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
+from slipway.spec.patterns import NAME, PATTERNS
 from slipway.spec.rules import check_rules, interface_names
 from slipway.spec.text import KeyPath, read_document
 from slipway.spec.validation import validate
@@ -148,6 +150,9 @@ class Library:
         """
         from slipway.spec.scaffold import copy_appliance, new_appliance
 
+        if not re.fullmatch(NAME, name):
+            noun, hint = PATTERNS[NAME]
+            raise UsageError(f'"{name}" is not {noun}', hint=hint)
         folder = self.root / "appliances" / name
         if like is None:
             new_appliance(folder)

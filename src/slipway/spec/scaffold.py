@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.errors import UsageError
-from slipway.spec.patterns import NAME, PATTERNS
 from slipway.spec.text import read_document
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def new_appliance(folder: Path) -> None:
     """Write the smallest appliance.
 
     Raises:
-        UsageError: The folder's name is no appliance's name, or it exists.
+        UsageError: It exists.
     """
     with _place(folder) as place:
         place.mkdir()
@@ -85,7 +84,7 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
     """Copy an appliance under another name, without its locks.
 
     Raises:
-        UsageError: The folder's name is no appliance's name, or it exists.
+        UsageError: It exists.
     """
     with _place(folder) as place:
         shutil.copytree(like.folder, place, symlinks=True, ignore=shutil.ignore_patterns("lock.*.json"))
@@ -105,9 +104,6 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
 @contextmanager
 def _place(folder: Path) -> Iterator[Path]:
     """A path beside an appliance's folder to write it to; renamed to the folder if all goes well, removed if not."""
-    if not re.fullmatch(NAME, folder.name):
-        noun, hint = PATTERNS[NAME]
-        raise UsageError(f'"{folder.name}" is not {noun}', hint=hint)
     if folder.exists() or folder.is_symlink():
         raise UsageError(f'there is an appliance "{folder.name}" already', hint="choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)

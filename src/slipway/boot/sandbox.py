@@ -86,6 +86,10 @@ def sandbox(
         parameters: Values for first boot; others take their defaults.
         keep: The name of a snapshot.
         ssh_key: A public key that may log in as root.
+
+    Raises:
+        HostError: QEMU did not start, or the guest did not switch itself off when its state was to be kept.
+        UsageError: A parameter or the snapshot's name is not accepted.
     """
     check_parameters(appliance, parameters)
     if keep and not _SNAPSHOT.fullmatch(keep):
@@ -93,31 +97,32 @@ def sandbox(
     spec = appliance.spec
     snapshot = folder / f"{keep}.qcow2"
     saving = bool(keep) and not snapshot.exists()
-    overlay = folder / f".{keep}.{os.getpid()}.qcow2" if saving else work / "overlay.qcow2"
-    overlay.parent.mkdir(parents=True, exist_ok=True)
+    overlay = work / "overlay.qcow2"
     if saving:
+        folder.mkdir(parents=True, exist_ok=True)
         # A snapshot must outlive the cache entry that it is based on.
         base = folder / f"{keep}.base.qcow2"
         base.unlink(missing_ok=True)
         place(image, base)
         image = base
-    try:
-        make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
-        with _running(appliance, architecture, overlay, work, parameters, ssh_key) as (guest, machine, ports, unreachable):
-            yield Sandbox(
-                guest=guest,
-                accelerator=machine.accelerator,
-                console=machine.console,
-                ports=ports,
-                unreachable=unreachable,
-                snapshot=f"made from {keep}" if keep and not saving else f"kept as {keep}" if keep else "",
+    make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
+    with _running(appliance, architecture, overlay, work, parameters, ssh_key) as (guest, machine, ports, unreachable):
+        yield Sandbox(
+            guest=guest,
+            accelerator=machine.accelerator,
+            console=machine.console,
+            ports=ports,
+            unreachable=unreachable,
+            snapshot=f"made from {keep}" if keep and not saving else f"kept as {keep}" if keep else "",
+        )
+        if saving and not guest.power_off(30 if machine.accelerator.name == "kvm" else 120):
+            raise HostError(
+                "the guest did not switch itself off, so its state is not kept", hint="start it again, and give it time to start"
             )
-            if saving:
-                guest.power_off(30 if machine.accelerator.name == "kvm" else 120)
-        if saving:
-            overlay.rename(snapshot)
-    finally:
-        overlay.unlink(missing_ok=True)
+    if saving:
+        whole = folder / f".{keep}.{os.getpid()}.qcow2"
+        place(overlay, whole)
+        whole.rename(snapshot)
 
 
 @contextlib.contextmanager

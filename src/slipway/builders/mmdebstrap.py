@@ -44,7 +44,7 @@ After=slipway-firstboot.service
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*",),
+    "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
 }
 
 
@@ -289,6 +289,7 @@ def _package_lines(packages: tuple[LockedPackage, ...]) -> bytes:
 def _dpkg_configuration(appliance: Appliance) -> str:
     """Which files of packages are left out, in the image's own dpkg configuration too (dpkg.cfg(5))."""
     left_out = [pattern for kind, patterns in _DOCUMENTATION.items() if kind not in appliance.spec.keep for pattern in patterns]
+    left_out += appliance.base.left_out
     lines = [f"path-exclude={pattern}" for pattern in left_out]
     if "/usr/share/doc/*" in left_out:
         lines += ["path-include=/usr/share/doc/*/copyright"]

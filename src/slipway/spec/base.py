@@ -15,7 +15,7 @@ from pydantic import Field
 
 from slipway.spec.folder import SourceFile, read_files
 from slipway.spec.model import Names, SpecModel, Summary
-from slipway.spec.patterns import FILE_NAME, GUID, IMAGE_PATH, WORD
+from slipway.spec.patterns import FILE_NAME, GUID, IMAGE_PATH, IMAGE_PATHS, WORD
 from slipway.spec.text import Document, read_document
 from slipway.spec.validation import validate
 
@@ -23,6 +23,7 @@ __all__ = ["Architecture", "Base", "Suite", "read_base"]
 
 Word = Annotated[str, Field(pattern=WORD)]
 ImagePath = Annotated[str, Field(pattern=IMAGE_PATH)]
+ImagePaths = Annotated[str, Field(pattern=IMAGE_PATHS)]
 
 
 class Suite(SpecModel):
@@ -63,6 +64,7 @@ class BaseFile(SpecModel):
     components: tuple[Word, ...] = Field(min_length=1, description="Components of the archive: main.")
     keyring: str = Field(default="archive-keyring.asc", pattern=FILE_NAME, description="Keys that sign the archive, a file in the folder.")
     packages: Names = Field(min_length=1, description="What every appliance has, on every architecture.")
+    left_out: tuple[ImagePaths, ...] = Field(default=(), description="Files of packages that are left out: patterns, as in dpkg.cfg(5).")
     initramfs_modules: tuple[Word, ...] = Field(default=(), description="Kernel modules in the initramfs.")
     architectures: dict[Word, Architecture] = Field(min_length=1, description="What differs by architecture.")
 
@@ -79,6 +81,7 @@ class Base:
     components: tuple[str, ...]
     keyring: str
     packages: tuple[str, ...]
+    left_out: tuple[str, ...]
     initramfs_modules: tuple[str, ...]
     architectures: Mapping[str, Architecture]
     folder: Path

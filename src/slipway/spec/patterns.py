@@ -13,6 +13,7 @@ __all__ = [
     "FILE_NAME",
     "GUID",
     "IMAGE_PATH",
+    "IMAGE_PATHS",
     "INTERFACE",
     "LINE",
     "NAME",
@@ -39,6 +40,7 @@ LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 WORD: Final = r"^[a-z0-9][a-z0-9_.-]*$"
 FILE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 IMAGE_PATH: Final = r"^(/[A-Za-z0-9_+@:-][A-Za-z0-9_.+@:-]*)+$"
+IMAGE_PATHS: Final = r"^/[A-Za-z0-9_.+@:*?/-]+$"
 GUID: Final = r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$"
 
 #: What a text that does not match is not, and how to write it.
@@ -54,5 +56,6 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),
     FILE_NAME: ("the name of a file", "write it without a path"),
     IMAGE_PATH: ("a path in the image", 'start it with "/"'),
+    IMAGE_PATHS: ("a pattern for paths in the image", 'start it with "/"; "*" and "?" stand for any text and any character'),
     GUID: ("a GUID", "write it in upper case, as the Discoverable Partitions Specification does"),
 }

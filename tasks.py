@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,8 @@ def render(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd6
         "root",
         no_boot="do not boot the image and run its checks",
         publish="publish what was built",
+        verify_reproducible="build again from an empty cache, and fail unless the bytes are the same",
+        jobs="how many appliances to build at once",
     ),
     positional=["names"],
     iterable=["names", "format"],
@@ -186,25 +189,88 @@ def build(
     builder: str = "mmdebstrap",
     no_boot: bool = False,
     publish: bool = False,
+    verify_reproducible: bool = False,
+    jobs: int = 1,
     arch: str = "amd64",
     store: str = "",
     root: str = ".",
 ) -> None:
-    """Build, boot, check and record appliances; what is in the cache is not made again."""
+    """Build, boot, check and record appliances; what is in the cache is not made again.
+
+    With --jobs, an appliance that fails does not stop the others.
+    """
     from slipway import pipeline
     from slipway.errors import UsageError
     from slipway.outputs import listing
 
     if publish and no_boot:
         raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
+    if jobs < 1:
+        raise UsageError("--jobs wants a number from 1 on")
     shop = workshop(root)
-    for job in prepared(shop, chosen(shop, names, all), builder, arch, format):
+    prepared_jobs = prepared(shop, chosen(shop, names, all), builder, arch, format)
+    if jobs > 1 and len(prepared_jobs) > 1:
+        options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
+        options += ["--no-boot"] * no_boot + ["--publish"] * publish + ["--verify-reproducible"] * verify_reproducible
+        side_by_side(shop, prepared_jobs, jobs, [*options, f"--store={store}"] if store else options)
+        return
+    for job in prepared_jobs:
         shop.progress.line(job.headline)
         release = pipeline.build(shop, job, boot=not no_boot)
+        if verify_reproducible:
+            from slipway.inspection import verify_reproducible as verify
+
+            same = ", ".join(verify(shop, job))
+            print(f"a second build from an empty cache made the same {same}", flush=True)
         for line in listing(release):
             print(line, flush=True)
         if publish:
             print(pipeline.publish(shop, release, store or None).summary, flush=True)
+
+
+def side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
+    """Build each by a process of its own, with these options."""
+    from contextlib import closing
+
+    from slipway.errors import BuildError
+    from slipway.namespace import available_memory_mib
+    from slipway.parallel import Command, run_all
+
+    invoke = [sys.executable, "-m", "invoke", f"--search-root={Path(__file__).parent}", "build"]
+    commands = [
+        Command(
+            name=job.name,
+            argv=[*invoke, job.name, *options],
+            memory_mib=job.builder.memory_mib(job.source) + job.source.appliance.spec.resources.memory_mib,
+        )
+        for job in jobs
+    ]
+    failed = []
+    with closing(run_all(commands, jobs=at_once, memory_mib=available_memory_mib() * 3 // 4, progress=shop.progress)) as results:
+        for ended in results:
+            print(ended.output, end="", flush=True)
+            failed += [ended.name] if ended.status else []
+    if failed:
+        raise BuildError(f"{len(failed)} of {len(jobs)} appliances failed: {', '.join(failed)}", hint="the lines above say why")
+
+
+@task(help=described("name", "json", "builder", "arch", "root"), **NAME)
+def sizes(_: Context, name: str, json: bool = False, builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".") -> None:
+    """Show what takes the space in a built image, by package and by folder: on the disk, and compressed."""
+    from slipway.inspection import sizes as find_sizes
+    from slipway.progress import size
+
+    shop = workshop(root)
+    (job,) = prepared(shop, [name], builder, arch)
+    found = find_sizes(shop, job)
+    if json:
+        print(json_module.dumps(found, indent=2))
+        return
+    for title, rows in found.items():
+        total = {"name": f"all {title}", "size": sum(row["size"] for row in rows), "compressed": sum(row["compressed"] for row in rows)}
+        for row in (*rows[:25], total):
+            print(f"{size(row['compressed']):>10}  {size(row['size']):>10}  {row['name']}")
+        print()
 
 
 @task(help=described("name", "firmware", "builder", "arch", "root"), **NAME)

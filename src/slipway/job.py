@@ -35,10 +35,12 @@ BOOTED = "qcow2"
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What every command works with; made once for a command."""
+    """What every command works with; made once for a command. ``cache_directory`` is another one than that of the
+    settings, for finished stages only: packages and what is known of tools stay where they are."""
 
     root: Path
     progress: Progress = field(default_factory=Progress)
+    cache_directory: Path | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -53,7 +55,7 @@ class Workshop:
     @cached_property
     def cache(self) -> Cache:
         """Finished stages."""
-        return Cache(self.settings.cache, limit_bytes=self.settings.cache_limit_gib * 2**30)
+        return Cache(self.cache_directory or self.settings.cache, limit_bytes=self.settings.cache_limit_gib * 2**30)
 
     @cached_property
     def pool(self) -> Pool:

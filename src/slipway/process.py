@@ -100,7 +100,7 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stdout):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
             stream.close()
 

@@ -43,7 +43,7 @@ class Step:
 
 
 class Progress:
-    """Lines on a stream. One step at a time is shown as running; steps of other threads are reported as they end."""
+    """Lines on a stream; the steps under way share the last one."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.stream = stream if stream is not None else sys.stderr
@@ -100,8 +100,9 @@ class Progress:
                 if not self._steps:
                     self._ticking = None
                     return
-                step = self._steps[-1]
-                text = f"{frames[turn % 4]} {step.label:<18} {step.detail}  {seconds(time.monotonic() - step.started)}"
+                now = time.monotonic()
+                under_way = [f"{step.label} {step.detail}".rstrip() + f" {seconds(now - step.started)}" for step in self._steps]
+                text = f"{frames[turn % 4]} {' | '.join(under_way)}"
                 columns = shutil.get_terminal_size().columns
                 self._erase()
                 self.stream.write(text[: columns - 1])

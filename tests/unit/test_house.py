@@ -28,6 +28,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("pipeline", "doctor", "development"),
+    ("inspection", "parallel"),
 )
 
 

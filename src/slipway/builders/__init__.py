@@ -72,6 +72,10 @@ class Builder(Protocol):
         """Everything that it will run or read."""
         ...
 
+    def memory_mib(self, source: Source) -> int:
+        """The memory that making the disk may take, if there is that much."""
+        ...
+
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> AbstractContextManager[Path]:
         """Make the stages that are missing and give the raw disk's path, which holds until the block ends."""
         ...

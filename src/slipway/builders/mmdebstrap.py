@@ -98,11 +98,15 @@ class Mmdebstrap:
         files["disk/mke2fs.conf"] = RenderedFile(content=(templates / "disk/mke2fs.conf").read_bytes())
         return Rendered(files)
 
+    def memory_mib(self, source: Source) -> int:
+        """The tree and the disk, unpacked side by side."""
+        download = sum(package.size for package in source.lock.all_packages)
+        return max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
         """Build what is missing; the disk lives in the namespace's memory until the block ends."""
-        download = sum(package.size for package in (*source.lock.base_packages, *source.lock.packages))
-        memory_mib = max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+        memory_mib = self.memory_mib(source)
         with ExitStack() as stack:
             directory = None
             if memory_mib > available_memory_mib() * 3 // 4:

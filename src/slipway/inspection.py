@@ -1,0 +1,110 @@
+"""What a built disk holds: its sizes by package and folder, and whether a second build makes the very same.
+
+Both read the built image; nothing here changes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slipway import process
+from slipway.cache import Entry
+from slipway.disk.contents import Item, contents, differences
+from slipway.errors import BuildError
+from slipway.formats.raw import chunks
+from slipway.job import BOOTED, Job, Workshop
+from slipway.pipeline import built_image, export
+
+__all__ = ["sizes", "verify_reproducible"]
+
+#: How many differing files an error names.
+_NAMED = 30
+#: How deep the folders are that sizes are given for.
+_DEPTH = 3
+
+
+@contextmanager
+def _raw(shop: Workshop, image: Path) -> Iterator[Path]:
+    """An image as a raw disk, in a scratch directory, for as long as the block lasts."""
+    with shop.cache.scratch() as scratch:
+        raw = scratch / "disk.raw"
+        process.run(["qemu-img", "convert", "-t", "unsafe", "-O", "raw", image, raw], what="unpacking the image")
+        yield raw
+
+
+def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
+    """What takes the space in a built image: rows (name, size, compressed; bytes, the largest first), by package and by
+    folder. A file's compressed size is that of the file alone, so the sum is a little more than the image.
+
+    Raises:
+        BuildError: It is not built.
+    """
+    image = built_image(shop, job)
+    with _raw(shop, image) as raw:
+        items = contents(raw)
+    packages = {path: item.package for path, item in items.items()}
+    folders = {path: "/".join(path.split("/")[: _DEPTH + 1][:-1]) or "/" for path in items}
+    return {"packages": _rows(items, packages), "folders": _rows(items, folders)}
+
+
+def _rows(items: Mapping[str, Item], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The sums by name."""
+    size: Counter[str] = Counter()
+    compressed: Counter[str] = Counter()
+    for path, item in items.items():
+        size[names[path]] += item.size
+        compressed[names[path]] += item.compressed
+    return [{"name": name, "size": size[name], "compressed": count} for name, count in compressed.most_common() if size[name]]
+
+
+def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
+    """Build once more, from an empty cache, and compare; the formats that are the same, bit for bit.
+
+    Raises:
+        BuildError: Something differs; the message names the files.
+    """
+    first = export(shop, job)
+    with shop.cache.scratch() as place:
+        again = replace(shop, cache_directory=place)
+        second = export(again, job)
+        differing = [name for name in first if first[name].facts["sha256"] != second[name].facts["sha256"]]
+        if differing:
+            found = _explain(shop, first[BOOTED], second[BOOTED])
+            more = [f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
+            lines = "\n".join(f"  {line}" for line in (*found[:_NAMED], *more))
+            raise BuildError(
+                f"a second build of {job.name} made another {' and another '.join(differing)}; what differs:\n{lines}",
+                hint="look for times, random numbers and the order of files in what makes them",
+            )
+    return tuple(first)
+
+
+def _explain(shop: Workshop, first: Entry, second: Entry) -> list[str]:
+    """What differs between two images: files; without any, the first byte of the disk."""
+    with _raw(shop, first.file("disk")) as one, _raw(shop, second.file("disk")) as other:
+        found = differences(contents(one), contents(other))
+        if found:
+            return found
+        position = 0
+        for left, right in zip(_blocks(one), _blocks(other), strict=False):
+            if left != right:
+                offset = next(number for number, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1])
+                return [f"no file; the disk from byte {position + offset} on"]
+            position += len(left)
+    return ["no byte of the disk; the images hold it differently"]
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """A file in blocks of one size, whatever its holes."""
+    rest = b""
+    for chunk in chunks(path):
+        rest += chunk
+        while len(rest) >= 1 << 20:
+            yield rest[: 1 << 20]
+            rest = rest[1 << 20 :]
+    yield rest

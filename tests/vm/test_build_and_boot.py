@@ -26,6 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A root of its own with one new appliance, and a cache of its own."""
     root = tmp_path_factory.mktemp("project")
     (root / "templates").symlink_to(ROOT / "templates")
+    (root / "tmp").mkdir()
     invoke(root, "new", "my-thing")
     yield root
 
@@ -36,8 +37,9 @@ def command(root: Path, *words: str) -> list[str]:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """This process's environment with a cache below the root."""
-    return {**os.environ, "SLIPWAY_CACHE": str(root / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    """This process's environment with a cache below the root, and with temporary files there too, by which one knows
+    the processes."""
+    return {**os.environ, "SLIPWAY_CACHE": str(root / "cache"), "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(root / "tmp")}
 
 
 def invoke(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -151,15 +153,17 @@ def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(project: Path, 
 
 
 def leftovers(root: Path) -> list[str]:
-    """Processes that work below the root, and mounts there."""
+    """Processes that were started for this root, whatever they do, and mounts and temporary files there."""
     found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
+    found += [path.name for path in (root / "tmp").iterdir()]
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            started_with = (entry / "environ").read_bytes().split(b"\0")
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if int(entry.name) != os.getpid() and state not in "ZX" and (str(root) in words or ("init size=" in words and "slipway" in words)):
+        if state not in "ZX" and f"TMPDIR={root / 'tmp'}".encode() in started_with:
             found.append(words)
     return found
 

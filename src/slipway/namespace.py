@@ -120,11 +120,11 @@ class Namespace:
         timeout_s: float = 3600,
         check: bool = True,
     ) -> process.Completed:
-        """Run a command inside, as its root; otherwise like :func:`slipway.process.run`."""
+        """Run a command inside, as its root, with temporary files there; otherwise like :func:`slipway.process.run`."""
         return process.run(
             [*self.enter, *argv],
             what=what or Path(str(argv[0])).name,
-            env=env,
+            env={"TMPDIR": str(MOUNT), **(env or {})},
             log=log,
             input=input,
             stdin=stdin,

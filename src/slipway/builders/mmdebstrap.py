@@ -27,7 +27,7 @@ from slipway.packages.mirror import sources
 from slipway.plan import Plan, Stage
 from slipway.progress import size
 from slipway.render import Rendered, RenderedFile
-from slipway.spec.library import Appliance, guest_files, template_context
+from slipway.spec.library import Appliance, template_context
 from slipway.templating import render
 
 __all__ = ["Mmdebstrap"]
@@ -324,7 +324,7 @@ def _tree_files(source: Source, fstab: str) -> dict[str, RenderedFile]:
     appliance = source.appliance
     context = template_context(appliance.spec, appliance.base)
     files: dict[str, RenderedFile] = {}
-    for item in (*guest_files(source.templates / "guest/files"), *appliance.base.files, *appliance.files):
+    for item in (*source.guest, *appliance.base.files, *appliance.files):
         if item.link is not None:
             rendered = RenderedFile(link=item.link)
         elif item.template:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from slipway.builders import Builder, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache
+from slipway.errors import BuildError
+from slipway.formats import Description
 from slipway.formats import load as load_format
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors
@@ -118,6 +120,11 @@ class Job:
         """Where the output of programs goes."""
         return self.outputs / "logs"
 
+    @property
+    def description(self) -> Description:
+        """What formats that hold more than the disk are told."""
+        return _description(self.source)
+
     def stage(self, kind: str) -> Stage:
         """The stage of a kind, which there is."""
         return next(stage for stage in self.plan.stages if stage.kind == kind)
@@ -187,12 +194,51 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     disk = stages[-1]
     exported = {}
     for name in dict.fromkeys((BOOTED, *wanted)):
-        code = _code(f"formats/{name}.py", "formats/raw.py")
-        inputs = {"disk_gib": str(appliance.spec.resources.disk_gib), **shop.versions(load_format(name).tools), **code}
-        exported[name] = make_stage(f"artifact:{name}", inputs, disk)
+        exported[name] = make_stage(f"artifact:{name}", _format_inputs(shop, source, name), disk)
     booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
     return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
+
+
+def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
+    """What an artifact depends on, beside the disk.
+
+    Raises:
+        BuildError: The appliance cannot have this format.
+    """
+    spec, form = source.appliance.spec, load_format(name)
+    if form.kernel not in (None, spec.kernel):
+        raise BuildError(
+            f"the machine of an {name} has hardware that the {spec.kernel} kernel of {spec.name} has no drivers for",
+            hint=f"set in the spec: kernel: {form.kernel}",
+        )
+    code = _code(*(f"formats/{module}.py" for module in (name, *form.builds_on)))
+    return {"disk_gib": str(spec.resources.disk_gib), **shop.versions(form.tools), **code, **_described(source, form.described)}
+
+
+def _description(source: Source) -> Description:
+    spec = source.appliance.spec
+    return Description(
+        name=spec.name,
+        version=spec.version,
+        summary=spec.summary,
+        system=source.appliance.base.summary,
+        kernel=spec.kernel,
+        cpus=spec.resources.cpus,
+        memory_mib=spec.resources.memory_mib,
+        interfaces=spec.interfaces,
+        parameters=spec.parameters,
+        templates=source.templates,
+    )
+
+
+def _described(source: Source, templates: Sequence[str]) -> dict[str, str]:
+    """What a format that holds more than the disk depends on besides: the description, and the templates it fills in."""
+    if not templates:
+        return {}
+    data = repr(replace(_description(source), templates=Path()))
+    digests = {name: hashlib.sha256((source.templates / name).read_bytes()).hexdigest() for name in templates}
+    return {"description": hashlib.sha256(data.encode()).hexdigest(), **digests}
 
 
 def _code(*names: str) -> dict[str, str]:

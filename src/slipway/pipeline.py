@@ -96,7 +96,8 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path)
             hint="raise resources.disk_gib in the spec",
         )
     with shop.progress.step(form.name) as step:
-        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=job.logs / f"{form.name}.log")
+        log = job.logs / f"{form.name}.log"
+        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=job.description)
         step.detail = f"made, {size(artifact.size)}"
         return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
 

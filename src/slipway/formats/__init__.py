@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from slipway.errors import UsageError, suggestion
 
-__all__ = ["Artifact", "Format", "load", "names"]
+__all__ = ["Artifact", "Description", "Format", "load", "names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,40 @@ class Artifact:
         return cls(**{**facts, "file": file or facts["file"]})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """The machine that a disk is made for, for formats that hold more than the disk. ``interfaces`` have a name and a
+    summary, ``parameters`` are those of the spec; ``system`` is the operating system's name for people."""
+
+    name: str
+    version: str
+    summary: str
+    system: str
+    kernel: str
+    cpus: int
+    memory_mib: int
+    interfaces: Sequence[Any]
+    parameters: Sequence[Any]
+    templates: Path
+
+
 class Format(Protocol):
     """What every format does.
 
     ``suffix`` ends its files' names (``.qcow2``); ``tools`` are the programs whose versions shape its output, as
-    :func:`slipway.tools.tool_versions` takes them.
+    :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules here whose code does; ``described``
+    are templates that it fills in with what it is told of the machine; ``kernel`` is the one that the machine needs,
+    where it needs one.
     """
 
     name: str
     suffix: str
     tools: tuple[str, ...]
+    builds_on: tuple[str, ...] = ("_image", "raw")
+    described: tuple[str, ...] = ()
+    kernel: str | None = None
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """Make ``output`` from a raw disk; an existing file of that name is replaced.
 
         Args:
@@ -65,6 +87,7 @@ class Format(Protocol):
             virtual_size: The size in bytes that a machine shall see, at least that of ``raw``. A format that stores
                 the disk's bare content leaves it to the one who unpacks it.
             log: A file that the output of programs is appended to.
+            about: The machine; has to be given to formats that describe it.
 
         Raises:
             BuildError: A program failed, or the output does not hold what the raw disk holds.

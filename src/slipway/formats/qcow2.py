@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway import process
-from slipway.formats import Artifact
+from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import export_image
 
 __all__ = ["Qcow2"]
@@ -21,14 +21,14 @@ __all__ = ["Qcow2"]
 _OPTIONS: Final = "compression_type=zstd,cluster_size=256k"
 
 
-class Qcow2:
+class Qcow2(Format):
     """The image that is booted and checked, and that most hypervisors take."""
 
     name = "qcow2"
     suffix = ".qcow2"
     tools = ("qemu-img",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
 
         def make(image: Path, _: Future[str]) -> None:

@@ -20,7 +20,7 @@ import zstandard
 
 from slipway.cache import create_file
 from slipway.errors import VerificationError
-from slipway.formats import Artifact
+from slipway.formats import Artifact, Description, Format
 
 __all__ = ["Raw", "chunks", "compress", "sha256_of_sparse", "unpack", "write_sparse"]
 
@@ -97,7 +97,7 @@ def _compressor(size: int, workers: int) -> zstandard.ZstdCompressionObj:
     return zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
 
 
-class Raw:
+class Raw(Format):
     """The raw disk as it was built, compressed: what deltas are made from, and what is written to a real disk.
 
     It is not padded to the virtual size: the root file system grows to whatever it is unpacked onto.
@@ -107,9 +107,9 @@ class Raw:
     suffix = ".raw.zst"
     tools = ("python:zstandard",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the virtual size is left to the disk that it is written to."""
-        del virtual_size, log
+        del virtual_size, log, about
         return compress(raw, output)
 
 

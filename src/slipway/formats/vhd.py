@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from slipway.formats import Artifact
+from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import derived_uuid, export_image
 from slipway.formats.raw import chunks, write_sparse
 
@@ -27,14 +27,14 @@ _CHECKSUM_AT: Final = 64
 _FIXED: Final = 2
 
 
-class Vhd:
+class Vhd(Format):
     """The disk as it is, in a size that Azure takes."""
 
     name = "vhd"
     suffix = ".vhd"
     tools = ("qemu-img",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the size is the disk's own, filled up to a whole MiB."""
         size = -(-raw.stat().st_size // _MIB) * _MIB
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from google_crc32c import value as crc32c
 
-from slipway.formats import Artifact
+from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import blocks, derived_uuid, export_image
 
 __all__ = ["Vhdx", "check_headers", "write"]
@@ -37,14 +37,14 @@ _LOGICAL_SECTOR: Final = UUID("8141BF1D-A96F-4709-BA47-F233A8FAAB5F")
 _PHYSICAL_SECTOR: Final = UUID("CDA348C7-445D-4471-9CC9-E9885251C556")
 
 
-class Vhdx:
+class Vhdx(Format):
     """The disk in its virtual size; what it does not use takes no space."""
 
     name = "vhdx"
     suffix = ".vhdx"
     tools = ("qemu-img", "python:google-crc32c")
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
 
         def make(image: Path, raw_sha256: Future[str]) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final
 
-from slipway.formats import Artifact
+from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import blocks, export_image
 
 __all__ = ["Vmdk", "write"]
@@ -35,14 +35,14 @@ _FLAGS: Final = 0x30001  # the four characters are there; compressed grains; mar
 _END_OF_STREAM, _GRAIN_TABLE, _GRAIN_DIRECTORY, _FOOTER = range(4)
 
 
-class Vmdk:
+class Vmdk(Format):
     """The disk in its virtual size, compressed."""
 
     name = "vmdk"
     suffix = ".vmdk"
     tools = ("qemu-img", "zlib")
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
+    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
 
         def make(image: Path, raw_sha256: Future[str]) -> None:

@@ -22,6 +22,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_ports(document, mixin=mixin)
     _check_parameters(document)
     _check_services(document)
+    _check_formats(document)
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -46,6 +47,14 @@ def interface_names(document: Document) -> list[str]:
     if "interfaces" not in document.data:
         return ["outside"]
     return [name for _, item in _items(document, "interfaces") if isinstance(name := item.get("name"), str)]
+
+
+def _check_formats(document: Document) -> None:
+    """The machine in an OVA has hardware that only the generic kernel has drivers for."""
+    formats = document.data.get("formats", ())
+    if isinstance(formats, tuple) and "ova" in formats and document.data.get("kernel", "cloud") == "cloud":
+        hint = "kernel: generic has drivers for the hardware that VMware and VirtualBox both have"
+        document.error(("formats", formats.index("ova")), f"formats[{formats.index('ova')}]: an ova needs another kernel", hint)
 
 
 def _check_interfaces(document: Document) -> None:

@@ -191,6 +191,17 @@ class StoreContract:
         assert status is not None
         assert before - 2 < status.modified <= store.now() + 2
 
+    def test_what_is_renewed_counts_as_written_now(self, store: Store) -> None:
+        store.create("t", b"content")
+        before = store.now()
+        store.renew("t")
+        status = store.stat("t")
+        assert status is not None
+        assert status.modified >= before - 2
+        assert store.read("t").data == b"content"
+        with pytest.raises(NotFound):
+            store.renew("no/thing")
+
     def test_nothing_is_left_to_sweep(self, store: Store) -> None:
         store.create("t", b"")
         assert store.sweep(store.now() + 60) == 0

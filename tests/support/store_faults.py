@@ -50,6 +50,9 @@ class WrappedStore:
     def stat(self, key: str) -> Status | None:
         return self.store.stat(key)
 
+    def renew(self, key: str) -> None:
+        self.write(key, 0, lambda: self.store.renew(key))
+
     def now(self) -> float:
         return self.store.now()
 
@@ -58,7 +61,7 @@ class WrappedStore:
 
 
 class CrashingStore(WrappedStore):
-    """Ends the process before or after its nth write."""
+    """Ends the process before or after its nth write: nothing is written by it after that, whatever tidies up."""
 
     def __init__(self, store: Store, *, at: int, after: bool) -> None:
         super().__init__(store)
@@ -66,7 +69,7 @@ class CrashingStore(WrappedStore):
 
     def write(self, key: str, size: int, act: Callable[[], Any]) -> Any:
         self.left -= 1
-        if self.left == 0 and not self.after:
+        if self.left < 0 or (self.left == 0 and not self.after):
             raise Crash
         result = act()
         if self.left == 0:

@@ -112,6 +112,14 @@ class Store(Protocol):
         """Remove an object; nothing happens if there is none."""
         ...
 
+    def renew(self, key: str) -> None:
+        """Make an object count as written now; its content stays.
+
+        Raises:
+            NotFound: There is none.
+        """
+        ...
+
     def now(self) -> float:
         """The time by the clock that :attr:`Status.modified` is told by, in seconds since 1970."""
         ...

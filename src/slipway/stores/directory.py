@@ -124,6 +124,11 @@ class DirectoryStore:
                 except OSError:
                     break  # not empty, or gone
 
+    def renew(self, key: str) -> None:
+        """See :meth:`slipway.stores.Store.renew`."""
+        with self._reported(key):
+            os.utime(self._path(key))
+
     def now(self) -> float:
         """See :meth:`slipway.stores.Store.now`: the file system's clock, which may be another machine's."""
         with self._reported(""), self._temporary() as (file, _):

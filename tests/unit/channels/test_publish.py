@@ -22,11 +22,6 @@ from store_faults import Crash, CrashingStore, WrappedStore
 MakeRelease = Callable[..., Release]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store")
-
-
 def content(store: Store) -> dict[str, bytes]:
     return {status.key: store.read(status.key).data for status in store.list()}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import mimetypes
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -126,6 +127,16 @@ class S3Store:
         """See :meth:`slipway.stores.Store.delete`."""
         with self._asking(key):
             self.client.delete_object(Bucket=self.options.bucket, Key=self._name(key))
+
+    def renew(self, key: str) -> None:
+        """See :meth:`slipway.stores.Store.renew`: it is copied onto itself, which S3 does up to 5 GiB, and only if
+        something about it is new."""
+        with self._asking(key):
+            target = {"Bucket": self.options.bucket, "Key": self._name(key)}
+            found = self.client.head_object(**target)
+            fields = {name: found[name] for name in ("CacheControl", "ContentType") if name in found} | self.options.object_fields
+            metadata = {**found["Metadata"], "renewed": str(int(time.time()))}
+            self.client.copy_object(**target, CopySource=dict(target), MetadataDirective="REPLACE", Metadata=metadata, **fields)
 
     def now(self) -> float:
         """See :meth:`slipway.stores.Store.now`: the Date of an answer."""

@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from slipway.cache import sha256_of
+from slipway.channels.moves import find_release
 from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Shelf, to_shelf
 from slipway.errors import HostError, StoreError, VerificationError
+from slipway.progress import Progress, size
+from slipway.records.manifest import read_manifest
+from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
 
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
 
-__all__ = ["Client", "Wanted", "audit", "download", "orphans"]
+__all__ = ["Client", "Wanted", "audit", "download", "fetch_image", "orphans"]
 
 _CHUNK: Final = 1 << 20
 _RANGE: Final = 8 << 20
@@ -152,6 +156,30 @@ def _verified(channel: str, store: Store) -> Iterator[None]:
         raise StoreError(f"{store.url} has no whole channel {channel}: {error}", hint="see: invoke channels") from error
 
 
+def fetch_image(client: Client, appliance: str, build: str | None, form: str, directory: Path, progress: Progress) -> Path:
+    """Download a release's image in a format, by what its manifest says.
+
+    Raises:
+        StoreError: The channel has no such release, or the release has no such format.
+        VerificationError: Something is not what the channel's signed metadata says.
+    """
+    release = find_release(client.shelf(appliance), appliance, client.channel, build)
+    wanted = client.wanted(appliance, release, MANIFEST)
+    text = client.store.read_range(wanted.key, 0, wanted.size + 1)
+    if hashlib.sha256(text).hexdigest() != wanted.sha256:
+        raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
+    formats = {artifact.format: artifact.file for artifact in read_manifest(text, source=wanted.key).artifacts}
+    if form not in formats:
+        raise StoreError(f"{appliance} {release} was not made as {form}", hint=f"there is: {', '.join(sorted(formats))}")
+    image = client.wanted(appliance, release, formats[form])
+    with progress.step("fetch") as step:
+
+        def show(done: int) -> None:
+            step.detail = f"{size(done)} of {size(image.size)} ({100 * done // max(1, image.size)} %)"
+
+        return download(client.store, image, directory, progress=show)
+
+
 def download(
     store: Store, wanted: Wanted, directory: Path, *, threads: int = 4, progress: Callable[[int], None] = lambda done: None
 ) -> Path:
@@ -232,11 +260,11 @@ def audit(store: Store, channel: Channel, now: float, *, started: Callable[[str]
     count = total = 0
     for appliance in channel.appliances:
         for release, listed in channel.shelf(appliance).releases.items():
-            for file, (size, sha256) in listed.files.items():
+            for file, (length, sha256) in listed.files.items():
                 key = target_key(appliance, release, file, sha256)
                 started(key)
-                found = _hash(store, key, size)
-                count, total = count + 1, total + size
+                found = _hash(store, key, length)
+                count, total = count + 1, total + length
                 problems += [] if found == sha256 else [f"{key} {'is missing' if found is None else 'is not what was published'}"]
             if store.stat(sums_key(appliance, release)) is None:
                 problems.append(f"{sums_key(appliance, release)} is missing")
@@ -250,11 +278,11 @@ def audit(store: Store, channel: Channel, now: float, *, started: Callable[[str]
     return count, total
 
 
-def _hash(store: Store, key: str, size: int) -> str | None:
+def _hash(store: Store, key: str, length: int) -> str | None:
     digest = hashlib.sha256()
     try:
-        for start in range(0, max(size, 1) + 1, _RANGE):
-            digest.update(store.read_range(key, start, min(_RANGE, size + 1 - start)))
+        for start in range(0, length + 1, _RANGE):
+            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
     except NotFound:
         return None
     return digest.hexdigest()

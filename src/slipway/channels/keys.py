@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root
 
 __all__ = [
+    "BUNDLE",
     "EXPIRY_DAYS",
     "ROLES",
     "Clock",
@@ -40,6 +41,7 @@ __all__ = [
     "init",
     "keys_directory",
     "load_ring",
+    "parse_signers",
     "rotate",
     "trusted_root",
 ]
@@ -233,6 +235,21 @@ def export(ring: KeyRing) -> str:
             secret = {"pem": ((ring.folder or Path()) / uri.removeprefix("file2:")).read_text()} if uri.startswith("file2:") else {}
             signers[role].append({**entry, **secret})
     return json.dumps({"channel": ring.channel, "roots": [base64.b64encode(root).decode() for root in ring.roots], "signers": signers})
+
+
+def parse_signers(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
+    """Keys that are elsewhere, as the command line gives them: ``ROLE=URI,PUBLIC.pem``.
+
+    Raises:
+        UsageError: It is written otherwise.
+    """
+    signers = {}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)=([^,]+),(.+)", text)
+        if not match or match[1] not in ROLES:
+            raise UsageError(f'"{text}" is no signer', hint=f"write ROLE=URI,PUBLIC.pem, with a role of: {', '.join(ROLES)}")
+        signers[match[1]] = (match[2], Path(match[3]))
+    return signers
 
 
 def _new_root(ring: KeyRing, threshold: int, now: float | None) -> Metadata[Root]:

@@ -42,7 +42,7 @@ def test_what_is_published_is_what_a_client_downloads(store: DirectoryStore, rin
     (moved,) = publish_all(store, ring, [build(1)])
     assert (moved.release, moved.before, moved.written) == ("1.0.0-b1", None, True)
     user = judge(store, ring, tmp_path)
-    assert user.download("example/1.0.0-b1/example.qcow2") == b"example 1" * 1000
+    assert user.download("example/1.0.0-b1/example.qcow2") == b"image 1" * 1000
     assert user.has("example/1.0.0-b1/manifest.json")
     assert not user.has("example/1.0.0-b2/example.qcow2")
 
@@ -72,7 +72,7 @@ def test_promotion_moves_a_pointer_and_no_image(
     moved = promote(counting, stable, source(counting, ring), "example")
     assert (moved.release, moved.before, moved.channel) == ("1.0.0-b1", None, "stable")
     assert not [key for key, _ in counting.writes if key.startswith("targets/")]
-    assert judge(store, stable, tmp_path).download("example/1.0.0-b1/example.qcow2") == b"example 1" * 1000
+    assert judge(store, stable, tmp_path).download("example/1.0.0-b1/example.qcow2") == b"image 1" * 1000
     publish_all(store, ring, [build(2)])
     counting = CountingStore(store)
     promote(counting, stable, source(counting, ring), "example", "b2")

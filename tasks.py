@@ -713,3 +713,17 @@ def test(_: Context, unit: bool = False, vm: bool = False, keyword: str = "", ro
     if not (unit or vm or keyword):
         run_lint(Path(root).absolute())
     run_test(Path(root).absolute(), ["unit"] if unit else ["vm"] if vm else ["unit", "integration", "vm"], keyword)
+
+
+@task(help=described("root", "json", runs="how often each command is measured; the median counts"))
+def bench(_: Context, runs: int = 3, root: str = ".", json: bool = False) -> None:
+    """Measure how fast this version is on this machine, beside a control; takes some minutes."""
+    from slipway.bench.builds import bench as measure
+
+    report = measure(workshop(root), runs=runs)
+    if json:
+        print(json_module.dumps(report.record(), indent=1))
+        return
+    show([row.record() for row in report.rows], as_json=False, columns=("name", "value", "unit", "goal", "outcome", "detail"))
+    for name, took in report.profiles.items():
+        print(f"\n{name}, where the seconds went: " + ", ".join(f"{label} {seconds_:.1f}" for label, seconds_ in took.items()))

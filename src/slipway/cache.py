@@ -1,8 +1,8 @@
 """Finished stages, by id: what was made once is never made again.
 
-An entry is a folder ``stages/<id>/`` of files and an ``entry.json`` that names each with its size and SHA-256 and is
+An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and SHA-256 and is
 put there last. Files are written without a name (O_TMPFILE) and linked into place when whole, so a killed build leaves
-either an entry or nothing that looks like one. What an entry holds is compared with its ``entry.json`` before use, and
+either an entry or nothing that looks like one. What an entry holds is compared with its ``entry`` before use, and
 one that does not agree is dropped and made again. Two builds that want the same stage take turns (a lock file each).
 """
 
@@ -25,7 +25,8 @@ from slipway.errors import HostError
 
 __all__ = ["Cache", "Entry", "Usage", "create_file", "place", "sha256_of"]
 
-_ENTRY = "entry.json"
+#: A JSON document and a line with its SHA-256.
+_ENTRY = "entry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,20 @@ def place(source: Path, target: Path) -> None:
             shutil.copyfileobj(content, file, 1 << 20)
 
 
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What an entry's ``entry`` says; its last line is the SHA-256 of what stands before.
+
+    Raises:
+        ValueError: It is not what was written.
+        OSError: There is none.
+    """
+    text, _, digest = (folder / _ENTRY).read_text().rstrip("\n").rpartition("\n")
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise ValueError(f"{folder / _ENTRY} was altered")
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
 class Cache:
     """The stages below one directory.
 
@@ -145,7 +160,7 @@ class Cache:
         """
         folder = self._folder(stage_id)
         try:
-            record = json.loads((folder / _ENTRY).read_bytes())
+            record = _read_record(folder)
             for name, known in record["files"].items():
                 status = (folder / name).stat()
                 if status.st_size != known["size"] or status.st_mtime_ns != known["mtime_ns"]:
@@ -158,7 +173,7 @@ class Cache:
         """An entry whose files have been read and found to be what was put there; a bad one is removed."""
         entry = self.find(stage_id)
         if entry:
-            record = json.loads((entry.folder / _ENTRY).read_bytes())
+            record = _read_record(entry.folder)
             if all(sha256_of(entry.file(name)) == known["sha256"] for name, known in record["files"].items()):
                 os.utime(entry.folder / _ENTRY)
                 return entry
@@ -224,7 +239,8 @@ class Cache:
                 known[name] = {"size": status.st_size, "sha256": sha256_of(folder / name), "mtime_ns": status.st_mtime_ns}
             record = {"kind": kind, "created": int(time.time()), "files": known, "facts": dict(facts or {})}
             with create_file(folder / _ENTRY) as file:
-                file.write(json.dumps(record, indent=1, sort_keys=True).encode())
+                text = json.dumps(record, indent=1, sort_keys=True)
+                file.write(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n".encode())
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -235,7 +251,7 @@ class Cache:
         entries = []
         for folder in (self.directory / "stages").glob("*"):
             try:
-                kind, used = json.loads((folder / _ENTRY).read_bytes())["kind"], (folder / _ENTRY).stat().st_mtime
+                kind, used = _read_record(folder)["kind"], (folder / _ENTRY).stat().st_mtime
             except (OSError, ValueError, KeyError, TypeError):
                 kind, used = "incomplete", 0.0
             size = sum(path.stat().st_size for path in folder.glob("*"))

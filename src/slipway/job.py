@@ -24,7 +24,8 @@ from slipway.plan import Plan, Stage, make_stage
 from slipway.progress import Progress
 from slipway.render import Rendered
 from slipway.settings import Settings, load_settings
-from slipway.spec.library import Appliance, Library
+from slipway.spec.folder import SourceFile
+from slipway.spec.library import Appliance, Library, guest_files
 from slipway.tools import code_digest, tool_versions
 
 __all__ = ["BOOTED", "Job", "Workshop", "current_lock", "lock", "lock_path", "prepare"]
@@ -41,6 +42,7 @@ class Workshop:
     root: Path
     progress: Progress = field(default_factory=Progress)
     cache_directory: Path | None = None
+    _versions: dict[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
@@ -72,9 +74,16 @@ class Workshop:
         """Where to publish unless something else is said."""
         return self.settings.store or str(self.root / "build/store")
 
-    def versions(self, tools: Sequence[str]) -> dict[str, str]:
-        """What :func:`~slipway.tools.tool_versions` says, remembered in the cache directory."""
-        return tool_versions(tools, self.settings.cache / "tools.json")
+    @cached_property
+    def guest(self) -> tuple[SourceFile, ...]:
+        """The files that every guest has."""
+        return guest_files(self.root / "templates/guest/files")
+
+    def versions(self, tools: tuple[str, ...]) -> Mapping[str, str]:
+        """What :func:`~slipway.tools.tool_versions` says, remembered here and in the cache directory."""
+        if tools not in self._versions:
+            self._versions[tools] = tool_versions(tools, self.settings.cache / "tools.json")
+        return self._versions[tools]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,19 +175,20 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
         lock=current_lock(shop, appliance, architecture),
         mirrors=shop.mirrors,
         templates=shop.root / "templates",
+        guest=shop.guest,
     )
     maker = find_builder(builder)
     rendered = maker.render(source)
     wanted = tuple(formats) or appliance.spec.formats
     stages: list[Stage] = []
     for part in maker.parts(source):
-        inputs = rendered.digests(*part.reads) | shop.versions(part.tools) | _code(*part.code)
+        inputs = {**rendered.digests(*part.reads), **shop.versions(part.tools), **_code(*part.code)}
         stages.append(make_stage(part.kind, inputs, stages[-1] if stages else None))
     disk = stages[-1]
     exported = {}
     for name in dict.fromkeys((BOOTED, *wanted)):
-        inputs = {"disk_gib": str(appliance.spec.resources.disk_gib)}
-        inputs |= shop.versions(load_format(name).tools) | _code(f"formats/{name}.py", "formats/raw.py")
+        code = _code(f"formats/{name}.py", "formats/raw.py")
+        inputs = {"disk_gib": str(appliance.spec.resources.disk_gib), **shop.versions(load_format(name).tools), **code}
         exported[name] = make_stage(f"artifact:{name}", inputs, disk)
     booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
@@ -198,6 +208,6 @@ def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dic
     return {
         **{f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s}" for check in appliance.checks},
         "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),
-        **shop.versions([f"qemu-system-{system}"]),
+        **shop.versions((f"qemu-system-{system}",)),
         **_code("boot"),
     }

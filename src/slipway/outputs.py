@@ -205,7 +205,7 @@ def _inputs(shop: Workshop, job: Job) -> Inputs:
     appliance = job.source.appliance
     tools = {tool for part in job.builder.parts(job.source) for tool in part.tools}
     tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).tools}
-    versions = shop.versions(sorted(tools))
+    versions = shop.versions(tuple(sorted(tools)))
     lock = lock_path(appliance, job.architecture)
     return Inputs(
         git=git_state(shop.root),

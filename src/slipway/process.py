@@ -120,8 +120,9 @@ def spawn(
     """A process that runs for as long as the ``with`` block and is ended, with all its session, after it."""
     words = [str(word) for word in argv]
     words[0] = find_tool(words[0]) if "/" not in words[0] else words[0]
-    # However this thread ends, the kernel ends the child (prctl(2), PR_SET_PDEATHSIG).
-    guard = [find_tool("setpriv"), "--pdeathsig", "KILL", "--"]
+    # However this thread ends, the kernel ends the child (prctl(2), PR_SET_PDEATHSIG). If it has ended before that was
+    # set, the child has another parent by then.
+    guard = [find_tool("setpriv"), "--pdeathsig", "KILL", "--", "sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
     process = subprocess.Popen(
         [*guard, *words],
         env=environment(env),

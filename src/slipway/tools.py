@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from slipway import process
@@ -80,6 +81,7 @@ def tool_version(name: str) -> str:
     return answer.stdout.decode(errors="replace").strip().partition("\n")[0]
 
 
+@cache
 def code_digest(*names: str) -> str:
     """The SHA-256 of modules or whole packages of slipway (``disk``, ``formats/qcow2.py``): their code is an input too."""
     here = Path(__file__).parent

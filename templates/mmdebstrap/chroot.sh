@@ -44,11 +44,13 @@ close_tree() {
     umount -R -l "$tree/dev"
 }
 
+tree_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
 # in_tree TREE COMMAND...: run a program in an open tree, with the environment that makes its results repeatable.
 in_tree() {
     tree=$1
     shift
-    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TZ=UTC0 \
+    env -i PATH="$tree_path" HOME=/root LC_ALL=C.UTF-8 TZ=UTC0 \
         SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" INITRD="${INITRD:-Yes}" DEBIAN_FRONTEND=noninteractive \
         DEBCONF_NONINTERACTIVE_SEEN=true PYTHONHASHSEED=0 \
         chroot "$tree" "$@"
@@ -63,8 +65,57 @@ make_initramfs() {
     done
 }
 
-# expect_packages TREE FILE: what is installed is what was locked, nothing more and nothing else.
-expect_packages() {
+# install_packages TREE PART PACKAGE...: from /mnt/repositories/PART, by the tree's own apt, which knows of nothing else.
+# What is left running is waited for by finish_packages.
+install_packages() {
+    tree=$1 work=$1/run/slipway
+    mkdir -p "$work/repository" "$work/lists/partial" "$work/cache/archives/partial" "$work/bin"
+    mount --bind "/mnt/repositories/$2" "$work/repository"
+    shift 2
+    echo 'deb [trusted=yes] file:/run/slipway/repository ./' >"$work/sources.list"
+    cat >"$work/apt.conf" <<'END'
+Dir::Etc::SourceList "/run/slipway/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::State::Lists "/run/slipway/lists";
+Dir::Cache "/run/slipway/cache";
+Acquire::Languages "none";
+APT::Sandbox::User "root";
+APT::Install-Recommends "false";
+Dpkg::Use-Pty "false";
+Dpkg::Options { "--force-confold"; "--force-unsafe-io"; };
+END
+    # Maintainer scripts wait for these, and nothing that is installed needs what they make: a second process does it
+    # meanwhile, in the order in which it is asked for. (Their arguments have no spaces.)
+    mkfifo "$work/later"
+    for program in py3compile update-ca-certificates; do
+        # shellcheck disable=SC2016 # the program's own $*
+        printf '#!/bin/sh\necho %s "$*" >/run/slipway/later\n' "$program" >"$work/bin/$program"
+    done
+    # Host keys are made on first boot: none is made here.
+    cat >"$work/bin/ssh-keygen" <<'END'
+#!/bin/sh
+case "$*" in *" /etc/ssh/ssh_host_"*) exit ;; esac
+exec /usr/bin/ssh-keygen "$@"
+END
+    chmod 755 "$work/bin"/*
+    exec 3<>"$work/later"
+    while read -r request <&3 && [ "$request" ]; do
+        # shellcheck disable=SC2086 # a program and its arguments
+        in_tree "$tree" $request
+    done &
+    later=$!
+    for step in update "install $*"; do
+        # shellcheck disable=SC2086 # words of apt-get, and names of packages
+        in_tree "$tree" env "PATH=/run/slipway/bin:$tree_path" APT_CONFIG=/run/slipway/apt.conf apt-get -q -y $step
+    done
+}
+
+# finish_packages TREE FILE: what install_packages left running has ended well, and what is installed is what was locked,
+# nothing more and nothing else.
+finish_packages() {
+    echo >&3
+    wait "$later"
+    exec 3>&-
     # shellcheck disable=SC2016 # the ${...} are dpkg-query's
     in_tree "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture} ${db:Status-Status}\n' | LC_ALL=C sort >/mnt/installed
     LC_ALL=C sort "$2" >/mnt/expected

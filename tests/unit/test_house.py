@@ -29,6 +29,7 @@ LAYERS = (
     ("outputs",),
     ("pipeline", "doctor", "development"),
     ("inspection", "parallel"),
+    ("bench",),
 )
 
 

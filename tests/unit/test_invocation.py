@@ -71,4 +71,4 @@ def test_listing_imports_nothing_heavy() -> None:
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "slipway.spec.library" in loaded
-    assert not loaded & {"boto3", "botocore", "jsonschema", "cyclonedx", "hcl2", "slipway.boot.checks"}
+    assert not loaded & {"boto3", "botocore", "jsonschema_rs", "cyclonedx", "hcl2", "slipway.boot.checks"}

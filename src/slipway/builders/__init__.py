@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from slipway.plan import Plan
     from slipway.progress import Progress
     from slipway.render import Rendered
+    from slipway.spec.folder import SourceFile
     from slipway.spec.library import Appliance
 
 __all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
@@ -30,12 +32,14 @@ __all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is built: an appliance, its lock, and the package mirrors that the image itself is given (by archive)."""
+    """What is built: an appliance, its lock, the package mirrors that the image itself is given (by archive), and the
+    files that every guest has."""
 
     appliance: Appliance
     lock: Lock
     mirrors: Mapping[str, str]
     templates: Path
+    guest: tuple[SourceFile, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class Builder(Protocol):
         ...
 
 
+@cache
 def builder_names() -> tuple[str, ...]:
     """The builders that exist."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "layers"))

@@ -25,8 +25,9 @@ from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import sources
 from slipway.plan import Plan, Stage
+from slipway.progress import size
 from slipway.render import Rendered, RenderedFile
-from slipway.spec.library import Appliance, guest_files, template_context
+from slipway.spec.library import Appliance, template_context
 from slipway.templating import render
 
 __all__ = ["Mmdebstrap"]
@@ -115,6 +116,7 @@ class Mmdebstrap:
             namespace = stack.enter_context(Namespace(network=True, memory_mib=memory_mib, directory=directory))
             job = _Job(namespace, plan, rendered, source, workplace)
             job.savers = stack.enter_context(ThreadPoolExecutor(1))
+            job.fetch()
             for stage in plan.stages:
                 if stage.kind in ("base", "packages", "tree"):
                     job.layer(stage)
@@ -138,6 +140,20 @@ class _Job:
         self.overlay = _overlay_option(namespace.path(MOUNT))
         rendered.write(namespace.path(MOUNT / "render"))
         namespace.run(["mkdir", "-p", _LAYERS])
+
+    def fetch(self) -> None:
+        """Have all the packages in the pool that the missing layers are made from, by one download."""
+        wanted = [
+            package
+            for stage in self.plan.stages
+            if stage.kind in ("base", "packages") and not self.workplace.cache.find(stage.id)
+            for package in self._packages(stage.kind)
+        ]
+        missing = self.workplace.pool.missing(wanted)
+        if missing:
+            with self.workplace.progress.step("fetch") as step:
+                step.detail = f"{len(missing)} packages, {size(sum(package.size for package in missing))}"
+                self.workplace.pool.fetch(missing, self.source.mirrors, self.workplace.logs / "fetch.log")
 
     def layer(self, stage: Stage) -> None:
         """Have a stage's layer in the namespace: from the cache, or made now and put there."""
@@ -189,9 +205,12 @@ class _Job:
             log=log,
         )
 
+    def _packages(self, part: str) -> tuple[LockedPackage, ...]:
+        return self.source.lock.base_packages if part == "base" else self.source.lock.packages
+
     def _repository(self, part: str) -> None:
         """Put a flat repository of the part's locked packages where its script looks for it."""
-        packages = self.source.lock.base_packages if part == "base" else self.source.lock.packages
+        packages = self._packages(part)
         pool = self.workplace.pool
         pool.fetch(packages, self.source.mirrors, self.workplace.logs / "fetch.log")
         directory = self.namespace.path(MOUNT / "repositories" / part)
@@ -305,7 +324,7 @@ def _tree_files(source: Source, fstab: str) -> dict[str, RenderedFile]:
     appliance = source.appliance
     context = template_context(appliance.spec, appliance.base)
     files: dict[str, RenderedFile] = {}
-    for item in (*guest_files(source.templates / "guest/files"), *appliance.base.files, *appliance.files):
+    for item in (*source.guest, *appliance.base.files, *appliance.files):
         if item.link is not None:
             rendered = RenderedFile(link=item.link)
         elif item.template:

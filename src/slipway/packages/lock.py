@@ -6,6 +6,7 @@ Invariants: the same lock is the same bytes; a lock that did not change is not w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,8 @@ _PACKAGE: Final[Mapping[str, str]] = {
     "path": r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)*",
 }
 _AGAIN: Final = "run: invoke lock"
+#: Packages that were read: most stand in the lock of every appliance of their base, and are checked and kept once.
+_READ: Final[dict[tuple[object, ...], LockedPackage]] = {}
 
 
 def render_lock(lock: Lock) -> str:
@@ -182,6 +185,9 @@ class _Reader:
         if not isinstance(item, dict):
             self.error(f"{place}: a package is wanted")
             return None
+        content = tuple(item.items())
+        with contextlib.suppress(KeyError, TypeError):  # not read yet; or holds a list, which cannot be right
+            return _READ[content]
         name = item.get("name")
         near = f'"name": "{name}"' if isinstance(name, str) else ""
         before = len(self.errors)
@@ -193,7 +199,9 @@ class _Reader:
                 self.error(f"{place}.{key}: {shape}", near)
         if "size" in item and not (type(item["size"]) is int and item["size"] > 0):
             self.error(f"{place}.size: a number of bytes is wanted", near)
-        return LockedPackage(**item) if len(self.errors) == before else None
+        if len(self.errors) > before:
+            return None
+        return _READ.setdefault(content, LockedPackage(**item))
 
 
 def _names(value: Any) -> bool:

@@ -21,7 +21,7 @@ from slipway.records import canonical_json
 from slipway.records.git import GitState
 
 if TYPE_CHECKING:
-    import jsonschema
+    import jsonschema_rs
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -198,17 +198,19 @@ def manifest_schema() -> bytes:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    # Not before it is needed: with its optional format checkers installed, this import alone takes two seconds.
-    from jsonschema import Draft202012Validator
+def _validator() -> jsonschema_rs.Draft202012Validator:
+    from jsonschema_rs import Draft202012Validator
 
     return Draft202012Validator(json.loads(manifest_schema()))
 
 
 def _problem(data: Any) -> str | None:
     """The first thing that is wrong, by its place in the document; None if nothing is."""
-    errors = sorted(_validator().iter_errors(data), key=lambda error: ([str(part) for part in error.absolute_path], error.message))
-    return f"{errors[0].json_path}: {errors[0].message[:300]}" if errors else None
+    errors = sorted(
+        ("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path), error.message)
+        for error in _validator().iter_errors(data)
+    )
+    return f"${errors[0][0]}: {errors[0][1][:300]}" if errors else None
 
 
 def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""How fast it is, measured on this machine beside a control: the rows of docs/performance.md.
+
+What goes in: a checkout. What comes out: a :class:`Report`; each time is the median over several runs, which take turns
+with the control's. Times of builds are those of whole processes, their children's processor time included.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from slipway import process
+from slipway.namespace import available_memory_mib
+
+__all__ = ["Report", "Row", "Usage", "machine", "measured", "middle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a command took, in seconds; ``cpu_s`` is user and system time, with that of every process that it waited for."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: what was measured, and what it should be at most; ``detail`` says more."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+    detail: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether it is what it should be; None where nothing is asked for."""
+        return None if self.goal is None else self.value <= self.goal
+
+    def record(self) -> dict[str, Any]:
+        """For the table and for JSON."""
+        outcome = {None: "", True: "reached", False: "not reached"}[self.reached]
+        return {**asdict(self), "value": round(self.value, 3), "outcome": outcome}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that was measured: the machine, the rows, and by row where its seconds went."""
+
+    machine: Mapping[str, Any]
+    rows: Sequence[Row]
+    profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"machine": dict(self.machine), "rows": [row.record() for row in self.rows], "profiles": self.profiles}
+
+
+def measured(argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Usage:
+    """Run a command to its end and say what it took.
+
+    Raises:
+        BuildError: It failed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    process.run(argv, env=env, cwd=cwd, log=log)
+    wall_s = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Usage(wall_s=wall_s, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def middle(usages: Sequence[Usage]) -> Usage:
+    """The medians of several."""
+    return Usage(wall_s=median(usage.wall_s for usage in usages), cpu_s=median(usage.cpu_s for usage in usages))
+
+
+def machine() -> dict[str, Any]:
+    """The machine that this runs on."""
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), platform.machine())
+    release = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_mib_free": available_memory_mib(),
+        "load": round(os.getloadavg()[0], 1),
+        "system": release,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,118 @@
+"""What a guest says becomes a report; a guest that says nothing is not waited for forever."""
+
+from __future__ import annotations
+
+import base64
+import tarfile
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from slipway.boot.checks import _Died, follow, systemd_version
+from slipway.boot.delivery import deliver, parameter_values
+from slipway.boot.machine import Running
+from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.packages.locked import Lock, LockedPackage
+from slipway.spec.library import Library
+from slipway.spec.model import Parameter
+
+ROOT = Path(__file__).parents[3]
+
+
+class Guest:
+    """A guest as far as :func:`follow` looks at it: whether QEMU has ended."""
+
+    def __init__(self, ended: int | None = None) -> None:
+        self.ended = ended
+
+
+def heard(tmp_path: Path, said: str, *, ended: int | None = None, console: str = "", start_s: float = 0.2) -> list[CheckResult]:
+    results = tmp_path / "results"
+    results.write_text(said)
+    (tmp_path / "console").write_text(console)
+    guest = cast(Running, Guest(ended))
+    return list(follow(guest, results, tmp_path / "console", start_s=start_s, check_s=0.2))
+
+
+def test_results_are_read_until_the_guest_is_done(tmp_path: Path) -> None:
+    output = base64.b64encode(b"nothing listens\n").decode()
+    found = heard(
+        tmp_path, f"running\nstarted\ncheck one passed 1 25 \ncheck two timed-out 3 3000 {output}\nfinished\ncheck late passed 1 1 \n"
+    )
+    assert found == [
+        CheckResult(name="one", place="guest", outcome="passed", duration_s=0.25, attempts=1),
+        CheckResult(name="two", place="guest", outcome="timed out", duration_s=30.0, attempts=3, output="nothing listens\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "problem"),
+    [
+        ("", {}, "nothing was heard of it for 0 s"),
+        ("running\n", {}, "nothing was heard of it for 0 s"),
+        ("running\nfini", {}, "nothing was heard of it for 0 s"),
+        ("", {"ended": -6}, "QEMU ended with status -6"),
+        ("", {"console": "[ 1.0] Kernel panic - not syncing: VFS", "start_s": 60.0}, "its kernel crashed"),
+    ],
+)
+def test_a_guest_that_does_not_come_to_its_checks_has_died(tmp_path: Path, said: str, more: dict[str, object], problem: str) -> None:
+    with pytest.raises(_Died) as caught:
+        heard(tmp_path, said, **more)  # type: ignore[arg-type]
+    assert str(caught.value) == problem
+
+
+def test_a_report_survives_being_written_and_passes_only_as_a_whole() -> None:
+    good = CheckResult(name="one", place="guest", outcome="passed", duration_s=1, attempts=1)
+    bad = CheckResult(name="two", place="outside", outcome="failed", duration_s=1, attempts=2, output="x")
+    attempts = (Attempt(started_s=9.5, problem="its kernel crashed"), Attempt(started_s=20))
+    report = BootReport(accelerator="tcg", firmware="bios", attempts=attempts, checks=(good, bad))
+    assert not report.passed
+    assert report.summary == "1 of 2 checks passed (tcg, bios)"
+    assert BootReport.from_json(report.to_json()) == report
+    assert not BootReport(accelerator="tcg", firmware="bios", attempts=(), checks=()).passed
+    assert BootReport(accelerator="tcg", firmware="bios", attempts=(), checks=(good,)).passed
+
+
+@pytest.mark.parametrize(("version", "number"), [("257.13-1~deb13u1", 257), ("1:252-1", 252), (None, 0)])
+def test_the_version_of_systemd_is_the_locks(version: str | None, number: int) -> None:
+    packages = (
+        ()
+        if version is None
+        else (LockedPackage(name="systemd", version=version, architecture="amd64", sha256="0" * 64, size=1, archive="debian", path="p"),)
+    )
+    lock = Lock(base="b", kernel="cloud", architecture="amd64", source_date_epoch=0, base_packages=packages, packages=())
+    assert systemd_version(lock) == number
+
+
+def test_parameters_without_a_value_get_one_that_is_accepted() -> None:
+    given = tuple(
+        Parameter.model_validate({"summary": "It", **item})
+        for item in (
+            {"name": "a", "type": "string"},
+            {"name": "b", "type": "string", "choices": ("x", "y")},
+            {"name": "c", "type": "integer", "default": "7"},
+            {"name": "d", "type": "secret", "generate": 24},
+            {"name": "e", "type": "ipv4-cidr"},
+        )
+    )
+    assert parameter_values(given, {"a": "mine"}) == {"a": "mine", "b": "x", "c": "7", "e": "192.0.2.1/24"}
+
+
+@pytest.mark.parametrize(("systemd", "drives"), [(257, {"slipway-checks"}), (252, {"slipway-checks", "slipway-seed"})])
+def test_checks_travel_on_a_disk_and_start_by_what_the_guest_understands(tmp_path: Path, systemd: int, drives: set[str]) -> None:
+    library = Library(ROOT)
+    appliance = library.load(library.names()[0])
+    delivery = deliver(appliance, systemd, {"domain": "a.test"}, 4, tmp_path)
+    assert set(delivery.drives) == drives
+    assert delivery.credentials["slipway.domain"] == b"a.test"
+    assert ("systemd.extra-unit.slipway-checks.service" in delivery.credentials) == (systemd >= 256)
+    disk = delivery.drives["slipway-checks"]
+    assert disk.stat().st_size % 512 == 0
+    with tarfile.open(disk) as archive:
+        names = set(archive.getnames())
+        guest = {f"checks/{check.name}" for check in appliance.checks if check.place == "guest"}
+        assert names == {"runner.sh", "settings.sh", "list"} | guest
+        settings = archive.extractfile("settings.sh")
+        assert settings
+        assert settings.read().startswith(b"FACTOR=4\n")

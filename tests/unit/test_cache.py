@@ -1,0 +1,221 @@
+"""The cache gives back what was put there, or nothing: never half of it, never something else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from slipway.cache import Cache, create_file, place
+from slipway.namespace import Namespace
+
+ID = "a" * 64
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache", limit_bytes=10_000)
+
+
+def filled(content: bytes) -> Callable[[IO[bytes]], None]:
+    def fill(file: IO[bytes]) -> None:
+        file.write(content)
+
+    return fill
+
+
+def test_an_entry_comes_back_with_its_files_and_facts(cache: Cache) -> None:
+    assert cache.find(ID) is None
+    cache.add(ID, "tree", {"layer": filled(b"content")}, {"size": 7})
+    entry = cache.verified(ID)
+    assert entry
+    assert entry.file("layer").read_bytes() == b"content"
+    assert entry.facts == {"size": 7}
+
+
+def altered(path: Path) -> None:
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"kontent")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def truncated(path: Path) -> None:
+    path.chmod(0o644)
+    os.truncate(path, 3)
+
+
+def grown(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("ab") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize("poison", [altered, truncated, grown, Path.unlink], ids=lambda function: function.__name__)
+def test_a_poisoned_file_is_noticed_and_its_entry_is_gone(cache: Cache, poison: Callable[[Path], None]) -> None:
+    entry = cache.add(ID, "tree", {"layer": filled(b"content"), "other": filled(b"other")})
+    poison(entry.file("layer"))
+    assert cache.verified(ID) is None
+    assert cache.find(ID) is None
+    assert not entry.folder.exists()
+    cache.add(ID, "tree", {"layer": filled(b"content")})
+    assert cache.verified(ID)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        lambda text: text.replace('"passed": true', '"passed": null'),
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]\n",
+        lambda text: text.replace('"size": 7', '"size": 8'),
+    ],
+    ids=["a fact altered", "half written", "empty", "something else", "a size altered"],
+)
+def test_a_poisoned_record_is_noticed(cache: Cache, poison: Callable[[str], str]) -> None:
+    entry = cache.add(ID, "boot", {"layer": filled(b"content")}, {"passed": True})
+    record = entry.folder / "entry"
+    text = poison(record.read_text())
+    assert text != record.read_text()
+    record.chmod(0o644)
+    record.write_text(text)
+    assert cache.find(ID) is None
+    assert cache.verified(ID) is None
+
+
+def test_what_a_killed_build_left_is_no_entry_and_goes_with_the_next_prune(cache: Cache) -> None:
+    folder = cache.directory / "stages" / ID
+    folder.mkdir(parents=True)
+    (folder / "layer").write_bytes(b"content")
+    assert cache.find(ID) is None
+    assert [(usage.kind, usage.size) for usage in cache.prune()] == [("incomplete", 7)]
+    assert not folder.exists()
+
+
+def test_a_maker_that_fails_leaves_nothing(cache: Cache) -> None:
+    def fail(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.add(ID, "tree", {"layer": filled(b"content"), "other": fail})
+    assert cache.find(ID) is None
+    assert not list((cache.directory / "stages").rglob("*"))
+
+
+def test_prune_removes_the_longest_unused_until_it_fits(cache: Cache) -> None:
+    for number, age in enumerate((300, 100, 200)):
+        entry = cache.add(str(number) * 64, "tree", {"layer": filled(bytes(4000))})
+        os.utime(entry.folder / "entry", (1e9 - age, 1e9 - age))
+    assert [usage.id[0] for usage in cache.prune()] == ["0"]
+    assert cache.verified("2" * 64)  # used just now
+    assert [usage.id[0] for usage in cache.prune(keep_bytes=5_000)] == ["1"]
+    assert [usage.id[0] for usage in cache.prune(keep_bytes=0)] == ["2"]
+
+
+def test_prune_leaves_what_is_being_made_alone(cache: Cache) -> None:
+    cache.add(ID, "tree", {"layer": filled(bytes(4000))})
+    with cache.locked(ID):
+        assert cache.prune(keep_bytes=0) == []
+    assert len(cache.prune(keep_bytes=0)) == 1
+
+
+def test_two_who_want_the_same_stage_take_turns(cache: Cache) -> None:
+    order: list[str] = []
+    waiting = threading.Event()
+
+    def second() -> None:
+        with cache.locked(ID, waiting.set):
+            order.append("second")
+
+    with cache.locked(ID):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_scratch_is_removed_and_so_is_that_of_the_dead(cache: Cache) -> None:
+    with cache.scratch() as first:
+        (first / "file").write_text("x")
+        with cache.scratch() as second:
+            assert first.exists()
+            assert second != first
+        assert not second.exists()
+    assert not first.exists()
+    left = cache.directory / "scratch/1-1"
+    (left / "deep").mkdir(parents=True)
+    left.with_name("1-1.lock").touch()
+    with cache.scratch():
+        assert not left.exists()
+    assert list((cache.directory / "scratch").iterdir()) == []
+
+
+def test_scratch_of_the_living_stays(cache: Cache) -> None:
+    left = cache.directory / "scratch/1-1"
+    left.mkdir(parents=True)
+    with left.with_name("1-1.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with cache.scratch():
+            assert left.exists()
+
+
+def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new/file"
+    with create_file(path, mode=0o640) as file:
+        file.write(b"one")
+        assert not path.exists()
+    assert path.read_bytes() == b"one"
+    assert path.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(ValueError, match="no"), create_file(path) as file:
+        file.write(b"two")
+        raise ValueError("no")
+    assert path.read_bytes() == b"one"
+    with create_file(path) as file:
+        file.write(b"three")
+    assert path.read_bytes() == b"three"
+    assert [found.name for found in path.parent.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
+    # A file system of one MiB in a private namespace, so that it is really full.
+    script = """
+import sys
+from pathlib import Path
+from slipway.cache import create_file
+from slipway.errors import HostError
+target = Path("/mnt/file")
+target.write_bytes(b"old")
+try:
+    with create_file(target) as file:
+        file.write(bytes(2 << 20))
+except HostError as error:
+    print(error)
+print(target.read_bytes(), [path.name for path in target.parent.iterdir()])
+"""
+    with Namespace(memory_mib=1) as namespace:
+        environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+        said = namespace.run([sys.executable, "-c", script], env=environment).stdout.decode()
+    assert said == ("error: no space left in /mnt\n  hint: free some space, or run: invoke cache prune\nb'old' ['file']\n")
+
+
+def test_a_second_name_or_a_copy_where_there_cannot_be_one(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    place(source, tmp_path / "target")
+    assert (tmp_path / "target").samefile(source)
+    other = Path("/dev/shm") / f"slipway-test-{os.getpid()}"
+    try:
+        place(source, other)
+        assert other.read_bytes() == b"content"
+    finally:
+        other.unlink(missing_ok=True)

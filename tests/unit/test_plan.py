@@ -1,0 +1,219 @@
+"""A change makes exactly the stages new that it touches: the table below is what authors can rely on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slipway.job import Workshop, lock_path, prepare
+from slipway.outputs import explain
+from slipway.packages.lock import Lock, LockedPackage, read_lock, write_lock
+from slipway.packages.resolve import requested_of_base
+from slipway.plan import make_stage, reasons
+
+ROOT = Path(__file__).parents[2]
+SPEC = """\
+schema: 1
+name: thing
+version: 1.0.0
+summary: A thing
+category: system
+packages: [web]
+"""
+ARTIFACTS = {"artifact:qcow2", "artifact:raw"}
+FROM_DISK = {"disk", *ARTIFACTS, "boot"}
+FROM_TREE = {"tree", *FROM_DISK}
+FROM_PACKAGES = {"packages", *FROM_TREE}
+ALL = {"base", *FROM_PACKAGES}
+
+
+def package(name: str, version: str = "1") -> LockedPackage:
+    sha256 = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
+    return LockedPackage(name=name, version=version, architecture="all", sha256=sha256, size=9, archive="debian", path="p")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
+    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    shutil.copytree(ROOT / "templates", root / "templates", symlinks=True)
+    folder = root / "appliances/thing"
+    for name, content in (
+        ("appliance.yaml", SPEC),
+        ("README.md", "A thing\n"),
+        ("files/etc/thing.conf", "a\n"),
+        ("files/etc/other.conf.j2", "{{ spec.name }}\n"),
+        ("setup/10-users.sh", "true\n"),
+        ("firstboot/10-keys.sh", "true\n"),
+        ("checks/10-inside.sh", "true\n"),
+        ("checks/outside/10-port.py", "pass\n"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    appliance = Workshop(root=root).library.load("thing")
+    lock = Lock(
+        base="debian-13",
+        kernel="cloud",
+        architecture="amd64",
+        source_date_epoch=1_700_000_000,
+        base_requested=tuple(sorted(requested_of_base(appliance.base, "cloud", "amd64"))),
+        requested=("web",),
+        base_packages=(package("apt"), package("libc6")),
+        packages=(package("web"),),
+    )
+    write_lock(lock_path(appliance, "amd64"), lock)
+    return root
+
+
+def stages(root: Path) -> dict[str, str]:
+    """Stage ids by kind."""
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    return {stage.kind: stage.id for stage in job.plan.stages}
+
+
+def written(name: str, content: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = root / "appliances/thing" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    return change
+
+
+def appended(name: str, content: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        with (root / name).open("a") as file:
+            file.write(content)
+
+    return change
+
+
+def spec(old: str, new: str) -> Callable[[Path], None]:
+    return written("appliance.yaml", SPEC.replace(old, new))
+
+
+def locked(**groups: tuple[LockedPackage, ...]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = root / "appliances/thing/lock.amd64.json"
+        write_lock(path, replace(read_lock(path), **groups))  # type: ignore[arg-type]
+
+    return change
+
+
+def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for each in changes:
+            each(root)
+
+    return change
+
+
+def another_package(root: Path) -> None:
+    spec("[web]", "[web, more]")(root)
+    path = root / "appliances/thing/lock.amd64.json"
+    write_lock(path, replace(read_lock(path), requested=("more", "web"), packages=(package("more"), package("web"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "new"),
+    [
+        pytest.param(spec("A thing", "Another thing"), set(), id="summary"),
+        pytest.param(spec("1.0.0", "1.0.1"), set(), id="version"),
+        pytest.param(appended("appliances/thing/appliance.yaml", "# a comment\n"), set(), id="comment"),
+        pytest.param(written("README.md", "Another text\n"), set(), id="readme"),
+        pytest.param(written("checks/10-inside.sh", "false\n"), {"boot"}, id="check"),
+        pytest.param(written("checks/10-inside.sh", "# timeout: 90\ntrue\n"), {"boot"}, id="time limit of a check"),
+        pytest.param(written("checks/20-more.sh", "true\n"), {"boot"}, id="another check"),
+        pytest.param(written("checks/outside/10-port.py", "exit()\n"), {"boot"}, id="check from outside"),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "ports:\n  - {port: 80, protocol: tcp, purpose: Web}\n"), {"boot"}, id="port"
+        ),
+        pytest.param(appended("appliances/thing/appliance.yaml", "resources: {memory_mib: 2048}\n"), {"boot"}, id="memory"),
+        pytest.param(appended("appliances/thing/appliance.yaml", "resources: {disk_gib: 30}\n"), {*ARTIFACTS, "boot"}, id="disk's size"),
+        pytest.param(written("files/etc/thing.conf", "b\n"), FROM_TREE, id="file"),
+        pytest.param(written("files/etc/other.conf.j2", "{{ spec.version }}\n"), FROM_TREE, id="template"),
+        pytest.param(written("files/etc/new.conf", ""), FROM_TREE, id="another file"),
+        pytest.param(written("setup/10-users.sh", "false\n"), FROM_TREE, id="setup script"),
+        pytest.param(written("firstboot/10-keys.sh", "false\n"), FROM_TREE, id="first boot script"),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "parameters:\n  - {name: domain, type: hostname, default: a.b, summary: It}\n"),
+            FROM_TREE,
+            id="parameter",
+        ),
+        pytest.param(appended("appliances/thing/appliance.yaml", "services: {enable: [web]}\n"), FROM_TREE, id="service"),
+        pytest.param(appended("templates/guest/files/usr/lib/slipway/firstboot.py", "# more\n"), FROM_TREE, id="the guest's own files"),
+        pytest.param(appended("templates/disk/disk.sh.j2", "# more\n"), FROM_DISK, id="disk's template"),
+        pytest.param(another_package, FROM_PACKAGES, id="another package"),
+        pytest.param(locked(packages=(package("web", "2"),)), FROM_PACKAGES, id="package's version"),
+        pytest.param(locked(base_packages=(package("apt"), package("libc6", "2"))), ALL, id="version in the base"),
+        pytest.param(appended("templates/mmdebstrap/base.sh.j2", "# more\n"), ALL, id="base's template"),
+        pytest.param(appended("templates/mmdebstrap/chroot.sh", "# more\n"), ALL, id="what all scripts share"),
+        pytest.param(appended("appliances/thing/appliance.yaml", "keep: [man]\n"), ALL, id="what is kept of packages"),
+    ],
+)
+def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path], None], new: set[str]) -> None:
+    before = stages(root)
+    change(root)
+    after = stages(root)
+    assert before.keys() == after.keys()
+    assert {kind for kind in after if before[kind] != after[kind]} == new
+
+
+def test_another_format_is_one_more_stage(root: Path) -> None:
+    before = stages(root)
+    appended("appliances/thing/appliance.yaml", "formats: [raw]\n")(root)
+    after = stages(root)
+    assert after.items() <= before.items()
+    assert {"artifact:qcow2", "boot"} <= after.keys()  # what is booted is made in any case
+
+
+def test_the_same_content_elsewhere_and_later_is_the_same_stage(root: Path, tmp_path: Path) -> None:
+    before = stages(root)
+    shutil.copytree(root, tmp_path / "elsewhere", symlinks=True)
+    assert stages(tmp_path / "elsewhere") == before
+
+
+def test_a_plan_says_what_is_made_and_why(root: Path) -> None:
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    rows = explain(shop, job)
+    assert {row["state"] for row in rows} == {"to make"}
+    assert {tuple(row["reasons"]) for row in rows} == {("never built here",)}
+    job.outputs.mkdir(parents=True)
+    (job.outputs / "plan.json").write_text(json.dumps({"inputs": job.plan.record()}))
+    for stage in job.plan.stages:
+        shop.cache.add(stage.id, stage.kind, {}, {})
+    assert {row["state"] for row in explain(shop, job)} == {"cached"}
+
+    written("files/etc/thing.conf", "b\n")(root)
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    by_kind = {row["kind"]: row for row in explain(shop, job)}
+    assert by_kind["packages"]["state"] == "cached"
+    assert by_kind["tree"]["reasons"] == ["tree/files/etc/thing.conf changed"]
+    assert by_kind["disk"]["reasons"] == ["its parent changed"]
+
+
+def test_what_nothing_missing_is_made_from_is_not_needed(root: Path) -> None:
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    for stage in job.plan.stages:
+        if stage.kind.startswith("artifact:"):
+            shop.cache.add(stage.id, stage.kind, {}, {})
+    states = {row["kind"]: row["state"] for row in explain(shop, job)}
+    assert states["boot"] == "to make"
+    assert states["base"] == states["tree"] == states["disk"] == "not needed"
+
+
+def test_reasons_name_inputs_that_came_and_went() -> None:
+    before = {"tree": {"a": "1", "b": "1", "parent": ""}}
+    assert reasons(make_stage("tree", {"b": "2", "c": "1"}), before) == ("a removed", "b changed", "c added")
+    assert reasons(make_stage("tree", {"a": "1", "b": "1"}), before) == ()

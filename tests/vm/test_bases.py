@@ -1,0 +1,30 @@
+"""Every base there is makes an appliance that boots and passes, and a second build makes the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slipway import pipeline
+from slipway.inspection import verify_reproducible
+from slipway.job import Workshop, prepare
+from slipway.progress import Progress
+from slipway.spec.model import Spec
+
+ROOT = Path(__file__).parents[2]
+#: Appliances on this one are booted by the other tests here.
+DEFAULT = Spec.model_fields["base"].default
+
+
+@pytest.mark.parametrize("base", Workshop(root=ROOT).library.bases())
+def test_a_base_boots_and_is_the_same_again(base: str, tmp_path: Path) -> None:
+    (tmp_path / "templates").symlink_to(ROOT / "templates")
+    shop = Workshop(root=tmp_path, progress=Progress(quiet=True))
+    spec = shop.library.new("my-thing") / "appliance.yaml"
+    with spec.open("a") as file:
+        file.write(f"base: {base}\n")
+    job = prepare(shop, shop.library.load("my-thing"), builder="mmdebstrap", architecture="amd64")
+    release = pipeline.build(shop, job, boot=base != DEFAULT)
+    assert release.manifest.boot_passed is (base != DEFAULT)
+    assert set(verify_reproducible(shop, job)) == {"qcow2", "raw"}

@@ -702,17 +702,25 @@ def lint(_: Context, root: str = ".") -> None:
 
 @task(
     help=described(
-        "root", unit="the fast ones only", vm="only those that boot virtual machines", keyword="only tests that match (pytest -k)"
+        "root",
+        unit="the fast ones only",
+        vm="only those that boot virtual machines",
+        store="ceph: those with a real object store",
+        keyword="only tests that match (pytest -k)",
     )
 )
-def test(_: Context, unit: bool = False, vm: bool = False, keyword: str = "", root: str = ".") -> None:
-    """Check the code and run the tests: style, types, unit, integration, and a real build and boot."""
+def test(_: Context, unit: bool = False, vm: bool = False, store: str = "", keyword: str = "", root: str = ".") -> None:
+    """Check the code and run the tests: style, types, unit, integration, a real object store, and a real build and boot."""
     from slipway.development import lint as run_lint
     from slipway.development import test as run_test
+    from slipway.errors import UsageError
 
-    if not (unit or vm or keyword):
+    if store not in ("", "ceph"):
+        raise UsageError(f'there are no tests with the store "{store}"', hint="there is: ceph")
+    if not (unit or vm or store or keyword):
         run_lint(Path(root).absolute())
-    run_test(Path(root).absolute(), ["unit"] if unit else ["vm"] if vm else ["unit", "integration", "vm"], keyword)
+    one = [kind for kind, wanted in (("unit", unit), ("ceph", store), ("vm", vm)) if wanted]
+    run_test(Path(root).absolute(), one or ["unit", "integration", "ceph", "vm"], keyword)
 
 
 @task(help=described("root", "json", runs="how often each command is measured; the median counts"))

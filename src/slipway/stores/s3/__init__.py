@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from slipway.errors import HostError, StoreError
 from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
-from slipway.stores.s3.failures import LOST, code_of, reported, retried
+from slipway.stores.s3.failures import code_of, lost, reported, retried
 from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import require_conditions
-from slipway.stores.s3.upload import Upload, checksum, part_size, unfinished
+from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinished
 
 __all__ = ["S3Store", "open_url"]
 
@@ -238,8 +238,8 @@ class S3Store:
 
         with reported(self.options, self.url, key):
             upload = Upload(self.client, self.options, self._name(key), path, fields)
-            refusal = _refusal(send, "NoSuchUpload")
-            if refusal is None or code_of(refusal) != "NoSuchUpload":
+            refusal = _refusal(send, *ENDED)
+            if refusal is None or code_of(refusal) not in ENDED:
                 upload.give_up()
         return refusal is None
 
@@ -281,7 +281,7 @@ def _refusal(write: Callable[[], None], *also: str) -> Any:
     try:
         write()
     except ClientError as error:
-        if code_of(error) not in (*LOST, *also):
+        if not lost(error) and code_of(error) not in also:
             raise
         return error
     return None

@@ -14,10 +14,8 @@ from slipway.errors import StoreError
 from slipway.stores import NotFound
 from slipway.stores.s3.options import Options
 
-__all__ = ["LOST", "code_of", "reported", "retried"]
+__all__ = ["code_of", "lost", "reported", "retried"]
 
-#: What a server answers to a conditional write when somebody else was first.
-LOST: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _HINTS: Final = {
     "AccessDenied": "the key may not do that there: its policy must allow {action} on {bucket}/{prefix}*",
     "AuthorizationHeaderMalformed": "give the bucket's region: s3://{bucket}/...?region=NAME",
@@ -40,6 +38,12 @@ def code_of(error: Any) -> str:
     """The code of botocore's ClientError, by name where the status alone is known."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     return _STATUS.get(code, code)
+
+
+def lost(error: Any) -> bool:
+    """Whether a conditional write was refused because somebody else was first, or is at it: the code differs (Ceph says
+    ConcurrentModification where Amazon says ConditionalRequestConflict), the status is 412 or 409."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
 
 
 def retried(error: Any) -> bool:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.errors import StoreError
-from slipway.stores.s3.failures import LOST, code_of, reported
+from slipway.stores.s3.failures import lost, reported
 from slipway.stores.s3.upload import checksum
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _refused(write: Any) -> bool:
     try:
         write()
     except ClientError as error:
-        if code_of(error) not in LOST:
+        if not lost(error):
             raise
         return True
     return False

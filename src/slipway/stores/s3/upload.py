@@ -19,8 +19,10 @@ from typing import Any
 from slipway.errors import StoreError
 from slipway.stores.s3.options import Options
 
-__all__ = ["Upload", "checksum", "part_size", "unfinished"]
+__all__ = ["ENDED", "Upload", "checksum", "part_size", "unfinished"]
 
+#: What a server answers about an upload that somebody else completed or removed.
+ENDED = ("NoSuchUpload", "NoSuchKey", "404")
 _MIB = 1 << 20
 #: S3's limit on the number of parts.
 _MAX_PARTS = 10_000
@@ -125,7 +127,7 @@ class Upload:
             for page in self.client.get_paginator("list_parts").paginate(**self.target, UploadId=upload_id):
                 found |= {part["PartNumber"]: part for part in page.get("Parts", ())}
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchUpload", "404"):
+            if error.response["Error"]["Code"] in ENDED:
                 return None
             raise
         fits = all(part["Size"] == min(self.part_size, size - (number - 1) * self.part_size) for number, part in found.items())
@@ -154,5 +156,5 @@ class Upload:
         try:
             self.client.abort_multipart_upload(**self.target, UploadId=upload_id)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ("NoSuchUpload", "404"):
+            if error.response["Error"]["Code"] not in ENDED:
                 raise StoreError(f"an unfinished upload of {self.target['Key']} cannot be removed: {error}") from error

@@ -81,9 +81,13 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
         print("  ".join(f"{row[name]!s:<{width}}" for name, width in zip(names, widths, strict=True)).rstrip())
 
 
-@task(help=described("root", "json"), name="list")
-def list_(_: Context, root: str = ".", json: bool = False) -> None:
+@task(help=described("root", "json", names="their names alone; with --json on one line, as a workflow's matrix wants them"), name="list")
+def list_(_: Context, root: str = ".", names: bool = False, json: bool = False) -> None:
     """Show the appliances there are."""
+    if names:
+        found = workshop(root).library.names()
+        print(json_module.dumps(found) if json else "\n".join(found))
+        return
     rows = [
         {
             "name": each.name,
@@ -552,6 +556,28 @@ def verify(
         lines = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
     print("\n".join(lines))
+
+
+@task(help=described("names", *STORE, "keys", "builder", "arch", channel="into this channel"), **NAMES)
+def nightly(
+    _: Context,
+    names: list[str],
+    store: str = "",
+    channel: str = "nightly",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    builder: str = "mmdebstrap",
+    arch: str = "amd64",
+    root: str = ".",
+) -> None:
+    """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
+    from slipway.nightly import nightly as work
+
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    night = work(shop, session, names=names, channel=channel, builder=builder, arch=arch)
+    print("\n".join(night.lines), flush=True)
+    night.require_success()
 
 
 @task(

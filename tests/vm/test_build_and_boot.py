@@ -39,7 +39,13 @@ def command(root: Path, *words: str) -> list[str]:
 def environment(root: Path) -> dict[str, str]:
     """This process's environment with a cache below the root, and with temporary files there too, by which one knows
     the processes."""
-    return {**os.environ, "SLIPWAY_CACHE": str(root / "cache"), "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(root / "tmp")}
+    return {
+        **os.environ,
+        "SLIPWAY_CACHE": str(root / "cache"),
+        "PYTHONPATH": str(ROOT / "src"),
+        "TMPDIR": str(root / "tmp"),
+        "SLIPWAY_KEYS": str(root / "keys"),
+    }
 
 
 def invoke(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

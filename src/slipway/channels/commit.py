@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.state import CUSTOM, Channel, Shelf, metadata_key, parse, read_channel
-from slipway.errors import StoreError
+from slipway.errors import HostError, StoreError
 from slipway.stores import AlreadyExists, Conflict, Store
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Targets
 
-__all__ = ["LIMIT_S", "Change", "Committed", "Deadline", "commit"]
+__all__ = ["LIMIT_S", "Change", "Committed", "Deadline", "commit", "require_valid"]
 
 #: D of the protocol: from a commit's first read to its swap, in seconds.
 LIMIT_S: Final = 6 * 3600
@@ -76,6 +76,7 @@ def commit(
         try:
             _bring_roots(store, ring, clock, deadline)
             channel = read_channel(store, ring.channel, ring.roots[-1])
+            require_valid(ring, channel)
             change(channel)
             written = bool(channel.changed() or channel.resign or force or channel.snapshot is None)
             if written:
@@ -84,6 +85,23 @@ def commit(
         except Conflict:
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2 ** min(retries, 10))))
     raise StoreError(f"others were first {_ATTEMPTS} times in {ring.channel}", hint="try again when less is going on")
+
+
+def require_valid(ring: KeyRing, channel: Channel) -> None:
+    """Refuse to sign with keys that the channel's root does not name, or no longer: no client would follow.
+
+    Raises:
+        HostError: They are such.
+    """
+    if channel.root.signed.version < _version(ring.roots[-1]):
+        return  # the store has not been told yet of the keys that replace its own
+    for role in ("targets", "snapshot", "timestamp"):
+        wanted = channel.root.signed.roles[role]
+        if len({key.keyid for key in ring.public(role)} & set(wanted.keyids)) < wanted.threshold:
+            raise HostError(
+                f"the {role} key that is here is not one that the channel {channel.name} accepts",
+                hint="it was replaced: get the new one from where it was made, with: invoke keys export",
+            )
 
 
 def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) -> None:

@@ -137,10 +137,10 @@ def load_ring(channel: str, directory: Path) -> KeyRing:
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:
-    """The root metadata that a channel is trusted by: that of its keys, where they are here, or a file
+    """The root metadata that a channel is trusted by: the first one of its keys, where they are here, or a file
     ``<trust>/<channel>.root.json``; None if nothing is known."""
     try:
-        return load_ring(channel, directory).roots[-1]
+        return load_ring(channel, directory).roots[0]
     except HostError:
         path = trust / f"{channel}.root.json" if trust else None
         return path.read_bytes() if path and path.is_file() else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway.channels.collect import GRACE_S, rescue
-from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit
+from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.minisign import sign
 from slipway.channels.publish import Published, publish, sums_key, target_key
@@ -62,6 +62,7 @@ def publish_all(
     deadline = Deadline()
     builds = [read_release(folder) for folder in folders]
     channel = read_channel(store, ring.channel, ring.roots[0])  # the first read: what is listed now stays for D at least
+    require_valid(ring, channel)
     for build in builds:
         channel.shelf(build.manifest.appliance)  # its name is one that can be published
         _require_not_withdrawn(channel, build.manifest.appliance, build.manifest.release)

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,7 +75,15 @@ class KeyRing:
             entries = self.signers.get(role, ())
             if not entries:
                 raise HostError(f"the {role} key of the channel {self.channel} is not here", hint="do this where it is kept")
-            self._loaded[role] = [_signer(entry, self.folder) for entry in entries]
+            signers, problems = [], []
+            for entry in entries:
+                try:
+                    signers.append(_signer(entry, self.folder))
+                except HostError as error:
+                    problems.append(error)  # of several root keys not all need be here
+            if not signers:
+                raise problems[0]
+            self._loaded[role] = signers
         return self._loaded[role]
 
     def public(self, role: str) -> list[Key]:
@@ -217,12 +225,36 @@ def rotate(channel: str, directory: Path, role: str, *, now: float | None = None
             for key in old:
                 root.signed.revoke_key(key.keyid, role)
         both = KeyRing(channel=channel, roots=(), signers={"root": (*ring.signers["root"], *fresh * (role == "root"))}, folder=folder)
-        _write(folder / f"{root.signed.version}.root.json", both.sign(root, "root"), 0o644)
+        content = both.sign(root, "root")
+        try:
+            _require_threshold(channel, Metadata[Any].from_bytes(_roots(folder)[-1]), root)
+        except HostError:
+            _remove(folder, fresh)
+            raise
+        _write(folder / f"{root.signed.version}.root.json", content, 0o644)
     _write_signers(folder, signers)
-    for entry in ring.signers[role]:
-        if str(entry["uri"]).startswith("file2:"):
-            (folder / str(entry["uri"]).removeprefix("file2:")).unlink(missing_ok=True)
+    _remove(folder, ring.signers[role])
     return load_ring(channel, directory)
+
+
+def _remove(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Remove the private keys of entries, where this folder has them."""
+    for entry in entries:
+        if str(entry["uri"]).startswith("file2:") and "/" not in str(entry["uri"]):
+            (folder / str(entry["uri"]).removeprefix("file2:")).unlink(missing_ok=True)
+
+
+def _require_threshold(channel: str, before: Metadata[Any], after: Metadata[Any]) -> None:
+    from tuf.api.exceptions import UnsignedMetadataError
+
+    for delegator in (before, after):
+        try:
+            delegator.signed.verify_delegate("root", after.signed_bytes, after.signatures)
+        except UnsignedMetadataError:
+            threshold = delegator.signed.roles["root"].threshold
+            raise HostError(
+                f"{threshold} root keys of the channel {channel} must sign, and they are not here", hint="bring more of them to this folder"
+            ) from None
 
 
 def export(ring: KeyRing) -> str:

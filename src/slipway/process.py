@@ -79,12 +79,17 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8", "TZ": "UTC0", "PATH": SYSTEM_PATH, **kept, **(extra or {})}
 
 
-def tail(path: Path, lines: int = 20) -> str:
-    """The last lines of a log, at most 16 KiB of it, indented for display; empty if there is no log."""
+def tail(path: Path, lines: int = 20, *, end: int | None = None) -> str:
+    """The last lines of a log, at most 16 KiB of it, indented for display; empty if there is no log.
+
+    Args:
+        end: Where the log is taken to end, in bytes; by default where it does.
+    """
     try:
+        end = path.stat().st_size if end is None else end
         with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - 16384))
-            text = log.read().decode(errors="replace")
+            start = log.seek(max(0, end - 16384))
+            text = log.read(end - start).decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

@@ -73,6 +73,9 @@ class Progress:
         try:
             yield step
             outcome = ""
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise
         finally:
             with self._lock:
                 self._steps.remove(step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import zlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,8 @@ _QUESTIONS = {
 
 
 def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
-    """Name -> version line of each tool; ``python:NAME`` is an installed Python package.
+    """Name -> version line of each tool; ``python:NAME`` is an installed Python package, ``zlib`` the library that
+    Python uses.
 
     Args:
         memory: The file that remembers answers.
@@ -52,6 +54,9 @@ def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
     versions = {}
     learned = False
     for name in sorted(set(names)):
+        if name == "zlib":
+            versions[name] = zlib.ZLIB_RUNTIME_VERSION
+            continue
         if name.startswith("python:"):
             versions[name] = importlib.metadata.version(name.removeprefix("python:"))
             continue

@@ -84,6 +84,7 @@ def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path) -> None
     assert not failed, "\n".join(failed) + process.tail(console)
 
 
+@pytest.mark.timeout(2400)
 def test_another_kernel_is_installed_and_started(job: tuple[Workshop, Job], tmp_path: Path) -> None:
     shop, made = job
     appliance = made.source.appliance

@@ -57,6 +57,8 @@ class _Bench:
     accelerator: Accelerator
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
+    said: int | None = None
 
     @property
     def factor(self) -> int:
@@ -99,6 +101,7 @@ def boot_and_check(
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         bench.results.clear()
+        bench.said = None
         started = time.monotonic()
         try:
             _once(bench)
@@ -150,6 +153,7 @@ def _once(bench: _Bench) -> None:
                     if check.place == interface:
                         _outside(bench, network, check, values)
             bench.step.detail = "switching off"
+            bench.said = console.stat().st_size
             guest.power_off(30 * bench.factor)
 
 
@@ -260,7 +264,7 @@ def _failure(bench: _Bench, message: str) -> BuildError:
     """An error with what is known: what passed, and the end of the console."""
     passed = ", ".join(f"{check.place}/{check.name}" for check in bench.results if check.passed) or "none"
     console = bench.logs / "console.log"
-    last = process.tail(console, 25)
+    last = process.tail(console, 25, end=bench.said)
     return BuildError(
         f"{message}\n  passed: {passed}\n  the console's last lines:\n{last or '    (none)'}",
         hint=f"the whole console is {console}",

@@ -121,6 +121,8 @@ class Mmdebstrap:
                 if stage.kind in ("base", "packages", "tree"):
                     job.layer(stage)
             job.make_disk()
+            if job.checking:
+                job.checking.result()
             yield namespace.path(_DISK)
             for saving in job.saving:
                 saving.result()
@@ -137,6 +139,7 @@ class _Job:
         self.workplace = workplace
         self.savers: ThreadPoolExecutor
         self.saving: list[Future[None]] = []
+        self.checking: Future[None] | None = None
         self.overlay = _overlay_option(namespace.path(MOUNT))
         rendered.write(namespace.path(MOUNT / "render"))
         namespace.run(["mkdir", "-p", _LAYERS])
@@ -172,14 +175,18 @@ class _Job:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
                 self._script(stage.kind)
-                if stage.kind == "tree":
-                    self._hygiene()
                 step.detail = f"made, {self._count(stage.kind)}"
             # The lock is kept until the layer is in the cache, which happens while the next stage runs.
             held = stack.pop_all()
 
+        if stage.kind == "tree":
+            # It may go on while the disk is made, but nobody gets a layer or a disk that did not pass.
+            self.checking = self.savers.submit(self._hygiene)
+
         def save() -> None:
             with held:
+                if stage.kind == "tree" and self.checking:
+                    self.checking.result()
                 cache.add(stage.id, stage.kind, {"layer.tar.zst": lambda file: self._pack(stage.kind, file)})
 
         self.saving.append(self.savers.submit(save))

@@ -7,18 +7,15 @@ compared with the raw disk before it gets its name.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
 from slipway import process
-from slipway.cache import sha256_of
-from slipway.errors import BuildError
 from slipway.formats import Artifact
-from slipway.formats.raw import sha256_of_sparse
+from slipway.formats._image import export_image
 
-__all__ = ["Qcow2", "compare"]
+__all__ = ["Qcow2"]
 
 #: Larger clusters compress better: 256 KiB saves 4 % over QEMU's default of 64 KiB, and is faster to write.
 _OPTIONS: Final = "compression_type=zstd,cluster_size=256k"
@@ -33,70 +30,11 @@ class Qcow2:
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
-        raw_size = raw.stat().st_size
-        if virtual_size < raw_size:
-            raise BuildError(
-                f"the disk needs {raw_size} bytes, more than the {virtual_size} that it may have", hint="raise resources.disk_gib"
-            )
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(f".{output.name}.{os.getpid()}")
-        try:
-            with ThreadPoolExecutor(1) as background:
-                raw_hash = background.submit(sha256_of_sparse, raw)
-                # Without the host's cache flushes: the finished file is flushed once, below.
-                convert: list[str | Path] = [
-                    "qemu-img",
-                    "convert",
-                    "-t",
-                    "unsafe",
-                    "-f",
-                    "raw",
-                    "-O",
-                    "qcow2",
-                    "-c",
-                    "-o",
-                    _OPTIONS,
-                    raw,
-                    partial,
-                ]
-                process.run(convert, what="writing the qcow2 image", log=log)
-                process.run(["qemu-img", "resize", "-q", "-f", "qcow2", partial, str(virtual_size)], what="enlarging the image", log=log)
-                hashed = background.submit(sha256_of, partial)
-                process.run(["qemu-img", "check", "-q", "-f", "qcow2", partial], what="checking the qcow2 image", log=log)
-                compare(raw, partial, "qcow2", log=log)
-                artifact = Artifact(
-                    format=self.name,
-                    file=output.name,
-                    size=partial.stat().st_size,
-                    sha256=hashed.result(),
-                    uncompressed_size=raw_size,
-                    uncompressed_sha256=raw_hash.result(),
-                    compression="zstd",
-                )
-            partial.chmod(0o444)
-            descriptor = os.open(partial, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            partial.replace(output)
-            return artifact
-        finally:
-            partial.unlink(missing_ok=True)
 
+        def make(image: Path, _: Future[str]) -> None:
+            # Without the host's cache flushes: the finished file is flushed once.
+            convert = ["qemu-img", "convert", "-t", "unsafe", "-f", "raw", "-O", "qcow2", "-c", "-o", _OPTIONS]
+            process.run([*convert, raw, image], what="writing the qcow2 image", log=log)
+            process.run(["qemu-img", "resize", "-q", "-f", "qcow2", image, str(virtual_size)], what="enlarging the image", log=log)
 
-def compare(raw: Path, image: Path, image_format: str, *, log: Path) -> None:
-    """Read an image and the raw disk side by side; what the image has beyond the disk's end must be zeros.
-
-    Raises:
-        BuildError: They differ.
-    """
-    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", image_format, raw, image]
-    done = process.run(argv, what="comparing the image with the disk", check=False)
-    with log.open("ab") as file:
-        file.write(done.stdout)
-    if done.returncode == 1:
-        finding = done.stdout.decode(errors="replace").strip().splitlines()[-1]
-        raise BuildError(f"the {image_format} image does not hold what the raw disk holds: {finding}", hint=f"the whole log is {log}")
-    if done.returncode:
-        process.run(argv, what="comparing the image with the disk", log=log)  # for its error message
+        return export_image(raw, output, make, form=self.name, compression="zstd", virtual_size=virtual_size, log=log)

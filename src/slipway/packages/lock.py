@@ -7,6 +7,7 @@ Invariants: the same lock is the same bytes; a lock that did not change is not w
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,9 @@ _PACKAGE: Final[Mapping[str, str]] = {
     "path": r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)*",
 }
 _AGAIN: Final = "run: invoke lock"
-#: Packages that were read: most stand in the lock of every appliance of their base, and are checked and kept once.
+#: What was read, so that it is checked and kept once: locks by the hash of their file, which is one for appliances with
+#: the same packages, and packages, most of which stand in every lock of a base.
+_LOCKS: Final[dict[bytes, Lock]] = {}
 _READ: Final[dict[tuple[object, ...], LockedPackage]] = {}
 
 
@@ -72,7 +75,11 @@ def read_lock(path: Path) -> Lock:
         SpecErrors: It is no lock, or somebody has edited it wrongly; all errors at once.
     """
     try:
-        text = path.read_bytes().decode()
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).digest()
+        if digest in _LOCKS:
+            return _LOCKS[digest]
+        text = content.decode()
         data = json.loads(text, object_pairs_hook=_no_twins)
     except OSError as error:
         raise SpecErrors([SpecError(f"the lock cannot be read: {error.strerror}", where=Where(path), hint=_AGAIN)]) from None
@@ -87,6 +94,7 @@ def read_lock(path: Path) -> Lock:
     lock = reader.lock(data)
     if lock is None or reader.errors:
         raise SpecErrors(reader.errors)
+    _LOCKS[digest] = lock
     return lock
 
 

@@ -145,7 +145,7 @@ class Spec(MixIn):
         description="Network interfaces, the first one leading outside.",
     )
     resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
-    formats: Annotated[tuple[Literal["qcow2", "raw"], ...], AfterValidator(unique)] = Field(
+    formats: Annotated[tuple[Literal["qcow2", "raw", "vhd", "vhdx", "vmdk"], ...], AfterValidator(unique)] = Field(
         default=("qcow2", "raw"), min_length=1, description="Image formats to make."
     )
     keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(

@@ -11,7 +11,7 @@ import pytest
 from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import load
-from slipway.formats.qcow2 import compare
+from slipway.formats._image import compare
 
 
 def export(disk: Path, output: Path) -> dict[str, object]:

@@ -1,0 +1,132 @@
+"""What the formats that QEMU reads have in common: a file made beside its place, checked, compared, flushed and renamed.
+
+Invariants: an image gets its name only when QEMU found it sound and found in it what the raw disk holds; identifiers in
+it come from the disk's hash, so the same disk gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from slipway import process
+from slipway.cache import sha256_of
+from slipway.errors import BuildError
+from slipway.formats import Artifact
+from slipway.formats.raw import BLOCK, chunks, sha256_of_sparse
+
+__all__ = ["blocks", "compare", "derived_uuid", "export_image", "finished"]
+
+
+def export_image(
+    raw: Path,
+    output: Path,
+    make: Callable[[Path, Future[str]], None],
+    *,
+    form: str,
+    reads: str | None = None,
+    compression: str | None,
+    virtual_size: int,
+    log: Path,
+) -> Artifact:
+    """Make, check and compare an image.
+
+    Args:
+        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile.
+        form: The format's name.
+        reads: QEMU's name of the format, where it is another one.
+        compression: As in the artifact.
+
+    Raises:
+        BuildError: It does not fit, a program failed, or the image does not hold what the disk holds.
+    """
+    reads = reads or form
+    raw_size = raw.stat().st_size
+    if virtual_size < raw_size:
+        raise BuildError(f"the disk needs {raw_size} bytes, more than the {virtual_size} that it may have", hint="raise resources.disk_gib")
+    with ThreadPoolExecutor(1) as background, finished(output) as partial:
+        raw_hash = background.submit(sha256_of_sparse, raw)
+        make(partial, raw_hash)
+        hashed = background.submit(sha256_of, partial)
+        if reads in ("qcow2", "vmdk", "vhdx"):
+            process.run(["qemu-img", "check", "-q", "-f", reads, partial], what=f"checking the {form} image", log=log)
+        compare(raw, partial, reads, log=log)
+        return Artifact(
+            format=form,
+            file=output.name,
+            size=partial.stat().st_size,
+            sha256=hashed.result(),
+            uncompressed_size=raw_size,
+            uncompressed_sha256=raw_hash.result(),
+            compression=compression,
+        )
+
+
+@contextlib.contextmanager
+def finished(output: Path) -> Iterator[Path]:
+    """A path to write to; what is there when the block ends well is flushed and becomes the output."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.chmod(0o444)
+        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def compare(raw: Path, image: Path, image_format: str, *, log: Path) -> None:
+    """Read an image and the raw disk side by side; what the image has beyond the disk's end must be zeros.
+
+    Raises:
+        BuildError: They differ.
+    """
+    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", image_format, raw, image]
+    done = process.run(argv, what="comparing the image with the disk", check=False)
+    with log.open("ab") as file:
+        file.write(done.stdout)
+    if done.returncode == 1:
+        finding = done.stdout.decode(errors="replace").strip().splitlines()[-1]
+        raise BuildError(f"the {image_format} image does not hold what the raw disk holds: {finding}", hint=f"the whole log is {log}")
+    if done.returncode:
+        process.run(argv, what="comparing the image with the disk", log=log)  # for its error message
+
+
+def blocks(raw: Path, size: int) -> Iterator[tuple[int, bytes]]:
+    """The blocks of a disk that hold more than zeros: number and content, the last one filled up with zeros.
+
+    Args:
+        size: Bytes in a block, at least 4096 and at most 1 MiB, a power of two.
+    """
+    assert BLOCK <= size <= 1 << 20
+    zeros = bytes(size)
+    rest = bytearray()
+    number = 0
+    for chunk in chunks(raw):
+        rest += chunk
+        while len(rest) >= size:
+            block = bytes(rest[:size])
+            del rest[:size]
+            if block != zeros:
+                yield number, block
+            number += 1
+    if rest.strip(b"\0"):
+        yield number, bytes(rest.ljust(size, b"\0"))
+
+
+def derived_uuid(role: str, raw_sha256: str) -> uuid.UUID:
+    """An identifier of an image: a version 8 UUID (RFC 9562, 5.8) from the SHA-256 of what it is for and of the disk."""
+    digest = bytearray(hashlib.sha256(f"{role}\0{raw_sha256}".encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return uuid.UUID(bytes=bytes(digest))

@@ -60,7 +60,7 @@ def test(root: Path, kinds: Sequence[str], keyword: str = "") -> None:
             continue
         argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", root / "tests" / kind]
         # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
-        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"] if kind != "integration" and not keyword else []
+        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"] if kind in ("unit", "vm") and not keyword else []
         argv += ["-k", keyword] if keyword else []
         _run(f"{kind} tests", argv, root, failed)
     if failed:

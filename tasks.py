@@ -13,6 +13,7 @@ from invoke import Context
 from slipway.invocation import task
 
 if TYPE_CHECKING:
+    from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
 NAMES: dict[str, Any] = {"positional": ["names"], "iterable": ["names"]}
@@ -25,7 +26,15 @@ HELP = {
     "all": "every appliance",
     "arch": "processor architecture of the image, in Debian's words",
     "builder": "image builder",
-    "store": "where to publish: a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
+    "store": "s3://bucket/prefix?options, or a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
+    "endpoint_url": "the S3 server, where it is not Amazon's",
+    "single_writer": "use a server that ignores conditional writes, and promise that nobody else writes",
+    "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
+    "channel": "a channel; can be given again",
+    "dry_run": "say what would be removed, and remove nothing",
+    "yes": "do not ask",
+    "from": "the channel that has it",
+    "build": "a build id, or a release; without it the current one",
     "format": "make this format instead of those in the spec; can be given again",
     "firmware": "bios, uefi or secureboot",
 }
@@ -33,7 +42,7 @@ HELP = {
 
 def described(*names: str, **more: str) -> dict[str, str]:
     """The help texts of a task's arguments."""
-    return {name: HELP[name] for name in names} | {name.replace("_", "-"): text for name, text in more.items()}
+    return {name.replace("_", "-"): HELP[name] for name in names} | {name.replace("_", "-"): text for name, text in more.items()}
 
 
 def workshop(root: str) -> Workshop:
@@ -72,9 +81,13 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
         print("  ".join(f"{row[name]!s:<{width}}" for name, width in zip(names, widths, strict=True)).rstrip())
 
 
-@task(help=described("root", "json"), name="list")
-def list_(_: Context, root: str = ".", json: bool = False) -> None:
+@task(help=described("root", "json", names="their names alone; with --json on one line, as a workflow's matrix wants them"), name="list")
+def list_(_: Context, root: str = ".", names: bool = False, json: bool = False) -> None:
     """Show the appliances there are."""
+    if names:
+        found = workshop(root).library.names()
+        print(json_module.dumps(found) if json else "\n".join(found))
+        return
     rows = [
         {
             "name": each.name,
@@ -209,6 +222,7 @@ def build(
         raise UsageError("--jobs wants a number from 1 on")
     shop = workshop(root)
     prepared_jobs = prepared(shop, chosen(shop, names, all), builder, arch, format)
+    target = pipeline.session(shop, store) if publish else None
     if jobs > 1 and len(prepared_jobs) > 1:
         options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
         options += ["--no-boot"] * no_boot + ["--publish"] * publish + ["--verify-reproducible"] * verify_reproducible
@@ -224,8 +238,8 @@ def build(
             print(f"a second build from an empty cache made the same {same}", flush=True)
         for line in listing(release):
             print(line, flush=True)
-        if publish:
-            print(pipeline.publish(shop, release, store or None).summary, flush=True)
+        if target:
+            publish_into(shop, target, [release.folder], "nightly")
 
 
 def side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
@@ -285,22 +299,338 @@ def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebst
         print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
 
 
-@task(help=described("names", "all", "store", "builder", "arch", "root"), **NAMES)
-def publish(
-    _: Context, names: list[str], all: bool = False, store: str = "", builder: str = "mmdebstrap", arch: str = "amd64", root: str = "."
-) -> None:
-    """Put built releases into a store; doing it again changes nothing."""
-    from slipway import pipeline
-    from slipway.errors import BuildError
-    from slipway.outputs import finished
-    from slipway.records.release import read_release
+def open_session(root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "") -> tuple[Workshop, Session]:
+    """What a command about a store works with."""
+    from slipway.pipeline import session
 
     shop = workshop(root)
-    for job in prepared(shop, chosen(shop, names, all), builder, arch):
-        folder = finished(job, boot=True)
-        if folder is None:
-            raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
-        print(pipeline.publish(shop, read_release(folder), store or None).summary, flush=True)
+    return shop, session(shop, store, keys=keys, endpoint_url=endpoint_url, single_writer="1" if single_writer else "")
+
+
+def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
+    """Publish releases, and say what changed."""
+    from slipway import pipeline
+    from slipway.channels.session import describe
+
+    for moved in pipeline.publish(shop, folders, session, channel):
+        created = sum(len(blobs.created) for blobs in moved.blobs)
+        print("\n".join(describe(moved)), flush=True)
+        print(f"  in {session.store.url}, {created} objects created", flush=True)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if a person says so, or said so."""
+    from slipway.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask", hint="give --yes")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was changed")
+
+
+STORE = ("store", "endpoint_url", "single_writer", "root")
+
+
+@task(
+    help=described(
+        "names",
+        "all",
+        *STORE,
+        "keys",
+        "builder",
+        "arch",
+        channel="into this channel",
+        folder="releases that were built elsewhere: all below this folder",
+    ),
+    **NAMES,
+)
+def publish(
+    _: Context,
+    names: list[str],
+    all: bool = False,
+    store: str = "",
+    channel: str = "nightly",
+    folder: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    builder: str = "mmdebstrap",
+    arch: str = "amd64",
+    root: str = ".",
+) -> None:
+    """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
+    from slipway.errors import BuildError, UsageError
+    from slipway.outputs import finished
+
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    folders: list[Path] = []
+    if folder:
+        if names or all:
+            raise UsageError("name appliances or give --folder, not both")
+        folders = sorted(path.parent for path in Path(folder).rglob("SHA256SUMS"))
+        if not folders:
+            raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
+    else:
+        for job in prepared(shop, chosen(shop, names, all), builder, arch):
+            done = finished(job, boot=True)
+            if done is None:
+                raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
+            folders.append(done)
+    publish_into(shop, session, folders, channel)
+
+
+@task(help=described(*STORE, "keys", "json"))
+def channels(
+    _: Context, store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", json: bool = False, root: str = "."
+) -> None:
+    """Show what each channel of a store holds."""
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    rows = session.holdings()
+    if not json:
+        for row in rows:
+            row["releases"] = f"{len(row['releases'])} releases"
+            row["withdrawn"] = f"{len(row['withdrawn'])} withdrawn" if row["withdrawn"] else ""
+    show(rows, as_json=json)
+
+
+@task(
+    help=described("name", "build", *STORE, "keys", "yes", "from", to="the channel that gets it"),
+    **NAME,
+)
+def promote(
+    _: Context,
+    name: str,
+    build: str = "",
+    from_: str = "nightly",
+    to: str = "candidate",
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    yes: bool = False,
+    root: str = ".",
+) -> None:
+    """List a release of one channel in another, and make it current there; no image is copied."""
+    from slipway.channels.session import describe
+
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    release, changes, deed = session.promotion(name, build or None, from_, to)
+    for sign, packages in (("+", changes.added), ("-", changes.removed)):
+        for package, version in sorted(packages.items()):
+            print(f"  {sign} {package} {version}")
+    for package, (before, after) in sorted(changes.changed.items()):
+        print(f"  {package} {before} -> {after}")
+    confirm(f"promote {name} {release} from {from_} to {to}?", yes)
+    print("\n".join(describe(deed())))
+
+
+@task(
+    help=described("name", *STORE, "keys", "yes", channel="in this channel", to="to this release or build; without it the one before"),
+    **NAME,
+)
+def rollback(
+    _: Context,
+    name: str,
+    channel: str = "stable",
+    to: str = "",
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    yes: bool = False,
+    root: str = ".",
+) -> None:
+    """Make an older release of a channel the current one again."""
+    from slipway.channels.session import describe
+
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    confirm(f"roll {name} in {channel} back to {to or 'the release before'}?", yes)
+    print("\n".join(describe(session.rollback(name, channel, to or None))))
+
+
+@task(
+    help=described("name", "build", *STORE, "keys", "yes", "channel", reason="why, for those who have it"),
+    positional=["name"],
+    iterable=["channel"],
+)
+def withdraw(
+    _: Context,
+    name: str,
+    channel: list[str],
+    build: str = "",
+    reason: str = "",
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    yes: bool = False,
+    root: str = ".",
+) -> None:
+    """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
+    from slipway.channels.session import describe
+    from slipway.errors import UsageError
+
+    if not build or not reason:
+        raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    confirm(f"withdraw {name} {build} for good?", yes)
+    for moved in session.withdraw(name, build, reason, channel):
+        print("\n".join(describe(moved)))
+
+
+@task(help=described(*STORE, "keys", "channel"), iterable=["channel"])
+def refresh(
+    _: Context, channel: list[str], store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
+) -> None:
+    """Renew the signatures of channels before they expire; run this every night."""
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    done = session.refresh(channel)
+    print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
+
+
+@task(help=described(*STORE, "keys", "channel", "dry_run"), iterable=["channel"])
+def prune(
+    _: Context,
+    channel: list[str],
+    store: str = "",
+    dry_run: bool = False,
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    root: str = ".",
+) -> None:
+    """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the current and the one before."""
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    for name, dropped in session.prune(channel, dry_run=dry_run).items():
+        for appliance, releases in dropped.items():
+            print(f"{name}: {appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(releases)}")
+
+
+@task(help=described(*STORE, "keys", "dry_run"))
+def gc(
+    _: Context, store: str = "", dry_run: bool = False, endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
+) -> None:
+    """Remove objects that no channel has referred to for a week."""
+    from slipway.progress import size
+
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    collected = session.collect(dry_run=dry_run)
+    for status in collected.removed:
+        print(f"{'would remove' if dry_run else 'removed'} {status.key}")
+    print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads")
+
+
+@task(
+    help=described("name", "build", *STORE, "keys", channel="from this channel", format="the image's format", out="the folder for it"),
+    **NAME,
+)
+def fetch(
+    _: Context,
+    name: str,
+    channel: str = "stable",
+    format: str = "qcow2",
+    build: str = "",
+    out: str = ".",
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    root: str = ".",
+) -> None:
+    """Download an image, verified; what an interrupted download has fetched is used."""
+    from slipway.channels.client import fetch_image
+
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    print(fetch_image(session.client(channel), name, build or None, format, Path(out), shop.progress))
+
+
+@task(help=described(*STORE, "keys", "channel"), iterable=["channel"])
+def verify(
+    _: Context, channel: list[str], store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
+) -> None:
+    """Audit channels: every signature and expiry, every object's size and hash, and what belongs to no channel."""
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    with shop.progress.step("verify") as step:
+        lines = session.audit(channel, lambda key: setattr(step, "detail", key))
+        step.detail = ""
+    print("\n".join(lines))
+
+
+@task(help=described("names", *STORE, "keys", "builder", "arch", channel="into this channel"), **NAMES)
+def nightly(
+    _: Context,
+    names: list[str],
+    store: str = "",
+    channel: str = "nightly",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    builder: str = "mmdebstrap",
+    arch: str = "amd64",
+    root: str = ".",
+) -> None:
+    """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
+    from slipway.nightly import nightly as work
+
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    night = work(shop, session, names=names, channel=channel, builder=builder, arch=arch)
+    print("\n".join(night.lines), flush=True)
+    night.require_success()
+
+
+@task(
+    positional=["action", "channel"],
+    iterable=["signer"],
+    help=described(
+        "keys",
+        action="init, rotate, show or export",
+        channel="nightly, candidate, stable, ...",
+        role="the role that gets new keys: root, targets, snapshot or timestamp",
+        root_keys="how many keys the root has",
+        threshold="how many of them must sign",
+        signer="ROLE=URI,PUBLIC.pem: a key that is elsewhere, by securesystemslib's URI; can be given again",
+    ),
+    name="keys",
+)
+def keys_(
+    _: Context,
+    signer: list[str],
+    action: str = "show",
+    channel: str = "nightly",
+    role: str = "",
+    root_keys: int = 1,
+    threshold: int = 1,
+    keys: str = "",
+) -> None:
+    """Make the keys of a channel (init), replace a role's (rotate), show public ones, or print them for CI's secrets (export)."""
+    from slipway.channels import keys as rings
+    from slipway.channels.minisign import public_key
+    from slipway.errors import UsageError
+
+    directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
+    if action == "init":
+        ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=rings.parse_signers(signer))
+        print(f"made in {ring.folder}: keep a copy where nobody else gets at it")
+    elif action == "rotate":
+        if not role:
+            raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
+        ring = rings.rotate(channel, directory, role)
+        print(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
+    elif action == "export":
+        print(rings.export(rings.load_ring(channel, directory)))
+        return
+    elif action == "show":
+        ring = rings.load_ring(channel, directory)
+    else:
+        raise UsageError(f'keys has no action "{action}"', hint="there is: init, rotate, show, export")
+    for name in rings.ROLES:
+        for key in ring.public(name):
+            print(f"{name:<10} {rings.fingerprint(key)}")
+    minisign = public_key(ring.public("targets")[0], channel)
+    if minisign:
+        print(f"minisign   {minisign.splitlines()[1]}")
 
 
 @task(
@@ -398,17 +728,25 @@ def lint(_: Context, root: str = ".") -> None:
 
 @task(
     help=described(
-        "root", unit="the fast ones only", vm="only those that boot virtual machines", keyword="only tests that match (pytest -k)"
+        "root",
+        unit="the fast ones only",
+        vm="only those that boot virtual machines",
+        store="ceph: those with a real object store",
+        keyword="only tests that match (pytest -k)",
     )
 )
-def test(_: Context, unit: bool = False, vm: bool = False, keyword: str = "", root: str = ".") -> None:
-    """Check the code and run the tests: style, types, unit, integration, and a real build and boot."""
+def test(_: Context, unit: bool = False, vm: bool = False, store: str = "", keyword: str = "", root: str = ".") -> None:
+    """Check the code and run the tests: style, types, unit, integration, a real object store, and a real build and boot."""
     from slipway.development import lint as run_lint
     from slipway.development import test as run_test
+    from slipway.errors import UsageError
 
-    if not (unit or vm or keyword):
+    if store not in ("", "ceph"):
+        raise UsageError(f'there are no tests with the store "{store}"', hint="there is: ceph")
+    if not (unit or vm or store or keyword):
         run_lint(Path(root).absolute())
-    run_test(Path(root).absolute(), ["unit"] if unit else ["vm"] if vm else ["unit", "integration", "vm"], keyword)
+    one = [kind for kind, wanted in (("unit", unit), ("ceph", store), ("vm", vm)) if wanted]
+    run_test(Path(root).absolute(), one or ["unit", "integration", "ceph", "vm"], keyword)
 
 
 @task(help=described("root", "json", runs="how often each command is measured; the median counts"))

@@ -28,7 +28,8 @@ def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -
 def shell_scripts(root: Path) -> list[Path]:
     """The POSIX shell scripts of the project; templates of scripts are not (the rendered ones are checked in a test)."""
     folders = [root / "appliances", root / "templates", root / "src"]
-    return [root / "run", root / ".ci/run", *sorted(path for folder in folders for path in folder.rglob("*.sh"))]
+    scripts = (root / "run", root / ".ci/run", root / "tests/ceph/rgw.sh")
+    return [*scripts, *sorted(path for folder in folders for path in folder.rglob("*.sh"))]
 
 
 def lint(root: Path) -> None:
@@ -48,7 +49,7 @@ def lint(root: Path) -> None:
 
 
 def test(root: Path, kinds: Sequence[str], keyword: str = "") -> None:
-    """Run kinds of tests (unit, integration, vm), each in a run of its own.
+    """Run kinds of tests (unit, integration, ceph, vm), each in a run of its own.
 
     Raises:
         BuildError: One failed.
@@ -59,7 +60,7 @@ def test(root: Path, kinds: Sequence[str], keyword: str = "") -> None:
             continue
         argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", root / "tests" / kind]
         # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
-        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"] if kind != "integration" and not keyword else []
+        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"] if kind in ("unit", "vm") and not keyword else []
         argv += ["-k", keyword] if keyword else []
         _run(f"{kind} tests", argv, root, failed)
     if failed:

@@ -6,7 +6,7 @@ do their work in the modules that they call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -25,10 +25,11 @@ from slipway.progress import size
 
 if TYPE_CHECKING:
     from slipway.boot.sandbox import Sandbox
-    from slipway.channels.publish import Published
+    from slipway.channels.moves import Moved
+    from slipway.channels.session import Session
     from slipway.records.release import Release
 
-__all__ = ["build", "built_image", "check", "export", "publish", "start"]
+__all__ = ["build", "built_image", "check", "export", "publish", "session", "start"]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -159,12 +160,25 @@ def built_image(shop: Workshop, job: Job) -> Path:
     return entry.file("disk")
 
 
-def publish(shop: Workshop, release: Release, store: str | None = None) -> Published:
-    """Put a release into a store: the one named, the one that is set, or the folder ``build/store``."""
-    from slipway.channels.publish import publish as publish_release
+def publish(shop: Workshop, folders: Sequence[Path], session: Session, channel: str = "nightly") -> list[Moved]:
+    """Bring releases into a store and, with one commit, into a channel of it."""
+    ring = session.ring_or_new(channel, shop.progress.line)
+    with shop.progress.step("publish") as step:
+        moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key))
+        created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
+        step.detail = f"{created} objects created" if created else "there already"
+    return moves
+
+
+def session(shop: Workshop, store: str = "", *, keys: str = "", **options: str) -> Session:
+    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels."""
+    from slipway.channels.keys import keys_directory
+    from slipway.channels.session import Session
     from slipway.stores import open_store
 
-    with shop.progress.step("publish") as step:
-        done = publish_release(open_store(store or shop.store), release.folder, started=lambda key: setattr(step, "detail", key))
-        step.detail = f"{len(done.created)} objects created" if done.created else "there already"
-    return done
+    return Session(
+        store=open_store(store or shop.store, **options),
+        keys=Path(keys).expanduser().absolute() if keys else keys_directory(),
+        trust=shop.root / "trust",
+        memory=shop.settings.cache / "channels",
+    )

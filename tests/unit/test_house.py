@@ -28,7 +28,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("pipeline", "doctor", "development"),
-    ("inspection", "parallel"),
+    ("inspection", "nightly", "parallel"),
     ("bench",),
 )
 

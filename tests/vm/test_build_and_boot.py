@@ -39,7 +39,8 @@ def command(root: Path, *words: str) -> list[str]:
 def environment(root: Path) -> dict[str, str]:
     """This process's environment with a cache below the root, and with temporary files there too, by which one knows
     the processes."""
-    return {**os.environ, "SLIPWAY_CACHE": str(root / "cache"), "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(root / "tmp")}
+    mine = {"SLIPWAY_CACHE": str(root / "cache"), "SLIPWAY_KEYS": str(root / "keys"), "TMPDIR": str(root / "tmp")}
+    return {**os.environ, **mine, "PYTHONPATH": str(ROOT / "src")}
 
 
 def invoke(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -73,8 +74,15 @@ def test_a_second_build_makes_nothing_and_publishes_nothing(project: Path) -> No
     before = {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()}
     done = invoke(project, "build", "my-thing", "--publish")
     assert "nothing to do: this was built, and is all here" in done.stderr
-    assert "nothing to do, it is there" in done.stdout
+    assert f"my-thing: nightly has {release(project).name} already, nothing changed" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()} == before
+
+
+def test_a_night_that_finds_nothing_new_publishes_nothing(project: Path) -> None:
+    first = invoke(project, "nightly", "my-thing", "--store", str(project / "night"))
+    assert f"my-thing: nightly now has {release(project).name} (before: none)" in first.stdout
+    second = invoke(project, "nightly", "my-thing", "--store", str(project / "night"))
+    assert second.stdout == "* nothing new to publish\n"
 
 
 @pytest.mark.parametrize("firmware", ["uefi", "secureboot"])

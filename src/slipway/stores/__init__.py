@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
+from urllib.parse import urlencode
 
-from slipway.errors import StoreError
+from slipway.errors import StoreError, UsageError
 
 __all__ = ["AlreadyExists", "Blob", "Conflict", "NotFound", "Status", "Store", "check_key", "kinds", "open_store"]
 
@@ -111,6 +112,22 @@ class Store(Protocol):
         """Remove an object; nothing happens if there is none."""
         ...
 
+    def renew(self, key: str) -> None:
+        """Make an object count as written now; its content stays.
+
+        Raises:
+            NotFound: There is none.
+        """
+        ...
+
+    def now(self) -> float:
+        """The time by the clock that :attr:`Status.modified` is told by, in seconds since 1970."""
+        ...
+
+    def sweep(self, before: float) -> int:
+        """Remove what uploads left that were stopped, if they began before that time; returns how many."""
+        ...
+
 
 class _Module(Protocol):
     def open_url(self, url: str) -> Store: ...
@@ -121,16 +138,24 @@ def kinds() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, **options: str) -> Store:
     """The store of a URL: ``scheme://...``, or a directory's path, which is made when something is first written.
+
+    Options that are not empty are added to the URL's query: what they mean is up to the kind of store.
 
     Raises:
         StoreError: No such kind of store exists.
     """
+    given = urlencode({name: value for name, value in options.items() if value})
     scheme, separator, _ = url.partition("://")
+    if given and not separator:
+        raise UsageError(f"a directory takes no {', '.join(name for name, value in options.items() if value)}", hint="leave it out")
+    url += ("&" if "?" in url else "?") * bool(given) + given
     kind = scheme if separator else "directory"
     if kind not in kinds():
-        raise StoreError(f"{kind} stores are not supported yet: {url}", hint="give a directory")
+        raise StoreError(
+            f"there is no kind of store for {url}", hint=f"give a directory, or one of: {', '.join(f'{name}://' for name in kinds())}"
+        )
     module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))
     return module.open_url(url)
 

@@ -124,6 +124,21 @@ class DirectoryStore:
                 except OSError:
                     break  # not empty, or gone
 
+    def renew(self, key: str) -> None:
+        """See :meth:`slipway.stores.Store.renew`."""
+        with self._reported(key):
+            os.utime(self._path(key))
+
+    def now(self) -> float:
+        """See :meth:`slipway.stores.Store.now`: the file system's clock, which may be another machine's."""
+        with self._reported(""), self._temporary() as (file, _):
+            return os.fstat(file.fileno()).st_mtime
+
+    def sweep(self, before: float) -> int:
+        """See :meth:`slipway.stores.Store.sweep`: also those that began later, if their writers are gone."""
+        with self._reported(""), self._locked():
+            return _sweep(self.directory / ".tmp")
+
     def _path(self, key: str) -> Path:
         return self.directory / check_key(key)
 
@@ -223,9 +238,12 @@ def _flush_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files whose writers are gone: nobody holds their locks."""
+def _sweep(folder: Path) -> int:
+    """Remove the temporary files whose writers are gone: nobody holds their locks; returns how many."""
+    count = 0
     for path in folder.glob("new-*"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+            count += 1
+    return count

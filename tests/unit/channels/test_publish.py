@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,11 @@ from slipway.channels.publish import Published, publish
 from slipway.errors import BuildError, StoreError
 from slipway.records.release import Release
 from slipway.records.sums import parse_sums
-from slipway.stores import Blob, Status, Store
+from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
+from store_faults import Crash, CrashingStore, WrappedStore
 
 MakeRelease = Callable[..., Release]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store")
 
 
 def content(store: Store) -> dict[str, bytes]:
@@ -153,51 +149,6 @@ def test_a_damaged_list_in_the_store_is_told_from_a_conflict(store: DirectorySto
     )
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class CrashingStore:
-    """A store that ends the process before or after its nth write; otherwise another store."""
-
-    def __init__(self, store: Store, *, at: int, after: bool) -> None:
-        self.store, self.left, self.after = store, at, after
-        self.url = store.url
-
-    def _write(self, act: Callable[[], Any]) -> Any:
-        self.left -= 1
-        if self.left == 0 and not self.after:
-            raise Crash
-        result = act()
-        if self.left == 0:
-            raise Crash
-        return result
-
-    def create(self, key: str, data: bytes) -> bool:
-        return bool(self._write(lambda: self.store.create(key, data)))
-
-    def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        return bool(self._write(lambda: self.store.create_file(key, path, sha256=sha256)))
-
-    def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        return str(self._write(lambda: self.store.swap(key, data, etag=etag)))
-
-    def delete(self, key: str) -> None:
-        self._write(lambda: self.store.delete(key))
-
-    def read(self, key: str) -> Blob:
-        return self.store.read(key)
-
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        return self.store.read_range(key, start, length)
-
-    def list(self, prefix: str = "") -> Iterator[Status]:
-        return self.store.list(prefix)
-
-    def stat(self, key: str) -> Status | None:
-        return self.store.stat(key)
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["same build", "built again"])
 def test_a_crash_at_any_write_leaves_what_the_next_run_completes(
@@ -221,11 +172,11 @@ def test_a_crash_at_any_write_leaves_what_the_next_run_completes(
     publish(CrashingStore(DirectoryStore(tmp_path / "store-more"), at=writes + 1, after=after), release.folder)
 
 
-class LateStore(CrashingStore):
+class LateStore(WrappedStore):
     """A store in which somebody else publishes the release just before its SHA256SUMS is created."""
 
     def __init__(self, store: Store, rival: Path) -> None:
-        super().__init__(store, at=0, after=False)
+        super().__init__(store)
         self.rival = rival
 
     def create(self, key: str, data: bytes) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,15 +14,7 @@ from slipway import process
 from slipway.errors import StoreError
 from slipway.stores import Store, open_store
 from slipway.stores.directory import DirectoryStore
-
-if TYPE_CHECKING:
-    from tests.unit.stores.contract import StoreContract
-else:
-    # Test files are imported by path (importlib mode), so a neighbour is too.
-    _spec = importlib.util.spec_from_file_location("slipway_store_contract", Path(__file__).with_name("contract.py"))
-    _module = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(_module)
-    StoreContract = _module.StoreContract
+from store_contract import StoreContract
 
 
 @pytest.fixture
@@ -127,4 +117,6 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     assert open_store(f"directory://{tmp_path}").url == str(tmp_path)
     with pytest.raises(StoreError) as caught:
         open_store("ftp://host/path")
-    assert str(caught.value) == "error: ftp stores are not supported yet: ftp://host/path\n  hint: give a directory"
+    assert str(caught.value) == (
+        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, s3://"
+    )

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ class StoreContract:
     @pytest.fixture
     def store(self, reopen: Callable[[], Store]) -> Store:
         return reopen()
+
+    def fill(self, store: Store, keys: list[str]) -> None:
+        """Create empty objects, many."""
+        with ThreadPoolExecutor(8) as workers:
+            list(workers.map(lambda key: store.create(key, b""), keys))
 
     def test_what_is_created_is_read(self, store: Store, reopen: Callable[[], Store]) -> None:
         assert store.create("a/b", b"one") is True
@@ -168,8 +174,7 @@ class StoreContract:
 
     def test_a_listing_may_be_long(self, store: Store) -> None:
         keys = [f"many/{number:04}" for number in range(2_500)]
-        for key in keys:
-            store.create(key, b"")
+        self.fill(store, keys)
         assert [status.key for status in store.list("many/")] == keys
 
     def test_times_are_those_of_writing(self, store: Store) -> None:
@@ -178,6 +183,28 @@ class StoreContract:
         status = store.stat("t")
         assert status is not None
         assert before - 5 < status.modified < time.time() + 5
+
+    def test_the_clock_is_that_of_the_times(self, store: Store) -> None:
+        before = store.now()
+        store.create("t", b"")
+        status = store.stat("t")
+        assert status is not None
+        assert before - 2 < status.modified <= store.now() + 2
+
+    def test_what_is_renewed_counts_as_written_now(self, store: Store) -> None:
+        store.create("t", b"content")
+        before = store.now()
+        store.renew("t")
+        status = store.stat("t")
+        assert status is not None
+        assert status.modified >= before - 2
+        assert store.read("t").data == b"content"
+        with pytest.raises(NotFound):
+            store.renew("no/thing")
+
+    def test_nothing_is_left_to_sweep(self, store: Store) -> None:
+        store.create("t", b"")
+        assert store.sweep(store.now() + 60) == 0
 
     def test_what_is_deleted_is_gone_and_can_be_created_again(self, store: Store) -> None:
         store.create("x/y/z", b"1")

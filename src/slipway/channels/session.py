@@ -1,0 +1,214 @@
+"""One command's view of a store: which channels there are, what they are trusted by, what signs them.
+
+Trust in a channel starts from its root metadata: that beside its keys, where those are here, or else the file
+``trust/<channel>.root.json`` of the project. What can sign nothing is enough for reading.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.channels import moves, upkeep
+from slipway.channels.client import Client, audit, orphans
+from slipway.channels.collect import Collected, collect
+from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
+from slipway.channels.moves import Moved
+from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.errors import HostError, StoreError, VerificationError
+from slipway.records.manifest import PackageChanges
+from slipway.stores import Store
+
+__all__ = ["Session", "describe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A store, where keys are, where trusted roots are, and where what was accepted is remembered."""
+
+    store: Store
+    keys: Path
+    trust: Path
+    memory: Path
+    clock: Clock = time.time
+
+    def channels(self) -> tuple[str, ...]:
+        """The channels there are, the most trusted first."""
+        return channels_in(self.store)
+
+    def ring(self, channel: str) -> KeyRing:
+        """The keys of a channel.
+
+        Raises:
+            HostError: They are not here.
+        """
+        return load_ring(channel, self.keys)
+
+    def ring_or_new(self, channel: str, say: Callable[[str], None]) -> KeyRing:
+        """The keys of a channel; made now where neither they nor the channel exist, and the store is a directory."""
+        self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.keys / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = (self.keys / channel).exists() or BUNDLE in os.environ or trusted_root(channel, self.keys, self.trust)
+            if known or "://" in self.store.url or channel in self.channels():
+                return self.ring(channel)
+            ring = init(channel, self.keys)
+        say(f"keys of the channel {channel} made in {self.keys / channel}: keep a copy, whoever has them can publish")
+        return ring
+
+    def root(self, channel: str) -> bytes:
+        """The root that a channel is trusted by.
+
+        Raises:
+            HostError: None is known here.
+        """
+        root = trusted_root(channel, self.keys, self.trust)
+        if root is None:
+            raise HostError(
+                f"nothing is known here that the channel {channel} could be trusted by",
+                hint=f"get its root.json from its publisher, by a way that you trust, and put it into {self.trust / channel}.root.json",
+            )
+        return root
+
+    def read(self, channel: str) -> Channel:
+        """A channel, verified.
+
+        Raises:
+            StoreError: The store does not have it.
+        """
+        if self.store.stat(f"metadata/{channel}/timestamp.json") is None and channel not in self.channels():
+            raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
+        return read_channel(self.store, channel, self.root(channel))
+
+    def client(self, channel: str) -> Client:
+        """A channel as users see it."""
+        if self.store.stat(f"metadata/{channel}/timestamp.json") is None:
+            raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
+        return Client(self.store, channel, self.root(channel), self.memory)
+
+    def holdings(self) -> list[dict[str, Any]]:
+        """What every channel holds, for a listing."""
+        rows = []
+        for name in self.channels():
+            channel = self.read(name)
+            for appliance in channel.appliances:
+                shelf = channel.shelf(appliance)
+                rows.append(
+                    {
+                        "channel": name,
+                        "appliance": appliance,
+                        "current": shelf.current,
+                        "releases": list(shelf.releases),
+                        "withdrawn": {release: stone.reason for release, stone in shelf.withdrawn.items()},
+                    }
+                )
+        return rows
+
+    def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
+        """See :func:`slipway.channels.moves.publish_all`."""
+        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started)
+
+    def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
+        """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
+        ring = self.ring(target)
+        theirs = self.read(source).shelf(appliance)
+        release = moves.find_release(theirs, appliance, source, build)
+        mine = self.read(target).shelf(appliance) if target in self.channels() else None
+        old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
+        changes = moves.package_difference(self.store, appliance, old, (release, theirs.releases[release]))
+
+        def promote() -> Moved:
+            return moves.promote(self.store, ring, lambda: self.read(source), appliance, release, clock=self.clock)
+
+        return release, changes, promote
+
+    def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
+        """See :func:`slipway.channels.moves.rollback`."""
+        return moves.rollback(self.store, self.ring(channel), appliance, to, clock=self.clock)
+
+    def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = ()) -> list[Moved]:
+        """Take a release out of every channel that has it, the most trusted first; all keys must be here before any is
+        changed, unless channels are named."""
+        holding = [
+            name
+            for name in self.channels()
+            if (not channels or name in channels)
+            and any(release == build or release.endswith(f"-{build}") for release in self.read(name).shelf(appliance).releases)
+        ]
+        if not holding:
+            raise StoreError(f"no channel has a release {build} of {appliance}", hint="see: invoke channels")
+        rings = [self.ring(name) for name in holding]
+        return [moves.withdraw(self.store, ring, appliance, build, reason, clock=self.clock) for ring in rings]
+
+    def refresh(self, channels: Sequence[str] = ()) -> list[str]:
+        """Renew the signatures of the channels named, or of all whose keys are here; returns their names."""
+        done = []
+        for name in channels or self.channels():
+            try:
+                ring = self.ring(name)
+            except HostError:
+                if channels:
+                    raise
+                continue
+            upkeep.refresh(self.store, ring, clock=self.clock)
+            done.append(name)
+        return done
+
+    def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
+        """Drop old releases of the channels named, or of all whose keys are here; by channel and appliance."""
+        dropped = {}
+        for name in channels or self.channels():
+            try:
+                ring = self.ring(name)
+            except HostError:
+                if channels:
+                    raise
+                continue
+            dropped[name] = upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run)
+        return dropped
+
+    def collect(self, *, dry_run: bool = False) -> Collected:
+        """See :func:`slipway.channels.collect.collect`."""
+        return collect(self.store, {name: self.root(name) for name in self.channels()}, dry_run=dry_run)
+
+    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> list[str]:
+        """Verify channels whole; returns a line for each, and one for objects that none of them refers to.
+
+        Raises:
+            VerificationError: Something is wrong in one of them; the others were looked at.
+        """
+        lines, problems, read = [], [], []
+        for name in channels or self.channels():
+            try:
+                self.client(name)  # as users see it: python-tuf's own client, with what it remembers
+                channel = self.read(name)
+                count, size = audit(self.store, channel, self.clock(), started=started)
+            except VerificationError as error:
+                problems.append(error.message)
+                continue
+            read.append(channel)
+            lines.append(f"{name}: {count} objects, {size} bytes, signatures and hashes right")
+        if problems:
+            raise VerificationError("\n".join(problems), hint="somebody or something else than slipway changed the store")
+        if not channels:
+            left = orphans(self.store, read)
+            advice = ": invoke gc removes them when they are a week old" if left else ""
+            lines.append(f"{len(left)} objects belong to no channel{advice}")
+        return lines
+
+
+def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
+    """A change of a channel for people."""
+    if not moved.written:
+        return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
+    lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
+    if changes:
+        lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
+        lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
+        lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
+    return lines

@@ -1,0 +1,269 @@
+"""What a channel holds, as its signed metadata says it; reading verifies from a trusted root.
+
+A channel is the TUF repository ``metadata/<channel>/`` (TUF specification 1.0). Its targets role delegates each appliance
+to a role of its own, whose metadata lists the files of every release and, in the signed field ``x-slipway``, what TUF has
+no word for: which release is current, when each was made and came here, and what was withdrawn. The snapshot says in
+the same field which snapshot it replaced, so that the past of a channel can be followed.
+
+Invariants: nothing is returned that was not verified; versions in timestamp, snapshot and file names agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.errors import StoreError, VerificationError
+from slipway.stores import NotFound, Store
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+__all__ = ["CUSTOM", "Channel", "Listed", "Shelf", "Tombstone", "channels_in", "load", "metadata_key", "read_channel", "verified_root"]
+
+CUSTOM: Final = "x-slipway"
+_MAX_BYTES: Final = 5_000_000  # what python-tuf's client reads at most
+_RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A release in a channel: when it was made and came here, in seconds since 1970; size and SHA-256 by file."""
+
+    created: int
+    added: int
+    files: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is left of a withdrawn release."""
+
+    reason: str
+    replacement: str | None
+    time: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Shelf:
+    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes."""
+
+    current: str | None = None
+    releases: dict[str, Listed] = field(default_factory=dict)
+    withdrawn: dict[str, Tombstone] = field(default_factory=dict)
+
+    def add(self, release: str, listed: Listed) -> None:
+        """Put a release in, and make it the current one."""
+        self.releases[release] = listed
+        self.current = release
+
+    def before(self, release: str | None) -> str | None:
+        """The release that came before another one."""
+        names = list(self.releases)
+        place = names.index(release) if release in self.releases else 0
+        return names[place - 1] if place else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Channel:
+    """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the store, None for a
+    new channel; ``resign`` are roles (``targets`` and appliances) to be signed anew although nothing in them changed."""
+
+    name: str
+    store: Store
+    root: Metadata[Root]
+    etag: str | None = None
+    timestamp: Metadata[Timestamp] | None = None
+    snapshot: Metadata[Snapshot] | None = None
+    targets: Metadata[Targets] | None = None
+    roles: dict[str, Metadata[Targets]] = field(default_factory=dict)
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+    resign: set[str] = field(default_factory=set)
+    _read: dict[str, Shelf] = field(default_factory=dict)
+
+    @property
+    def appliances(self) -> tuple[str, ...]:
+        """What the channel has, sorted."""
+        roles = self.targets.signed.delegations.roles if self.targets and self.targets.signed.delegations else None
+        return tuple(sorted({*(roles or ()), *self.shelves}))
+
+    def shelf(self, appliance: str) -> Shelf:
+        """One appliance's releases, for looking or for changing."""
+        if appliance in _RESERVED:
+            raise StoreError(f'an appliance that is called "{appliance}" cannot be published', hint="that name has a meaning in TUF")
+        if appliance not in self.shelves:
+            known = self.snapshot is not None and f"{appliance}.json" in self.snapshot.signed.meta
+            self.shelves[appliance] = to_shelf(self._role(appliance)) if known else Shelf()
+            self._read[appliance] = copy.deepcopy(self.shelves[appliance])
+        return self.shelves[appliance]
+
+    def role(self, appliance: str) -> Metadata[Targets] | None:
+        """The metadata of an appliance as it was read, None for a new one."""
+        known = self.snapshot is not None and f"{appliance}.json" in self.snapshot.signed.meta
+        return self._role(appliance) if known else None
+
+    def changed(self) -> list[str]:
+        """The appliances that are no longer as they were read."""
+        return sorted(name for name, shelf in self.shelves.items() if shelf != self._read.get(name, Shelf()))
+
+    def require_fresh(self, now: float) -> None:
+        """Refuse a channel of which any part has expired.
+
+        Raises:
+            VerificationError: It has.
+        """
+        moment = datetime.fromtimestamp(now, UTC)
+        for metadata in (self.root, self.timestamp, self.snapshot, self.targets, *self.roles.values()):
+            if metadata is not None and metadata.signed.is_expired(moment):
+                raise VerificationError(
+                    f"the {metadata.signed.type} metadata of the channel {self.name} expired on {metadata.signed.expires:%Y-%m-%d}",
+                    hint="whoever has its keys: invoke refresh; if they did, this store is an old copy",
+                )
+
+    def _role(self, appliance: str) -> Metadata[Targets]:
+        if appliance not in self.roles:
+            assert self.snapshot and self.targets
+            role: Metadata[Targets] = load(self.store, self.name, appliance, _listed(self.snapshot, self.name, appliance))
+            _verify(self.targets, appliance, role, self.name)
+            self.roles[appliance] = role
+        return self.roles[appliance]
+
+
+def metadata_key(channel: str, role: str, version: int | None = None) -> str:
+    """Where a role's metadata is."""
+    return f"metadata/{channel}/{role}.json" if version is None else f"metadata/{channel}/{version}.{role}.json"
+
+
+def channels_in(store: Store) -> tuple[str, ...]:
+    """The channels that a store has, in the order in which something is withdrawn from them: most trusted first."""
+    names = {status.key.split("/")[1] for status in store.list("metadata/")}
+    rank = {"stable": 0, "candidate": 1, "nightly": 3}
+    return tuple(sorted(names, key=lambda name: (rank.get(name, 2), name)))
+
+
+def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
+    """A channel as it is now; of a channel that does not exist yet, its root alone.
+
+    Args:
+        trusted: Any of its root metadata that is trusted; newer ones are followed from there.
+
+    Raises:
+        VerificationError: Something is not signed by whom it must be signed, or versions do not agree.
+        StoreError: The timestamp was deleted.
+    """
+    root = verified_root(store, name, trusted)
+    try:
+        blob = store.read(metadata_key(name, "timestamp"))
+    except NotFound:
+        _require_new(store, name)
+        return Channel(name=name, store=store, root=root)
+    timestamp: Metadata[Timestamp] = parse(blob.data, metadata_key(name, "timestamp"), "timestamp")
+    _verify(root, "timestamp", timestamp, name)
+    snapshot: Metadata[Snapshot] = load(store, name, "snapshot", timestamp.signed.snapshot_meta.version)
+    _verify(root, "snapshot", snapshot, name)
+    targets: Metadata[Targets] = load(store, name, "targets", _listed(snapshot, name, "targets"))
+    _verify(root, "targets", targets, name)
+    return Channel(name=name, store=store, root=root, etag=blob.etag, timestamp=timestamp, snapshot=snapshot, targets=targets)
+
+
+def verified_root(store: Store, channel: str, trusted: bytes) -> Metadata[Root]:
+    """The newest root of a channel in the store: each is signed by the keys of the one before and by its own."""
+    root: Metadata[Root] = parse(trusted, f"the trusted root of {channel}", "root")
+    _verify(root, "root", root, channel)
+    while True:
+        try:
+            following: Metadata[Root] = load(store, channel, "root", root.signed.version + 1)
+        except NotFound:
+            return root
+        _verify(root, "root", following, channel)
+        _verify(following, "root", following, channel)
+        root = following
+
+
+def load(store: Store, channel: str, role: str, version: int) -> Any:
+    """A numbered file of metadata, not verified but for its type and number.
+
+    Raises:
+        NotFound: There is none.
+        VerificationError: It is no metadata, or not what its name says.
+    """
+    key = metadata_key(channel, role, version)
+    data = store.read_range(key, 0, _MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise VerificationError(f"{key} is larger than {_MAX_BYTES} bytes")
+    metadata = parse(data, key, role if role in ("root", "snapshot") else "targets")
+    if metadata.signed.version != version:
+        raise VerificationError(f"{key} says that it is version {metadata.signed.version}")
+    return metadata
+
+
+def parse(data: bytes, source: str, kind: str) -> Any:
+    """Metadata of a kind, not verified.
+
+    Raises:
+        VerificationError: It is not.
+    """
+    from tuf.api.metadata import Metadata
+    from tuf.api.serialization import DeserializationError
+
+    try:
+        metadata = Metadata[Any].from_bytes(data)
+    except DeserializationError as error:
+        raise VerificationError(f"{source} is no TUF metadata", hint="the store was changed by something else") from error
+    if metadata.signed.type != kind:
+        raise VerificationError(f"{source} is {metadata.signed.type} metadata, not {kind}")
+    return metadata
+
+
+def to_shelf(role: Metadata[Targets]) -> Shelf:
+    """What an appliance's metadata says."""
+    own = role.signed.unrecognized_fields.get(CUSTOM, {})
+    files: dict[str, dict[str, tuple[int, str]]] = {}
+    for path, target in role.signed.targets.items():
+        _, release, file = path.split("/")
+        files.setdefault(release, {})[file] = (target.length, target.hashes["sha256"])
+    return Shelf(
+        current=own.get("current"),
+        releases={
+            each["release"]: Listed(created=each["created"], added=each["added"], files=files.get(each["release"], {}))
+            for each in own.get("releases", ())
+        },
+        withdrawn={name: Tombstone(**item) for name, item in own.get("withdrawn", {}).items()},
+    )
+
+
+def _verify(delegator: Metadata[Any], role: str, metadata: Metadata[Any], channel: str) -> None:
+    from tuf.api.exceptions import UnsignedMetadataError
+
+    try:
+        delegator.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (UnsignedMetadataError, ValueError) as error:
+        raise VerificationError(
+            f"the {role} metadata of the channel {channel} is not signed by its keys: {error}",
+            hint="whoever wrote it is not who holds the keys; or these are not the keys of this store",
+        ) from error
+
+
+def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> int:
+    try:
+        return int(snapshot.signed.meta[f"{role}.json"].version)
+    except KeyError:
+        raise VerificationError(f"the snapshot of the channel {channel} does not list {role}") from None
+
+
+def _require_new(store: Store, channel: str) -> None:
+    """Tell a channel that was never there, or whose first commit was stopped, from one whose timestamp was deleted."""
+    numbers = [
+        int(number)
+        for status in store.list(f"metadata/{channel}/")
+        for number, _, rest in [status.key.rpartition("/")[2].partition(".")]
+        if rest == "snapshot.json" and number.isdigit()
+    ]
+    if numbers and load(store, channel, "snapshot", max(numbers)).signed.unrecognized_fields.get(CUSTOM, {}).get("previous"):
+        raise StoreError(
+            f"the channel {channel} has metadata, but its timestamp.json was deleted",
+            hint=f"restore {metadata_key(channel, 'timestamp')} from a backup; clients keep what they have until then",
+        )

@@ -1,0 +1,96 @@
+"""What is done every night, whoever publishes: signatures are renewed before they expire, old releases go.
+
+Pruning takes releases out of a channel and removes no byte; :mod:`slipway.channels.collect` does that, a week later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from slipway.channels.commit import Committed, commit
+from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.state import Channel, Shelf, read_channel
+from slipway.stores import Store
+
+__all__ = ["Policy", "kept", "prune", "refresh", "root_expires"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How many days, weeks and months that have releases keep their newest one; the current one and the one before it
+    are always kept."""
+
+    days: int = 14
+    weeks: int = 8
+    months: int = 12
+
+
+_PERIODS: Final[tuple[tuple[str, str], ...]] = (("days", "%Y-%m-%d"), ("weeks", "%G-%V"), ("months", "%Y-%m"))
+
+
+def kept(shelf: Shelf, policy: Policy) -> set[str]:
+    """The releases that a policy keeps. Days, weeks and months are those in which a release was made, in UTC."""
+    keep = {name for name in (shelf.current, shelf.before(shelf.current)) if name}
+    newest_first = sorted(reversed(shelf.releases), key=lambda name: shelf.releases[name].created, reverse=True)
+    for unit, pattern in _PERIODS:
+        periods: dict[str, str] = {}
+        for name in newest_first:
+            periods.setdefault(datetime.fromtimestamp(shelf.releases[name].created, UTC).strftime(pattern), name)
+        keep |= set(list(periods.values())[: getattr(policy, unit)])
+    return keep
+
+
+def prune(
+    store: Store, ring: KeyRing, policy: Policy | None = None, *, clock: Clock = time.time, dry_run: bool = False
+) -> dict[str, list[str]]:
+    """Take the releases that a policy does not keep out of a channel; returns them by appliance.
+
+    Args:
+        dry_run: Only say which.
+    """
+    dropped: dict[str, list[str]] = {}
+
+    def drop(channel: Channel) -> None:
+        dropped.clear()
+        for appliance in channel.appliances:
+            shelf = channel.shelf(appliance)
+            keep = kept(shelf, policy or Policy())
+            gone = [name for name in shelf.releases if name not in keep]
+            for name in gone:
+                del shelf.releases[name]
+            if gone:
+                dropped[appliance] = gone
+
+    if dry_run:
+        drop(read_channel(store, ring.channel, ring.roots[0]))
+    else:
+        commit(store, ring, drop, clock=clock)
+    return dropped
+
+
+def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything: bool = False) -> Committed:
+    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over, or all of it."""
+
+    def mark(channel: Channel) -> None:
+        for name in channel.appliances:
+            role = channel.role(name)
+            if role and (everything or _half_over(role.signed.expires, clock)):
+                channel.shelf(name)
+                channel.resign.add(name)
+        if channel.targets and (everything or _half_over(channel.targets.signed.expires, clock)):
+            channel.resign.add("targets")
+
+    return commit(store, ring, mark, clock=clock, force=True)
+
+
+def root_expires(channel: Channel) -> datetime:
+    """When the root of a channel must have been replaced: invoke keys rotate CHANNEL root."""
+    return channel.root.signed.expires
+
+
+def _half_over(expires: datetime, clock: Callable[[], float]) -> bool:
+    return expires.timestamp() - clock() < EXPIRY_DAYS["targets"] * 86400 / 2

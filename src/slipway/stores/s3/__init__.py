@@ -1,0 +1,292 @@
+"""A store in a bucket of S3, or of any server that speaks its protocol and keeps its conditions.
+
+An object is that of its key, below the URL's prefix. ``create`` and ``swap`` rest on conditional requests (RFC 9110,
+13.1: If-None-Match, If-Match), which some servers accept and ignore; so a bucket is put to the test before it is first
+written to (:mod:`slipway.stores.s3.probe`). A refused condition (412, 409) means that somebody else was first, or that an
+earlier attempt of this very request succeeded and its answer was lost; what is there then decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mimetypes
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from slipway.errors import HostError, StoreError
+from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
+from slipway.stores.s3.failures import code_of, lost, reported, retried
+from slipway.stores.s3.options import Options, parse
+from slipway.stores.s3.probe import require_conditions
+from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinished
+
+__all__ = ["S3Store", "open_url"]
+
+#: How often a write is tried that was refused because another one, which then failed, was under way.
+_ATTEMPTS: Final = 5
+
+
+def open_url(url: str) -> S3Store:
+    """The store of ``s3://bucket/prefix?options``."""
+    return S3Store(parse(url))
+
+
+class S3Store:
+    """See :class:`slipway.stores.Store`. The version of an object is its ETag."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.url = f"s3://{options.bucket}/{options.prefix}".rstrip("/")
+        self._probed = options.single_writer
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See :meth:`slipway.stores.Store.create`."""
+        check_key(key)
+        for _ in range(_ATTEMPTS):
+            if self._put(key, data, {"IfNoneMatch": "*"}, self._fields(key, data, self.options.cache_control)):
+                return True
+            with contextlib.suppress(NotFound):
+                if self.read(key).data == data:
+                    return False
+                raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+        raise Conflict(f"{key} is being written by somebody else", hint="try again")
+
+    def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
+        """See :meth:`slipway.stores.Store.create_file`; large ones in parts, of which a later run uses what was sent."""
+        check_key(key)
+        for _ in range(_ATTEMPTS):
+            if self.stat(key):
+                return self._compare(key, path, sha256)
+            if path.stat().st_size <= part_size(0, self.options):
+                data = path.read_bytes()
+                _require(key, hashlib.sha256(data).hexdigest(), sha256)
+                return self.create(key, data)
+            self._require_conditions()
+            if self._upload(key, path, sha256):
+                return True
+        raise Conflict(f"{key} is being written by somebody else", hint="try again")
+
+    def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
+        """See :meth:`slipway.stores.Store.swap`."""
+        check_key(key)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        new = None
+        with contextlib.suppress(NotFound):
+            new = self._put(key, data, condition, self._fields(key, data, "no-cache"))
+        if new is not None:
+            return new
+        gone = etag is not None and self.stat(key) is None
+        raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by somebody else")
+
+    def read(self, key: str) -> Blob:
+        """See :meth:`slipway.stores.Store.read`."""
+        with self._asking(key):
+            answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key))
+            return Blob(data=answer["Body"].read(), etag=answer["ETag"])
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """See :meth:`slipway.stores.Store.read_range`."""
+        from botocore.exceptions import ClientError
+
+        if length <= 0:
+            return b""
+        with self._asking(key):
+            wanted = f"bytes={start}-{start + length - 1}"
+            try:
+                answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key), Range=wanted)
+            except ClientError as error:
+                if code_of(error) in ("InvalidRange", "416"):
+                    return b""  # it ends before
+                raise
+            data: bytes = answer["Body"].read()
+            return data
+
+    def list(self, prefix: str = "") -> Iterator[Status]:
+        """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no key has is left out."""
+        with reported(self.options, self.url, prefix):
+            pages = self.client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.options.bucket, Prefix=self.options.prefix + prefix):
+                for entry in page.get("Contents", ()):
+                    key = entry["Key"].removeprefix(self.options.prefix)
+                    with contextlib.suppress(StoreError):
+                        check_key(key)
+                        yield Status(key=key, size=entry["Size"], modified=entry["LastModified"].timestamp())
+
+    def stat(self, key: str) -> Status | None:
+        """See :meth:`slipway.stores.Store.stat`."""
+        answer = self._head(key)
+        return Status(key=key, size=answer["ContentLength"], modified=answer["LastModified"].timestamp()) if answer else None
+
+    def delete(self, key: str) -> None:
+        """See :meth:`slipway.stores.Store.delete`."""
+        with self._asking(key):
+            self.client.delete_object(Bucket=self.options.bucket, Key=self._name(key))
+
+    def renew(self, key: str) -> None:
+        """See :meth:`slipway.stores.Store.renew`: it is copied onto itself, which S3 does up to 5 GiB, and only if
+        something about it is new."""
+        with self._asking(key):
+            target = {"Bucket": self.options.bucket, "Key": self._name(key)}
+            found = self.client.head_object(**target)
+            fields = {name: found[name] for name in ("CacheControl", "ContentType") if name in found} | self.options.object_fields
+            metadata = {**found["Metadata"], "renewed": str(int(time.time()))}
+            self.client.copy_object(**target, CopySource=dict(target), MetadataDirective="REPLACE", Metadata=metadata, **fields)
+
+    def now(self) -> float:
+        """See :meth:`slipway.stores.Store.now`: the Date of an answer."""
+        with reported(self.options, self.url, ""):
+            headers = self.client.head_bucket(Bucket=self.options.bucket)["ResponseMetadata"]["HTTPHeaders"]
+        return parsedate_to_datetime(headers["date"]).replace(tzinfo=UTC).timestamp()
+
+    def sweep(self, before: float) -> int:
+        """See :meth:`slipway.stores.Store.sweep`: uploads that were begun before, and have not ended."""
+        count = 0
+        with reported(self.options, self.url, ""):
+            for upload in unfinished(self.client, self.options.bucket, self.options.prefix):
+                if upload["Initiated"].timestamp() < before:
+                    self.client.abort_multipart_upload(Bucket=self.options.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                    count += 1
+        return count
+
+    @cached_property
+    def client(self) -> Any:
+        """boto3's client, which threads may share."""
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError as error:
+            raise HostError(f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'") from error
+        options = self.options
+        config = Config(
+            s3={"addressing_style": options.addressing},
+            request_checksum_calculation=options.checksums,
+            response_checksum_validation=options.checksums,
+            retries={"mode": "standard", "max_attempts": 5},
+            max_pool_connections=options.threads + 4,
+            connect_timeout=10,
+        )
+        with reported(options, self.url, ""):
+            session = boto3.Session(profile_name=options.profile, region_name=options.region)
+            # Where a region means nothing, as on most servers of one's own, the protocol wants one all the same.
+            region = session.region_name or ("us-east-1" if options.endpoint_url else None)
+            return session.client("s3", endpoint_url=options.endpoint_url, region_name=region, config=config)
+
+    def _name(self, key: str) -> str:
+        return self.options.prefix + check_key(key)
+
+    @contextlib.contextmanager
+    def _asking(self, key: str) -> Iterator[None]:
+        check_key(key)
+        with reported(self.options, self.url, key):
+            yield
+
+    def _head(self, key: str) -> Mapping[str, Any] | None:
+        try:
+            with self._asking(key):
+                answer: Mapping[str, Any] = self.client.head_object(Bucket=self.options.bucket, Key=self._name(key))
+                return answer
+        except NotFound:
+            return None
+
+    def _fields(self, key: str, data: bytes | None, cache_control: str) -> dict[str, Any]:
+        """An object's headers, and the checksum of what is sent at once."""
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        proof = {} if data is None else checksum(data, self.options)
+        return {"CacheControl": cache_control, "ContentType": kind, **self.options.object_fields, **proof}
+
+    def _condition(self, condition: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {} if self.options.single_writer else condition
+
+    def _put(self, key: str, data: bytes, condition: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
+        """Write an object if the condition holds; its version, None if the condition does not hold."""
+        self._require_conditions()
+        if self.options.single_writer and not self._holds(key, condition):
+            return None
+        etag = ""
+
+        def put() -> None:
+            nonlocal etag
+            answer = self.client.put_object(
+                Bucket=self.options.bucket, Key=self._name(key), Body=data, **fields, **self._condition(condition)
+            )
+            etag = answer["ETag"]
+
+        with reported(self.options, self.url, key):
+            refusal = _refusal(put)
+        if refusal is not None and retried(refusal):
+            # The answer to the first attempt was lost: if that one succeeded, what is there now is ours.
+            found = self.read(key)
+            return found.etag if found.data == data else None
+        return None if refusal is not None else etag
+
+    def _upload(self, key: str, path: Path, sha256: str) -> bool:
+        """Create an object in parts; False if somebody else did, or ended the upload, which both may go on with."""
+        fields = {**self._fields(key, None, self.options.cache_control), "Metadata": {"sha256": sha256}}
+
+        def send() -> None:
+            found = upload.send()
+            if found != sha256:
+                upload.give_up()
+            _require(key, found, sha256)
+            upload.complete(self._condition({"IfNoneMatch": "*"}))
+
+        with reported(self.options, self.url, key):
+            upload = Upload(self.client, self.options, self._name(key), path, fields)
+            refusal = _refusal(send, *ENDED)
+            if refusal is None or code_of(refusal) not in ENDED:
+                upload.give_up()
+        return refusal is None
+
+    def _holds(self, key: str, condition: Mapping[str, Any]) -> bool:
+        """What the server would check, for one that does not, and has one writer."""
+        found = self._head(key)
+        return found is None if "IfNoneMatch" in condition else found is not None and found["ETag"] == condition["IfMatch"]
+
+    def _compare(self, key: str, path: Path, sha256: str) -> bool:
+        """Whether it was created just now, which it was not: False if what exists is the same.
+
+        Every large object has its SHA-256 with it; one that another program put there is read.
+        """
+        found = self._head(key) or {"ContentLength": -1, "Metadata": {}}
+        theirs = found["Metadata"].get("sha256")
+        if theirs is None and found["ContentLength"] == path.stat().st_size:
+            theirs = self._sha256(key, found["ContentLength"])
+        if theirs != sha256:
+            raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+        return False
+
+    def _sha256(self, key: str, size: int) -> str:
+        digest = hashlib.sha256()
+        step = part_size(size, self.options)
+        for start in range(0, size, step):
+            digest.update(self.read_range(key, start, step))
+        return digest.hexdigest()
+
+    def _require_conditions(self) -> None:
+        if not self._probed:
+            require_conditions(self)
+            self._probed = True
+
+
+def _refusal(write: Callable[[], None], *also: str) -> Any:
+    """Do a conditional write; the error by which the server says that somebody else was first, None if it did it."""
+    from botocore.exceptions import ClientError
+
+    try:
+        write()
+    except ClientError as error:
+        if not lost(error) and code_of(error) not in also:
+            raise
+        return error
+    return None
+
+
+def _require(key: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise StoreError(f"what was to become {key} has the SHA-256 {found}, expected {expected}")

@@ -1,0 +1,101 @@
+"""What goes wrong between boto3 and a server, as a :class:`StoreError` that says what to do next.
+
+The codes are those of Amazon's "Error responses" (API Reference of S3), which other servers use too; a HEAD request
+has no body, so its error is the HTTP status alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from slipway.errors import StoreError
+from slipway.stores import NotFound
+from slipway.stores.s3.options import Options
+
+__all__ = ["code_of", "lost", "reported", "retried"]
+
+_HINTS: Final = {
+    "AccessDenied": "the key may not do that there: its policy must allow {action} on {bucket}/{prefix}*",
+    "AuthorizationHeaderMalformed": "give the bucket's region: s3://{bucket}/...?region=NAME",
+    "ExpiredToken": "log in again: the session's credentials have run out",
+    "InvalidAccessKeyId": "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile",
+    "InvalidToken": "log in again: the session's credentials are not valid",
+    "MissingContentLength": "the server cannot take checksums at an upload's end: add checksums=when_required to the URL",
+    "NoSuchBucket": "make the bucket {bucket}, or name one that exists",
+    "PermanentRedirect": "give the bucket's region or the right endpoint: s3://{bucket}/...?region=NAME",
+    "QuotaExceeded": "free some space: invoke prune, then invoke gc; or raise the quota",
+    "RequestTimeTooSkewed": "set this machine's clock: it differs too much from the server's",
+    "SignatureDoesNotMatch": "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile",
+    "SlowDown": "the server asks for fewer requests: try again later, or add threads=2 to the URL",
+    "NotImplemented": "the server cannot do that: it may be too old",
+}
+_STATUS: Final = {"400": "BadRequest", "403": "AccessDenied", "411": "MissingContentLength", "429": "SlowDown", "503": "SlowDown"}
+
+
+def code_of(error: Any) -> str:
+    """The code of botocore's ClientError, by name where the status alone is known."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return _STATUS.get(code, code)
+
+
+def lost(error: Any) -> bool:
+    """Whether a conditional write was refused because somebody else was first, or is at it: the code differs (Ceph says
+    ConcurrentModification where Amazon says ConditionalRequestConflict), the status is 412 or 409."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
+
+
+def retried(error: Any) -> bool:
+    """Whether an earlier attempt of this very request may have succeeded without our hearing of it."""
+    return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
+
+
+@contextmanager
+def reported(options: Options, url: str, key: str) -> Iterator[None]:
+    """Errors of boto3 as errors of the store.
+
+    Raises:
+        NotFound: There is no such object.
+        StoreError: Anything else that the server or the way to it does.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in ("NoSuchKey", "404"):
+            raise NotFound(f"there is no {key} in {url}") from error
+        said = error.response.get("Error", {}).get("Message") or code
+        raise StoreError(f"{url} refused {error.operation_name} {key}".rstrip() + f": {said}", hint=_hint(code, options, error)) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StoreError(f"{url}: {_first_line(error)}", hint=_way(error, options)) from error
+
+
+def _hint(code: str, options: Options, error: Any) -> str | None:
+    hint = _HINTS.get(code)
+    return hint and hint.format(action=f"s3:{error.operation_name}", bucket=options.bucket, prefix=options.prefix)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]
+
+
+def _way(error: Exception, options: Options) -> str | None:
+    """The next step when no answer came at all."""
+    endpoint = options.endpoint_url or "the endpoint"
+    return {
+        "ConnectTimeoutError": f"{endpoint} does not answer: check its address and the network",
+        "ConnectionClosedError": f"the connection to {endpoint} was cut: try again, what was uploaded is kept",
+        "EndpointConnectionError": f"nothing answers at {endpoint}: check its address, and that the server runs",
+        "InvalidRegionError": "write the region as its provider does: eu-central-1",
+        "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add profile=NAME to the URL",
+        "NoRegionError": "add region=NAME to the URL, or set AWS_DEFAULT_REGION",
+        "PartialCredentialsError": "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "ProfileNotFound": "the profiles are in ~/.aws/config",
+        "ReadTimeoutError": f"{endpoint} took too long: try again, what was uploaded is kept",
+        "SSLError": "name the authority that signed the server's certificate: AWS_CA_BUNDLE=FILE",
+        "TokenRetrievalError": "log in again",
+    }.get(type(error).__name__)

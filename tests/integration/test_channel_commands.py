@@ -1,0 +1,178 @@
+"""The commands about channels, as people type them, against a directory store; and the README's for those without any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from example_release import write_example
+
+ROOT = Path(__file__).parents[2]
+Invoke = Callable[..., str]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A root without appliances, and three builds that were made elsewhere."""
+    for number in (1, 2, 3):
+        write_example(tmp_path / f"builds/{number}", number)
+    return tmp_path
+
+
+@pytest.fixture
+def invoke(project: Path) -> Invoke:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
+    environment |= {"SLIPWAY_CACHE": str(project / "cache"), "SLIPWAY_KEYS": str(project / "keys"), "PYTHONPATH": str(ROOT / "src")}
+
+    def invoke(*words: str, status: int = 0) -> str:
+        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        done = subprocess.run(argv, env=environment, cwd=project, capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    return invoke
+
+
+def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    said = invoke("publish", "--folder=builds/1", store)
+    assert said == (f"example: nightly now has 1.0.0-b1 (before: none)\n  in {project / 'store'}, 6 objects created\n")
+    assert (project / "keys/nightly/signers.json").stat().st_mode & 0o777 == 0o600
+    assert invoke("publish", "--folder=builds/1", store).startswith("example: nightly has 1.0.0-b1 already, nothing changed\n")
+    invoke("publish", "--folder=builds/2", store)
+
+    said = invoke("promote", "example", store, "--to=stable", "--yes", status=4)
+    assert said.startswith("error: there are no keys of the channel stable in ")
+    invoke("keys", "init", "stable", "--root-keys=3", "--threshold=2")
+    said = invoke("promote", "example", store, "--to=stable", status=2)
+    assert said == "error: there is nobody to ask\n  hint: give --yes\n"
+    said = invoke("promote", "example", store, "--to=stable", "--build=b1", "--yes")
+    assert said == "  + nginx 1.1\nexample: stable now has 1.0.0-b1 (before: none)\n"
+    said = invoke("promote", "example", store, "--to=stable", "--yes")
+    assert said == "  nginx 1.1 -> 1.2\nexample: stable now has 1.0.0-b2 (before: 1.0.0-b1)\n"
+    assert invoke("rollback", "example", store, "--yes") == "example: stable now has 1.0.0-b1 (before: 1.0.0-b2)\n"
+
+    image = project / "out/example.qcow2"
+    assert invoke("fetch", "example", store, "--out=out") == "out/example.qcow2\n"
+    assert image.read_bytes() == b"image 1" * 1000
+    assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example.raw\n"
+    assert invoke("fetch", "example", store, "--format=ova", status=6) == (
+        "error: example 1.0.0-b1 was not made as ova\n  hint: there is: qcow2, raw\n"
+    )
+
+    said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes")
+    assert said == ("example: stable now has 1.0.0-b2 (before: 1.0.0-b1)\nexample: nightly now has 1.0.0-b2 (before: 1.0.0-b2)\n")
+    rows = json.loads(invoke("channels", store, "--json"))
+    assert rows[0] == {
+        "appliance": "example",
+        "channel": "stable",
+        "current": "1.0.0-b2",
+        "releases": ["1.0.0-b2"],
+        "withdrawn": {"1.0.0-b1": "it eats disks"},
+    }
+    assert invoke("channels", store) == (
+        "stable   example  1.0.0-b2  1 releases  1 withdrawn\nnightly  example  1.0.0-b2  1 releases  1 withdrawn\n"
+    )
+    assert invoke("refresh", store) == "refreshed: stable, nightly\n"
+    assert invoke("prune", store, "--dry-run") == ""
+    assert invoke("gc", store, "--dry-run") == "0 objects, 0 B; 0 unfinished uploads\n"
+    assert invoke("gc", store) == "0 objects, 0 B; 0 unfinished uploads\n"
+    said = invoke("verify", store)
+    assert said.startswith("stable: 5 objects, ")
+    assert said.endswith("\n5 objects belong to no channel: invoke gc removes them when they are a week old\n")
+
+
+def test_a_changed_object_is_found(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    invoke("publish", "--folder=builds/1", store)
+    (image,) = (project / "store/targets").rglob("*.qcow2")
+    image.chmod(0o644)
+    image.write_bytes(image.read_bytes().replace(b"i", b"I", 1))
+    key = image.relative_to(project / "store")
+    said = invoke("verify", store, status=7)
+    assert f"error: 1 objects of the channel nightly are wrong:\n  {key} is not what was published\n" in said
+    said = invoke("fetch", "example", store, "--channel=nightly", "--out=out", status=7)
+    assert "its channel says" in said
+    assert list((project / "out").iterdir()) == []
+
+
+def test_a_reader_needs_the_root_alone(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    invoke("publish", "--folder=builds/1", store)
+    said = invoke("fetch", "example", store, "--channel=nightly", "--keys=none", status=4)
+    assert said == (
+        "error: nothing is known here that the channel nightly could be trusted by\n"
+        f"  hint: get its root.json from its publisher, by a way that you trust, and put it into {project}/trust/nightly.root.json\n"
+    )
+    (project / "trust").mkdir()
+    (project / "trust/nightly.root.json").write_bytes((project / "keys/nightly/1.root.json").read_bytes())
+    assert invoke("fetch", "example", store, "--channel=nightly", "--keys=none") == "example.qcow2\n"
+    said = invoke("publish", "--folder=builds/2", store, "--keys=none", status=4)
+    assert said.startswith(f"error: there are no keys of the channel nightly in {project / 'none'}\n")
+
+
+def test_a_key_can_be_replaced_and_shown(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    invoke("publish", "--folder=builds/1", store)
+    before = invoke("keys", "show", "nightly")
+    assert [line.split()[0] for line in before.splitlines()] == ["root", "targets", "snapshot", "timestamp", "minisign"]
+    after = invoke("keys", "rotate", "nightly", "--role=targets")
+    assert before.splitlines()[1] not in after
+    assert len(list((project / "keys/nightly").glob("*.pem"))) == 4
+    assert invoke("refresh", store) == "refreshed: nightly\n"
+    assert invoke("verify", store).startswith("nightly: 5 objects")
+    assert invoke("keys", "rotate", "nightly", status=2) == (
+        "error: rotate wants --role\n  hint: one of: root, targets, snapshot, timestamp\n"
+    )
+
+
+def test_what_ci_holds_signs_its_own_channel_and_nothing_else(project: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = f"--store={project / 'store'}"
+    invoke("keys", "init", "nightly")
+    bundle = invoke("keys", "export", "nightly")
+    assert len(bundle.splitlines()) == 1
+    assert not json.loads(bundle)["signers"].get("root")
+    environment = {**os.environ, "SLIPWAY_KEY_BUNDLE": bundle, "SLIPWAY_KEYS": str(project / "none")}
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "publish", "--folder=builds/1", store]
+    done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    argv += ["--channel=stable"]
+    done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: there are no keys of the channel stable in ")
+
+
+def test_the_readmes_commands_for_people_without_slipway(project: Path, invoke: Invoke) -> None:
+    """docs/store.md, "To download by hand", as it stands there."""
+    invoke("publish", "--folder=builds/1", f"--store={project / 'store'}")
+    text = (ROOT / "docs/store.md").read_text().partition("## To download by hand")[2].partition("\n## ")[0]
+    lines = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    key = invoke("keys", "show", "nightly").splitlines()[-1].split()[1]
+    names = {"DIR": str(project / "store"), "APPLIANCE": "example", "RELEASE": "1.0.0-b1", "TO": str(project / "to"), "KEY": key}
+    (project / "to").mkdir()
+    for name, value in names.items():
+        lines = lines.replace(name, value)
+    done = subprocess.run(["sh", "-eu", "-c", lines], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Signature and comment signature verified" in done.stdout
+    assert done.stdout.count(": OK\n") == 5
+    assert hashlib.sha256((project / "to/example.qcow2").read_bytes()).hexdigest() in (project / "to/SHA256SUMS").read_text()
+
+
+def test_a_directory_with_git_is_no_place_for_keys(project: Path, invoke: Invoke) -> None:
+    (project / "repository/.git").mkdir(parents=True)
+    said = invoke("keys", "init", "nightly", "--keys=repository/keys", status=2)
+    assert said == (
+        f"error: {project}/repository/keys/nightly is inside a repository\n  hint: keep keys outside of it: --keys DIR, or SLIPWAY_KEYS\n"
+    )
+    invoke("keys", "init", "nightly")
+    (next((project / "keys/nightly").glob("targets*.pem"))).chmod(0o644)
+    said = invoke("publish", "--folder=builds/1", f"--store={project / 'store'}", status=4)
+    assert "can be read by others\n  hint: run: chmod 600 " in said

@@ -26,7 +26,7 @@ __all__ = ["blocks", "compare", "derived_uuid", "export_image", "finished"]
 def export_image(
     raw: Path,
     output: Path,
-    make: Callable[[Path, Future[str]], None],
+    make: Callable[[Path, Future[str]], str | None],
     *,
     form: str,
     reads: str | None = None,
@@ -37,7 +37,8 @@ def export_image(
     """Make, check and compare an image.
 
     Args:
-        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile.
+        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile. It returns how QEMU finds
+            the image (``json:...``) where that is only a part of the file.
         form: The format's name.
         reads: QEMU's name of the format, where it is another one.
         compression: As in the artifact.
@@ -51,11 +52,11 @@ def export_image(
         raise BuildError(f"the disk needs {raw_size} bytes, more than the {virtual_size} that it may have", hint="raise resources.disk_gib")
     with ThreadPoolExecutor(1) as background, finished(output) as partial:
         raw_hash = background.submit(sha256_of_sparse, raw)
-        make(partial, raw_hash)
+        image = make(partial, raw_hash) or partial
         hashed = background.submit(sha256_of, partial)
         if reads in ("qcow2", "vmdk", "vhdx"):
-            process.run(["qemu-img", "check", "-q", "-f", reads, partial], what=f"checking the {form} image", log=log)
-        compare(raw, partial, reads, log=log)
+            process.run(["qemu-img", "check", "-q", *_named("-f", reads, image)], what=f"checking the {form} image", log=log)
+        compare(raw, image, reads, log=log)
         return Artifact(
             format=form,
             file=output.name,
@@ -85,13 +86,18 @@ def finished(output: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def compare(raw: Path, image: Path, image_format: str, *, log: Path) -> None:
+def _named(option: str, image_format: str, image: Path | str) -> list[str | Path]:
+    """An image on QEMU's command line: what is no path says its format itself."""
+    return [option, image_format, image] if isinstance(image, Path) else [image]
+
+
+def compare(raw: Path, image: Path | str, image_format: str, *, log: Path) -> None:
     """Read an image and the raw disk side by side; what the image has beyond the disk's end must be zeros.
 
     Raises:
         BuildError: They differ.
     """
-    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", image_format, raw, image]
+    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", raw, *_named("-F", image_format, image)]
     done = process.run(argv, what="comparing the image with the disk", check=False)
     with log.open("ab") as file:
         file.write(done.stdout)

@@ -9,18 +9,21 @@ controller and an E1000 network card, and its kernel has to have drivers for the
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import tarfile
 import xml.etree.ElementTree as ElementTree
-from io import BytesIO
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
+from tarfile import BLOCKSIZE, RECORDSIZE, TarInfo
 from typing import IO, Final
 
-from slipway.cache import sha256_of
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import finished
-from slipway.formats.vmdk import Vmdk
+from slipway.formats._image import export_image
+from slipway.formats.vmdk import Vmdk, write
 from slipway.templating import render
 
 __all__ = ["Ova", "check_ova"]
@@ -43,36 +46,66 @@ class Ova(Format):
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
         assert about
         disk_file = f"{about.name}-disk1.vmdk"
-        with finished(output) as partial:
-            disk = partial.with_name(f"{partial.name}.disk")
-            try:
-                artifact = Vmdk().export(raw, disk, virtual_size=virtual_size, log=log)
-                context = {
-                    "about": about,
-                    "disk_file": disk_file,
-                    "disk_size": artifact.size,
-                    "virtual_size": virtual_size,
-                    "populated_size": artifact.uncompressed_size,
-                }
-                description = render(about.templates / self.described[0], context).encode()
-                digests = {f"{about.name}.ovf": hashlib.sha256(description).hexdigest(), disk_file: artifact.sha256}
-                manifest = "".join(f"SHA256({name})= {digest}\n" for name, digest in digests.items()).encode()
-                with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive, disk.open("rb") as content:
-                    _add(archive, f"{about.name}.ovf", BytesIO(description), len(description))
-                    _add(archive, f"{about.name}.mf", BytesIO(manifest), len(manifest))
-                    _add(archive, disk_file, content, artifact.size)
-            finally:
-                disk.unlink(missing_ok=True)
-            check_ova(partial)
-            facts = {**artifact.facts(), "format": self.name, "size": partial.stat().st_size, "sha256": sha256_of(partial)}
-            return Artifact.from_facts(facts, file=output.name)
+        context = {
+            "about": about,
+            "disk_file": disk_file,
+            "virtual_size": virtual_size,
+            "populated_size": raw.stat().st_size,
+        }
+
+        def describe(disk_size: int) -> bytes:
+            return render(about.templates / self.described[0], {**context, "disk_size": disk_size}).encode()
+
+        # What comes first depends on the disk's size and digest, so room is left for it: the description with a size of
+        # any number of digits, filled up with line ends.
+        room = len(describe(0)) + 20
+        manifest_room = len(_manifest({f"{about.name}.ovf": "", disk_file: ""})) + 2 * 64
+        disk_at = 3 * BLOCKSIZE + _blocks(room) + _blocks(manifest_room)
+
+        def make(archive: Path, raw_sha256: Future[str]) -> str:
+            with archive.open("w+b") as file:
+                file.seek(disk_at)
+                write(raw, file, virtual_size=virtual_size, content_id=raw_sha256)
+                file.seek(0, os.SEEK_END)
+                disk_size = file.tell() - disk_at
+                file.truncate(_blocks(disk_at + disk_size + 2 * BLOCKSIZE, RECORDSIZE))
+                file.seek(disk_at)
+                description = describe(disk_size).ljust(room, b"\n")
+                digests = {f"{about.name}.ovf": hashlib.sha256(description).hexdigest(), disk_file: _sha256(file, disk_size)}
+                file.seek(0)
+                for name, content in ((f"{about.name}.ovf", description), (f"{about.name}.mf", _manifest(digests))):
+                    file.write(_header(name, len(content)) + content.ljust(_blocks(len(content)), b"\0"))
+                file.write(_header(disk_file, disk_size))
+            check_ova(archive)
+            part = {"driver": "raw", "offset": disk_at, "size": disk_size, "file": {"driver": "file", "filename": str(archive.absolute())}}
+            return f"json:{json.dumps({'driver': 'vmdk', 'file': part})}"
+
+        return export_image(raw, output, make, form=self.name, reads="vmdk", compression="deflate", virtual_size=virtual_size, log=log)
 
 
-def _add(archive: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
-    """A member that says nothing about when and by whom it was made."""
-    member = tarfile.TarInfo(name)
+def _blocks(size: int, block: int = BLOCKSIZE) -> int:
+    """A size in bytes, rounded up to whole blocks."""
+    return -(-size // block) * block
+
+
+def _sha256(file: IO[bytes], size: int) -> str:
+    """The SHA-256 of so many bytes from a file's position on."""
+    digest = hashlib.sha256()
+    while size and (data := file.read(min(size, 1 << 20))):
+        digest.update(data)
+        size -= len(data)
+    return digest.hexdigest()
+
+
+def _manifest(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"SHA256({name})= {digest}\n" for name, digest in digests.items()).encode()
+
+
+def _header(name: str, size: int) -> bytes:
+    """The header of a member that says nothing about when and by whom it was made; ustar's cannot tell 8 GiB or more."""
+    member = TarInfo(name)
     member.size, member.mode = size, 0o644
-    archive.addfile(member, content)
+    return member.tobuf(tarfile.USTAR_FORMAT if size < 8**11 else tarfile.GNU_FORMAT)
 
 
 def check_ova(path: Path) -> None:

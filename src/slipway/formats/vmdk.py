@@ -53,28 +53,29 @@ class Vmdk(Format):
 
 
 def write(raw: Path, file: IO[bytes], *, virtual_size: int, content_id: Future[str]) -> None:
-    """Write the image.
+    """Write the image from the file's position on.
 
     Args:
+        file: At a whole number of sectors.
         virtual_size: Bytes, a multiple of 64 KiB.
         content_id: The SHA-256 of the raw disk, whose beginning tells the disk from others; waited for when all
             else is written.
     """
-    capacity = virtual_size // _SECTOR
+    capacity, start = virtual_size // _SECTOR, file.tell()
     file.write(_header(capacity, _AT_END).ljust(_OVERHEAD * _SECTOR, b"\0"))
     tables: dict[int, list[int]] = {}
     for number, packed in _deflated(raw):
         table = tables.setdefault(number // _TABLE, [0] * _TABLE)
-        table[number % _TABLE] = file.tell() // _SECTOR
+        table[number % _TABLE] = (file.tell() - start) // _SECTOR
         file.write(struct.pack("<QI", number * _GRAIN // _SECTOR, len(packed)) + packed)
         _pad(file)
     directory = [0] * -(-virtual_size // (_GRAIN * _TABLE))
     for number, table in sorted(tables.items()):
-        directory[number] = _marked(file, _GRAIN_TABLE, struct.pack(f"<{_TABLE}I", *table))
-    directory_at = _marked(file, _GRAIN_DIRECTORY, struct.pack(f"<{len(directory)}I", *directory))
-    _marked(file, _FOOTER, _header(capacity, directory_at))
+        directory[number] = _marked(file, start, _GRAIN_TABLE, struct.pack(f"<{_TABLE}I", *table))
+    directory_at = _marked(file, start, _GRAIN_DIRECTORY, struct.pack(f"<{len(directory)}I", *directory))
+    _marked(file, start, _FOOTER, _header(capacity, directory_at))
     file.write(bytes(_SECTOR))  # the marker of the stream's end
-    file.seek(_SECTOR)
+    file.seek(start + _SECTOR)
     file.write(_descriptor(capacity, content_id.result()))
 
 
@@ -110,11 +111,11 @@ def _deflated(raw: Path) -> Iterator[tuple[int, bytes]]:
             yield first, packed.result()
 
 
-def _marked(file: IO[bytes], kind: int, content: bytes) -> int:
-    """Write a marker and what it announces; the sector of the latter."""
+def _marked(file: IO[bytes], start: int, kind: int, content: bytes) -> int:
+    """Write a marker and what it announces; the sector of the latter, counted from the image's start."""
     sectors = -(-len(content) // _SECTOR)
     file.write(struct.pack("<QII", sectors, 0, kind).ljust(_SECTOR, b"\0"))
-    place = file.tell() // _SECTOR
+    place = (file.tell() - start) // _SECTOR
     file.write(content)
     _pad(file)
     return place

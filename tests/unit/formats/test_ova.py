@@ -11,32 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from example_disk import ABOUT
 from slipway import process
 from slipway.errors import VerificationError
-from slipway.formats import Artifact, Description, load
+from slipway.formats import Artifact, load
 from slipway.formats.ova import check_ova
-from slipway.spec.model import Interface, Parameter
 
 SIZE = 1 << 30
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
-ABOUT = Description(
-    name="thing",
-    version="1.2.0",
-    summary='A <thing> & "more"',
-    system="Debian 13 (trixie)",
-    kernel="generic",
-    cpus=2,
-    memory_mib=2048,
-    interfaces=(Interface(name="outside"), Interface(name="inside", summary="The office")),
-    parameters=(
-        Parameter(name="domain", type="hostname", default="a.test", summary="Its <name>"),
-        Parameter(name="password", type="secret", generate=20, summary="Of the admin"),
-        Parameter(name="mode", type="string", choices=("one", "two"), default="one", summary="How"),
-        Parameter(name="log", type="boolean", default="true", summary="Whether"),
-    ),
-    templates=Path(__file__).parents[3] / "templates",
-)
 
 
 def export(disk: Path, output: Path) -> Artifact:

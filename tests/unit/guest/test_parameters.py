@@ -37,7 +37,7 @@ def test_secrets_have_eight_characters_or_more(parameters: ModuleType) -> None:
     assert parameters.validate(parameter, "12345678") is None
 
 
-def test_ovf_environment_of_a_hypervisor_is_read(parameters: ModuleType) -> None:
+def test_ovf_environment_of_a_hypervisor_is_read_and_what_is_empty_was_not_given(parameters: ModuleType) -> None:
     text = """<?xml version="1.0" encoding="UTF-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:oe="http://schemas.dmtf.org/ovf/environment/1"
     xmlns:ve="http://www.vmware.com/schema/ovfenv" oe:id="" ve:vCenterId="vm-1">
@@ -47,7 +47,7 @@ def test_ovf_environment_of_a_hypervisor_is_read(parameters: ModuleType) -> None
          <Property oe:key="hostname" oe:value=""/>
    </PropertySection>
 </Environment>"""
-    assert parameters.ovf_properties(text) == {"slipway.sip_domain": "a&b <c>", "hostname": ""}
+    assert parameters.ovf_properties(text) == {"slipway.sip_domain": "a&b <c>"}
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,8 @@ def cloud_init(root: Path) -> dict[str, str]:
 
 
 def ovf_properties(text: str) -> dict[str, str]:
-    """Key -> value of an OVF environment document (DMTF DSP0243, section 9.5).
+    """Key -> value of an OVF environment document (DMTF DSP0243, section 9.5), without those that have none: that is how
+    vSphere writes what nobody has filled in.
 
     Raises:
         Failure: It is not XML.
@@ -243,7 +244,7 @@ def ovf_properties(text: str) -> dict[str, str]:
     return {
         element.get(f"{space}key", ""): element.get(f"{space}value", "")
         for element in document.iter(f"{space}Property")
-        if element.get(f"{space}key")
+        if element.get(f"{space}key") and element.get(f"{space}value")
     }
 
 

@@ -192,9 +192,10 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
         inputs = {**rendered.digests(*part.reads), **shop.versions(part.tools), **_code(*part.code)}
         stages.append(make_stage(part.kind, inputs, stages[-1] if stages else None))
     disk = stages[-1]
-    exported = {}
+    exported: dict[str, Stage] = {}
     for name in dict.fromkeys((BOOTED, *wanted)):
-        exported[name] = make_stage(f"artifact:{name}", _format_inputs(shop, source, name), disk)
+        parent = exported[wrapped] if (wrapped := load_format(name).wraps) else disk
+        exported[name] = make_stage(f"artifact:{name}", _format_inputs(shop, source, name), parent)
     booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
     return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
@@ -212,7 +213,7 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
             f"the machine of an {name} has hardware that the {spec.kernel} kernel of {spec.name} has no drivers for",
             hint=f"set in the spec: kernel: {form.kernel}",
         )
-    code = _code(*(f"formats/{module}.py" for module in (name, *form.builds_on)))
+    code = _code(*(f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)))
     return {"disk_gib": str(spec.resources.disk_gib), **shop.versions(form.tools), **code, **_described(source, form.described)}
 
 
@@ -222,8 +223,10 @@ def _description(source: Source) -> Description:
         name=spec.name,
         version=spec.version,
         summary=spec.summary,
+        architecture=source.lock.architecture,
         system=source.appliance.base.summary,
         kernel=spec.kernel,
+        epoch=source.lock.source_date_epoch,
         cpus=spec.resources.cpus,
         memory_mib=spec.resources.memory_mib,
         interfaces=spec.interfaces,
@@ -232,9 +235,9 @@ def _description(source: Source) -> Description:
     )
 
 
-def _described(source: Source, templates: Sequence[str]) -> dict[str, str]:
+def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:
     """What a format that holds more than the disk depends on besides: the description, and the templates it fills in."""
-    if not templates:
+    if templates is None:
         return {}
     data = repr(replace(_description(source), templates=Path()))
     digests = {name: hashlib.sha256((source.templates / name).read_bytes()).hexdigest() for name in templates}

@@ -7,8 +7,9 @@ do their work in the modules that they call.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,12 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             scratch = stack.enter_context(shop.cache.scratch())
             raw = stack.enter_context(disk(shop, job, found.get("raw"), scratch))
             workers = stack.enter_context(ThreadPoolExecutor(2))
-            made = {name: workers.submit(export_one, shop, job, stages[name], raw, scratch) for name in missing}
+            made: dict[str, Future[Entry]] = {}
+            for name in missing:
+                # What is wrapped comes first in the plan, so it is never waited for by all who could make it.
+                wrapped = load_format(name).wraps
+                part = found.get(wrapped) or made[wrapped] if wrapped else None
+                made[name] = workers.submit(export_one, shop, job, stages[name], raw, scratch, part)
             found |= {name: future.result() for name, future in made.items()}
     return {name: found[name] for name in stages}
 
@@ -87,8 +93,8 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
         yield raw
 
 
-def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path) -> Entry:
-    """One artifact, put into the cache."""
+def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, wrapped: Entry | Future[Entry] | None) -> Entry:
+    """One artifact, put into the cache; ``wrapped`` is the one that goes into it."""
     form = load_format(stage.kind.partition(":")[2])
     virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
     if raw.stat().st_size > virtual_size:
@@ -96,9 +102,13 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path)
             f"the disk needs {-(-raw.stat().st_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
             hint="raise resources.disk_gib in the spec",
         )
+    about = job.description
+    if wrapped and form.wraps:
+        entry = wrapped.result() if isinstance(wrapped, Future) else wrapped
+        about = replace(about, images={form.wraps: entry.file("disk")})
     with shop.progress.step(form.name) as step:
         log = job.logs / f"{form.name}.log"
-        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=job.description)
+        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
         step.detail = f"made, {size(artifact.size)}"
         return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
 

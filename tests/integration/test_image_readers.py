@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,32 @@ def test_an_importer_refuses_an_ova_that_was_altered(tmp_path: Path) -> None:
     done = virt_v2v(ova)
     assert done.returncode != 0
     assert "checksum" in done.stderr
+
+
+def test_libvirt_takes_the_domain(tmp_path: Path) -> None:
+    need("virsh", "virt-xml-validate")
+    domain = export("libvirt", tmp_path)
+    subprocess.run(["virt-xml-validate", domain, "domain"], check=True, capture_output=True, timeout=60)
+    script = f"define --validate {domain}; dumpxml thing"
+    done = subprocess.run(["virsh", "-q", "-c", "test:///default", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for line in ("<model type='virtio'/>", "<entry>io.systemd.credential:slipway.domain=a.test</entry>"):
+        assert line in done.stdout
+
+
+def test_container_tools_find_the_very_image_in_the_container_disk(tmp_path: Path) -> None:
+    need("skopeo", "umoci")
+    image = export("qcow2", tmp_path)
+    about = replace(ABOUT, images={"qcow2": image})
+    load("oci").export(tmp_path / "disk.raw", tmp_path / "disk.oci.tar", virtual_size=1 << 30, log=tmp_path / "log", about=about)
+    source = f"oci-archive:{tmp_path / 'disk.oci.tar'}:1.2.0"
+    commands: list[list[str | Path]] = [
+        ["skopeo", "--insecure-policy", "copy", "-q", source, f"oci:{tmp_path / 'layout'}:thing"],
+        ["umoci", "unpack", "--rootless", "--image", f"{tmp_path / 'layout'}:thing", tmp_path / "bundle"],
+    ]
+    for argv in commands:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+    (found,) = (path for path in (tmp_path / "bundle/rootfs").rglob("*") if path.is_file())
+    assert found == tmp_path / "bundle/rootfs/disk/disk.qcow2"
+    assert found.read_bytes() == image.read_bytes()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -48,36 +48,43 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """The machine that a disk is made for, for formats that hold more than the disk. ``interfaces`` have a name and a
-    summary, ``parameters`` are those of the spec; ``system`` is the operating system's name for people."""
+    """The machine that a disk is made for, for formats that hold more than the disk. ``architecture`` is in Debian's
+    words; ``interfaces`` have a name and a summary, ``parameters`` are those of the spec; ``system`` is the operating
+    system's name for people, ``epoch`` the time of its packages in seconds since 1970. ``images`` are finished files by
+    format, for those that wrap one."""
 
     name: str
     version: str
     summary: str
+    architecture: str
     system: str
     kernel: str
+    epoch: int
     cpus: int
     memory_mib: int
     interfaces: Sequence[Any]
     parameters: Sequence[Any]
     templates: Path
+    images: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Format(Protocol):
     """What every format does.
 
     ``suffix`` ends its files' names (``.qcow2``); ``tools`` are the programs whose versions shape its output, as
-    :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules here whose code does; ``described``
-    are templates that it fills in with what it is told of the machine; ``kernel`` is the one that the machine needs,
-    where it needs one.
+    :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules, here or (with a slash) below slipway,
+    whose code does; ``described`` are templates that it fills in with what it is told of the machine, None where it makes
+    no use of that; ``kernel`` is the one that the machine needs, where it needs one; ``wraps`` is another format, a
+    finished file of which goes into this one.
     """
 
     name: str
     suffix: str
     tools: tuple[str, ...]
     builds_on: tuple[str, ...] = ("_image", "raw")
-    described: tuple[str, ...] = ()
+    described: tuple[str, ...] | None = None
     kernel: str | None = None
+    wraps: str | None = None
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """Make ``output`` from a raw disk; an existing file of that name is replaced.

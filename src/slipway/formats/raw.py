@@ -22,7 +22,7 @@ from slipway.cache import create_file
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, Format
 
-__all__ = ["Raw", "chunks", "compress", "sha256_of_sparse", "unpack", "write_sparse"]
+__all__ = ["Frame", "Raw", "chunks", "compress", "sha256_of_sparse", "unpack", "write_sparse"]
 
 #: Bytes read at a time.
 CHUNK: Final = 1 << 20
@@ -83,18 +83,49 @@ def chunks(path: Path) -> Iterator[bytes | memoryview]:
                 yield read
 
 
-def _compressor(size: int, workers: int) -> zstandard.ZstdCompressionObj:
-    """A compressor of a content of known size; zero workers would be another algorithm with another output."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL,
-        source_size=size,
-        threads=max(1, workers),
-        job_size=JOB_SIZE,
-        enable_ldm=False,
-        write_content_size=True,
-        write_checksum=True,
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
+class Frame:
+    """One zstd frame that is written to a file and hashed on its way; ``size`` and ``sha256`` are those of the frame.
+
+    Args:
+        size: How many bytes will go in, where that is known; it is written down in the frame then.
+        workers: Processors that compress, all there are unless a number is given.
+    """
+
+    def __init__(self, file: IO[bytes], pool: ThreadPoolExecutor, *, size: int | None = None, workers: int = 0) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            LEVEL,
+            source_size=size or 0,
+            # No worker at all would be another algorithm with another output.
+            threads=workers or len(os.sched_getaffinity(0)),
+            job_size=JOB_SIZE,
+            enable_ldm=False,
+            write_content_size=True,
+            write_checksum=True,
+        )
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(**({} if size is None else {"size": size}))
+        self._file = file
+        self._digest = _Digest(pool)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Compress some more."""
+        self._put(self._compressor.compress(data))
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._put(self._compressor.flush())
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._digest.update(data)
+            self._file.write(data)
+
+    @property
+    def size(self) -> int:
+        return self._digest.size
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
 
 
 class Raw(Format):
@@ -115,25 +146,18 @@ class Raw(Format):
 
 def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
     """Compress and hash a disk at once, with as many workers as there are processors unless a number is given."""
-    workers = workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second, create_file(output) as file:
-        before, after = _Digest(first), _Digest(second)
-        compressor = _compressor(raw.stat().st_size, workers)
-
-        def put(data: bytes) -> None:
-            if data:
-                after.update(data)
-                file.write(data)
-
+        before = _Digest(first)
+        frame = Frame(file, second, size=raw.stat().st_size, workers=workers)
         for chunk in chunks(raw):
             before.update(chunk)
-            put(compressor.compress(chunk))
-        put(compressor.flush())
+            frame.write(chunk)
+        frame.finish()
         return Artifact(
             format=Raw.name,
             file=output.name,
-            size=after.size,
-            sha256=after.hexdigest(),
+            size=frame.size,
+            sha256=frame.sha256,
             uncompressed_size=before.size,
             uncompressed_sha256=before.hexdigest(),
             compression="zstd",

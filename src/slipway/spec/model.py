@@ -9,7 +9,8 @@ pydantic has taken.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -56,6 +57,12 @@ def _as_text(value: Any) -> Any:
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else value
 
+
+if TYPE_CHECKING:
+    _Format = str
+else:
+    # A format is a module of slipway.formats, which is not loaded for this.
+    _Format = Literal[tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "formats").glob("[a-z]*.py")))]
 
 Package = Annotated[str, Field(pattern=PACKAGE)]
 Service = Annotated[str, Field(pattern=SERVICE)]
@@ -145,7 +152,7 @@ class Spec(MixIn):
         description="Network interfaces, the first one leading outside.",
     )
     resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
-    formats: Annotated[tuple[Literal["ova", "qcow2", "raw", "vhd", "vhdx", "vmdk"], ...], AfterValidator(unique)] = Field(
+    formats: Annotated[tuple[_Format, ...], AfterValidator(unique)] = Field(
         default=("qcow2", "raw"), min_length=1, description="Image formats to make."
     )
     keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(

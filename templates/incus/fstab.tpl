@@ -1,0 +1,1 @@
+# A container has no disks of its own.

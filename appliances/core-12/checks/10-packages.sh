@@ -1,0 +1,12 @@
+#!/bin/sh
+# timeout: 60
+# Packages can be installed: their database is consistent, and apt has sources whose keys exist.
+set -eu
+apt-get check
+test -z "$(dpkg --audit)"
+apt-get --print-uris update | tee /run/uris
+grep -q '/dists/[^/]*/InRelease' /run/uris
+rm /run/uris
+keys=$(sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/*.sources)
+test -n "$keys"
+for key in $keys; do test -s "$key"; done

@@ -164,7 +164,8 @@ class S3Store:
             raise HostError(f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'") from error
         options = self.options
         config = Config(
-            s3={"addressing_style": options.addressing},
+            # What is sent has a checksum in a signed header: over HTTP botocore would read it all once more to sign it, too.
+            s3={"addressing_style": options.addressing, "payload_signing_enabled": False},
             request_checksum_calculation=options.checksums,
             response_checksum_validation=options.checksums,
             retries={"mode": "standard", "max_attempts": 5},

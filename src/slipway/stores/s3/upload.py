@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import StoreError
+from slipway.stores.s3.failures import lost
 from slipway.stores.s3.options import Options
 
 __all__ = ["ENDED", "Upload", "checksum", "part_size", "unfinished"]
@@ -156,5 +157,5 @@ class Upload:
         try:
             self.client.abort_multipart_upload(**self.target, UploadId=upload_id)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ENDED:
+            if error.response["Error"]["Code"] not in ENDED and not lost(error):  # else somebody else has done it, or is at it
                 raise StoreError(f"an unfinished upload of {self.target['Key']} cannot be removed: {error}") from error

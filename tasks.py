@@ -546,6 +546,49 @@ def fetch(
     print(fetch_image(session.client(channel), name, build or None, format, Path(out), shop.progress))
 
 
+@task(
+    help=described(
+        "format",
+        *STORE,
+        "keys",
+        "build",
+        "root",
+        channel="from this channel",
+        out="where to",
+        release="an appliance, or the folder of a build",
+    ),
+    positional=["release"],
+    iterable=["format"],
+)
+def export(
+    _: Context,
+    release: str,
+    format: list[str],
+    channel: str = "stable",
+    build: str = "",
+    out: str = ".",
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    root: str = ".",
+) -> None:
+    """Make other formats of a release's raw disk, published or built here, without a build."""
+    from slipway.conversion import export_built, export_published
+    from slipway.errors import UsageError
+
+    if not format:
+        raise UsageError("export wants --format", hint="for example: --format ova")
+    formats = list(dict.fromkeys(format))
+    if Path(release).is_dir():
+        made = export_built(workshop(root), Path(release), formats, Path(out))
+    else:
+        shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out))
+    for path in made:
+        print(path)
+
+
 @task(help=described(*STORE, "keys", "channel"), iterable=["channel"])
 def verify(
     _: Context, channel: list[str], store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."

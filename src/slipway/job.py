@@ -16,8 +16,7 @@ from pathlib import Path
 from slipway.builders import Builder, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache
-from slipway.errors import BuildError
-from slipway.formats import Description
+from slipway.formats import Description, require
 from slipway.formats import load as load_format
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors
@@ -208,11 +207,7 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
         BuildError: The appliance cannot have this format.
     """
     spec, form = source.appliance.spec, load_format(name)
-    if form.kernel not in (None, spec.kernel):
-        raise BuildError(
-            f"the machine of an {name} has hardware that the {spec.kernel} kernel of {spec.name} has no drivers for",
-            hint=f"set in the spec: kernel: {form.kernel}",
-        )
+    require(form, spec.name, spec.kernel)
     code = _code(*(f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)))
     return {"disk_gib": str(spec.resources.disk_gib), **shop.versions(form.tools), **code, **_described(source, form.described)}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.boot.report import BootReport
 from slipway.cache import Entry, create_file, place
-from slipway.formats import Artifact
+from slipway.formats import Artifact, file_name
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, lock_path
 from slipway.plan import reasons
@@ -106,7 +106,7 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
     build = _digest([{name: exported[name].facts["sha256"] for name in job.formats}, _key(job, boot=report is not None)])[:12]
     release = f"{spec.version}-{build}"
     artifacts = tuple(
-        Artifact.from_facts(exported[name].facts, file=f"{job.name}-{release}.{job.architecture}{load_format(name).suffix}")
+        Artifact.from_facts(exported[name].facts, file=file_name(job.name, release, job.architecture, load_format(name)))
         for name in job.formats
     )
     bill, statement = _documents(job, inputs, build, artifacts, created)
@@ -121,6 +121,8 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         created=created,
         source_date_epoch=lock.source_date_epoch,
         builder=job.builder.name,
+        system=appliance.base.summary,
+        kernel=spec.kernel,
         inputs=inputs,
         stages=tuple((stage.kind, stage.id) for stage in job.plan.stages if report or stage.kind != "boot"),
         artifacts=artifacts,

@@ -8,11 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from example_release import write_example
+from example_disk import ABOUT, write_disk
+from example_release import write_example, write_release_folder
+from slipway.formats import load
+from slipway.records.manifest import parameter_records
 
 ROOT = Path(__file__).parents[2]
 Invoke = Callable[..., str]
@@ -64,7 +68,7 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     assert image.read_bytes() == b"image 1" * 1000
     assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example.raw\n"
     assert invoke("fetch", "example", store, "--format=ova", status=6) == (
-        "error: example 1.0.0-b1 was not made as ova\n  hint: there is: qcow2, raw\n"
+        "error: example 1.0.0-b1 was not made as ova\n  hint: there is: qcow2, raw; invoke export makes others of raw\n"
     )
 
     said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes")
@@ -176,3 +180,52 @@ def test_a_directory_with_git_is_no_place_for_keys(project: Path, invoke: Invoke
     (next((project / "keys/nightly").glob("targets*.pem"))).chmod(0o644)
     said = invoke("publish", "--folder=builds/1", f"--store={project / 'store'}", status=4)
     assert "can be read by others\n  hint: run: chmod 600 " in said
+
+
+def test_other_formats_of_what_was_published_are_those_that_a_build_makes(project: Path, invoke: Invoke) -> None:
+    """The files are the very ones; what the machine is comes from the manifest alone."""
+    disk, kinds = write_disk(project / "disk.raw"), ("ova", "oci", "libvirt")
+    raw = load("raw").export(disk, project / "packed", virtual_size=1 << 30, log=project / "log")
+    facts = {
+        "artifacts": (replace(raw, file="thing.raw"),),
+        "booted_disk_sha256": raw.uncompressed_sha256,
+        "resources": {"cpus": ABOUT.cpus, "memory_mib": ABOUT.memory_mib, "disk_gib": 1},
+        "interfaces": tuple(each.model_dump(mode="json") for each in ABOUT.interfaces),
+        "parameters": parameter_records(each.model_dump(mode="json") for each in ABOUT.parameters),
+        **{name: getattr(ABOUT, name) for name in ("version", "summary", "system", "kernel")},
+        "source_date_epoch": ABOUT.epoch,
+    }
+    content = (project / "packed").read_bytes()
+    write_release_folder(project / "build", {"raw": content}, appliance=ABOUT.name, **facts)
+    store = f"--store={project / 'store'}"
+    invoke("publish", "--folder=build", store)
+
+    formats = [f"--format={name}" for name in kinds]
+    said = invoke("export", ABOUT.name, store, "--channel=nightly", "--out=out", f"--root={ROOT}", *formats)
+    made = {name: project / line for name, line in zip(kinds, said.splitlines(), strict=True)}
+    load("qcow2").export(disk, project / "qcow2", virtual_size=1 << 30, log=project / "log")
+    about = replace(ABOUT, images={"qcow2": project / "qcow2"})
+    for name, path in made.items():
+        assert path == project / f"out/thing-1.0.0-b1.amd64{load(name).suffix}"
+        load(name).export(disk, project / name, virtual_size=1 << 30, log=project / "log", about=about)
+        assert path.read_bytes() == (project / name).read_bytes()
+    assert sorted(project.glob("out/*")) == sorted(made.values())
+    assert not list((project / "cache/downloads").iterdir())
+
+    invoke("export", "build", "--out=again", f"--root={ROOT}", *formats)
+    assert [path.read_bytes() for path in sorted(project.glob("again/*"))] == [path.read_bytes() for path in sorted(project.glob("out/*"))]
+
+
+def test_what_cannot_be_exported_is_said_before_anything_is_fetched(project: Path, invoke: Invoke) -> None:
+    assert invoke("export", "builds/1", status=2) == "error: export wants --format\n  hint: for example: --format ova\n"
+    assert invoke("export", "builds/1", "--format=ovb", status=2) == 'error: there is no format "ovb"\n  hint: did you mean "ova"?\n'
+    assert invoke("export", "builds/1", "--format=ova", status=5) == (
+        "error: example 1.0.0-b1 does not say which kernel it has, and ova needs the generic one\n  hint: export a newer release\n"
+    )
+    assert invoke("export", "keys", "--format=vhd", "--channel=nightly", status=6).startswith("error: ")
+    write_release_folder(project / "cloud", {"qcow2": b"a disk"}, kernel="cloud")
+    assert invoke("export", "cloud", "--format=ova", status=5) == (
+        "error: the machine of an ova has hardware that the cloud kernel of example has no drivers for\n"
+        "  hint: set in the spec: kernel: generic\n"
+    )
+    assert invoke("export", "cloud", "--format=vhd", status=5) == "error: example 1.0.0-b1 was not made as raw\n  hint: there is: qcow2\n"

@@ -28,7 +28,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("pipeline", "doctor", "development"),
-    ("inspection", "nightly", "parallel"),
+    ("conversion", "inspection", "nightly", "parallel"),
     ("bench",),
 )
 

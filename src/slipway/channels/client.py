@@ -23,14 +23,14 @@ from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Shelf, to_shelf
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress, size
-from slipway.records.manifest import read_manifest
+from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
 
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
 
-__all__ = ["Client", "Wanted", "audit", "download", "fetch_image", "orphans"]
+__all__ = ["Client", "Wanted", "audit", "download", "fetch_image", "fetch_manifest", "orphans"]
 
 _CHUNK: Final = 1 << 20
 _RANGE: Final = 8 << 20
@@ -156,6 +156,21 @@ def _verified(channel: str, store: Store) -> Iterator[None]:
         raise StoreError(f"{store.url} has no whole channel {channel}: {error}", hint="see: invoke channels") from error
 
 
+def fetch_manifest(client: Client, appliance: str, build: str | None) -> Manifest:
+    """The manifest of a release, the current one if none is named.
+
+    Raises:
+        StoreError: The channel has no such release.
+        VerificationError: It is not what the channel's signed metadata says.
+    """
+    release = find_release(client.shelf(appliance), appliance, client.channel, build)
+    wanted = client.wanted(appliance, release, MANIFEST)
+    text = client.store.read_range(wanted.key, 0, wanted.size + 1)
+    if hashlib.sha256(text).hexdigest() != wanted.sha256:
+        raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
+    return read_manifest(text, source=wanted.key)
+
+
 def fetch_image(client: Client, appliance: str, build: str | None, form: str, directory: Path, progress: Progress) -> Path:
     """Download a release's image in a format, by what its manifest says.
 
@@ -163,15 +178,14 @@ def fetch_image(client: Client, appliance: str, build: str | None, form: str, di
         StoreError: The channel has no such release, or the release has no such format.
         VerificationError: Something is not what the channel's signed metadata says.
     """
-    release = find_release(client.shelf(appliance), appliance, client.channel, build)
-    wanted = client.wanted(appliance, release, MANIFEST)
-    text = client.store.read_range(wanted.key, 0, wanted.size + 1)
-    if hashlib.sha256(text).hexdigest() != wanted.sha256:
-        raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
-    formats = {artifact.format: artifact.file for artifact in read_manifest(text, source=wanted.key).artifacts}
+    manifest = fetch_manifest(client, appliance, build)
+    formats = {artifact.format: artifact.file for artifact in manifest.artifacts}
     if form not in formats:
-        raise StoreError(f"{appliance} {release} was not made as {form}", hint=f"there is: {', '.join(sorted(formats))}")
-    image = client.wanted(appliance, release, formats[form])
+        raise StoreError(
+            f"{appliance} {manifest.release} was not made as {form}",
+            hint=f"there is: {', '.join(sorted(formats))}; invoke export makes others of raw",
+        )
+    image = client.wanted(appliance, manifest.release, formats[form])
     with progress.step("fetch") as step:
 
         def show(done: int) -> None:

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from slipway.errors import UsageError, suggestion
+from slipway.errors import BuildError, UsageError, suggestion
 
-__all__ = ["Artifact", "Description", "Format", "load", "names"]
+__all__ = ["Artifact", "Description", "Format", "file_name", "load", "names", "require"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +119,21 @@ def load(name: str) -> Format:
         raise UsageError(f'there is no format "{name}"', hint=suggestion(name, names()) or f"there is: {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")
     return cast(Format, getattr(module, name.capitalize())())
+
+
+def require(form: Format, appliance: str, kernel: str) -> None:
+    """Make sure that an appliance with this kernel can be had in a format.
+
+    Raises:
+        BuildError: The machine that the format describes has hardware that the kernel has no drivers for.
+    """
+    if form.kernel not in (None, kernel):
+        raise BuildError(
+            f"the machine of an {form.name} has hardware that the {kernel} kernel of {appliance} has no drivers for",
+            hint=f"set in the spec: kernel: {form.kernel}",
+        )
+
+
+def file_name(appliance: str, release: str, architecture: str, form: Format) -> str:
+    """What the file of a release in a format is called."""
+    return f"{appliance}-{release}.{architecture}{form.suffix}"

@@ -87,7 +87,8 @@ class Manifest:
     ``release`` is version and build id, and names its folder in a store; ``created`` and ``source_date_epoch`` are
     seconds since 1970. ``boot`` is the boot report (see :func:`boot_record`), None when the image was not booted, and
     ``booted_disk_sha256`` the raw disk that was booted, so that it can be compared with what the artifacts were made
-    from. ``stages`` are pairs of kind and id.
+    from. ``stages`` are pairs of kind and id. ``system`` is the operating system's name for people and ``kernel`` the
+    spec's choice; both are empty in manifests of earlier versions.
     """
 
     appliance: str
@@ -111,6 +112,8 @@ class Manifest:
     interfaces: tuple[Mapping[str, Any], ...]
     ports: tuple[Mapping[str, Any], ...]
     parameters: tuple[Mapping[str, Any], ...]
+    system: str = ""
+    kernel: str = ""
     parent: Parent | None = None
 
     @property
@@ -172,7 +175,7 @@ def read_manifest(text: bytes, *, source: str = "manifest.json") -> Manifest:
     if problem:
         raise VerificationError(f"{source} is no manifest: {problem}")
     inputs, parent = data["inputs"], data["parent"]
-    plain: dict[str, Any] = {name: data[name] for name in _PLAIN}
+    plain: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
     for name in ("interfaces", "ports", "parameters"):
         plain[name] = tuple(plain[name])
     return Manifest(

@@ -1,0 +1,121 @@
+"""A release that exists -> its disk in other formats, without a build.
+
+What goes in: a manifest, and the raw artifact that it tells of. What comes out: the very files that the build would have
+made, had it been asked for these formats. Everything that a format says of the machine comes from the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.errors import BuildError
+from slipway.formats import Description, file_name, load, require
+from slipway.formats.raw import Raw, unpack
+from slipway.job import Workshop
+from slipway.progress import size
+from slipway.records.manifest import Manifest
+from slipway.spec.model import Interface, Parameter
+
+if TYPE_CHECKING:
+    from slipway.channels.client import Client
+
+__all__ = ["export_built", "export_published"]
+
+
+def export_published(shop: Workshop, client: Client, appliance: str, build: str | None, formats: Sequence[str], out: Path) -> list[Path]:
+    """Download a release's raw disk from a channel, verified, and make files of it.
+
+    Args:
+        build: Which release; the channel's current one if none is named.
+
+    Raises:
+        StoreError: The channel has no such release, or it was not made as raw.
+        VerificationError: Something is not what the channel's signed metadata says.
+        BuildError: The appliance cannot have one of the formats.
+    """
+    from slipway.channels.client import fetch_image, fetch_manifest
+
+    manifest = fetch_manifest(client, appliance, build)
+    _check(manifest, formats)
+    downloads = shop.settings.cache / "downloads"
+    packed = fetch_image(client, appliance, manifest.release, Raw.name, downloads, shop.progress)
+    made = _export(shop, manifest, packed, formats, out)
+    packed.unlink(missing_ok=True)
+    return made
+
+
+def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
+    """Make files of a release's folder.
+
+    Raises:
+        BuildError: It is no finished build, was not made as raw, or cannot have one of the formats.
+    """
+    from slipway.records.release import read_release
+
+    manifest = read_release(folder).manifest
+    _check(manifest, formats)
+    raw = next((artifact for artifact in manifest.artifacts if artifact.format == Raw.name), None)
+    if raw is None:
+        there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
+        raise BuildError(f"{manifest.appliance} {manifest.release} was not made as {Raw.name}", hint=f"there is: {there}")
+    return _export(shop, manifest, folder / raw.file, formats, out)
+
+
+def _check(manifest: Manifest, formats: Sequence[str]) -> None:
+    for name in formats:
+        form = load(name)
+        if form.kernel and not manifest.kernel:
+            raise BuildError(
+                f"{manifest.appliance} {manifest.release} does not say which kernel it has, and {name} needs the {form.kernel} one",
+                hint="export a newer release",
+            )
+        require(form, manifest.appliance, manifest.kernel)
+
+
+def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path) -> list[Path]:
+    artifact = next(artifact for artifact in manifest.artifacts if artifact.format == Raw.name)
+    about = _description(manifest, shop.root / "templates")
+    made: dict[str, Path] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    with shop.cache.scratch() as scratch:
+        disk = scratch / "disk.raw"
+        with shop.progress.step("disk") as step:
+            unpack(packed, disk, sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
+            step.detail = f"unpacked, {size(artifact.uncompressed_size)}"
+
+        def make(name: str, directory: Path) -> Path:
+            form = load(name)
+            images = {form.wraps: made.get(form.wraps) or make(form.wraps, scratch)} if form.wraps else {}
+            output = directory / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
+            with shop.progress.step(name) as step:
+                virtual_size = manifest.resources["disk_gib"] * 2**30
+                log = scratch / f"{name}.log"
+                done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
+                step.detail = f"made, {size(done.size)}"
+            return output
+
+        # What others wrap comes first, so that it is made once.
+        for name in sorted(formats, key=lambda name: load(name).wraps is not None):
+            made[name] = make(name, out)
+    return [made[name] for name in formats]
+
+
+def _description(manifest: Manifest, templates: Path) -> Description:
+    return Description(
+        name=manifest.appliance,
+        version=manifest.version,
+        summary=manifest.summary,
+        architecture=manifest.architecture,
+        system=manifest.system,
+        kernel=manifest.kernel,
+        epoch=manifest.source_date_epoch,
+        cpus=manifest.resources["cpus"],
+        memory_mib=manifest.resources["memory_mib"],
+        interfaces=tuple(Interface.model_validate_json(json.dumps(each)) for each in manifest.interfaces),
+        parameters=tuple(Parameter.model_validate_json(json.dumps(each)) for each in manifest.parameters),
+        templates=templates,
+    )

@@ -414,8 +414,9 @@ def promote(
 ) -> None:
     """List a release of one channel in another, and make it current there; no image is copied."""
     from slipway.channels.session import describe
+    from slipway.pipeline import update_catalog
 
-    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     release, changes, deed = session.promotion(name, build or None, from_, to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
@@ -424,6 +425,7 @@ def promote(
         print(f"  {package} {before} -> {after}")
     confirm(f"promote {name} {release} from {from_} to {to}?", yes)
     print("\n".join(describe(deed())))
+    update_catalog(shop, session)
 
 
 @task(
@@ -444,10 +446,12 @@ def rollback(
 ) -> None:
     """Make an older release of a channel the current one again."""
     from slipway.channels.session import describe
+    from slipway.pipeline import update_catalog
 
-    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     confirm(f"roll {name} in {channel} back to {to or 'the release before'}?", yes)
     print("\n".join(describe(session.rollback(name, channel, to or None))))
+    update_catalog(shop, session)
 
 
 @task(
@@ -471,13 +475,15 @@ def withdraw(
     """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
     from slipway.channels.session import describe
     from slipway.errors import UsageError
+    from slipway.pipeline import update_catalog
 
     if not build or not reason:
         raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
-    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     confirm(f"withdraw {name} {build} for good?", yes)
     for moved in session.withdraw(name, build, reason, channel):
         print("\n".join(describe(moved)))
+    update_catalog(shop, session)
 
 
 @task(help=described(*STORE, "keys", "channel"), iterable=["channel"])
@@ -587,6 +593,15 @@ def export(
         made = export_published(shop, session.client(channel), release, build or None, formats, Path(out))
     for path in made:
         print(path)
+
+
+@task(help=described(*STORE, "keys"))
+def catalog(_: Context, store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = ".") -> None:
+    """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
+    from slipway.pipeline import write_catalog
+
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    print("\n".join(write_catalog(shop, session)) or "nothing changed")
 
 
 @task(help=described(*STORE, "keys", "channel"), iterable=["channel"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.errors import BuildError
-from slipway.formats import Description, file_name, load, require
+from slipway.formats import Description, file_name, load, require, with_needed
 from slipway.formats.raw import Raw, unpack
 from slipway.job import Workshop
 from slipway.progress import size
@@ -40,7 +40,7 @@ def export_published(shop: Workshop, client: Client, appliance: str, build: str 
     from slipway.channels.client import fetch_image, fetch_manifest
 
     manifest = fetch_manifest(client, appliance, build)
-    _check(manifest, formats)
+    formats = _checked(manifest, formats)
     downloads = shop.settings.cache / "downloads"
     packed = fetch_image(client, appliance, manifest.release, Raw.name, downloads, shop.progress)
     made = _export(shop, manifest, packed, formats, out)
@@ -57,7 +57,7 @@ def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path
     from slipway.records.release import read_release
 
     manifest = read_release(folder).manifest
-    _check(manifest, formats)
+    formats = _checked(manifest, formats)
     raw = next((artifact for artifact in manifest.artifacts if artifact.format == Raw.name), None)
     if raw is None:
         there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
@@ -65,8 +65,10 @@ def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path
     return _export(shop, manifest, folder / raw.file, formats, out)
 
 
-def _check(manifest: Manifest, formats: Sequence[str]) -> None:
-    for name in formats:
+def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
+    """These formats and what they need, if the release can be had in them."""
+    found = with_needed(formats)
+    for name in found:
         form = load(name)
         if form.kernel and not manifest.kernel:
             raise BuildError(
@@ -74,6 +76,7 @@ def _check(manifest: Manifest, formats: Sequence[str]) -> None:
                 hint="export a newer release",
             )
         require(form, manifest.appliance, manifest.kernel)
+    return found
 
 
 def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path) -> list[Path]:
@@ -87,21 +90,17 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
             unpack(packed, disk, sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
             step.detail = f"unpacked, {size(artifact.uncompressed_size)}"
 
-        def make(name: str, directory: Path) -> Path:
+        for name in formats:
             form = load(name)
-            images = {form.wraps: made.get(form.wraps) or make(form.wraps, scratch)} if form.wraps else {}
-            output = directory / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
+            output = out / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
             with shop.progress.step(name) as step:
+                images = {other: made[other] for other in form.needs}
                 virtual_size = manifest.resources["disk_gib"] * 2**30
                 log = scratch / f"{name}.log"
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
                 step.detail = f"made, {size(done.size)}"
-            return output
-
-        # What others wrap comes first, so that it is made once.
-        for name in sorted(formats, key=lambda name: load(name).wraps is not None):
-            made[name] = make(name, out)
-    return [made[name] for name in formats]
+            made[name] = output
+    return list(made.values())
 
 
 def _description(manifest: Manifest, templates: Path) -> Description:

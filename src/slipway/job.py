@@ -16,7 +16,7 @@ from pathlib import Path
 from slipway.builders import Builder, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache
-from slipway.formats import Description, require
+from slipway.formats import Description, require, with_needed
 from slipway.formats import load as load_format
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors
@@ -185,7 +185,7 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     )
     maker = find_builder(builder)
     rendered = maker.render(source)
-    wanted = tuple(formats) or appliance.spec.formats
+    wanted = with_needed(formats or appliance.spec.formats)
     stages: list[Stage] = []
     for part in maker.parts(source):
         inputs = {**rendered.digests(*part.reads), **shop.versions(part.tools), **_code(*part.code)}
@@ -193,8 +193,8 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     disk = stages[-1]
     exported: dict[str, Stage] = {}
     for name in dict.fromkeys((BOOTED, *wanted)):
-        parent = exported[wrapped] if (wrapped := load_format(name).wraps) else disk
-        exported[name] = make_stage(f"artifact:{name}", _format_inputs(shop, source, name), parent)
+        needed = {exported[other].kind: exported[other].id for other in load_format(name).needs}
+        exported[name] = make_stage(f"artifact:{name}", {**_format_inputs(shop, source, name), **needed}, disk)
     booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
     return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)

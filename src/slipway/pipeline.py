@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from slipway.boot.report import BootReport
 from slipway.builders import Workplace
 from slipway.cache import Entry
-from slipway.errors import BuildError
+from slipway.errors import BuildError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
 from slipway.outputs import finished, record
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slipway.channels.session import Session
     from slipway.records.release import Release
 
-__all__ = ["build", "built_image", "check", "export", "publish", "session", "start"]
+__all__ = ["build", "built_image", "check", "export", "publish", "session", "start", "update_catalog", "write_catalog"]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -68,10 +68,9 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             workers = stack.enter_context(ThreadPoolExecutor(2))
             made: dict[str, Future[Entry]] = {}
             for name in missing:
-                # What is wrapped comes first in the plan, so it is never waited for by all who could make it.
-                wrapped = load_format(name).wraps
-                part = found.get(wrapped) or made[wrapped] if wrapped else None
-                made[name] = workers.submit(export_one, shop, job, stages[name], raw, scratch, part)
+                # What others need comes first in the plan, so it is never waited for by all who could make it.
+                needed = {other: found.get(other) or made[other] for other in load_format(name).needs}
+                made[name] = workers.submit(export_one, shop, job, stages[name], raw, scratch, needed)
             found |= {name: future.result() for name, future in made.items()}
     return {name: found[name] for name in stages}
 
@@ -93,8 +92,8 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
         yield raw
 
 
-def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, wrapped: Entry | Future[Entry] | None) -> Entry:
-    """One artifact, put into the cache; ``wrapped`` is the one that goes into it."""
+def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
+    """One artifact, put into the cache; ``needed`` are those that it is made from."""
     form = load_format(stage.kind.partition(":")[2])
     virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
     if raw.stat().st_size > virtual_size:
@@ -102,10 +101,8 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
             f"the disk needs {-(-raw.stat().st_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
             hint="raise resources.disk_gib in the spec",
         )
-    about = job.description
-    if wrapped and form.wraps:
-        entry = wrapped.result() if isinstance(wrapped, Future) else wrapped
-        about = replace(about, images={form.wraps: entry.file("disk")})
+    entries = {name: entry.result() if isinstance(entry, Future) else entry for name, entry in needed.items()}
+    about = replace(job.description, images={name: entry.file("disk") for name, entry in entries.items()})
     with shop.progress.step(form.name) as step:
         log = job.logs / f"{form.name}.log"
         artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
@@ -177,7 +174,29 @@ def publish(shop: Workshop, folders: Sequence[Path], session: Session, channel: 
         moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key))
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
+    if any(moved.written for moved in moves):
+        update_catalog(shop, session)
     return moves
+
+
+def update_catalog(shop: Workshop, session: Session) -> None:
+    """Make a store's indexes follow its channels, where it has any. They are views that nothing trusts: if this cannot be
+    done here, it is said, and what was done to a channel stands."""
+    from slipway import catalog
+
+    try:
+        if catalog.exists(session.store):
+            write_catalog(shop, session)
+    except UserError as error:
+        shop.progress.line(f"the catalog is as it was before: {error}")
+
+
+def write_catalog(shop: Workshop, session: Session) -> list[str]:
+    """Write a store's indexes; returns the keys of the objects that became different."""
+    from slipway.catalog import read_catalog, write
+
+    channels = [session.read(name) for name in session.channels()]
+    return write(session.store, read_catalog(session.store, channels), shop.root / "templates")
 
 
 def session(shop: Workshop, store: str = "", *, keys: str = "", **options: str) -> Session:

@@ -25,6 +25,7 @@ LAYERS = (
     ("boot",),
     ("records",),
     ("stores", "channels"),
+    ("catalog",),
     ("job",),
     ("outputs",),
     ("pipeline", "doctor", "development"),

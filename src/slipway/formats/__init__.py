@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from slipway.errors import BuildError, UsageError, suggestion
 
-__all__ = ["Artifact", "Description", "Format", "file_name", "load", "names", "require"]
+__all__ = ["Artifact", "Description", "Format", "file_name", "load", "names", "require", "with_needed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,8 @@ class Artifact:
     """One file of a release.
 
     Sizes are in bytes, hashes 64 hexadecimal digits. What is called uncompressed is the raw disk that the file was
-    made from; ``compression`` names the algorithm that is used inside or around the file, or is None.
+    made from; ``compression`` names the algorithm that is used inside or around the file, or is None. ``fingerprints``
+    are, for metadata of images that others identify so, the SHA-256 of this file and that of another format together.
     """
 
     format: str
@@ -35,10 +36,14 @@ class Artifact:
     uncompressed_size: int
     uncompressed_sha256: str
     compression: str | None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Plain data, as it stands in a cache entry and in the manifest."""
-        return asdict(self)
+        facts = asdict(self)
+        if not self.fingerprints:
+            del facts["fingerprints"]
+        return facts
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], *, file: str | None = None) -> Artifact:
@@ -50,8 +55,8 @@ class Artifact:
 class Description:
     """The machine that a disk is made for, for formats that hold more than the disk. ``architecture`` is in Debian's
     words; ``interfaces`` have a name and a summary, ``parameters`` are those of the spec; ``system`` is the operating
-    system's name for people, ``epoch`` the time of its packages in seconds since 1970. ``images`` are finished files by
-    format, for those that wrap one."""
+    system's name for people, ``epoch`` the time of its packages in seconds since 1970. ``images`` are the finished files
+    of the formats that the one to be made needs."""
 
     name: str
     version: str
@@ -74,8 +79,8 @@ class Format(Protocol):
     ``suffix`` ends its files' names (``.qcow2``); ``tools`` are the programs whose versions shape its output, as
     :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules, here or (with a slash) below slipway,
     whose code does; ``described`` are templates that it fills in with what it is told of the machine, None where it makes
-    no use of that; ``kernel`` is the one that the machine needs, where it needs one; ``wraps`` is another format, a
-    finished file of which goes into this one.
+    no use of that; ``kernel`` is the one that the machine needs, where it needs one; ``needs`` are other formats that
+    have to be beside this one: it is made from their finished files, or of no use without them.
     """
 
     name: str
@@ -84,7 +89,7 @@ class Format(Protocol):
     builds_on: tuple[str, ...] = ("_image", "raw")
     described: tuple[str, ...] | None = None
     kernel: str | None = None
-    wraps: str | None = None
+    needs: tuple[str, ...] = ()
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """Make ``output`` from a raw disk; an existing file of that name is replaced.
@@ -119,6 +124,14 @@ def load(name: str) -> Format:
         raise UsageError(f'there is no format "{name}"', hint=suggestion(name, names()) or f"there is: {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")
     return cast(Format, getattr(module, name.capitalize())())
+
+
+def with_needed(wanted: Sequence[str]) -> tuple[str, ...]:
+    """These formats and what they need, each after what it needs."""
+    found: dict[str, None] = {}
+    for name in wanted:
+        found |= dict.fromkeys((*with_needed(load(name).needs), name))
+    return tuple(found)
 
 
 def require(form: Format, appliance: str, kernel: str) -> None:

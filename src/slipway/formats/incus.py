@@ -7,8 +7,10 @@ virtual machine is given them on a disk.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 from slipway.cache import create_file
@@ -26,6 +28,7 @@ class Incus(Format):
     suffix = ".incus.tar.xz"
     tools = ()
     builds_on = ("_text", "raw")
+    needs = ("qcow2", "rootfs")
     described = (
         "incus/metadata.yaml.j2",
         "incus/fstab.tpl",
@@ -48,4 +51,14 @@ class Incus(Format):
                 member = tarfile.TarInfo(name)
                 member.size, member.mode, member.mtime = len(content), 0o644, about.epoch
                 archive.addfile(member, io.BytesIO(content))
-        return beside(self.name, raw, output, compression="xz")
+        fingerprints = {name: _fingerprint(output, image) for name, image in about.images.items()}
+        return replace(beside(self.name, raw, output, compression="xz"), fingerprints=fingerprints)
+
+
+def _fingerprint(metadata: Path, image: Path) -> str:
+    """What Incus and LXD identify a split image by: the SHA-256 of the metadata and the image, one after the other."""
+    digest = hashlib.sha256(metadata.read_bytes())
+    with image.open("rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ class Libvirt(Format):
     suffix = ".libvirt.xml"
     tools = ()
     builds_on = ("_text", "raw")
+    needs = ("qcow2",)
     described = ("libvirt/domain.xml.j2",)
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:

@@ -37,13 +37,13 @@ class Oci(Format):
     tools = ()
     builds_on = ("_text", "raw")
     described = ()
-    wraps = "qcow2"
+    needs = ("qcow2",)
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the image that goes in has the virtual size."""
         del virtual_size, log
         assert about
-        layer = _Layer(about.images[self.wraps], about.epoch)
+        layer = _Layer(about.images["qcow2"], about.epoch)
         config = _json(
             {
                 "architecture": about.architecture,

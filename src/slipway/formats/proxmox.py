@@ -17,6 +17,7 @@ class Proxmox(Format):
     suffix = ".proxmox.sh"
     tools = ()
     builds_on = ("_text", "raw")
+    needs = ("qcow2",)
     described = ("proxmox/import.sh.j2",)
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:

@@ -39,8 +39,9 @@ _WAITING: Final = 16
 class _Digest:
     """A SHA-256 that is fed in the background; hashlib lets go of the interpreter while it hashes."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self) -> None:
+        # One thread of its own: what comes first has to be hashed first.
+        self._pool = ThreadPoolExecutor(1)
         self._digest = hashlib.sha256()
         self._pending: deque[Future[None]] = deque()
         self.size = 0
@@ -54,6 +55,7 @@ class _Digest:
     def hexdigest(self) -> str:
         while self._pending:
             self._pending.popleft().result()
+        self._pool.shutdown()
         return self._digest.hexdigest()
 
 
@@ -91,7 +93,7 @@ class Frame:
         workers: Processors that compress, all there are unless a number is given.
     """
 
-    def __init__(self, file: IO[bytes], pool: ThreadPoolExecutor, *, size: int | None = None, workers: int = 0) -> None:
+    def __init__(self, file: IO[bytes], *, size: int | None = None, workers: int = 0) -> None:
         parameters = zstandard.ZstdCompressionParameters.from_level(
             LEVEL,
             source_size=size or 0,
@@ -104,7 +106,7 @@ class Frame:
         )
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(**({} if size is None else {"size": size}))
         self._file = file
-        self._digest = _Digest(pool)
+        self._digest = _Digest()
 
     def write(self, data: bytes | memoryview) -> None:
         """Compress some more."""
@@ -146,9 +148,9 @@ class Raw(Format):
 
 def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
     """Compress and hash a disk at once, with as many workers as there are processors unless a number is given."""
-    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second, create_file(output) as file:
-        before = _Digest(first)
-        frame = Frame(file, second, size=raw.stat().st_size, workers=workers)
+    with create_file(output) as file:
+        before = _Digest()
+        frame = Frame(file, size=raw.stat().st_size, workers=workers)
         for chunk in chunks(raw):
             before.update(chunk)
             frame.write(chunk)

@@ -46,9 +46,9 @@ class Rootfs(Format):
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; a container has no virtual size."""
         del virtual_size, log, about
-        with ThreadPoolExecutor(2) as pool, Ext4(raw, offset=ROOT_OFFSET) as system, create_file(output) as file:
-            raw_sha256 = pool.submit(sha256_of_sparse, raw)
-            frame = Frame(file, pool)
+        with ThreadPoolExecutor(1) as background, Ext4(raw, offset=ROOT_OFFSET) as system, create_file(output) as file:
+            raw_sha256 = background.submit(sha256_of_sparse, raw)
+            frame = Frame(file)
             for piece in archive(system):
                 frame.write(piece)
             frame.finish()

@@ -25,10 +25,10 @@ NAMES = ("incus", "libvirt", "oci", "proxmox")
 
 
 def export(name: str, disk: Path, output: Path, **changes: Any) -> bytes:
-    """A format's file; the image that one of them wraps is not looked into."""
+    """A format's file; what some of them need is not looked into."""
     image = output.with_name("image")
     image.write_bytes(b"an image" * 1000)
-    about = replace(ABOUT, images={"qcow2": image}, **changes)
+    about = replace(ABOUT, images={"qcow2": image, "rootfs": image}, **changes)
     artifact = load(name).export(disk, output, virtual_size=1 << 30, log=output.with_suffix(".log"), about=about)
     content = output.read_bytes()
     assert (artifact.size, artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())

@@ -1,0 +1,130 @@
+"""What a store publishes -> indexes that programs of others read, kept in the store itself.
+
+What goes in: the channels of a store, verified. What comes out: a few objects with references to ``targets/``: streams
+for Incus and LXD, a content library for vSphere. Invariants: they are views, written anew after a change, and nothing
+here trusts them; only what is current in a channel is in them, so nothing that was withdrawn is.
+
+A kind of index is one module of this package with a function ``index(catalog, templates)`` that gives the objects by key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from slipway.channels.publish import target_key
+from slipway.channels.state import Channel, Listed
+from slipway.errors import StoreError, VerificationError
+from slipway.formats import Artifact
+from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.release import MANIFEST
+from slipway.stores import Conflict, NotFound, Store
+
+__all__ = ["Catalog", "Offer", "exists", "kinds", "read_catalog", "write"]
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted more has it,
+    ``revision`` a number that grows with every change of the appliance there."""
+
+    channel: str
+    first: bool
+    revision: int
+    manifest: Manifest
+
+    def artifact(self, form: str) -> Artifact | None:
+        """The file of a format, if there is one."""
+        return next((artifact for artifact in self.manifest.artifacts if artifact.format == form), None)
+
+    def key(self, artifact: Artifact) -> str:
+        """Where a file is in the store."""
+        return target_key(self.manifest.appliance, self.manifest.release, artifact.file, artifact.sha256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """What a store offers; ``revision`` grows with every change of any channel."""
+
+    offers: Sequence[Offer]
+    revision: int
+
+
+class _Kind(Protocol):
+    def index(self, catalog: Catalog, templates: Path) -> Mapping[str, bytes]: ...
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of indexes that exist, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
+    """What is current in channels.
+
+    Args:
+        channels: The most trusted first.
+
+    Raises:
+        VerificationError: A manifest is not what its channel says.
+        StoreError: One is missing.
+    """
+    found: dict[tuple[str, str], Offer] = {}
+    revision = 0
+    for channel in channels:
+        revision += channel.snapshot.signed.version if channel.snapshot else 0
+        for appliance in channel.appliances:
+            shelf, role = channel.shelf(appliance), channel.role(appliance)
+            if shelf.current and role:
+                manifest = _manifest(store, appliance, shelf.current, shelf.releases[shelf.current])
+                first = all(other != appliance for _, other in found)
+                offer = Offer(channel=channel.name, first=first, revision=role.signed.version, manifest=manifest)
+                found[channel.name, appliance] = offer
+    return Catalog(offers=tuple(found.values()), revision=revision)
+
+
+def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Manifest:
+    size, sha256 = listed.files[MANIFEST]
+    key = target_key(appliance, release, MANIFEST, sha256)
+    text = store.read_range(key, 0, size + 1)
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise VerificationError(f"{key} is not what its channel says", hint="run: invoke verify")
+    return read_manifest(text, source=key)
+
+
+def write(store: Store, catalog: Catalog, templates: Path) -> list[str]:
+    """Write every index; returns the keys of the objects that became different."""
+    changed = []
+    for name in kinds():
+        kind = cast(_Kind, importlib.import_module(f"{__name__}.{name}"))
+        for key, data in kind.index(catalog, templates).items():
+            changed += [key] if _put(store, key, data) else []
+    return changed
+
+
+def exists(store: Store) -> bool:
+    """Whether a store has indexes, which then have to follow what is published."""
+    return any(True for _ in store.list("streams/v1/"))
+
+
+def _put(store: Store, key: str, data: bytes) -> bool:
+    for _ in range(_ATTEMPTS):
+        try:
+            there = store.read(key)
+        except NotFound:
+            there = None
+        if there and there.data == data:
+            return False
+        try:
+            store.swap(key, data, etag=there.etag if there else None)
+        except Conflict:
+            continue
+        return True
+    raise StoreError(f"{key} is being changed by somebody else all the time", hint="run the command again")

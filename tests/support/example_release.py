@@ -35,6 +35,9 @@ def write_release_folder(
                 uncompressed_size=100,
                 uncompressed_sha256=DISK,
                 compression=None,
+                fingerprints={
+                    other: hashlib.sha256(content + image).hexdigest() for other, image in images.items() if name == "incus" != other
+                },
             )
         )
     provenance = b"[]\n"

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-__all__ = ["need"]
+__all__ = ["need", "need_one_of"]
 
 
 def need(*names: str) -> None:
@@ -17,3 +17,12 @@ def need(*names: str) -> None:
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def need_one_of(*names: str) -> str:
+    """The first of some programs that is installed; as :func:`need` where none is."""
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        need(names[0])
+    assert found
+    return found

@@ -1,0 +1,139 @@
+"""First-boot parameters reach an instance by each platform's way: what hypervisors attach, and what clouds serve."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from real_tools import need
+from slipway import pipeline, process
+from slipway.boot.accelerator import probe
+from slipway.boot.lab import Lab, lab
+from slipway.boot.machine import Machine, command, make_overlay
+from slipway.job import Job, Workshop, prepare
+from slipway.progress import Progress
+
+pytestmark = pytest.mark.vm
+
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "tests/support/metadata_server.py"
+METADATA_SERVER = "169.254.169.254"
+NAMES = ("one", "two", "three")
+OVF = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:oe="http://schemas.dmtf.org/ovf/environment/1">
+  <PropertySection><Property oe:key="slipway.three" oe:value="by OVF"/></PropertySection>
+</Environment>
+"""
+USER_DATA = "#cloud-config\nslipway: {parameters: {%s}}\n"
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+    """A built appliance with three parameters that have no default, and its image."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "templates").symlink_to(ROOT / "templates")
+    shop = Workshop(root=root, progress=Progress(quiet=True))
+    folder = shop.library.new("my-thing")
+    parameters = "".join(f"  - {{name: {name}, type: string, summary: A value}}\n" for name in NAMES)
+    with (folder / "appliance.yaml").open("a") as file:
+        file.write(f"parameters:\n{parameters}")
+    say = folder / "firstboot/10-say.sh"
+    say.parent.mkdir()
+    say.write_text('echo "given: $PARAM_ONE, $PARAM_TWO, $PARAM_THREE"\n')
+    made = prepare(shop, shop.library.load("my-thing"), builder="mmdebstrap", architecture="amd64", formats=["qcow2"])
+    pipeline.build(shop, made, boot=False)
+    return made, pipeline.built_image(shop, made)
+
+
+def first_boot(job: tuple[Job, Path], folder: Path, network: Lab, *options: str, credentials: dict[str, bytes] | None = None) -> str:
+    """Start an instance with more of QEMU's options, and wait for what its first boot says it was given."""
+    made, image = job
+    spec = made.source.appliance.spec
+    overlay, console = folder / "overlay.qcow2", folder / "console.log"
+    accelerator = probe(made.architecture)
+    for attempt in range(2):  # emulators do crash now and then
+        make_overlay(image, overlay, size_gib=spec.resources.disk_gib)
+        console.unlink(missing_ok=True)
+        machine = Machine.for_base(
+            made.source.appliance.base,
+            made.architecture,
+            cpus=2,
+            memory_mib=spec.resources.memory_mib,
+            disk=overlay,
+            firmware="bios",
+            accelerator=accelerator,
+            console=console,
+            networks=network.networks,
+            credentials=credentials or {},
+        )
+        argv = [*network.enter, *command(machine), *options]
+        with process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as qemu:
+            until = time.monotonic() + 400
+            while time.monotonic() < until and qemu.poll() is None:
+                said = console.read_text(errors="replace") if console.exists() else ""
+                lines = [line for line in said.splitlines() if "given: " in line or "first boot failed" in line]
+                if lines:
+                    return lines[-1].rpartition("given: ")[2].strip()
+                time.sleep(0.5)
+        assert attempt == 0, process.tail(console, 40)
+    raise AssertionError
+
+
+def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_path: Path) -> None:
+    """SMBIOS as libvirt and Proxmox give it, NoCloud's disk, the ISO that VMware and VirtualBox attach; each has a part."""
+    need("genisoimage")
+    seed, ovf = tmp_path / "seed", tmp_path / "ovf"
+    seed.mkdir()
+    (seed / "meta-data").write_text("instance-id: i-1\n")
+    (seed / "user-data").write_text(USER_DATA % "two: by a seed")
+    ovf.mkdir()
+    (ovf / "ovf-env.xml").write_text(OVF)
+    options: list[str] = ["-device", "ahci,id=ahci"]
+    for number, (label, source) in enumerate((("CIDATA", seed), ("OVF ENV", ovf))):
+        iso = tmp_path / f"{number}.iso"
+        subprocess.run(["genisoimage", "-quiet", "-r", "-J", "-V", label, "-o", iso, source], check=True)
+        options += ["-drive", f"if=none,id=cd{number},media=cdrom,format=raw,file={iso}"]
+        options += ["-device", f"ide-cd,bus=ahci.{number},drive=cd{number}"]
+    with lab(["outside"], log=tmp_path / "network.log") as network:
+        said = first_boot(job, tmp_path, network, *options, credentials={"slipway.one": b"by a credential"})
+    assert said == "by a credential, by a seed, by OVF"
+
+
+EC2 = {
+    "2009-04-04/meta-data/": "instance-id\nlocal-hostname",
+    "2009-04-04/meta-data/instance-id": "i-0123456789abcdef0",
+    "2009-04-04/meta-data/local-hostname": "cloudy",
+    "2009-04-04/dynamic/instance-identity": "document",
+    "2009-04-04/dynamic/instance-identity/document": "{}",
+    "2009-04-04/user-data": USER_DATA % "one: by EC2, two: '2', three: true",
+}
+OPENSTACK = {
+    "openstack": "latest\n",
+    "openstack/latest/meta_data.json": json.dumps({"uuid": "d8e02d56-2648-49a3-bf97-6be8f1204f38", "name": "cloudy"}),
+    "openstack/latest/user_data": USER_DATA % "one: by OpenStack, two: '2', three: true",
+}
+
+
+@pytest.mark.parametrize(
+    ("served", "dmi", "wanted"),
+    [
+        (EC2, ["type=1,uuid=ec2e1916-9099-7caf-fd21-012345abcdef,serial=ec2e1916-9099-7caf-fd21-012345abcdef"], "by EC2, 2, true"),
+        (OPENSTACK, ["type=1,product=OpenStack Compute"], "by OpenStack, 2, true"),
+    ],
+    ids=["ec2", "openstack"],
+)
+def test_a_clouds_metadata(job: tuple[Job, Path], tmp_path: Path, served: dict[str, str], dmi: Sequence[str], wanted: str) -> None:
+    (tmp_path / "served.json").write_text(json.dumps(served))
+    with lab(["outside"], log=tmp_path / "network.log") as network:
+        network.namespace.run(["ip", "address", "add", f"{METADATA_SERVER}/32", "dev", "outside"])
+        server: list[str | Path] = [*network.enter, sys.executable, SERVER, tmp_path / "served.json", METADATA_SERVER]
+        with process.spawn(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            said = first_boot(job, tmp_path, network, *(word for text in dmi for word in ("-smbios", text)))
+    assert said == wanted

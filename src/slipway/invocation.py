@@ -68,12 +68,15 @@ def outcome() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Exit("interrupted", code=128 + signal.SIGINT) from error
     except BrokenPipeError as error:
-        if _stdout_is_open():
-            raise
-        raise Exit(code=128 + signal.SIGPIPE) from error  # `invoke list | head`: the reader has seen enough
+        raise _unread(error) from error
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _unread(error: BrokenPipeError) -> BaseException:
+    """What a broken pipe means: a quiet end for standard output (`invoke list | head`: the reader has seen enough)."""
+    return error if _stdout_is_open() else Exit(code=128 + signal.SIGPIPE)
 
 
 def _stdout_is_open() -> bool:
@@ -239,6 +242,8 @@ def _reporting(method: Callable[[Program], None]) -> Callable[[Program], None]:
         except ParseError as error:
             text = str(error)
             raise Exit(text if text.startswith("error: ") else str(UsageError(text)), code=UsageError.exit_code) from error
+        except BrokenPipeError as error:
+            raise _unread(error) from error
 
     return step
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import select
 import signal
 import sys
 import textwrap
@@ -81,14 +82,14 @@ def _unread(error: BrokenPipeError) -> BaseException:
 
 def _stdout_is_open() -> bool:
     """Whether standard output still has a reader; if not, what is left in its buffer goes nowhere, silently."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        return False
-    return True
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):  # a pipe without a reader is in error (poll(2))
+        return True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return False
 
 
 def task(**options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:

@@ -250,7 +250,7 @@ def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dic
     machine = spec.model_dump(mode="json", include={"interfaces", "ports", "parameters", "resources", "services"})
     system = appliance.base.architectures[architecture].qemu["system"]
     return {
-        **{f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s}" for check in appliance.checks},
+        **{f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s} {check.before}" for check in appliance.checks},
         "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),
         **shop.versions((f"qemu-system-{system}",)),
         **_code("boot"),

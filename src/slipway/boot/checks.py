@@ -13,16 +13,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway import process
 from slipway.boot.accelerator import Accelerator, probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
-from slipway.boot.lab import Lab, lab
+from slipway.boot.lab import ADDRESS, Lab, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import Attempt, BootReport, CheckResult
 from slipway.errors import BuildError
@@ -36,6 +37,8 @@ __all__ = ["boot_and_check", "follow", "systemd_version"]
 #: How long a guest may take until its checks start, and how much longer everything may take without KVM.
 _START_S = {"kvm": 120, "tcg": 420}
 _FACTOR = {"kvm": 1, "tcg": 4}
+#: The check that every appliance has from outside: no TCP port is open but those that its spec names.
+SCAN, _SCANNER = "ports-closed", Path(__file__).with_name("scan.py")
 _CRASH = re.compile(rb"Kernel panic|Oops:|BUG: unable to handle|end Kernel|mas_empty_area")
 
 
@@ -129,6 +132,7 @@ def _once(bench: _Bench) -> None:
         file.unlink(missing_ok=True)
     results.touch()
     make_overlay(bench.image, overlay, size_gib=spec.resources.disk_gib)
+    key = _ssh_key(bench.work)
     delivery = deliver(bench.appliance, systemd_version(bench.lock), values, bench.factor, bench.work)
     with lab(interfaces, log=bench.logs / "network.log") as network:
         machine = Machine.for_base(
@@ -141,20 +145,29 @@ def _once(bench: _Bench) -> None:
             accelerator=bench.accelerator,
             console=console,
             networks=network.networks,
-            credentials=delivery.credentials,
+            credentials={**delivery.credentials, "ssh.authorized_keys.root": key.with_name(f"{key.name}.pub").read_bytes()},
             drives=delivery.drives,
             ports={PORT: results},
             variables=bench.work / "variables.fd" if bench.firmware != "bios" else None,
         )
         with running(machine, enter=network.enter, log=bench.logs / "qemu.log") as guest:
             _inside(bench, guest, results, console)
-            for interface in interfaces:
-                for check in bench.appliance.checks:
-                    if check.place == interface:
-                        _outside(bench, network, check, values)
+            client = _Client(network=network, guest=guest, key=key, values=values)
+            for check in (Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=""), *bench.appliance.checks):
+                if check.place in interfaces:
+                    _outside(bench, client, check)
             bench.step.detail = "switching off"
             bench.said = console.stat().st_size
             guest.power_off(30 * bench.factor)
+
+
+def _ssh_key(directory: Path) -> Path:
+    """A key for root, for this boot alone."""
+    key = directory / "ssh-key"
+    for file in (key, key.with_name(f"{key.name}.pub")):
+        file.unlink(missing_ok=True)
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "checks", "-f", key])
+    return key
 
 
 def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None:
@@ -164,7 +177,7 @@ def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None
         _Died: It is gone, or is silent for too long.
     """
     begun = time.monotonic()
-    count = len(bench.appliance.checks) + 4
+    count = len(bench.appliance.checks) + 5
     longest = max([60, *(check.timeout_s for check in bench.appliance.checks if check.place == "guest")])
     bench.step.detail = "starting"
     for result in follow(guest, results, console, start_s=_START_S[bench.accelerator.name], check_s=(longest + 60) * bench.factor):
@@ -226,20 +239,40 @@ def _lines(file: Path) -> Iterator[str | None]:
                 yield None
 
 
-def _outside(bench: _Bench, network: Lab, check: Check, values: dict[str, str]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Client:
+    """What checks from outside work with: the network, the machine, a key that root may log in with, parameters."""
+
+    network: Lab
+    guest: Running
+    key: Path
+    values: Mapping[str, str]
+
+    def environment(self, interface: str) -> dict[str, str]:
+        """What a check in an interface's network is told."""
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
+        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"root@{ADDRESS}"]
+        values = {f"SLIPWAY_PARAMETER_{name.upper()}": value for name, value in self.values.items()}
+        return {**self.network.environment(interface), "SLIPWAY_SSH": shlex.join(ssh), **values}
+
+
+def _outside(bench: _Bench, client: _Client, check: Check) -> None:
     """Run a check on this host, in an interface's network, until it passes or its time is up."""
     interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh"]
-    environment = network.environment(check.place) | {f"SLIPWAY_PARAMETER_{name.upper()}": value for name, value in values.items()}
+    words = [ADDRESS, *_allowed(bench.appliance, check.place)] if check.name == SCAN else []
     limit = check.timeout_s * bench.factor
     log = bench.logs / f"{check.place}-{check.name}.log"
     begun = time.monotonic()
     bench.step.detail = f"{check.place}/{check.name}"
+    if check.before:
+        getattr(client.guest, check.before)()
     attempts = 0
     while True:
         attempts += 1
         log.unlink(missing_ok=True)
         left = max(1.0, limit - (time.monotonic() - begun))
-        ran = process.run([*network.client(check.place), *interpreter, check.path], env=environment, log=log, timeout_s=left, check=False)
+        argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
+        ran = process.run(argv, env=client.environment(check.place), log=log, timeout_s=left, check=False)
         outcome = "timed out" if ran.returncode < 0 else "failed"
         if not ran.returncode:
             outcome = "passed"
@@ -254,6 +287,11 @@ def _outside(bench: _Bench, network: Lab, check: Check, values: dict[str, str]) 
     bench.results.append(
         CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
     )
+
+
+def _allowed(appliance: Appliance, interface: str) -> list[str]:
+    """The TCP ports that the spec names for an interface."""
+    return [str(port.port) for port in appliance.spec.ports if (port.protocol, port.interface) == ("tcp", interface)]
 
 
 def _indent(text: str) -> str:

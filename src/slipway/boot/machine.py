@@ -156,6 +156,25 @@ class Running:
                 raise OSError(f"QEMU: {answer['error'].get('desc')}")
         raise OSError("QEMU is gone")
 
+    def reset(self) -> None:
+        """Press the reset button: everything that the guest had not written is lost.
+
+        Raises:
+            OSError: QEMU is gone, or refused.
+        """
+        self.ask("set-action", reboot="reset")
+        self.ask("system_reset")
+
+    def reboot(self) -> None:
+        """Press Ctrl-Alt-Delete, upon which systemd starts the machine again.
+
+        Raises:
+            OSError: QEMU is gone, or refused.
+        """
+        self.ask("set-action", reboot="reset")
+        keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
+        self.ask("send-key", keys=keys)
+
     def power_off(self, timeout_s: float) -> bool:
         """Press the power button and wait; whether the guest switched itself off in time."""
         with contextlib.suppress(OSError, ValueError):

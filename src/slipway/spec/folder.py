@@ -22,10 +22,12 @@ __all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_files", 
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
-_TIMEOUT: Final = re.compile(r"#\s*timeout\s*:\s*(.*?)\s*")
+_SETTING: Final = re.compile(r"#\s*(timeout|before)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
+#: What can be done to the machine before a check: cut its power, or let it start again by itself.
+BEFORE: Final = ("reset", "reboot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +49,15 @@ class SourceFile:
 class Check:
     """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
 
-    ``name`` is the file's name, unique at one place; ``timeout_s`` is from a first comment ``# timeout: SECONDS``.
+    ``name`` is the file's name, unique at one place. From the comments at its beginning: ``timeout_s`` (``# timeout:
+    SECONDS``) and ``before`` (``# before: reset`` or ``reboot``), what is done to the machine first, or empty.
     """
 
     name: str
     path: Path
     place: str
     timeout_s: int = DEFAULT_TIMEOUT_S
+    before: str = ""
     sha256: str
 
 
@@ -207,17 +211,24 @@ def read_checks(folder: Path, shown: Path, interfaces: Sequence[str] | None, err
 
 def _read_check(path: Path, shown: Path, place: str, errors: list[SpecError]) -> Check:
     content = path.read_bytes()
-    timeout_s = DEFAULT_TIMEOUT_S
+    settings: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         if not line.startswith("#"):
             break
-        match = _TIMEOUT.fullmatch(line)
+        match = _SETTING.fullmatch(line)
         if match:
-            value = int(match[1]) if re.fullmatch(r"[0-9]{1,6}", match[1]) else 0
-            if 1 <= value <= MAX_TIMEOUT_S:
-                timeout_s = value
-            else:
-                where = Where(shown / path.name, number, 1)
-                hint = f"write seconds, 1 to {MAX_TIMEOUT_S}: # timeout: 90"
-                errors.append(SpecError(f'"{match[1]}" is not a time limit', where=where, hint=hint))
-    return Check(name=path.name, path=path, place=place, timeout_s=timeout_s, sha256=hashlib.sha256(content).hexdigest())
+            settings[match[1]] = (number, match[2])
+    number, text = settings.get("timeout", (1, str(DEFAULT_TIMEOUT_S)))
+    timeout_s = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0
+    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        hint = f"write seconds, 1 to {MAX_TIMEOUT_S}: # timeout: 90"
+        errors.append(SpecError(f'"{text}" is not a time limit', where=Where(shown / path.name, number, 1), hint=hint))
+    number, before = settings.get("before", (1, ""))
+    if before and (before not in BEFORE or place == "guest"):
+        hint = (
+            f"write one of: {', '.join(BEFORE)}"
+            if before not in BEFORE
+            else "only a check from outside outlives that: move it to an interface's folder"
+        )
+        errors.append(SpecError(f'"before: {before}" cannot be done here', where=Where(shown / path.name, number, 1), hint=hint))
+    return Check(name=path.name, path=path, place=place, timeout_s=timeout_s, before=before, sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,3 @@
+#!/bin/sh
+# timeout: 60
+# before: resett

@@ -1,0 +1,43 @@
+"""Open ports are found among all there are."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from slipway.boot import scan
+
+ADDRESS = "127.77.0.10"
+
+
+def test_every_open_port_is_found() -> None:
+    before = scan.open_ports(ADDRESS)  # servers of this host that listen on every address
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server((ADDRESS, 0))) for _ in range(3)]
+        mine = {server.getsockname()[1] for server in servers}
+        found = scan.open_ports(ADDRESS)
+    assert set(found) - set(before) == mine
+
+
+def test_an_address_without_a_way_to_it_is_an_error() -> None:
+    with pytest.raises(OSError, match="port 1 cannot be asked"):
+        scan.open_ports("255.255.255.255", [1])
+
+
+def test_the_program_fails_if_a_port_is_open_that_is_not_allowed() -> None:
+    others = scan.open_ports(ADDRESS)
+
+    def run(*allowed: int) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-I", scan.__file__, ADDRESS, *map(str, allowed)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+    with socket.create_server((ADDRESS, 0)) as server:
+        port = server.getsockname()[1]
+        assert run(*others, port, 22).returncode == 0
+        done = run(*others)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1] == f"not in the spec: {port}"

@@ -10,7 +10,11 @@ import psycopg
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True).stdout
-about = {"host": os.environ["SLIPWAY_ADDRESS"], "dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"], "user": os.environ["SLIPWAY_PARAMETER_USER"]}
+about = {
+    "host": os.environ["SLIPWAY_ADDRESS"],
+    "dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"],
+    "user": os.environ["SLIPWAY_PARAMETER_USER"],
+}
 assert len(password) == 24
 
 for port in (5432, 6432):

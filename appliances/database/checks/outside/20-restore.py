@@ -19,7 +19,9 @@ def root(command: str) -> str:
 def connect() -> psycopg.Connection:
     password = root("cat /var/lib/slipway/parameters/password")
     about = {"dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"], "user": os.environ["SLIPWAY_PARAMETER_USER"]}
-    return psycopg.connect(host=os.environ["SLIPWAY_ADDRESS"], **about, password=password, sslmode="require", connect_timeout=20, autocommit=True)
+    return psycopg.connect(
+        host=os.environ["SLIPWAY_ADDRESS"], **about, password=password, sslmode="require", connect_timeout=20, autocommit=True
+    )
 
 
 root("systemctl start database-backup.service")

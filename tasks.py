@@ -163,9 +163,23 @@ def plan(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64"
         print(f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} {', '.join(row['reasons'])}".rstrip())
 
 
-@task(help=described("name", "builder", "arch", "root", out="an empty or new directory"), **NAME)
-def render(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64", out: str = "", root: str = ".") -> None:
+@task(
+    help=described(
+        "name",
+        "builder",
+        "arch",
+        "root",
+        out="an empty or new directory",
+        source="with the builder packer: the platforms, as qemu,amazon-ebs",
+    ),
+    **NAME,
+)
+def render(
+    _: Context, name: str, builder: str = "mmdebstrap", source: str = "", arch: str = "amd64", out: str = "", root: str = "."
+) -> None:
     """Write the very files that the builder runs and reads."""
+    from slipway import pipeline
+
     shop = workshop(root)
     (job,) = prepared(shop, [name], builder, arch)
     directory = Path(out) if out else shop.root / "build" / name / "render"
@@ -173,7 +187,7 @@ def render(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd6
         import shutil
 
         shutil.rmtree(directory, ignore_errors=True)
-    written = job.rendered.write(directory)
+    written = pipeline.write_rendered(shop, job, directory, tuple(filter(None, source.split(","))))
     print(f"{directory}: {len(written)} files")
 
 
@@ -748,6 +762,8 @@ def start(
     values = dict(item.partition("=")[::2] for item in set)
     if any("=" not in item for item in set):
         raise UsageError("--set wants name=value")
+    if ssh_key and not Path(ssh_key).is_file():
+        raise UsageError(f"there is no file {ssh_key}", hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub")
     shop = workshop(root)
     (job,) = prepared(shop, [name], builder, arch)
     with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=Path(ssh_key) if ssh_key else None) as box:

@@ -16,7 +16,7 @@ from pathlib import Path
 from slipway.builders import Builder, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache
-from slipway.formats import Description, require, with_needed
+from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors
@@ -122,7 +122,7 @@ class Job:
     @property
     def description(self) -> Description:
         """What formats that hold more than the disk are told."""
-        return _description(self.source)
+        return describe(self.source)
 
     def stage(self, kind: str) -> Stage:
         """The stage of a kind, which there is."""
@@ -212,29 +212,11 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
     return {"disk_gib": str(spec.resources.disk_gib), **shop.versions(form.tools), **code, **_described(source, form.described)}
 
 
-def _description(source: Source) -> Description:
-    spec = source.appliance.spec
-    return Description(
-        name=spec.name,
-        version=spec.version,
-        summary=spec.summary,
-        architecture=source.lock.architecture,
-        system=source.appliance.base.summary,
-        kernel=spec.kernel,
-        epoch=source.lock.source_date_epoch,
-        cpus=spec.resources.cpus,
-        memory_mib=spec.resources.memory_mib,
-        interfaces=spec.interfaces,
-        parameters=spec.parameters,
-        templates=source.templates,
-    )
-
-
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:
     """What a format that holds more than the disk depends on besides: the description, and the templates it fills in."""
     if templates is None:
         return {}
-    data = repr(replace(_description(source), templates=Path()))
+    data = repr(replace(describe(source), templates=Path()))
     digests = {name: hashlib.sha256((source.templates / name).read_bytes()).hexdigest() for name in templates}
     return {"description": hashlib.sha256(data.encode()).hexdigest(), **digests}
 

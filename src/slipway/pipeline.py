@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slipway.channels.session import Session
     from slipway.records.release import Release
 
-__all__ = ["build", "built_image", "check", "export", "publish", "session", "start", "update_catalog", "write_catalog"]
+__all__ = ["build", "built_image", "check", "export", "publish", "session", "start", "update_catalog", "write_catalog", "write_rendered"]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -87,9 +87,21 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
             step.detail = "from the cache"
         yield raw
         return
-    workplace = Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
-    with job.builder.disk(job.plan, job.rendered, job.source, workplace) as raw:
+    with job.builder.disk(job.plan, job.rendered, job.source, _workplace(shop, job)) as raw:
         yield raw
+
+
+def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()) -> list[Path]:
+    """Write what the builder runs, for targets that it has, with all that is needed to run it; returns the files."""
+    rendered = job.builder.render(job.source, targets) if targets else job.rendered
+    rendered.write(directory)
+    job.builder.complete(directory, job.plan, rendered, job.source, _workplace(shop, job), targets)
+    return [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
+
+
+def _workplace(shop: Workshop, job: Job) -> Workplace:
+    job.logs.mkdir(parents=True, exist_ok=True)
+    return Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
 
 
 def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:

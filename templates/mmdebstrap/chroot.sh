@@ -124,3 +124,35 @@ finish_packages() {
         exit 1
     fi
 }
+
+# lay_over TREE: the files of the working directory's files/ over it. Directories and directory links that exist keep their
+# owner, mode and target.
+lay_over() {
+    tar -C files --owner=0 --group=0 --numeric-owner -c . | tar -C "$1" -x --no-overwrite-dir --keep-directory-symlink
+}
+
+# clean_tree TREE: no identity, no secret, no trace of the building (what is left is found by the hygiene check and fails
+# the build).
+clean_tree() (
+    cd "$1"
+    : >etc/machine-id
+    chmod 444 etc/machine-id
+    rm -f var/lib/dbus/machine-id etc/ssh/ssh_host_* var/lib/systemd/random-seed root/.bash_history
+    rm -rf var/cache/apt/* var/lib/apt/lists/* var/cache/debconf/*-old var/lib/dpkg/*-old var/cache/ldconfig/aux-cache
+    rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock
+    rm -rf tmp/* var/tmp/* run/*
+    find var/log -type f -delete
+)
+
+# write_grub_cfg TREE TEMPLATE: the first grub.cfg, with the settings that update-grub will use in the appliance when a
+# kernel is added.
+write_grub_cfg() (
+    GRUB_CMDLINE_LINUX='' GRUB_CMDLINE_LINUX_DEFAULT='' GRUB_TIMEOUT=1
+    for settings in "$1/etc/default/grub" "$1"/etc/default/grub.d/*.cfg; do
+        # shellcheck disable=SC1090 # the tree's own
+        [ ! -e "$settings" ] || . "$settings"
+    done
+    version=$(basename "$1"/boot/vmlinuz-* | sed s/^vmlinuz-//)
+    sed -e "s|@VERSION@|$version|g" -e "s|@CMDLINE@|$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT|g" \
+        -e "s|@TIMEOUT@|$GRUB_TIMEOUT|g" "$2" >"$1/boot/grub/grub.cfg"
+)

@@ -31,6 +31,7 @@ from slipway.packages.lock import Lock
 from slipway.progress import Step
 from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
+from slipway.sshkey import make_key
 
 __all__ = ["boot_and_check", "follow", "systemd_version"]
 
@@ -132,7 +133,8 @@ def _once(bench: _Bench) -> None:
         file.unlink(missing_ok=True)
     results.touch()
     make_overlay(bench.image, overlay, size_gib=spec.resources.disk_gib)
-    key = _ssh_key(bench.work)
+    key = bench.work / "ssh-key"
+    public_key = make_key(key, "checks")
     delivery = deliver(bench.appliance, systemd_version(bench.lock), values, bench.factor, bench.work)
     with lab(interfaces, log=bench.logs / "network.log") as network:
         machine = Machine.for_base(
@@ -145,7 +147,7 @@ def _once(bench: _Bench) -> None:
             accelerator=bench.accelerator,
             console=console,
             networks=network.networks,
-            credentials={**delivery.credentials, "ssh.authorized_keys.root": key.with_name(f"{key.name}.pub").read_bytes()},
+            credentials={**delivery.credentials, "ssh.authorized_keys.root": public_key.encode()},
             drives=delivery.drives,
             ports={PORT: results},
             variables=bench.work / "variables.fd" if bench.firmware != "bios" else None,
@@ -159,15 +161,6 @@ def _once(bench: _Bench) -> None:
             bench.step.detail = "switching off"
             bench.said = console.stat().st_size
             guest.power_off(30 * bench.factor)
-
-
-def _ssh_key(directory: Path) -> Path:
-    """A key for root, for this boot alone."""
-    key = directory / "ssh-key"
-    for file in (key, key.with_name(f"{key.name}.pub")):
-        file.unlink(missing_ok=True)
-    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "checks", "-f", key])
-    return key
 
 
 def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None:

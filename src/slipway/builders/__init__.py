@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ from slipway.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from slipway.cache import Cache
-    from slipway.packages.lock import Lock
+    from slipway.packages.lock import Lock, LockedPackage
     from slipway.packages.pool import Pool
     from slipway.plan import Plan
     from slipway.progress import Progress
@@ -33,13 +33,19 @@ __all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What is built: an appliance, its lock, the package mirrors that the image itself is given (by archive), and the
-    files that every guest has."""
+    files that every guest has; a ``bare`` one without anything that the appliance adds to its base."""
 
     appliance: Appliance
     lock: Lock
     mirrors: Mapping[str, str]
     templates: Path
     guest: tuple[SourceFile, ...]
+    bare: bool = False
+
+    @property
+    def packages(self) -> tuple[LockedPackage, ...]:
+        """What is installed after the base's packages."""
+        return () if self.bare else self.lock.packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +70,23 @@ class Workplace:
 
 
 class Builder(Protocol):
-    """What every builder does."""
+    """What every builder does. ``targets`` are the platforms that it can render for by name, beside this host's."""
 
     name: str
+    targets: tuple[str, ...]
 
     def parts(self, source: Source) -> tuple[Part, ...]:
         """The stages up to the raw disk, in order; the last one is the disk."""
         ...
 
-    def render(self, source: Source) -> Rendered:
-        """Everything that it will run or read."""
+    def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
+        """Everything that it will run or read; for other targets than its own build has, where they are given."""
+        ...
+
+    def complete(
+        self, directory: Path, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace, targets: Sequence[str] = ()
+    ) -> None:
+        """Add to a directory with what was rendered what is too large for that, so that others can build with it."""
         ...
 
     def memory_mib(self, source: Source) -> int:
@@ -88,7 +101,7 @@ class Builder(Protocol):
 @cache
 def builder_names() -> tuple[str, ...]:
     """The builders that exist."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "layers"))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
 
 def builder(name: str) -> Builder:

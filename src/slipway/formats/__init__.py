@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from slipway.errors import BuildError, UsageError, suggestion
 
-__all__ = ["Artifact", "Description", "Format", "file_name", "load", "names", "require", "with_needed"]
+if TYPE_CHECKING:
+    from slipway.builders import Source
+
+__all__ = ["Artifact", "Description", "Format", "describe", "file_name", "load", "names", "require", "with_needed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,25 @@ class Description:
     parameters: Sequence[Any]
     templates: Path
     images: Mapping[str, Path] = field(default_factory=dict)
+
+
+def describe(source: Source) -> Description:
+    """The machine that an appliance is made for."""
+    spec = source.appliance.spec
+    return Description(
+        name=spec.name,
+        version=spec.version,
+        summary=spec.summary,
+        architecture=source.lock.architecture,
+        system=source.appliance.base.summary,
+        kernel=spec.kernel,
+        epoch=source.lock.source_date_epoch,
+        cpus=spec.resources.cpus,
+        memory_mib=spec.resources.memory_mib,
+        interfaces=spec.interfaces,
+        parameters=() if source.bare else spec.parameters,
+        templates=source.templates,
+    )
 
 
 class Format(Protocol):

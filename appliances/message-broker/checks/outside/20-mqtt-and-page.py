@@ -26,11 +26,14 @@ client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="check")
 client.username_pw_set(user, password)
 client.tls_set_context(context)
 client.on_connect = lambda *_: client.subscribe("proof/#", qos=1)
-client.on_subscribe = lambda *_: client.publish("proof/one", b"by MQTT", qos=1)
+client.on_subscribe = lambda *answer: (
+    arrived.put(f"{answer[3]}".encode()) if answer[3][0].is_failure else client.publish("proof/one", b"by MQTT", qos=1)
+)
 client.on_message = lambda _, __, message: arrived.put(message.payload)
 client.connect(address, 8883, keepalive=30)
 client.loop_start()
-assert arrived.get(timeout=60) == b"by MQTT"
+answer = arrived.get(timeout=30)
+assert answer == b"by MQTT", answer
 client.loop_stop()
 
 

@@ -22,7 +22,11 @@ definitions = {
         }
     ],
     # Classic queues confirm before a message is safe from a power cut; quorum queues, also those of one node, after.
-    "vhosts": [{"name": "/", "default_queue_type": "quorum", "metadata": {"default_queue_type": "quorum"}}],
-    "permissions": [{"user": user, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+    # MQTT's subscriptions are exclusive queues, which quorum queues cannot be: they have a virtual host of their own.
+    "vhosts": [
+        {"name": name, "default_queue_type": kind, "metadata": {"default_queue_type": kind}}
+        for name, kind in (("/", "quorum"), ("mqtt", "classic"))
+    ],
+    "permissions": [{"user": user, "vhost": name, "configure": ".*", "write": ".*", "read": ".*"} for name in ("/", "mqtt")],
 }
 json.dump(definitions, sys.stdout, indent=1)

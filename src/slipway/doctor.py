@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slipway.boot.accelerator import probe
+from slipway.accelerator import probe
 from slipway.boot.machine import firmware_files
 from slipway.errors import HostError, UserError
 from slipway.job import Workshop

@@ -20,7 +20,7 @@ from slipway.formats.raw import chunks
 from slipway.job import BOOTED, Job, Workshop
 from slipway.pipeline import built_image, export
 
-__all__ = ["sizes", "verify_reproducible"]
+__all__ = ["raw_disk", "sizes", "verify_reproducible"]
 
 #: How many differing files an error names.
 _NAMED = 30
@@ -29,7 +29,7 @@ _DEPTH = 3
 
 
 @contextmanager
-def _raw(shop: Workshop, image: Path) -> Iterator[Path]:
+def raw_disk(shop: Workshop, image: Path) -> Iterator[Path]:
     """An image as a raw disk, in a scratch directory, for as long as the block lasts."""
     with shop.cache.scratch() as scratch:
         raw = scratch / "disk.raw"
@@ -45,7 +45,7 @@ def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
         BuildError: It is not built.
     """
     image = built_image(shop, job)
-    with _raw(shop, image) as raw:
+    with raw_disk(shop, image) as raw:
         items = contents(raw)
     packages = {path: item.package for path, item in items.items()}
     folders = {path: "/".join(path.split("/")[: _DEPTH + 1][:-1]) or "/" for path in items}
@@ -86,7 +86,7 @@ def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
 
 def _explain(shop: Workshop, first: Entry, second: Entry) -> list[str]:
     """What differs between two images: files; without any, the first byte of the disk."""
-    with _raw(shop, first.file("disk")) as one, _raw(shop, second.file("disk")) as other:
+    with raw_disk(shop, first.file("disk")) as one, raw_disk(shop, second.file("disk")) as other:
         found = differences(contents(one), contents(other))
         if found:
             return found

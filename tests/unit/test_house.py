@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/slipway"
 MODULES = sorted(SOURCE.rglob("*.py"))
 #: Programs that run elsewhere (in the guest, in a namespace, under a time limit) and speak through their output.
-PROGRAMS = {"disk/hygiene.py", "boot/accelerator.py"}
+PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
     ("errors", "process", "__init__"),
-    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation"),
+    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey"),
     ("spec",),
     ("packages",),
     ("plan",),

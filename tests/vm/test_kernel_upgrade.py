@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway import pipeline, process
-from slipway.boot.accelerator import probe
+from slipway.accelerator import probe
 from slipway.boot.checks import follow, systemd_version
 from slipway.boot.delivery import PORT, deliver
 from slipway.boot.lab import GATEWAY, lab

@@ -13,7 +13,7 @@ import pytest
 
 from real_tools import need
 from slipway import pipeline, process
-from slipway.boot.accelerator import probe
+from slipway.accelerator import probe
 from slipway.boot.lab import Lab, lab
 from slipway.boot.machine import Machine, command, make_overlay
 from slipway.job import Job, Workshop, prepare

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway import process
-from slipway.boot.accelerator import Accelerator, probe
+from slipway.accelerator import Accelerator, probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.lab import ADDRESS, Lab, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway import process
-from slipway.boot.accelerator import Accelerator
+from slipway.accelerator import Accelerator
 from slipway.errors import HostError, UsageError
 from slipway.spec.base import Base
 

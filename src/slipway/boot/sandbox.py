@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.boot.accelerator import Accelerator, probe
+from slipway.accelerator import Accelerator, probe
 from slipway.boot.delivery import parameter_values
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.cache import place

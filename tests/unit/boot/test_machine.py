@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipway import process
-from slipway.boot.accelerator import Accelerator, probe
+from slipway.accelerator import Accelerator, probe
 from slipway.boot.machine import Machine, command, firmware_files, mac_address, running
 from slipway.errors import HostError, UsageError
 

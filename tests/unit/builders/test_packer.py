@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.builders import packer as packer_module
@@ -47,6 +47,11 @@ def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packer_module, "packer_version", lambda: NEW)
+
+
+@pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
     monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
@@ -78,6 +83,7 @@ def rendered(root: Path, *targets: str) -> dict[str, str]:
     return {name: file.content.decode(errors="replace") for name, file in files.items()}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_any_text_arrives_as_that_text(value: str) -> None:
     root = parse(render_text("before = 1\nkey = {{ value | hcl }}\nafter = [{{ value | hcl }}, true]\n", {"value": value}))
@@ -88,6 +94,7 @@ def test_any_text_arrives_as_that_text(value: str) -> None:
 
 
 @pytest.mark.parametrize("pieces", ["${var.x}", "%{ if true }", '"', "\n", "<<EOF\n", "\\", "$", "%", "{", "}", "$${", "%%{"])
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_what_looks_like_hcl_arrives_as_text(pieces: str, data: st.DataObject) -> None:
     value = "".join(data.draw(st.lists(st.sampled_from([pieces, "${", "%{", "$", "}", '"', "a", "\\", "\n"]), max_size=8)))
@@ -128,7 +135,8 @@ def test_every_platform_is_rendered_for_old_and_new_versions(root: Path, version
     assert files["provision/packages"] == "apt 1 all installed\nlibc6 1 all installed\nweb 1 all installed\n"
 
 
-def test_all_platforms_at_once_and_none_that_there_is_not(root: Path, version: tuple[int, ...]) -> None:
+@pytest.mark.usefixtures("current")
+def test_all_platforms_at_once_and_none_that_there_is_not(root: Path) -> None:
     files = rendered(root, *Packer.targets)
     assert {f"{target}.pkr.hcl" for target in Packer.targets} <= files.keys()
     with pytest.raises(UsageError) as raised:
@@ -181,16 +189,16 @@ MAIN, QEMU = "packer.pkr.hcl.j2", "sources/qemu.pkr.hcl.j2"
         (replaced(MAIN, "summary = {{ spec.summary | hcl }}", 'summary = "'), "this is not HCL2", "write values with"),
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(
-    root: Path, version: tuple[int, ...], change: Callable[[Path], None], message: str, hint: str
-) -> None:
+@pytest.mark.usefixtures("current")
+def test_a_configuration_that_cannot_work_is_refused(root: Path, change: Callable[[Path], None], message: str, hint: str) -> None:
     change(root)
     with pytest.raises(SpecErrors) as raised:
         rendered(root)
     assert any(message in error.message and hint in (error.hint or "") for error in raised.value.errors), str(raised.value)
 
 
-def test_an_error_names_the_template_and_the_key_of_the_spec(root: Path, version: tuple[int, ...]) -> None:
+@pytest.mark.usefixtures("current")
+def test_an_error_names_the_template_and_the_key_of_the_spec(root: Path) -> None:
     replaced(QEMU, "{{ [spec.resources.cpus, 2] | max | hcl }}", "{{ spec.resources.cpus | hcl }} + var.cpus")(root)
     with pytest.raises(SpecErrors) as raised:
         rendered(root)
@@ -202,7 +210,8 @@ def test_an_error_names_the_template_and_the_key_of_the_spec(root: Path, version
     assert f"the value is resources.cpus of {root / 'appliances/thing/appliance.yaml'}:8:19" in error.message
 
 
-def test_the_users_values_are_read_checked_and_passed_on(root: Path, version: tuple[int, ...]) -> None:
+@pytest.mark.usefixtures("current")
+def test_the_users_values_are_read_checked_and_passed_on(root: Path) -> None:
     file = root / "appliances/thing/office.pkrvars.hcl"
     file.write_text('ssh_timeout = "1h"\nqemu_memory = 2048\n')
     assert rendered(root)["office.auto.pkrvars.hcl"] == file.read_text()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway import process
-from slipway.boot.accelerator import probe
+from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._tree import check_hygiene, context, package_lines, tree_files, workspace
 from slipway.builders.mmdebstrap import Mmdebstrap
@@ -233,18 +233,10 @@ class Packer:
 
     def _hygiene(self, namespace: Namespace, raw: Path, source: Source) -> None:
         """Unpack the finished disk and look into it."""
-        from slipway.disk.files import Ext4
-        from slipway.formats.rootfs import archive
-
         tree = MOUNT / "hygiene"
-        packed = namespace.path(MOUNT / "tree.tar")
-        with Ext4(raw, offset=ROOT_OFFSET) as system, packed.open("wb") as file:
-            for piece in archive(system):
-                file.write(piece)
         namespace.run(["mkdir", tree])
-        with packed.open("rb") as file:
-            namespace.run(["tar", "-C", tree, "--numeric-owner", "-x", "--exclude=./dev/*"], what="unpacking the disk", stdin=file)
-        packed.unlink()
+        disk = f"{_FOLDER / 'output' / raw.name}?offset={ROOT_OFFSET}"
+        namespace.run(["debugfs", "-R", f"rdump / {tree}", disk], what="reading the file system")
         check_hygiene(namespace, tree, source.appliance.name)
         namespace.run(["rm", "-rf", "--one-file-system", tree])
 

@@ -24,7 +24,7 @@ version: 1.0.0
 summary: 'Built by both builders, ${var.x} "quoted" and all'
 category: system
 packages: [nftables, wireguard-tools]
-services: {enable: [nftables]}
+services: {enable: [both]}
 ports: [{port: 22, protocol: tcp, purpose: SSH}]
 parameters:
   - {name: greeting, type: string, default: hello, summary: What it says}
@@ -34,9 +34,10 @@ FILES = {
     "README.md": "Built by both builders.\n",
     "files/etc/both/of-the-spec.conf.j2": "{{ spec.name }} {{ spec.version }}\n",
     "files/usr/local/bin/greet": "#!/bin/sh\n. /etc/slipway/parameters.env\necho $PARAM_GREETING\n",
+    "files/etc/systemd/system/both.service": "[Service]\nUser=both\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
     "setup/10-user.sh": "adduser --quiet --system --group --home /var/lib/both both\ninstall -o both -m 750 -d /var/lib/both/data\n",
     "firstboot/10-both.sh": 'echo "$PARAM_GREETING" >/var/lib/both/greeting\n',
-    "checks/10-both.sh": "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\nnft list ruleset\nid both\n",
+    "checks/10-both.sh": "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\nsystemctl is-active both\n",
 }
 #: What differs because the one tree was never started and the other once was; beginnings of paths.
 EXPLAINED: Mapping[str, str] = {}

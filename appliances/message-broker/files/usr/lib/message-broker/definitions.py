@@ -22,11 +22,8 @@ definitions = {
         }
     ],
     # Classic queues confirm before a message is safe from a power cut; quorum queues, also those of one node, after.
-    # MQTT's subscriptions are exclusive queues, which quorum queues cannot be: they have a virtual host of their own.
-    "vhosts": [
-        {"name": name, "default_queue_type": kind, "metadata": {"default_queue_type": kind}}
-        for name, kind in (("/", "quorum"), ("mqtt", "classic"))
-    ],
-    "permissions": [{"user": user, "vhost": name, "configure": ".*", "write": ".*", "read": ".*"} for name in ("/", "mqtt")],
+    # (Said here, not for the whole node: MQTT's own queues, which are exclusive, would be refused.)
+    "vhosts": [{"name": "/", "default_queue_type": "quorum", "metadata": {"default_queue_type": "quorum"}}],
+    "permissions": [{"user": user, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
 }
 json.dump(definitions, sys.stdout, indent=1)

@@ -7,12 +7,7 @@ as_postgres() { runuser -u postgres -- "$@"; }
 pg_createcluster 17 main --locale=C.UTF-8 --encoding=UTF8 -- --data-checksums --auth-local=peer --auth-host=scram-sha-256 >/dev/null
 folder=/etc/postgresql/17/main
 
-name=$(hostname)
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=$name" -addext "subjectAltName=DNS:$name" \
-    -keyout $folder/server.key -out $folder/server.crt 2>/dev/null
-chmod 644 $folder/server.crt
-chown postgres:postgres $folder/server.key $folder/server.crt
-
+fingerprint=$(/usr/lib/slipway/certificate $folder postgres)
 install -o postgres -g postgres -m 640 /usr/lib/database/postgresql.conf $folder/conf.d/10-database.conf
 sed "s|@CLIENTS@|$PARAM_CLIENTS|" /usr/lib/database/pg_hba.conf >$folder/pg_hba.conf
 cp /usr/lib/database/pg_ident.conf $folder/pg_ident.conf
@@ -30,4 +25,4 @@ install -o postgres -g postgres -m 600 /dev/null /etc/pgbouncer/userlist.txt
 # The cluster's own unit is known to systemd from the next start on; it starts when this has ended.
 systemctl daemon-reload
 systemctl start --no-block postgresql@17-main.service
-echo "PostgreSQL: database $PARAM_DATABASE of $PARAM_USER; the certificate's SHA-256 is $(openssl x509 -in $folder/server.crt -noout -fingerprint -sha256 | cut -d= -f2)" >>"$SLIPWAY_BANNER"
+echo "PostgreSQL: database $PARAM_DATABASE of $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

@@ -5,6 +5,8 @@ set -eu
 rm -f /etc/ssl/private/ssl-cert-snakeoil.key /etc/ssl/certs/ssl-cert-snakeoil.pem
 adduser --quiet --system --group --home /var/vmail --shell /usr/sbin/nologin vmail
 chmod 700 /var/vmail
+# Dovecot puts its sockets there; Postfix would make it when it starts.
+install -d -o postfix -g root -m 700 /var/spool/postfix/private
 for service in submission submissions; do
     postconf -M "$service/inet=$service inet n - y - - smtpd"
     postconf -P "$service/inet/syslog_name=postfix/$service" \

@@ -20,25 +20,25 @@ with smtplib.SMTP(address, 25, timeout=60) as server:
     server.ehlo("other.test")
     # By a stranger, and by one who says that he is a user.
     for sender in ("someone@other.test", user, ""):
-        server.mail(sender)
+        assert server.mail(sender)[0] == 250
         for relayed in ("victim@elsewhere.test", "victim%elsewhere.test@localhost", f"@{domain}:victim@elsewhere.test"):
             code, said = server.rcpt(relayed)
             assert code >= 500, (sender, relayed, code, said)
         code, said = server.rcpt(f"nobody-of-this-name@{domain}")
         assert code == 550, (code, said)
         server.rset()
-    server.mail("someone@other.test")
+    assert server.mail("someone@other.test")[0] == 250
     assert server.rcpt(user)[0] == 250
     code, said = server.data(f"From: someone@other.test\r\nTo: {user}\r\nSubject: spam\r\nMessage-ID: <x@other.test>\r\n\r\n{GTUBE}\r\n")
     assert code == 554, (code, said)
 
 with smtplib.SMTP_SSL(address, 465, context=context, timeout=60) as server:
     server.ehlo("client.test")
-    server.mail(user)
+    assert server.mail(user)[0] == 250
     code, said = server.rcpt("friend@elsewhere.test")
     assert code >= 500, (code, said)
     server.rset()
     server.login(user, password)
-    server.mail(f"somebody-else@{domain}")
+    assert server.mail(f"somebody-else@{domain}")[0] == 250
     code, said = server.rcpt(user)
     assert code == 553, (code, said)

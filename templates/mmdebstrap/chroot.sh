@@ -131,6 +131,21 @@ lay_over() {
     tar -C files --owner=0 --group=0 --numeric-owner -c . | tar -C "$1" -x --no-overwrite-dir --keep-directory-symlink
 }
 
+# confined TREE SERVICE=EXPOSURE...: no service is more exposed than it may be; what each is, and why, is in the log.
+confined() {
+    tree=$1 bad=
+    shift
+    for service; do
+        in_tree "$tree" systemd-analyze security --no-pager --offline=yes --threshold="${service#*=}" "${service%=*}" \
+            >"$tree/run/slipway/exposure" 2>&1 || bad="$bad $service"
+        grep -e '✗' -e 'Overall' "$tree/run/slipway/exposure" || cat "$tree/run/slipway/exposure"
+    done
+    if [ "$bad" ]; then
+        echo "error: more exposed than the spec allows (see services: {exposure, exposed}):$bad" >&2
+        exit 1
+    fi
+}
+
 # clean_tree TREE: no identity, no secret, no trace of the building (what is left is found by the hygiene check and fails
 # the build).
 clean_tree() (

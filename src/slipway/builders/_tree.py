@@ -52,11 +52,18 @@ def context(source: Source) -> dict[str, Any]:
         "epoch": lock.source_date_epoch,
         "disk": disk_identity(f"{appliance.name} {_digest(lock.base_packages)} {_digest(lock.packages)}"),
         "services": Services() if source.bare else appliance.spec.services,
+        "exposures": {} if source.bare else _exposures(appliance.spec.services),
         "setup": [] if source.bare else [f"setup/{path.name}" for path in appliance.setup],
         "root_partition_type": architecture.root_partition_type,
         "efi_files": architecture.efi_files,
         "bios": architecture.bios,
     }
+
+
+def _exposures(services: Services) -> dict[str, int]:
+    """How much each enabled service may be exposed, where not every exposure is allowed; a timer's service is meant."""
+    allowed = {name: services.exposure for name in services.enable} | {item.service: item.exposure for item in services.exposed}
+    return {f"{name.removesuffix('.timer').removesuffix('.service')}.service": level for name, level in allowed.items() if level < 100}
 
 
 def _digest(packages: tuple[LockedPackage, ...]) -> str:

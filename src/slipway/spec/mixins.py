@@ -15,7 +15,7 @@ from typing import Any
 
 from slipway.errors import SpecError, Where
 from slipway.spec.folder import Check, SourceFile, check_entries, read_checks, read_files, read_scripts
-from slipway.spec.model import MixIn, Parameter, Port, Services, Spec
+from slipway.spec.model import Exposed, MixIn, Parameter, Port, Services, Spec
 from slipway.spec.rules import check_rules
 from slipway.spec.text import Document, KeyPath, read_document
 from slipway.spec.validation import validate
@@ -90,7 +90,7 @@ def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
     merged.spec = spec.model_copy(
         update={
             "packages": _merge_packages(sources, merged),
-            "services": Services(enable=enable, disable=disable),
+            "services": spec.services.model_copy(update={"enable": enable, "disable": disable, "exposed": _merge_exposed(sources)}),
             "ports": _merge_ports(sources, merged),
             "parameters": _merge_parameters(sources, merged),
         }
@@ -130,6 +130,11 @@ def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[st
         _note(merged, source, ("services", key, index), ("services", key, len(lists[key])))
         lists[key].append(name)
     return tuple(lists["enable"]), tuple(lists["disable"])
+
+
+def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
+    """What services are allowed; of several that name one, the last counts."""
+    return tuple({item.service: item for source in sources if source.model for item in source.model.services.exposed}.values())
 
 
 def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:

@@ -79,11 +79,26 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
 
+class Exposed(SpecModel):
+    """A service that cannot be confined as much as the others."""
+
+    service: Service = Field(description="An enabled service.")
+    exposure: int = Field(ge=0, le=100, description="The highest exposure that it may have.")
+    reason: Summary = Field(description="What it does that needs this.")
+
+
 class Services(SpecModel):
     """systemd units that are switched on or off when the image is made."""
 
     enable: _Services = Field(default=(), description="Units that start on boot, after first boot has succeeded.")
     disable: _Services = Field(default=(), description="Units that a package would start, and that shall not.")
+    exposure: int = Field(
+        default=100,
+        ge=0,
+        le=100,
+        description="The highest exposure of an enabled service, as `systemd-analyze security --threshold` counts; 100 is any.",
+    )
+    exposed: tuple[Exposed, ...] = Field(default=(), description="Enabled services that are allowed more, each with the reason.")
 
 
 class Interface(SpecModel):

@@ -144,3 +144,9 @@ def _check_services(document: Document) -> None:
         if name in enable:
             path: KeyPath = ("services", "disable", index)
             document.error(path, f'{dotted(path)}: "{name}" is enabled too', "remove it from one of the two lists")
+    exposed = services.get("exposed", ()) if isinstance(services, dict) else ()
+    for index, item in enumerate(exposed if isinstance(exposed, tuple) else ()):
+        name = item.get("service") if isinstance(item, dict) else None
+        if isinstance(name, str) and name not in enable:
+            path = ("services", "exposed", index, "service")
+            document.error(path, f'{dotted(path)}: "{name}" is not enabled', suggestion(name, enable) or "enable it, or remove this")

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# timeout: 180
+"""Between the networks: ordinary traffic passes, a test signature is dropped and alerted, and the page shows it to admin."""
+
+import base64
+import json
+import os
+import shlex
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+ssh = shlex.split(os.environ["SLIPWAY_SSH"])
+password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True, timeout=60).stdout
+address = os.environ["SLIPWAY_ADDRESS"]
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+SERVER = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"uid=0(root) gid=0(root) groups=0(root)" if self.path == "/attacked" else b"as ever"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(("192.168.50.2", 8000), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+CLIENT = """
+import sys, urllib.request
+try:
+    print(urllib.request.urlopen("http://192.168.50.2:8000/" + sys.argv[1], timeout=float(sys.argv[2])).read().decode())
+except OSError as error:
+    print("nothing:", error)
+"""
+
+
+def at(segment: str, *argv: str) -> list[str]:
+    return ["ip", "netns", "exec", segment, *argv]
+
+
+def ask(path: str, timeout_s: int) -> str:
+    argv = at("upstream", sys.executable, "-I", "-c", CLIENT, path, str(timeout_s))
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def alerts(secret: str) -> list[dict]:
+    header = base64.b64encode(f"admin:{secret}".encode()).decode()
+    request = urllib.request.Request(f"https://{address}/alerts.json", headers={"Authorization": f"Basic {header}"})
+    with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+        return json.load(answer)
+
+
+for segment, own in (("upstream", "192.168.50.1/24"), ("protected", "192.168.50.2/24")):
+    subprocess.run(at(segment, "ip", "address", "replace", own, "dev", "client0"), check=True)
+    subprocess.run(at(segment, "ip", "link", "set", "client0", "up"), check=True)
+with subprocess.Popen(at("protected", sys.executable, "-I", "-c", SERVER), stdout=subprocess.PIPE, text=True) as server:
+    try:
+        assert server.stdout.readline() == "ready\n"
+        assert ask("ordinary", 30) == "as ever"
+        assert ask("attacked", 10).startswith("nothing:")
+        assert ask("ordinary", 30) == "as ever"
+    finally:
+        server.terminate()
+for _ in range(30):
+    found = [alert for alert in alerts(password) if alert["id"] == 2100498]
+    if found:
+        break
+    time.sleep(1)
+assert found and {alert["action"] for alert in found} == {"blocked"}, found
+try:
+    alerts("not-this-one")
+except urllib.error.HTTPError as error:
+    assert error.code == 401, error
+else:
+    raise SystemExit("the page let in a wrong password")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway.job import Workshop, lock_path, prepare
+from example_root import make_root, package
+from slipway.job import Workshop, prepare
 from slipway.outputs import explain
-from slipway.packages.lock import Lock, LockedPackage, read_lock, write_lock
-from slipway.packages.resolve import requested_of_base
+from slipway.packages.lock import LockedPackage, read_lock, write_lock
 from slipway.plan import make_stage, reasons
 
 ROOT = Path(__file__).parents[2]
@@ -33,43 +32,21 @@ FROM_PACKAGES = {"packages", *FROM_TREE}
 ALL = {"base", *FROM_PACKAGES}
 
 
-def package(name: str, version: str = "1") -> LockedPackage:
-    sha256 = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
-    return LockedPackage(name=name, version=version, architecture="all", sha256=sha256, size=9, archive="debian", path="p")
+FILES = {
+    "appliance.yaml": SPEC,
+    "README.md": "A thing\n",
+    "files/etc/thing.conf": "a\n",
+    "files/etc/other.conf.j2": "{{ spec.name }}\n",
+    "setup/10-users.sh": "true\n",
+    "firstboot/10-keys.sh": "true\n",
+    "checks/10-inside.sh": "true\n",
+    "checks/outside/10-port.py": "pass\n",
+}
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
-    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
-    root = tmp_path / "root"
-    shutil.copytree(ROOT / "templates", root / "templates", symlinks=True)
-    folder = root / "appliances/thing"
-    for name, content in (
-        ("appliance.yaml", SPEC),
-        ("README.md", "A thing\n"),
-        ("files/etc/thing.conf", "a\n"),
-        ("files/etc/other.conf.j2", "{{ spec.name }}\n"),
-        ("setup/10-users.sh", "true\n"),
-        ("firstboot/10-keys.sh", "true\n"),
-        ("checks/10-inside.sh", "true\n"),
-        ("checks/outside/10-port.py", "pass\n"),
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
-    appliance = Workshop(root=root).library.load("thing")
-    lock = Lock(
-        base="debian-13",
-        kernel="cloud",
-        architecture="amd64",
-        source_date_epoch=1_700_000_000,
-        base_requested=tuple(sorted(requested_of_base(appliance.base, "cloud", "amd64"))),
-        requested=("web",),
-        base_packages=(package("apt"), package("libc6")),
-        packages=(package("web"),),
-    )
-    write_lock(lock_path(appliance, "amd64"), lock)
-    return root
+    return make_root(tmp_path, "thing", FILES, monkeypatch)
 
 
 def stages(root: Path) -> dict[str, str]:

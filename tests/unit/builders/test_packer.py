@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_root import make_root
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer
 from slipway.builders.packer.hcl import NotLiteral, SyntaxProblem, literal, parse, references
 from slipway.errors import SpecErrors, UsageError
-from slipway.job import Workshop, lock_path, prepare
-from slipway.packages.lock import Lock, LockedPackage, write_lock
-from slipway.packages.resolve import requested_of_base
+from slipway.job import Workshop, prepare
 from slipway.templating import render_text
 
-ROOT = Path(__file__).parents[3]
 SPEC = """\
 schema: 1
 name: thing
@@ -32,12 +28,6 @@ packages: [web]
 resources: {cpus: 1, memory_mib: 512, disk_gib: 4}
 """
 OLD, NEW = (1, 6, 6), (1, 11, 2)
-
-
-def package(name: str) -> LockedPackage:
-    return LockedPackage(
-        name=name, version="1", architecture="all", sha256=hashlib.sha256(name.encode()).hexdigest(), size=9, archive="debian", path="p"
-    )
 
 
 @pytest.fixture(params=[OLD, NEW], ids=["1.6", "current"])
@@ -53,27 +43,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
-    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
-    root = tmp_path / "root"
-    shutil.copytree(ROOT / "templates", root / "templates", symlinks=True)
-    folder = root / "appliances/thing"
-    for name, content in (("appliance.yaml", SPEC), ("README.md", "A thing\n"), ("setup/10-users.sh", "true\n")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
-    appliance = Workshop(root=root).library.load("thing")
-    lock = Lock(
-        base="debian-13",
-        kernel="generic",
-        architecture="amd64",
-        source_date_epoch=1_700_000_000,
-        base_requested=tuple(sorted(requested_of_base(appliance.base, "generic", "amd64"))),
-        requested=("web",),
-        base_packages=(package("apt"), package("libc6")),
-        packages=(package("web"),),
-    )
-    write_lock(lock_path(appliance, "amd64"), lock)
-    return root
+    files = {"appliance.yaml": SPEC, "README.md": "A thing\n", "setup/10-users.sh": "true\n"}
+    return make_root(tmp_path, "thing", files, monkeypatch)
 
 
 def rendered(root: Path, *targets: str) -> dict[str, str]:

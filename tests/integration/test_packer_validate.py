@@ -66,6 +66,8 @@ def test_packer_validates_every_platform(name: str, tmp_path: Path) -> None:
     assert len(targets) >= len(Packer.targets) - 2
     written(job, tmp_path / "all", targets)
     packer(tmp_path / "all", "validate")
+    scripts = sorted((tmp_path / "all/provision").glob("*.sh"))
+    subprocess.run(["shellcheck", "-s", "sh", "-e", "SC1091", *scripts], check=True)
     packer(tmp_path / "all", "fmt", "-check", "-diff")
 
 

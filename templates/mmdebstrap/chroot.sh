@@ -149,7 +149,7 @@ confined() {
 # clean_tree TREE: no identity, no secret, no trace of the building (what is left is found by the hygiene check and fails
 # the build).
 clean_tree() (
-    cd "$1"
+    cd "$1" || exit
     : >etc/machine-id
     chmod 444 etc/machine-id
     rm -f var/lib/dbus/machine-id etc/ssh/ssh_host_* var/lib/systemd/random-seed root/.bash_history

@@ -62,6 +62,7 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
     yield Finding(name="python", state="ok", detail=platform.python_version())
     for name in _TOOLS:
         yield _try(name, partial(tool_version, name))
+    yield _try("packer", _packer, state="limited")
     yield _try("namespaces", _namespaces)
     yield _try("network", _tun, state="limited")
     for firmware in ("uefi", "secureboot"):
@@ -101,6 +102,12 @@ def _namespaces() -> str:
             what="mounting an overlay",
         )
     return "as root" if os.geteuid() == 0 else "without root, in a user namespace"
+
+
+def _packer() -> str:
+    from slipway.builders.packer import require_packer
+
+    return f"Packer {'.'.join(map(str, require_packer()))}, for builds with --builder packer"
 
 
 def _tun() -> str:

@@ -6,6 +6,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,16 @@ def endpoint() -> Iterator[str]:
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    assert server._server
+    inner, one_at_a_time = server._server.app, threading.Lock()
+
+    def atomic(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Between moto's look at a condition and its write, another thread may write: a server's conditions are atomic."""
+        conditional = environ["REQUEST_METHOD"] in ("PUT", "POST") and environ.keys() & {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
+        with one_at_a_time if conditional else nullcontext():
+            return inner(environ, start_response)
+
+    server._server.app = atomic
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()

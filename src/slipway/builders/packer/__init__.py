@@ -34,7 +34,7 @@ from slipway.render import Rendered, RenderedFile
 from slipway.sshkey import make_key
 from slipway.templating import render
 
-__all__ = ["Packer", "packer_version"]
+__all__ = ["Packer", "packer_version", "require_packer"]
 
 #: The sources there are templates of -> the format of the base's disk that they start from; None for those that start
 #: from an image that the distribution publishes there.
@@ -70,6 +70,19 @@ def packer_version() -> tuple[int, ...] | None:
     said = process.run([path, "version"], env={"CHECKPOINT_DISABLE": "1"}, check=False, timeout_s=20).stdout.decode(errors="replace")
     found = re.search(r"Packer v([0-9]+)\.([0-9]+)\.([0-9]+)", said)
     return tuple(int(part) for part in found.groups()) if found else None
+
+
+def require_packer() -> tuple[int, ...]:
+    """The version of the Packer that is installed.
+
+    Raises:
+        HostError: None is.
+    """
+    version = packer_version()
+    if version is None:
+        hint = "sudo apt-get install packer, or see https://developer.hashicorp.com/packer/install"
+        raise HostError("packer is not installed", hint=hint)
+    return version
 
 
 class Packer:
@@ -178,10 +191,7 @@ class Packer:
             HostError: Packer is not installed.
             BuildError: It failed; its own words are shown, with the place in the template where they name one.
         """
-        version = packer_version()
-        if version is None:
-            hint = "sudo apt-get install packer, or see https://developer.hashicorp.com/packer/install"
-            raise HostError("packer is not installed", hint=hint)
+        version = require_packer()
         log = workplace.logs / "packer.log"
         with ExitStack() as stack:
             namespace = stack.enter_context(workspace(workplace, self.memory_mib(source)))

@@ -90,26 +90,24 @@ def test_text_that_is_no_hcl_is_an_error_with_its_place() -> None:
     assert (raised.value.line, raised.value.column) == (2, 6)
 
 
-@pytest.mark.parametrize("target", [None, *Packer.targets])
-def test_every_platform_is_rendered_for_old_and_new_versions(root: Path, version: tuple[int, ...], target: str | None) -> None:
-    files = rendered(root, *([target] if target else []))
-    name = f"{target or 'qemu'}.pkr.hcl"
-    blocks = [block for file in ("packer.pkr.hcl", name) for block in parse(files[file]).blocks]
-    assert ("required_plugins" in files[name]) is (version >= (1, 7))
-    (settings,) = [block for block in blocks if block.kind == "locals"]
-    values = {attribute.name: literal(attribute.value) for attribute in settings.attributes}
-    assert values["summary"] == 'says "hello" to ${var.all} and %{ if x }$${y}%{ endif } \\ <<EOF'
-    for block in blocks:
-        if block.kind == "variable":
-            assert block.find("type") and block.find("description") and block.find("default")
-            assert bool(block.find("sensitive")) is ("password" in block.labels[0] or "secret" in block.labels[0])
+def test_every_platform_is_rendered_for_old_and_new_versions(root: Path, version: tuple[int, ...]) -> None:
+    assert "qemu.pkr.hcl" in rendered(root)
+    files = rendered(root, *Packer.targets)
     assert files["provision/packages"] == "apt 1 all installed\nlibc6 1 all installed\nweb 1 all installed\n"
+    for name in ("packer.pkr.hcl", *(f"{target}.pkr.hcl" for target in Packer.targets)):
+        assert ("required_plugins" in files[name]) is (version >= (1, 7) and name != "packer.pkr.hcl")
+        blocks = parse(files[name]).blocks
+        for block in blocks:
+            if block.kind == "locals":
+                values = {attribute.name: literal(attribute.value) for attribute in block.attributes}
+                assert values["summary"] == 'says "hello" to ${var.all} and %{ if x }$${y}%{ endif } \\ <<EOF'
+            if block.kind == "variable":
+                assert block.find("type") and block.find("description") and block.find("default")
+                assert bool(block.find("sensitive")) is ("password" in block.labels[0] or "secret" in block.labels[0])
 
 
 @pytest.mark.usefixtures("current")
-def test_all_platforms_at_once_and_none_that_there_is_not(root: Path) -> None:
-    files = rendered(root, *Packer.targets)
-    assert {f"{target}.pkr.hcl" for target in Packer.targets} <= files.keys()
+def test_a_platform_that_there_is_not(root: Path) -> None:
     with pytest.raises(UsageError) as raised:
         rendered(root, "quemu")
     assert str(raised.value) == 'error: there is no source "quemu"\n  hint: did you mean "qemu"?'

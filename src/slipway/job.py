@@ -150,6 +150,7 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         mirrors=shop.mirrors,
         pool=shop.pool,
         apt_root=shop.settings.cache / "apt",
+        tools=appliance.spec.tools,
         where=appliance.where,
         fresh=fresh,
     )
@@ -195,9 +196,21 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     for name in dict.fromkeys((BOOTED, *wanted)):
         needed = {exported[other].kind: exported[other].id for other in load_format(name).needs}
         exported[name] = make_stage(f"artifact:{name}", {**_format_inputs(shop, source, name), **needed}, disk)
-    booted = make_stage("boot", _boot_inputs(shop, appliance, architecture), exported[BOOTED])
-    plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), booted))
+    tools = _tools(shop, source)
+    inputs = {**_boot_inputs(shop, appliance, architecture), **{stage.kind: stage.id for stage in tools}}
+    booted = make_stage("boot", inputs, exported[BOOTED])
+    plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), *tools, booted))
     return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
+
+
+def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
+    """The tree of the programs that checks use, if they use any."""
+    if not source.lock.tools:
+        return ()
+    from slipway.boot.tools import PART, render_tools
+
+    inputs = {**render_tools(source).digests(*PART.reads), **shop.versions(PART.tools), **_code(*PART.code)}
+    return (make_stage(PART.kind, inputs),)
 
 
 def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
@@ -229,10 +242,13 @@ def _code(*names: str) -> dict[str, str]:
 def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dict[str, str]:
     """What the outcome of a boot depends on, beside the image: the checks, the machine, and what is expected of it."""
     spec = appliance.spec
-    machine = spec.model_dump(mode="json", include={"interfaces", "ports", "parameters", "resources", "services"})
+    machine = spec.model_dump(mode="json", include={"interfaces", "instances", "ports", "parameters", "resources", "services"})
     system = appliance.base.architectures[architecture].qemu["system"]
     return {
-        **{f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s} {check.before}" for check in appliance.checks},
+        **{
+            f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s} {check.before} {check.instances}"
+            for check in appliance.checks
+        },
         "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),
         **shop.versions((f"qemu-system-{system}",)),
         **_code("boot"),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from slipway.records.manifest import Inputs, Manifest, Parent
     from slipway.records.release import Release
 
+#: Stages that nothing but the checks needs.
+CHECKING = ("tools", "boot")
+
 __all__ = ["explain", "finished", "last_plan", "listing", "record"]
 
 PLAN = "plan.json"
@@ -43,7 +46,7 @@ def last_plan(job: Job) -> Mapping[str, Any]:
 
 def _key(job: Job, *, boot: bool) -> str:
     """Everything that a release depends on, as one digest: the stages, what the manifest says besides, and the formats."""
-    stages = [stage.id for stage in job.plan.stages if boot or stage.kind != "boot"]
+    stages = [stage.id for stage in job.plan.stages if boot or stage.kind not in CHECKING]
     return _digest([stages, job.source.appliance.spec.model_dump(mode="json"), sorted(job.formats), job.builder.name, boot])
 
 
@@ -76,7 +79,7 @@ def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
         final = stage.kind == "boot" or stage.kind.startswith("artifact:")
         make = missing and (final or stage.id in needed)
         if make:
-            needed.add(stage.parent)
+            needed |= {stage.parent, stage.inputs.get("tools")}
         state = "cached" if not missing else "to make" if make else "not needed"
         rows.append({"kind": stage.kind, "id": stage.id, "state": state, "reasons": list(reasons(stage, before)) if make else []})
     return rows[::-1]
@@ -124,7 +127,7 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         system=appliance.base.summary,
         kernel=spec.kernel,
         inputs=inputs,
-        stages=tuple((stage.kind, stage.id) for stage in job.plan.stages if report or stage.kind != "boot"),
+        stages=tuple((stage.kind, stage.id) for stage in job.plan.stages if report or stage.kind not in CHECKING),
         artifacts=artifacts,
         boot=boot_record(report.to_json()) if report else None,
         booted_disk_sha256=exported[BOOTED].facts["uncompressed_sha256"] if report else None,

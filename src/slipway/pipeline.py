@@ -95,6 +95,10 @@ def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[
     """Write what the builder runs, for targets that it has, with all that is needed to run it; returns the files."""
     rendered = job.builder.render(job.source, targets) if targets else job.rendered
     rendered.write(directory)
+    if job.source.lock.tools and not targets:
+        from slipway.boot.tools import render_tools
+
+        render_tools(job.source).write(directory)
     job.builder.complete(directory, job.plan, rendered, job.source, _workplace(shop, job), targets)
     return [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
 
@@ -133,6 +137,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
         BuildError: A check failed, or the machine did not start; the message says what had passed.
     """
     from slipway.boot.checks import boot_and_check
+    from slipway.boot.tools import make_tools
 
     stage = job.stage("boot")
     image = built_image(shop, job)
@@ -142,8 +147,10 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             report = BootReport.from_json(entry.facts)
             shop.progress.note("boot", f"from the cache: {report.summary}")
             return report
+        tools = job.plan.stage("tools")
+        tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(job.source.appliance, job.source.lock, image, scratch, job.logs, step, firmware=firmware)
+            report = boot_and_check(job.source, image, scratch, job.logs, step, firmware=firmware, tools=tree)
             step.detail = report.summary
         if firmware == "bios":
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())

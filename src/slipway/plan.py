@@ -18,7 +18,7 @@ __all__ = ["Plan", "Stage", "make_stage", "reasons"]
 class Stage:
     """One step of a build.
 
-    ``kind`` is base, packages, tree, disk, artifact or boot, with what tells several of one kind apart behind a colon
+    ``kind`` is base, packages, tree, disk, artifact, tools or boot, with what tells several of one kind apart behind a colon
     (``artifact:qcow2``); ``inputs`` are digests by name.
     """
 

@@ -72,7 +72,7 @@ def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path) -> None
             firmware="bios",
             accelerator=accelerator,
             console=console,
-            networks=network.networks,
+            networks=network.networks(),
             credentials=delivery.credentials,
             drives=delivery.drives,
             ports={PORT: results},

@@ -70,7 +70,7 @@ def first_boot(job: tuple[Job, Path], folder: Path, network: Lab, *options: str,
             firmware="bios",
             accelerator=accelerator,
             console=console,
-            networks=network.networks,
+            networks=network.networks(),
             credentials=credentials or {},
         )
         argv = [*network.enter, *command(machine), *options]

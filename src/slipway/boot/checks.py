@@ -2,7 +2,8 @@
 
 The machine boots a throwaway overlay of the very file that is published, in a :mod:`~slipway.boot.lab` of its own.
 Checks of the guest run there (:mod:`~slipway.boot.delivery`), those below ``checks/<interface>/`` on this host, as a
-client of that interface's network. Each is tried again every second until it passes or its time is up.
+client of that interface's network. Each is tried again every second until it passes or its time is up. A further
+instance of the spec is started when the first check asks for it, and runs until the last one has ended.
 
 A machine that dies before its checks ran is started once more, because emulators do crash (docs/adr); both starts are
 in the report. A check that fails is never tried on a second machine.
@@ -17,15 +18,18 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.delivery import PORT, deliver, parameter_values
-from slipway.boot.lab import ADDRESS, Lab, lab
+from slipway.boot.delivery import PORT, deliver, parameter_credentials, parameter_values
+from slipway.boot.lab import Lab, address, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.boot.tools import TREE, memory_mib, open_tools
+from slipway.builders import Source
+from slipway.cache import Entry
 from slipway.errors import BuildError
 from slipway.packages.lock import Lock
 from slipway.progress import Step
@@ -51,8 +55,8 @@ class _Died(Exception):
 class _Bench:
     """One image under test."""
 
-    appliance: Appliance
-    lock: Lock
+    source: Source
+    tools: Entry | None
     image: Path
     work: Path
     logs: Path
@@ -63,6 +67,14 @@ class _Bench:
     attempts: list[Attempt] = field(default_factory=list)
     #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
     said: int | None = None
+
+    @property
+    def appliance(self) -> Appliance:
+        return self.source.appliance
+
+    @property
+    def lock(self) -> Lock:
+        return self.source.lock
 
     @property
     def factor(self) -> int:
@@ -77,7 +89,7 @@ def systemd_version(lock: Lock) -> int:
 
 
 def boot_and_check(
-    appliance: Appliance, lock: Lock, image: Path, work: Path, logs: Path, step: Step, *, firmware: str = "bios"
+    source: Source, image: Path, work: Path, logs: Path, step: Step, *, firmware: str = "bios", tools: Entry | None = None
 ) -> BootReport:
     """Boot an image and run its checks.
 
@@ -87,20 +99,21 @@ def boot_and_check(
         logs: Where the console and the output of checks are kept.
         step: Shown while it runs; its detail says what is happening.
         firmware: bios, uefi or secureboot.
+        tools: The tree of programs that checks use.
 
     Raises:
         BuildError: A check failed or the guest did not start; with the console's last lines and what had passed.
         HostError: This host lacks something.
     """
     bench = _Bench(
-        appliance=appliance,
-        lock=lock,
+        source=source,
+        tools=tools,
         image=image,
         work=work,
         logs=logs,
         step=step,
         firmware=firmware,
-        accelerator=probe(lock.architecture),
+        accelerator=probe(source.lock.architecture),
     )
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
@@ -112,14 +125,14 @@ def boot_and_check(
         except _Died as died:
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died)))
             if last:
-                raise _failure(bench, f"{appliance.name} did not start: {died}") from None
+                raise _failure(bench, f"{bench.appliance.name} did not start: {died}") from None
             continue
         break
     report = BootReport(accelerator=bench.accelerator.name, firmware=firmware, attempts=tuple(bench.attempts), checks=tuple(bench.results))
     if not report.passed:
         failed = [check for check in report.checks if not check.passed]
         said = "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
-        raise _failure(bench, f"{len(failed)} of {len(report.checks)} checks of {appliance.name} failed{said}")
+        raise _failure(bench, f"{len(failed)} of {len(report.checks)} checks of {bench.appliance.name} failed{said}")
     return report
 
 
@@ -136,7 +149,11 @@ def _once(bench: _Bench) -> None:
     key = bench.work / "ssh-key"
     public_key = make_key(key, "checks")
     delivery = deliver(bench.appliance, systemd_version(bench.lock), values, bench.factor, bench.work)
-    with lab(interfaces, log=bench.logs / "network.log") as network:
+    instances = [instance.name for instance in spec.instances]
+    memory = 64 + (memory_mib(bench.source) if bench.tools else 0)
+    with lab(interfaces, log=bench.logs / "network.log", instances=instances, memory_mib=memory) as network:
+        if bench.tools:
+            open_tools(bench.tools, network.namespace)
         machine = Machine.for_base(
             base,
             bench.lock.architecture,
@@ -146,15 +163,16 @@ def _once(bench: _Bench) -> None:
             firmware=bench.firmware,
             accelerator=bench.accelerator,
             console=console,
-            networks=network.networks,
+            networks=network.networks(),
             credentials={**delivery.credentials, "ssh.authorized_keys.root": public_key.encode()},
             drives=delivery.drives,
             ports={PORT: results},
             variables=bench.work / "variables.fd" if bench.firmware != "bios" else None,
         )
-        with running(machine, enter=network.enter, log=bench.logs / "qemu.log") as guest:
+        with running(machine, enter=network.enter, log=bench.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
             _inside(bench, guest, results, console)
-            client = _Client(network=network, guest=guest, key=key, values=values)
+            others = _Instances(bench=bench, like=machine, network=network, stack=stack)
+            client = _Client(network=network, guest=guest, key=key, values=values, others=others)
             for check in (Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=""), *bench.appliance.checks):
                 if check.place in interfaces:
                     _outside(bench, client, check)
@@ -232,31 +250,79 @@ def _lines(file: Path) -> Iterator[str | None]:
                 yield None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Instances:
+    """The further instances of the spec: those that run, and all that is needed to start another."""
+
+    bench: _Bench
+    like: Machine
+    network: Lab
+    stack: contextlib.ExitStack
+    started: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def start(self, name: str) -> Mapping[str, str]:
+        """Start an instance, unless it runs; the values of its parameters, as far as they are known."""
+        if name not in self.started:
+            spec = self.bench.appliance.spec
+            instance = next(instance for instance in spec.instances if instance.name == name)
+            values = parameter_values(spec.parameters, instance.parameters)
+            overlay = self.bench.work / f"overlay-{name}.qcow2"
+            overlay.unlink(missing_ok=True)
+            make_overlay(self.bench.image, overlay, size_gib=spec.resources.disk_gib)
+            number = spec.instances.index(instance) + 1
+            keys = {key: value for key, value in self.like.credentials.items() if key.startswith("ssh.")}
+            machine = replace(
+                self.like,
+                instance=number,
+                disk=overlay,
+                networks=self.network.networks(number),
+                console=self.bench.logs / f"console-{name}.log",
+                credentials={**parameter_credentials(spec.parameters, values), **keys},
+                drives={},
+                ports={},
+                variables=self.bench.work / f"variables-{name}.fd" if self.like.variables else None,
+            )
+            self.stack.enter_context(running(machine, enter=self.network.enter, log=self.bench.logs / "qemu.log"))
+            self.started[name] = values
+        return self.started[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Client:
-    """What checks from outside work with: the network, the machine, a key that root may log in with, parameters."""
+    """What checks from outside work with: the network, the machines, a key that root may log in with, parameters."""
 
     network: Lab
     guest: Running
     key: Path
     values: Mapping[str, str]
+    others: _Instances
 
-    def environment(self, interface: str) -> dict[str, str]:
-        """What a check in an interface's network is told."""
+    def environment(self, check: Check) -> dict[str, str]:
+        """What a check in an interface's network is told; the instances that it needs run."""
+        told = {**self.network.environment(check.place), **self._about("SLIPWAY_", 0, self.values)}
+        told |= {"SLIPWAY_TOOLS": str(TREE)} if self.others.bench.tools else {}
+        for number, instance in enumerate(self.others.bench.appliance.spec.instances, 1):
+            if instance.name in check.instances:
+                prefix = f"SLIPWAY_INSTANCE_{instance.name.upper()}_"
+                told |= self._about(prefix, number, self.others.start(instance.name))
+        return told
+
+    def _about(self, prefix: str, number: int, values: Mapping[str, str]) -> dict[str, str]:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
-        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"root@{ADDRESS}"]
-        values = {f"SLIPWAY_PARAMETER_{name.upper()}": value for name, value in self.values.items()}
-        return {**self.network.environment(interface), "SLIPWAY_SSH": shlex.join(ssh), **values}
+        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"root@{address(number)}"]
+        parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
+        return {f"{prefix}ADDRESS": address(number), f"{prefix}SSH": shlex.join(ssh), **parameters}
 
 
 def _outside(bench: _Bench, client: _Client, check: Check) -> None:
     """Run a check on this host, in an interface's network, until it passes or its time is up."""
     interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh"]
-    words = [ADDRESS, *_allowed(bench.appliance, check.place)] if check.name == SCAN else []
+    words = [address(0), *_allowed(bench.appliance, check.place)] if check.name == SCAN else []
     limit = check.timeout_s * bench.factor
     log = bench.logs / f"{check.place}-{check.name}.log"
-    begun = time.monotonic()
     bench.step.detail = f"{check.place}/{check.name}"
+    environment = client.environment(check)
+    begun = time.monotonic()
     if check.before:
         getattr(client.guest, check.before)()
     attempts = 0
@@ -265,7 +331,7 @@ def _outside(bench: _Bench, client: _Client, check: Check) -> None:
         log.unlink(missing_ok=True)
         left = max(1.0, limit - (time.monotonic() - begun))
         argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
-        ran = process.run(argv, env=client.environment(check.place), log=log, timeout_s=left, check=False)
+        ran = process.run(argv, env=environment, log=log, timeout_s=left, check=False)
         outcome = "timed out" if ran.returncode < 0 else "failed"
         if not ran.returncode:
             outcome = "passed"

@@ -20,7 +20,7 @@ from slipway import process
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 
-__all__ = ["PORT", "Delivery", "deliver", "parameter_values"]
+__all__ = ["PORT", "Delivery", "deliver", "parameter_credentials", "parameter_values"]
 
 #: The virtio-serial port that results come through, and the serial number of the disk.
 PORT, SERIAL = "slipway", "slipway-checks"
@@ -69,6 +69,12 @@ def parameter_values(parameters: tuple[Parameter, ...], given: Mapping[str, str]
     return values
 
 
+def parameter_credentials(parameters: tuple[Parameter, ...], values: Mapping[str, str]) -> dict[str, bytes]:
+    """The credentials that give an instance these values, without those that are defaults."""
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    return {f"slipway.{name}": value.encode() for name, value in values.items() if defaults.get(name) != value}
+
+
 def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], factor: int, directory: Path) -> Delivery:
     """Make the disk, and what starts it.
 
@@ -79,8 +85,7 @@ def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], facto
     """
     disk = directory / "checks.tar"
     disk.write_bytes(_archive(appliance, factor))
-    defaults = {parameter.name: parameter.default for parameter in appliance.spec.parameters}
-    credentials = {f"slipway.{name}": value.encode() for name, value in values.items() if defaults.get(name) != value}
+    credentials = parameter_credentials(appliance.spec.parameters, values)
     drives = {SERIAL: disk}
     if systemd >= 256:
         credentials["systemd.extra-unit.slipway-checks.service"] = _UNIT.encode()

@@ -1,8 +1,9 @@
 """The network around a machine that is checked: private, empty but for what is put there, gone with its namespace.
 
-The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the machine, and answers
-for the name ``upstream.test``. Behind every other interface is a client of its own, in a network namespace of the
-interface's name, with one device, ``client0``, that nothing has configured.
+The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the machine (and the
+addresses after it to further instances), and answers for the name ``upstream.test``. Behind every other interface is a
+client of its own, in a network namespace of the interface's name (``<instance>-<interface>`` for a further instance),
+with one device, ``client0``, that nothing has configured.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from slipway import process
@@ -18,34 +20,41 @@ from slipway.boot.machine import mac_address
 from slipway.errors import HostError
 from slipway.namespace import Namespace
 
-__all__ = ["ADDRESS", "GATEWAY", "Lab", "lab"]
+__all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "lab"]
 
 GATEWAY, ADDRESS, UPSTREAM = "10.77.0.1", "10.77.0.10", "upstream.test"
 _TUN = Path("/dev/net/tun")
 
-#: Makes the links; $1 is the first interface, the others follow.
+#: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the first interface's, the
+#: namespace of the client behind it, or an empty word.
 _LINKS = """\
 set -eu
-ip tuntap add dev "$1" mode tap
-ip address add "$GATEWAY/24" dev "$1"
-ip link set "$1" up
+outside=$1
+ip link add "$outside" type bridge
+ip address add "$GATEWAY/24" dev "$outside"
+ip link set "$outside" up
 shift
-for name; do
-    ip netns add "$name"
-    ip -n "$name" link set lo up
-    ip tuntap add dev "$name" mode tap
-    ip link add "br-$name" type bridge
-    ip link add "v-$name" type veth peer name client0 netns "$name"
-    ip link set "$name" master "br-$name" up
-    ip link set "v-$name" master "br-$name" up
-    ip link set "br-$name" up
+while [ $# -gt 0 ]; do
+    ip tuntap add dev "$1" mode tap
+    bridge=$outside
+    if [ -n "$2" ]; then
+        ip netns add "$2"
+        ip -n "$2" link set lo up
+        bridge=br-$1
+        ip link add "$bridge" type bridge
+        ip link add "v-$1" type veth peer name client0 netns "$2"
+        ip link set "v-$1" master "$bridge" up
+        ip link set "$bridge" up
+    fi
+    ip link set "$1" master "$bridge" up
+    shift 2
 done
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """The network: ``networks`` is what QEMU is told for each interface, ``enter`` the words to run a command there."""
+    """The network: ``enter`` are the words to run a command there."""
 
     interfaces: tuple[str, ...]
     namespace: Namespace
@@ -55,10 +64,9 @@ class Lab:
         """To run a command in the network, as its root."""
         return self.namespace.enter
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """QEMU's -netdev options."""
-        return tuple(f"tap,ifname={name},script=no,downscript=no" for name in self.interfaces)
+    def networks(self, instance: int = 0) -> tuple[str, ...]:
+        """QEMU's -netdev options for each interface of an instance; the machine itself is the first."""
+        return tuple(f"tap,ifname={_tap(instance, number)},script=no,downscript=no" for number in range(len(self.interfaces)))
 
     def client(self, interface: str) -> list[str]:
         """The words to run a command on the far side of an interface."""
@@ -69,14 +77,32 @@ class Lab:
     def environment(self, interface: str) -> dict[str, str]:
         """What a check on the far side of an interface is told."""
         device = interface if interface == self.interfaces[0] else "client0"
-        return {"SLIPWAY_ADDRESS": ADDRESS, "SLIPWAY_GATEWAY": GATEWAY, "SLIPWAY_UPSTREAM": UPSTREAM, "SLIPWAY_INTERFACE": device}
+        return {"SLIPWAY_GATEWAY": GATEWAY, "SLIPWAY_UPSTREAM": UPSTREAM, "SLIPWAY_INTERFACE": device}
+
+
+def address(instance: int) -> str:
+    """The address that an instance is given on its first interface; the machine itself is the first."""
+    return str(IPv4Address(ADDRESS) + instance)
+
+
+def _tap(instance: int, number: int) -> str:
+    return f"tap{instance}.{number}"
 
 
 @contextlib.contextmanager
-def lab(interfaces: Sequence[str], *, log: Path, names: Mapping[str, str] | None = None) -> Iterator[Lab]:
+def lab(
+    interfaces: Sequence[str],
+    *,
+    log: Path,
+    names: Mapping[str, str] | None = None,
+    instances: Sequence[str] = (),
+    memory_mib: int = 64,
+) -> Iterator[Lab]:
     """Make the network for a machine with these interfaces.
 
     Args:
+        instances: Further machines with the same interfaces.
+        memory_mib: How much its namespace's own file system holds.
         log: Where the DHCP and DNS server writes.
         names: Further names that it answers for, with their addresses.
 
@@ -91,11 +117,19 @@ def lab(interfaces: Sequence[str], *, log: Path, names: Mapping[str, str] | None
     process.find_tool("ip")
     server = process.find_tool("dnsmasq", why="the checks need a DHCP and DNS server")
     with contextlib.ExitStack() as stack:
-        namespace = stack.enter_context(Namespace(network=True, memory_mib=64))
-        namespace.run(["sh", "-c", _LINKS, "lab", *interfaces], what="making the network for the checks", env={"GATEWAY": GATEWAY})
+        namespace = stack.enter_context(Namespace(network=True, memory_mib=memory_mib))
+        links = [
+            word
+            for instance, prefix in enumerate(["", *(f"{name}-" for name in instances)])
+            for number, interface in enumerate(interfaces)
+            for word in (_tap(instance, number), f"{prefix}{interface}" if number else "")
+        ]
+        argv = ["sh", "-c", _LINKS, "lab", interfaces[0], *links]
+        namespace.run(argv, what="making the network for the checks", env={"GATEWAY": GATEWAY})
         argv = [server, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--group=root"]
         argv += [f"--interface={interfaces[0]}", "--bind-interfaces", "--log-facility=-", "--pid-file", "--dhcp-leasefile=/run/leases"]
-        argv += [f"--dhcp-range={ADDRESS},10.77.0.99,1h", f"--dhcp-host={mac_address(0)},{ADDRESS}", "--dhcp-authoritative"]
+        argv += [f"--dhcp-range={ADDRESS},10.77.0.99,1h", "--dhcp-authoritative"]
+        argv += [f"--dhcp-host={mac_address(0, number)},{address(number)}" for number in range(len(instances) + 1)]
         argv += [f"--address=/{name}/{address}" for name, address in {UPSTREAM: GATEWAY, **(names or {})}.items()]
         with log.open("ab") as said:
             stack.enter_context(process.spawn([*namespace.enter, *argv], stdout=said, stderr=said))

@@ -42,7 +42,8 @@ _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
 class Machine:
     """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id; ``credentials`` are
     given to the guest's systemd (https://systemd.io/CREDENTIALS), and ``drives`` (serial number -> file) are raw disks
-    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file."""
+    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file.
+    ``instance`` tells machines of one network apart."""
 
     architecture: str
     system: str
@@ -58,6 +59,7 @@ class Machine:
     drives: Mapping[str, Path] = field(default_factory=dict)
     ports: Mapping[str, Path] = field(default_factory=dict)
     variables: Path | None = None
+    instance: int = 0
 
     @classmethod
     def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
@@ -66,9 +68,9 @@ class Machine:
         return cls(architecture=architecture, system=qemu["system"], machine=qemu["machine"], **more)
 
 
-def mac_address(number: int) -> str:
-    """The hardware address of an interface, counted from 0; the prefix is QEMU's own, for local use."""
-    return f"52:54:00:77:00:{number + 1:02x}"
+def mac_address(number: int, instance: int = 0) -> str:
+    """The hardware address of an interface of an instance, both counted from 0; the prefix is QEMU's own, for local use."""
+    return f"52:54:00:77:{instance:02x}:{number + 1:02x}"
 
 
 def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
@@ -107,7 +109,7 @@ def command(machine: Machine) -> list[str]:
     for number, network in enumerate(machine.networks):
         argv += ["-netdev", f"{network},id=net{number}"]
         # No option ROM: nothing starts from the network, and BIOS need not load it.
-        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac_address(number)},romfile="]
+        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac_address(number, machine.instance)},romfile="]
     for number, (serial, file) in enumerate(machine.drives.items()):
         argv += ["-drive", f"if=none,id=drive{number},format=raw,readonly=on,file={_quoted(file)}"]
         argv += ["-device", f"virtio-blk-pci,drive=drive{number},serial={serial}"]
@@ -177,7 +179,7 @@ class Running:
 
     def power_off(self, timeout_s: float) -> bool:
         """Press the power button and wait; whether the guest switched itself off in time."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             self.ask("system_powerdown")
             self.qemu.wait(timeout_s)
             return True

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.delivery import parameter_values
+from slipway.boot.delivery import parameter_credentials, parameter_values
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.cache import place
 from slipway.errors import HostError, UsageError, suggestion
@@ -136,7 +136,7 @@ def _running(
     ports = {name: _free_port(name.partition("/")[0]) for name in wanted}
     forwards = "".join(f",hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items())
     values = parameter_values(spec.parameters, parameters)
-    credentials = {f"slipway.{name}": value.encode() for name, value in values.items()}
+    credentials = parameter_credentials(spec.parameters, values)
     if ssh_key:
         credentials["ssh.authorized_keys.root"] = ssh_key.read_bytes()
     accelerator = probe(architecture)

@@ -25,6 +25,8 @@ __all__ = ["Lock", "LockDiff", "LockedPackage", "check_lock", "differences", "re
 
 SCHEMA: Final = 1
 _GROUPS: Final = ("base_packages", "packages")
+#: Left out where there are none.
+_TOOLS: Final = ("tools_requested", "tools")
 _HEAD: Final[Mapping[str, type]] = {"base": str, "kernel": str, "architecture": str, "source_date_epoch": int}
 _LISTS: Final = ("base_requested", "requested")
 _PACKAGE: Final[Mapping[str, str]] = {
@@ -46,11 +48,12 @@ def render_lock(lock: Lock) -> str:
     """A lock as the text of its file."""
     head: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(lock, key) for key in _HEAD}
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    lines += [f" {json.dumps(key)}: {json.dumps(sorted(getattr(lock, key)))}," for key in _LISTS]
-    for group in _GROUPS:
+    lists, groups = (*_LISTS, *_TOOLS[: bool(lock.tools)]), (*_GROUPS, *_TOOLS[1 : 1 + bool(lock.tools)])
+    lines += [f" {json.dumps(key)}: {json.dumps(sorted(getattr(lock, key)))}," for key in lists]
+    for group in groups:
         packages = ",\n".join(f"  {_package_line(package)}" for package in sorted(getattr(lock, group)))
         lines.append(f' "{group}": [\n{packages}\n ]' if packages else f' "{group}": []')
-        lines[-1] += "," if group != _GROUPS[-1] else ""
+        lines[-1] += "," if group != groups[-1] else ""
     return "\n".join(["{", *lines, "}"]) + "\n"
 
 
@@ -109,7 +112,11 @@ def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
     for what, locked, said in wanted:
         if locked != said:
             raise SpecError(f"the lock is for {what} {locked}, the spec says {said}", where=Where(path), hint=f"{_AGAIN} {appliance.name}")
-    groups = ((requested_of_base(base, spec.kernel, lock.architecture), lock.base_requested), (spec.packages, lock.requested))
+    groups = (
+        (requested_of_base(base, spec.kernel, lock.architecture), lock.base_requested),
+        (spec.packages, lock.requested),
+        (spec.tools, lock.tools_requested),
+    )
     for names, known in groups:
         missing, surplus = sorted(set(names) - set(known)), sorted(set(known) - set(names))
         if missing or surplus:
@@ -149,15 +156,16 @@ class _Reader:
         if data["schema"] != SCHEMA or type(data["schema"]) is not int:
             self.error(f"schema {data['schema']!r} is not one that this version of slipway reads", '"schema"')
             return None
-        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS}):
+        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS, *_TOOLS}):
             self.error(f"{key}: unknown key", json.dumps(key))
         for key, kind in _HEAD.items():
             if type(data.get(key)) is not kind or (kind is int and data[key] < 0):
                 self.error(f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted", f'"{key}"')
-        for key in _LISTS:
+        data = {"tools_requested": [], "tools": [], **data}
+        for key in (*_LISTS, _TOOLS[0]):
             if not _names(data.get(key)):
                 self.error(f"{key}: a list of names is wanted", f'"{key}"')
-        groups = {group: self.group(group, data.get(group)) for group in _GROUPS}
+        groups = {group: self.group(group, data.get(group)) for group in (*_GROUPS, _TOOLS[1])}
         twins = {package.name for package in groups["base_packages"]} & {package.name for package in groups["packages"]}
         for name in sorted(twins):
             self.error(f"{name} is in base_packages and in packages", f'"name": "{name}"')
@@ -172,6 +180,8 @@ class _Reader:
             requested=tuple(data["requested"]),
             base_packages=groups["base_packages"],
             packages=groups["packages"],
+            tools_requested=tuple(data["tools_requested"]),
+            tools=groups["tools"],
         )
 
     def group(self, group: str, value: Any) -> tuple[LockedPackage, ...]:

@@ -30,8 +30,9 @@ class LockedPackage:
 class Lock:
     """All packages of an appliance, each group sorted by name.
 
-    ``base_requested`` and ``requested`` are the names that were asked for, from which the rest follows;
-    ``source_date_epoch`` (seconds since 1970) is the newest time in the base's packages.
+    ``base_requested``, ``requested`` and ``tools_requested`` are the names that were asked for, from which the rest
+    follows; ``tools`` is a system of its own, which checks use and no image has; ``source_date_epoch`` (seconds since
+    1970) is the newest time in the base's packages.
     """
 
     base: str
@@ -42,10 +43,12 @@ class Lock:
     requested: tuple[str, ...] = ()
     base_packages: tuple[LockedPackage, ...]
     packages: tuple[LockedPackage, ...]
+    tools_requested: tuple[str, ...] = ()
+    tools: tuple[LockedPackage, ...] = ()
 
     @property
     def all_packages(self) -> tuple[LockedPackage, ...]:
-        """Both groups, sorted by name."""
+        """The image's packages, sorted by name."""
         return tuple(sorted((*self.base_packages, *self.packages)))
 
 
@@ -60,7 +63,7 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockDiff:
-    """What a new lock changes; as text, a line for each package."""
+    """What a new lock changes; as text, a line for each package, and one for the tools of checks."""
 
     added: tuple[LockedPackage, ...] = ()
     removed: tuple[LockedPackage, ...] = ()
@@ -68,9 +71,11 @@ class LockDiff:
     downgraded: tuple[Upgrade, ...] = ()
     rebuilt: tuple[Upgrade, ...] = ()
     """Same version, other bytes."""
+    tools: int = 0
+    """How many packages of the tools are others than before."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt)
+        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt or self.tools)
 
     def __str__(self) -> str:
         lines = [
@@ -79,6 +84,7 @@ class LockDiff:
             *(f"upgraded    {change.name} {change.old} -> {change.new}" for change in self.upgraded),
             *(f"downgraded  {change.name} {change.old} -> {change.new}" for change in self.downgraded),
             *(f"rebuilt     {change.name} {change.new}" for change in self.rebuilt),
+            *([f"tools       {self.tools} packages changed"] if self.tools else []),
         ]
         return "\n".join(lines)
 
@@ -105,7 +111,12 @@ def differences(old: Lock | None, new: Lock) -> LockDiff:
         elif known.sha256 != package.sha256:
             rebuilt.append(change)
     return LockDiff(
-        added=tuple(added), removed=tuple(gone.values()), upgraded=tuple(upgraded), downgraded=tuple(downgraded), rebuilt=tuple(rebuilt)
+        added=tuple(added),
+        removed=tuple(gone.values()),
+        upgraded=tuple(upgraded),
+        downgraded=tuple(downgraded),
+        rebuilt=tuple(rebuilt),
+        tools=len(set(new.tools) ^ set(old.tools if old else ())),
     )
 
 

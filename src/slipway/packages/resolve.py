@@ -43,6 +43,7 @@ def resolve(
     mirrors: Mapping[str, str],
     pool: Pool,
     apt_root: Path,
+    tools: Sequence[str] = (),
     where: Mapping[tuple[str | int, ...], Where] | None = None,
     fresh: bool = False,
 ) -> Lock:
@@ -54,6 +55,7 @@ def resolve(
         mirrors: The URI of each archive.
         pool: The base's packages are put into it: the lock's time is the newest in them.
         apt_root: A directory for package lists.
+        tools: Programs of checks from outside, by package.
         where: Where each value of the spec stands, for errors.
         fresh: Ask for new lists even if those at hand are recent.
 
@@ -65,6 +67,7 @@ def resolve(
     with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
         _check_names(requested, apt.available, {}, Where(base.folder / "base.yaml"))
         _check_names(extra_packages, apt.available, where or {}, None)
+        _check_names(tools, apt.available, where or {}, None, key="tools")
         apt.install_nothing()
         try:
             base_packages = apt.solve(sorted({*requested, *apt.available.essential, "apt"}))
@@ -73,6 +76,7 @@ def resolve(
             message = f"the packages of the base {base.name} cannot be installed together:\n{_why(error, unmet)}"
             raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
         packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
+        locked_tools = _solve_tools(apt, tools, where or {})
     pool.fetch(base_packages, mirrors)
     return Lock(
         base=base.name,
@@ -83,7 +87,22 @@ def resolve(
         requested=tuple(sorted(extra_packages)),
         base_packages=base_packages,
         packages=packages,
+        tools_requested=tuple(sorted(tools)),
+        tools=locked_tools,
     )
+
+
+def _solve_tools(apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]) -> tuple[LockedPackage, ...]:
+    """A system of its own that has the tools."""
+    if not names:
+        return ()
+    apt.install_nothing()
+    try:
+        return apt.solve(sorted({*names, *apt.available.essential, "apt"}))
+    except BuildError as error:
+        _, unmet = apt.explain(names)
+        message = f"tools: they cannot be installed together:\n{_why(error, unmet)}"
+        raise SpecErrors([SpecError(message, where=where.get(("tools",)), hint="leave out what conflicts")]) from None
 
 
 def _solve_extra(
@@ -111,7 +130,13 @@ def _solve_extra(
     return packages
 
 
-def _check_names(names: Sequence[str], available: Available, where: Mapping[tuple[str | int, ...], Where], elsewhere: Where | None) -> None:
+def _check_names(
+    names: Sequence[str],
+    available: Available,
+    where: Mapping[tuple[str | int, ...], Where],
+    elsewhere: Where | None,
+    key: str = "packages",
+) -> None:
     """See that there is a package of each name.
 
     Raises:
@@ -121,20 +146,19 @@ def _check_names(names: Sequence[str], available: Available, where: Mapping[tupl
     for index, name in enumerate(names):
         if name in available.names:
             continue
-        path = ("packages", index)
-        place = where.get(path) or where.get(("packages",)) or elsewhere
+        place = where.get((key, index)) or where.get((key,)) or elsewhere
         providers = available.providers(name)
         if len(providers) == 1:
             continue
         if providers:
             hint = f"choose one of: {', '.join(providers)}"
-            errors.append(SpecError(f'packages: "{name}" is a virtual package that several provide', where=place, hint=hint))
+            errors.append(SpecError(f'{key}: "{name}" is a virtual package that several provide', where=place, hint=hint))
             continue
         # Comparing with every name of a distribution takes a second: those of similar length that share a letter pair do.
         pairs = {name[start : start + 2] for start in range(len(name) - 1)}
         near = [known for known in available.names if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)]
         hint = suggestion(name, near) or "its name may have changed from one release to another: look it up on Debian's pages"
-        errors.append(SpecError(f'packages: there is no package "{name}" in this release', where=place, hint=hint))
+        errors.append(SpecError(f'{key}: there is no package "{name}" in this release', where=place, hint=hint))
     if errors:
         raise SpecErrors(errors)
 

@@ -22,7 +22,7 @@ __all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_files", 
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
-_SETTING: Final = re.compile(r"#\s*(timeout|before)\s*:\s*(.*?)\s*")
+_SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
@@ -50,7 +50,8 @@ class Check:
     """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
 
     ``name`` is the file's name, unique at one place. From the comments at its beginning: ``timeout_s`` (``# timeout:
-    SECONDS``) and ``before`` (``# before: reset`` or ``reboot``), what is done to the machine first, or empty.
+    SECONDS``), ``before`` (``# before: reset`` or ``reboot``), what is done to the machine first, or empty, and
+    ``instances`` (``# with: NAMES``), the further instances that it needs.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Check:
     place: str
     timeout_s: int = DEFAULT_TIMEOUT_S
     before: str = ""
+    instances: tuple[str, ...] = ()
     sha256: str
 
 
@@ -185,11 +187,14 @@ def _leaves(entry: os.DirEntry[str]) -> bool:
     return not os.path.realpath(entry.path).startswith(appliance + os.sep)
 
 
-def read_checks(folder: Path, shown: Path, interfaces: Sequence[str] | None, errors: list[SpecError]) -> tuple[Check, ...]:
+def read_checks(
+    folder: Path, shown: Path, interfaces: Sequence[str] | None, instances: Sequence[str], errors: list[SpecError]
+) -> tuple[Check, ...]:
     """The checks in a folder: those for the guest, and those in a folder for each interface.
 
     Args:
         interfaces: The interfaces that there are; None where any may be (a mix-in).
+        instances: The further instances that there are.
     """
     checks: list[Check] = []
     hint = "checks end in .sh or .py and have lower-case names; or a folder named after an interface"
@@ -204,12 +209,12 @@ def read_checks(folder: Path, shown: Path, interfaces: Sequence[str] | None, err
         else:
             inside = shown / entry.name
             found = _plain_files(_entries(folder / entry.name, inside, errors), inside, _CHECK, hint, errors)
-            checks += [_read_check(folder / entry.name / file.name, inside, entry.name, errors) for file in found]
-    guest = [_read_check(folder / file.name, shown, "guest", errors) for file in _plain_files(plain, shown, _CHECK, hint, errors)]
+            checks += [_read_check(folder / entry.name / file.name, inside, entry.name, instances, errors) for file in found]
+    guest = [_read_check(folder / file.name, shown, "guest", (), errors) for file in _plain_files(plain, shown, _CHECK, hint, errors)]
     return (*guest, *checks)
 
 
-def _read_check(path: Path, shown: Path, place: str, errors: list[SpecError]) -> Check:
+def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
     content = path.read_bytes()
     settings: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
@@ -231,4 +236,19 @@ def _read_check(path: Path, shown: Path, place: str, errors: list[SpecError]) ->
             else "only a check from outside outlives that: move it to an interface's folder"
         )
         errors.append(SpecError(f'"before: {before}" cannot be done here', where=Where(shown / path.name, number, 1), hint=hint))
-    return Check(name=path.name, path=path, place=place, timeout_s=timeout_s, before=before, sha256=hashlib.sha256(content).hexdigest())
+    number, text = settings.get("with", (1, ""))
+    for name in text.split():
+        if name not in instances:
+            hint = "instances of a spec are for its checks in an interface's folder"
+            if instances:
+                hint = suggestion(name, instances) or f"there is: {', '.join(instances)}"
+            errors.append(SpecError(f'there is no instance "{name}" here', where=Where(shown / path.name, number, 1), hint=hint))
+    return Check(
+        name=path.name,
+        path=path,
+        place=place,
+        timeout_s=timeout_s,
+        before=before,
+        instances=tuple(text.split()),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )

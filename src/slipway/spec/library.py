@@ -17,10 +17,10 @@ from pathlib import Path
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 from slipway.spec.base import Base, read_base
 from slipway.spec.folder import Check, SourceFile, read_files
-from slipway.spec.mixins import Merged, Source, merge, read_contents, read_mixin
+from slipway.spec.mixins import Merged, Source, check_instances, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
 from slipway.spec.patterns import NAME, PATTERNS
-from slipway.spec.rules import check_rules, interface_names
+from slipway.spec.rules import check_rules, instance_names, interface_names
 from slipway.spec.text import KeyPath, read_document
 from slipway.spec.validation import validate
 
@@ -86,6 +86,7 @@ class Library:
         if spec is None or base is None or errors:
             raise SpecErrors(_once(errors))
         merged = merge(own, spec, mixins)
+        check_instances(own, merged)
         errors += merged.errors
         errors += self._check_templates(merged, base)
         if errors:
@@ -177,7 +178,7 @@ class Library:
         given = document.data.get("name")
         if isinstance(given, str) and given != name:
             document.error(("name",), f'name: "{given}" differs from the folder\'s name, "{name}"', "rename one of the two")
-        contents = read_contents(folder, shown, "appliance.yaml", interface_names(document), document.errors)
+        contents = read_contents(folder, shown, "appliance.yaml", interface_names(document), instance_names(document), document.errors)
         source = Source(name=name, folder=folder, shown=shown, document=document, model=spec, contents=contents)
         return source, document.errors
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slipway.errors import SpecError, Where
+from slipway.errors import SpecError, Where, suggestion
 from slipway.spec.folder import Check, SourceFile, check_entries, read_checks, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Parameter, Port, Services, Spec
+from slipway.spec.parameters import value_problem
 from slipway.spec.rules import check_rules
-from slipway.spec.text import Document, KeyPath, read_document
+from slipway.spec.text import Document, KeyPath, dotted, read_document
 from slipway.spec.validation import validate
 
-__all__ = ["Contents", "Merged", "Source", "merge", "read_contents", "read_mixin"]
+__all__ = ["Contents", "Merged", "Source", "check_instances", "merge", "read_contents", "read_mixin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ class Merged:
     errors: list[SpecError] = field(default_factory=list)
 
 
-def read_contents(folder: Path, shown: Path, text: str, interfaces: Sequence[str] | None, errors: list[SpecError]) -> Contents:
+def read_contents(
+    folder: Path, shown: Path, text: str, interfaces: Sequence[str] | None, instances: Sequence[str], errors: list[SpecError]
+) -> Contents:
     """Read the folders beside the spec or mix-in whose text is in the file of the given name."""
     known = [text, "README.md", "files/", "setup/", "firstboot/", "checks/"]
     if text == "appliance.yaml":
@@ -65,7 +68,7 @@ def read_contents(folder: Path, shown: Path, text: str, interfaces: Sequence[str
         files=read_files(folder / "files", shown / "files", errors) if "files" in there else (),
         setup=read_scripts(folder / "setup", shown / "setup", errors) if "setup" in there else (),
         firstboot=read_scripts(folder / "firstboot", shown / "firstboot", errors) if "firstboot" in there else (),
-        checks=read_checks(folder / "checks", shown / "checks", interfaces, errors) if "checks" in there else (),
+        checks=read_checks(folder / "checks", shown / "checks", interfaces, instances, errors) if "checks" in there else (),
     )
 
 
@@ -74,7 +77,7 @@ def read_mixin(folder: Path, shown: Path) -> Source:
     document = read_document(folder / "mixin.yaml", shown / "mixin.yaml")
     model = validate(document, MixIn)
     check_rules(document, mixin=True)
-    contents = read_contents(folder, shown, "mixin.yaml", None, document.errors)
+    contents = read_contents(folder, shown, "mixin.yaml", None, (), document.errors)
     return Source(name=folder.name, folder=folder, shown=shown, document=document, model=model, contents=contents)
 
 
@@ -198,6 +201,24 @@ def _add_file(merged: Merged, found: dict[Any, tuple[Any, Source]], identity: ob
         merged.errors.append(SpecError(f'the mix-in "{other.name}" also has a file of this name', where=where, hint="rename one"))
     else:
         found[identity] = (item, source)
+
+
+def check_instances(own: Source, merged: Merged) -> None:
+    """What further instances are given has to be parameters, a mix-in's among them, with values that they accept."""
+    known = {parameter.name: parameter for parameter in merged.spec.parameters}
+    for index, instance in enumerate(merged.spec.instances):
+        for name, value in instance.parameters.items():
+            path: KeyPath = ("instances", index, "parameters", name)
+            if name not in known:
+                message, hint = (
+                    f'{dotted(path)}: there is no parameter "{name}"',
+                    suggestion(name, known) or f"there is: {', '.join(known)}",
+                )
+            elif problem := value_problem(known[name].type, value, known[name].choices):
+                message, hint = f'{dotted(path)}: "{value}" is not {problem}', "change the value"
+            else:
+                continue
+            merged.errors.append(SpecError(message, where=own.document.where(path), hint=hint))
 
 
 def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from slipway.spec.patterns import BASE, INTERFACE, LINE, NAME, PACKAGE, PARAMETER, SERVICE, VERSION
+from slipway.spec.patterns import BASE, INSTANCE, INTERFACE, LINE, NAME, PACKAGE, PARAMETER, SERVICE, VERSION
 
 __all__ = [
+    "Instance",
     "Interface",
     "MixIn",
     "Names",
@@ -108,6 +109,13 @@ class Interface(SpecModel):
     summary: str = Field(default="", max_length=200, description="What it is connected to.")
 
 
+class Instance(SpecModel):
+    """A further instance of the appliance, for checks that need more than one."""
+
+    name: str = Field(pattern=INSTANCE, description='How checks refer to it: "# with: NAME".')
+    parameters: dict[str, Value] = Field(default={}, description="Its values, where they are not the defaults.")
+
+
 class Port(SpecModel):
     """A port that the appliance listens on."""
 
@@ -165,6 +173,12 @@ class Spec(MixIn):
         min_length=1,
         max_length=8,
         description="Network interfaces, the first one leading outside.",
+    )
+    tools: Names = Field(
+        default=(), description="Debian packages whose programs checks from outside use; they are in no image, but in a tree of their own."
+    )
+    instances: tuple[Instance, ...] = Field(
+        default=(), max_length=4, description="Further instances for checks from outside, started when a check asks for one."
     )
     resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
     formats: Annotated[tuple[_Format, ...], AfterValidator(unique)] = Field(

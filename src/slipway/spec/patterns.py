@@ -14,6 +14,7 @@ __all__ = [
     "GUID",
     "IMAGE_PATH",
     "IMAGE_PATHS",
+    "INSTANCE",
     "INTERFACE",
     "LINE",
     "NAME",
@@ -34,6 +35,8 @@ PACKAGE: Final = r"^[a-z0-9][a-z0-9+.-]+$"
 SERVICE: Final = r"^[A-Za-z0-9_]([A-Za-z0-9:_@-]*|[A-Za-z0-9:_.@-]*\.(service|socket|timer|path|target|mount))$"
 #: Linux allows 15 bytes for a network interface's name, and the lab that checks run in adds a few.
 INTERFACE: Final = r"^[a-z][a-z0-9]{0,11}$"
+#: Part of the name of an environment variable, and of a file.
+INSTANCE: Final = r"^[a-z][a-z0-9]{0,15}$"
 PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
 #: One line without control characters.
 LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
@@ -51,6 +54,7 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     PACKAGE: ("a Debian package name", 'lower-case letters, digits, "+", "-" and ".", at least two, without a version: "nginx"'),
     SERVICE: ("the name of a systemd unit", '"nginx", or with its type: "nginx.service", "apt-daily.timer"'),
     INTERFACE: ("the name of an interface", "1 to 12 lower-case letters and digits, the first one a letter"),
+    INSTANCE: ("the name of an instance", "1 to 16 lower-case letters and digits, the first one a letter"),
     PARAMETER: ("the name of a parameter", "lower-case letters, digits and underscores, the first one a letter"),
     LINE: ("one line of text", "write one line, without control characters"),
     WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),

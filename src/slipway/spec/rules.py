@@ -13,7 +13,7 @@ from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
 from slipway.spec.text import Document, KeyPath, dotted
 
-__all__ = ["check_rules", "interface_names"]
+__all__ = ["check_rules", "instance_names", "interface_names"]
 
 
 def check_rules(document: Document, *, mixin: bool = False) -> None:
@@ -23,6 +23,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_parameters(document)
     _check_services(document)
     _check_formats(document)
+    _check_instances(document)
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -47,6 +48,19 @@ def interface_names(document: Document) -> list[str]:
     if "interfaces" not in document.data:
         return ["outside"]
     return [name for _, item in _items(document, "interfaces") if isinstance(name := item.get("name"), str)]
+
+
+def instance_names(document: Document) -> list[str]:
+    """The further instances that a spec names."""
+    return [name for _, item in _items(document, "instances") if isinstance(name := item.get("name"), str)]
+
+
+def _check_instances(document: Document) -> None:
+    seen: dict[Any, KeyPath] = {}
+    for path, item in _items(document, "instances"):
+        name = item.get("name")
+        if isinstance(name, str):
+            _twice(document, (*path, "name"), seen, name, f'instance "{name}"')
 
 
 def _check_formats(document: Document) -> None:

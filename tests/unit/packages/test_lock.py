@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,19 @@ def test_what_was_written_is_read_and_not_written_again(tmp_path: Path) -> None:
     before = path.stat().st_ino
     assert not write_lock(path, LOCK)
     assert path.stat().st_ino == before
+
+
+def test_tools_are_locked_beside_the_image(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    lock = replace(LOCK, tools_requested=("sipp",), tools=(package("libc6", "b"), package("sipp", "d")))
+    write_lock(path, lock)
+    assert read_lock(path) == lock
+    assert [item.name for item in lock.all_packages] == ["apt", "libc6", "nginx"]
+    text = path.read_text()
+    path.write_text(text.replace('"name": "sipp", "version": "1:2.0-1"', '"name": "sipp", "version": "new"').replace("d" * 64, "d"))
+    with pytest.raises(SpecErrors) as caught:
+        read_lock(path)
+    assert "tools[1].sha256: 64 hexadecimal digits are wanted" in str(caught.value)
 
 
 Edit = Callable[[str], str]

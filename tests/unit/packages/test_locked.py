@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,12 @@ def test_every_kind_of_difference_has_its_line() -> None:
 
 def test_the_same_lock_twice_differs_in_nothing() -> None:
     assert not differences(lock(package("a", "1")), lock(package("a", "1")))
+
+
+def test_other_tools_are_one_line() -> None:
+    old = replace(lock(package("a", "1")), tools=(package("t", "1"), package("u", "1")))
+    new = replace(old, tools=(package("t", "2"), package("u", "1")))
+    assert str(differences(old, new)) == "tools       2 packages changed"
 
 
 def test_the_first_lock_adds_everything() -> None:

@@ -3,6 +3,8 @@
 What goes in: PARAM_* and INTERFACE_* of the environment, valid by their types (first boot has seen to it). What comes
 out: files, whole and with their final mode, or one line for each thing that does not fit together and exit status 1;
 then nothing is written. WireGuard's key is made anew on each call.
+
+With a peer as its argument (from firewall-peer) it adds that to what runs and to the files.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-__all__ = ["Forward", "Peer", "Settings", "Wrong", "configure", "files", "read"]
+__all__ = ["Forward", "Peer", "Settings", "Wrong", "add_peer", "configure", "files", "read"]
 
 WIREGUARD_PORT = 51820
+NETDEV = "/etc/systemd/network/05-wg0.netdev"
 
 
 class Wrong(Exception):
@@ -37,10 +41,17 @@ class Forward:
 
 @dataclass(frozen=True)
 class Peer:
-    """A WireGuard peer and the addresses behind it."""
+    """A WireGuard peer, the networks behind it, and where it is called (empty for one that calls)."""
 
     key: str
-    network: IPv4Network
+    networks: tuple[IPv4Network, ...]
+    endpoint: str = ""
+
+    @property
+    def section(self) -> str:
+        """systemd.netdev(5)."""
+        endpoint = f"Endpoint={self.endpoint}\nPersistentKeepalive=25\n" if self.endpoint else ""
+        return f"\n[WireGuardPeer]\nPublicKey={self.key}\nAllowedIPs={','.join(map(str, self.networks))}\n{endpoint}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +149,21 @@ def _ports(text: str, wrong: list[str]) -> tuple[int, ...]:
 def _peers(text: str, wrong: list[str]) -> tuple[Peer, ...]:
     found = []
     for item in text.split():
-        key, _, network = item.partition("@")
+        key, _, rest = item.partition("@")
+        networks, _, endpoint = rest.partition("@")
         try:
             if len(base64.b64decode(key, validate=True)) != 32:
                 raise ValueError
-            found.append(Peer(key, IPv4Network(network)))
+            if endpoint:
+                host, _, port = endpoint.rpartition(":")
+                _port(port)
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host):
+                    raise ValueError
+            found.append(Peer(key, tuple(map(IPv4Network, networks.split(","))), endpoint))
         except (ValueError, binascii.Error):
-            wrong.append(f'wireguard_peers: "{item}" is not public key@address/length')
+            wrong.append(
+                f'wireguard_peers: "{item}" is not public key@network,network@host:port (host and port only if it is to be called)'
+            )
     return tuple(found)
 
 
@@ -197,6 +216,7 @@ table inet firewall {{
         tcp flags syn tcp option maxseg size set rt mtu
 {lines(out)}        iifname {{ $inside, wg0 }} oifname $outside accept
         iifname wg0 oifname $inside accept
+        iifname $inside oifname wg0 accept
         iifname $outside ct status dnat accept
         limit rate 10/minute log prefix "firewall: not let through: "
     }}
@@ -243,7 +263,6 @@ dhcp-option=option:dns-server,{address}
 
 def files(settings: Settings) -> dict[str, str]:
     """Path -> content, for every file that holds no secret."""
-    vpn_peers = "".join(f"\n[WireGuardPeer]\nPublicKey={peer.key}\nAllowedIPs={peer.network}\n" for peer in settings.peers)
     return {
         "/etc/nftables.conf": _rules(settings),
         "/etc/firewall/dnsmasq.conf": _dnsmasq(settings),
@@ -270,14 +289,15 @@ IPv6AcceptRA=no
 LLMNR=no
 MulticastDNS=no
 """,
-        "/etc/systemd/network/05-wg0.netdev": f"""[NetDev]
+        NETDEV: f"""[NetDev]
 Name=wg0
 Kind=wireguard
 
 [WireGuard]
 PrivateKeyFile=/etc/systemd/network/wireguard.key
 ListenPort={WIREGUARD_PORT}
-{vpn_peers}""",
+RouteTable=main
+{"".join(peer.section for peer in settings.peers)}""",
         "/etc/systemd/network/05-wg0.network": f"""[Match]
 Name=wg0
 
@@ -305,6 +325,28 @@ def configure(settings: Settings, root: Path = Path("/")) -> None:
         banner.write(f"outside is {settings.outside}; inside is {settings.inside}, {settings.address}\n")
 
 
+def add_peer(text: str) -> None:
+    """Let a peer in, now and after every start.
+
+    Raises:
+        Wrong: The text is no peer, or its key is there already.
+    """
+    wrong: list[str] = []
+    peers = _peers(text, wrong)
+    netdev = Path(NETDEV)
+    present = netdev.read_text()
+    wrong += [f"{peer.key} is a peer already: change {NETDEV}" for peer in peers if f"PublicKey={peer.key}\n" in present]
+    if wrong or len(peers) != 1:
+        raise Wrong("\n".join(wrong) or "give one peer")
+    peer = peers[0]
+    _write(netdev, present + peer.section, 0o644)
+    networks = ",".join(map(str, peer.networks))
+    endpoint = ["endpoint", peer.endpoint, "persistent-keepalive", "25"] if peer.endpoint else []
+    subprocess.run(["wg", "set", "wg0", "peer", peer.key, "allowed-ips", networks, *endpoint], check=True)
+    for network in peer.networks:
+        subprocess.run(["ip", "route", "replace", str(network), "dev", "wg0"], check=True)
+
+
 def _wg(command: str, text: str = "") -> str:
     return subprocess.run(["wg", command], input=text, capture_output=True, text=True, check=True).stdout
 
@@ -321,10 +363,13 @@ def _write(path: Path, text: str, mode: int) -> None:
     temporary.replace(path)
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """0 if everything is written, 1 if the parameters do not fit together."""
     try:
-        configure(read(os.environ))
+        if words:
+            add_peer(" ".join(words))
+        else:
+            configure(read(os.environ))
     except Wrong as wrong:
         print(wrong, file=sys.stderr)
         return 1
@@ -332,4 +377,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+#!/bin/sh
+# What this instance's Kamailio and rtpengine differ in from others: a domain, an interface, an address, a certificate, a database.
+set -eu
+umask 027
+if [ -n "$PARAM_PUBLIC_ADDRESS" ]; then
+    python3 -E -s -B -c 'import ipaddress, sys; ipaddress.IPv4Address(sys.argv[1])' "$PARAM_PUBLIC_ADDRESS" 2>/dev/null || {
+        echo "public_address: \"$PARAM_PUBLIC_ADDRESS\" is not an IPv4 address" >&2
+        exit 1
+    }
+fi
+fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio)
+advertise=${PARAM_PUBLIC_ADDRESS:+ advertise $PARAM_PUBLIC_ADDRESS}
+cat >/etc/kamailio/instance.cfg <<END
+# Made on first boot from the parameters; yours to change since.
+#!substdef "!SIP_DOMAIN!$PARAM_SIP_DOMAIN!g"
+alias="$PARAM_SIP_DOMAIN"
+listen=udp:$INTERFACE_OUTSIDE:5060${advertise:+$advertise:5060}
+listen=tcp:$INTERFACE_OUTSIDE:5060${advertise:+$advertise:5060}
+listen=tls:$INTERFACE_OUTSIDE:5061${advertise:+$advertise:5061}
+END
+cat >/etc/rtpengine/rtpengine.conf <<END
+# Made on first boot from the parameters; yours to change since.
+[rtpengine]
+table = -1
+interface = $INTERFACE_OUTSIDE${PARAM_PUBLIC_ADDRESS:+!$PARAM_PUBLIC_ADDRESS}
+listen-ng = 127.0.0.1:2223
+timeout = 60
+silent-timeout = 3600
+tos = 184
+port-min = 30000
+port-max = 30999
+log-level = 5
+END
+chgrp kamailio /etc/kamailio/instance.cfg
+chgrp rtpengine /etc/rtpengine/rtpengine.conf
+database=/var/lib/kamailio/kamailio.db
+install -d -o kamailio -g kamailio -m 750 /var/lib/kamailio
+if ! [ -s "$database" ]; then
+    for part in standard auth_db usrloc; do cat "/usr/share/kamailio/db_sqlite/$part-create.sql"; done | sqlite3 "$database.new"
+    chown kamailio:kamailio "$database.new"
+    chmod 640 "$database.new"
+    mv "$database.new" "$database"
+fi
+echo "SIP: domain $PARAM_SIP_DOMAIN; add a phone with: phone add NAME" >>"$SLIPWAY_BANNER"
+echo "SIP: the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

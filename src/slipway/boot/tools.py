@@ -1,0 +1,88 @@
+"""The programs of Debian that checks from outside use: locked packages -> a tree of their own, which no image has any of.
+
+What goes in: the lock's ``tools``, which hold all that the programs need. What comes out: a tar archive in the cache, and
+where checks run, that tree at :data:`TREE`, to be entered with chroot(8) in the lab's namespace and network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import IO
+
+from slipway.builders import Part, Source, Workplace
+from slipway.builders._tree import package_lines, workspace
+from slipway.cache import Entry
+from slipway.namespace import MOUNT, Namespace
+from slipway.plan import Stage
+from slipway.render import Rendered, RenderedFile
+from slipway.templating import render
+
+__all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_tools"]
+
+TREE = MOUNT / "tools"
+PART = Part(kind="tools", reads=("chroot.sh", "tools"), tools=("mmdebstrap",), code=("boot/tools.py", "builders/_tree.py"))
+_ARCHIVE = "tree.tar.zst"
+#: What the tree takes, as a multiple of the sum of the .deb files.
+_EXPANSION = 5
+#: What programs expect to find mounted.
+_OPEN = """\
+mount --rbind /dev "$1/dev"
+mount -t proc proc "$1/proc"
+mount -t sysfs -o ro sysfs "$1/sys"
+mount -t tmpfs -o mode=1777 tmp "$1/tmp"
+mount -t tmpfs run "$1/run"
+"""
+
+
+def render_tools(source: Source) -> Rendered:
+    """The script that makes the tree, and what it reads."""
+    lock, templates = source.lock, source.templates / "mmdebstrap"
+    values = {"names": lock.tools_requested, "release": source.appliance.base.release, "epoch": lock.source_date_epoch, "tree": str(TREE)}
+    return Rendered(
+        {
+            "chroot.sh": RenderedFile(content=(templates / "chroot.sh").read_bytes(), mode=0o755),
+            "tools/build.sh": RenderedFile(content=render(templates / "tools.sh.j2", values).encode(), mode=0o755),
+            "tools/packages": RenderedFile(content=package_lines(lock.tools)),
+        }
+    )
+
+
+def memory_mib(source: Source) -> int:
+    """The memory that the tree takes."""
+    return 512 + _EXPANSION * sum(package.size for package in source.lock.tools) // 2**20
+
+
+def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
+    """The tree's archive in the cache; made now, if it is not there."""
+    cache, progress = workplace.cache, workplace.progress
+    with cache.locked(stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")):
+        entry = cache.verified(stage.id)
+        if entry:
+            return entry
+        with progress.step(stage.kind) as step, workspace(workplace, memory_mib(source)) as namespace:
+            log = workplace.logs / "tools.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.unlink(missing_ok=True)
+            render_tools(source).write(namespace.path(MOUNT / "render"))
+            workplace.pool.fetch(source.lock.tools, source.mirrors, workplace.logs / "fetch.log")
+            workplace.pool.repository(source.lock.tools, namespace.path(MOUNT / "repositories/tools"), suite=source.appliance.base.release)
+            command = 'cd "$1" && exec sh -eu build.sh'
+            namespace.run(["sh", "-c", command, "sh", MOUNT / "render/tools"], what="stage tools", log=log)
+            step.detail = f"made, {len(source.lock.tools)} packages"
+            return cache.add(stage.id, stage.kind, {_ARCHIVE: _packer(namespace)})
+
+
+def _packer(namespace: Namespace) -> Callable[[IO[bytes]], None]:
+    def pack(file: IO[bytes]) -> None:
+        command = 'tar -C "$1" --sort=name --numeric-owner -c . | zstd -q -T0 -1'
+        namespace.run(["sh", "-c", command, "sh", TREE], what="packing the tools", stdout=file)
+
+    return pack
+
+
+def open_tools(entry: Entry, namespace: Namespace) -> None:
+    """Unpack the tree where checks run."""
+    command = 'mkdir -p "$1" && zstd -dcq | tar -C "$1" --numeric-owner -xp\n' + _OPEN
+    with entry.file(_ARCHIVE).open("rb") as file:
+        namespace.run(["sh", "-euc", command, "sh", TREE], what="unpacking the tools", stdin=file)

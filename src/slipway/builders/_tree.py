@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,9 +62,11 @@ def context(source: Source) -> dict[str, Any]:
 
 
 def _exposures(services: Services) -> dict[str, int]:
-    """How much each enabled service may be exposed, where not every exposure is allowed; a timer's service is meant."""
+    """How much each enabled service may be exposed, where not every exposure is allowed; of a timer, a path or a socket
+    the service that it starts."""
     allowed = {name: services.exposure for name in services.enable} | {item.service: item.exposure for item in services.exposed}
-    return {f"{name.removesuffix('.timer').removesuffix('.service')}.service": level for name, level in allowed.items() if level < 100}
+    starts = re.compile(r"\.(service|timer|path|socket)$")
+    return {f"{starts.sub('', name)}.service": level for name, level in allowed.items() if level < 100}
 
 
 def _digest(packages: tuple[LockedPackage, ...]) -> str:

@@ -1,0 +1,32 @@
+#!/bin/sh
+# A certificate, an empty repository and the first user.
+set -eu
+umask 027
+fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root)
+install -d -o www-data -g www-data -m 750 /var/lib/documents
+if ! [ -d /var/lib/documents/repository ]; then
+    rm -rf /var/lib/documents/repository.new
+    svnadmin create /var/lib/documents/repository.new
+    chown -R www-data:www-data /var/lib/documents/repository.new
+    mv /var/lib/documents/repository.new /var/lib/documents/repository
+fi
+case $PARAM_USER in
+'' | *[!A-Za-z0-9._-]*)
+    echo "user: \"$PARAM_USER\" is no user's name: letters, digits and . _ -" >&2
+    exit 1
+    ;;
+esac
+cat >/etc/documents/access <<END
+[groups]
+editors = $PARAM_USER
+
+# Who may read (r) and write (w) a folder and all below it, as Subversion has it.
+[/]
+@editors = rw
+\$authenticated = r
+END
+: >/etc/documents/users
+chown root:www-data /etc/documents/access /etc/documents/users
+chmod 640 /etc/documents/access /etc/documents/users
+printf '%s' "$PARAM_PASSWORD" | htpasswd -iB /etc/documents/users "$PARAM_USER" 2>/dev/null
+echo "Documents: user $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

@@ -29,7 +29,7 @@ __all__ = ["Mmdebstrap"]
 _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
 #: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb files.
-_EXPANSION = 4
+_EXPANSION = 6
 
 
 class Mmdebstrap:

@@ -35,7 +35,8 @@ def phone(name: str, secret: str, port: int, transport: str, *words: str) -> sub
     (folder / "config").write_text(
         f"sip_listen {HERE}:{port}\nsip_verify_server no\ncall_local_timeout 30\ncall_max_calls 2\n"
         f"audio_source ausine,{TONES.get(name, 440)}\naudio_player aufile,/tmp/{name}/player.wav\naudio_alert aufile,/dev/null\n"
-        f"snd_path /tmp/{name}\nausrc_srate 48000\nausrc_channels 1\nrtp_ports {port + 100}-{port + 110}\nmodule_path /usr/lib/baresip/modules\n"
+        f"snd_path /tmp/{name}\nausrc_srate 48000\nausrc_channels 1\nrtp_ports {port + 100}-{port + 110}\n"
+        "module_path /usr/lib/baresip/modules\n"
         + "".join(f"module{'_app' if module in ('account', 'menu') else ''} {module}.so\n" for module in modules)
     )
     (folder / "accounts").write_text(

@@ -1,0 +1,21 @@
+#!/bin/sh
+# A certificate, the developer's password for nginx and JupyterLab, and the developer's key.
+set -eu
+umask 027
+fingerprint=$(/usr/lib/slipway/certificate /etc/nginx/tls root)
+: >/etc/nginx/users
+chown root:www-data /etc/nginx/users
+chmod 640 /etc/nginx/users
+printf '%s' "$PARAM_PASSWORD" | htpasswd -iB /etc/nginx/users developer 2>/dev/null
+install -d -o developer -g developer -m 700 /home/developer/.jupyter /home/developer/.ssh
+python3 -E -s -B - >/home/developer/.jupyter/jupyter_server_config.json <<'END'
+import json
+import os
+
+from jupyter_server.auth import passwd
+
+print(json.dumps({"PasswordIdentityProvider": {"hashed_password": passwd(os.environ["PARAM_PASSWORD"])}}))
+END
+if [ -n "$PARAM_SSH_KEY" ]; then printf '%s\n' "$PARAM_SSH_KEY" >/home/developer/.ssh/authorized_keys; fi
+chown -R developer:developer /home/developer/.jupyter /home/developer/.ssh
+echo "Development platform: user developer; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

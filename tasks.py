@@ -269,7 +269,7 @@ def side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Seq
         Command(
             name=job.name,
             argv=[*invoke, job.name, *options],
-            memory_mib=job.builder.memory_mib(job.source) + job.source.appliance.spec.resources.memory_mib,
+            memory_mib=job.memory_mib,
         )
         for job in jobs
     ]
@@ -299,6 +299,21 @@ def sizes(_: Context, name: str, json: bool = False, builder: str = "mmdebstrap"
         for row in (*rows[:25], total):
             print(f"{size(row['compressed']):>10}  {size(row['size']):>10}  {row['name']}")
         print()
+
+
+@task(help=described("arch", "root"))
+def appliances(_: Context, arch: str = "amd64", root: str = ".") -> None:
+    """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its newest build."""
+    from slipway.cache import create_file
+    from slipway.overview import overview, page
+
+    shop = workshop(root)
+    rows = overview(shop, prepared(shop, chosen(shop, [], True), "mmdebstrap", arch))
+    path = Path(root, "docs/appliances.md")
+    path.parent.mkdir(exist_ok=True)
+    with create_file(path, mode=0o644) as file:
+        file.write(page(rows).encode())
+    print(f"{path}: {len(rows)} appliances")
 
 
 @task(help=described("name", "firmware", "builder", "arch", "root"), **NAME)

@@ -115,6 +115,12 @@ class Job:
         return f"{self.name} {appliance.spec.version} for {self.architecture} on {appliance.base.summary}"
 
     @property
+    def memory_mib(self) -> int:
+        """The memory that building and checking it may take, if there is that much."""
+        spec = self.source.appliance.spec
+        return self.builder.memory_mib(self.source) + (1 + len(spec.instances)) * spec.resources.memory_mib
+
+    @property
     def logs(self) -> Path:
         """Where the output of programs goes."""
         return self.outputs / "logs"

@@ -30,6 +30,7 @@ LAYERS = (
     ("outputs",),
     ("pipeline", "doctor", "development"),
     ("conversion", "inspection", "nightly", "parallel"),
+    ("overview",),
     ("bench",),
 )
 

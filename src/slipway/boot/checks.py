@@ -65,6 +65,7 @@ class _Bench:
     accelerator: Accelerator
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    memory_mib: int | None = None
     #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
     said: int | None = None
 
@@ -128,7 +129,13 @@ def boot_and_check(
                 raise _failure(bench, f"{bench.appliance.name} did not start: {died}") from None
             continue
         break
-    report = BootReport(accelerator=bench.accelerator.name, firmware=firmware, attempts=tuple(bench.attempts), checks=tuple(bench.results))
+    report = BootReport(
+        accelerator=bench.accelerator.name,
+        firmware=firmware,
+        attempts=tuple(bench.attempts),
+        checks=tuple(bench.results),
+        memory_mib=bench.memory_mib,
+    )
     if not report.passed:
         failed = [check for check in report.checks if not check.passed]
         said = "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
@@ -196,6 +203,8 @@ def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         bench.results.append(result)
         bench.step.detail = f"{len(bench.results)} of {count} checks"
+    used = re.search(rb"^memory (\d+)$", results.read_bytes(), re.MULTILINE)
+    bench.memory_mib = int(used[1]) // 1024 if used else None
 
 
 def follow(guest: Running, results: Path, console: Path, *, start_s: float, check_s: float) -> Iterator[CheckResult]:
@@ -349,8 +358,9 @@ def _outside(bench: _Bench, client: _Client, check: Check) -> None:
 
 
 def _allowed(appliance: Appliance, interface: str) -> list[str]:
-    """The TCP ports that the spec names for an interface."""
-    return [str(port.port) for port in appliance.spec.ports if (port.protocol, port.interface) == ("tcp", interface)]
+    """The ports that the spec names for an interface, as scan.py takes them."""
+    ports = [port for port in appliance.spec.ports if port.interface == interface]
+    return [f"{'udp/' if port.protocol == 'udp' else ''}{port.port}" for port in ports]
 
 
 def _indent(text: str) -> str:

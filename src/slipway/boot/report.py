@@ -40,12 +40,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootReport:
-    """All starts and all checks of one image; ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot."""
+    """All starts and all checks of one image; ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot, and
+    ``memory_mib`` what the guest took once its services ran (None if it did not say)."""
 
     accelerator: str
     firmware: str
     attempts: tuple[Attempt, ...]
     checks: tuple[CheckResult, ...]
+    memory_mib: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -70,4 +72,5 @@ class BootReport:
             firmware=data["firmware"],
             attempts=tuple(Attempt(**attempt) for attempt in data["attempts"]),
             checks=tuple(CheckResult(**check) for check in data["checks"]),
+            memory_mib=data.get("memory_mib"),
         )

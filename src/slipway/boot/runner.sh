@@ -74,6 +74,8 @@ ports)
     check root-grown 30 sh -e ./runner.sh root
     check services-active 60 sh -e ./runner.sh services
     check ports-listening 60 sh -e ./runner.sh ports
+    # Before the appliance's own checks: what it takes (KiB) when nobody asks anything of it.
+    say memory "$(awk '/^MemTotal:/ { total = $2 } /^MemAvailable:/ { print total - $2 }' /proc/meminfo)"
     while read -r limit name; do
         case $name in
         *.py) check "$name" "$limit" python3 "checks/$name" ;;

@@ -1,7 +1,8 @@
-"""A program that finds the open TCP ports of an address: ``python -I scan.py ADDRESS ALLOWED...`` fails if others are open.
+"""A program that finds the open TCP ports of an address: ``python -I scan.py ADDRESS PORT...`` fails if others than these are open.
 
-All 65,535 are tried, from this side of the network. A port that does not answer within :data:`PATIENCE_S` is closed. It imports
-nothing but the standard library, so that it runs in any network namespace.
+All 65,535 are tried, from this side of the network. A port that does not answer within :data:`PATIENCE_S` is closed. Of UDP only
+those that are named (``udp/PORT``) are asked, and it fails if one of them is refused: silence is an answer there. It imports nothing
+but the standard library, so that it runs in any network namespace.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-__all__ = ["main", "open_ports"]
+__all__ = ["main", "open_ports", "refused_udp_ports"]
 
 #: How long a port may take to answer, in seconds, and how many are asked at once.
 PATIENCE_S = 2.0
@@ -59,16 +60,36 @@ def open_ports(address: str, ports: Iterable[int] = range(1, 65536)) -> list[int
     return sorted(found)
 
 
+def refused_udp_ports(address: str, ports: Iterable[int]) -> list[int]:
+    """Those of some UDP ports of an IPv4 address that are refused (ICMP port unreachable): nobody listens there."""
+    refused = []
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            asked.settimeout(PATIENCE_S / 2)
+            asked.connect((address, port))
+            try:
+                asked.send(b"")
+                asked.recv(1)
+            except ConnectionRefusedError:
+                refused.append(port)
+            except TimeoutError:
+                continue
+    return refused
+
+
 def main(argv: list[str]) -> int:
-    """The program: 0 if only allowed ports are open."""
-    address, allowed = argv[0], {int(port) for port in argv[1:]}
+    """The program: 0 if no TCP port is open but the named ones, and no named UDP port is refused."""
+    address, named = argv[0], argv[1:]
+    allowed = {int(port) for port in named if not port.startswith("udp/")}
     begun = time.monotonic()
     found = open_ports(address)
     lines = [f"of 65535 TCP ports these are open: {', '.join(map(str, found)) or 'none'} ({time.monotonic() - begun:.1f} s)"]
     surplus = [port for port in found if port not in allowed]
     lines += [f"not in the spec: {', '.join(map(str, surplus))}"] if surplus else []
+    refused = refused_udp_ports(address, [int(port.removeprefix("udp/")) for port in named if port.startswith("udp/")])
+    lines += [f"UDP, in the spec, but refused: {', '.join(map(str, refused))}"] if refused else []
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return 1 if surplus else 0
+    return 1 if surplus or refused else 0
 
 
 if __name__ == "__main__":

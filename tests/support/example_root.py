@@ -43,6 +43,8 @@ def make_root(directory: Path, name: str, files: Mapping[str, str], monkeypatch:
         requested=("web",),
         base_packages=(package("apt"), package("libc6")),
         packages=(package("web"),),
+        tools_requested=appliance.spec.tools,
+        tools=tuple(package(name) for name in appliance.spec.tools),
     )
     write_lock(lock_path(appliance, "amd64"), lock)
     return root

@@ -144,6 +144,32 @@ def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path],
     assert {kind for kind in after if before[kind] != after[kind]} == new
 
 
+def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}tools: [sipp]\n"}, monkeypatch)
+    before = stages(root)
+    path = root / "appliances/thing/lock.amd64.json"
+    lock = read_lock(path)
+    write_lock(path, replace(lock, tools=(package("sipp", "2"),)))
+    after = stages(root)
+    assert {kind for kind in after if before[kind] != after[kind]} == {"tools", "boot"}
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    assert {row["kind"]: row["state"] for row in explain(shop, job)}["tools"] == "to make"
+    shop.cache.add(job.stage("boot").id, "boot", {}, {})
+    assert {row["kind"]: row["state"] for row in explain(shop, job)}["tools"] == "not needed"
+
+
+@pytest.mark.parametrize(("unit", "late"), [("web", False), ("web.timer", False), ("web.socket", True), ("web.path", True)])
+def test_services_wait_for_first_boot_without_an_ordering_cycle(root: Path, unit: str, late: bool) -> None:
+    appended("appliances/thing/appliance.yaml", f"services: {{enable: [{unit}]}}\n")(root)
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    name = unit if "." in unit else f"{unit}.service"
+    text = job.rendered.files[f"tree/files/etc/systemd/system/{name}.d/10-slipway.conf"].content.decode()
+    assert "Requires=slipway-firstboot.service\nAfter=slipway-firstboot.service\n" in text
+    assert ("DefaultDependencies=no" in text) is late
+
+
 def test_another_format_is_one_more_stage(root: Path) -> None:
     before = stages(root)
     appended("appliances/thing/appliance.yaml", "formats: [raw]\n")(root)

@@ -21,7 +21,7 @@ from slipway.templating import render
 __all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_tools"]
 
 TREE = MOUNT / "tools"
-PART = Part(kind="tools", reads=("chroot.sh", "tools"), tools=("mmdebstrap",), code=("boot/tools.py", "builders/_tree.py"))
+PART = Part(kind="tools", reads=("chroot.sh", "tools"), tools=("mmdebstrap",), code=("boot/tools.py",))
 _ARCHIVE = "tree.tar.zst"
 #: What the tree takes, as a multiple of the sum of the .deb files.
 _EXPANSION = 5

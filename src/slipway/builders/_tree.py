@@ -33,6 +33,12 @@ _AFTER_FIRST_BOOT = """\
 Requires=slipway-firstboot.service
 After=slipway-firstboot.service
 """
+#: Sockets and paths belong to the time before basic.target, which first boot comes after.
+_LATE = """\
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+"""
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
@@ -121,7 +127,8 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     }
     for service in () if source.bare else appliance.spec.services.enable:
         unit = service if "." in service else f"{service}.service"
-        made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT
+        late = _LATE if unit.endswith((".socket", ".path")) else ""
+        made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT + late
     for target, text in made.items():
         files.setdefault(f"files{target}", RenderedFile(content=text.encode()))
     return files

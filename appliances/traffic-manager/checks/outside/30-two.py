@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+# timeout: 240
+# with: second
+"""Of two instances the one with the higher priority has the shared address. Its cable is pulled: the other one takes the address and
+answers; it is plugged in again: it takes the address back."""
+
+import os
+import shlex
+import socket
+import subprocess
+import time
+
+SHARED, ROUTER_ID = "10.77.0.50", 51
+ssh, second = (shlex.split(os.environ[name]) for name in ("SLIPWAY_SSH", "SLIPWAY_INSTANCE_SECOND_SSH"))
+
+
+def holder() -> str:
+    """The hardware address of who answers at the shared address; empty if nobody does."""
+    subprocess.run(["ip", "neighbour", "flush", "to", SHARED], check=False)
+    try:
+        socket.create_connection((SHARED, 80), timeout=2).close()
+    except OSError:
+        return ""
+    words = subprocess.run(["ip", "neighbour", "show", "to", SHARED], check=True, capture_output=True, text=True).stdout.split()
+    return words[words.index("lladdr") + 1] if "lladdr" in words else ""
+
+
+def hardware(words: list[str]) -> str:
+    device = "$(ip -o route get 10.77.0.1 | sed 's/.* dev \\([^ ]*\\).*/\\1/')"
+    ran = subprocess.run([*words, f"cat /sys/class/net/{device}/address"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def wait_for(wanted: str) -> float:
+    begun = time.monotonic()
+    while (found := holder()) != wanted:
+        assert time.monotonic() - begun < 90, f"{found or 'nobody'} has the address, not {wanted}"
+        time.sleep(0.2)
+    return time.monotonic() - begun
+
+
+one, other = hardware(ssh), hardware(second)
+assert one != other
+subprocess.run([*second, "systemctl is-active haproxy keepalived"], check=True)
+subprocess.run([*ssh, f"traffic-manager address {SHARED}/24 100 {ROUTER_ID}"], check=True)
+try:
+    wait_for(one)
+    unplug = "dev=$(ip -o route get 10.77.0.1 | sed 's/.* dev \\([^ ]*\\).*/\\1/'); ip link set $dev down; sleep 30; ip link set $dev up"
+    subprocess.run([*ssh, f"systemd-run --quiet sh -c {shlex.quote(f'sleep 2; {unplug}')}"], check=True)
+    time.sleep(2)
+    print(f"the other one answers {wait_for(other):.1f} s after the cable was pulled")
+    print(f"taken back after {wait_for(one):.1f} s")
+finally:
+    subprocess.run([*ssh, "traffic-manager address none"], check=False)

@@ -58,7 +58,7 @@ def git(*words: str) -> None:
         "GIT_SSL_CAINFO": "/tmp/server.crt",
         "GIT_TERMINAL_PROMPT": "0",
         "HOME": "/tmp",
-        "PATH": "/usr/bin:/bin",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     }
     for variable in ("AUTHOR", "COMMITTER"):
         settings |= {f"GIT_{variable}_NAME": "Somebody", f"GIT_{variable}_EMAIL": "somebody@elsewhere.test"}

@@ -131,6 +131,23 @@ lay_over() {
     tar -C files --owner=0 --group=0 --numeric-owner -c . | tar -C "$1" -x --no-overwrite-dir --keep-directory-symlink
 }
 
+# add_users TREE FILE: the users and groups of a sysusers.d file. Whatever day it is, their passwords were locked on the lock's.
+add_users() {
+    in_tree "$1" systemd-sysusers "$2"
+    day=$((SOURCE_DATE_EPOCH / 86400))
+    while read -r kind name _; do
+        [ "$kind" != u ] || sed -i "s/^\($name:[^:]*\):[0-9]*:/\1:$day:/" "$1/etc/shadow"
+    done <"$1$2"
+}
+
+# check_timezone TREE ZONE: the tree has it.
+check_timezone() {
+    if ! [ -f "$1/usr/share/zoneinfo/$2" ]; then
+        echo "error: there is no time zone \"$2\" in the image (timezone in the spec); zones are in the package tzdata" >&2
+        exit 1
+    fi
+}
+
 # confined TREE SERVICE=EXPOSURE...: no service is more exposed than it may be; what each is, and why, is in the log.
 confined() {
     tree=$1 bad=

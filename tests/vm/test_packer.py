@@ -28,6 +28,12 @@ services: {enable: [both]}
 ports: [{port: 22, protocol: tcp, purpose: SSH}]
 parameters:
   - {name: greeting, type: string, default: hello, summary: What it says}
+users:
+  - {name: greeter, summary: 'Says "hello"', home: /srv/greeter, groups: [greetings, audio]}
+groups: [listeners]
+sysctl: {net.ipv4.ip_forward: 1}
+timezone: Europe/Berlin
+tools: [netcat-openbsd]
 """
 FILES = {
     "appliance.yaml": SPEC,
@@ -37,6 +43,16 @@ FILES = {
     "files/etc/systemd/system/both.service": "[Service]\nUser=both\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
     "setup/10-user.sh": "adduser --quiet --system --group --home /var/lib/both both\ninstall -o both -m 750 -d /var/lib/both/data\n",
     "firstboot/10-both.sh": 'echo "$PARAM_GREETING" >/var/lib/both/greeting\n',
+    "checks/20-settings.sh": """\
+set -eux
+test "$(id -nG greeter)" = "greeter audio greetings"
+getent passwd greeter | grep '"hello":/srv/greeter:/usr/sbin/nologin'
+test "$(stat -c '%a %U' /srv/greeter)" = "750 greeter"
+getent group listeners
+test "$(cat /proc/sys/net/ipv4/ip_forward)" = 1
+date +%Z | grep CE
+""",
+    "checks/outside/10-tool.sh": 'chroot "$SLIPWAY_TOOLS" nc -z "$SLIPWAY_ADDRESS" 22\n',
     "checks/10-both.sh": "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\nsystemctl is-active both\n",
 }
 #: What differs because the one tree was never started and the other once was; beginnings of paths.

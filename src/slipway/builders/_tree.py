@@ -22,7 +22,7 @@ from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import sources
 from slipway.render import RenderedFile
 from slipway.spec.library import Appliance, template_context
-from slipway.spec.model import Services
+from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
 __all__ = ["check_hygiene", "context", "dpkg_configuration", "package_lines", "tree_files", "workspace"]
@@ -39,6 +39,7 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 """
+USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
@@ -59,6 +60,8 @@ def context(source: Source) -> dict[str, Any]:
         "epoch": lock.source_date_epoch,
         "disk": disk_identity(f"{appliance.name} {_digest(lock.base_packages)} {_digest(lock.packages)}"),
         "services": Services() if source.bare else appliance.spec.services,
+        "users": "" if source.bare or not (appliance.spec.users or appliance.spec.groups) else USERS,
+        "timezone": "" if source.bare else appliance.spec.timezone or "",
         "exposures": {} if source.bare else _exposures(appliance.spec.services),
         "setup": [] if source.bare else [f"setup/{path.name}" for path in appliance.setup],
         "root_partition_type": architecture.root_partition_type,
@@ -129,9 +132,33 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         unit = service if "." in service else f"{service}.service"
         late = _LATE if unit.endswith((".socket", ".path")) else ""
         made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT + late
+    made |= {} if source.bare else _settings(spec)
+    if spec.timezone and not source.bare:
+        files.setdefault("files/etc/localtime", RenderedFile(link=f"/usr/share/zoneinfo/{spec.timezone}"))
     for target, text in made.items():
         files.setdefault(f"files{target}", RenderedFile(content=text.encode()))
     return files
+
+
+def _settings(spec: Spec) -> dict[str, str]:
+    """Users and groups (sysusers.d(5), tmpfiles.d(5)), kernel settings (sysctl.d(5)) and the time zone, by path."""
+    found = {}
+    lines = [f"g {name}\n" for name in spec.groups]
+    homes = []
+    for user in spec.users:
+        summary = (user.summary or user.name).replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'u {user.name} - "{summary}" {user.home} {user.shell}\n')
+        lines += [f"m {user.name} {group}\n" for group in user.groups]
+        homes += [f"d {user.home} 0750 {user.name} {user.name}\n"] if user.home != "/nonexistent" else []
+    if lines:
+        found[USERS] = "".join(lines)
+    if homes:
+        found["/usr/lib/tmpfiles.d/slipway-users.conf"] = "".join(homes)
+    if spec.sysctl:
+        found["/etc/sysctl.d/50-slipway.conf"] = "".join(f"{name} = {value}\n" for name, value in spec.sysctl.items())
+    if spec.timezone:
+        found["/etc/timezone"] = f"{spec.timezone}\n"
+    return found
 
 
 def check_hygiene(namespace: Namespace, tree: Path, name: str) -> None:

@@ -15,7 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from slipway.spec.patterns import BASE, INSTANCE, INTERFACE, LINE, NAME, PACKAGE, PARAMETER, SERVICE, VERSION
+from slipway.spec.patterns import (
+    BASE,
+    IMAGE_PATH,
+    INSTANCE,
+    INTERFACE,
+    LINE,
+    NAME,
+    PACKAGE,
+    PARAMETER,
+    SERVICE,
+    SYSCTL,
+    TIMEZONE,
+    USER,
+    VERSION,
+)
 
 __all__ = [
     "Instance",
@@ -31,6 +45,7 @@ __all__ = [
     "Spec",
     "SpecModel",
     "Summary",
+    "User",
     "json_schema",
     "unique",
 ]
@@ -71,6 +86,8 @@ Summary = Annotated[str, Field(pattern=LINE, max_length=200)]
 Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | bool)]
 Names = Annotated[tuple[Package, ...], AfterValidator(unique)]
 _Values = Annotated[tuple[Value, ...], AfterValidator(unique)]
+Group = Annotated[str, Field(pattern=USER)]
+_Groups = Annotated[tuple[Group, ...], AfterValidator(unique)]
 _Services = Annotated[tuple[Service, ...], AfterValidator(unique)]
 
 
@@ -136,6 +153,16 @@ class Parameter(SpecModel):
     summary: Summary = Field(description="What it is, for the person who is asked for it.")
 
 
+class User(SpecModel):
+    """A system user that nobody can log in as with a password."""
+
+    name: str = Field(pattern=USER, description="Its name, and that of its group.")
+    summary: Summary | None = Field(default=None, description="What it is for.")
+    home: str = Field(default="/nonexistent", pattern=IMAGE_PATH, description="Its home, made on boot unless it is /nonexistent.")
+    shell: str = Field(default="/usr/sbin/nologin", pattern=IMAGE_PATH, description="Its login shell.")
+    groups: _Groups = Field(default=(), description="Further groups that it is in.")
+
+
 class Resources(SpecModel):
     """The machine that the appliance is made for."""
 
@@ -184,6 +211,10 @@ class Spec(MixIn):
     formats: Annotated[tuple[_Format, ...], AfterValidator(unique)] = Field(
         default=("qcow2", "raw"), min_length=1, description="Image formats to make."
     )
+    users: tuple[User, ...] = Field(default=(), description="System users, made before the setup scripts run.")
+    groups: _Groups = Field(default=(), description="System groups, besides those of users.")
+    sysctl: dict[Annotated[str, Field(pattern=SYSCTL)], Value] = Field(default={}, description="Kernel settings, set on every boot.")
+    timezone: str | None = Field(default=None, pattern=TIMEZONE, description="Time zone of the machine; UTC unless it is named.")
     keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(
         default=(), description="Parts of packages that an image leaves out unless they are named here."
     )

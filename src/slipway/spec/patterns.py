@@ -22,6 +22,9 @@ __all__ = [
     "PARAMETER",
     "PATTERNS",
     "SERVICE",
+    "SYSCTL",
+    "TIMEZONE",
+    "USER",
     "VERSION",
     "WORD",
 ]
@@ -37,6 +40,12 @@ SERVICE: Final = r"^[A-Za-z0-9_]([A-Za-z0-9:_@-]*|[A-Za-z0-9:_.@-]*\.(service|so
 INTERFACE: Final = r"^[a-z][a-z0-9]{0,11}$"
 #: Part of the name of an environment variable, and of a file.
 INSTANCE: Final = r"^[a-z][a-z0-9]{0,15}$"
+#: What Debian's adduser accepts; 31 bytes is what utmp has room for.
+USER: Final = r"^[a-z][a-z0-9_-]{0,30}$"
+#: sysctl.d(5).
+SYSCTL: Final = r"^[a-z0-9_]+([./][A-Za-z0-9_:-]+)+$"
+#: A file below /usr/share/zoneinfo.
+TIMEZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}$"
 PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
 #: One line without control characters.
 LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
@@ -55,6 +64,9 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     SERVICE: ("the name of a systemd unit", '"nginx", or with its type: "nginx.service", "apt-daily.timer"'),
     INTERFACE: ("the name of an interface", "1 to 12 lower-case letters and digits, the first one a letter"),
     INSTANCE: ("the name of an instance", "1 to 16 lower-case letters and digits, the first one a letter"),
+    USER: ("the name of a user or a group", "1 to 31 lower-case letters, digits, hyphens and underscores, the first one a letter"),
+    SYSCTL: ("a kernel setting", '"net.ipv4.ip_forward"'),
+    TIMEZONE: ("a time zone", '"Europe/Berlin", "UTC"'),
     PARAMETER: ("the name of a parameter", "lower-case letters, digits and underscores, the first one a letter"),
     LINE: ("one line of text", "write one line, without control characters"),
     WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),

@@ -24,6 +24,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_services(document)
     _check_formats(document)
     _check_instances(document)
+    _check_users(document)
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -61,6 +62,14 @@ def _check_instances(document: Document) -> None:
         name = item.get("name")
         if isinstance(name, str):
             _twice(document, (*path, "name"), seen, name, f'instance "{name}"')
+
+
+def _check_users(document: Document) -> None:
+    seen: dict[Any, KeyPath] = {}
+    for path, item in _items(document, "users"):
+        name = item.get("name")
+        if isinstance(name, str):
+            _twice(document, (*path, "name"), seen, name, f'user "{name}"')
 
 
 def _check_formats(document: Document) -> None:

@@ -47,6 +47,11 @@ def validate(document: Document, model: type[Model]) -> Model | None:
 
 
 def _report(document: Document, model: type[BaseModel], path: KeyPath, kind: str, context: Mapping[str, Any], value: Any) -> None:
+    if path[-1:] == ("[key]",):
+        # A key of free choice that may not be: pydantic's loc has it before this.
+        wanted, example = PATTERNS[context["pattern"]]
+        document.error(path[:-1], f"{dotted(path[:-2])}: {_quoted(value)} is not {wanted}", example, key=True)
+        return
     name = dotted(path)
     if kind == "missing":
         _report_missing(document, model, path)

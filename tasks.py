@@ -26,6 +26,7 @@ HELP = {
     "all": "every appliance",
     "arch": "processor architecture of the image, in Debian's words",
     "builder": "image builder",
+    "jobs": "how many appliances at once",
     "store": "s3://bucket/prefix?options, or a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
     "endpoint_url": "the S3 server, where it is not Amazon's",
     "single_writer": "use a server that ignores conditional writes, and promise that nobody else writes",
@@ -200,10 +201,10 @@ def render(
         "arch",
         "store",
         "root",
+        "jobs",
         no_boot="do not boot the image and run its checks",
         publish="publish what was built",
         verify_reproducible="build again from an empty cache, and fail unless the bytes are the same",
-        jobs="how many appliances to build at once",
     ),
     positional=["names"],
     iterable=["names", "format"],
@@ -240,7 +241,7 @@ def build(
     if jobs > 1 and len(prepared_jobs) > 1:
         options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
         options += ["--no-boot"] * no_boot + ["--publish"] * publish + ["--verify-reproducible"] * verify_reproducible
-        side_by_side(shop, prepared_jobs, jobs, [*options, f"--store={store}"] if store else options)
+        side_by_side(shop, "build", prepared_jobs, jobs, [*options, f"--store={store}"] if store else options)
         return
     for job in prepared_jobs:
         shop.progress.line(job.headline)
@@ -256,15 +257,15 @@ def build(
             publish_into(shop, target, [release.folder], "nightly")
 
 
-def side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
-    """Build each by a process of its own, with these options."""
+def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
+    """Do a task for each by a process of its own, with these options."""
     from contextlib import closing
 
     from slipway.errors import BuildError
     from slipway.namespace import available_memory_mib
     from slipway.parallel import Command, run_all
 
-    invoke = [sys.executable, "-m", "invoke", f"--search-root={Path(__file__).parent}", "build"]
+    invoke = [sys.executable, "-m", "invoke", f"--search-root={Path(__file__).parent}", name]
     commands = [
         Command(
             name=job.name,
@@ -326,6 +327,27 @@ def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebst
     report = pipeline.check(shop, job, again=True, firmware=firmware)
     for found in report.checks:
         print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
+
+
+@task(help=described("names", "all", "jobs", "builder", "arch", "root"), **NAMES)
+def faults(
+    _: Context, names: list[str], all: bool = False, jobs: int = 1, builder: str = "mmdebstrap", arch: str = "amd64", root: str = "."
+) -> None:
+    """Break appliances in the ways that their faults/ describe, and see that the right check fails each time."""
+    from slipway import faults
+
+    shop = workshop(root)
+    prepared_jobs = prepared(shop, chosen(shop, names, all), builder, arch)
+    found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
+    if jobs > 1 and len(prepared_jobs) > 1:
+        side_by_side(shop, "faults", prepared_jobs, jobs, [f"--builder={builder}", f"--arch={arch}", f"--root={root}"])
+        return
+    for name in [name for name, its in found.items() if not its]:
+        print(f"{name} has no faults", flush=True)
+    proofs = [faults.prove(shop, job, fault) for job in prepared_jobs for fault in found[job.name]]
+    for proof in proofs:
+        print(proof, flush=True)
+    faults.require_proven(proofs)
 
 
 def open_session(root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "") -> tuple[Workshop, Session]:

@@ -27,8 +27,8 @@ __all__ = ["Finding", "examine"]
 
 #: The programs of a build and a boot.
 _TOOLS = (
-    *("apt-get", "dnsmasq", "git", "ip", "mcopy", "mke2fs", "mkfs.vfat", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "sfdisk"),
-    *("unshare", "zstd"),
+    *("apt-get", "dnsmasq", "git", "ip", "mcopy", "mke2fs", "mkfs.vfat", "mksquashfs", "mmdebstrap", "qemu-img"),
+    *("qemu-system-x86_64", "sfdisk", "unshare", "zstd"),
 )
 
 

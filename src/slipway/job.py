@@ -19,7 +19,7 @@ from slipway.cache import Cache
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
-from slipway.packages.mirror import find_mirrors
+from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
 from slipway.plan import Plan, Stage, make_stage
 from slipway.progress import Progress
@@ -38,17 +38,19 @@ BOOTED = "qcow2"
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
     """What every command works with; made once for a command. ``cache_directory`` is another one than that of the
-    settings, for finished stages only: packages and what is known of tools stay where they are."""
+    settings, for finished stages only: packages and what is known of tools stay where they are. ``settings_root`` is where
+    slipway.toml is, if that is not the root."""
 
     root: Path
     progress: Progress = field(default_factory=Progress)
     cache_directory: Path | None = None
+    settings_root: Path | None = None
     _versions: dict[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def settings(self) -> Settings:
         """slipway.toml and the environment."""
-        return load_settings(self.root)
+        return load_settings(self.settings_root or self.root)
 
     @cached_property
     def library(self) -> Library:
@@ -148,11 +150,14 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
     """
     path = lock_path(appliance, architecture)
     before = read_lock(path) if path.exists() else None
+    keyrings = {file.target: file.path for file in appliance.files}
     now = resolve(
         appliance.base,
         appliance.spec.kernel,
         architecture,
         appliance.spec.packages,
+        sources=[(source, keyrings[source.signed_by]) for source in appliance.spec.sources],
+        pypi=appliance.spec.pypi,
         mirrors=shop.mirrors,
         pool=shop.pool,
         apt_root=shop.settings.cache / "apt",
@@ -186,7 +191,7 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     source = Source(
         appliance=appliance,
         lock=current_lock(shop, appliance, architecture),
-        mirrors=shop.mirrors,
+        mirrors=with_sources(shop.mirrors, appliance.spec.sources),
         templates=shop.root / "templates",
         guest=shop.guest,
     )

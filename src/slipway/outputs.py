@@ -135,7 +135,7 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         provenance=record_file(PROVENANCE, statement),
         resources=spec.resources.model_dump(mode="json"),
         interfaces=tuple(interface.model_dump(mode="json") for interface in spec.interfaces),
-        ports=tuple(port.model_dump(mode="json") for port in spec.ports),
+        ports=tuple(port.model_dump(mode="json", exclude_none=True) for port in spec.ports),
         parameters=parameter_records(parameter.model_dump(mode="json") for parameter in spec.parameters),
         parent=_parent(job, release),
     )
@@ -156,6 +156,8 @@ def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, 
         distribution=base.distribution,
         release=base.release,
         packages=packages,
+        wheels=lock.wheels,
+        downloads=appliance.spec.downloads,
         source_date_epoch=lock.source_date_epoch,
     )
     statement = provenance(
@@ -170,6 +172,8 @@ def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, 
         distribution=base.distribution,
         release=base.release,
         packages=packages,
+        wheels=lock.wheels,
+        downloads=appliance.spec.downloads,
         artifacts=artifacts,
         created=created,
     )

@@ -78,7 +78,7 @@ def _row(shop: Workshop, job: Job, manifest: Manifest, folder: Path) -> Row:
         memory_mib=boot.get("memory_mib"),
         start_s=boot["attempts"][-1]["started_s"] if boot.get("attempts") else None,
         accelerator=str(boot.get("accelerator", "")),
-        ports=tuple(f"{port['port']}/{port['protocol']}" for port in manifest.ports),
+        ports=tuple(f"{'-'.join(str(port[key]) for key in ('port', 'last') if key in port)}/{port['protocol']}" for port in manifest.ports),
     )
 
 

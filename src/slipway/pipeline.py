@@ -126,15 +126,17 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
         return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
 
 
-def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bios") -> BootReport:
+def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bios", first_failure: bool = False) -> BootReport:
     """Boot the artifact that virtual machines here understand and run the appliance's checks.
 
     Args:
         again: Even if the report of a boot with the same inputs is in the cache.
         firmware: bios, uefi or secureboot; only the first is part of a build.
+        first_failure: Stop at the first check that fails.
 
     Raises:
-        BuildError: A check failed, or the machine did not start; the message says what had passed.
+        ChecksFailed: A check failed; the message says what had passed.
+        BuildError: The machine did not start.
     """
     from slipway.boot.checks import boot_and_check
     from slipway.boot.tools import make_tools
@@ -150,7 +152,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
         tools = job.plan.stage("tools")
         tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(job.source, image, scratch, job.logs, step, firmware=firmware, tools=tree)
+            report = boot_and_check(job.source, image, scratch, job.logs, step, firmware=firmware, tools=tree, first_failure=first_failure)
             step.detail = report.summary
         if firmware == "bios":
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())

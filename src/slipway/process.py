@@ -37,6 +37,7 @@ PACKAGES: Mapping[str, str] = {
     "mke2fs": "e2fsprogs",
     "mkfs.vfat": "dosfstools",
     "mmd": "mtools",
+    "mksquashfs": "squashfs-tools",
     "newuidmap": "uidmap",
     "nsenter": "util-linux",
     "qemu-img": "qemu-utils",
@@ -45,6 +46,7 @@ PACKAGES: Mapping[str, str] = {
     "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "unshare": "util-linux",
+    "unsquashfs": "squashfs-tools",
 }
 #: Where administrators' tools live on a system whose users do not have them on their PATH.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -28,6 +28,7 @@ _QUESTIONS = {
     "mcopy": "-V",
     "mke2fs": "-V",
     "mmdebstrap": "--version",
+    "mksquashfs": "-version",
     "qemu-img": "--version",
     "qemu-system-x86_64": "--version",
     "qemu-system-aarch64": "--version",

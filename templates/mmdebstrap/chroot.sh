@@ -148,6 +148,59 @@ check_timezone() {
     fi
 }
 
+# make_locale TREE NAME: the tree has this locale, from its definition.
+make_locale() {
+    language=${2%%.*} modifier=${2#*UTF-8}
+    if ! [ -f "$1/usr/share/i18n/locales/$language$modifier" ]; then
+        echo "error: there is no locale \"$2\" in the image (locale in the spec); definitions are in the package locales, with keep: [locales]" >&2
+        exit 1
+    fi
+    in_tree "$1" localedef --no-archive -i "$language$modifier" -f UTF-8 "$2"
+}
+
+# set_keyboard TREE LAYOUT: see that the tree has it, and make the key map that each boot loads.
+set_keyboard() {
+    if ! [ -f "$1/usr/share/X11/xkb/symbols/${2%%(*}" ] || ! [ -x "$1/usr/bin/setupcon" ]; then
+        echo "error: there is no keyboard layout \"$2\" in the image (keyboard in the spec); layouts are in the package console-setup" >&2
+        exit 1
+    fi
+    case $2 in
+    *\(*)
+        variant=${2#*\(}
+        if ! grep -q "^ *xkb_symbols *\"${variant%)}\"" "$1/usr/share/X11/xkb/symbols/${2%%(*}"; then
+            echo "error: the keyboard layout ${2%%(*} has no variant \"${variant%)}\" (keyboard in the spec)" >&2
+            exit 1
+        fi
+        ;;
+    esac
+    # What is there already is made again only if its settings have a later time, which files of an image have not.
+    rm -f "$1"/etc/console-setup/cached_*
+    in_tree "$1" setupcon --save-only
+}
+
+# check_timers TREE NAME...: each comes at some time, and what it starts is there.
+check_timers() {
+    tree=$1
+    shift
+    for name; do
+        calendar=$(sed -n 's/^OnCalendar=//p' "$tree/etc/systemd/system/$name.timer")
+        if ! in_tree "$tree" systemd-analyze calendar "$calendar" >"$tree/run/slipway/calendar" 2>&1; then
+            echo "error: \"$calendar\" is no time that the timer $name can come at (timers in the spec; see systemd.time(7))" >&2
+            exit 1
+        fi
+        command=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$tree/etc/systemd/system/$name.service")
+        if ! in_tree "$tree" test -x "$command"; then
+            echo "error: there is no program $command in the image (timers in the spec: $name)" >&2
+            exit 1
+        fi
+        user=$(sed -n 's/^User=//p' "$tree/etc/systemd/system/$name.service")
+        if ! in_tree "$tree" id "$user" >/dev/null 2>&1; then
+            echo "error: there is no user $user in the image (timers in the spec: $name)" >&2
+            exit 1
+        fi
+    done
+}
+
 # confined TREE SERVICE=EXPOSURE...: no service is more exposed than it may be; what each is, and why, is in the log.
 confined() {
     tree=$1 bad=

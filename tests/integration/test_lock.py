@@ -112,3 +112,19 @@ def test_a_lock_that_the_spec_has_outgrown_is_refused(lock: Resolve) -> None:
     assert str(caught.value) == (
         f"lock.amd64.json: error: the lock is older than the spec: it still has gone\n  hint: run: invoke lock {appliance.name}"
     )
+
+
+def test_packages_of_pypi_are_wheels_for_the_images_python(cache: Path, mirrors: Mapping[str, str], base: Base, tmp_path: Path) -> None:
+    def lock(*names: str) -> Lock:
+        pool = Pool(cache / "pool")
+        where: dict[tuple[str | int, ...], Where] = {("pypi",): Where(Path("appliance.yaml"), 7, 1)}
+        return resolve(base, "cloud", "amd64", (), pypi=names, mirrors=mirrors, pool=pool, apt_root=cache / "apt", where=where)
+
+    found = lock("jinja2==3.1.6")
+    assert [wheel.name for wheel in found.wheels] == ["jinja2", "markupsafe"]
+    python = next(package.version for package in found.base_packages if package.name == "python3")
+    assert f"-cp{''.join(python.split('.')[:2])}-" in found.wheels[1].file
+    write_lock(tmp_path / "lock.json", found)
+    assert read_lock(tmp_path / "lock.json") == found
+    with pytest.raises(SpecErrors, match=r"appliance.yaml:7:1: error: pypi: pip finds no wheels for them:\n    ERROR: .*jinja2==99"):
+        lock("jinja2==99")

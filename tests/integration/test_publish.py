@@ -43,7 +43,7 @@ def release(tmp_path: Path) -> Release:
         form.export(raw, folder / f"example-1.0.0{form.suffix}", virtual_size=1 << 30, log=tmp_path / "log")
         for form in map(formats.load, ("qcow2", "raw"))
     )
-    package: Any = SimpleNamespace(name="base-files", version="13.8", architecture="amd64", sha256="a" * 64)
+    package: Any = SimpleNamespace(name="base-files", version="13.8", architecture="amd64", archive="debian", sha256="a" * 64)
     git = git_state(tmp_path)
     common: dict[str, Any] = {"appliance": "example", "version": "1.0.0"}
     bill = sbom(**common, distribution="debian", release="trixie", packages=[package], source_date_epoch=1_790_000_000)

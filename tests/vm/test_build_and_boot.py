@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import http.server
 import json
 import os
 import random
@@ -11,11 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from apt_repository import make_repository
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -43,10 +49,10 @@ def environment(root: Path) -> dict[str, str]:
     return {**os.environ, **mine, "PYTHONPATH": str(ROOT / "src")}
 
 
-def invoke(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a task, which has to end well."""
-    done = subprocess.run(command(root, *words), env=environment(root), capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
+def invoke(root: Path, *words: str, expect: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a task, which has to end well, or as is expected."""
+    done = subprocess.run(command(root, *words), env=environment(root) | more, capture_output=True, text=True, timeout=900)
+    assert done.returncode == expect, done.stdout + done.stderr
     return done
 
 
@@ -202,3 +208,116 @@ def test_a_build_that_is_killed_leaves_nothing_and_the_next_one_completes_it(pro
     subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=release(project), check=True)
     assert not [path for path in (project / "cache/scratch").iterdir()]
     assert not [path for path in (project / "build/my-thing").iterdir() if path.name.startswith(".")]
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of an HTTP server of a folder's files, on the loopback device."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def test_secrets_downloads_and_packages_from_elsewhere(project: Path, tmp_path: Path) -> None:
+    secret, words = "correct-horse-battery", b"one\ntwo\n"
+    (tmp_path / "words").write_bytes(words)
+    key = make_repository(tmp_path / "vendor", package="vendor-tool", version="1.5", suite="stable")
+    other_key = make_repository(tmp_path / "other", package="vendor-tool", version="6.6", suite="stable")
+    folder = project / "appliances/licensed"
+    (folder / "setup").mkdir(parents=True)
+    keyring = folder / "files/etc/apt/keyrings/vendor.asc"
+    keyring.parent.mkdir(parents=True)
+    keyring.write_bytes(other_key)
+    (folder / "README.md").write_text("# licensed\n")
+    setup = folder / "setup/10-licence.sh"
+    setup.write_text('set -eux\nkey=$(cat /run/secrets/LICENCE_KEY)\nprintf %s "$key" | sha256sum >/etc/licence-of\n')
+    with served(tmp_path) as address:
+        spec = f"""\
+schema: 1
+name: licensed
+version: 1.0.0
+summary: Has a download and a secret
+category: system
+secrets: [LICENCE_KEY]
+downloads: [{{url: "{address}/words", sha256: {hashlib.sha256(words).hexdigest()}, path: /usr/share/words}}]
+packages: [vendor-tool]
+pypi: ["pyyaml==6.0.2"]
+sources: [{{name: vendor, url: "{address}/vendor", suite: stable, signed_by: /etc/apt/keyrings/vendor.asc}}]
+formats: [rootfs]
+"""
+        (folder / "appliance.yaml").write_text(spec)
+        assert "NO_PUBKEY" in invoke(project, "lock", "licensed", expect=5).stderr
+        keyring.write_bytes(key)
+        for name in ("licensed", "my-thing"):
+            invoke(project, "lock", name)
+        lock = json.loads((folder / "lock.amd64.json").read_text())
+        assert lock["base_packages"] == json.loads((project / "appliances/my-thing/lock.amd64.json").read_text())["base_packages"]
+        (locked,) = lock["packages"]
+        assert (locked["archive"], locked["path"], locked["version"]) == ("vendor", "pool/vendor-tool_1.5_all.deb", "1.5")
+        assert "LICENCE_KEY" in invoke(project, "build", "licensed", "--no-boot", expect=2).stderr
+        invoke(project, "build", "licensed", "--no-boot", LICENCE_KEY=secret)
+
+        def secret_is_in() -> list[Path]:
+            places = (project / "build/licensed", project / "cache/stages", folder)
+            files = (path for place in places for path in place.rglob("*") if path.is_file())
+            return [path for path in files if secret.encode() in path.read_bytes()]
+
+        assert "key=***" in (project / "build/licensed/logs/tree.log").read_text()
+        assert not secret_is_in()
+        (root,) = (project / "build/licensed").glob("*/*.rootfs.tar.*")
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        subprocess.run(["tar", "-C", tree, "-xf", root, "usr/share/words", "usr/bin/vendor-tool", "opt/pypi", "etc"], check=True)
+        assert subprocess.run([tree / "usr/bin/vendor-tool"], check=True, capture_output=True).stdout == b"1.5\n"
+        (source,) = (tree / "etc/apt/sources.list.d").glob("vendor.*")
+        assert f"URIs: {address}/vendor\n" in source.read_text() and "Signed-By: /etc/apt/keyrings/vendor.asc" in source.read_text()
+        assert (tree / "etc/apt/keyrings/vendor.asc").read_bytes() == key
+        assert list(tree.glob("opt/pypi/lib/python3.*/site-packages/yaml/_yaml.*.so"))
+        assert (tree / "opt/pypi/bin/python3").readlink() == Path("/usr/bin/python3")
+        assert (tree / "usr/share/words").read_bytes() == words
+        assert (tree / "etc/licence-of").read_text().split()[0] == hashlib.sha256(secret.encode()).hexdigest()
+
+        (folder / "appliance.yaml").write_text(spec.replace("suite: stable", "suite: testing"))
+        assert "the lock is older than the spec" in invoke(project, "build", "licensed", expect=3).stderr
+        (folder / "appliance.yaml").write_text(spec)
+
+        setup.write_text("set -eu\ncp /run/secrets/LICENCE_KEY /etc/leak\n")
+        refused = invoke(project, "build", "licensed", "--no-boot", expect=5, LICENCE_KEY=secret)
+        assert "/etc/leak" in refused.stderr and secret not in refused.stdout + refused.stderr
+        assert not secret_is_in()
+    assert not leftovers(project)
+
+
+GREETING = """\
+The greeting is another one.
+
+Caught-by: guest/10-greeting.sh
+
+--- a/files/etc/motd.j2
++++ b/files/etc/motd.j2
+@@ -1 +1 @@
+-my-thing 0.1.0: healthy
++Good morning.
+"""
+
+
+def test_a_fault_is_caught_and_leaves_nothing(project: Path) -> None:
+    folder = project / "appliances/my-thing"
+    (folder / "faults").mkdir()
+    (folder / "faults/morning.patch").write_text(GREETING)
+    check = folder / "checks/10-greeting.sh"
+    check.write_text(check.read_text().replace("timeout: 30", "timeout: 2"))
+    (folder / "files/etc/motd.j2").write_text("my-thing 0.1.0: healthy\n")
+    invoke(project, "build", "my-thing", "--no-boot", "--format", "qcow2")
+    stages = set((project / "cache/stages").iterdir())
+    done = invoke(project, "faults", "my-thing")
+    assert (
+        done.stdout == "morning: The greeting is another one.\n  caught by guest/10-greeting.sh: + grep -Eq ^[a-z0-9-]+ [0-9.]+ /etc/motd\n"
+    )
+    assert set((project / "cache/stages").iterdir()) == stages
+    assert not list((project / "cache/scratch").iterdir())
+    assert (project / "build/my-thing/faults/morning/logs/console.log").exists()

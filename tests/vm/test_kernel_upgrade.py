@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slipway import pipeline, process
-from slipway.accelerator import probe
-from slipway.boot.checks import follow, systemd_version
-from slipway.boot.delivery import PORT, deliver
-from slipway.boot.lab import GATEWAY, lab
-from slipway.boot.machine import Machine, make_overlay, running
-from slipway.cache import sha256_of
+from machine_script import run_once
+from slipway import pipeline
+from slipway.boot.lab import GATEWAY
+from slipway.boot.machine import make_overlay
 from slipway.job import Job, Workshop, prepare
 from slipway.packages.lock import resolve
 from slipway.progress import Progress
-from slipway.spec.folder import Check
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,39 +43,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Job]:
     made = prepare(shop, shop.library.load("my-thing"), builder="mmdebstrap", architecture="amd64")
     pipeline.build(shop, made, boot=False)
     return shop, made
-
-
-def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path) -> None:
-    """Start the machine on its disk, with a web server beside it, and have one script pass in it."""
-    appliance, lock = job.source.appliance, job.source.lock
-    check = work / "10-kernel.sh"
-    check.write_text(script)
-    checked = replace(appliance, checks=(Check(name=check.name, path=check, place="guest", timeout_s=300, sha256=sha256_of(check)),))
-    accelerator = probe()
-    results, console = work / "results", work / "console.log"
-    results.write_bytes(b"")
-    delivery = deliver(checked, systemd_version(lock), {}, 1 if accelerator.name == "kvm" else 4, work)
-    server: list[str | Path] = [sys.executable, "-m", "http.server", "8000", "--bind", GATEWAY, "--directory", serve]
-    with lab(["outside"], log=work / "network.log") as network, process.spawn([*network.enter, *server]):
-        machine = Machine.for_base(
-            appliance.base,
-            lock.architecture,
-            cpus=2,
-            memory_mib=1024,
-            disk=disk,
-            firmware="bios",
-            accelerator=accelerator,
-            console=console,
-            networks=network.networks(),
-            credentials=delivery.credentials,
-            drives=delivery.drives,
-            ports={PORT: results},
-        )
-        with running(machine, enter=network.enter, log=work / "qemu.log") as guest:
-            found = list(follow(guest, results, console, start_s=420, check_s=1300))
-            assert guest.power_off(120)
-    failed = [f"{each.name}: {each.output}" for each in found if not each.passed]
-    assert not failed, "\n".join(failed) + process.tail(console)
 
 
 @pytest.mark.timeout(2400)

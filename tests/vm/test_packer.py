@@ -23,7 +23,7 @@ name: both
 version: 1.0.0
 summary: 'Built by both builders, ${var.x} "quoted" and all'
 category: system
-packages: [nftables, wireguard-tools]
+packages: [console-setup, nftables, wireguard-tools]
 services: {enable: [both]}
 ports: [{port: 22, protocol: tcp, purpose: SSH}]
 parameters:
@@ -33,13 +33,22 @@ users:
 groups: [listeners]
 sysctl: {net.ipv4.ip_forward: 1}
 timezone: Europe/Berlin
+locale: de_DE.UTF-8
+keyboard: de(nodeadkeys)
+timers:
+  - {name: greet-often, calendar: "*:*:0/5", command: '/bin/sh -c "echo hello >>/srv/greeter/greetings"', user: greeter}
+keep: [locales]
 tools: [netcat-openbsd]
 """
 FILES = {
     "appliance.yaml": SPEC,
     "README.md": "Built by both builders.\n",
     "files/etc/both/of-the-spec.conf.j2": "{{ spec.name }} {{ spec.version }}\n",
-    "files/usr/local/bin/greet": "#!/bin/sh\n. /etc/slipway/parameters.env\necho $PARAM_GREETING\n",
+    "files/usr/local/bin/greet": """\
+#!/bin/sh
+. /etc/slipway/parameters.env
+echo $PARAM_GREETING
+""",
     "files/etc/systemd/system/both.service": "[Service]\nUser=both\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
     "setup/10-user.sh": "adduser --quiet --system --group --home /var/lib/both both\ninstall -o both -m 750 -d /var/lib/both/data\n",
     "firstboot/10-both.sh": 'echo "$PARAM_GREETING" >/var/lib/both/greeting\n',
@@ -51,12 +60,18 @@ test "$(stat -c '%a %U' /srv/greeter)" = "750 greeter"
 getent group listeners
 test "$(cat /proc/sys/net/ipv4/ip_forward)" = 1
 date +%Z | grep CE
+test "$(env -i bash -lc '. /etc/default/locale; export LANG; date -d 2026-10-01 +%B')" = Oktober
+grep nodeadkeys /etc/default/keyboard
+zcat /etc/console-setup/cached_UTF-8_del.kmap.gz | grep -E "^keycode +21 = \\+?(z|U\\+007a)"
+systemctl is-active keyboard-setup
+test "$(stat -c %U /srv/greeter/greetings)" = greeter
+grep hello /srv/greeter/greetings
 """,
     "checks/outside/10-tool.sh": 'chroot "$SLIPWAY_TOOLS" nc -z "$SLIPWAY_ADDRESS" 22\n',
     "checks/10-both.sh": "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\nsystemctl is-active both\n",
 }
 #: What differs because the one tree was never started and the other once was; beginnings of paths.
-EXPLAINED: Mapping[str, str] = {}
+EXPLAINED: Mapping[str, str] = {"/etc/console-setup/cached_setup_keyboard.sh": "names the terminals that there were when it was made"}
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,8 +55,26 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     return made, pipeline.built_image(shop, made)
 
 
-def first_boot(job: tuple[Job, Path], folder: Path, network: Lab, *options: str, credentials: dict[str, bytes] | None = None) -> str:
-    """Start an instance with more of QEMU's options, and wait for what its first boot says it was given."""
+def drain(line: socket.socket) -> None:
+    """Read what comes until it ends."""
+    with contextlib.suppress(OSError):
+        while line.recv(1 << 16):
+            pass
+
+
+def first_boot(
+    job: tuple[Job, Path],
+    folder: Path,
+    network: Lab,
+    *options: str,
+    credentials: dict[str, bytes] | None = None,
+    answers: Mapping[str, str] | None = None,
+) -> str:
+    """Start an instance with more of QEMU's options, and wait for what its first boot says it was given.
+
+    Args:
+        answers: What is typed at the serial console when it asks for a parameter, by the parameter's name.
+    """
     made, image = job
     spec = made.source.appliance.spec
     overlay, console = folder / "overlay.qcow2", folder / "console.log"
@@ -73,14 +94,25 @@ def first_boot(job: tuple[Job, Path], folder: Path, network: Lab, *options: str,
             networks=network.networks(),
             credentials=credentials or {},
         )
+        line = folder / "line"
         argv = [*network.enter, *command(machine), *options]
-        with process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as qemu:
+        at = argv.index(f"file,id=console,path={console}")
+        argv[at] = f"socket,id=console,path={line},server=on,wait=off,logfile={console}"
+        waiting = dict(answers or {})
+        machine_running = process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with machine_running as qemu, socket.socket(socket.AF_UNIX) as keyboard:
             until = time.monotonic() + 400
             while time.monotonic() < until and qemu.poll() is None:
                 said = console.read_text(errors="replace") if console.exists() else ""
                 lines = [line for line in said.splitlines() if "given: " in line or "first boot failed" in line]
                 if lines:
                     return lines[-1].rpartition("given: ")[2].strip()
+                for name in [name for name in waiting if f"({name}):" in said]:
+                    if len(waiting) == len(answers or {}):
+                        keyboard.connect(str(line))
+                        # What nobody reads there, QEMU soon writes nowhere, not to its log either.
+                        threading.Thread(target=drain, args=(keyboard,), daemon=True).start()
+                    keyboard.sendall(f"{waiting.pop(name)}\r".encode())
                 time.sleep(0.5)
         assert attempt == 0, process.tail(console, 40)
     raise AssertionError
@@ -104,6 +136,14 @@ def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_p
     with lab(["outside"], log=tmp_path / "network.log") as network:
         said = first_boot(job, tmp_path, network, *options, credentials={"slipway.one": b"by a credential"})
     assert said == "by a credential, by a seed, by OVF"
+
+
+def test_who_is_at_the_console_is_asked(job: tuple[Job, Path], tmp_path: Path) -> None:
+    """For all that nobody gave, and nothing else."""
+    with lab(["outside"], log=tmp_path / "network.log") as network:
+        answers = {"one": "typed at a console", "three": "typed as well"}
+        said = first_boot(job, tmp_path, network, credentials={"slipway.two": b"by a credential"}, answers=answers)
+    assert said == "typed at a console, by a credential, typed as well"
 
 
 EC2 = {

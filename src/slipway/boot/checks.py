@@ -2,8 +2,9 @@
 
 The machine boots a throwaway overlay of the very file that is published, in a :mod:`~slipway.boot.lab` of its own.
 Checks of the guest run there (:mod:`~slipway.boot.delivery`), those below ``checks/<interface>/`` on this host, as a
-client of that interface's network. Each is tried again every second until it passes or its time is up. A further
-instance of the spec is started when the first check asks for it, and runs until the last one has ended.
+client of that interface's network. Each is tried again until it passes or its time is up; those on this host, which
+wait for what they need themselves, for a minute at most. A further instance of the spec is started when the first check
+asks for it, and runs until the last one has ended.
 
 A machine that dies before its checks ran is started once more, because emulators do crash (docs/adr); both starts are
 in the report. A check that fails is never tried on a second machine.
@@ -11,22 +12,22 @@ in the report. A check that fails is never tried on a second machine.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.delivery import PORT, deliver, parameter_credentials, parameter_values
+from slipway.boot.delivery import PORT, SEED, deliver, make_seed, parameter_credentials, parameter_values
 from slipway.boot.lab import Lab, address, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.boot.results import Died, follow
 from slipway.boot.tools import TREE, memory_mib, open_tools
 from slipway.builders import Source
 from slipway.cache import Entry
@@ -35,20 +36,28 @@ from slipway.packages.lock import Lock
 from slipway.progress import Step
 from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
+from slipway.spec.model import Instance
 from slipway.sshkey import make_key
 
-__all__ = ["boot_and_check", "follow", "systemd_version"]
+__all__ = ["ChecksFailed", "boot_and_check", "standard_checks", "systemd_version"]
 
 #: How long a guest may take until its checks start, and how much longer everything may take without KVM.
 _START_S = {"kvm": 120, "tcg": 420}
 _FACTOR = {"kvm": 1, "tcg": 4}
-#: The check that every appliance has from outside: no TCP port is open but those that its spec names.
+#: For how long a check on this host that fails is tried again.
+_RETRY_S = 60
+#: How long a machine may take to stop before it starts again.
+_RESTART_S = 120
+#: The check that every appliance has from outside: the TCP ports that its spec names are open, and no others.
 SCAN, _SCANNER = "ports-closed", Path(__file__).with_name("scan.py")
-_CRASH = re.compile(rb"Kernel panic|Oops:|BUG: unable to handle|end Kernel|mas_empty_area")
 
 
-class _Died(Exception):
-    """The guest never came to its checks, or was gone before they ended."""
+class ChecksFailed(BuildError):
+    """Checks failed on a machine that did start; the report says which, and why."""
+
+    def __init__(self, error: BuildError, report: BootReport) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.report = report
 
 
 @dataclass(kw_only=True)
@@ -63,6 +72,7 @@ class _Bench:
     step: Step
     firmware: str
     accelerator: Accelerator
+    first_failure: bool
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     memory_mib: int | None = None
@@ -81,6 +91,17 @@ class _Bench:
     def factor(self) -> int:
         return _FACTOR[self.accelerator.name]
 
+    @property
+    def enough(self) -> bool:
+        """Whether nobody wants to know more: a check failed, and the first failure was asked for."""
+        return self.first_failure and bool(self.results) and not self.results[-1].passed
+
+
+def standard_checks(appliance: Appliance) -> tuple[str, ...]:
+    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one from outside."""
+    guest = ("system-started", "root-grown", "services-active", "ports-listening")
+    return (*(f"guest/{name}" for name in guest), f"{appliance.spec.interfaces[0].name}/{SCAN}")
+
 
 def systemd_version(lock: Lock) -> int:
     """The version of the systemd that a lock installs; 0 if there is none."""
@@ -90,7 +111,15 @@ def systemd_version(lock: Lock) -> int:
 
 
 def boot_and_check(
-    source: Source, image: Path, work: Path, logs: Path, step: Step, *, firmware: str = "bios", tools: Entry | None = None
+    source: Source,
+    image: Path,
+    work: Path,
+    logs: Path,
+    step: Step,
+    *,
+    firmware: str = "bios",
+    tools: Entry | None = None,
+    first_failure: bool = False,
 ) -> BootReport:
     """Boot an image and run its checks.
 
@@ -101,9 +130,11 @@ def boot_and_check(
         step: Shown while it runs; its detail says what is happening.
         firmware: bios, uefi or secureboot.
         tools: The tree of programs that checks use.
+        first_failure: Stop at the first check that fails, without switching the machine off in peace.
 
     Raises:
-        BuildError: A check failed or the guest did not start; with the console's last lines and what had passed.
+        ChecksFailed: A check failed; with the console's last lines and what had passed.
+        BuildError: The guest did not start.
         HostError: This host lacks something.
     """
     bench = _Bench(
@@ -115,6 +146,7 @@ def boot_and_check(
         step=step,
         firmware=firmware,
         accelerator=probe(source.lock.architecture),
+        first_failure=first_failure,
     )
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
@@ -123,7 +155,7 @@ def boot_and_check(
         started = time.monotonic()
         try:
             _once(bench)
-        except _Died as died:
+        except Died as died:
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died)))
             if last:
                 raise _failure(bench, f"{bench.appliance.name} did not start: {died}") from None
@@ -139,7 +171,7 @@ def boot_and_check(
     if not report.passed:
         failed = [check for check in report.checks if not check.passed]
         said = "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
-        raise _failure(bench, f"{len(failed)} of {len(report.checks)} checks of {bench.appliance.name} failed{said}")
+        raise ChecksFailed(_failure(bench, f"{len(failed)} of {len(report.checks)} checks of {bench.appliance.name} failed{said}"), report)
     return report
 
 
@@ -181,8 +213,10 @@ def _once(bench: _Bench) -> None:
             others = _Instances(bench=bench, like=machine, network=network, stack=stack)
             client = _Client(network=network, guest=guest, key=key, values=values, others=others)
             for check in (Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=""), *bench.appliance.checks):
-                if check.place in interfaces:
+                if check.place in interfaces and not bench.enough:
                     _outside(bench, client, check)
+            if bench.enough:
+                return
             bench.step.detail = "switching off"
             bench.said = console.stat().st_size
             guest.power_off(30 * bench.factor)
@@ -192,10 +226,10 @@ def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None
     """Follow what the guest reports until it says that it is done.
 
     Raises:
-        _Died: It is gone, or is silent for too long.
+        Died: It is gone, or is silent for too long.
     """
     begun = time.monotonic()
-    count = len(bench.appliance.checks) + 5
+    count = len(bench.appliance.checks) + len(standard_checks(bench.appliance))
     longest = max([60, *(check.timeout_s for check in bench.appliance.checks if check.place == "guest")])
     bench.step.detail = "starting"
     for result in follow(guest, results, console, start_s=_START_S[bench.accelerator.name], check_s=(longest + 60) * bench.factor):
@@ -203,60 +237,10 @@ def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         bench.results.append(result)
         bench.step.detail = f"{len(bench.results)} of {count} checks"
+        if bench.enough:
+            return
     used = re.search(rb"^memory (\d+)$", results.read_bytes(), re.MULTILINE)
     bench.memory_mib = int(used[1]) // 1024 if used else None
-
-
-def follow(guest: Running, results: Path, console: Path, *, start_s: float, check_s: float) -> Iterator[CheckResult]:
-    """The results of the guest's checks, as it reports them, until it says that it is done.
-
-    Args:
-        results: The file that its virtio-serial port writes to.
-        console: Its console, which tells of a kernel that crashed.
-        start_s: How long it may take to be heard of.
-        check_s: How long it may be silent after that.
-
-    Raises:
-        _Died: It is gone, or is silent for too long.
-    """
-    patience, heard = start_s, time.monotonic()
-    running_checks = False
-    for line in _lines(results):
-        if line is None:
-            if guest.ended is not None:
-                raise _Died(f"QEMU ended with status {guest.ended}")
-            if not running_checks and _CRASH.search(console.read_bytes() if console.exists() else b""):
-                raise _Died("its kernel crashed")
-            if time.monotonic() - heard > patience:
-                raise _Died(f"nothing was heard of it for {patience:.0f} s")
-            time.sleep(0.1)
-            continue
-        words = line.split(" ")
-        running_checks, patience, heard = True, check_s, time.monotonic()
-        if words[0] == "check" and len(words) == 6:
-            _, name, outcome, attempts, hundredths, output = words
-            yield CheckResult(
-                name=name,
-                place="guest",
-                outcome=outcome.replace("-", " "),
-                duration_s=int(hundredths) / 100,
-                attempts=int(attempts),
-                output=base64.b64decode(output).decode(errors="replace"),
-            )
-        elif words[0] == "finished":
-            return
-
-
-def _lines(file: Path) -> Iterator[str | None]:
-    """The whole lines of a file that grows; None whenever there is none yet."""
-    rest = ""
-    with file.open(encoding="utf-8", errors="replace") as reader:
-        while True:
-            text = reader.read()
-            *lines, rest = (rest + text).split("\n")
-            yield from lines
-            if not text:
-                yield None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -279,21 +263,33 @@ class _Instances:
             overlay.unlink(missing_ok=True)
             make_overlay(self.bench.image, overlay, size_gib=spec.resources.disk_gib)
             number = spec.instances.index(instance) + 1
-            keys = {key: value for key, value in self.like.credentials.items() if key.startswith("ssh.")}
+            credentials, drives = self._given(instance, values)
             machine = replace(
                 self.like,
                 instance=number,
                 disk=overlay,
                 networks=self.network.networks(number),
                 console=self.bench.logs / f"console-{name}.log",
-                credentials={**parameter_credentials(spec.parameters, values), **keys},
-                drives={},
+                credentials=credentials,
+                drives=drives,
                 ports={},
                 variables=self.bench.work / f"variables-{name}.fd" if self.like.variables else None,
             )
             self.stack.enter_context(running(machine, enter=self.network.enter, log=self.bench.logs / "qemu.log"))
             self.started[name] = values
         return self.started[name]
+
+    def _given(self, instance: Instance, values: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, Path]]:
+        """What brings an instance its parameters and the key to log in with: system credentials, or a disk for cloud-init."""
+        given = parameter_credentials(self.bench.appliance.spec.parameters, values)
+        key = "ssh.authorized_keys.root"
+        if not instance.cloud_init:
+            return {**given, key: self.like.credentials[key]}, {}
+        folder = self.bench.work / f"seed-{instance.name}"
+        folder.mkdir(exist_ok=True)
+        parameters = {name.partition(".")[2]: value.decode() for name, value in given.items()}
+        keys = [self.like.credentials[key].decode().strip()]
+        return {}, {SEED: make_seed(folder, {"ssh_authorized_keys": keys, "slipway": {"parameters": parameters}})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,59 +304,71 @@ class _Client:
 
     def environment(self, check: Check) -> dict[str, str]:
         """What a check in an interface's network is told; the instances that it needs run."""
-        told = {**self.network.environment(check.place), **self._about("SLIPWAY_", 0, self.values)}
+        told = {**self.network.environment(check.place), **self._about("SLIPWAY_", 0, self.values, "root")}
         told |= {"SLIPWAY_TOOLS": str(TREE)} if self.others.bench.tools else {}
         for number, instance in enumerate(self.others.bench.appliance.spec.instances, 1):
             if instance.name in check.instances:
                 prefix = f"SLIPWAY_INSTANCE_{instance.name.upper()}_"
-                told |= self._about(prefix, number, self.others.start(instance.name))
+                # cloud-init's default user has the distribution's name.
+                user = self.others.bench.appliance.base.distribution if instance.cloud_init else "root"
+                told |= self._about(prefix, number, self.others.start(instance.name), user)
         return told
 
-    def _about(self, prefix: str, number: int, values: Mapping[str, str]) -> dict[str, str]:
+    def _about(self, prefix: str, number: int, values: Mapping[str, str], user: str) -> dict[str, str]:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
-        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"root@{address(number)}"]
+        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
         parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
         return {f"{prefix}ADDRESS": address(number), f"{prefix}SSH": shlex.join(ssh), **parameters}
 
 
 def _outside(bench: _Bench, client: _Client, check: Check) -> None:
-    """Run a check on this host, in an interface's network, until it passes or its time is up."""
-    interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh"]
-    words = [address(0), *_allowed(bench.appliance, check.place)] if check.name == SCAN else []
-    limit = check.timeout_s * bench.factor
-    log = bench.logs / f"{check.place}-{check.name}.log"
+    """Run a check on this host, in an interface's network, until it passes or goes on failing."""
     bench.step.detail = f"{check.place}/{check.name}"
     environment = client.environment(check)
     begun = time.monotonic()
-    if check.before:
-        getattr(client.guest, check.before)()
-    attempts = 0
-    while True:
-        attempts += 1
-        log.unlink(missing_ok=True)
-        left = max(1.0, limit - (time.monotonic() - begun))
-        argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
-        ran = process.run(argv, env=environment, log=log, timeout_s=left, check=False)
-        outcome = "timed out" if ran.returncode < 0 else "failed"
-        if not ran.returncode:
-            outcome = "passed"
-            break
-        if time.monotonic() - begun >= limit:
-            break
-        time.sleep(1)
-    output = ""
-    with contextlib.suppress(OSError):
-        output = log.read_text(errors="replace")[-2000:]
+    if _prepared(client.guest, check, _RESTART_S * bench.factor):
+        outcome, output, attempts = _tried(bench, client, check, environment)
+    else:
+        outcome, output, attempts = "failed", "the machine did not start again", 0
     duration = round(time.monotonic() - begun, 2)
     bench.results.append(
         CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
     )
 
 
+def _tried(bench: _Bench, client: _Client, check: Check, environment: Mapping[str, str]) -> tuple[str, str, int]:
+    """How a check ended, what it said at last, and how often it was tried. A try that the limit cuts off has nothing to say,
+    unless it was the only one."""
+    interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh", "-x"]
+    words = [address(0), *_allowed(bench.appliance, check.place)] if check.name == SCAN else []
+    argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
+    log = bench.logs / f"{check.place}-{check.name}.log"
+    limit = check.timeout_s * bench.factor
+    outcome, output, attempts, begun = "", "", 0, time.monotonic()
+    while True:
+        attempts += 1
+        log.unlink(missing_ok=True)
+        left = max(1.0, limit - (time.monotonic() - begun))
+        status = process.run(argv, env=environment, log=log, timeout_s=left, check=False).returncode
+        if not outcome or status >= 0:
+            outcome = "timed out" if status < 0 else "failed" if status else "passed"
+            output = log.read_text(errors="replace")[-2000:]
+        if status <= 0 or time.monotonic() - begun >= min(limit, _RETRY_S * bench.factor):
+            return outcome, output, attempts
+        time.sleep(1)
+
+
+def _prepared(guest: Running, check: Check, timeout_s: float) -> bool:
+    """Do to the machine what a check wants to be done before it; whether that worked."""
+    if check.before == "reset":
+        guest.reset()
+    return check.before != "reboot" or guest.reboot(timeout_s)
+
+
 def _allowed(appliance: Appliance, interface: str) -> list[str]:
     """The ports that the spec names for an interface, as scan.py takes them."""
     ports = [port for port in appliance.spec.ports if port.interface == interface]
-    return [f"{'udp/' if port.protocol == 'udp' else ''}{port.port}" for port in ports]
+    return [f"{'udp/' if port.protocol == 'udp' else ''}{port.numbers}" for port in ports]
 
 
 def _indent(text: str) -> str:

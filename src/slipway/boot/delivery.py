@@ -20,10 +20,10 @@ from slipway import process
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 
-__all__ = ["PORT", "Delivery", "deliver", "parameter_credentials", "parameter_values"]
+__all__ = ["PORT", "SEED", "Delivery", "deliver", "make_seed", "parameter_credentials", "parameter_values"]
 
-#: The virtio-serial port that results come through, and the serial number of the disk.
-PORT, SERIAL = "slipway", "slipway-checks"
+#: The virtio-serial port that results come through, and the serial numbers of the disk and of a seed.
+PORT, SERIAL, SEED = "slipway", "slipway-checks", "slipway-seed"
 _START = (
     f"mkdir -p /run/slipway-checks && tar -xf /dev/disk/by-id/virtio-{SERIAL} -C /run/slipway-checks"
     " && exec sh /run/slipway-checks/runner.sh"
@@ -91,7 +91,9 @@ def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], facto
         credentials["systemd.extra-unit.slipway-checks.service"] = _UNIT.encode()
         credentials["systemd.unit-dropin.multi-user.target~slipway"] = b"[Unit]\nWants=slipway-checks.service\n"
     else:
-        drives["slipway-seed"] = _seed(directory)
+        # Once the system is up.
+        start = f"systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c {shlex.quote(_START)}"
+        drives[SEED] = make_seed(directory, {"runcmd": [start]})
     return Delivery(credentials=credentials, drives=drives)
 
 
@@ -99,11 +101,13 @@ def _archive(appliance: Appliance, factor: int) -> bytes:
     """The runner, its settings and the guest's checks; the size is a whole number of sectors (a tar archive's is)."""
     spec = appliance.spec
     services = " ".join(spec.services.enable)
-    ports = " ".join(dict.fromkeys(f"{port.protocol}/{port.port}" for port in spec.ports))
+    ports = " ".join(dict.fromkeys(f"{port.protocol}/{port.port}" for port in spec.ports if port.last is None))
+    growing = " ".join(["/state" if spec.root.mode == "read-only" else "/", *(volume.path for volume in spec.volumes)])
+    settings = {"FACTOR": str(factor), "SERVICES": services, "PORTS": ports, "GROWING": growing}
     guest = [check for check in appliance.checks if check.place == "guest"]
     files = {
         "runner.sh": Path(__file__).with_name("runner.sh").read_bytes(),
-        "settings.sh": f"FACTOR={factor}\nSERVICES={shlex.quote(services)}\nPORTS={shlex.quote(ports)}\n".encode(),
+        "settings.sh": "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()).encode(),
         "list": "".join(f"{check.timeout_s} {check.name}\n" for check in guest).encode(),
         **{f"checks/{check.name}": check.path.read_bytes() for check in guest},
     }
@@ -116,12 +120,15 @@ def _archive(appliance: Appliance, factor: int) -> bytes:
     return buffer.getvalue()
 
 
-def _seed(directory: Path) -> Path:
-    """A disk for cloud-init's NoCloud datasource that starts the checks once the system is up."""
+def make_seed(directory: Path, config: Mapping[str, object]) -> Path:
+    """A disk for cloud-init's NoCloud datasource, with a cloud-config.
+
+    Args:
+        directory: Where it is made; each is for one machine.
+    """
     seed = directory / "seed.img"
-    start = f"systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c {shlex.quote(_START)}"
     (directory / "meta-data").write_text("instance-id: slipway-checks\n")
-    (directory / "user-data").write_text(f"#cloud-config\nruncmd:\n  - {json.dumps(start)}\n")
+    (directory / "user-data").write_text(f"#cloud-config\n{json.dumps(config)}\n")  # JSON is YAML
     with seed.open("wb") as file:
         file.truncate(1 << 20)
     process.run(["mkfs.vfat", "-n", "CIDATA", seed])

@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +138,7 @@ class Running:
     def __init__(self, qemu: subprocess.Popen[bytes]) -> None:
         assert qemu.stdin and qemu.stdout
         self.qemu = qemu
-        self._in, self._out = qemu.stdin, qemu.stdout
+        self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
 
     @property
     def ended(self) -> int | None:
@@ -150,13 +153,26 @@ class Running:
         """
         self._in.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
         self._in.flush()
-        for line in self._out:
-            answer = json.loads(line)
+        for answer in self._messages():
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
                 raise OSError(f"QEMU: {answer['error'].get('desc')}")
         raise OSError("QEMU is gone")
+
+    def _messages(self, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """What QEMU says, answers and events, until it is gone or the time is up."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            while b"\n" not in self._rest:
+                if until is not None and not select.select([self._out], [], [], max(0.0, until - time.monotonic()))[0]:
+                    return
+                data = os.read(self._out, 1 << 16)
+                if not data:
+                    return
+                self._rest += data
+            line, _, self._rest = self._rest.partition(b"\n")
+            yield json.loads(line)
 
     def reset(self) -> None:
         """Press the reset button: everything that the guest had not written is lost.
@@ -167,8 +183,8 @@ class Running:
         self.ask("set-action", reboot="reset")
         self.ask("system_reset")
 
-    def reboot(self) -> None:
-        """Press Ctrl-Alt-Delete, upon which systemd starts the machine again.
+    def reboot(self, timeout_s: float) -> bool:
+        """Press Ctrl-Alt-Delete, upon which systemd stops everything and restarts the machine; whether it has, in time.
 
         Raises:
             OSError: QEMU is gone, or refused.
@@ -176,6 +192,7 @@ class Running:
         self.ask("set-action", reboot="reset")
         keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
         self.ask("send-key", keys=keys)
+        return any(message.get("event") == "RESET" for message in self._messages(timeout_s))
 
     def power_off(self, timeout_s: float) -> bool:
         """Press the power button and wait; whether the guest switched itself off in time."""

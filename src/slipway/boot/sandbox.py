@@ -31,8 +31,8 @@ _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there; ``unreachable`` are ports
-    on interfaces other than the first, which a single host has no way to."""
+    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there; ``unreachable`` are ranges of
+    ports, and ports on interfaces other than the first, which a single host has no way to."""
 
     guest: Running
     accelerator: Accelerator
@@ -46,7 +46,7 @@ class Sandbox:
         """What somebody at a terminal wants to know."""
         lines = [f"running on {self.accelerator.name} ({self.accelerator.reason}); Ctrl-C stops it", f"console: {self.console}"]
         lines += [f"{name:<10} 127.0.0.1:{port}" for name, port in self.ports.items()]
-        lines += [f"{name:<10} not forwarded: only the first interface is" for name in self.unreachable]
+        lines += [f"{name:<10} not forwarded: only single ports of the first interface are" for name in self.unreachable]
         return [*lines, f"state {self.snapshot}"] if self.snapshot else lines
 
 
@@ -132,7 +132,8 @@ def _running(
     """The machine, its ports, and those that nothing leads to."""
     spec = appliance.spec
     first, *others = [interface.name for interface in spec.interfaces]
-    wanted = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in spec.ports if port.interface == first)])
+    single = [port for port in spec.ports if port.interface == first and port.last is None]
+    wanted = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in single)])
     ports = {name: _free_port(name.partition("/")[0]) for name in wanted}
     forwards = "".join(f",hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items())
     values = parameter_values(spec.parameters, parameters)
@@ -153,10 +154,11 @@ def _running(
         credentials=credentials,
         variables=None if appliance.base.architectures[architecture].bios else work / "variables.fd",
     )
-    unreachable = tuple(f"{port.protocol}/{port.port} ({port.interface})" for port in spec.ports if port.interface != first)
+    unreachable = tuple(f"{port.protocol}/{port.numbers} ({port.interface})" for port in spec.ports if port not in single)
     with Namespace(memory_mib=16) as namespace, running(machine, enter=namespace.enter, log=work / "qemu.log") as guest:
         if guest.ended is not None:
             raise HostError(f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}")
+        guest.ask("set-action", reboot="reset")  # What reboots starts again, unlike in a boot for checks.
         yield guest, machine, ports, unreachable
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,17 @@ from typing import Any
 from slipway import __file__ as package_file
 from slipway.builders import Source, Workplace
 from slipway.disk.identity import disk_identity
-from slipway.errors import BuildError
+from slipway.errors import BuildError, UsageError
 from slipway.namespace import Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
-from slipway.packages.mirror import sources
+from slipway.packages.mirror import source_text, sources
+from slipway.packages.wheels import install_wheels, installer_version
 from slipway.render import RenderedFile
-from slipway.spec.library import Appliance, template_context
+from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
-__all__ = ["check_hygiene", "context", "dpkg_configuration", "package_lines", "tree_files", "workspace"]
+__all__ = ["check_hygiene", "context", "dpkg_configuration", "package_lines", "place_downloads", "read_secrets", "tree_files", "workspace"]
 
 _AFTER_FIRST_BOOT = """\
 # This starts only when first boot has succeeded.
@@ -39,6 +42,29 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 """
+#: What is shorter would be found everywhere.
+_SECRET_CHARACTERS = 8
+#: What a timer starts: it may do what its command needs, but not become more than it is; files/ can add to it.
+_TIMED = """\
+[Unit]
+Description={summary}
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart={command}
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectSystem=full
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+"""
 USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
@@ -50,24 +76,58 @@ _DOCUMENTATION = {
 def context(source: Source) -> dict[str, Any]:
     """What the templates of every builder may use."""
     appliance, lock = source.appliance, source.lock
+    spec = _spec(source)
+    services = _services(spec)
     architecture = appliance.base.architectures[lock.architecture]
     return {
-        "spec": appliance.spec,
+        "spec": spec,
         "base": appliance.base,
         "lock": lock,
         "bare": source.bare,
         "architecture": lock.architecture,
         "epoch": lock.source_date_epoch,
         "disk": disk_identity(f"{appliance.name} {_digest(lock.base_packages)} {_digest(lock.packages)}"),
-        "services": Services() if source.bare else appliance.spec.services,
-        "users": "" if source.bare or not (appliance.spec.users or appliance.spec.groups) else USERS,
-        "timezone": "" if source.bare else appliance.spec.timezone or "",
-        "exposures": {} if source.bare else _exposures(appliance.spec.services),
+        "services": services,
+        "users": USERS if spec.users or spec.groups else "",
+        "timezone": spec.timezone or "",
+        "locale": spec.locale,
+        "keyboard": spec.keyboard or "",
+        "exposures": _exposures(services),
+        "mountpoints": _mountpoints(spec),
+        "read_only": spec.root.mode == "read-only",
+        "state": _state(spec),
         "setup": [] if source.bare else [f"setup/{path.name}" for path in appliance.setup],
         "root_partition_type": architecture.root_partition_type,
         "efi_files": architecture.efi_files,
         "bios": architecture.bios,
     }
+
+
+def _spec(source: Source) -> Spec:
+    """The spec; of a bare tree, which starts on any machine and asks for nothing, without what the appliance adds."""
+    spec = source.appliance.spec
+    if not source.bare:
+        return spec
+    kept = ("schema_", "name", "version", "summary", "category", "base", "kernel", "resources", "formats", "keep")
+    defaults = {name: field.get_default() for name, field in Spec.model_fields.items() if name not in kept}
+    return spec.model_copy(update={**defaults, "interfaces": spec.interfaces[:1]})
+
+
+def _services(spec: Spec) -> Services:
+    """The spec's services, with its timers."""
+    timers = tuple(f"{timer.name}.timer" for timer in spec.timers)
+    return spec.services.model_copy(update={"enable": (*spec.services.enable, *timers)})
+
+
+def _mountpoints(spec: Spec) -> list[str]:
+    """Where file systems of their own are mounted."""
+    return [*(["/state"] if spec.root.mode == "read-only" else []), *(volume.path for volume in spec.volumes)]
+
+
+def _state(spec: Spec) -> list[str]:
+    """The folders whose changes a read-only root has in its state: what an instance changes, if it is no volume."""
+    volumes = {volume.path for volume in spec.volumes}
+    return [name for name in ("etc", "home", "root", "srv", "var") if spec.root.mode == "read-only" and f"/{name}" not in volumes]
 
 
 def _exposures(services: Services) -> dict[str, int]:
@@ -103,13 +163,11 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     The files are the guest's own, the base's, the mix-ins' and the appliance's, in this order.
     """
     appliance = source.appliance
-    # A bare tree starts on any machine: it asks for nothing.
-    spec = (
-        appliance.spec.model_copy(update={"interfaces": appliance.spec.interfaces[:1], "parameters": ()}) if source.bare else appliance.spec
-    )
+    spec = _spec(source)
     values = template_context(spec, appliance.base)
     files: dict[str, RenderedFile] = {}
-    for item in (*source.guest, *appliance.base.files, *(() if source.bare else appliance.files)):
+    read_only = guest_files(source.templates / "guest/read-only") if spec.root.mode == "read-only" else ()
+    for item in (*source.guest, *read_only, *appliance.base.files, *(() if source.bare else appliance.files)):
         if item.link is not None:
             rendered = RenderedFile(link=item.link)
         elif item.template:
@@ -121,6 +179,14 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         files[f"setup/{path.name}"] = RenderedFile(content=path.read_bytes(), mode=0o755)
     for path in () if source.bare else appliance.firstboot:
         files[f"files/usr/lib/slipway/firstboot.d/{path.name}"] = RenderedFile(content=path.read_bytes(), mode=0o755)
+    for download in spec.downloads:
+        if f"files{download.path}" in files:
+            raise UsageError(f"{appliance.name} has {download.path} twice: in files/ and in downloads", hint="remove one of the two")
+    if spec.downloads:
+        files["downloads"] = RenderedFile(content="".join(f"{file.sha256}  files{file.path}\n" for file in spec.downloads).encode())
+    if spec.pypi:
+        wheels = "".join(f"{wheel.sha256}  {wheel.file}\n" for wheel in source.lock.wheels)
+        files["wheels"] = RenderedFile(content=f"installer {installer_version()}\n{wheels}".encode())
     definitions = [parameter.model_dump(mode="json") for parameter in spec.parameters]
     made = {
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
@@ -128,20 +194,62 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
         "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.mirrors),
     }
-    for service in () if source.bare else appliance.spec.services.enable:
+    for service in _services(spec).enable:
         unit = service if "." in service else f"{service}.service"
         late = _LATE if unit.endswith((".socket", ".path")) else ""
         made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT + late
-    made |= {} if source.bare else _settings(spec)
-    if spec.timezone and not source.bare:
+    if spec.root.mode == "read-only":
+        # What an update compares: only here, where the tree is the version (elsewhere a new number builds nothing again).
+        made["/usr/lib/slipway/appliance"] = f"NAME={appliance.name}\nVERSION={spec.version}\nARCHITECTURE={source.lock.architecture}\n"
+        made["/usr/lib/slipway/state"] = "".join(f"{name}\n" for name in _state(spec))
+    made |= {f"/etc/apt/sources.list.d/{item.name}.sources": source_text(item, signed_by=item.signed_by) for item in spec.sources}
+    made |= _settings(spec)
+    if spec.locale != "C.UTF-8":
+        files.setdefault("files/etc/default/locale", RenderedFile(link="../locale.conf"))
+    if spec.timezone:
         files.setdefault("files/etc/localtime", RenderedFile(link=f"/usr/share/zoneinfo/{spec.timezone}"))
     for target, text in made.items():
         files.setdefault(f"files{target}", RenderedFile(content=text.encode()))
     return files
 
 
+def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
+    """Put the spec's downloads, and packages of PyPI, beside the files of a written tree.
+
+    Raises:
+        BuildError: One cannot be had, or is not what the spec says.
+    """
+    for item in _spec(source).downloads:
+        file = workplace.pool.fetch_file(item.url, item.sha256, workplace.logs / "fetch.log")
+        target = folder / f"files{item.path}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        target.chmod(0o755 if item.executable else 0o644)
+    if _spec(source).pypi:
+        install_wheels(source.lock, workplace.pool, folder / "files")
+
+
+def read_secrets(source: Source) -> dict[str, str]:
+    """The secrets that the spec names, from this process' environment.
+
+    Raises:
+        UsageError: One is not there, or too short to be told from other text.
+    """
+    names = _spec(source).secrets
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        hint = f"its setup scripts are given them: export {missing[0]}=..."
+        raise UsageError(f"{source.appliance.name} is built with secrets that the environment has not: {', '.join(missing)}", hint=hint)
+    for name in names:
+        if len(os.environ[name]) < _SECRET_CHARACTERS:
+            message = f"the secret {name} is shorter than {_SECRET_CHARACTERS} characters"
+            raise UsageError(message, hint="it could not be told from other text, where it must not be")
+    return {name: os.environ[name] for name in names}
+
+
 def _settings(spec: Spec) -> dict[str, str]:
-    """Users and groups (sysusers.d(5), tmpfiles.d(5)), kernel settings (sysctl.d(5)) and the time zone, by path."""
+    """Users and groups (sysusers.d(5), tmpfiles.d(5)), kernel settings (sysctl.d(5)), timers (systemd.timer(5)), volumes
+    (repart.d(5)), the time zone, the language (locale.conf(5), Debian's locale.gen(5)) and the keyboard (keyboard(5)), by path."""
     found = {}
     lines = [f"g {name}\n" for name in spec.groups]
     homes = []
@@ -156,20 +264,40 @@ def _settings(spec: Spec) -> dict[str, str]:
         found["/usr/lib/tmpfiles.d/slipway-users.conf"] = "".join(homes)
     if spec.sysctl:
         found["/etc/sysctl.d/50-slipway.conf"] = "".join(f"{name} = {value}\n" for name, value in spec.sysctl.items())
+    for timer in spec.timers:
+        unit, summary = f"/etc/systemd/system/{timer.name}", (timer.summary or timer.name).replace("%", "%%")
+        found[f"{unit}.service"] = _TIMED.format(summary=summary, user=timer.user, command=timer.command)
+        found[f"{unit}.timer"] = (
+            f"[Unit]\nDescription={summary}\n\n[Timer]\nOnCalendar={timer.calendar}\nPersistent=yes\n\n[Install]\nWantedBy=timers.target\n"
+        )
+    for number, volume in enumerate(spec.volumes):
+        size = f"SizeMinBytes={volume.size_gib}G\nSizeMaxBytes={volume.size_gib}G\n" if volume.size_gib else "SizeMinBytes=256M\n"
+        found[f"/usr/lib/repart.d/60-{number}-{volume.name}.conf"] = (
+            f"[Partition]\nType=linux-generic\nLabel={volume.name}\nFormat=ext4\nCopyFiles={volume.path}:/\n{size}"
+        )
     if spec.timezone:
         found["/etc/timezone"] = f"{spec.timezone}\n"
+    if spec.locale != "C.UTF-8":
+        found["/etc/locale.conf"] = f"LANG={spec.locale}\n"
+        found["/etc/locale.gen"] = f"{spec.locale} UTF-8\n"
+    if spec.keyboard:
+        layout, _, variant = spec.keyboard.rstrip(")").partition("(")
+        found["/etc/default/keyboard"] = (
+            f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
+        )
     return found
 
 
-def check_hygiene(namespace: Namespace, tree: Path, name: str) -> None:
-    """Look for identities, secrets and traces in a finished tree of a namespace.
+def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()) -> None:
+    """Look for identities, secrets and traces in a finished tree of a namespace; these secrets anywhere in it.
 
     Raises:
         BuildError: There are some; all are named.
     """
     # The program needs nothing but the standard library; it runs inside, where every file can be read.
     program = Path(package_file).with_name("disk") / "hygiene.py"
-    answer = namespace.run([sys.executable, "-I", program, tree], what="hygiene check", check=False)
+    words = json.dumps(list(secrets)).encode()
+    answer = namespace.run([sys.executable, "-I", program, tree, "--words"], what="hygiene check", check=False, input=words)
     try:
         findings = json.loads(answer.stdout)
     except ValueError:

@@ -7,15 +7,27 @@ runs. Cached layers are unpacked only when a later stage is missing.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from slipway import __file__ as package_file
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import check_hygiene, context, dpkg_configuration, package_lines, tree_files, workspace
+from slipway.builders._tree import (
+    check_hygiene,
+    context,
+    dpkg_configuration,
+    package_lines,
+    place_downloads,
+    read_secrets,
+    tree_files,
+    workspace,
+)
 from slipway.errors import HostError, UsageError
 from slipway.namespace import MOUNT, Namespace
 from slipway.packages.lock import LockedPackage
@@ -41,16 +53,17 @@ class Mmdebstrap:
     def parts(self, source: Source) -> tuple[Part, ...]:
         """base, packages (if the appliance adds any), tree, disk."""
         code = ("builders/mmdebstrap.py", "builders/_tree.py")
+        read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
         packages = (Part(kind="packages", reads=("chroot.sh", "packages"), code=code),) if source.packages else ()
         return (
             Part(kind="base", reads=("chroot.sh", "base"), tools=("mmdebstrap",), code=code),
             *packages,
-            Part(kind="tree", reads=("chroot.sh", "tree"), code=(*code, "disk/hygiene.py")),
+            Part(kind="tree", reads=("chroot.sh", "tree"), code=(*code, "builders/_secrets.py", "disk/hygiene.py")),
             Part(
                 kind="disk",
                 reads=("disk",),
-                tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "python:zstandard"),
-                code=(*code, "disk/ext4.py", "formats/raw.py"),
+                tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "python:zstandard", *(["mksquashfs"] if read_only else [])),
+                code=(*code, "disk/ext4.py", "disk/gpt.py", "formats/raw.py"),
             ),
         )
 
@@ -81,7 +94,7 @@ class Mmdebstrap:
         files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", values).encode())
         files |= {f"tree/{path}": file for path, file in tree_files(source).items()}
         script("disk", "disk/disk.sh.j2")
-        for name in ("early.cfg", "layout.sfdisk"):
+        for name in ("early.cfg", "layout.sfdisk", *(["slots.cfg"] if values["read_only"] else [])):
             files[f"disk/{name}"] = RenderedFile(content=render(templates / f"disk/{name}.j2", values).encode())
         files["disk/mke2fs.conf"] = RenderedFile(content=(templates / "disk/mke2fs.conf").read_bytes())
         return Rendered(files)
@@ -99,8 +112,10 @@ class Mmdebstrap:
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
         """Build what is missing; the disk lives in the namespace's memory until the block ends."""
+        made = any(stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages)
+        secrets = read_secrets(source) if made else {}
         with workspace(workplace, self.memory_mib(source)) as namespace, ThreadPoolExecutor(1) as savers:
-            job = _Job(namespace, plan, rendered, source, workplace, savers)
+            job = _Job(namespace, plan, rendered, source, workplace, savers, secrets)
             job.fetch()
             for stage in plan.stages:
                 if stage.kind in ("base", "packages", "tree"):
@@ -117,7 +132,14 @@ class _Job:
     """One build under way: the namespace it works in and what it knows."""
 
     def __init__(
-        self, namespace: Namespace, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace, savers: ThreadPoolExecutor
+        self,
+        namespace: Namespace,
+        plan: Plan,
+        rendered: Rendered,
+        source: Source,
+        workplace: Workplace,
+        savers: ThreadPoolExecutor,
+        secrets: Mapping[str, str],
     ) -> None:
         self.namespace = namespace
         self.plan = plan
@@ -125,6 +147,7 @@ class _Job:
         self.source = source
         self.workplace = workplace
         self.savers = savers
+        self.secrets = secrets
         self.saving: list[Future[None]] = []
         self.checking: Future[None] | None = None
         self.overlay = _overlay_option(namespace.path(MOUNT))
@@ -161,6 +184,8 @@ class _Job:
             with self.workplace.progress.step(stage.kind) as step:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
+                else:
+                    place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
                 self._script(stage.kind)
                 step.detail = f"made, {self._count(stage.kind)}"
             # The lock is kept until the layer is in the cache, which happens while the next stage runs.
@@ -181,23 +206,25 @@ class _Job:
     def make_disk(self) -> None:
         """Run the disk's script and make the times in its file system repeatable."""
         from slipway.disk.ext4 import normalise_times
+        from slipway.disk.gpt import partitions
 
         with self.workplace.progress.step("disk") as step:
             self._script("disk")
             disk = self.namespace.path(_DISK)
-            normalise_times(disk, offset=135168 * 512, epoch=self.source.lock.source_date_epoch)
+            # The last partition is the one with an ext4: the root, or the state of a read-only one.
+            normalise_times(disk, offset=partitions(disk)[-1].offset, epoch=self.source.lock.source_date_epoch)
             step.detail = f"made, {disk.stat().st_size // 2**20} MiB, {disk.stat().st_blocks // 2048} MiB used"
 
     def _script(self, part: str) -> None:
         log = self.workplace.logs / f"{part}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        self.namespace.run(
-            ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part],
-            what=f"stage {part}",
-            env={"SLIPWAY_OVERLAY": self.overlay},
-            log=log,
-        )
+        command: list[str | Path] = ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part]
+        given = None
+        if self.secrets and part == "tree":
+            command = [sys.executable, "-I", Path(package_file).with_name("builders") / "_secrets.py", *command]
+            given = json.dumps(dict(self.secrets)).encode()
+        self.namespace.run(command, what=f"stage {part}", env={"SLIPWAY_OVERLAY": self.overlay}, log=log, input=given)
 
     def _packages(self, part: str) -> tuple[LockedPackage, ...]:
         return self.source.lock.base_packages if part == "base" else self.source.packages
@@ -222,7 +249,7 @@ class _Job:
         self.namespace.run(
             ["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers}{self.overlay and ',' + self.overlay}"]
         )
-        check_hygiene(self.namespace, mounted, self.source.appliance.name)
+        check_hygiene(self.namespace, mounted, self.source.appliance.name, self.secrets.values())
         self.namespace.run(["umount", mounted])
 
     def _count(self, part: str) -> str:

@@ -1,7 +1,7 @@
 """What is in a disk: a raw image's root file system -> its files, by who brought them and what they take.
 
-:func:`contents` copies the file system out with e2fsprogs' own debugfs(8), without mounting it, into a private
-namespace, and runs this module there as a program, which sees every file with its owner and mode.
+:func:`contents` copies the file system out with its own tools' debugfs(8) or unsquashfs(1), without mounting it, into a
+private namespace, and runs this module there as a program, which sees every file with its owner and mode.
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ class Item:
     package: str
 
 
+def is_squashfs(raw: Path) -> bool:
+    """Whether a disk's root is a read-only one (Linux, fs/squashfs/squashfs_fs.h: SQUASHFS_MAGIC)."""
+    with raw.open("rb") as disk:
+        disk.seek(ROOT_OFFSET)
+        return disk.read(4) == b"hsqs"
+
+
 def contents(raw: Path) -> dict[str, Item]:
     """The files of a disk's root partition by path. What is twice in one folder is one file with two names (which
     debugfs copies twice), and takes space under the first.
@@ -50,7 +57,11 @@ def contents(raw: Path) -> dict[str, Item]:
     tree = MOUNT / "tree"
     with Namespace(memory_mib=2 * raw.stat().st_size // 2**20) as namespace:
         namespace.run(["mkdir", tree])
-        namespace.run(["debugfs", "-R", f"rdump / {tree}", f"{raw}?offset={ROOT_OFFSET}"], what="reading the file system")
+        if is_squashfs(raw):
+            command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-force", "-offset", str(ROOT_OFFSET), "-dest", tree, raw]
+        else:
+            command = ["debugfs", "-R", f"rdump / {tree}", f"{raw}?offset={ROOT_OFFSET}"]
+        namespace.run(command, what="reading the file system")
         answer = namespace.run([sys.executable, __file__, tree], what="looking at the files")
     return {path: Item(*fields) for path, *fields in map(json.loads, answer.stdout.splitlines())}
 

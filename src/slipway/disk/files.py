@@ -100,7 +100,7 @@ class Ext4:
         magic, state = struct.unpack_from("<HH", block, 0x38)
         (features,) = struct.unpack_from("<I", block, 0x60)
         if magic != _MAGIC:
-            raise self._fail("it is no ext4")
+            raise self._fail("it is no ext4 (of a read-only root there is neither rootfs nor incus)")
         if not state & _CLEAN or features & ~_FEATURES:
             raise self._fail(f"it is not clean, or has features that are not read here ({features & ~_FEATURES:#x})")
         self._block_size = 1024 << struct.unpack_from("<I", block, 0x18)[0]

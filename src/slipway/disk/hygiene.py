@@ -14,9 +14,11 @@ keeps; dpkg's ``info/*.md5sums``) is public already, an example or a test's key,
 from __future__ import annotations
 
 import argparse
+import base64
 import fnmatch
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -105,19 +107,21 @@ _NO_TEXT = (".ko", ".xz", ".gz", ".zst", ".so", ".pyc", ".mo", ".mod", ".a", ".b
 _CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
 
 
-def inspect(tree: Path, *, allow: Collection[str] = (), host: str | None = None) -> list[Finding]:
+def inspect(tree: Path, *, allow: Collection[str] = (), host: str | None = None, words: Sequence[str] = ()) -> list[Finding]:
     """What the tree holds that no image may hold.
 
     Args:
         allow: Exceptions, each ``rule:path`` where the path may have wildcards (fnmatch), for example
             ``private-key:/usr/share/doc/*``.
         host: The name of the machine that builds; a tree that calls itself so was given the host's /etc/hostname.
+        words: Secrets that no file may hold, as they are or in base64.
     """
-    findings = [*_files(str(tree)), *_accounts(tree), *_configuration(tree, host)]
+    secrets = [form for word in words for form in (word.encode(), base64.b64encode(word.encode()))]
+    findings = [*_files(str(tree), secrets), *_accounts(tree), *_configuration(tree, host)]
     return sorted(finding for finding in findings if not any(fnmatch.fnmatchcase(f"{finding.rule}:{finding.path}", rule) for rule in allow))
 
 
-def _files(tree: str) -> Iterator[Finding]:
+def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
     """Findings that need one file only, by its path or its content."""
     pending = [""]
     while pending:
@@ -138,6 +142,8 @@ def _files(tree: str) -> Iterator[Finding]:
                 pending.append(path)
             elif regular:
                 yield from _content(tree, path, entry)
+                if secrets and _holds(entry, secrets):
+                    yield Finding(f"/{path}", "secret", "a secret that the build was given")
 
 
 def _rule(path: str) -> _PathRule | None:
@@ -168,6 +174,18 @@ def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]
             yield Finding(f"/{path}", "core-dump", "a crashed program's memory")
     elif any(word in data for word in _KEY_WORDS) and _KEY.search(data) and not _shipped(Path(tree), path, data):
         yield Finding(f"/{path}", "private-key", "a private key")
+
+
+def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
+    """Whether a file holds one of these texts. One that cannot be read was reported already."""
+    try:
+        with Path(entry.path).open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return any(data.find(secret) >= 0 for secret in secrets)
+    except OSError:
+        return False
 
 
 def _shipped(tree: Path, path: str, data: bytes) -> bool:
@@ -216,8 +234,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("tree", type=Path, metavar="TREE")
     options.add_argument("--allow", action="append", default=[], metavar="RULE:PATH", help="an exception; * matches anything")
     options.add_argument("--host", metavar="NAME", help="the building machine's name, which must not be the tree's")
+    options.add_argument("--words", action="store_true", help="read a JSON list of texts from standard input, which no file may hold")
     given = options.parse_args(argv)
-    findings = inspect(given.tree, allow=given.allow, host=given.host)
+    words = json.load(sys.stdin) if given.words else []
+    findings = inspect(given.tree, allow=given.allow, host=given.host, words=words)
     json.dump([asdict(finding) for finding in findings], sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 1 if findings else 0

@@ -17,7 +17,10 @@ class DiskIdentity:
     bios_partition_uuid: str
     esp_partition_uuid: str
     root_partition_uuid: str
+    second_root_partition_uuid: str
+    state_partition_uuid: str
     root_uuid: str
+    state_uuid: str
     hash_seed: str
     esp_volume_id: str
 
@@ -36,7 +39,10 @@ def disk_identity(seed: str) -> DiskIdentity:
         bios_partition_uuid=derived("bios partition"),
         esp_partition_uuid=derived("esp partition"),
         root_partition_uuid=derived("root partition"),
+        second_root_partition_uuid=derived("second root partition"),
+        state_partition_uuid=derived("state partition"),
         root_uuid=derived("root"),
+        state_uuid=derived("state"),
         hash_seed=derived("hash seed"),
         esp_volume_id=derived("esp")[:8].upper(),
     )

@@ -25,8 +25,9 @@ from urllib.parse import unquote
 from slipway import process
 from slipway.errors import BuildError, HostError
 from slipway.packages.locked import LockedPackage
-from slipway.packages.mirror import mirror_of
+from slipway.packages.mirror import mirror_of, source_text, with_sources
 from slipway.spec.base import Base
+from slipway.spec.model import AptSource
 
 __all__ = ["AptRoot", "Available", "open_root"]
 
@@ -76,11 +77,20 @@ def _name(line: bytes) -> str:
 
 
 @contextlib.contextmanager
-def open_root(directory: Path, base: Base, architecture: str, mirrors: Mapping[str, str], *, fresh: bool) -> Iterator[AptRoot]:
+def open_root(
+    directory: Path,
+    base: Base,
+    architecture: str,
+    mirrors: Mapping[str, str],
+    *,
+    sources: Sequence[tuple[AptSource, Path]] = (),
+    fresh: bool,
+) -> Iterator[AptRoot]:
     """A root with recent lists, for as long as the block lasts; another process that wants it waits.
 
     Args:
         directory: Where all roots are; what is in them can be thrown away at any time.
+        sources: Repositories besides the base's, each with the file of its keys.
         fresh: Have lists that are newer than this process, not only younger than an hour.
 
     Raises:
@@ -91,13 +101,15 @@ def open_root(directory: Path, base: Base, architecture: str, mirrors: Mapping[s
     uris: dict[str, str] = {suite.archive: mirror_of(suite.archive, mirrors) for suite in base.suites}
     keyring = (base.folder / base.keyring).read_bytes()
     suites = [(suite.suite, suite.archive) for suite in base.suites]
-    identity = json.dumps([base.name, architecture, suites, base.components, uris, hashlib.sha256(keyring).hexdigest()])
+    uris |= with_sources({}, [source for source, _ in sources])
+    keys = [hashlib.sha256(content).hexdigest() for content in (keyring, *(path.read_bytes() for _, path in sources))]
+    identity = json.dumps([base.name, architecture, suites, base.components, uris, [str(source) for source, _ in sources], keys])
     root = directory / f"{base.name}-{architecture}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = AptRoot(root, architecture, uris)
-        found.prepare(base, keyring)
+        found.prepare(base, keyring, sources)
         found.update(fresh=fresh)
         yield found
 
@@ -111,13 +123,14 @@ class AptRoot:
         self.uris = uris
         self._stamp = root / "updated"
 
-    def prepare(self, base: Base, keyring: bytes) -> None:
-        """Write apt's configuration: the base's sources and keys, nothing of the host's but how it reaches mirrors."""
+    def prepare(self, base: Base, keyring: bytes, sources: Sequence[tuple[AptSource, Path]]) -> None:
+        """Write apt's configuration: the sources and their keys, nothing of the host's but how it reaches mirrors."""
         etc = self.root / "etc/apt"
         for folder in (
             etc / "trusted.gpg.d",
             etc / "apt.conf.d",
             etc / "preferences.d",
+            etc / "sources.list.d",
             self.root / "cache/archives/partial",
             self.root / "lists/partial",
         ):
@@ -127,6 +140,8 @@ class AptRoot:
         components = " ".join(base.components)
         lines = [f"deb {self.uris[suite.archive]} {suite.suite} {components}\n" for suite in base.suites]
         (etc / "sources.list").write_text("".join(lines))
+        for source, keys in sources:
+            (etc / f"sources.list.d/{source.name}.sources").write_text(source_text(source, signed_by=keys.absolute()))
         (self.root / "apt.conf").write_text(self._configuration())
 
     def _configuration(self) -> str:

@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from slipway.cache import create_file
 from slipway.errors import SpecError, SpecErrors, Where
-from slipway.packages.locked import Lock, LockDiff, LockedPackage, differences
+from slipway.packages.locked import Lock, LockDiff, LockedPackage, LockedWheel, differences
 from slipway.packages.resolve import requested_of_base, resolve
 from slipway.spec.library import Appliance
 
@@ -26,7 +26,9 @@ __all__ = ["Lock", "LockDiff", "LockedPackage", "check_lock", "differences", "re
 SCHEMA: Final = 1
 _GROUPS: Final = ("base_packages", "packages")
 #: Left out where there are none.
-_TOOLS: Final = ("tools_requested", "tools")
+_RARE_LISTS: Final = ("sources", "tools_requested", "pypi_requested")
+_RARE_GROUPS: Final = ("tools",)
+_WHEELS: Final = "wheels"
 _HEAD: Final[Mapping[str, type]] = {"base": str, "kernel": str, "architecture": str, "source_date_epoch": int}
 _LISTS: Final = ("base_requested", "requested")
 _PACKAGE: Final[Mapping[str, str]] = {
@@ -37,7 +39,14 @@ _PACKAGE: Final[Mapping[str, str]] = {
     "archive": r"[a-z0-9][a-z0-9-]*",
     "path": r"[A-Za-z0-9][A-Za-z0-9_.+~:%-]*(/[A-Za-z0-9][A-Za-z0-9_.+~:%-]*)*",
 }
+_WHEEL: Final[Mapping[str, str]] = {
+    "name": r"[a-z0-9]+(-[a-z0-9]+)*",
+    "version": r"[0-9A-Za-z.+!_-]+",
+    "file": r"[A-Za-z0-9][A-Za-z0-9_.+!-]*\.whl",
+    "sha256": r"[0-9a-f]{64}",
+}
 _AGAIN: Final = "run: invoke lock"
+_Item = TypeVar("_Item", LockedPackage, LockedWheel)
 #: What was read, so that it is checked and kept once: locks by the hash of their file, which is one for appliances with
 #: the same packages, and packages, most of which stand in every lock of a base.
 _LOCKS: Final[dict[bytes, Lock]] = {}
@@ -48,8 +57,10 @@ def render_lock(lock: Lock) -> str:
     """A lock as the text of its file."""
     head: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(lock, key) for key in _HEAD}
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    lists, groups = (*_LISTS, *_TOOLS[: bool(lock.tools)]), (*_GROUPS, *_TOOLS[1 : 1 + bool(lock.tools)])
+    lists = [*_LISTS, *(key for key in _RARE_LISTS if getattr(lock, key))]
+    groups = [*_GROUPS, *(key for key in _RARE_GROUPS if getattr(lock, key))]
     lines += [f" {json.dumps(key)}: {json.dumps(sorted(getattr(lock, key)))}," for key in lists]
+    groups += [_WHEELS] if lock.wheels else []
     for group in groups:
         packages = ",\n".join(f"  {_package_line(package)}" for package in sorted(getattr(lock, group)))
         lines.append(f' "{group}": [\n{packages}\n ]' if packages else f' "{group}": []')
@@ -57,8 +68,8 @@ def render_lock(lock: Lock) -> str:
     return "\n".join(["{", *lines, "}"]) + "\n"
 
 
-def _package_line(package: LockedPackage) -> str:
-    return json.dumps({name: getattr(package, name) for name in LockedPackage.__slots__})
+def _package_line(package: LockedPackage | LockedWheel) -> str:
+    return json.dumps({name: getattr(package, name) for name in type(package).__slots__})
 
 
 def write_lock(path: Path, lock: Lock) -> bool:
@@ -116,6 +127,8 @@ def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
         (requested_of_base(base, spec.kernel, lock.architecture), lock.base_requested),
         (spec.packages, lock.requested),
         (spec.tools, lock.tools_requested),
+        (spec.pypi, lock.pypi_requested),
+        ([str(source) for source in spec.sources], lock.sources),
     )
     for names, known in groups:
         missing, surplus = sorted(set(names) - set(known)), sorted(set(known) - set(names))
@@ -156,16 +169,17 @@ class _Reader:
         if data["schema"] != SCHEMA or type(data["schema"]) is not int:
             self.error(f"schema {data['schema']!r} is not one that this version of slipway reads", '"schema"')
             return None
-        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS, *_TOOLS}):
+        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS, *_RARE_LISTS, *_RARE_GROUPS, _WHEELS}):
             self.error(f"{key}: unknown key", json.dumps(key))
         for key, kind in _HEAD.items():
             if type(data.get(key)) is not kind or (kind is int and data[key] < 0):
                 self.error(f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted", f'"{key}"')
-        data = {"tools_requested": [], "tools": [], **data}
-        for key in (*_LISTS, _TOOLS[0]):
+        data = {key: [] for key in (*_RARE_LISTS, *_RARE_GROUPS, _WHEELS)} | data
+        for key in (*_LISTS, *_RARE_LISTS):
             if not _names(data.get(key)):
                 self.error(f"{key}: a list of names is wanted", f'"{key}"')
-        groups = {group: self.group(group, data.get(group)) for group in (*_GROUPS, _TOOLS[1])}
+        groups = {group: self.group(group, data.get(group), self.package) for group in (*_GROUPS, *_RARE_GROUPS)}
+        wheels = self.group(_WHEELS, data.get(_WHEELS), self.wheel)
         twins = {package.name for package in groups["base_packages"]} & {package.name for package in groups["packages"]}
         for name in sorted(twins):
             self.error(f"{name} is in base_packages and in packages", f'"name": "{name}"')
@@ -180,16 +194,19 @@ class _Reader:
             requested=tuple(data["requested"]),
             base_packages=groups["base_packages"],
             packages=groups["packages"],
+            sources=tuple(data["sources"]),
             tools_requested=tuple(data["tools_requested"]),
             tools=groups["tools"],
+            pypi_requested=tuple(data["pypi_requested"]),
+            wheels=wheels,
         )
 
-    def group(self, group: str, value: Any) -> tuple[LockedPackage, ...]:
+    def group(self, group: str, value: Any, read: Callable[[str, Any], _Item | None]) -> tuple[_Item, ...]:
         """One list of packages."""
         if not isinstance(value, list):
             self.error(f"{group}: a list of packages is wanted", f'"{group}"')
             return ()
-        packages = [package for index, item in enumerate(value) if (package := self.package(f"{group}[{index}]", item))]
+        packages = [package for index, item in enumerate(value) if (package := read(f"{group}[{index}]", item))]
         names = [package.name for package in packages]
         for one, other in pairwise(names):
             if one == other:
@@ -209,17 +226,30 @@ class _Reader:
         name = item.get("name")
         near = f'"name": "{name}"' if isinstance(name, str) else ""
         before = len(self.errors)
-        for key in sorted({*_PACKAGE, "size"} ^ item.keys()):
-            self.error(f"{place}.{key}: {'unknown key' if key in item else 'this key is missing'}", near)
-        for key, pattern in _PACKAGE.items():
-            if key in item and not (isinstance(item[key], str) and re.fullmatch(pattern, item[key])):
-                shape = "64 hexadecimal digits are wanted" if key == "sha256" else f"{item[key]!r} cannot be right"
-                self.error(f"{place}.{key}: {shape}", near)
+        self.shape(place, item, _PACKAGE, {"size"}, near)
         if "size" in item and not (type(item["size"]) is int and item["size"] > 0):
             self.error(f"{place}.size: a number of bytes is wanted", near)
         if len(self.errors) > before:
             return None
         return _READ.setdefault(content, LockedPackage(**item))
+
+    def wheel(self, place: str, item: Any) -> LockedWheel | None:
+        """One package of PyPI."""
+        if not isinstance(item, dict):
+            self.error(f"{place}: a package is wanted")
+            return None
+        before = len(self.errors)
+        self.shape(place, item, _WHEEL, set(), f'"name": "{item.get("name")}"')
+        return LockedWheel(**item) if len(self.errors) == before else None
+
+    def shape(self, place: str, item: dict[str, Any], wanted: Mapping[str, str], more: set[str], near: str) -> None:
+        """Whether it has the keys that are wanted, each with a text that matches, and those that have no text."""
+        for key in sorted({*wanted, *more} ^ item.keys()):
+            self.error(f"{place}.{key}: {'unknown key' if key in item else 'this key is missing'}", near)
+        for key, pattern in wanted.items():
+            if key in item and not (isinstance(item[key], str) and re.fullmatch(pattern, item[key])):
+                shape = "64 hexadecimal digits are wanted" if key == "sha256" else f"{item[key]!r} cannot be right"
+                self.error(f"{place}.{key}: {shape}", near)
 
 
 def _names(value: Any) -> bool:

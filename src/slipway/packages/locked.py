@@ -26,6 +26,16 @@ class LockedPackage:
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class LockedWheel:
+    """One package of PyPI: its file's name (which says what it fits) and its SHA-256."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """All packages of an appliance, each group sorted by name.
@@ -43,8 +53,12 @@ class Lock:
     requested: tuple[str, ...] = ()
     base_packages: tuple[LockedPackage, ...]
     packages: tuple[LockedPackage, ...]
+    sources: tuple[str, ...] = ()
+    """The sources besides the base's, as the spec has them."""
     tools_requested: tuple[str, ...] = ()
     tools: tuple[LockedPackage, ...] = ()
+    pypi_requested: tuple[str, ...] = ()
+    wheels: tuple[LockedWheel, ...] = ()
 
     @property
     def all_packages(self) -> tuple[LockedPackage, ...]:
@@ -63,7 +77,7 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockDiff:
-    """What a new lock changes; as text, a line for each package, and one for the tools of checks."""
+    """What a new lock changes; as text, a line for each package; one for the tools of checks, and one for PyPI's."""
 
     added: tuple[LockedPackage, ...] = ()
     removed: tuple[LockedPackage, ...] = ()
@@ -73,9 +87,11 @@ class LockDiff:
     """Same version, other bytes."""
     tools: int = 0
     """How many packages of the tools are others than before."""
+    wheels: int = 0
+    """How many packages of PyPI are."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt or self.tools)
+        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt or self.tools or self.wheels)
 
     def __str__(self) -> str:
         lines = [
@@ -85,6 +101,7 @@ class LockDiff:
             *(f"downgraded  {change.name} {change.old} -> {change.new}" for change in self.downgraded),
             *(f"rebuilt     {change.name} {change.new}" for change in self.rebuilt),
             *([f"tools       {self.tools} packages changed"] if self.tools else []),
+            *([f"pypi        {self.wheels} packages changed"] if self.wheels else []),
         ]
         return "\n".join(lines)
 
@@ -117,6 +134,7 @@ def differences(old: Lock | None, new: Lock) -> LockDiff:
         downgraded=tuple(downgraded),
         rebuilt=tuple(rebuilt),
         tools=len(set(new.tools) ^ set(old.tools if old else ())),
+        wheels=len(set(new.wheels) ^ set(old.wheels if old else ())),
     )
 
 

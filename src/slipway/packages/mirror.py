@@ -21,8 +21,9 @@ from slipway.cache import create_file
 from slipway.errors import BuildError, HostError
 from slipway.settings import Settings
 from slipway.spec.base import Base
+from slipway.spec.model import AptSource
 
-__all__ = ["download", "find_mirrors", "mirror_of", "sources"]
+__all__ = ["download", "find_mirrors", "mirror_of", "source_text", "sources", "with_sources"]
 
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
@@ -71,10 +72,22 @@ def sources(base: Base, mirrors: Mapping[str, str]) -> str:
         suites = " ".join(suite.suite for suite in base.suites if suite.archive == archive)
         uri = urlsplit(mirror_of(archive, mirrors))
         public = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2]))
-        blocks.append(
-            f"Types: deb\nURIs: {public}\nSuites: {suites}\nComponents: {' '.join(base.components)}\nSigned-By: {_IMAGE_KEYRING}\n"
-        )
+        blocks.append(_block(public, suites, base.components, _IMAGE_KEYRING))
     return "\n".join(blocks)
+
+
+def source_text(source: AptSource, *, signed_by: str | Path) -> str:
+    """A source besides the base's (sources.list(5), deb822 style)."""
+    return _block(source.url, source.suite, source.components, signed_by)
+
+
+def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Path) -> str:
+    return f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: {' '.join(components)}\nSigned-By: {signed_by}\n"
+
+
+def with_sources(mirrors: Mapping[str, str], sources: Iterable[AptSource]) -> dict[str, str]:
+    """The URI of each archive, an appliance's further sources among them."""
+    return {**mirrors, **{source.name: source.url.rstrip("/") for source in sources}}
 
 
 def mirror_of(archive: str, mirrors: Mapping[str, str]) -> str:

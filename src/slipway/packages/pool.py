@@ -1,4 +1,5 @@
-"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built for ever.
+"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built for ever, and every file
+that a spec names by its hash, as ``<sha256>.file``.
 
 What goes in: locked packages and mirrors. What comes out: flat apt repositories of exactly these packages. Invariants:
 a file that has its final name was whole and right when it got it, and is compared with its hash again before each use;
@@ -64,11 +65,57 @@ class Pool:
             good = list(threads.map(self._verify, packages))
         wanted = tuple(package for package, is_good in zip(packages, good, strict=True) if not is_good)
         if wanted:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with self._incoming() as folder:
+            with self.incoming() as folder:
                 for start in range(0, len(wanted), _BATCH):
                     self._download(wanted[start : start + _BATCH], mirrors, folder, log)
         return wanted
+
+    def fetch_file(self, url: str, sha256: str, log: Path | None = None) -> Path:
+        """Have a file in the pool, and verified.
+
+        Raises:
+            BuildError: It cannot be had, or what is there has another hash.
+        """
+        if self.has_file(sha256):
+            return self.file_path(sha256)
+        with self.incoming() as folder:
+            target, said = folder / sha256, folder / "log"
+            with contextlib.suppress(BuildError):
+                download([(url, target, "")], said)
+            text = said.read_text(errors="replace") if said.exists() else ""
+            if log:
+                with log.open("a") as whole:
+                    whole.write(text)
+            if not target.exists():
+                raise BuildError(f"{url} cannot be had: {_answer(url, text) or 'no answer'}", hint="see downloads in the spec")
+            hint = "somebody has changed it: if you trust what is there now, write its SHA-256 into the spec"
+            return self.add_file(target, sha256, what=url, hint=hint)
+
+    def file_path(self, sha256: str) -> Path:
+        """Where a file is, or would be."""
+        return self.directory / f"{sha256}.file"
+
+    def has_file(self, sha256: str) -> bool:
+        """Whether a file is there with the right bytes; a wrong one is removed."""
+        path = self.file_path(sha256)
+        found = _sha256(path)
+        if found not in (None, sha256):
+            path.unlink(missing_ok=True)
+        return found == sha256
+
+    def add_file(self, file: Path, sha256: str, *, what: str, hint: str) -> Path:
+        """Take a downloaded file, which is in :meth:`incoming`, into the pool.
+
+        Raises:
+            BuildError: It is not there, or has another hash.
+        """
+        found = _sha256(file)
+        if found != sha256:
+            raise BuildError(f"{what} is not what was wanted: its SHA-256 is {found or 'none'}, not {sha256}", hint=hint)
+        file.chmod(0o444)
+        with contextlib.suppress(FileExistsError):
+            os.link(file, self.file_path(sha256))
+        return self.file_path(sha256)
 
     def repository(self, packages: Sequence[LockedPackage], directory: Path, *, suite: str = "slipway") -> None:
         """Make a flat apt repository (Debian's repository format: Packages, Release) of exactly these packages.
@@ -154,8 +201,9 @@ class Pool:
         return True
 
     @contextlib.contextmanager
-    def _incoming(self) -> Iterator[Path]:
+    def incoming(self) -> Iterator[Path]:
         """A folder for downloads, removed after the block; those of processes that were killed are removed now."""
+        self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "lock").open("ab") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             for left in self.directory.glob(f"{_INCOMING}*"):
@@ -206,6 +254,15 @@ class Pool:
         return stanza
 
 
+def _sha256(path: Path) -> str | None:
+    """The SHA-256 of a file; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
 def _copy(source: Path, target: Path, package: LockedPackage) -> bool:
     """Copy a package and hash what is copied; whether it is right."""
     digest, size = hashlib.sha256(), 0
@@ -224,7 +281,13 @@ def _reason(uri: str, target: Path, said: str) -> str:
     """Why a package could not be had, from what apt said of it."""
     if target.with_name(f"{target.name}.FAILED").exists() or target.exists():
         return "the mirror has other bytes under its name (the hash differs)"
-    found = re.search(rf"^E: Failed to fetch {re.escape(uri)}\s+(.*)$", said, re.MULTILINE)
-    if found and found[1].startswith("404"):
+    answer = _answer(uri, said)
+    if answer and answer.startswith("404"):
         return "the mirror no longer has this version"
-    return found[1].strip() if found else "it could not be downloaded"
+    return answer or "it could not be downloaded"
+
+
+def _answer(uri: str, said: str) -> str | None:
+    """What apt said that the server answered."""
+    found = re.search(rf"^E: Failed to fetch {re.escape(uri)}\s+(.*)$", said, re.MULTILINE)
+    return found[1].strip() if found else None

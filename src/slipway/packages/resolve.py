@@ -14,7 +14,9 @@ from slipway.packages.apt import AptRoot, Available, open_root
 from slipway.packages.debfile import newest_time
 from slipway.packages.locked import Lock, LockedPackage
 from slipway.packages.pool import Pool
+from slipway.packages.wheels import resolve_wheels
 from slipway.spec.base import Base
+from slipway.spec.model import AptSource
 
 __all__ = ["requested_of_base", "resolve"]
 
@@ -40,6 +42,8 @@ def resolve(
     architecture: str,
     extra_packages: Sequence[str],
     *,
+    sources: Sequence[tuple[AptSource, Path]] = (),
+    pypi: Sequence[str] = (),
     mirrors: Mapping[str, str],
     pool: Pool,
     apt_root: Path,
@@ -52,7 +56,9 @@ def resolve(
     Args:
         kernel: ``cloud`` or ``generic``.
         extra_packages: What the appliance's spec names.
-        mirrors: The URI of each archive.
+        sources: Where extra packages come from too, each with the file of its keys; the base's and the tools do not.
+        pypi: Packages of PyPI, with their versions.
+        mirrors: The URI of each of the base's archives.
         pool: The base's packages are put into it: the lock's time is the newest in them.
         apt_root: A directory for package lists.
         tools: Programs of checks from outside, by package.
@@ -66,7 +72,8 @@ def resolve(
     requested = requested_of_base(base, kernel, architecture)
     with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
         _check_names(requested, apt.available, {}, Where(base.folder / "base.yaml"))
-        _check_names(extra_packages, apt.available, where or {}, None)
+        if not sources:
+            _check_names(extra_packages, apt.available, where or {}, None)
         _check_names(tools, apt.available, where or {}, None, key="tools")
         apt.install_nothing()
         try:
@@ -75,8 +82,13 @@ def resolve(
             _, unmet = apt.explain(requested)
             message = f"the packages of the base {base.name} cannot be installed together:\n{_why(error, unmet)}"
             raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
-        packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
+        if not sources:
+            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
         locked_tools = _solve_tools(apt, tools, where or {})
+    if sources:
+        with open_root(apt_root, base, architecture, mirrors, sources=sources, fresh=fresh) as apt:
+            _check_names(extra_packages, apt.available, where or {}, None)
+            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
     pool.fetch(base_packages, mirrors)
     return Lock(
         base=base.name,
@@ -87,8 +99,11 @@ def resolve(
         requested=tuple(sorted(extra_packages)),
         base_packages=base_packages,
         packages=packages,
+        sources=tuple(sorted(str(source) for source, _ in sources)),
         tools_requested=tuple(sorted(tools)),
         tools=locked_tools,
+        pypi_requested=tuple(sorted(pypi)),
+        wheels=resolve_wheels(pypi, (*base_packages, *packages), architecture, where or {}),
     )
 
 

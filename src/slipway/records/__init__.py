@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-__all__ = ["Package", "canonical_json"]
+__all__ = ["Download", "Package", "Wheel", "canonical_json"]
 
 
 class Package(Protocol):
@@ -26,6 +26,42 @@ class Package(Protocol):
     @property
     def sha256(self) -> str:
         """Of the .deb file."""
+
+    @property
+    def archive(self) -> str:
+        """The archive that it is from: ``debian``, ``debian-security``, or what a spec calls a source."""
+
+
+class Wheel(Protocol):
+    """A package of PyPI: :class:`slipway.packages.locked.LockedWheel` is one."""
+
+    @property
+    def name(self) -> str:
+        """Its name, as PEP 503 normalizes it."""
+
+    @property
+    def version(self) -> str:
+        """Its version (PEP 440)."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its file."""
+
+
+class Download(Protocol):
+    """A file that is in no package: :class:`slipway.spec.model.Download` is one."""
+
+    @property
+    def url(self) -> str:
+        """Where it was."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes, in hexadecimal digits."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the image."""
 
 
 def canonical_json(data: Any) -> bytes:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slipway.formats import Artifact
-from slipway.records import Package, canonical_json
+from slipway.records import Download, Package, Wheel, canonical_json
 from slipway.records.git import GitState
-from slipway.records.sbom import package_url
+from slipway.records.sbom import package_url, wheel_url
 
 __all__ = ["BUILD_TYPE", "provenance"]
 
@@ -34,6 +34,8 @@ def provenance(
     distribution: str,
     release: str,
     packages: Iterable[Package],
+    wheels: Iterable[Wheel] = (),
+    downloads: Iterable[Download] = (),
     artifacts: Iterable[Artifact],
     created: int,
 ) -> bytes:
@@ -42,7 +44,9 @@ def provenance(
     Args:
         builder: The image builder's name, such as ``mmdebstrap``.
         digests: The SHA-256 of every kind of input (``spec``, ``templates``, ``lock``, ...).
-        packages: Everything that was installed.
+        packages: All of Debian's packages that were installed.
+        wheels: The packages of PyPI.
+        downloads: The files that are in no package.
         created: When the build ended, in seconds since 1970.
     """
     made = sorted(artifacts, key=lambda artifact: artifact.file)
@@ -54,6 +58,8 @@ def provenance(
         }
         for package in packages
     ]
+    materials += [{"name": wheel.name, "uri": wheel_url(wheel), "digest": {"sha256": wheel.sha256}} for wheel in wheels]
+    materials += [{"name": item.path, "uri": item.url, "digest": {"sha256": item.sha256}} for item in downloads]
     materials.sort(key=lambda material: material["uri"])
     for name, digest in sorted(digests.items()):
         materials.append({"name": name, "digest": {"sha256": digest}})

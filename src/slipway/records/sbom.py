@@ -11,53 +11,80 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from slipway.records import Package, canonical_json
+from slipway.records import Download, Package, Wheel, canonical_json
 
-__all__ = ["package_url", "read_packages", "sbom"]
+__all__ = ["package_url", "read_packages", "sbom", "wheel_url"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
-    """The package URL of a Debian package (purl-spec, type ``deb``)."""
+    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its archive's vendor stands."""
     qualifiers: Mapping[str, str] = {"arch": package.architecture, "distro": f"{distribution}-{release}"}
-    return PackageURL("deb", distribution, package.name, package.version, dict(qualifiers)).to_string()
+    vendor = distribution if package.archive.startswith(distribution) else package.archive
+    return PackageURL("deb", vendor, package.name, package.version, dict(qualifiers)).to_string()
 
 
-def sbom(*, appliance: str, version: str, distribution: str, release: str, packages: Iterable[Package], source_date_epoch: int) -> bytes:
+def wheel_url(wheel: Wheel) -> str:
+    """The package URL of a package of PyPI (purl-spec, type ``pypi``)."""
+    return PackageURL("pypi", None, wheel.name, wheel.version).to_string()
+
+
+def sbom(
+    *,
+    appliance: str,
+    version: str,
+    distribution: str,
+    release: str,
+    packages: Iterable[Package],
+    wheels: Iterable[Wheel] = (),
+    downloads: Iterable[Download] = (),
+    source_date_epoch: int,
+) -> bytes:
     """The SBOM of an appliance.
 
     Args:
         distribution: Such as ``debian``.
+        wheels: The packages of PyPI.
+        downloads: The files that are in no package.
         release: The distribution's release, such as ``trixie``.
         source_date_epoch: The lock's time, in seconds since 1970; it becomes the document's.
     """
-    components = []
-    for package in packages:
-        url = package_url(package, distribution=distribution, release=release)
-        components.append(
-            Component(
-                type=ComponentType.LIBRARY,
-                name=package.name,
-                version=package.version,
-                purl=PackageURL.from_string(url),
-                bom_ref=url,
-                hashes=[HashType(alg=HashAlgorithm.SHA_256, content=package.sha256)],
-            )
+    listed = [(package_url(package, distribution=distribution, release=release), package) for package in packages]
+    components = [
+        Component(
+            type=ComponentType.LIBRARY,
+            name=package.name,
+            version=package.version,
+            purl=PackageURL.from_string(url),
+            bom_ref=url,
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=package.sha256)],
         )
-    listed = json.dumps(
+        for url, package in (*listed, *((wheel_url(wheel), wheel) for wheel in wheels))
+    ]
+    components += [
+        Component(
+            type=ComponentType.FILE,
+            name=item.path,
+            bom_ref=f"file:{item.path}",
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=item.sha256)],
+            external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))],
+        )
+        for item in downloads
+    ]
+    content = json.dumps(
         [
             appliance,
             version,
             source_date_epoch,
-            sorted((str(item.purl), *(digest.content for digest in item.hashes)) for item in components),
+            sorted((str(item.purl or item.name), *(digest.content for digest in item.hashes)) for item in components),
         ]
     )
-    serial = bytearray(hashlib.sha256(listed.encode()).digest()[:16])
+    serial = bytearray(hashlib.sha256(content.encode()).digest()[:16])
     # CycloneDX takes the UUID versions 1 to 5 of RFC 9562; its own hash makes this one as unique as a random one.
     serial[6], serial[8] = serial[6] & 0x0F | 0x40, serial[8] & 0x3F | 0x80
     document = Bom(
@@ -73,5 +100,9 @@ def sbom(*, appliance: str, version: str, distribution: str, release: str, packa
 
 
 def read_packages(bill: bytes) -> dict[str, str]:
-    """The packages of an SBOM that :func:`sbom` wrote: versions by name."""
-    return {component["name"]: component["version"] for component in json.loads(bill)["components"]}
+    """Debian's packages in an SBOM that :func:`sbom` wrote: versions by name."""
+    return {
+        component["name"]: component["version"]
+        for component in json.loads(bill)["components"]
+        if component.get("purl", "").startswith("pkg:deb/")
+    }

@@ -138,6 +138,8 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
             else:
                 yield SourceFile(path=folder / entry.name, target=place, link=link)
         elif entry.is_dir(follow_symlinks=False):
+            if entry.name == "__pycache__":  # left by whoever imported a program here: of this machine's Python, not of the image's
+                continue
             yield from _walk(folder / entry.name, shown / entry.name, place, errors)
         elif not entry.is_file(follow_symlinks=False):
             errors.append(SpecError("this is neither a file nor a folder nor a symbolic link", where=where, hint="remove it"))

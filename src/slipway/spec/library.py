@@ -86,7 +86,8 @@ class Library:
         if spec is None or base is None or errors:
             raise SpecErrors(_once(errors))
         merged = merge(own, spec, mixins)
-        check_instances(own, merged)
+        check_instances(merged)
+        _check_keyrings(own, merged)
         errors += merged.errors
         errors += self._check_templates(merged, base)
         if errors:
@@ -225,6 +226,16 @@ class Library:
 
         context = template_context(merged.spec, base)
         return [error for path in templates for error in check(path, context, shown=self._shown(path))]
+
+
+def _check_keyrings(own: Source, merged: Merged) -> None:
+    """The keys of further package sources are files of the image."""
+    files = {file.target for file in merged.contents.files if file.link is None and not file.template}
+    for index, source in enumerate(merged.spec.sources):
+        if source.signed_by not in files:
+            message = f"sources[{index}].signed_by: there is no files{source.signed_by}"
+            where = own.document.where(("sources", index, "signed_by"))
+            merged.errors.append(SpecError(message, where=where, hint="put the keys that sign the source there"))
 
 
 def template_context(spec: Spec, base: Base) -> dict[str, object]:

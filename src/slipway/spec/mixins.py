@@ -15,9 +15,9 @@ from typing import Any
 
 from slipway.errors import SpecError, Where, suggestion
 from slipway.spec.folder import Check, SourceFile, check_entries, read_checks, read_files, read_scripts
-from slipway.spec.model import Exposed, MixIn, Parameter, Port, Services, Spec
+from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
 from slipway.spec.parameters import value_problem
-from slipway.spec.rules import check_rules
+from slipway.spec.rules import check_rules, instance_names
 from slipway.spec.text import Document, KeyPath, dotted, read_document
 from slipway.spec.validation import validate
 
@@ -62,7 +62,7 @@ def read_contents(
     """Read the folders beside the spec or mix-in whose text is in the file of the given name."""
     known = [text, "README.md", "files/", "setup/", "firstboot/", "checks/"]
     if text == "appliance.yaml":
-        known += ["lock.*.json", "*.pkrvars.hcl"]
+        known += ["faults/", "lock.*.json", "*.pkrvars.hcl"]
     there = check_entries(folder, shown, known, errors)
     return Contents(
         files=read_files(folder / "files", shown / "files", errors) if "files" in there else (),
@@ -77,7 +77,7 @@ def read_mixin(folder: Path, shown: Path) -> Source:
     document = read_document(folder / "mixin.yaml", shown / "mixin.yaml")
     model = validate(document, MixIn)
     check_rules(document, mixin=True)
-    contents = read_contents(folder, shown, "mixin.yaml", None, (), document.errors)
+    contents = read_contents(folder, shown, "mixin.yaml", None, instance_names(document), document.errors)
     return Source(name=folder.name, folder=folder, shown=shown, document=document, model=model, contents=contents)
 
 
@@ -95,7 +95,8 @@ def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
             "packages": _merge_packages(sources, merged),
             "services": spec.services.model_copy(update={"enable": enable, "disable": disable, "exposed": _merge_exposed(sources)}),
             "ports": _merge_ports(sources, merged),
-            "parameters": _merge_parameters(sources, merged),
+            "parameters": _merge_named(sources, merged, "parameters", "parameter"),
+            "instances": _merge_named(sources, merged, "instances", "instance"),
         }
     )
     merged.contents = _merge_contents(sources, merged)
@@ -150,12 +151,13 @@ def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:
     return tuple(port for port, _ in ports.values())
 
 
-def _merge_parameters(sources: Sequence[Source], merged: Merged) -> tuple[Parameter, ...]:
-    parameters: dict[Any, tuple[Parameter, Source]] = {}
+def _merge_named(sources: Sequence[Source], merged: Merged, key: str, what: str) -> tuple[Any, ...]:
+    """A list whose items have names, which nobody else may use."""
+    found: dict[Any, tuple[Any, Source]] = {}
     for source in sources:
-        for index, parameter in enumerate(source.model.parameters if source.model else ()):
-            _add(merged, parameters, parameter.name, parameter, source, ("parameters", index), f'parameter "{parameter.name}"')
-    return tuple(parameter for parameter, _ in parameters.values())
+        for index, item in enumerate(getattr(source.model, key) if source.model else ()):
+            _add(merged, found, item.name, item, source, (key, index), f'{what} "{item.name}"')
+    return tuple(item for item, _ in found.values())
 
 
 def _add(
@@ -203,7 +205,7 @@ def _add_file(merged: Merged, found: dict[Any, tuple[Any, Source]], identity: ob
         found[identity] = (item, source)
 
 
-def check_instances(own: Source, merged: Merged) -> None:
+def check_instances(merged: Merged) -> None:
     """What further instances are given has to be parameters, a mix-in's among them, with values that they accept."""
     known = {parameter.name: parameter for parameter in merged.spec.parameters}
     for index, instance in enumerate(merged.spec.instances):
@@ -218,7 +220,7 @@ def check_instances(own: Source, merged: Merged) -> None:
                 message, hint = f'{dotted(path)}: "{value}" is not {problem}', "change the value"
             else:
                 continue
-            merged.errors.append(SpecError(message, where=own.document.where(path), hint=hint))
+            merged.errors.append(SpecError(message, where=merged.where[path], hint=hint))
 
 
 def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> None:

@@ -20,18 +20,29 @@ from slipway.spec.patterns import (
     IMAGE_PATH,
     INSTANCE,
     INTERFACE,
+    KEYBOARD,
+    KEYRING,
     LINE,
+    LOCALE,
     NAME,
     PACKAGE,
     PARAMETER,
+    REQUIREMENT,
+    SECRET,
     SERVICE,
+    SHA256,
     SYSCTL,
     TIMEZONE,
+    URL,
     USER,
     VERSION,
+    VOLUME,
+    WORD,
 )
 
 __all__ = [
+    "AptSource",
+    "Download",
     "Instance",
     "Interface",
     "MixIn",
@@ -41,11 +52,14 @@ __all__ = [
     "ParameterType",
     "Port",
     "Resources",
+    "Root",
     "Services",
     "Spec",
     "SpecModel",
     "Summary",
+    "Timer",
     "User",
+    "Volume",
     "json_schema",
     "unique",
 ]
@@ -131,15 +145,26 @@ class Instance(SpecModel):
 
     name: str = Field(pattern=INSTANCE, description='How checks refer to it: "# with: NAME".')
     parameters: dict[str, Value] = Field(default={}, description="Its values, where they are not the defaults.")
+    cloud_init: bool = Field(
+        default=False, description="It is given its SSH key, for the default user, and its values by cloud-init, not by credentials."
+    )
 
 
 class Port(SpecModel):
-    """A port that the appliance listens on."""
+    """A port that the appliance listens on, or a range of ports that it opens as it needs them."""
 
     port: int = Field(ge=1, le=65535, description="Port number.")
+    last: int | None = Field(
+        default=None, ge=1, le=65535, description="The last one of a range: none of them has to listen, all of them may, for a while."
+    )
     protocol: Literal["tcp", "udp"] = Field(description="Transport protocol.")
     purpose: Summary = Field(description="What is served there, in a few words.")
     interface: str = Field(default="outside", pattern=INTERFACE, description="The interface on which it can be reached.")
+
+    @property
+    def numbers(self) -> str:
+        """The number, or the first and the last one: 80, 30000-30999."""
+        return str(self.port) if self.last is None else f"{self.port}-{self.last}"
 
 
 class Parameter(SpecModel):
@@ -163,6 +188,66 @@ class User(SpecModel):
     groups: _Groups = Field(default=(), description="Further groups that it is in.")
 
 
+class Timer(SpecModel):
+    """A command that runs at certain times, as a service of its own."""
+
+    name: str = Field(pattern=NAME, description="Name of its timer and of its service.")
+    calendar: Summary = Field(description="When it runs, as in systemd.time(7); at the next boot if the machine was off then.")
+    command: Annotated[str, Field(pattern=LINE, max_length=1000)] = Field(
+        description="What runs, as ExecStart= in systemd.service(5): a program's path and its arguments, no shell."
+    )
+    user: str = Field(default="root", pattern=USER, description="Who it runs as.")
+    summary: Summary | None = Field(default=None, description="What it is for.")
+
+
+class Download(SpecModel):
+    """A file that is in no package, fetched when the image is built."""
+
+    url: str = Field(pattern=URL, max_length=2000, description="Where it is; any place that has these bytes will do.")
+    sha256: str = Field(pattern=SHA256, description="The SHA-256 of its bytes; others are refused.")
+    path: str = Field(pattern=IMAGE_PATH, description="Where it is put, before the setup scripts run; owned by root.")
+    executable: bool = Field(default=False, description="Whether it is a program.")
+
+
+class AptSource(SpecModel):
+    """A repository of packages besides the base's, for the build and for the machine's own apt."""
+
+    name: str = Field(pattern=NAME, description="Its name in locks, and of its file in /etc/apt/sources.list.d.")
+    url: str = Field(pattern=URL, max_length=2000, description="Where it is: the part before dists/.")
+    suite: str = Field(pattern=WORD, description="As in sources.list(5).")
+    components: Annotated[tuple[Annotated[str, Field(pattern=WORD)], ...], AfterValidator(unique)] = Field(
+        default=("main",), min_length=1, description="As in sources.list(5)."
+    )
+    signed_by: str = Field(
+        pattern=KEYRING, description="The keys that sign it, and nothing else: a file of the image that stands in files/, .asc or .gpg."
+    )
+
+    def __str__(self) -> str:
+        return " ".join((self.name, self.url, self.suite, *self.components))
+
+
+class Root(SpecModel):
+    """The root file system."""
+
+    mode: Literal["read-write", "read-only"] = Field(
+        default="read-write",
+        description="read-write is one ext4. read-only is a squashfs in one of two slots, which an update replaces as a whole, "
+        "and a state partition that holds what changes in /etc, /home, /root, /srv and /var.",
+    )
+    slot_mib: int | None = Field(
+        default=None, ge=256, le=1048576, description="Of a read-only root: the size of each slot, in MiB; half as much again as it takes."
+    )
+
+
+class Volume(SpecModel):
+    """A file system of its own on the appliance's disk, made on first boot with what the image has at its path."""
+
+    name: str = Field(pattern=VOLUME, description="Label of its partition and of its file system.")
+    path: str = Field(pattern=IMAGE_PATH, description="Where it is mounted.")
+    size_gib: int | None = Field(default=None, ge=1, le=65536, description="Its size, in GiB; without one, a share of what is left.")
+    summary: Summary | None = Field(default=None, description="What it is for.")
+
+
 class Resources(SpecModel):
     """The machine that the appliance is made for."""
 
@@ -178,6 +263,9 @@ class MixIn(SpecModel):
     services: Services = Field(default=Services.model_construct(), description="systemd units to switch on or off.")
     ports: tuple[Port, ...] = Field(default=(), description="Ports that it listens on.")
     parameters: tuple[Parameter, ...] = Field(default=(), description="Values given or generated on first boot, never in the image.")
+    instances: tuple[Instance, ...] = Field(
+        default=(), max_length=4, description="Further instances for checks from outside, started when a check asks for one."
+    )
 
 
 class Spec(MixIn):
@@ -204,17 +292,29 @@ class Spec(MixIn):
     tools: Names = Field(
         default=(), description="Debian packages whose programs checks from outside use; they are in no image, but in a tree of their own."
     )
-    instances: tuple[Instance, ...] = Field(
-        default=(), max_length=4, description="Further instances for checks from outside, started when a check asks for one."
-    )
     resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
+    root: Root = Field(default=Root.model_construct(), description="The root file system.")
+    volumes: tuple[Volume, ...] = Field(default=(), max_length=8, description="Further file systems on the disk.")
     formats: Annotated[tuple[_Format, ...], AfterValidator(unique)] = Field(
         default=("qcow2", "raw"), min_length=1, description="Image formats to make."
     )
     users: tuple[User, ...] = Field(default=(), description="System users, made before the setup scripts run.")
     groups: _Groups = Field(default=(), description="System groups, besides those of users.")
     sysctl: dict[Annotated[str, Field(pattern=SYSCTL)], Value] = Field(default={}, description="Kernel settings, set on every boot.")
+    sources: tuple[AptSource, ...] = Field(default=(), description="Repositories of packages besides the base's.")
+    pypi: Annotated[tuple[Annotated[str, Field(pattern=REQUIREMENT)], ...], AfterValidator(unique)] = Field(
+        default=(), description="Packages of PyPI with their versions, which the image has in a virtual environment, /opt/pypi."
+    )
+    downloads: tuple[Download, ...] = Field(default=(), description="Files from elsewhere, by their hash.")
+    secrets: Annotated[tuple[Annotated[str, Field(pattern=SECRET)], ...], AfterValidator(unique)] = Field(
+        default=(), description="Variables of the environment of a build, which setup scripts find in /run/secrets and no image holds."
+    )
+    timers: tuple[Timer, ...] = Field(default=(), description="Commands that run at certain times, once first boot has succeeded.")
     timezone: str | None = Field(default=None, pattern=TIMEZONE, description="Time zone of the machine; UTC unless it is named.")
+    locale: str = Field(default="C.UTF-8", pattern=LOCALE, description="Language of the machine; others than C need `keep: [locales]`.")
+    keyboard: str | None = Field(
+        default=None, pattern=KEYBOARD, description="Layout of a keyboard at its console; needs the package console-setup."
+    )
     keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(
         default=(), description="Parts of packages that an image leaves out unless they are named here."
     )

@@ -16,16 +16,22 @@ __all__ = [
     "IMAGE_PATHS",
     "INSTANCE",
     "INTERFACE",
+    "KEYBOARD",
     "LINE",
+    "LOCALE",
     "NAME",
     "PACKAGE",
     "PARAMETER",
     "PATTERNS",
+    "SECRET",
     "SERVICE",
+    "SHA256",
     "SYSCTL",
     "TIMEZONE",
+    "URL",
     "USER",
     "VERSION",
+    "VOLUME",
     "WORD",
 ]
 
@@ -44,8 +50,22 @@ INSTANCE: Final = r"^[a-z][a-z0-9]{0,15}$"
 USER: Final = r"^[a-z][a-z0-9_-]{0,30}$"
 #: sysctl.d(5).
 SYSCTL: Final = r"^[a-z0-9_]+([./][A-Za-z0-9_:-]+)+$"
+#: A variable of the environment.
+SECRET: Final = r"^[A-Z][A-Z0-9_]{0,62}$"
+SHA256: Final = r"^[0-9a-f]{64}$"
+#: RFC 3986, with a host and without a password.
+URL: Final = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?$"
+KEYRING: Final = r"^/etc/apt/keyrings/[a-z0-9][a-z0-9._-]*\.(asc|gpg)$"
+#: One version of a package (PEP 508, PEP 440).
+REQUIREMENT: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[a-z0-9_-]+(,[a-z0-9_-]+)*\])?==[0-9][A-Za-z0-9.+!_-]*$"
 #: A file below /usr/share/zoneinfo.
 TIMEZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}$"
+#: A locale of glibc in UTF-8 (locale(7)).
+LOCALE: Final = r"^(C|[a-z]{2,3}_[A-Z]{2})\.UTF-8(@[a-z]+)?$"
+#: A layout of XKB, and a variant of it.
+KEYBOARD: Final = r"^[a-z]+([(][A-Za-z0-9_-]+[)])?$"
+#: The label of a partition and of its file system, for which ext4 has 16 bytes.
+VOLUME: Final = r"^[a-z][a-z0-9-]{0,15}$"
 PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
 #: One line without control characters.
 LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
@@ -67,6 +87,14 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     USER: ("the name of a user or a group", "1 to 31 lower-case letters, digits, hyphens and underscores, the first one a letter"),
     SYSCTL: ("a kernel setting", '"net.ipv4.ip_forward"'),
     TIMEZONE: ("a time zone", '"Europe/Berlin", "UTC"'),
+    SECRET: ("the name of a secret", "upper-case letters, digits and underscores, the first one a letter"),
+    SHA256: ("a SHA-256", "64 hexadecimal digits in lower case, as sha256sum prints them"),
+    URL: ("a URL", "start it with https:// or http://, without a password"),
+    KEYRING: ("a keyring", '"/etc/apt/keyrings/example.asc", which is files/etc/apt/keyrings/example.asc here'),
+    REQUIREMENT: ("one version of a package of PyPI", '"name==1.2.3"'),
+    LOCALE: ("a locale", '"de_DE.UTF-8", "C.UTF-8"'),
+    KEYBOARD: ("a keyboard layout", '"de", or with a variant: "de(nodeadkeys)"'),
+    VOLUME: ("the name of a volume", "1 to 16 lower-case letters, digits and hyphens, the first one a letter"),
     PARAMETER: ("the name of a parameter", "lower-case letters, digits and underscores, the first one a letter"),
     LINE: ("one line of text", "write one line, without control characters"),
     WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),

@@ -6,8 +6,9 @@ document. The rules work on plain data rather than on models, so that one wrong 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
@@ -15,16 +16,30 @@ from slipway.spec.text import Document, KeyPath, dotted
 
 __all__ = ["check_rules", "instance_names", "interface_names"]
 
+#: Labels of the partitions that templates/disk/layout.sfdisk.j2 makes.
+_PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
+#: What bases' archives are called in locks.
+_ARCHIVES: Final = ("debian", "debian-security")
+#: Folders that are needed before any volume is mounted, or are none of the disk's.
+_NOT_A_VOLUME: Final = frozenset(("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "state", "sys", "tmp", "usr"))
+
 
 def check_rules(document: Document, *, mixin: bool = False) -> None:
     """Check everything that concerns more than one key; ports' interfaces only where the spec names them itself."""
-    _check_interfaces(document)
+    _check_names(document, "interfaces", "interface", {"guest": "where checks without an interface run"})
     _check_ports(document, mixin=mixin)
     _check_parameters(document)
     _check_services(document)
     _check_formats(document)
-    _check_instances(document)
-    _check_users(document)
+    _check_names(document, "instances", "instance")
+    _check_names(document, "users", "user")
+    _check_names(document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive"))
+    _check_names(document, "timers", "timer")
+    _check_timers(document)
+    _check_downloads(document)
+    _check_names(document, "volumes", "volume", dict.fromkeys(_PARTITIONS, "a partition that images have"))
+    _check_volumes(document)
+    _check_root(document)
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -56,20 +71,75 @@ def instance_names(document: Document) -> list[str]:
     return [name for _, item in _items(document, "instances") if isinstance(name := item.get("name"), str)]
 
 
-def _check_instances(document: Document) -> None:
+def _check_names(document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})) -> None:
+    """No two items of a list have one name, and none a reserved one (each with what it stands for)."""
     seen: dict[Any, KeyPath] = {}
-    for path, item in _items(document, "instances"):
+    for path, item in _items(document, key):
         name = item.get("name")
-        if isinstance(name, str):
-            _twice(document, (*path, "name"), seen, name, f'instance "{name}"')
+        place = (*path, "name")
+        if isinstance(name, str) and name in reserved:
+            document.error(place, f'{dotted(place)}: "{name}" is {reserved[name]}', "choose another name")
+        elif isinstance(name, str):
+            _twice(document, place, seen, name, f'{what} "{name}"')
 
 
-def _check_users(document: Document) -> None:
+def _check_downloads(document: Document) -> None:
+    """No two files have one place."""
     seen: dict[Any, KeyPath] = {}
-    for path, item in _items(document, "users"):
-        name = item.get("name")
-        if isinstance(name, str):
-            _twice(document, (*path, "name"), seen, name, f'user "{name}"')
+    for path, item in _items(document, "downloads"):
+        target = item.get("path")
+        if isinstance(target, str):
+            _twice(document, (*path, "path"), seen, target, f"the file {target}")
+
+
+def _check_timers(document: Document) -> None:
+    """A timer has no other unit's name, and its command is a path."""
+    services = document.data.get("services")
+    enabled = services.get("enable", ()) if isinstance(services, dict) else ()
+    for path, item in _items(document, "timers"):
+        name, command = item.get("name"), item.get("command")
+        if isinstance(name, str) and isinstance(enabled, tuple) and {name, f"{name}.service", f"{name}.timer"} & set(enabled):
+            place: KeyPath = (*path, "name")
+            document.error(place, f'{dotted(place)}: "{name}" is an enabled service too', "a timer makes its service: choose another name")
+        if isinstance(command, str) and not command.startswith("/"):
+            place = (*path, "command")
+            document.error(place, f"{dotted(place)}: this does not start with a path", 'for a shell: /bin/sh -c "..."')
+
+
+def _check_volumes(document: Document) -> None:
+    """Every volume has a place of its own, and all of them together have room on the disk."""
+    seen: dict[Any, KeyPath] = {}
+    wanted = 0
+    for path, item in _items(document, "volumes"):
+        mounted, size = item.get("path"), item.get("size_gib")
+        place = (*path, "path")
+        if isinstance(mounted, str):
+            if mounted == "/" or mounted.split("/")[1] in _NOT_A_VOLUME:
+                hint = f"a volume can be anywhere but in {', '.join(sorted(_NOT_A_VOLUME))}"
+                document.error(place, f'{dotted(place)}: "{mounted}" has to be in the root file system', hint)
+            else:
+                _twice(document, place, seen, mounted, f"a volume at {mounted}")
+        wanted += size if isinstance(size, int) else 0
+    resources = document.data.get("resources")
+    disk = resources.get("disk_gib", 8) if isinstance(resources, dict) else 8
+    if wanted and isinstance(disk, int) and not document.known_bad(("resources", "disk_gib")) and wanted >= disk:
+        message = f"volumes: {wanted} GiB together, which a disk of {disk} GiB has no room for"
+        document.error(("volumes",), message, "make resources: {disk_gib} larger, or a volume smaller", key=True)
+
+
+def _check_root(document: Document) -> None:
+    """What goes with a read-only root and what does not."""
+    root = document.data.get("root")
+    root = root if isinstance(root, dict) else {}
+    if root.get("mode", "read-write") != "read-only":
+        if "slot_mib" in root:
+            document.error(("root", "slot_mib"), "root.slot_mib: only a read-only root has slots", "set mode: read-only", key=True)
+        return
+    formats = document.data.get("formats", ())
+    for index, name in enumerate(formats if isinstance(formats, tuple) else ()):
+        if name in ("rootfs", "incus"):
+            hint = "remove it: what starts an appliance with a read-only root is its disk"
+            document.error(("formats", index), f"formats[{index}]: {name} has no slots and no state", hint)
 
 
 def _check_formats(document: Document) -> None:
@@ -80,22 +150,15 @@ def _check_formats(document: Document) -> None:
         document.error(("formats", formats.index("ova")), f"formats[{formats.index('ova')}]: an ova needs another kernel", hint)
 
 
-def _check_interfaces(document: Document) -> None:
-    seen: dict[Any, KeyPath] = {}
-    for path, item in _items(document, "interfaces"):
-        name = item.get("name")
-        if name == "guest":
-            message = f'{dotted((*path, "name"))}: "guest" is where checks without an interface run'
-            document.error((*path, "name"), message, "choose another name")
-        elif isinstance(name, str):
-            _twice(document, (*path, "name"), seen, name, f'interface "{name}"')
-
-
 def _check_ports(document: Document, *, mixin: bool) -> None:
     known = interface_names(document)
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, "ports"):
         port, protocol, interface = item.get("port"), item.get("protocol"), item.get("interface", "outside")
+        last = item.get("last")
+        if isinstance(port, int) and isinstance(last, int) and last <= port:
+            place = (*path, "last")
+            document.error(place, f"{dotted(place)}: {last} does not come after {port}", "remove it, or make the range end later")
         if isinstance(port, int) and isinstance(protocol, str) and isinstance(interface, str):
             _twice(document, path, seen, (port, protocol, interface), f"port {port}/{protocol} on interface {interface}")
         if not mixin and isinstance(interface, str) and known and interface not in known:

@@ -172,7 +172,7 @@ def _scan(text: str, document: Document) -> bool:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         where = _mark(document.path, event.start_mark)
         if depth > MAX_DEPTH:
-            document.errors.append(SpecError(f"nested more than {MAX_DEPTH} levels deep", where=where, hint="a spec needs five at most"))
+            document.errors.append(_too_deep(where))
             return False
         anchor = getattr(event, "anchor", None)
         if anchor is not None and anchor not in anchors:
@@ -184,6 +184,10 @@ def _scan(text: str, document: Document) -> bool:
     return not document.errors
 
 
+def _too_deep(where: Where) -> SpecError:
+    return SpecError(f"nested more than {MAX_DEPTH} levels deep", where=where, hint="a spec needs five at most")
+
+
 def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -> None:
     """A parser's error in our words; tabs all at once."""
     problem = error.problem or "cannot be parsed"
@@ -193,6 +197,9 @@ def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -
         for tab in tabs:
             where = _offset(document.path, text, tab.end() - 1)
             document.errors.append(SpecError("a tab in the indentation", where=where, hint="YAML is indented with spaces"))
+        return
+    if "nesting depth" in problem:  # libyaml's own limit, which it meets first where everything stands on one line
+        document.errors.append(_too_deep(_mark(document.path, mark)))
         return
     if "another document" in problem:
         problem, hint = "a second document starts here", 'a file holds one document: remove the "---"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.machine import Machine, command, firmware_files, mac_address, running
+from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, running
 from slipway.errors import HostError, UsageError
 
 TCG = Accelerator(name="tcg", reason="")
@@ -101,6 +102,17 @@ def test_a_machine_without_a_system_ends_when_the_block_does(tmp_path: Path) -> 
         assert guest.ask("query-status")["running"] is True
         with pytest.raises(OSError, match="QEMU: The command nonsense has not been found"):
             guest.ask("nonsense")
+        # There is nothing that would restart it.
+        assert guest.reboot(0.5) is False
+        guest.ask("system_reset")
+        assert guest.ask("query-status")["running"] is True
     assert guest.qemu.returncode is not None
     with pytest.raises((OSError, ValueError)):
         guest.ask("query-status")
+
+
+@pytest.mark.parametrize(("event", "restarted"), [("RESET", True), ("SHUTDOWN", False)])
+def test_a_machine_has_restarted_when_qemu_says_so(event: str, restarted: bool) -> None:
+    said = f"""printf '%s\\n' '{{"return": {{}}}}' '{{"return": {{}}}}' '{{"event": "{event}"}}'; exec sleep 60"""
+    with process.spawn(["sh", "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        assert Running(qemu).reboot(1) is restarted

@@ -9,10 +9,11 @@ from typing import cast
 
 import pytest
 
-from slipway.boot.checks import _Died, follow, systemd_version
+from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import deliver, parameter_values
 from slipway.boot.machine import Running
 from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.boot.results import Died, follow
 from slipway.packages.locked import Lock, LockedPackage
 from slipway.spec.library import Library
 from slipway.spec.model import Parameter
@@ -57,7 +58,7 @@ def test_results_are_read_until_the_guest_is_done(tmp_path: Path) -> None:
     ],
 )
 def test_a_guest_that_does_not_come_to_its_checks_has_died(tmp_path: Path, said: str, more: dict[str, object], problem: str) -> None:
-    with pytest.raises(_Died) as caught:
+    with pytest.raises(Died) as caught:
         heard(tmp_path, said, **more)  # type: ignore[arg-type]
     assert str(caught.value) == problem
 

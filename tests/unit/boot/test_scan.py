@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -45,16 +46,50 @@ def test_a_refused_udp_port_fails_the_program(monkeypatch: pytest.MonkeyPatch, c
     assert "refused: 53" in capsys.readouterr().out
 
 
-def test_the_program_fails_if_a_port_is_open_that_is_not_allowed() -> None:
-    def run(*allowed: int) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-I", scan.__file__, ADDRESS, *map(str, allowed)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+def test_what_was_lost_on_the_way_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
 
+    def ask(_: str, ports: Iterable[int]) -> tuple[list[int], list[int]]:
+        asked.append(list(ports))
+        return ([80], [443, 8080]) if len(asked) == 1 else ([443], []) if len(asked) == 3 else ([], asked[-1])
+
+    monkeypatch.setattr(scan, "_ask", ask)
+    assert scan.open_ports(ADDRESS) == [80, 443]
+    assert [len(ports) for ports in asked] == [65535, 2, 2]
+
+
+def test_a_firewall_that_says_nothing_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def ask(_: str, ports: Iterable[int]) -> tuple[list[int], list[int]]:
+        asked.append(list(ports))
+        return [80], asked[-1][1:]
+
+    monkeypatch.setattr(scan, "_ask", ask)
+    assert scan.open_ports(ADDRESS) == [80]
+    assert len(asked) == 1
+
+
+def test_a_range_may_be_open_and_need_not_be(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(scan, "open_ports", lambda _: [80, 8001, 8010])
+    monkeypatch.setattr(scan, "refused_udp_ports", lambda _, ports: ports)
+    assert scan.main([ADDRESS, "80", "8001-8010", "udp/30000-30999"]) == 0
+    assert scan.main([ADDRESS, "80", "8001-8009"]) == 1
+    assert "not in the spec: 8010\n" in capsys.readouterr().out
+
+
+def test_the_program_finds_what_is_open_and_not_allowed() -> None:
     with socket.create_server((ADDRESS, 0)) as server:
         port = server.getsockname()[1]
-        # There may be servers of this host that listen on every address.
-        done = run()
-        assert done.returncode == 1
-        surplus = [int(word) for word in done.stdout.splitlines()[1].removeprefix("not in the spec: ").split(", ")]
-        assert port in surplus
-        assert run(*surplus, 22).returncode == 0
+        argv = [sys.executable, "-I", scan.__file__, ADDRESS]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    # There may be servers of this host that listen on every address.
+    assert done.returncode == 1
+    assert port in [int(word) for word in done.stdout.splitlines()[1].removeprefix("not in the spec: ").split(", ")]
+
+
+def test_a_port_of_the_spec_has_to_be_open(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(scan, "open_ports", lambda _: [22, 80])
+    assert scan.main([ADDRESS, "22", "80"]) == 0
+    assert scan.main([ADDRESS, "22", "80", "443"]) == 1
+    assert capsys.readouterr().out.endswith("in the spec, but not open: 443\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -182,6 +183,17 @@ def test_name_of_the_building_machine_is_found(tmp_path: Path) -> None:
     assert inspect(tmp_path, host="builder7") == [
         Finding("/etc/hostname", "host-configuration", 'the name of the machine that builds, "builder7"')
     ]
+
+
+def test_a_secret_of_the_build_is_found_in_every_file_and_in_base64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "etc/a.conf", "key = open sesame 1\n")
+    put(tmp_path, "usr/lib/big.so", b"\0" * 300_000 + b"b3BlbiBzZXNhbWUgMQ==")
+    put(tmp_path, "etc/empty", "")
+    put(tmp_path, "etc/other", "open sesame 2\n")
+    found = {("secret", "/etc/a.conf"), ("secret", "/usr/lib/big.so")}
+    assert {(finding.rule, finding.path) for finding in inspect(tmp_path, words=["open sesame 1"])} == found
+    monkeypatch.setattr(sys, "stdin", io.StringIO('["open sesame 1"]'))
+    assert main([str(tmp_path), "--words"]) == 1
 
 
 def test_exceptions_name_rule_and_path(tmp_path: Path) -> None:

@@ -18,6 +18,14 @@ __all__ = ["Guest", "guest", "parameters"]
 
 FILES = Path(__file__).parents[3] / "templates/guest/files"
 PROGRAMS = FILES / "usr/lib/slipway"
+#: systemd-ask-password(1) with somebody at the console; it fails, as at its time limit, when there are no more answers.
+ANSWERING = """\
+#!/bin/sh
+echo "$*" >>"$MARK/asked"
+IFS= read -r answer <"$MARK/answers" || exit 1
+sed -i 1d "$MARK/answers"
+printf '%s\\n' "$answer"
+"""
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +45,7 @@ class Guest:
         self.root = root
         for folder in ("etc/ssh", "usr/lib/slipway/firstboot.d", "run/credentials/@system", "sys/class/net", "var/lib"):
             (root / folder).mkdir(parents=True)
+        self.answers()
         self.instance("a" * 32)
         self.define([])
 
@@ -76,11 +85,24 @@ class Guest:
         """Add a first-boot script of the appliance."""
         (self.root / "usr/lib/slipway/firstboot.d" / name).write_text(text)
 
+    def answers(self, *texts: str) -> None:
+        """Be somebody at a console, who gives these answers and then none; what was asked is in ``asked``."""
+        (self.root / "answers").write_text("".join(f"{text}\n" for text in texts))
+        program = self.root / "bin/systemd-ask-password"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(ANSWERING)
+        program.chmod(0o755)
+
+    @property
+    def asked(self) -> list[str]:
+        """The arguments of each question, on a line each."""
+        return (self.root / "asked").read_text().splitlines() if (self.root / "asked").exists() else []
+
     def boot(self) -> subprocess.CompletedProcess[str]:
         """Run first boot."""
         (self.root / "run/issue.d/50-slipway.issue").unlink(missing_ok=True)
         command = [sys.executable, "-E", "-s", "-B", str(PROGRAMS / "firstboot.py"), "--root", str(self.root)]
-        environment = {"PATH": os.environ["PATH"], "MARK": str(self.root)}
+        environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "MARK": str(self.root)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def read(self, path: str) -> str:

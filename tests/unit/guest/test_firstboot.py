@@ -106,17 +106,56 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) 
     expected = [
         FAILED,
         '  no parameter is named "sip_domian" (given by a system credential): did you mean "sip_domain"?',
-        "  admin_mail is not given: it has no default (string); "
-        'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
         '  sip_domain must be a host name such as "sip.example.org": "-bad-" (given by cloud-init) is not',
         '  mode must be one of "a", "b": "c" (given by a system credential) is not',
         "  admin_password must be text without control characters: its value (given by a system credential) is not",
+        "  admin_mail is not given: it has no default (string); "
+        'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
     ]
     assert ended.stderr.splitlines() == expected
     assert guest.issue.splitlines() == [*expected, ""]
+    assert guest.asked == []
     assert not (guest.root / "etc/slipway").exists()
     assert not (guest.root / "var/lib/slipway").exists()
     assert not list((guest.root / "etc/ssh").iterdir())
+
+
+def test_somebody_at_a_console_is_asked_for_what_has_no_default(guest: Guest) -> None:
+    guest.define([{**NEEDED, "summary": "Where reports go"}, DOMAIN, {**DOMAIN, "name": "realm", "default": None, "summary": "The realm"}])
+    guest.answers("", "root@example.org", "-bad-", "realm.example")
+    ended = guest.boot()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [value(guest, name) for name in ("admin_mail", "sip_domain", "realm")] == ["root@example.org", "sip.local", "realm.example"]
+    assert guest.asked == [
+        "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail Where reports go (admin_mail):",
+        "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail It must be given. Where reports go (admin_mail):",
+        "--timeout=300 --echo=yes --emoji=no --id=slipway:realm The realm (realm):",
+        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name such as "sip.example.org". The realm (realm):',
+    ]
+    guest.boot()
+    assert len(guest.asked) == 4
+
+
+def test_a_secret_that_is_typed_is_not_shown(guest: Guest) -> None:
+    guest.define([{**SECRET, "generate": None}])
+    guest.answers("correct horse")
+    ended = guest.boot()
+    assert ended.returncode == 0
+    assert "--echo=no" in guest.asked[0]
+    assert value(guest, "admin_password") == "correct horse"
+    assert "correct horse" not in ended.stdout + ended.stderr + guest.issue
+
+
+def test_nobody_at_a_console_is_asked_once(guest: Guest) -> None:
+    guest.define([NEEDED, {**NEEDED, "name": "other"}])
+    ended = guest.boot()
+    assert ended.returncode == 1
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
+        "FIRST BOOT FAILED",
+        "  admin_mail is not given",
+        "  other is not given",
+    ]
+    assert len(guest.asked) == 1
 
 
 def test_next_boot_tries_again(guest: Guest) -> None:

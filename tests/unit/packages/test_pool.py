@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,40 @@ def test_what_a_killed_download_left_is_removed_and_what_is_in_use_is_not(pool: 
     pool.fetch((package,), mirrors)
     os.close(held)
     assert names(pool) == sorted([f"{package.sha256}.deb", "incoming-held"])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server on loopback: its URL, and the folder of its files."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+def test_a_file_comes_by_its_hash_and_is_kept(pool: Pool, served: tuple[str, Path]) -> None:
+    url, folder = served
+    (folder / "tool").write_bytes(b"a tool")
+    digest = hashlib.sha256(b"a tool").hexdigest()
+    path = pool.fetch_file(f"{url}/tool", digest)
+    assert path.read_bytes() == b"a tool"
+    (folder / "tool").unlink()
+    assert pool.fetch_file(f"{url}/tool", digest) == path
+    path.chmod(0o644)
+    path.write_bytes(b"harmed")
+    with pytest.raises(BuildError, match=r"/tool cannot be had: 404"):
+        pool.fetch_file(f"{url}/tool", digest)
+    assert names(pool) == []
+
+
+def test_a_file_that_has_changed_is_refused(pool: Pool, served: tuple[str, Path]) -> None:
+    url, folder = served
+    (folder / "tool").write_bytes(b"another")
+    with pytest.raises(BuildError, match=f"/tool is not what was wanted: its SHA-256 is {hashlib.sha256(b'another').hexdigest()}"):
+        pool.fetch_file(f"{url}/tool", "0" * 64)
+    assert names(pool) == []
 
 
 @pytest.mark.parametrize("compression", ["xz", "gzip", "none"])

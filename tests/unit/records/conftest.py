@@ -20,14 +20,15 @@ class Locked:
     version: str
     architecture: str
     sha256: str
+    archive: str
 
 
 @pytest.fixture
 def packages() -> tuple[Locked, ...]:
     return (
-        Locked("nginx", "1.26.3-3+deb13u1", "amd64", "a" * 64),
-        Locked("libstdc++6", "14.2.0-19", "amd64", "b" * 64),
-        Locked("tzdata", "1:2025b-4", "all", "c" * 64),
+        Locked("nginx", "1.26.3-3+deb13u1", "amd64", "a" * 64, "debian"),
+        Locked("libstdc++6", "14.2.0-19", "amd64", "b" * 64, "debian-security"),
+        Locked("tzdata", "1:2025b-4", "all", "c" * 64, "vendor"),
     )
 
 

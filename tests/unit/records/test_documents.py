@@ -16,8 +16,9 @@ from slipway.errors import VerificationError
 from slipway.formats import Artifact
 from slipway.records.git import GitState, git_state
 from slipway.records.provenance import provenance
-from slipway.records.sbom import sbom
+from slipway.records.sbom import read_packages, sbom
 from slipway.records.sums import format_sums, parse_sums
+from slipway.spec.model import Download
 
 OF = {"appliance": "example", "version": "1.0.0", "distribution": "debian", "release": "trixie"}
 
@@ -37,9 +38,20 @@ def test_the_sbom_has_every_package_with_its_url_and_hash(packages: tuple[Any, .
     assert found["tzdata"]["hashes"] == [{"alg": "SHA-256", "content": "c" * 64}]
     url = PackageURL.from_string(found["libstdc++6"]["purl"])
     assert (url.type, url.namespace, url.name, url.version) == ("deb", "debian", "libstdc++6", "14.2.0-19")
+    assert PackageURL.from_string(found["tzdata"]["purl"]).namespace == "vendor"
     assert url.qualifiers == {"arch": "amd64", "distro": "debian-trixie"}
     assert document["metadata"]["timestamp"] == "2026-09-21T14:13:20+00:00"
     assert len(document["dependencies"][0]["dependsOn"]) == 3
+
+
+def test_downloads_are_files_of_the_sbom_and_materials(packages: tuple[Any, ...]) -> None:
+    download = Download(url="https://files.test/tool?v=1", sha256="a" * 64, path="/usr/bin/tool")
+    text = make_sbom(packages, downloads=[download])
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.decode()) is None
+    (file,) = [component for component in json.loads(text)["components"] if component["type"] == "file"]
+    assert (file["name"], file["hashes"][0]["content"]) == ("/usr/bin/tool", "a" * 64)
+    assert file["externalReferences"] == [{"type": "distribution", "url": "https://files.test/tool?v=1"}]
+    assert read_packages(text) == read_packages(make_sbom(packages))
 
 
 def test_the_sbom_depends_on_nothing_but_its_content(packages: tuple[Any, ...]) -> None:

@@ -41,6 +41,11 @@ def test_mixins_come_first_and_each_item_once(root: Path, write: Callable[..., P
     assert [check.name for check in appliance.checks] == ["10-log.sh"]
 
 
+def test_what_python_leaves_beside_a_program_is_no_file_of_the_image(root: Path, write: Callable[..., Path]) -> None:
+    write("packages: [nginx]\n", {"files/usr/lib/web/tool.py": "", "files/usr/lib/web/__pycache__/tool.cpython-311.pyc": ""})
+    assert [file.target for file in Library(root).load("web").files] == ["/usr/lib/web/tool.py"]
+
+
 def test_every_value_knows_where_it_stands(root: Path, write: Callable[..., Path]) -> None:
     folder = write("packages:\n  - nginx\n  - curl\n")
     where = Library(root).load("web").where["packages", 1]

@@ -22,7 +22,7 @@ from typing import Any, Final
 from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import check_hygiene, context, package_lines, tree_files, workspace
+from slipway.builders._tree import check_hygiene, context, package_lines, place_downloads, tree_files, workspace
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
 from slipway.disk.contents import ROOT_OFFSET
@@ -107,9 +107,15 @@ class Packer:
         """The configuration, the scripts and the files; for QEMU alone, unless other targets are given.
 
         Raises:
-            UsageError: There is no such target.
+            UsageError: There is no such target, or the appliance has a read-only root.
             SpecErrors: The configuration would not work, or a file of variables does not fit it.
         """
+        if source.appliance.spec.root.mode == "read-only":
+            hint = f"invoke build {source.appliance.name}, without --builder, makes it"
+            raise UsageError(f"{source.appliance.name} has a read-only root, which Packer's build cannot make", hint=hint)
+        if source.appliance.spec.secrets:
+            hint = f"invoke build {source.appliance.name}, without --builder, gives them to its setup scripts"
+            raise UsageError(f"{source.appliance.name} is built with secrets, which Packer's build is not given", hint=hint)
         targets = tuple(dict.fromkeys(targets or ("qemu",)))
         for target in targets:
             if target not in _BASES:
@@ -168,6 +174,7 @@ class Packer:
         packages = source.lock.all_packages if foreign else source.packages
         workplace.pool.fetch(packages, source.mirrors, workplace.logs / "fetch.log")
         workplace.pool.repository(packages, directory / "repository", suite=source.appliance.base.release)
+        place_downloads(source, directory, workplace)
         key = make_key(directory / "key", "packer")
         (directory / "seed").mkdir()
         (directory / "seed/meta-data").write_text("instance-id: packer\n")

@@ -3,8 +3,9 @@
 What goes in: the definitions in /usr/lib/slipway/parameters.json, and values from, in this order, system credentials
 ``slipway.<name>`` (SMBIOS or fw_cfg; https://systemd.io/CREDENTIALS), cloud-init's user data (``slipway:
 {parameters: {name: value}}``), the OVF environment (``slipway.<name>`` or ``<name>``; DMTF DSP0243, section 9.5) and the
-definitions' defaults. What comes out: /etc/slipway/parameters.env for services and shells,
-/var/lib/slipway/parameters/<name> for programs, SSH host keys, and whatever /usr/lib/slipway/firstboot.d/*.sh make.
+definitions' defaults; for what has no default, whoever is at a console is asked. What comes out:
+/etc/slipway/parameters.env for services and shells, /var/lib/slipway/parameters/<name> for programs, SSH host keys, and
+whatever /usr/lib/slipway/firstboot.d/*.sh make.
 
 Invariants: nothing is written before every value has been found and is valid. Services that require
 slipway-firstboot.service start only after this has ended well; a failure is shown on the consoles, and the next boot
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parameters import Failure, Value, cloud_init, credentials, definitions, env_line, ovf, resolve, run
+from parameters import Failure, Value, ask, cloud_init, credentials, definitions, env_line, ovf, resolve, run
 
 __all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "write"]
 
@@ -171,7 +172,7 @@ def set_up(root: Path) -> dict[str, str]:
     parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))
     known = [parameter.name for parameter in parameters]
     sources = (("a system credential", credentials(root)), ("cloud-init", cloud_init(root)), ("an OVF property", ovf(root, known)))
-    values = resolve(parameters, sources, before.get("generated", {}) if same else {})
+    values = resolve(parameters, sources, before.get("generated", {}) if same else {}, ask)
     devices = interfaces(root)
 
     # A secret that was generated once stays what it is when a later step fails and the next boot goes on.

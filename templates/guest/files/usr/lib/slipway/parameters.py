@@ -1,8 +1,8 @@
 """Parameters: their definitions, the sources of their values, and what each type accepts.
 
-What goes in: definitions (parameters.json), and values from system credentials, cloud-init and the OVF environment.
-What comes out: each parameter's text, valid by its type, and where it is from; or one :class:`Failure` that names
-everything that is wrong. Nothing is written here.
+What goes in: definitions (parameters.json), and values from system credentials, cloud-init, the OVF environment and,
+where none of them has what has no default, whoever is at a console. What comes out: each parameter's text, valid by its
+type, and where it is from; or one :class:`Failure` that names everything that is wrong. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "Failure",
     "Parameter",
     "Value",
+    "ask",
     "cloud_init",
     "credentials",
     "definitions",
@@ -41,6 +42,8 @@ __all__ = [
 #: Letters and digits that nobody mistakes for each other on a console.
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+#: How long a question on the consoles waits for its answer, in seconds.
+PATIENCE_S = 300
 LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 
@@ -61,6 +64,7 @@ class Parameter:
     default: str | None = None
     generate: int | None = None
     choices: Sequence[str] = ()
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Value:
 
 
 def definitions(items: Sequence[Mapping[str, Any]]) -> list[Parameter]:
-    """The entries of parameters.json; keys that are for people only are left out."""
+    """The entries of parameters.json."""
     return [
         Parameter(
             name=item["name"],
@@ -80,6 +84,7 @@ def definitions(items: Sequence[Mapping[str, Any]]) -> list[Parameter]:
             default=item.get("default"),
             generate=item.get("generate"),
             choices=tuple(item.get("choices") or ()),
+            summary=item.get("summary") or "",
         )
         for item in items
     ]
@@ -131,14 +136,22 @@ def validate(parameter: Parameter, text: str) -> str | None:
 
 
 def resolve(
-    parameters: Sequence[Parameter], sources: Sequence[tuple[str, Mapping[str, str]]], generated: Mapping[str, str]
+    parameters: Sequence[Parameter],
+    sources: Sequence[tuple[str, Mapping[str, str]]],
+    generated: Mapping[str, str],
+    answer: Callable[[Parameter], str | None],
 ) -> dict[str, Value]:
-    """Every parameter's value: from the first source that has it, its default, or generated (before, or now).
+    """Every parameter's value: from the first source that has it, generated (before, or now), its default, or an answer.
+
+    Args:
+        answer: What somebody answers who is asked for a parameter, or None; not called if anything else is wrong, nor
+            again after None.
 
     Raises:
         Failure: Values are missing, not accepted, or for a parameter that does not exist; all of them are named.
     """
     reasons: list[str] = []
+    missing: list[Parameter] = []
     values: dict[str, Value] = {}
     known = [parameter.name for parameter in parameters]
     for source, given in sources:
@@ -155,16 +168,46 @@ def resolve(
         elif parameter.default is not None:
             value = Value(parameter.default, "default")
         else:
-            reasons.append(f"{parameter.name} is not given: {accepted(parameter)}")
+            missing.append(parameter)
             continue
         wanted = validate(parameter, value.text)
         if wanted:
             shown = "its value" if parameter.type == "secret" else f'"{printable(value.text)}"'
             reasons.append(f"{parameter.name} must be {wanted}: {shown} (given by {value.source}) is not")
         values[parameter.name] = value
+    for parameter in () if reasons else tuple(missing):
+        text = answer(parameter)
+        if text is None:
+            break
+        values[parameter.name] = Value(text, "the console")
+        missing.remove(parameter)
+    reasons += [f"{parameter.name} is not given: {accepted(parameter)}" for parameter in missing]
     if reasons:
         raise Failure(*reasons)
-    return values
+    return {name: values[name] for name in known}
+
+
+def ask(parameter: Parameter) -> str | None:
+    """Ask for a parameter on every console (systemd-ask-password(1)), again and again until the answer is accepted.
+
+    Returns: The answer; None if there is none in five minutes, or no way to ask.
+    """
+    question = f"{parameter.summary} ({parameter.name})".strip()
+    prompt = question
+    while True:
+        argv = ["systemd-ask-password", f"--timeout={PATIENCE_S}", f"--echo={'no' if parameter.type == 'secret' else 'yes'}"]
+        argv += ["--emoji=no", f"--id=slipway:{parameter.name}", f"{prompt}:"]
+        try:
+            ended = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+        except FileNotFoundError:
+            return None
+        if ended.returncode:
+            return None
+        text = ended.stdout.decode(errors="replace").removesuffix("\n")
+        wanted = validate(parameter, text)
+        if text and wanted is None:
+            return text
+        prompt = f"It must be {wanted or 'given'}. {question}"
 
 
 def accepted(parameter: Parameter) -> str:

@@ -1,0 +1,56 @@
+"""An appliance's machine that runs a script of a test, as the pipeline runs an acceptance check."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from slipway import process
+from slipway.accelerator import probe
+from slipway.boot.checks import systemd_version
+from slipway.boot.delivery import PORT, deliver
+from slipway.boot.lab import GATEWAY, lab
+from slipway.boot.machine import Machine, running
+from slipway.boot.results import follow
+from slipway.cache import sha256_of
+from slipway.job import Job
+from slipway.spec.folder import Check
+
+__all__ = ["run_once"]
+
+
+def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path | None = None) -> None:
+    """Start the machine on its disk, and have one script pass in it, once; ``serve`` is a folder for a web server beside it."""
+    appliance, lock = job.source.appliance, job.source.lock
+    check = work / "10-script.sh"
+    check.write_text(script)
+    checked = replace(appliance, checks=(Check(name=check.name, path=check, place="guest", timeout_s=300, sha256=sha256_of(check)),))
+    accelerator = probe()
+    results, console = work / "results", work / "console.log"
+    results.write_bytes(b"")
+    delivery = deliver(checked, systemd_version(lock), {}, 1 if accelerator.name == "kvm" else 4, work)
+    with lab(["outside"], log=work / "network.log") as network, contextlib.ExitStack() as stack:
+        if serve:
+            server: list[str | Path] = [sys.executable, "-m", "http.server", "8000", "--bind", GATEWAY, "--directory", serve]
+            stack.enter_context(process.spawn([*network.enter, *server]))
+        machine = Machine.for_base(
+            appliance.base,
+            lock.architecture,
+            cpus=2,
+            memory_mib=1024,
+            disk=disk,
+            firmware="bios",
+            accelerator=accelerator,
+            console=console,
+            networks=network.networks(),
+            credentials=delivery.credentials,
+            drives=delivery.drives,
+            ports={PORT: results},
+        )
+        with running(machine, enter=network.enter, log=work / "qemu.log") as guest:
+            found = list(follow(guest, results, console, start_s=420, check_s=1300))
+            assert guest.power_off(120)
+    failed = [f"{each.name}: {each.output}" for each in found if not each.passed]
+    assert not failed, "\n".join(failed) + process.tail(console)

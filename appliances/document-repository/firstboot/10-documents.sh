@@ -7,6 +7,8 @@ install -d -o www-data -g www-data -m 750 /var/lib/documents
 if ! [ -d /var/lib/documents/repository ]; then
     rm -rf /var/lib/documents/repository.new
     svnadmin create /var/lib/documents/repository.new
+    printf '#!/bin/sh\n: >/var/lib/documents/changed\n' >/var/lib/documents/repository.new/hooks/post-commit
+    chmod 750 /var/lib/documents/repository.new/hooks/post-commit
     chown -R www-data:www-data /var/lib/documents/repository.new
     mv /var/lib/documents/repository.new /var/lib/documents/repository
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""Through the firewall: a forwarded port leads inside, and inside clients are translated and may not go everywhere.
+"""Through the firewall: a forwarded port leads inside and nothing else does, and inside clients are translated and may not go
+everywhere.
 
 The client that both directions need lives in the network namespace of the inside segment, which this check enters; it
 has the address that the default of `forward_tcp` leads to, and loses it at the end.
@@ -55,6 +56,27 @@ def forwarded() -> None:
             server.kill()
 
 
+def kept_out() -> None:
+    """Who knows the client's inside address, and the way there, does not reach what it serves."""
+    way = [f"{CLIENT}/32", "via", ADDRESS, "dev", os.environ["SLIPWAY_INTERFACE"]]
+    command = ["ip", "netns", "exec", "inside", sys.executable, "-c", SERVER]
+    subprocess.run(["ip", "route", "replace", *way], check=True)
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None and server.stdout.readline() == "ready\n"
+                connection = socket.create_connection((CLIENT, int(HOST_PORT)), timeout=5)
+            except OSError as error:
+                print(f"{CLIENT}:{HOST_PORT} is not reached from outside: {error}")
+            else:
+                connection.close()
+                raise AssertionError(f"{CLIENT}:{HOST_PORT}, inside, was reached from outside by its own address")
+            finally:
+                server.kill()
+    finally:
+        subprocess.run(["ip", "route", "del", *way], check=True)
+
+
 def translated() -> None:
     """A server outside sees the firewall's address, not the client's."""
     with socket.create_server((GATEWAY, 0)) as server:
@@ -85,6 +107,7 @@ inside("ip", "address", "replace", f"{CLIENT}/{INSIDE.network.prefixlen}", "dev"
 inside("ip", "route", "replace", f"{GATEWAY}/32", "via", str(INSIDE.ip), "dev", device, "src", CLIENT)
 try:
     forwarded()
+    kept_out()
     translated()
     denied()
 finally:

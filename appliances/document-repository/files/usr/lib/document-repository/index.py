@@ -17,6 +17,8 @@ import xapian
 from repository import ROOT, Missing, content, log, svn
 
 INDEX, LOCK = "/var/lib/documents/index", Path("/var/lib/documents/index.lock")
+#: There when the repository has changed since this began; then it is run again.
+CHANGED = Path("/var/lib/documents/changed")
 #: Programs that print the text of a file, by the end of its name.
 CONVERTERS = {
     ".pdf": ["pdftotext", "-q", "{}", "-"],
@@ -96,6 +98,7 @@ def main() -> None:
     """Bring the index up to the newest revision."""
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        CHANGED.unlink(missing_ok=True)
         database = xapian.WritableDatabase(INDEX, xapian.DB_CREATE_OR_OPEN)
         known, newest = int(database.get_metadata("revision") or 0), int(svn("svnlook", "youngest", ROOT))
         for version in log("/", "-r", f"{known + 1}:{newest}") if newest > known else []:

@@ -9,6 +9,7 @@ is kept for the error message. Nothing is expanded: there are no aliases, no tag
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ __all__ = ["Document", "KeyPath", "dotted", "read_document"]
 KeyPath = tuple[str | int, ...]
 
 #: Larger files are refused before they are parsed.
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 18
 #: Deeper nesting is an error; no spec needs more than five levels.
 MAX_DEPTH: Final = 20
 #: The C parser recurses once a level and overflows the stack near 20,000; a text this short cannot get there.
@@ -35,16 +36,42 @@ _TAG: Final = "tag:yaml.org,2002:"
 _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
+#: libyaml's words for a syntax error -> ours, and what to do. Its words change between versions and are never shown.
 _PROBLEMS: Final = {
-    "mapping values are not allowed in this context": 'put quotes around a value that holds ": ", and check the indentation',
-    "found character that cannot start any token": "put quotes around a text that starts with @, `, % or another special character",
-    "did not find expected ',' or ']'": "the list that is opened with [ on line {line} is not closed",
-    "did not find expected ',' or '}'": "the mapping that is opened with {{ on line {line} is not closed",
-    "did not find expected '-' indicator": 'each item of the list that starts on line {line} needs a "- " before it',
-    "did not find expected key": "the keys of the mapping that starts on line {line} have to stand below each other",
-    "could not find expected ':'": 'each key needs a ":" after it; put a long text in quotes',
-    "found unknown escape character": 'write \\\\ for a backslash between ", or use single quotes',
+    "mapping values are not allowed in this context": (
+        'a ": " cannot stand here',
+        'put quotes around a value that holds ": ", and check the indentation',
+    ),
+    "found character that cannot start any token": (
+        "a text cannot start with this character",
+        "put quotes around a text that starts with @, `, % or another special character",
+    ),
+    "did not find expected ',' or ']'": (
+        "this list is not closed",
+        "close the list that is opened with [ on line {line}",
+    ),
+    "did not find expected ',' or '}'": (
+        "this mapping is not closed",
+        "close the mapping that is opened with {{ on line {line}",
+    ),
+    "did not find expected '-' indicator": (
+        "this is no item of the list",
+        'put "- " before each item of the list that starts on line {line}',
+    ),
+    "did not find expected key": (
+        "this is no key of the mapping",
+        "put the keys of the mapping that starts on line {line} below each other",
+    ),
+    "could not find expected ':'": (
+        'this key has no ":" after it',
+        'put ":" after each key, and quotes around a long text',
+    ),
+    "found unknown escape character": (
+        "this escape does not exist",
+        'write \\\\ for a backslash between ", or use single quotes',
+    ),
 }
+_SYNTAX: Final = ("this is no YAML", "look for a missing quote, bracket or colon here and above")
 
 
 @dataclass(slots=True)
@@ -151,11 +178,13 @@ def _offset(path: Path, text: str, offset: int) -> Where:
 def _compose(text: str, document: Document) -> yaml.Node | None:
     """The text's node tree; None after an error."""
     try:
-        if (len(text) > SAFE_LENGTH or "&" in text or "*" in text) and not _scan(text, document):
+        recurses = len(text) > SAFE_LENGTH or _Loader is yaml.SafeLoader
+        if (recurses or "&" in text or "*" in text) and not _scan(text, document, _Loader):
             return None
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        _report_syntax(error, text, document)
+        if _within_limits(text, document):
+            _report_syntax(error, text, document)
         return None
     if node is None or node.tag == _TAG + "null":
         hint = 'start with "schema: 1"; "invoke new NAME" writes a whole one'
@@ -164,15 +193,33 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
     return node
 
 
-def _scan(text: str, document: Document) -> bool:
-    """Whether the text is free of anchors, aliases and deep nesting, which are errors; without building anything."""
+def _within_limits(text: str, document: Document) -> bool:
+    """Return False after reporting a limit of ours that a broken text exceeds before it breaks.
+
+    libyaml has a limit for nesting too, and reads a line ahead: it can refuse a text before it hands
+    over the event that our limit is about. PyYAML's parser in Python has no limit, and is slow: it
+    reads again only where a line opens enough to exceed ours.
+    """
+    if document.errors:
+        return False
+    marks = ("[", "{", "- ", "? ", ": ")
+    deep = any(sum(map(line.count, marks)) >= MAX_DEPTH for line in text.splitlines())
+    with contextlib.suppress(yaml.MarkedYAMLError):
+        _scan(text, document, yaml.SafeLoader if deep else _Loader)
+    return not document.errors
+
+
+def _scan(text: str, document: Document, loader: type[Any]) -> bool:
+    """Return False after reporting anchors, aliases and deep nesting; nothing is built."""
     depth = 0
     anchors = set()
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         where = _mark(document.path, event.start_mark)
         if depth > MAX_DEPTH:
-            document.errors.append(_too_deep(where))
+            message = f"nested more than {MAX_DEPTH} levels deep"
+            hint = "a spec needs five at most"
+            document.errors.append(SpecError(message, where=where, hint=hint))
             return False
         anchor = getattr(event, "anchor", None)
         if anchor is not None and anchor not in anchors:
@@ -182,10 +229,6 @@ def _scan(text: str, document: Document) -> bool:
             hint = f"write the value out wherever it is wanted, or put quotes around a text that starts with {sign}"
             document.errors.append(SpecError(message, where=where, hint=hint))
     return not document.errors
-
-
-def _too_deep(where: Where) -> SpecError:
-    return SpecError(f"nested more than {MAX_DEPTH} levels deep", where=where, hint="a spec needs five at most")
 
 
 def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -> None:
@@ -198,18 +241,14 @@ def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -
             where = _offset(document.path, text, tab.end() - 1)
             document.errors.append(SpecError("a tab in the indentation", where=where, hint="YAML is indented with spaces"))
         return
-    if "nesting depth" in problem:  # libyaml's own limit, which it meets first where everything stands on one line
-        document.errors.append(_too_deep(_mark(document.path, mark)))
-        return
     if "another document" in problem:
-        problem, hint = "a second document starts here", 'a file holds one document: remove the "---"'
+        said, hint = "a second document starts here", 'a file holds one document: remove the "---"'
+    elif "end of stream" in problem and error.context_mark:
+        mark, said, hint = error.context_mark, "this quote is never closed", "close it"
     else:
-        line = error.context_mark.line + 1 if error.context_mark else 1
-        hint = _PROBLEMS.get(problem, "look for a missing quote, bracket or colon here and above").format(line=line)
-    if "end of stream" in problem and error.context_mark:
-        mark, problem, hint = error.context_mark, "this quote is never closed", "close it"
-    where = _mark(document.path, mark)
-    document.errors.append(SpecError(f"not YAML: {problem}" if "document" not in problem else problem, where=where, hint=hint))
+        said, hint = _PROBLEMS.get(problem, _SYNTAX)
+        hint = hint.format(line=error.context_mark.line + 1 if error.context_mark else 1)
+    document.errors.append(SpecError(said, where=_mark(document.path, mark), hint=hint))
 
 
 def _mark(path: Path, mark: Any) -> Where:
@@ -226,7 +265,7 @@ def _build(node: yaml.Node, path: KeyPath, document: Document) -> Any:
     kind = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, kind, path, document)
-    if len(path) > MAX_DEPTH:
+    if len(path) >= MAX_DEPTH:
         document.error(path, f"nested more than {MAX_DEPTH} levels deep", "a spec needs five at most")
         return {}
     if kind != ("map" if isinstance(node, yaml.MappingNode) else "seq"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from golden import require_golden
 from slipway.errors import SpecErrors
 from slipway.spec.library import Library
 
@@ -62,4 +63,4 @@ def test_everything_wrong_is_said_at_once(case: str, root: Path, monkeypatch: py
     monkeypatch.chdir(root)
     with pytest.raises(SpecErrors) as raised:
         Library(Path()).load("web")
-    assert f"{raised.value}\n" == (CASES / case / "expected.txt").read_text()
+    require_golden(f"{raised.value}\n", (CASES / case / "expected.txt").read_text())

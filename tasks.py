@@ -204,7 +204,7 @@ def render(
         "jobs",
         no_boot="do not boot the image and run its checks",
         publish="publish what was built",
-        verify_reproducible="build again from an empty cache, and fail unless the bytes are the same",
+        verify_reproducible="build again, from an empty cache and from its layers, and fail unless the bytes are the same",
     ),
     positional=["names"],
     iterable=["names", "format"],
@@ -250,7 +250,7 @@ def build(
             from slipway.inspection import verify_reproducible as verify
 
             same = ", ".join(verify(shop, job))
-            print(f"a second build from an empty cache made the same {same}", flush=True)
+            print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
         for line in listing(release):
             print(line, flush=True)
         if target:

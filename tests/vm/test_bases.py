@@ -1,4 +1,4 @@
-"""Every base there is makes an appliance that boots and passes, and a second build makes the same bytes."""
+"""Every base makes an appliance that boots and passes; made anew or from cached layers, it has the same bytes."""
 
 from __future__ import annotations
 

@@ -204,15 +204,15 @@ class _Job:
         self.saving.append(self.savers.submit(save))
 
     def make_disk(self) -> None:
-        """Run the disk's script and make the times in its file system repeatable."""
-        from slipway.disk.ext4 import normalise_times
+        """Run the disk's script and make its file system repeatable."""
+        from slipway.disk.ext4 import normalise
         from slipway.disk.gpt import partitions
 
         with self.workplace.progress.step("disk") as step:
             self._script("disk")
             disk = self.namespace.path(_DISK)
             # The last partition is the one with an ext4: the root, or the state of a read-only one.
-            normalise_times(disk, offset=partitions(disk)[-1].offset, epoch=self.source.lock.source_date_epoch)
+            normalise(disk, offset=partitions(disk)[-1].offset, epoch=self.source.lock.source_date_epoch)
             step.detail = f"made, {disk.stat().st_size // 2**20} MiB, {disk.stat().st_blocks // 2048} MiB used"
 
     def _script(self, part: str) -> None:

@@ -1,8 +1,9 @@
-"""An ext4 file system inside a disk file -> the same file system with repeatable inode times.
+"""An ext4 file system inside a disk file -> the same file system without what a build happened to do.
 
-`mke2fs -d` copies change and access times from its source, where nothing can set a change time, so two builds of one
-tree would differ in nothing but these. This module rewrites the times of every used inode in place: modification time
-clamped to the epoch, the other three equal to it, no nanoseconds; and the inode's checksum after them.
+`mke2fs -d` copies change and access times from its source, where nothing can set a change time, and
+counts what it wrote. Two builds of one tree would differ in nothing but these. This module rewrites in
+place: the times of every used inode (modification time clamped to the epoch, the other three equal to
+it, no nanoseconds), the count of written KiB in every super block, and the checksums after them.
 
 Format: the Linux kernel's Documentation/filesystems/ext4 (super block, group descriptors, inodes, checksums).
 """
@@ -11,23 +12,27 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import google_crc32c
 
 from slipway.errors import BuildError
 
-__all__ = ["normalise_times"]
+__all__ = ["normalise"]
 
 _MAGIC = 0xEF53
 _COMPAT_64BIT = 0x80
 _RO_METADATA_CSUM = 0x400
 _INCOMPAT_CSUM_SEED = 0x2000
+_RO_SPARSE_SUPER = 0x1
 _INODE_UNINIT = 0x1
+_WRITTEN = 0x178  # s_kbytes_written, 64 bits; of one tree, just made or from the cache, it differed by 48 KiB
+_SUPER_CHECKSUM = 0x3FC
 
 
-def normalise_times(disk: Path, *, offset: int, epoch: int) -> int:
-    """Make the inode times of the file system at ``offset`` (bytes) a function of ``epoch`` (seconds since 1970).
+def normalise(disk: Path, *, offset: int, epoch: int) -> int:
+    """Make the file system at ``offset`` (bytes) a function of its files and ``epoch`` (seconds since 1970).
 
     Returns:
         The number of inodes rewritten.
@@ -45,6 +50,13 @@ def _crc32c(seed: int, data: bytes) -> int:
     return int(google_crc32c.extend(seed ^ 0xFFFFFFFF, data)) ^ 0xFFFFFFFF
 
 
+def _is_power(number: int, base: int) -> bool:
+    """Return whether a number is a power of another one; 1 is."""
+    while number % base == 0:
+        number //= base
+    return number == 1
+
+
 class _Filesystem:
     def __init__(self, image: mmap.mmap, offset: int) -> None:
         self.image = image
@@ -58,6 +70,9 @@ class _Filesystem:
         self.block_size = 1024 << struct.unpack_from("<I", super_block, 0x18)[0]
         self.inodes_per_group = struct.unpack_from("<I", super_block, 0x28)[0]
         self.groups = -(-struct.unpack_from("<I", super_block, 0x0)[0] // self.inodes_per_group)
+        (self.first_block,) = struct.unpack_from("<I", super_block, 0x14)
+        (self.blocks_per_group,) = struct.unpack_from("<I", super_block, 0x20)
+        self.sparse_super = bool(read_only & _RO_SPARSE_SUPER)
         self.descriptor_size = struct.unpack_from("<H", super_block, 0xFE)[0] if incompatible & _COMPAT_64BIT else 32
         self.seed = _crc32c(0xFFFFFFFF, super_block[0x68:0x78])
 
@@ -69,6 +84,26 @@ class _Filesystem:
         return int(self.offset + number * self.block_size)
 
     def normalise(self, epoch: int) -> int:
+        for at in self._super_blocks():
+            self._forget_writes(at)
+        return self._rewrite_inodes(epoch)
+
+    def _super_blocks(self) -> Iterator[int]:
+        """The positions of the super block and its backups (groups 0, 1 and the powers of 3, 5 and 7)."""
+        yield self.offset + 1024
+        for group in range(1, self.groups):
+            if not self.sparse_super or any(_is_power(group, base) for base in (3, 5, 7)):
+                yield self.offset + (self.first_block + group * self.blocks_per_group) * self.block_size
+
+    def _forget_writes(self, at: int) -> None:
+        block = bytearray(self.image[at : at + 1024])
+        if struct.unpack_from("<H", block, 0x38)[0] != _MAGIC:
+            raise BuildError(f"there is no super block at byte {at} of the disk", hint="mke2fs did not follow mke2fs.conf")
+        struct.pack_into("<Q", block, _WRITTEN, 1)  # as in an empty file system; 0 would end the count
+        struct.pack_into("<I", block, _SUPER_CHECKSUM, _crc32c(0xFFFFFFFF, bytes(block[:_SUPER_CHECKSUM])))
+        self.image[at : at + 1024] = bytes(block)
+
+    def _rewrite_inodes(self, epoch: int) -> int:
         first = self.offset + (self.block_size if self.block_size > 1024 else 2048)
         count = 0
         for group in range(self.groups):

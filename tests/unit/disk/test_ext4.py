@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipway.cache import sha256_of
-from slipway.disk.ext4 import normalise_times
+from slipway.disk.ext4 import normalise
 from slipway.errors import BuildError
 from slipway.process import run
 
@@ -42,7 +42,7 @@ def statistics(disk: Path, path: str) -> str:
 
 def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(tmp_path: Path) -> None:
     disk = make_disk(tmp_path, "a")
-    assert normalise_times(disk, offset=OFFSET, epoch=EPOCH) > 10
+    assert normalise(disk, offset=OFFSET, epoch=EPOCH) > 10
 
     for path, time in (("old", EPOCH - 1000), ("sub/new", EPOCH), ("link", EPOCH)):
         shown = statistics(disk, path)
@@ -56,13 +56,35 @@ def test_two_disks_of_one_tree_read_at_different_times_become_the_same(tmp_path:
     disks = make_disk(tmp_path, "a", EPOCH - 5), make_disk(tmp_path, "b", EPOCH + 5)
     assert sha256_of(disks[0]) != sha256_of(disks[1])
     for disk in disks:
-        normalise_times(disk, offset=OFFSET, epoch=EPOCH)
+        normalise(disk, offset=OFFSET, epoch=EPOCH)
     assert sha256_of(disks[0]) == sha256_of(disks[1])
+
+
+def super_blocks(data: bytes) -> list[int]:
+    """The positions of a super block and its backups."""
+    magic, uuid = b"\x53\xef", bytes.fromhex("00112233")
+    begins = range(OFFSET, len(data) - 1024, 1024)
+    return [at for at in begins if data[at + 56 : at + 58] == magic and data[at + 104 : at + 108] == uuid]
+
+
+def test_the_count_of_writes_is_forgotten_in_every_super_block(tmp_path: Path) -> None:
+    one, other = make_disk(tmp_path, "one"), make_disk(tmp_path, "other")
+    data = bytearray(other.read_bytes())
+    places = super_blocks(bytes(data))
+    assert len(places) > 3
+    for at in places:
+        data[at + 0x178 : at + 0x180] = (4711).to_bytes(8, "little")
+    other.write_bytes(data)
+    for disk in (one, other):
+        normalise(disk, offset=OFFSET, epoch=EPOCH)
+    assert sha256_of(one) == sha256_of(other)
+    check = run(["e2fsck", "-f", "-n", f"{one}?offset={OFFSET}"], check=False)
+    assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
 
 
 def test_what_is_no_such_file_system_is_refused(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(4 << 20))
     with pytest.raises(BuildError) as raised:
-        normalise_times(disk, offset=OFFSET, epoch=EPOCH)
+        normalise(disk, offset=OFFSET, epoch=EPOCH)
     assert str(raised.value) == "error: the disk holds no ext4 file system of the expected kind\n  hint: mke2fs did not follow mke2fs.conf"

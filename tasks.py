@@ -829,6 +829,18 @@ def doctor(_: Context, root: str = ".", json: bool = False) -> None:
         raise HostError(f"missing: {', '.join(missing)}", hint="the commands above install it")
 
 
+@task(help=described("root", update="lock the newest versions that pyproject.toml allows, and say what changed"))
+def deps(_: Context, update: bool = False, root: str = ".") -> None:
+    """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or renew it."""
+    from slipway import dependencies
+
+    if update:
+        print("\n".join(dependencies.update(Path(root).absolute()) or ["nothing changed"]))
+        return
+    dependencies.require_agreement(Path(root).absolute())
+    print("requirements/ agrees with pyproject.toml")
+
+
 @task(help=described("root"))
 def lint(_: Context, root: str = ".") -> None:
     """Check style and types of the code, and the shell scripts."""

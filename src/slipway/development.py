@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slipway import process
+from slipway import dependencies, process
 from slipway.errors import BuildError
 
 __all__ = ["lint", "test"]
@@ -33,11 +33,12 @@ def shell_scripts(root: Path) -> list[Path]:
 
 
 def lint(root: Path) -> None:
-    """Check style, types, shell scripts, and that docs/appliance.schema.json is up to date.
+    """Check that the lock of dependencies is up to date, style, types and shell scripts.
 
     Raises:
         BuildError: Something failed; the tools have said what.
     """
+    dependencies.require_agreement(root)
     failed: list[str] = []
     python = [sys.executable, "-m"]
     _run("ruff check", [*python, "ruff", "check", "."], root, failed)

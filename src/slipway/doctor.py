@@ -20,16 +20,12 @@ from slipway.boot.machine import firmware_files
 from slipway.errors import HostError, UserError
 from slipway.job import Workshop
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
+from slipway.process import find_tool
+from slipway.programs import programs
 from slipway.progress import size
 from slipway.tools import tool_version
 
 __all__ = ["Finding", "examine"]
-
-#: The programs of a build and a boot.
-_TOOLS = (
-    *("apt-get", "dnsmasq", "git", "ip", "mcopy", "mke2fs", "mkfs.vfat", "mksquashfs", "mmdebstrap", "qemu-img"),
-    *("qemu-system-x86_64", "sfdisk", "unshare", "zstd"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +56,8 @@ def examine(shop: Workshop) -> tuple[Finding, ...]:
 
 def _findings(shop: Workshop) -> Iterator[Finding]:
     yield Finding(name="python", state="ok", detail=platform.python_version())
-    for name in _TOOLS:
-        yield _try(name, partial(tool_version, name))
+    for program in programs("build"):
+        yield _try(program.name, partial(_program, program.name))
     yield _try("packer", _packer, state="limited")
     yield _try("namespaces", _namespaces)
     yield _try("network", _tun, state="limited")
@@ -84,6 +80,12 @@ def _try(name: str, look: Callable[[], str], *, state: str = "missing") -> Findi
         return Finding(name=name, state="ok", detail=look())
     except UserError as error:
         return Finding(name=name, state=state, detail=error.message, hint=error.hint or "")
+
+
+def _program(name: str) -> str:
+    """Return a program's version line, or its path if it has none."""
+    said = tool_version(name)
+    return find_tool(name) if said.startswith("sha256 ") else said
 
 
 def _firmware(firmware: str) -> str:

@@ -23,31 +23,10 @@ from pathlib import Path
 from typing import IO
 
 from slipway.errors import BuildError, HostError
+from slipway.programs import package_of
 
 __all__ = ["Completed", "end", "environment", "find_tool", "run", "spawn", "tail"]
 
-#: The Debian/Ubuntu package that ships a command, where the names differ.
-PACKAGES: Mapping[str, str] = {
-    "apt-get": "apt",
-    "busybox": "busybox",
-    "dnsmasq": "dnsmasq-base",
-    "dpkg-deb": "dpkg",
-    "ip": "iproute2",
-    "mcopy": "mtools",
-    "mke2fs": "e2fsprogs",
-    "mkfs.vfat": "dosfstools",
-    "mmd": "mtools",
-    "mksquashfs": "squashfs-tools",
-    "newuidmap": "uidmap",
-    "nsenter": "util-linux",
-    "qemu-img": "qemu-utils",
-    "qemu-system-aarch64": "qemu-system-arm",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "setpriv": "util-linux",
-    "sfdisk": "fdisk",
-    "unshare": "util-linux",
-    "unsquashfs": "squashfs-tools",
-}
 #: Where administrators' tools live on a system whose users do not have them on their PATH.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -69,9 +48,8 @@ def find_tool(name: str, *, why: str | None = None) -> str:
     """
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
     if path is None:
-        package = PACKAGES.get(name, name)
         purpose = f" ({why})" if why else ""
-        raise HostError(f"{name} is not installed{purpose}", hint=f"sudo apt-get install {package}")
+        raise HostError(f"{name} is not installed{purpose}", hint=f"sudo apt-get install {package_of(name) or name}")
     return path
 
 

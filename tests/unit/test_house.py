@@ -18,7 +18,7 @@ PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
 SENT = {"builders/_secrets.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
-    ("errors", "process", "__init__"),
+    ("errors", "programs", "process", "__init__"),
     ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey"),
     ("spec",),
     ("packages",),
@@ -30,7 +30,7 @@ LAYERS = (
     ("catalog",),
     ("job",),
     ("outputs",),
-    ("pipeline", "doctor", "development"),
+    ("dependencies", "pipeline", "doctor", "development"),
     ("conversion", "faults", "inspection", "nightly", "parallel"),
     ("overview",),
     ("bench",),
@@ -121,16 +121,6 @@ def test_no_mirror_is_named_and_no_path_of_a_machine() -> None:
     for path in tracked():
         if path.suffix not in (".asc", ".json"):
             assert mirror.findall(path.read_text(errors="replace")) == [], path
-
-
-def test_run_installs_every_tool_that_the_code_looks_for() -> None:
-    from slipway.doctor import _TOOLS
-    from slipway.process import PACKAGES
-
-    essential = {"apt", "dpkg", "util-linux"}
-    line = next(line for line in (ROOT / "run").read_text().splitlines() if line.startswith("packages="))
-    installed = set(line.partition("'")[2].rstrip("'").split())
-    assert {PACKAGES.get(tool, tool) for tool in _TOOLS} - essential <= installed
 
 
 def test_the_committed_schemas_are_what_the_code_says() -> None:

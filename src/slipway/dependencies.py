@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -172,6 +173,7 @@ def _wanted(project: Mapping[str, object], extras: Iterable[str]) -> list[tuple[
     return [("pyproject.toml", Requirement(line)) for line in lines]
 
 
+@cache
 def _installed(name: str, version: str) -> Sequence[str] | None:
     try:
         distribution = importlib.metadata.distribution(name)
@@ -203,11 +205,16 @@ def _disagreements(
             seen.add((pin.name, extra))
             lines = metadata(pin.name, pin.version)
             everything_known = everything_known and lines is not None
-            further = [Requirement(line) for line in lines or ()]
+            further = [_requirement(line) for line in lines or ()]
             todo += [(f"{pin.name} {pin.version}", each) for each in further if _holds(each, environment, extra)]
     if everything_known:
         for left in sorted(locked.keys() - {pin for pin, _ in seen}):
             yield f"{file}: nothing asks for {left}"
+
+
+@cache
+def _requirement(line: str) -> Requirement:
+    return Requirement(line)
 
 
 def _holds(requirement: Requirement, environment: Environment, extra: str) -> bool:

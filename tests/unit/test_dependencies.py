@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from slipway.dependencies import PYTHONS, SETS, lock_path, problems, read_pins, require_agreement
 from slipway.errors import BuildError
@@ -191,3 +195,28 @@ def test_run_looks_for_the_pythons_that_the_lock_is_for() -> None:
     assert f"python_full_version < '{last[0]}.{last[1] + 1}'" in project["tool"]["uv"]["environments"][0]
     named = [each.rpartition(" ")[2] for each in project["project"]["classifiers"] if "Python :: 3." in each]
     assert named == [*PYTHONS]
+
+
+def imported(path: Path) -> set[str]:
+    """The first parts of the names that a module imports, without Python's own and without slipway's."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"slipway", "tasks"}
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("tasks", "src/slipway/**/*.py"), ("tasks", "tasks.py"), ("checks", "appliances/*/checks/*/*.py"), ("dev", "tests/**/*.py")],
+)
+def test_a_set_has_what_its_code_imports(name: str, pattern: str) -> None:
+    """A publisher's machine has the small set alone: an import from another one fails there and nowhere else."""
+    providers = importlib.metadata.packages_distributions()
+    locked = {pin.name for pin in read_pins(lock_path(ROOT, name))}
+    ours = {"tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    for path in ROOT.glob(pattern):
+        for module in imported(path) - ours:
+            assert locked & {canonicalize_name(each) for each in providers.get(module, ())}, f"{path} imports {module}"

@@ -872,6 +872,24 @@ def test(_: Context, unit: bool = False, vm: bool = False, store: str = "", keyw
     run_test(Path(root).absolute(), one or ["unit", "integration", "ceph", "vm"], keyword)
 
 
+@task(help=described("root", names="mutants, or tables of them; every one if none is named", jobs="how many mutants at once"), **NAMES)
+def mutants(_: Context, names: list[str], jobs: int = 2, root: str = ".") -> None:
+    """Plant faults in a copy of the checkout (tests/mutants/), one at a time, and see that the tests notice each."""
+    from contextlib import closing
+
+    from slipway import mutants
+
+    checkout = Path(root).absolute()
+    chosen_mutants = mutants.choose(mutants.read(checkout), names)
+    found = []
+    with closing(mutants.prove(checkout, chosen_mutants, jobs=jobs)) as outcomes:
+        for outcome in outcomes:
+            print(outcome, flush=True)
+            found.append(outcome)
+    print(f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed", flush=True)
+    mutants.require_killed(found)
+
+
 @task(help=described("root", "json", runs="how often each command is measured; the median counts"))
 def bench(_: Context, runs: int = 3, root: str = ".", json: bool = False) -> None:
     """Measure how fast this version is on this machine, beside a control; takes some minutes."""

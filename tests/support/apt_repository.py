@@ -7,7 +7,7 @@ import subprocess
 from email.utils import formatdate
 from pathlib import Path
 
-__all__ = ["make_repository"]
+__all__ = ["make_repository", "write_lists"]
 
 
 def make_repository(folder: Path, *, package: str, version: str, suite: str) -> bytes:
@@ -19,8 +19,8 @@ def make_repository(folder: Path, *, package: str, version: str, suite: str) -> 
     Returns:
         The key that signs it, in ASCII.
     """
-    tree, pool, lists = folder.with_name(f"{folder.name}.tree"), folder / "pool", folder / f"dists/{suite}/main/binary-amd64"
-    for directory in (tree / "DEBIAN", tree / "usr/bin", pool, lists):
+    tree, pool = folder.with_name(f"{folder.name}.tree"), folder / "pool"
+    for directory in (tree / "DEBIAN", tree / "usr/bin", pool):
         directory.mkdir(parents=True)
     control = (
         f"Package: {package}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: A program\n"
@@ -32,6 +32,13 @@ def make_repository(folder: Path, *, package: str, version: str, suite: str) -> 
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, file], check=True, stdout=subprocess.DEVNULL)
     content = file.read_bytes()
     index = f"{control}Filename: pool/{file.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n\n".encode()
+    return write_lists(folder, suite, index)
+
+
+def write_lists(folder: Path, suite: str, index: bytes) -> bytes:
+    """Write the lists of a repository, Packages and a signed InRelease, and return the key that signs them, in ASCII."""
+    lists = folder / f"dists/{suite}/main/binary-amd64"
+    lists.mkdir(parents=True, exist_ok=True)
     (lists / "Packages").write_bytes(index)
     digest = f" {hashlib.sha256(index).hexdigest()} {len(index)} main/binary-amd64/Packages"
     head = f"Suite: {suite}\nCodename: {suite}\nArchitectures: amd64 all\nComponents: main\nDate: {formatdate(usegmt=True)}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 from slipway import process
 from slipway.disk.contents import ROOT_OFFSET
 
-__all__ = ["write_tree_disk"]
+__all__ = ["write_odd_disk", "write_tree_disk"]
 
 FEATURES = "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,^metadata_csum_seed,^orphan_file"
 
@@ -41,3 +41,20 @@ def write_tree_disk(directory: Path, *, size_mib: int = 80) -> tuple[Path, Path]
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-O", FEATURES, "-E", f"nodiscard,offset={ROOT_OFFSET}"]
     process.run([*argv, "-d", tree, disk, f"{size_mib}m"])
     return disk, tree
+
+
+def write_odd_disk(disk: Path) -> None:
+    """Make a disk with a file ``odd`` of 12 KiB that was set aside and never written, of user 100000 and group 200000.
+
+    What its blocks hold is not zeros.
+    """
+    with disk.open("wb") as image:
+        image.seek(ROOT_OFFSET)
+        image.write(b"old!" * (2 << 20))
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-O", f"{FEATURES},^has_journal"]
+    process.run([*argv, "-E", f"nodiscard,offset={ROOT_OFFSET}", disk, "8m"])
+    commands = (
+        "write /dev/null odd\nfallocate odd 0 2\nset_inode_field odd size 12288\n"
+        "set_inode_field odd uid 100000\nset_inode_field odd gid 200000\n"
+    )
+    process.run(["debugfs", "-w", "-f", "-", f"{disk}?offset={ROOT_OFFSET}"], input=commands.encode())

@@ -51,13 +51,19 @@ def truncated(path: Path) -> None:
     os.truncate(path, 3)
 
 
+def truncated_long_ago(path: Path) -> None:
+    before = path.stat()
+    truncated(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def grown(path: Path) -> None:
     path.chmod(0o644)
     with path.open("ab") as file:
         file.write(b"x")
 
 
-@pytest.mark.parametrize("poison", [altered, truncated, grown, Path.unlink], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("poison", [altered, truncated, truncated_long_ago, grown, Path.unlink], ids=lambda function: function.__name__)
 def test_a_poisoned_file_is_noticed_and_its_entry_is_gone(cache: Cache, poison: Callable[[Path], None]) -> None:
     entry = cache.add(ID, "tree", {"layer": filled(b"content"), "other": filled(b"other")})
     poison(entry.file("layer"))
@@ -219,3 +225,12 @@ def test_a_second_name_or_a_copy_where_there_cannot_be_one(tmp_path: Path) -> No
         assert other.read_bytes() == b"content"
     finally:
         other.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("harm", [truncated, truncated_long_ago, grown, Path.touch], ids=lambda function: function.__name__)
+def test_a_file_of_another_size_or_time_is_noticed_without_reading_it(cache: Cache, harm: Callable[[Path], None]) -> None:
+    entry = cache.add(ID, "tree", {"layer": filled(b"content")})
+    os.utime(entry.file("layer"), ns=(0, entry.file("layer").stat().st_mtime_ns))
+    assert cache.find(ID)
+    harm(entry.file("layer"))
+    assert cache.find(ID) is None

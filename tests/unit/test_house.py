@@ -31,7 +31,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("dependencies", "pipeline", "doctor", "development"),
-    ("conversion", "faults", "inspection", "nightly", "parallel"),
+    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel"),
     ("overview",),
     ("bench",),
 )

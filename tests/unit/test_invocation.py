@@ -8,6 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.exceptions import Exit
+
+from slipway.errors import (
+    BuildError,
+    HostError,
+    SpecError,
+    SpecErrors,
+    StoreError,
+    UsageError,
+    UserError,
+    VerificationError,
+)
+from slipway.invocation import outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +47,25 @@ def test_a_wrong_command_line_ends_with_its_code_and_says_what_to_do(words: tupl
     done = invoke(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(message), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (SpecError("x"), 3),
+        (SpecErrors([SpecError("x")]), 3),
+        (HostError("x"), 4),
+        (BuildError("x"), 5),
+        (StoreError("x"), 6),
+        (VerificationError("x"), 7),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_ends_with_its_code(error: UserError, code: int) -> None:
+    with pytest.raises(Exit) as caught, outcome():
+        raise error
+    assert (caught.value.code, caught.value.message) == (code, "error: x")
 
 
 def test_a_spec_error_ends_with_3_and_its_place(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from slipway.job import Workshop, prepare
 from slipway.outputs import explain
 from slipway.packages.lock import LockedPackage, read_lock, write_lock
 from slipway.plan import make_stage, reasons
+from slipway.tools import code_digest, tool_versions
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -220,3 +221,80 @@ def test_reasons_name_inputs_that_came_and_went() -> None:
     before = {"tree": {"a": "1", "b": "1", "parent": ""}}
     assert reasons(make_stage("tree", {"b": "2", "c": "1"}), before) == ("a removed", "b changed", "c added")
     assert reasons(make_stage("tree", {"a": "1", "b": "1"}), before) == ()
+
+
+def test_stages_of_two_kinds_or_parents_with_the_same_inputs_are_two() -> None:
+    one, other = make_stage("base", {"a": "1"}), make_stage("base", {"a": "2"})
+    stages = [make_stage(kind, {"b": "1"}, parent) for kind in ("tree", "disk") for parent in (None, one, other)]
+    assert len({stage.id for stage in stages}) == 6
+
+
+IMAGES = {"artifact:qcow2", "artifact:vmdk", "artifact:ova", "artifact:rootfs", "artifact:incus", "artifact:libvirt"}
+#: What has to be made again when a program or a module of slipway is another one.
+DEPENDING = {
+    "mmdebstrap": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "mke2fs": {"disk", *IMAGES, "boot"},
+    "mcopy": {"disk", *IMAGES, "boot"},
+    "python:zstandard": {"disk", *IMAGES, "boot"},
+    "qemu-img": IMAGES - {"artifact:rootfs"} | {"boot"},
+    "zlib": {"artifact:vmdk", "artifact:ova"},
+    "qemu-system-x86_64": {"boot"},
+    "builders/mmdebstrap.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "builders/_secrets.py": {"tree", "disk", *IMAGES, "boot"},
+    "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
+    "disk/ext4.py": {"disk", *IMAGES, "boot"},
+    "formats/_image.py": IMAGES - {"artifact:rootfs"} | {"boot"},
+    "formats/qcow2.py": {"artifact:qcow2", "artifact:incus", "artifact:libvirt", "boot"},
+    "formats/vmdk.py": {"artifact:vmdk", "artifact:ova"},
+    "formats/ova.py": {"artifact:ova"},
+    "formats/rootfs.py": {"artifact:rootfs", "artifact:incus"},
+    "disk/files.py": {"artifact:rootfs", "artifact:incus"},
+    "formats/_text.py": {"artifact:incus", "artifact:libvirt"},
+    "boot": {"boot"},
+}
+
+
+def test_another_version_of_a_program_or_of_our_code_makes_new_what_it_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats = "kernel: generic\nformats: [qcow2, vmdk, ova, rootfs, incus, libvirt]\n"
+    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch)
+    changed = ""
+
+    def versions(names: tuple[str, ...], memory: Path) -> dict[str, str]:
+        return tool_versions(names, memory) | ({changed: "new"} if changed in names else {})
+
+    monkeypatch.setattr("slipway.job.tool_versions", versions)
+    monkeypatch.setattr("slipway.job.code_digest", lambda name: "new" if name == changed else code_digest(name))
+    before, found = stages(root), {}
+    for changed in DEPENDING:
+        after = stages(root)
+        found[changed] = {kind for kind in after if before[kind] != after[kind]}
+    assert found == DEPENDING
+
+
+@pytest.mark.parametrize(
+    ("change", "new"),
+    [
+        pytest.param(spec("A thing", "Another thing"), {"artifact:ova", "artifact:incus", "artifact:libvirt"}, id="summary"),
+        pytest.param(spec("1.0.0", "1.0.1"), {"artifact:ova", "artifact:incus", "artifact:libvirt"}, id="version"),
+        pytest.param(appended("templates/ovf/appliance.ovf.j2", "<!-- -->"), {"artifact:ova"}, id="template of a description"),
+        pytest.param(appended("templates/incus/hostname.tpl", "x"), {"artifact:incus"}, id="another template"),
+    ],
+)
+def test_descriptions_are_made_of_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], new: set[str]
+) -> None:
+    formats = "kernel: generic\nformats: [qcow2, ova, rootfs, incus, libvirt]\n"
+    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch)
+    before = stages(root)
+    change(root)
+    text = (root / "appliances/thing/appliance.yaml").read_text()
+    (root / "appliances/thing/appliance.yaml").write_text(text if formats in text else text + formats)
+    after = stages(root)
+    assert {kind for kind in after if before[kind] != after[kind]} == new
+
+
+def test_further_instances_are_another_boot(root: Path) -> None:
+    before = stages(root)
+    appended("appliances/thing/appliance.yaml", "instances:\n  - {name: other}\n")(root)
+    after = stages(root)
+    assert {kind for kind in after if before[kind] != after[kind]} == {"boot"}

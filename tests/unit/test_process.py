@@ -102,3 +102,18 @@ def test_tail_gives_the_end_of_a_log(tmp_path: Path) -> None:
     assert process.tail(log) == ""
     log.write_bytes(b"a\n\xff\nc\n")
     assert process.tail(log, 2) == "    \ufffd\n    c"
+
+
+def test_standard_input_is_closed_unless_it_is_given() -> None:
+    """Were it inherited, a program that asks would wait for an answer, and one in a loop would eat what is meant for others."""
+    script = "from slipway import process; print(process.run(['cat'], timeout_s=20).stdout, process.run(['cat'], input=b'x').stdout)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    said = subprocess.run([sys.executable, "-c", script], input=b"not for it", capture_output=True, check=True, env=environment)
+    assert said.stdout == b"b'' b'x'\n"
+
+
+def test_a_log_has_what_was_there_before(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for word in ("one", "two"):
+        process.run(["sh", "-c", 'echo "$0"; echo "$0" >&2', word], log=log)
+    assert log.read_text() == "one\none\ntwo\ntwo\n"

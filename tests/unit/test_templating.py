@@ -35,9 +35,11 @@ NASTY = (
     "0x10",
 )
 LINES = ("first\nsecond", "tab\there", "trailing \n")
+#: What some languages take for the end of a line, or for nothing at all.
+ODD = ("a\x7fb", "a\x85b", "a\u2028b", "a\u2029b", "a\ufeffb", "\ufeff")
 
 
-@pytest.mark.parametrize("value", NASTY + LINES)
+@pytest.mark.parametrize("value", NASTY + LINES + ODD)
 def test_a_shell_reads_back_the_value(value: str) -> None:
     script = render_text("printf %s {{ value | sh }}", {"value": value})
     assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout.decode() == value
@@ -48,17 +50,17 @@ def test_a_list_becomes_words() -> None:
     assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout.decode() == "".join(f"[{word}]" for word in NASTY)
 
 
-@pytest.mark.parametrize("value", NASTY + LINES)
+@pytest.mark.parametrize("value", NASTY + LINES + ODD)
 def test_json_and_yaml_read_back_the_value(value: str) -> None:
     assert json.loads(render_text('{"key": {{ value | json }}}', {"value": value})) == {"key": value}
     assert yaml.safe_load(render_text("key: {{ value | yaml }}", {"value": value})) == {"key": value}
 
 
-@pytest.mark.parametrize("value", NASTY + LINES)
+@pytest.mark.parametrize("value", NASTY + LINES + ODD)
 def test_xml_reads_back_the_value(value: str) -> None:
-    text = render_text('<a b="{{ value | xml }}">{{ value | xml }}</a>', {"value": value})
+    text = render_text("""<a b="{{ value | xml }}" c='{{ value | xml }}'>{{ value | xml }}</a>""", {"value": value})
     element = ElementTree.fromstring(text)
-    assert (element.get("b"), element.text or "") == (value, value)
+    assert (element.get("b"), element.get("c"), element.text or "") == (value, value, value)
 
 
 @pytest.mark.parametrize("value", [value for value in NASTY if not value.endswith("\\")])
@@ -73,6 +75,27 @@ def test_hcl_holds_the_value_as_a_literal(value: str) -> None:
     text = render_text("key = {{ value | hcl }}\n", {"value": value})
     assert "${" not in text.replace("$${", "") and "%{" not in text.replace("%%{", "")
     assert list(hcl2.loads(text)) == ["key"]  # it is one attribute, whatever the value holds
+
+
+@pytest.mark.parametrize(
+    ("language", "value", "problem"),
+    [
+        *(("ini", f"a{end}b", "cannot hold a line break or a control character") for end in "\n\r\0\x0b\x0c\x1c\x7f\x85\u2028\u2029"),
+        ("ini", " a", "cannot start or end with a blank"),
+        ("ini", "a\t", "cannot start or end with a blank"),
+        ("ini", "a\u3000", "cannot start or end with a blank"),
+        ("ini", "a\\", "cannot end with a backslash"),
+        *(("xml", f"a{character}b", "XML 1.0 has no way to write this control character") for character in "\0\x08\x1b\ufffe"),
+        ("sh", "a\0b", "a shell's word cannot hold a NUL"),
+        ("json", float("nan"), "JSON has no way to write this value"),
+    ],
+)
+def test_a_value_that_a_language_cannot_write_is_an_error(language: str, value: object, problem: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        render_text(f"first\n{{{{ value | {language} }}}}", {"value": value})
+    assert problem in raised.value.message
+    assert str(raised.value.where) == "template:2"
+    assert raised.value.hint == "change the value, or write it into a file of another kind"
 
 
 def test_a_value_is_never_a_template_itself(tmp_path: Path) -> None:

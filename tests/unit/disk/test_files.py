@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from example_tree import write_tree_disk
+from example_tree import write_odd_disk, write_tree_disk
 from slipway.disk.contents import ROOT_OFFSET
 from slipway.disk.files import Ext4, File
 from slipway.errors import BuildError
@@ -89,3 +89,11 @@ def test_a_disk_that_ends_too_early_is_an_error(made: tuple[Path, Path], tmp_pat
     with pytest.raises(BuildError) as caught:
         Ext4(short, offset=ROOT_OFFSET)
     assert caught.value.message == f"the root file system of {short} cannot be read: the disk ends too early"
+
+
+def test_blocks_that_were_never_written_are_zeros_and_owners_have_32_bits(tmp_path: Path) -> None:
+    write_odd_disk(tmp_path / "disk.raw")
+    with Ext4(tmp_path / "disk.raw", offset=ROOT_OFFSET) as system:
+        odd = files(system)["odd"]
+        assert b"".join(system.content(odd)) == bytes(12288)
+    assert (odd.uid, odd.gid) == (100_000, 200_000)

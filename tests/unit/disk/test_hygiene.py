@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -89,6 +90,7 @@ FOUND = [
     ("private-key", "srv/putty.ppk", "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"),
     ("private-key", "srv/age", "# created: x\nAGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQ\n"),
     ("private-key", "etc/wireguard/wg0.conf", "[Interface]\nPrivateKey = " + "A" * 43 + "=\n"),
+    ("private-key", "srv/dev/id", armour("PRIVATE KEY")),
 ]
 
 LEFT_ALONE = [
@@ -152,6 +154,22 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (tree / "etc/id").symlink_to(tmp_path / "outside/id")
     (tree / "etc/resolv.conf").symlink_to(tmp_path / "outside/resolv.conf")
     assert rules(tree) == set()
+
+
+def test_what_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    put(tree, "srv/file")
+    tree.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)  # root reads everything
+        found = inspect(tree)
+    finally:
+        if root:
+            os.seteuid(0)
+        tree.chmod(0o755)
+    assert found == [Finding("/", "unreadable", "cannot be listed: Permission denied")]
 
 
 def test_link_in_a_temporary_folder_is_found(tmp_path: Path) -> None:

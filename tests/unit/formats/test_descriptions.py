@@ -150,3 +150,23 @@ def test_the_container_disk_is_an_image_layout_with_the_image_in_it(disk: Path, 
         image = archive.extractfile("disk/disk.qcow2")
         assert image and image.read() == b"an image" * 1000
     assert members == [("disk", 0o555, 107, 107, True), ("disk/disk.qcow2", 0o440, 107, 107, False)]
+
+
+def test_incus_images_are_identified_by_metadata_and_image_together(disk: Path, tmp_path: Path) -> None:
+    images = {"qcow2": tmp_path / "one", "rootfs": tmp_path / "two"}
+    for name, image in images.items():
+        image.write_bytes(name.encode() * 1000)
+    about = replace(ABOUT, images=images)
+    artifact = load("incus").export(disk, tmp_path / "x", virtual_size=1 << 30, log=tmp_path / "log", about=about)
+    metadata = (tmp_path / "x").read_bytes()
+    assert artifact.fingerprints == {name: hashlib.sha256(metadata + image.read_bytes()).hexdigest() for name, image in images.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secret_is_in_no_description_even_with_a_default(name: str, disk: Path, tmp_path: Path) -> None:
+    secret = ABOUT.parameters[1].model_copy(update={"default": "correct horse"})
+    content = export(name, disk, tmp_path / "x", parameters=(*ABOUT.parameters[:1], secret))
+    if name == "incus":
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            content = b"".join(found.read() for member in archive if (found := archive.extractfile(member)))
+    assert b"correct horse" not in content

@@ -145,3 +145,27 @@ def test_the_geometry_is_the_specifications(size: int, expected: tuple[int, int,
     if size != 512 * MIB:
         assert (cylinders, heads, sectors) == expected
     assert struct.unpack(">HBB", footer(size, bytes(16))[56:60]) == (cylinders, heads, sectors)
+
+
+def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(disk: Path, tmp_path: Path) -> None:
+    """The one with the larger number is the current one; equal ones make an image that no reader accepts ([MS-VHDX] 2.2.2)."""
+    export("vhdx", disk, tmp_path / "x")
+    content = (tmp_path / "x").read_bytes()[: 3 * 65536]
+    first, second = (struct.unpack_from("<Q", content, place + 8)[0] for place in (65536, 131072))
+    assert first < second
+    assert content[65536 + 16 : 65536 + 68] == content[131072 + 16 : 131072 + 68]
+
+
+def test_a_vmdk_is_a_stream_that_names_its_disk(disk: Path, tmp_path: Path) -> None:
+    """Importers read a stream-optimised image once: its grains come in the order of their sectors."""
+    facts = export("vmdk", disk, tmp_path / "x")
+    content = (tmp_path / "x").read_bytes()
+    descriptor = content[512 : 21 * 512].rstrip(b"\0").decode()
+    assert f"CID={facts['uncompressed_sha256'][:8]}\n" in descriptor
+    assert f'ddb.longContentID = "{facts["uncompressed_sha256"][:32]}"\n' in descriptor
+    sectors, place = [], 128 * 512
+    while (marker := struct.unpack_from("<QI", content, place))[1]:
+        sectors.append(marker[0])
+        place += -(-(12 + marker[1]) // 512) * 512
+    assert len(sectors) > 100
+    assert sectors == sorted(set(sectors))

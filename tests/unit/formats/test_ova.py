@@ -88,6 +88,15 @@ def reordered(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: files[name] for name in names}
 
 
+def another_size(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The description says another size of the disk, and the manifest agrees with the description."""
+    size = str(len(files["thing-disk1.vmdk"])).encode()
+    description = files["thing.ovf"].replace(b'"' + size + b'"', b'"' + size[::-1] + b'"')
+    assert description != files["thing.ovf"]
+    before, after = (hashlib.sha256(content).hexdigest().encode() for content in (files["thing.ovf"], description))
+    return {**files, "thing.ovf": description, "thing.mf": files["thing.mf"].replace(before, after)}
+
+
 def late_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
     names = ["thing.ovf", "thing-disk1.vmdk", "thing.mf"]
     return {name: files[name] for name in names}
@@ -104,8 +113,19 @@ def late_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
         (lambda files: {**files, "thing.ovf": files["thing.ovf"].replace(b"2048", b"4096")}, "thing.ovf has another size or digest"),
         (lambda files: {**files, "thing.mf": files["thing.mf"].replace(b"SHA256", b"SHA1")}, "its manifest lists other files"),
         (lambda files: {**files, "thing.ovf": b"<"}, "its description is not XML"),
+        (another_size, "thing-disk1.vmdk has another size or digest"),
     ],
-    ids=["disk first", "manifest last", "extra file", "missing file", "altered disk", "altered description", "SHA-1", "not XML"],
+    ids=[
+        "disk first",
+        "manifest last",
+        "extra file",
+        "missing file",
+        "altered disk",
+        "altered description",
+        "SHA-1",
+        "not XML",
+        "another size",
+    ],
 )
 def test_what_importers_may_stumble_over_is_refused(
     disk: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]], message: str
@@ -116,3 +136,17 @@ def test_what_importers_may_stumble_over_is_refused(
     with pytest.raises(VerificationError) as caught:
         check_ova(tmp_path / "bad.ova")
     assert message in str(caught.value)
+
+
+def test_a_file_that_is_there_twice_is_refused(disk: Path, tmp_path: Path) -> None:
+    """Importers take one or the other of them, and only one has the digest that was written down."""
+    export(disk, tmp_path / "bad.ova")
+    files = contents(tmp_path / "bad.ova")
+    with tarfile.open(tmp_path / "twice.ova", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in ("thing.ovf", "thing.mf", "thing-disk1.vmdk", "thing-disk1.vmdk"):
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            archive.addfile(member, BytesIO(files[name]))
+    with pytest.raises(VerificationError) as caught:
+        check_ova(tmp_path / "twice.ova")
+    assert caught.value.message == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"

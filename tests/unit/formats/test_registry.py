@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slipway import formats
-from slipway.errors import UsageError
+from slipway.errors import BuildError, UsageError
 from slipway.formats import Artifact
 
 
@@ -29,3 +29,14 @@ def test_facts_and_artifact_are_two_forms_of_one_thing() -> None:
     )
     assert Artifact.from_facts(artifact.facts()) == artifact
     assert Artifact.from_facts(artifact.facts(), file="b.raw.zst").file == "b.raw.zst"
+
+
+def test_a_format_whose_machine_needs_another_kernel_is_refused() -> None:
+    for name in formats.names():
+        formats.require(formats.load(name), "thing", formats.load(name).kernel or "cloud")
+    with pytest.raises(BuildError) as caught:
+        formats.require(formats.load("ova"), "thing", "cloud")
+    assert str(caught.value) == (
+        "error: the machine of an ova has hardware that the cloud kernel of thing has no drivers for\n"
+        "  hint: set in the spec: kernel: generic"
+    )

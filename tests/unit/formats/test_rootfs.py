@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from example_tree import write_tree_disk
+from example_tree import write_odd_disk, write_tree_disk
 from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import Artifact, load
@@ -73,3 +73,14 @@ def test_a_disk_without_a_root_file_system_is_an_error_and_leaves_nothing(disk: 
     with pytest.raises(BuildError, match="it is no ext4"):
         export(disk, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_owners_are_those_of_the_file_system(tmp_path: Path) -> None:
+    write_odd_disk(tmp_path / "disk.raw")
+    export(tmp_path / "disk.raw", tmp_path / "x")
+    content = process.run(["zstd", "-dc", tmp_path / "x"]).stdout
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        odd = archive.getmember("odd")
+        found = archive.extractfile(odd)
+        assert found and found.read() == bytes(12288)
+    assert (odd.uid, odd.gid) == (100_000, 200_000)

@@ -292,3 +292,25 @@ def test_broken_image_fails_closed(guest: Guest) -> None:
     ended = guest.boot()
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"{FAILED}\n  JSONDecodeError: ")
+
+
+def test_clone_of_an_instance_whose_first_boot_failed_gets_secrets_of_its_own(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.script("10-first.sh", 'test -e "$MARK/ready"\n')
+    assert guest.boot().returncode == 1
+    before = value(guest, "admin_password")
+    (guest.root / "ready").touch()
+    guest.instance("b" * 32)
+    assert guest.boot().returncode == 0
+    assert value(guest, "admin_password") != before
+
+
+def test_nothing_that_a_prompt_shows_moves_the_cursor(guest: Guest) -> None:
+    guest.define([DOMAIN])
+    guest.script("10-a.sh", "printf 'clear \\033[2J it\\n' >>\"$SLIPWAY_BANNER\"\n")
+    assert guest.boot().returncode == 0
+    assert guest.issue.splitlines()[0] == "  clear ?[2J it"
+    guest.instance("b" * 32)
+    guest.credential("slipway.sip_domain\x1b[2J", b"x")
+    assert guest.boot().returncode == 1
+    assert "\x1b" not in guest.issue

@@ -63,3 +63,10 @@ def test_ovf_environment_that_is_none_is_refused(parameters: ModuleType, text: s
         parameters.ovf_properties(text)
     (said,) = failure.value.reasons
     require_golden(said, reason)
+
+
+def test_values_have_4096_characters_at_most(parameters: ModuleType) -> None:
+    for kind in ("string", "secret"):
+        parameter = parameters.Parameter(name="x", type=kind)
+        assert parameters.validate(parameter, "x" * 4096) is None
+        assert parameters.validate(parameter, "x" * 4097) == "at most 4096 characters"

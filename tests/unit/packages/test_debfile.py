@@ -40,3 +40,10 @@ def test_what_is_no_package_is_an_error(tmp_path: Path, content: bytes, message:
     with pytest.raises(BuildError) as caught:
         control_stanza(path)
     assert caught.value.message == message.format(path=path)
+
+
+def test_the_time_of_a_package_is_that_of_its_newest_member(make_package: Callable[..., LockedPackage], archive: Path) -> None:
+    path = archive / make_package("one", epoch=1_600_000_000).path
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1600000000", b"1500000000", 1))  # of the first of three
+    assert newest_time(path) == 1_600_000_000

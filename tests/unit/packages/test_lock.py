@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from golden import require_golden
-from slipway.errors import SpecErrors
-from slipway.packages.lock import read_lock, write_lock
+from slipway.errors import SpecError, SpecErrors
+from slipway.packages.lock import check_lock, read_lock, write_lock
 from slipway.packages.locked import Lock, LockedPackage
+from slipway.packages.resolve import requested_of_base
+from slipway.spec.library import Library
+
+ROOT = Path(__file__).parents[3]
 
 
 def package(name: str, digit: str) -> LockedPackage:
@@ -110,6 +115,14 @@ Edit = Callable[[str], str]
             ["lock.json:14: error: packages[0].path: '../nginx%3a_1.deb' cannot be right"],
         ),
         (
+            lambda text: text.replace('"size": 10', '"size": 0', 1),
+            ["lock.json:10: error: base_packages[0].size: a number of bytes is wanted"],
+        ),
+        (
+            lambda text: text.replace('"size": 10', '"size": true', 1),
+            ["lock.json:10: error: base_packages[0].size: a number of bytes is wanted"],
+        ),
+        (
             lambda text: text.replace('"name": "nginx", ', '"nam": "nginx", '),
             ["lock.json: error: packages[0].nam: unknown key", "lock.json: error: packages[0].name: this key is missing"],
         ),
@@ -131,3 +144,40 @@ def test_a_lock_that_was_edited_wrongly_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(SpecErrors) as caught:
         read_lock(path)
     require_golden(str(caught.value), "\n".join(f"{error}\n  hint: run: invoke lock" for error in errors))
+
+
+LIBRARY = Library(ROOT)
+APPLIANCE = next(appliance for name in LIBRARY.names() if (appliance := LIBRARY.load(name)).spec.packages)
+FITTING = replace(
+    LOCK,
+    base=APPLIANCE.base.name,
+    kernel=APPLIANCE.spec.kernel,
+    base_requested=requested_of_base(APPLIANCE.base, APPLIANCE.spec.kernel, "amd64"),
+    requested=APPLIANCE.spec.packages,
+    sources=tuple(str(source) for source in APPLIANCE.spec.sources),
+    tools_requested=APPLIANCE.spec.tools,
+    pypi_requested=APPLIANCE.spec.pypi,
+)
+ONE, *OTHERS = APPLIANCE.spec.packages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "another"}, f"the lock is for base another, the spec says {APPLIANCE.base.name}"),
+        ({"kernel": "another"}, f"the lock is for kernel another, the spec says {APPLIANCE.spec.kernel}"),
+        ({"base_requested": (*FITTING.base_requested, "more")}, "the lock is older than the spec: it still has more"),
+        ({"requested": (*OTHERS, "more")}, f"the lock is older than the spec: it lacks {ONE} and still has more"),
+        ({"requested": (*OTHERS,)}, f"the lock is older than the spec: it lacks {ONE}"),
+        ({"sources": (*FITTING.sources, "more")}, "the lock is older than the spec: it still has more"),
+        ({"tools_requested": (*FITTING.tools_requested, "more")}, "the lock is older than the spec: it still has more"),
+        ({"pypi_requested": (*FITTING.pypi_requested, "more")}, "the lock is older than the spec: it still has more"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_lock_of_another_spec_is_refused(changes: dict[str, Any], message: str) -> None:
+    path = Path("lock.amd64.json")
+    check_lock(FITTING, path, APPLIANCE)
+    with pytest.raises(SpecError) as caught:
+        check_lock(replace(FITTING, **changes), path, APPLIANCE)
+    assert str(caught.value) == f"lock.amd64.json: error: {message}\n  hint: run: invoke lock {APPLIANCE.name}"

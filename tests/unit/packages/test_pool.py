@@ -198,3 +198,25 @@ def test_a_remembered_control_stanza_that_was_altered_is_read_anew(
     memory.write_text(memory.read_text().replace("Package: one", "Package: evil"))
     pool.repository((package,), tmp_path / "repository")
     assert (tmp_path / "repository/Packages").read_text().startswith("Package: one\n")
+
+
+def test_a_package_that_is_altered_after_it_was_verified_is_noticed(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    """A pool remembers what it has read by all that the file system says of the file, its size being the least of it."""
+    package = make_package("one")
+    pool.fetch((package,), mirrors)
+    assert pool.fetch((package,), {}) == ()
+    before = pool.path(package).stat()
+    pool.path(package).chmod(0o644)
+    pool.path(package).write_bytes(b"x" * package.size)
+    os.utime(pool.path(package), ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert pool.fetch((package,), mirrors) == (package,)
+
+
+@pytest.mark.parametrize("content", [b"another", b""])
+def test_nothing_wrong_gets_into_a_pool_whatever_the_downloader_says(pool: Pool, make_package: Make, content: bytes) -> None:
+    """apt compares hashes too, so no wrong download comes as far as this."""
+    package = make_package("one")
+    with pool.incoming() as folder:
+        (folder / "one.deb").write_bytes(content.ljust(package.size, b"x"))
+        assert not pool._adopt(folder / "one.deb", package)
+    assert names(pool) == []

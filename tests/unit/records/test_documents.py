@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,9 @@ def test_downloads_are_files_of_the_sbom_and_materials(packages: tuple[Any, ...]
 def test_the_sbom_depends_on_nothing_but_its_content(packages: tuple[Any, ...]) -> None:
     first = make_sbom(packages)
     assert make_sbom(packages[::-1]) == first
-    serials = {
-        json.loads(text)["serialNumber"]
-        for text in (first, make_sbom(packages[1:]), make_sbom(packages, version="2"), make_sbom(packages, source_date_epoch=1))
-    }
-    assert len(serials) == 4
+    rebuilt = (replace(packages[0], sha256="0" * 64), *packages[1:])
+    others = (make_sbom(packages[1:]), make_sbom(rebuilt), make_sbom(packages, version="2"), make_sbom(packages, source_date_epoch=1))
+    assert len({json.loads(text)["serialNumber"] for text in (first, *others)}) == 5
 
 
 def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(packages: tuple[Any, ...]) -> None:
@@ -101,6 +100,7 @@ def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(packag
         {"sha256": "3" * 64},
         {"gitCommit": "9" * 40},
     ]
+    assert definition["resolvedDependencies"][-1]["annotations"] == {"dirty": True}
     assert statement["predicate"]["runDetails"]["metadata"] == {"invocationId": "b1", "finishedOn": "2027-01-15T08:00:00Z"}
 
 
@@ -142,6 +142,10 @@ def test_the_state_of_a_repository(tmp_path: Path) -> None:
     commit = git(tmp_path, "rev-parse", "HEAD")
     assert git_state(tmp_path) == GitState(commit=commit, dirty=False)
     (tmp_path / "file").write_text("two")
+    assert git_state(tmp_path) == GitState(commit=commit, dirty=True)
+    (tmp_path / "file").write_text("one")
+    assert git_state(tmp_path) == GitState(commit=commit, dirty=False)
+    (tmp_path / "new").touch()
     assert git_state(tmp_path) == GitState(commit=commit, dirty=True)
 
 

@@ -1,0 +1,65 @@
+"""What a build refuses before and after its stages: disks that are too large, and images that were harmed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from example_root import make_root
+from slipway.errors import BuildError
+from slipway.job import Job, Workshop, prepare
+from slipway.pipeline import built_image, export_one
+
+SPEC = """\
+schema: 1
+name: thing
+version: 1.0.0
+summary: A thing
+category: system
+packages: [web]
+resources: {disk_gib: 2}
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workshop, Job]:
+    """A thing with a disk of 2 GiB, of which nothing is built."""
+    root = make_root(tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch)
+    shop = Workshop(root=root)
+    return shop, prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64", formats=["qcow2", "raw"])
+
+
+@pytest.mark.parametrize("form", ["qcow2", "raw"])
+def test_a_disk_larger_than_the_spec_allows_becomes_no_artifact(job: tuple[Workshop, Job], form: str, tmp_path: Path) -> None:
+    shop, prepared = job
+    raw = tmp_path / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    stage = prepared.stage(f"artifact:{form}")
+    with pytest.raises(BuildError) as caught:
+        export_one(shop, prepared, stage, raw, tmp_path / "scratch", {})
+    assert str(caught.value) == ("error: the disk needs 3 GiB, and resources.disk_gib is 2\n  hint: raise resources.disk_gib in the spec")
+    assert shop.cache.find(stage.id) is None
+
+
+def write_image(file: IO[bytes]) -> None:
+    file.write(b"an image")
+
+
+def test_an_image_that_was_harmed_is_not_started(job: tuple[Workshop, Job]) -> None:
+    shop, prepared = job
+    stage = prepared.stage("artifact:qcow2")
+    entry = shop.cache.add(stage.id, stage.kind, {"disk": write_image}, {})
+    image = built_image(shop, prepared)
+    assert image.read_bytes() == b"an image"
+    before = image.stat()
+    image.chmod(0o644)
+    image.write_bytes(b"an 1mage")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BuildError) as caught:
+        built_image(shop, prepared)
+    assert str(caught.value) == "error: thing is not built from what is here now\n  hint: run: invoke build thing"
+    assert not entry.folder.exists()

@@ -1,0 +1,30 @@
+"""doctor looks at every program that builds and boots start."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from slipway import process
+from slipway.doctor import _findings
+from slipway.job import Workshop
+from slipway.programs import package_of, programs
+
+
+def test_a_missing_program_is_shown_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(process, "SYSTEM_PATH", "/nowhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    _python, *found = itertools.takewhile(lambda finding: finding.name != "packer", _findings(Workshop(root=tmp_path)))
+    assert [finding.name for finding in found] == [program.name for program in programs("build")]
+    for finding in found:
+        assert (finding.state, finding.detail) == ("missing", f"{finding.name} is not installed")
+        assert finding.hint == f"sudo apt-get install {package_of(finding.name)}"
+
+
+def test_a_program_is_shown_with_its_version_or_its_path(tmp_path: Path) -> None:
+    found = itertools.takewhile(lambda finding: finding.name != "packer", _findings(Workshop(root=tmp_path)))
+    lines = {finding.name: finding.line for finding in found}
+    assert lines["zstd"].startswith("ok       zstd               *** ")
+    assert lines["mmd"] == f"ok       mmd                {process.find_tool('mmd')}"

@@ -193,6 +193,18 @@ def test_an_install_that_fails_is_done_again(apt: Path) -> None:
     assert "run: making a Python environment" in run(apt, "list").stderr
 
 
+def test_an_environment_that_cannot_be_made_is_said(apt: Path) -> None:
+    program(apt / "bin/python3", 'case "$*" in *"-m venv"*) echo "disk full" >&2; exit 1 ;; esac')
+    done = run(apt, "list")
+    assert done.returncode == 4
+    assert done.stderr == (
+        f"run: making a Python environment in {apt}/.venv\n"
+        "disk full\n"
+        "run: error: the Python environment could not be made\n"
+        "  hint: see Python's message above\n"
+    )
+
+
 def test_the_installer_keeps_the_way_to_an_index_and_drops_all_else() -> None:
     installer = runpy.run_path(str(ROOT / "requirements/install.py"))
     listing = (

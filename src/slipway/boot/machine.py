@@ -22,6 +22,7 @@ from typing import Any
 from slipway import process
 from slipway.accelerator import Accelerator
 from slipway.errors import HostError, UsageError
+from slipway.programs import package_of
 from slipway.spec.base import Base
 
 __all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
@@ -85,8 +86,8 @@ def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
     for code, variables in _FIRMWARE.get((architecture, firmware), ()):
         if Path(code).exists() and Path(variables).exists():
             return Path(code), Path(variables)
-    package = "qemu-efi-aarch64" if architecture == "arm64" else "ovmf"
-    raise HostError(f"there is no {firmware} firmware for {architecture}", hint=f"sudo apt-get install {package}")
+    (code, _variables), *_ = _FIRMWARE[architecture, "uefi"]
+    raise HostError(f"there is no {firmware} firmware for {architecture}", hint=f"sudo apt-get install {package_of(code)}")
 
 
 def _quoted(value: object) -> str:

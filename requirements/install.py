@@ -1,12 +1,14 @@
-"""Installs a set of the locked Python dependencies into the environment of the Python that runs this: `run` does.
+"""Installs a set of the locked Python packages into the environment that this runs in.
 
     .venv/bin/python -I requirements/install.py SET
 
-Installs requirements/SET.txt and nothing else: by its hashes, from wheels, so that no foreign code runs. Uninstalls what
-the lock does not name. Puts the path of src/ into the environment, which takes the place of a build of the project.
+Installs requirements/SET.txt and nothing else: by its hashes, from wheels, so that no foreign code
+runs. Uninstalls what the lock does not name. Puts the path of src/ into the environment, which
+takes the place of a build of the project.
 
-pip's own settings may say how to reach an index. Those that change what is installed, or where to, do not count. Only
-the standard library is imported: this runs in an environment where nothing is installed yet.
+pip's own settings may say how to reach an index. Those that change what is installed, or where to,
+do not count. Only the standard library is imported: this runs in an environment where nothing is
+installed yet.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def locked_names(text: str) -> set[str]:
 
 
 def normal(name: str) -> str:
-    """A distribution's name, as names are compared (packaging.python.org: Names and normalization)."""
+    """Normalise a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -87,7 +89,8 @@ def main(name: str) -> None:
         pip(["uninstall", *quiet, "--yes", *superfluous], environment)
     # Relative, so that no locale has to spell the names of folders.
     (site / "slipway.pth").write_text(os.path.relpath(HERE.parent / "src", site) + "\n", encoding="ascii")
-    # Invoke turns the writing of bytecode off before it loads the tasks: have it there from the start.
+    # Invoke turns the writing of bytecode off before it loads the tasks: have it there from the
+    # start.
     compileall.compile_dir(HERE.parent / "src", quiet=2)
 
 

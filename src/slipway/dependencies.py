@@ -1,10 +1,12 @@
 """The lock of Slipway's own Python dependencies: read it, compare it with pyproject.toml, renew it.
 
-What goes in: the root of a checkout. What comes out: problems as lines of text, or renewed lock files and a summary of
-what changed. The lock is three files of pip's (``requirements/<set>.txt``), each complete for itself.
+What goes in: the root of a checkout. What comes out: problems as lines of text, or renewed lock
+files and a summary of what changed. The lock is three files of pip's (``requirements/<set>.txt``),
+each complete for itself.
 
-Invariants: a lock file holds exact versions and SHA-256 hashes and nothing else, so neither an index nor a path. One
-version of a distribution is in all sets. Comparing needs no network; only renewing asks the package index.
+Invariants: a lock file holds exact versions and SHA-256 hashes and nothing else, so neither an
+index nor a path. One version of a distribution is in all sets. Comparing needs no network; only
+renewing asks the package index.
 """
 
 from __future__ import annotations
@@ -120,14 +122,14 @@ def _pin(line: str, where: Where) -> Pin:
     return Pin(canonicalize_name(found.name), exact[1], found.marker, tuple(hashes))
 
 
-# --- pyproject.toml and the lock -----------------------------------------------------------------------------------
+# --- pyproject.toml and the lock ------------------------------------------------------------------
 
 
 def problems(root: Path, metadata: Metadata | None = None) -> list[str]:
-    """Compare the lock with pyproject.toml, and its sets with each other; each line names one disagreement.
+    """Compare the lock with pyproject.toml, and its sets with each other; a line per problem.
 
-    What a locked distribution needs is read from its installed metadata. A distribution that is not installed in its
-    locked version is not looked into.
+    What a locked distribution needs is read from its installed metadata. A distribution that is not
+    installed in its locked version is not looked into.
 
     Raises:
         BuildError: A lock file is missing or malformed.
@@ -156,7 +158,7 @@ def require_agreement(root: Path) -> None:
 
 
 def _wanted(project: Mapping[str, object], extras: Iterable[str]) -> list[tuple[str, Requirement]]:
-    """List the requirements of the project with some extras, each with "pyproject.toml" as its origin."""
+    """List the requirements of the project with some extras, and where each comes from."""
     optional = project["optional-dependencies"]
     dependencies = project["dependencies"]
     assert isinstance(optional, dict) and isinstance(dependencies, list)
@@ -195,10 +197,10 @@ def _disagreements(
         origin, requirement = todo.pop(0)
         pin = locked.get(canonicalize_name(requirement.name))
         if pin is None:
-            yield f"{file}: {requirement.name} is missing, which {origin} asks for"
+            yield f"{file} lacks {requirement.name}; {origin} requires it"
             continue
         if not requirement.specifier.contains(pin.version, prereleases=True):
-            yield f"{file}: {pin.name} is {pin.version}, and {origin} asks for {requirement.specifier}"
+            yield f"{file} has {pin.name} {pin.version}; {origin} requires {requirement.specifier}"
         for extra in ("", *requirement.extras):
             if (pin.name, extra) in seen:
                 continue
@@ -209,7 +211,7 @@ def _disagreements(
             todo += [(f"{pin.name} {pin.version}", each) for each in further if _holds(each, environment, extra)]
     if everything_known:
         for left in sorted(locked.keys() - {pin for pin, _ in seen}):
-            yield f"{file}: nothing asks for {left}"
+            yield f"{file} has {left}; nothing requires it"
 
 
 @cache
@@ -229,18 +231,20 @@ def _differences(small: str, some: Sequence[Pin], large: str, more: Sequence[Pin
     for environment in environments():
         versions = {pin.name: pin.version for pin in more if pin.applies(environment)}
         for pin in some:
-            if pin.applies(environment) and versions.get(pin.name) != pin.version:
-                yield f"{pin.name} is {pin.version} in requirements/{small}.txt, and {versions.get(pin.name, 'missing')} in {large}.txt"
+            other = versions.get(pin.name)
+            if pin.applies(environment) and other != pin.version:
+                first, second = f"{pin.name} is {pin.version} in requirements/{small}.txt", f"requirements/{large}.txt"
+                yield f"{first} and {other} in {second}" if other else f"{first} and missing in {second}"
 
 
-# --- renewing ------------------------------------------------------------------------------------------------------
+# --- renewing -------------------------------------------------------------------------------------
 
 
 def update(root: Path) -> list[str]:
     """Lock the newest versions that pyproject.toml allows, and return what changed, a line each.
 
     Raises:
-        BuildError: The index cannot be reached, there is no solution, or a wheel is missing for an environment.
+        BuildError: The index cannot be reached, there is no solution, or a wheel is missing.
     """
     before = {name: read_pins(lock_path(root, name)) if lock_path(root, name).exists() else [] for name in SETS}
     after: dict[str, list[Pin]] = {}
@@ -273,7 +277,7 @@ def _plain(pins: Iterable[Pin]) -> Iterator[Pin]:
 
 
 def _require_wheels(scratch: Path, root: Path) -> None:
-    """See that every environment finds a wheel of every distribution: nothing is built where it is installed."""
+    """See that every environment finds a wheel of every distribution: none is built."""
     for version in PYTHONS:
         for machine in MACHINES:
             options = ["--dry-run", "--quiet", f"--target={scratch / 'none'}", "--only-binary=:all:", "--require-hashes", "--no-deps"]

@@ -1,7 +1,7 @@
-"""The programs that Slipway starts, their packages, and the tasks that need them: programs.txt, read.
+"""Reads programs.txt: the programs that Slipway starts, their packages, and what tasks need.
 
-What goes in: programs.txt, and /etc/os-release for the names of packages on this system. What comes out: records. `run`
-reads the same file, so a program is declared once.
+What goes in: programs.txt, and /etc/os-release for the names of packages on this system. What comes
+out: records. `run` reads the same file, so a program is declared once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program: its kinds, its packages by system ("" is every other system), and the programs that it starts in turn."""
+    """A program: its kinds, its packages by system ("" is any other), the programs it starts."""
 
     name: str
     kinds: tuple[str, ...]
@@ -98,7 +98,7 @@ def _system() -> Mapping[str, str]:
 
 
 def programs(*kinds: str) -> Iterator[Program]:
-    """Yield the programs of some kinds that this system has a package of, without the table's other files."""
+    """Yield the programs of some kinds that this system has a package of."""
     for program in _table()[1].values():
         if not program.name.startswith("/") and {*kinds} & {*program.kinds} and program.package(_system()):
             yield program
@@ -110,7 +110,7 @@ def needs_of(task: str) -> Needs:
 
 
 def package_of(name: str) -> str | None:
-    """Return the packages that bring a program on this system, as words; None if it has none or the table lacks it."""
+    """Return the packages of a program on this system, as words; None if there is none."""
     program = _table()[1].get(name)
     return program.package(_system()) if program else None
 

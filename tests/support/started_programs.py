@@ -1,4 +1,4 @@
-"""Finds the programs that code starts: in Python by the calls that start them, in POSIX shell by the words of commands.
+"""Finds the programs that code starts, in Python by calls and in POSIX shell by commands.
 
 What cannot be read from the text alone (a path in a variable) is not found. Nothing here is run.
 """
@@ -21,11 +21,11 @@ _BUILTINS = {
 }
 
 
-# --- Python --------------------------------------------------------------------------------------------------------
+# --- Python ---------------------------------------------------------------------------------------
 
 
 def in_python(text: str) -> set[str]:
-    """Find the programs that a module starts; a name that is put together ends in * where its text ends."""
+    """Find the programs that a module starts; a name that is put together ends in *."""
     tree = ast.parse(text)
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -43,7 +43,7 @@ def _own(scope: ast.AST) -> Iterator[ast.AST]:
 
 
 class _Scope:
-    """A function or a module, with what names were set to: lists of words and texts. The first scope is the innermost."""
+    """A function or a module, with what names were set to; the first scope is the innermost."""
 
     def __init__(self, scopes: list[ast.AST]) -> None:
         self.scopes = scopes
@@ -132,11 +132,11 @@ class _Scope:
                     yield from (found for text in self.texts(script) for found in in_shell(text.replace("\0", "X")))
 
 
-# --- shell ---------------------------------------------------------------------------------------------------------
+# --- shell ----------------------------------------------------------------------------------------
 
 
 def in_shell(text: str, *sourced: str) -> set[str]:
-    """Find the programs that a script starts. Jinja's expressions are taken for words; ``sourced`` bring functions."""
+    """Find the programs that a script starts; ``sourced`` scripts bring functions."""
     readers = []
     for each in (text, *sourced):
         each = re.sub(r"\{%.*?%\}|\{#.*?#\}", "", each, flags=re.DOTALL)
@@ -147,7 +147,7 @@ def in_shell(text: str, *sourced: str) -> set[str]:
 
 
 class _Script:
-    """A script, read once from its start to its end (POSIX.1-2017, Shell Command Language, 2.3 and 2.10)."""
+    """A script, read once (POSIX.1-2017, Shell Command Language, 2.3 and 2.10)."""
 
     def __init__(self, text: str) -> None:
         self.text = text

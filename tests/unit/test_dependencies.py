@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from slipway import development
 from slipway.dependencies import PYTHONS, SETS, lock_path, problems, read_pins, require_agreement
 from slipway.errors import BuildError
 
@@ -75,49 +77,55 @@ def test_the_committed_lock_agrees() -> None:
         pytest.param(
             PROJECT.replace("small>=1,<2", "small>=1.1,<2"),
             {},
-            [f"requirements/{name}.txt: small is 1.0, and pyproject.toml asks for <2,>=1.1" for name in SETS],
+            [f"requirements/{name}.txt has small 1.0; pyproject.toml requires <2,>=1.1" for name in SETS],
             id="another range",
         ),
         pytest.param(
             PROJECT.replace('"linter<3"', '"linter<3", "tester"'),
             {},
-            ["requirements/dev.txt: tester is missing, which pyproject.toml asks for"],
+            ["requirements/dev.txt lacks tester; pyproject.toml requires it"],
             id="a new dependency",
         ),
         pytest.param(
             PROJECT.replace("; python_version >= '3.12'", ""),
             {},
-            [f"requirements/{name}.txt: client is missing, which pyproject.toml asks for" for name in ("checks", "dev")],
+            [f"requirements/{name}.txt lacks client; pyproject.toml requires it" for name in ("checks", "dev")],
             id="a dependency in fewer environments",
         ),
         pytest.param(
             PROJECT.replace(', "linter<3"', ""),
             {},
-            ["requirements/dev.txt: nothing asks for linter", "requirements/dev.txt: nothing asks for rules"],
+            ["requirements/dev.txt has linter; nothing requires it", "requirements/dev.txt has rules; nothing requires it"],
             id="a dependency that went",
         ),
         pytest.param(
             PROJECT.replace("[fast]", "[fast,slow]"),
             {},
-            [f"requirements/{name}.txt: slowness is missing, which store-client 2.0 asks for" for name in SETS],
+            [f"requirements/{name}.txt lacks slowness; store-client 2.0 requires it" for name in SETS],
             id="a new extra",
         ),
         pytest.param(
             PROJECT,
             {"dev": [pin for pin in DEV if not pin.startswith("rules")]},
-            ["requirements/dev.txt: rules is missing, which linter 2 asks for"],
+            ["requirements/dev.txt lacks rules; linter 2 requires it"],
             id="a hole in one environment",
         ),
         pytest.param(
             PROJECT,
             {"checks": [pin.replace("base 1.5", "base 1.6") for pin in CHECKS]},
-            ["base is 1.5 in requirements/tasks.txt, and 1.6 in checks.txt", "base is 1.6 in requirements/checks.txt, and 1.5 in dev.txt"],
+            [
+                "base is 1.5 in requirements/tasks.txt and 1.6 in requirements/checks.txt",
+                "base is 1.6 in requirements/checks.txt and 1.5 in requirements/dev.txt",
+            ],
             id="two versions",
         ),
         pytest.param(
             PROJECT,
             {"tasks": [*TASKS, "left 1"]},
-            ["requirements/tasks.txt: nothing asks for left", "left is 1 in requirements/tasks.txt, and missing in checks.txt"],
+            [
+                "requirements/tasks.txt has left; nothing requires it",
+                "left is 1 in requirements/tasks.txt and missing in requirements/checks.txt",
+            ],
             id="more in a smaller set",
         ),
     ],
@@ -138,11 +146,23 @@ def test_the_error_says_how_to_mend_it(tmp_path: Path) -> None:
         require_agreement(tmp_path)
     assert str(caught.value) == (
         "error: requirements/ and pyproject.toml disagree\n"
-        "  requirements/tasks.txt: small is 1.0, and pyproject.toml asks for >=3\n"
-        "  requirements/checks.txt: small is 1.0, and pyproject.toml asks for >=3\n"
-        "  requirements/dev.txt: small is 1.0, and pyproject.toml asks for >=3\n"
+        "  requirements/tasks.txt has small 1.0; pyproject.toml requires >=3\n"
+        "  requirements/checks.txt has small 1.0; pyproject.toml requires >=3\n"
+        "  requirements/dev.txt has small 1.0; pyproject.toml requires >=3\n"
         "  hint: run: ./run deps --update"
     )
+
+
+def test_lint_fails_where_they_disagree(tmp_path: Path) -> None:
+    write(tmp_path, PROJECT.replace("small>=1,<2", "small>=3"))
+    with pytest.raises(BuildError, match=r"^error: requirements/ and pyproject\.toml disagree\n"):
+        development.lint(tmp_path)
+
+
+def test_deps_says_that_they_agree() -> None:
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "deps", f"--root={ROOT}"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "requirements/ agrees with pyproject.toml\n"), done.stderr
 
 
 @pytest.mark.parametrize(

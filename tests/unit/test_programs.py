@@ -25,7 +25,7 @@ BASE = {
     for package, names in {
         "bash": "bash",
         "coreutils": "base64 basename cat chmod chown chroot cp cut dd dirname env head id install ln ls mkdir mkfifo mktemp mv"
-        " readlink rm seq sha256sum sleep sort touch tr truncate wc",
+        " readlink rm seq sha256sum sleep sort tee touch tr truncate wc",
         "dash": "sh",
         "diffutils": "diff",
         "dpkg": "dpkg dpkg-query",

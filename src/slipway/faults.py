@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway import pipeline, process
-from slipway.boot.checks import ChecksFailed, standard_checks
+from slipway.boot.checks import ChecksFailed, expected_checks
 from slipway.boot.report import CheckResult
 from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
 from slipway.job import BOOTED, Job, Workshop, prepare
@@ -73,7 +73,7 @@ def read(appliance: Appliance) -> tuple[Fault, ...]:
     Raises:
         SpecErrors: A file says nothing about what it breaks, or names no check of the appliance.
     """
-    checks = [*standard_checks(appliance), *(f"{check.place}/{check.name}" for check in appliance.checks)]
+    checks = expected_checks(appliance)
     faults: list[Fault] = []
     errors: list[SpecError] = []
     for path in sorted((appliance.folder / "faults").glob("*")):

@@ -6,8 +6,9 @@ client of that interface's network. Each is tried again until it passes or its t
 wait for what they need themselves, for a minute at most. A further instance of the spec is started when the first check
 asks for it, and runs until the last one has ended.
 
-A machine that dies before its checks ran is started once more, because emulators do crash (docs/adr); both starts are
-in the report. A check that fails is never tried on a second machine.
+A machine that dies is started once more, because emulators do crash (docs/adr); both starts are in the report. A check
+that fails is never tried on a second machine. A guest's report counts only as a whole: every check that is expected, by
+its name and once (:mod:`~slipway.boot.results`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from slipway.boot.delivery import PORT, SEED, deliver, make_seed, parameter_cred
 from slipway.boot.lab import Lab, address, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import Attempt, BootReport, CheckResult
-from slipway.boot.results import Died, follow
+from slipway.boot.results import Died, Misreported, Reported, follow, require_short
+from slipway.boot.scan import NOT_YET
 from slipway.boot.tools import TREE, memory_mib, open_tools
 from slipway.builders import Source
 from slipway.cache import Entry
@@ -39,7 +41,7 @@ from slipway.spec.library import Appliance
 from slipway.spec.model import Instance
 from slipway.sshkey import make_key
 
-__all__ = ["ChecksFailed", "boot_and_check", "standard_checks", "systemd_version"]
+__all__ = ["ChecksFailed", "boot_and_check", "expected_checks", "expected_in_guest", "standard_checks", "systemd_version"]
 
 #: How long a guest may take until its checks start, and how much longer everything may take without KVM.
 _START_S = {"kvm": 120, "tcg": 420}
@@ -92,9 +94,35 @@ class _Bench:
         return _FACTOR[self.accelerator.name]
 
     @property
+    def port(self) -> Path:
+        """Return the file behind the guest's virtio-serial port."""
+        return self.work / "results"
+
+    @property
+    def console(self) -> Path:
+        """Return the file behind the guest's console."""
+        return self.logs / "console.log"
+
+    @property
+    def failed(self) -> list[CheckResult]:
+        """Return the checks that did not pass."""
+        return [check for check in self.results if not check.passed]
+
+    @property
     def enough(self) -> bool:
         """Whether nobody wants to know more: a check failed, and the first failure was asked for."""
         return self.first_failure and bool(self.results) and not self.results[-1].passed
+
+
+def expected_checks(appliance: Appliance) -> tuple[str, ...]:
+    """Return all checks that an image has to pass, as place/name: the standard ones and its own."""
+    return (*standard_checks(appliance), *(f"{check.place}/{check.name}" for check in appliance.checks))
+
+
+def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:
+    """Return the names of the checks that the guest has to report."""
+    names = expected_checks(appliance)
+    return tuple(name.removeprefix("guest/") for name in names if name.startswith("guest/"))
 
 
 def standard_checks(appliance: Appliance) -> tuple[str, ...]:
@@ -157,21 +185,28 @@ def boot_and_check(
             _once(bench)
         except Died as died:
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died)))
-            if last:
-                raise _failure(bench, f"{bench.appliance.name} did not start: {died}") from None
+            if last or bench.failed:
+                did_not = "end its checks" if bench.results else "start"
+                raise _failure(bench, f"{bench.appliance.name} did not {did_not}: {died}{_said(bench.failed)}") from None
             continue
+        except Misreported as problem:
+            raise _failure(bench, f"the report of {bench.appliance.name} does not count: {problem}{_said(bench.failed)}") from None
         break
     report = BootReport(
         accelerator=bench.accelerator.name,
         firmware=firmware,
         attempts=tuple(bench.attempts),
         checks=tuple(bench.results),
+        expected=expected_checks(bench.appliance),
         memory_mib=bench.memory_mib,
     )
+    if bench.failed:
+        count = f"{len(bench.failed)} of {len(report.checks)}"
+        raise ChecksFailed(_failure(bench, f"{count} checks of {bench.appliance.name} failed{_said(bench.failed)}"), report)
     if not report.passed:
-        failed = [check for check in report.checks if not check.passed]
-        said = "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
-        raise ChecksFailed(_failure(bench, f"{len(failed)} of {len(report.checks)} checks of {bench.appliance.name} failed{said}"), report)
+        ran = {f"{check.place}/{check.name}" for check in report.checks}
+        missing = ", ".join(name for name in report.expected if name not in ran)
+        raise _failure(bench, f"checks of {bench.appliance.name} did not run: {missing}")
     return report
 
 
@@ -180,7 +215,7 @@ def _once(bench: _Bench) -> None:
     spec, base = bench.appliance.spec, bench.appliance.base
     interfaces = [interface.name for interface in spec.interfaces]
     values = parameter_values(spec.parameters)
-    overlay, results, console = bench.work / "overlay.qcow2", bench.work / "results", bench.logs / "console.log"
+    overlay, results, console = bench.work / "overlay.qcow2", bench.port, bench.console
     for file in (overlay, results, console):
         file.unlink(missing_ok=True)
     results.touch()
@@ -209,8 +244,9 @@ def _once(bench: _Bench) -> None:
             variables=bench.work / "variables.fd" if bench.firmware != "bios" else None,
         )
         with running(machine, enter=network.enter, log=bench.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
-            _inside(bench, guest, results, console)
+            _inside(bench, guest)
             others = _Instances(bench=bench, like=machine, network=network, stack=stack)
+            others.start_early()
             client = _Client(network=network, guest=guest, key=key, values=values, others=others)
             for check in (Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=""), *bench.appliance.checks):
                 if check.place in interfaces and not bench.enough:
@@ -222,25 +258,27 @@ def _once(bench: _Bench) -> None:
             guest.power_off(30 * bench.factor)
 
 
-def _inside(bench: _Bench, guest: Running, results: Path, console: Path) -> None:
+def _inside(bench: _Bench, guest: Running) -> None:
     """Follow what the guest reports until it says that it is done.
 
     Raises:
         Died: It is gone, or is silent for too long.
+        Misreported: Its report cannot be true.
     """
     begun = time.monotonic()
-    count = len(bench.appliance.checks) + len(standard_checks(bench.appliance))
+    expected = expected_checks(bench.appliance)
+    reported = Reported(expected=expected_in_guest(bench.appliance))
     longest = max([60, *(check.timeout_s for check in bench.appliance.checks if check.place == "guest")])
     bench.step.detail = "starting"
-    for result in follow(guest, results, console, start_s=_START_S[bench.accelerator.name], check_s=(longest + 60) * bench.factor):
+    limits = {"start_s": _START_S[bench.accelerator.name], "check_s": (longest + 60) * bench.factor}
+    for result in follow(guest, bench.port, bench.console, reported, **limits):
         if not bench.results:
             bench.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         bench.results.append(result)
-        bench.step.detail = f"{len(bench.results)} of {count} checks"
+        bench.step.detail = f"{len(bench.results)} of {len(expected)} checks"
         if bench.enough:
             return
-    used = re.search(rb"^memory (\d+)$", results.read_bytes(), re.MULTILINE)
-    bench.memory_mib = int(used[1]) // 1024 if used else None
+    bench.memory_mib = None if reported.memory_kib is None else reported.memory_kib // 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,6 +290,15 @@ class _Instances:
     network: Lab
     stack: contextlib.ExitStack
     started: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def start_early(self) -> None:
+        """Start what any check will ask for, beside the checks that need only one machine."""
+        if self.bench.enough:
+            return
+        wanted = {name for check in self.bench.appliance.checks for name in check.instances}
+        for instance in self.bench.appliance.spec.instances:
+            if instance.name in wanted:
+                self.start(instance.name)
 
     def start(self, name: str) -> Mapping[str, str]:
         """Start an instance, unless it runs; the values of its parameters, as far as they are known."""
@@ -322,14 +369,26 @@ class _Client:
 
 
 def _outside(bench: _Bench, client: _Client, check: Check) -> None:
-    """Run a check on this host, in an interface's network, until it passes or goes on failing."""
+    """Run a check on this host, in an interface's network, until it passes or goes on failing.
+
+    Raises:
+        Died: The machine is gone, so the check says nothing.
+        Misreported: The guest writes without end.
+    """
     bench.step.detail = f"{check.place}/{check.name}"
     environment = client.environment(check)
     begun = time.monotonic()
-    if _prepared(client.guest, check, _RESTART_S * bench.factor):
+    try:
+        prepared = _prepared(client.guest, check, _RESTART_S * bench.factor)
+    except OSError as error:
+        raise Died(f"{error}, before {check.place}/{check.name}") from error
+    if prepared:
         outcome, output, attempts = _tried(bench, client, check, environment)
     else:
         outcome, output, attempts = "failed", "the machine did not start again", 0
+    if outcome != "passed" and client.guest.ended is not None:
+        raise Died(f"QEMU ended with status {client.guest.ended} during {check.place}/{check.name}")
+    require_short(bench.port, bench.console)
     duration = round(time.monotonic() - begun, 2)
     bench.results.append(
         CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
@@ -349,11 +408,13 @@ def _tried(bench: _Bench, client: _Client, check: Check, environment: Mapping[st
         attempts += 1
         log.unlink(missing_ok=True)
         left = max(1.0, limit - (time.monotonic() - begun))
-        status = process.run(argv, env=environment, log=log, timeout_s=left, check=False).returncode
-        if not outcome or status >= 0:
-            outcome = "timed out" if status < 0 else "failed" if status else "passed"
+        done = process.run(argv, env=environment, log=log, timeout_s=left, check=False)
+        status, cut_off = done.returncode, done.returncode < 0 and done.duration_s >= left
+        if not outcome or not cut_off:
+            outcome = "timed out" if cut_off else "failed" if status else "passed"
             output = log.read_text(errors="replace")[-2000:]
-        if status <= 0 or time.monotonic() - begun >= min(limit, _RETRY_S * bench.factor):
+        final = cut_off or status == 0 or (check.name == SCAN and status != NOT_YET)
+        if final or time.monotonic() - begun >= min(limit, _RETRY_S * bench.factor):
             return outcome, output, attempts
         time.sleep(1)
 
@@ -371,6 +432,11 @@ def _allowed(appliance: Appliance, interface: str) -> list[str]:
     return [f"{'udp/' if port.protocol == 'udp' else ''}{port.numbers}" for port in ports]
 
 
+def _said(failed: Sequence[CheckResult]) -> str:
+    """Return what failed checks wrote, for an error."""
+    return "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
+
+
 def _indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines()[-15:])
 
@@ -378,9 +444,8 @@ def _indent(text: str) -> str:
 def _failure(bench: _Bench, message: str) -> BuildError:
     """An error with what is known: what passed, and the end of the console."""
     passed = ", ".join(f"{check.place}/{check.name}" for check in bench.results if check.passed) or "none"
-    console = bench.logs / "console.log"
-    last = process.tail(console, 25, end=bench.said)
+    last = process.tail(bench.console, 25, end=bench.said)
     return BuildError(
         f"{message}\n  passed: {passed}\n  the console's last lines:\n{last or '    (none)'}",
-        hint=f"the whole console is {console}",
+        hint=f"the whole console is {bench.console}",
     )

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway import pipeline, process
-from slipway.boot.checks import ChecksFailed, expected_checks
+from slipway.boot.checks import ChecksFailed
 from slipway.boot.report import CheckResult
+from slipway.boot.trial import expected_checks
 from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
 from slipway.job import BOOTED, Job, Workshop, prepare
 from slipway.spec.library import Appliance

@@ -16,7 +16,7 @@ import pytest
 from example_root import make_root
 from slipway import pipeline
 from slipway.accelerator import Accelerator
-from slipway.boot import checks
+from slipway.boot import checks, outside, trial
 from slipway.boot.machine import Running
 from slipway.boot.results import follow
 from slipway.cache import sha256_of
@@ -48,11 +48,11 @@ class Gate:
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
         self.directory, self.monkeypatch = directory, monkeypatch
 
-    def plays(self, *plays: Play, outside: str = "exit 0") -> None:
+    def plays(self, *plays: Play, client: str = "exit 0") -> None:
         """Set what each start of the machine does, and the check from outside."""
         (self.bin / "scenario.json").write_text(json.dumps(plays))
         check = {f"checks/{name}": "exit 0\n" for name in INSIDE[-2:]}
-        files = {"appliance.yaml": SPEC, **check, "checks/outside/30-client.sh": f"{OUTSIDE}{outside}\n"}
+        files = {"appliance.yaml": SPEC, **check, "checks/outside/30-client.sh": f"{OUTSIDE}{client}\n"}
         self.root = make_root(self.directory, "web", files, self.monkeypatch)
         self.shop = Workshop(root=self.root, progress=Progress(quiet=True))
         self.job = prepare(self.shop, self.shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
@@ -104,8 +104,8 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
     monkeypatch.setattr(checks, "follow", soon)
     monkeypatch.setattr(checks, "probe", lambda _: Accelerator(name="tcg", reason="it is played"))
-    monkeypatch.setattr(checks, "_FACTOR", {"kvm": 1, "tcg": 1})
-    monkeypatch.setattr(checks, "_RETRY_S", 1)
+    monkeypatch.setattr(trial, "FACTOR", {"kvm": 1, "tcg": 1})
+    monkeypatch.setattr(outside, "_RETRY_S", 1)
     quick: Callable[..., None] = Running.__init__
 
     def init(self: Running, qemu: subprocess.Popen[bytes]) -> None:
@@ -161,7 +161,7 @@ DIED = "web did not end its checks: "
         ([["write", f"{PASS}finished early\n"]], f"{REPORT}it reported a line without a meaning: 'finished early'"),
         ([["fill", "running\n"]], f"{REPORT}its results have more than 4 MiB"),
         ([["fill", "x"]], f"{REPORT}its results have more than 4 MiB"),
-        ([["console", "x" * (65 << 20)], ["write", "running\n"]], f"{REPORT}its console has more than 64 MiB"),
+        ([["console-grows", str(65 << 20)], ["write", "running\n"]], f"{REPORT}its console has more than 64 MiB"),
     ],
     ids=lambda value: "" if isinstance(value, list) else value.removeprefix(REPORT)[:40],
 )
@@ -204,22 +204,22 @@ def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outside", "message"),
+    ("client", "message"),
     [
         ("echo no answer; exit 1", "failed:\n    + echo no answer\n    no answer\n    + exit 1"),
         ("echo asking; sleep 60", "timed out:\n    + echo asking\n    asking\n    + sleep 60"),
         ("kill -9 $$", "failed:\n    + kill -9 "),
     ],
 )
-def test_a_check_from_outside_that_does_not_pass_ends_the_build(gate: Gate, outside: str, message: str) -> None:
-    gate.plays([["write", f"{PASS}finished\n"]], outside=outside)
+def test_a_check_from_outside_that_does_not_pass_ends_the_build(gate: Gate, client: str, message: str) -> None:
+    gate.plays([["write", f"{PASS}finished\n"]], client=client)
     assert gate.build().startswith(f"1 of 8 checks of web failed\n  outside/30-client.sh {message}")
     assert gate.starts == 1
 
 
 @pytest.mark.parametrize("play", [["dies-on", "system_reset"], ["mute"]])
 def test_a_machine_that_is_lost_before_a_check_from_outside(gate: Gate, play: list[str]) -> None:
-    gate.plays([play, ["write", f"{PASS}finished\n"]], outside="# before: reset\nexit 0")
+    gate.plays([play, ["write", f"{PASS}finished\n"]], client="# before: reset\nexit 0")
     assert gate.build() == f"{DIED}QEMU is gone, or does not answer, before outside/30-client.sh"
     assert gate.starts == 2
 

@@ -6,6 +6,7 @@
     write TEXT      to the virtio-serial port        console TEXT    to the console
     fill TEXT       to the port, without an end      sleep SECONDS
     die STATUS      end with this exit status        mute            never answer on the monitor
+    console-grows BYTES                              to this size, at once
     garbage         write no JSON on the monitor     dies-on NAME    end when this command is asked for
 
 The machine has the first address of the lab, and refuses every port.
@@ -73,6 +74,8 @@ class Machine:
             append(path_of("port0"), words[0])
         elif verb == "console":
             append(path_of("console"), words[0])
+        elif verb == "console-grows":
+            os.truncate(path_of("console"), int(words[0]))
         elif verb == "fill":
             while True:
                 append(path_of("port0"), words[0] * 10_000)

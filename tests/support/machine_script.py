@@ -9,11 +9,12 @@ from pathlib import Path
 
 from slipway import process
 from slipway.accelerator import probe
-from slipway.boot.checks import expected_in_guest, systemd_version
+from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import PORT, deliver
 from slipway.boot.lab import GATEWAY, lab
 from slipway.boot.machine import Machine, running
 from slipway.boot.results import Reported, follow
+from slipway.boot.trial import expected_in_guest
 from slipway.cache import sha256_of
 from slipway.job import Job
 from slipway.spec.folder import Check

@@ -135,7 +135,7 @@ def _shape(item: Any) -> str | None:
 def _misfits(root: Path, mutant: Mutant) -> Iterator[str]:
     """Say why a mutant cannot be planted, or not be tested."""
     file = root / mutant.file
-    count = file.read_text(encoding="utf-8").count(mutant.old) if mutant.old and file.is_file() else 0
+    count = file.read_bytes().count(mutant.old.encode()) if mutant.old and file.is_file() else 0
     if count != 1:
         yield f"does not fit: old has to occur once in {mutant.file}, and occurs {count} times"
     if mutant.old == mutant.new:
@@ -179,6 +179,8 @@ def prove(root: Path, mutants: Sequence[Mutant], *, jobs: int = 2) -> Generator[
     Raises:
         BuildError: Tests fail without a fault, or the checkout is no git repository.
     """
+    if not mutants:  # no tests to name would be all tests to pytest
+        return
     # A short path: tests put sockets below it, whose paths have 107 bytes (unix(7)).
     with tempfile.TemporaryDirectory(prefix="slipway-", ignore_cleanup_errors=True) as scratch:
         copies = [Path(scratch, str(number)) for number in range(max(1, min(jobs, len(mutants))))]
@@ -236,11 +238,11 @@ class _Run:
         self.output = copy.with_name(f"{copy.name}.log")
         self.stack = ExitStack()
         self.started = time.monotonic()
-        text, status = self.file.read_text(encoding="utf-8"), self.file.stat()
+        content, status = self.file.read_bytes(), self.file.stat()
         self.stack.callback(os.utime, self.file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        self.stack.callback(self.file.write_text, text, encoding="utf-8")
+        self.stack.callback(self.file.write_bytes, content)
         with self.stack:
-            self.file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+            self.file.write_bytes(content.replace(mutant.old.encode(), mutant.new.encode()))
             # A time of its own for each: bytecode is taken for valid where size and second of its source agree.
             os.utime(self.file, (0, 1_000_000_000 + number))
             argv, env = _pytest(copy, mutant.tests, "-x", "-p", "no:xdist")

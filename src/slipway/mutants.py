@@ -9,10 +9,12 @@ no process is left; tests that fail without a fault prove nothing, so all of the
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -209,12 +211,29 @@ def _copy(root: Path, copy: Path) -> None:
 def _pytest(copy: Path, tests: Sequence[str], *words: str) -> tuple[list[str | Path], dict[str, str]]:
     """The command that runs tests in a copy, and its environment."""
     argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    temporary = copy.with_name(f"t{copy.name}")
+    temporary = _temporary(copy)
     temporary.mkdir(exist_ok=True)
     # What these tests start imports the copy too, and not the checkout that is installed.
     path = f"{copy / 'src'}:{copy / 'tests/support'}"
     argv += [f"--rootdir={copy}", f"--basetemp={temporary / 'p'}", *words, *tests]
     return argv, {"CI": "true", "PYTHONPATH": path, "TMPDIR": str(temporary)}
+
+
+def _temporary(copy: Path) -> Path:
+    """Return where the tests of a copy put their temporary files."""
+    return copy.with_name(f"t{copy.name}")
+
+
+def _end_left(temporary: Path) -> None:
+    """End the processes that tests of a copy left running, as they do where the fault is in what ends processes.
+
+    They are known by their environment, which :mod:`slipway.process` hands on (proc_pid_environ(5)).
+    """
+    mark = f"TMPDIR={temporary}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _require_passing(copy: Path, tests: Sequence[str], jobs: int) -> None:
@@ -241,6 +260,7 @@ class _Run:
         content, status = self.file.read_bytes(), self.file.stat()
         self.stack.callback(os.utime, self.file, ns=(status.st_atime_ns, status.st_mtime_ns))
         self.stack.callback(self.file.write_bytes, content)
+        self.stack.callback(_end_left, _temporary(copy))
         with self.stack:
             self.file.write_bytes(content.replace(mutant.old.encode(), mutant.new.encode()))
             # A time of its own for each: bytecode is taken for valid where size and second of its source agree.

@@ -147,7 +147,12 @@ def test_an_entry_that_fits_nothing_is_an_error_with_its_line(root: Path, monkey
         TABLE[: TABLE.index("- name: same")].replace("number * 2", "number", 1) + "- name: x\n- [a]\n"
     )
     (root / "tests/mutants/none.yaml").write_text("a: b: c\n")
-    (root / "tests/mutants/other.yaml").write_text("- {name: Bad name, file: a, old: b, new: c, tests: [d]}\n")
+    (root / "tests/mutants/other.yaml").write_text(
+        "- {name: Bad name, file: a, old: b, new: c, tests: [d]}\n"
+        "- {name: a, file: 1, old: b, new: c, tests: [d]}\n"
+        "- {name: a, file: a, old: b, new: c, tests: [d], survives: ''}\n"
+        "- {name: a, file: a, old: b, new: c, tests: []}\n"
+    )
     with pytest.raises(SpecErrors) as caught:
         mutants.read(root)
     shape = "error: a mutant has the keys file, name, new, old, tests, and may have survives"
@@ -159,7 +164,10 @@ def test_an_entry_that_fits_nothing_is_an_error_with_its_line(root: Path, monkey
         f"tests/mutants/more.yaml:6: {shape}",
         f"tests/mutants/more.yaml:7: {shape}",
         "tests/mutants/none.yaml: error: not YAML: <…>",
-        "tests/mutants/other.yaml:1: error: name, file, old, new and survives are texts, a name of lower-case letters, digits and hyphens",
+        "tests/mutants/other.yaml:1: error: name: lower-case letters, digits and hyphens are wanted",
+        "tests/mutants/other.yaml:2: error: name, file, old, new and survives are texts",
+        "tests/mutants/other.yaml:3: error: survives: a reason is wanted",
+        "tests/mutants/other.yaml:4: error: tests: a list of pytest's paths or node ids is wanted",
     ]
     require_golden(str(caught.value), "\n".join(lines))
 

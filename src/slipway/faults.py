@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway import pipeline, process
-from slipway.boot.checks import ChecksFailed, standard_checks
+from slipway.boot.checks import ChecksFailed
 from slipway.boot.report import CheckResult
+from slipway.boot.trial import expected_checks
 from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
 from slipway.job import BOOTED, Job, Workshop, prepare
 from slipway.spec.library import Appliance
@@ -73,7 +74,7 @@ def read(appliance: Appliance) -> tuple[Fault, ...]:
     Raises:
         SpecErrors: A file says nothing about what it breaks, or names no check of the appliance.
     """
-    checks = [*standard_checks(appliance), *(f"{check.place}/{check.name}" for check in appliance.checks)]
+    checks = expected_checks(appliance)
     faults: list[Fault] = []
     errors: list[SpecError] = []
     for path in sorted((appliance.folder / "faults").glob("*")):

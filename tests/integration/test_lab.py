@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from slipway.boot.lab import GATEWAY, Lab, address, lab
+import pytest
+
+from slipway import process
+from slipway.boot import scan
+from slipway.boot.lab import ADDRESS, GATEWAY, Lab, address, lab
+
+MACHINE = Path(__file__).parents[1] / "support/tap_machine.py"
 
 
 def run(network: Lab, interface: str, *argv: str) -> str:
@@ -31,3 +41,38 @@ def test_nothing_of_it_is_left(tmp_path: Path) -> None:
     with lab(["outside", "inside"], log=tmp_path / "log"):
         pass
     assert Path("/proc/net/dev").read_text().count(":") == before
+
+
+@contextlib.contextmanager
+def machine(network: Lab, *, is_open: str = "", silent: str = "") -> Iterator[None]:
+    """A machine behind the lab's first tap that answers each of its ports."""
+    argv = [*network.enter, sys.executable, "-I", str(MACHINE), "tap0.0", is_open, silent]
+    with process.spawn(argv, stdout=subprocess.PIPE) as running:
+        assert running.stdout and running.stdout.readline() == b"ready\n"
+        yield
+
+
+def scanned(network: Lab, *ports: str) -> tuple[int, list[str]]:
+    """What the scan says of the machine, without the line that has a time."""
+    done = network.namespace.run([sys.executable, "-I", scan.__file__, ADDRESS, *ports], check=False)
+    lines = done.stdout.decode().splitlines()
+    return done.returncode, [lines[0], *lines[2:]]
+
+
+def test_a_scan_hears_of_every_port(tmp_path: Path) -> None:
+    """Also of a slow machine: packets wait in the tap's queue, and none is dropped."""
+    with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="80,443,65535"):
+        assert scanned(network, "80", "443", "65535") == (
+            0,
+            ["of 65535 TCP ports: 3 open, 65532 refused, 0 silent", "open: 80, 443, 65535"],
+        )
+        dropped = network.namespace.run(["ip", "-s", "-o", "link", "show", "dev", "tap0.0"]).stdout.decode()
+        transmitted = dropped.partition("TX:")[2].split("\\")[1].split()
+        assert transmitted[3] == "0", dropped
+
+
+@pytest.mark.timeout(120)
+def test_a_silent_port_of_a_machine_that_refuses_fails_the_scan(tmp_path: Path) -> None:
+    with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="80", silent="8080"):
+        code, lines = scanned(network, "80")
+        assert (code, lines[-1]) == (1, "silent, though the machine refuses others: 8080")

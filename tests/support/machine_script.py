@@ -13,7 +13,8 @@ from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import PORT, deliver
 from slipway.boot.lab import GATEWAY, lab
 from slipway.boot.machine import Machine, running
-from slipway.boot.results import follow
+from slipway.boot.results import Reported, follow
+from slipway.boot.trial import expected_in_guest
 from slipway.cache import sha256_of
 from slipway.job import Job
 from slipway.spec.folder import Check
@@ -50,7 +51,8 @@ def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path | None =
             ports={PORT: results},
         )
         with running(machine, enter=network.enter, log=work / "qemu.log") as guest:
-            found = list(follow(guest, results, console, start_s=420, check_s=1300))
+            reported = Reported(expected=expected_in_guest(checked))
+            found = list(follow(guest, results, console, reported, start_s=420, check_s=1300))
             assert guest.power_off(120)
     failed = [f"{each.name}: {each.output}" for each in found if not each.passed]
     assert not failed, "\n".join(failed) + process.tail(console)

@@ -139,6 +139,8 @@ class Running:
         assert qemu.stdin and qemu.stdout
         self.qemu = qemu
         self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
+        #: How long QEMU may take to answer, in seconds.
+        self.patience_s = 60.0
 
     @property
     def ended(self) -> int | None:
@@ -149,36 +151,46 @@ class Running:
         """Send a command and return the answer.
 
         Raises:
-            OSError: QEMU is gone, or refused.
+            OSError: QEMU is gone, hangs, or refused.
         """
         self._in.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
         self._in.flush()
-        for answer in self._messages():
+        for answer in self._messages(self.patience_s):
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
                 raise OSError(f"QEMU: {answer['error'].get('desc')}")
-        raise OSError("QEMU is gone")
+        raise OSError("QEMU is gone, or does not answer")
 
-    def _messages(self, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
-        """What QEMU says, answers and events, until it is gone or the time is up."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+    def _messages(self, timeout_s: float) -> Iterator[dict[str, Any]]:
+        """Yield what QEMU says, answers and events, until it is gone or the time is up.
+
+        Raises:
+            OSError: QEMU wrote something else than JSON objects.
+        """
+        until = time.monotonic() + timeout_s
         while True:
             while b"\n" not in self._rest:
-                if until is not None and not select.select([self._out], [], [], max(0.0, until - time.monotonic()))[0]:
+                if not select.select([self._out], [], [], max(0.0, until - time.monotonic()))[0]:
                     return
                 data = os.read(self._out, 1 << 16)
                 if not data:
                     return
                 self._rest += data
             line, _, self._rest = self._rest.partition(b"\n")
-            yield json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:
+                message = None
+            if not isinstance(message, dict):
+                raise OSError(f"QEMU wrote {line[:80]!a}")
+            yield message
 
     def reset(self) -> None:
         """Press the reset button: everything that the guest had not written is lost.
 
         Raises:
-            OSError: QEMU is gone, or refused.
+            OSError: QEMU is gone, hangs, or refused.
         """
         self.ask("set-action", reboot="reset")
         self.ask("system_reset")
@@ -187,7 +199,7 @@ class Running:
         """Press Ctrl-Alt-Delete, upon which systemd stops everything and restarts the machine; whether it has, in time.
 
         Raises:
-            OSError: QEMU is gone, or refused.
+            OSError: QEMU is gone, hangs, or refused.
         """
         self.ask("set-action", reboot="reset")
         keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
@@ -196,7 +208,7 @@ class Running:
 
     def power_off(self, timeout_s: float) -> bool:
         """Press the power button and wait; whether the guest switched itself off in time."""
-        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self.ask("system_powerdown")
             self.qemu.wait(timeout_s)
             return True
@@ -222,6 +234,6 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
     argv[0] = process.find_tool(argv[0])
     with log.open("ab") as errors, process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as qemu:
         machine_running = Running(qemu)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             machine_running.ask("qmp_capabilities")
         yield machine_running

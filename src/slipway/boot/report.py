@@ -40,19 +40,25 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootReport:
-    """All starts and all checks of one image; ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot, and
-    ``memory_mib`` what the guest took once its services ran (None if it did not say)."""
+    """All starts and all checks of one image.
+
+    ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the checks
+    that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its services
+    ran, None if it did not say.
+    """
 
     accelerator: str
     firmware: str
     attempts: tuple[Attempt, ...]
     checks: tuple[CheckResult, ...]
+    expected: tuple[str, ...]
     memory_mib: int | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether there are checks and every one passed."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        """Return True if every expected check is here once, nothing else is, and all passed."""
+        names = sorted(f"{check.place}/{check.name}" for check in self.checks)
+        return bool(names) and names == sorted(self.expected) and all(check.passed for check in self.checks)
 
     @property
     def summary(self) -> str:
@@ -72,5 +78,6 @@ class BootReport:
             firmware=data["firmware"],
             attempts=tuple(Attempt(**attempt) for attempt in data["attempts"]),
             checks=tuple(CheckResult(**check) for check in data["checks"]),
+            expected=tuple(data["expected"]),
             memory_mib=data.get("memory_mib"),
         )

@@ -16,7 +16,8 @@ check() {
     while :; do
         attempts=$((attempts + 1))
         left=$(((limit - $(now) + begin) / 100 + 1))
-        timeout -k 5 "$left" "$@" >latest 2>&1
+        # No standard input: a check that reads it would eat the list of those after it. No port: only this program reports.
+        timeout -k 5 "$left" "$@" >latest 2>&1 </dev/null 3>&- 4<&-
         code=$?
         # A try that the limit cuts off has nothing to say, unless it was the only one.
         case $attempts:$code in
@@ -82,12 +83,12 @@ ports)
     check ports-listening 60 sh -e ./runner.sh ports
     # Before the appliance's own checks: what it takes (KiB) when nobody asks anything of it.
     say memory "$(awk '/^MemTotal:/ { total = $2 } /^MemAvailable:/ { print total - $2 }' /proc/meminfo)"
-    while read -r limit name; do
+    while read -r limit name <&4; do
         case $name in
         *.py) check "$name" "$limit" python3 "checks/$name" ;;
         *) check "$name" "$limit" sh -x "checks/$name" ;; # one that fails has said in which command
         esac
-    done <list
+    done 4<list
     say finished
     ;;
 esac

@@ -1,9 +1,13 @@
 """A program that finds the open TCP ports of an address: ``python -I scan.py ADDRESS PORT...`` fails unless these are the open ones.
 
-All 65,535 are tried, from this side of the network. A port that does not answer within :data:`PATIENCE_S` is closed; but where most
-are refused, what is silent was lost on the way, and is asked again. Of UDP only those that are named (``udp/PORT``) are asked, and it
-fails if one of them is refused: silence is an answer there. A range (``FIRST-LAST``) may be open, and need not be. It imports nothing
-but the standard library, so that it runs in any network namespace.
+All 65,535 are tried, from this side of the network. A machine either refuses closed ports or, behind a
+firewall, drops what asks for them. Where it refuses, a silent port is a packet that was lost: it is asked
+again, and fails the scan if it stays silent, as an open port may hide there. Where it drops, silence is an
+answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan fails if one is refused. A range
+(``FIRST-LAST``) may be open, and need not be.
+
+The exit status is 0 if all is as named, 1 if it is not, and 75 (EX_TEMPFAIL of sysexits.h) if only a named
+port does not answer yet. Imports nothing but the standard library, to run in any network namespace.
 """
 
 from __future__ import annotations
@@ -16,68 +20,111 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
-__all__ = ["main", "open_ports", "refused_udp_ports"]
+__all__ = ["NOT_YET", "Scan", "main", "refused_udp_ports", "scan"]
 
-#: How long a port may take to answer, in seconds, and how many are asked at once.
+#: How long a port may take to answer, in seconds; the kernel asks a second time after one.
 PATIENCE_S = 2.0
-AT_ONCE = 2000
-#: How many silent ports are still taken for lost packets, not for a firewall, and how often those are asked again.
-FEW, AGAIN = 4000, 3
+#: How many ports are asked at once: the queue of the lab's links is longer (slipway.boot.lab).
+AT_ONCE = 20_000
+#: A machine that refuses so many ports refuses all that are closed.
+REFUSES = 1_000
+#: How often silent ports of such a machine are asked again.
+AGAIN = 3
+#: The exit status for a named port that is not open yet (sysexits.h, EX_TEMPFAIL).
+NOT_YET = 75
 
 
-def open_ports(address: str, ports: Iterable[int] = range(1, 65536)) -> list[int]:
-    """The TCP ports of an IPv4 address that accept connections, sorted.
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The answers of all ports: those that are open, those that stayed silent, and how many were refused."""
+
+    open: tuple[int, ...]
+    silent: tuple[int, ...]
+    refused: int
+
+    @property
+    def drops(self) -> bool:
+        """Return True if the machine drops packets to closed ports, so that silence is an answer."""
+        return self.refused < len(self.silent)
+
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Return the ports whose state is unknown."""
+        return () if self.drops else self.silent
+
+
+def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
+    """Ask TCP ports of an IPv4 address.
 
     Raises:
-        OSError: There is no way to the address.
+        OSError: No route leads to the address.
     """
-    found, silent = _ask(address, ports)
+    found, silent, refused = _ask(address, ports)
     for _ in range(AGAIN):
-        if not 0 < len(silent) <= FEW:
+        if not silent or refused < REFUSES:
             break
-        more, silent = _ask(address, silent)
+        more, silent, closed = _ask(address, silent)
         found += more
-    return sorted(found)
+        refused += closed
+    return Scan(tuple(sorted(found)), tuple(sorted(silent)), refused)
 
 
-def _ask(address: str, ports: Iterable[int]) -> tuple[list[int], list[int]]:
-    """The ports that accept a connection, and those that say nothing."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    at_once = min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50)
-    waiting, found, unheard = deque(ports), [], []
+def _ask(address: str, ports: Iterable[int]) -> tuple[list[int], list[int], int]:
+    """Return the ports that accept a connection, the silent ones, and the number of refused ones."""
+    waiting, found, silent, refused = deque(ports), list[int](), list[int](), 0
     asked: dict[int, tuple[socket.socket, int, float]] = {}
+    at_once = _sockets()
     with contextlib.closing(select.epoll()) as poll:
         while waiting or asked:
             while waiting and len(asked) < at_once:
                 port = waiting.popleft()
-                connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                refused = connection.connect_ex((address, port))
-                if refused not in (0, errno.EINPROGRESS):
-                    connection.close()
-                    raise OSError(refused, f"port {port} cannot be asked")
+                connection = _connect(address, port)
+                if connection is None:
+                    refused += 1
+                    continue
                 asked[connection.fileno()] = (connection, port, time.monotonic() + PATIENCE_S)
                 poll.register(connection, select.EPOLLOUT)
-            answered = [number for number, _ in poll.poll(0.1)]
+            answered = {number for number, _ in poll.poll(0.1, at_once)}
             now = time.monotonic()
-            # Asked in this order, so those whose time is up come first.
-            silent = [number for number, (_, _, until) in asked.items() if until < now]
-            for number in {*answered, *silent}:
+            overdue = {number for number, (_, _, until) in asked.items() if until < now}
+            for number in answered | overdue:
                 connection, port, _ = asked.pop(number)
                 if number not in answered:
-                    unheard.append(port)
-                elif not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    silent.append(port)
+                elif connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    refused += 1
+                else:
                     found.append(port)
                 poll.unregister(connection)
                 connection.close()
-    return found, unheard
+    return found, silent, refused
+
+
+def _sockets() -> int:
+    """Return how many sockets may be open at once, after raising the limit as far as it goes."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50))
+
+
+def _connect(address: str, port: int) -> socket.socket | None:
+    """Return a connection under way, None if it was refused at once."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    problem = connection.connect_ex((address, port))
+    if problem in (0, errno.EINPROGRESS):
+        return connection
+    connection.close()
+    if problem == errno.ECONNREFUSED:
+        return None
+    raise OSError(problem, f"port {port} cannot be asked")
 
 
 def refused_udp_ports(address: str, ports: Iterable[int]) -> list[int]:
-    """Those of some UDP ports of an IPv4 address that are refused (ICMP port unreachable): nobody listens there."""
+    """Return the refused ones of some UDP ports of an IPv4 address (ICMP port unreachable): nobody listens there."""
     refused = []
     for port in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
@@ -94,26 +141,50 @@ def refused_udp_ports(address: str, ports: Iterable[int]) -> list[int]:
 
 
 def _numbers(port: str) -> range:
-    """The ports that ``80`` or ``8000-8099`` stand for."""
+    """Return the ports that ``80`` or ``8000-8099`` stands for."""
     first, _, last = port.partition("-")
     return range(int(first), int(last or first) + 1)
 
 
-def main(argv: list[str]) -> int:
-    """The program: 0 if the named TCP ports are open and no others are, and no named UDP port is refused."""
+def _listed(ports: Collection[int]) -> str:
+    """Return some ports for people, the first forty of many."""
+    shown = ", ".join(map(str, sorted(ports)[:40]))
+    return f"{shown} and {len(ports) - 40} more" if len(ports) > 40 else shown or "none"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare the ports of an address with the named ones, say what was found, and return the exit status."""
     address, named = argv[0], argv[1:]
-    allowed = {number for port in named if not port.startswith("udp/") for number in _numbers(port)}
+    tcp = [port for port in named if not port.startswith("udp/")]
+    udp = [port.removeprefix("udp/") for port in named if port.startswith("udp/")]
+    allowed = {number for port in tcp for number in _numbers(port)}
     begun = time.monotonic()
-    found = open_ports(address)
-    lines = [f"of 65535 TCP ports these are open: {', '.join(map(str, found)) or 'none'} ({time.monotonic() - begun:.1f} s)"]
-    surplus = [port for port in found if port not in allowed]
-    lines += [f"not in the spec: {', '.join(map(str, surplus))}"] if surplus else []
-    closed = [int(port) for port in named if port.isdecimal() and int(port) not in found]
-    lines += [f"in the spec, but not open: {', '.join(map(str, closed))}"] if closed else []
-    refused = refused_udp_ports(address, [int(port.removeprefix("udp/")) for port in named if port.startswith("udp/") and "-" not in port])
-    lines += [f"UDP, in the spec, but refused: {', '.join(map(str, refused))}"] if refused else []
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return 1 if surplus or closed or refused else 0
+    found = scan(address)
+    took = time.monotonic() - begun
+    how = "drops what is not allowed" if found.drops else "refuses closed ports"
+    say = [
+        f"of 65535 TCP ports: {len(found.open)} open, {found.refused} refused, {len(found.silent)} silent",
+        f"({took:.1f} s; the machine {how})",
+        f"open: {_listed(found.open)}",
+    ]
+    surplus = [port for port in found.open if port not in allowed]
+    for port in surplus[:10]:
+        say.append(f"port {port} is open and not in the spec; if it is wanted, add to ports:")
+        say.append(f"  - {{port: {port}, protocol: tcp, purpose: ...}}")
+    if len(surplus) > 10:
+        say.append(f"open and not in the spec: {_listed(surplus)}")
+    if found.lost:
+        say.append(f"silent, though the machine refuses others: {_listed(found.lost)}")
+    closed = [int(port) for port in tcp if port.isdecimal() and int(port) not in found.open]
+    if closed:
+        say.append(f"in the spec, but not open: {_listed(closed)}")
+    refused = refused_udp_ports(address, [int(port) for port in udp if port.isdecimal()])
+    if refused:
+        say.append(f"UDP, in the spec, but refused: {_listed(refused)}")
+    sys.stdout.write("".join(f"{line}\n" for line in say))
+    if surplus or found.lost:
+        return 1
+    return NOT_YET if closed or refused else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import deliver, parameter_values
 from slipway.boot.machine import Running
 from slipway.boot.report import Attempt, BootReport, CheckResult
-from slipway.boot.results import Died, follow
+from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.packages.locked import Lock, LockedPackage
 from slipway.spec.library import Library
 from slipway.spec.model import Parameter
@@ -28,18 +28,29 @@ class Guest:
         self.ended = ended
 
 
-def heard(tmp_path: Path, said: str, *, ended: int | None = None, console: str = "", start_s: float = 0.2) -> list[CheckResult]:
+def heard(
+    tmp_path: Path,
+    said: str | bytes,
+    *,
+    expected: tuple[str, ...] = ("one", "two"),
+    ended: int | None = None,
+    console: str = "",
+    start_s: float = 0.2,
+) -> list[CheckResult]:
+    """The results in what a guest wrote."""
     results = tmp_path / "results"
-    results.write_text(said)
+    results.write_bytes(said if isinstance(said, bytes) else said.encode())
     (tmp_path / "console").write_text(console)
     guest = cast(Running, Guest(ended))
-    return list(follow(guest, results, tmp_path / "console", start_s=start_s, check_s=0.2))
+    reported = Reported(expected=expected)
+    return list(follow(guest, results, tmp_path / "console", reported, start_s=start_s, check_s=0.2))
 
 
 def test_results_are_read_until_the_guest_is_done(tmp_path: Path) -> None:
     output = base64.b64encode(b"nothing listens\n").decode()
     found = heard(
-        tmp_path, f"running\nstarted\ncheck one passed 1 25 \ncheck two timed-out 3 3000 {output}\nfinished\ncheck late passed 1 1 \n"
+        tmp_path,
+        f"running\nstarted\ncheck one passed 1 25 \ncheck two timed-out 3 3000 {output}\nmemory 2048\nfinished\ncheck late passed 1 1 \n",
     )
     assert found == [
         CheckResult(name="one", place="guest", outcome="passed", duration_s=0.25, attempts=1),
@@ -63,16 +74,70 @@ def test_a_guest_that_does_not_come_to_its_checks_has_died(tmp_path: Path, said:
     assert str(caught.value) == problem
 
 
+ONE = "check one passed 1 25 \n"
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("finished\n", "it reported an end, and nothing of: one, two"),
+        (f"running\n{ONE}finished\n", "it reported an end, and nothing of: two"),
+        (f"{ONE}{ONE}", "it reported one twice"),
+        (f"check one failed 1 25 \n{ONE}", "it reported one twice"),
+        ("check three passed 1 25 \n", "it reported a check that does not exist: 'three'"),
+        ("check outside/one passed 1 25 \n", "it reported a check that does not exist: 'outside/one'"),
+        ("check one good 1 25 \n", "it reported no outcome of one: 'check one good 1 25 '"),
+        ("check one passed 0 25 \n", "it reported no outcome of one: 'check one passed 0 25 '"),
+        ("check one passed -1 25 \n", "it reported no outcome of one: 'check one passed -1 25 '"),
+        ("check one passed 1 1e9 \n", "it reported no outcome of one: 'check one passed 1 1e9 '"),
+        ("check one passed 1 \u0662 \n", r"it reported no outcome of one: 'check one passed 1 \u0662 '"),
+        ("check one passed 1 25 ###\n", "the output of one is not base64: '###'"),
+        ("check one passed 1 25\n", "it reported a line without a meaning: 'check one passed 1 25'"),
+        ("check one passed 1 25  \n", "it reported a line without a meaning: 'check one passed 1 25  '"),
+        ("hello \x1b[2J\n", r"it reported a line without a meaning: 'hello \x1b[2J'"),
+        ("memory lots\n", "it reported a line without a meaning: 'memory lots'"),
+        ("\n", "it reported a line without a meaning: ''"),
+        (b"\xff\xfe\n", r"it reported a line without a meaning: '\ufffd\ufffd'"),
+        (b"x" * (5 << 20), "its results have more than 4 MiB"),
+        (b"running\n" * 1_000_000, "its results have more than 4 MiB"),
+    ],
+)
+def test_a_report_that_cannot_be_true_is_refused(tmp_path: Path, said: str | bytes, problem: str) -> None:
+    with pytest.raises(Misreported) as caught:
+        heard(tmp_path, said)
+    assert str(caught.value) == problem
+
+
+def test_a_console_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Misreported) as caught:
+        (tmp_path / "console").touch()
+        heard(tmp_path, "running\n", console="x" * (65 << 20))
+    assert str(caught.value) == "its console has more than 64 MiB"
+
+
 def test_a_report_survives_being_written_and_passes_only_as_a_whole() -> None:
     good = CheckResult(name="one", place="guest", outcome="passed", duration_s=1, attempts=1)
     bad = CheckResult(name="two", place="outside", outcome="failed", duration_s=1, attempts=2, output="x")
     attempts = (Attempt(started_s=9.5, problem="its kernel crashed"), Attempt(started_s=20))
-    report = BootReport(accelerator="tcg", firmware="bios", attempts=attempts, checks=(good, bad))
+    both = ("guest/one", "outside/two")
+    report = BootReport(accelerator="tcg", firmware="bios", attempts=attempts, checks=(good, bad), expected=both)
     assert not report.passed
     assert report.summary == "1 of 2 checks passed (tcg, bios)"
     assert BootReport.from_json(report.to_json()) == report
-    assert not BootReport(accelerator="tcg", firmware="bios", attempts=(), checks=()).passed
-    assert BootReport(accelerator="tcg", firmware="bios", attempts=(), checks=(good,)).passed
+
+
+def test_a_report_passes_with_the_expected_checks_alone() -> None:
+    def passed(checks: tuple[CheckResult, ...], *expected: str) -> bool:
+        return BootReport(accelerator="tcg", firmware="bios", attempts=(), checks=checks, expected=expected).passed
+
+    good = CheckResult(name="one", place="guest", outcome="passed", duration_s=1, attempts=1)
+    assert passed((good,), "guest/one")
+    assert not passed(())
+    assert not passed((), "guest/one")
+    assert not passed((good,), "guest/one", "guest/two")
+    assert not passed((good,), "outside/one")
+    assert not passed((good, good), "guest/one")
+    assert not passed((good,))
 
 
 @pytest.mark.parametrize(("version", "number"), [("257.13-1~deb13u1", 257), ("1:252-1", 252), (None, 0)])

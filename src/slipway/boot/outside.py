@@ -1,0 +1,193 @@
+"""Checks on this host, as a client of each network around a machine; and the further instances that some of them need.
+
+A check is tried again until it passes or its time is up: those on this host wait for what they need themselves, so for a
+minute at most. What a check is told (addresses, an SSH command, parameters) is in its environment, docs/spec.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from slipway import process
+from slipway.boot.delivery import SEED, make_seed, parameter_credentials, parameter_values
+from slipway.boot.lab import Lab, address
+from slipway.boot.machine import Machine, Running, make_overlay, running
+from slipway.boot.report import CheckResult
+from slipway.boot.results import Died, require_short
+from slipway.boot.scan import NOT_YET
+from slipway.boot.tools import TREE
+from slipway.boot.trial import SCAN, Trial
+from slipway.spec.folder import Check
+from slipway.spec.library import Appliance
+from slipway.spec.model import Instance
+
+__all__ = ["Client", "Instances", "outside_checks", "run_outside"]
+
+#: For how long a check that fails is tried again, and how long a machine may take to stop before it starts again.
+_RETRY_S = 60
+_RESTART_S = 120
+_SCANNER = Path(__file__).with_name("scan.py")
+
+
+def outside_checks(appliance: Appliance) -> list[Check]:
+    """Return the checks that run on this host, the scan first."""
+    interfaces = [interface.name for interface in appliance.spec.interfaces]
+    scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256="")
+    return [check for check in (scan, *appliance.checks) if check.place in interfaces]
+
+
+@dataclass(slots=True, kw_only=True)
+class Instances:
+    """The further instances of the spec: those that run, and all that is needed to start another."""
+
+    trial: Trial
+    like: Machine
+    network: Lab
+    stack: contextlib.ExitStack
+    started: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def start_early(self) -> None:
+        """Start what any check will ask for, beside the checks that need only one machine."""
+        if self.trial.enough:
+            return
+        wanted = {name for check in self.trial.appliance.checks for name in check.instances}
+        for instance in self.trial.appliance.spec.instances:
+            if instance.name in wanted:
+                self.start(instance.name)
+
+    def start(self, name: str) -> Mapping[str, str]:
+        """Start an instance, unless it runs; the values of its parameters, as far as they are known."""
+        if name not in self.started:
+            spec = self.trial.appliance.spec
+            instance = next(instance for instance in spec.instances if instance.name == name)
+            values = parameter_values(spec.parameters, instance.parameters)
+            overlay = self.trial.work / f"overlay-{name}.qcow2"
+            overlay.unlink(missing_ok=True)
+            make_overlay(self.trial.image, overlay, size_gib=spec.resources.disk_gib)
+            number = spec.instances.index(instance) + 1
+            credentials, drives = self._given(instance, values)
+            machine = replace(
+                self.like,
+                instance=number,
+                disk=overlay,
+                networks=self.network.networks(number),
+                console=self.trial.logs / f"console-{name}.log",
+                credentials=credentials,
+                drives=drives,
+                ports={},
+                variables=self.trial.work / f"variables-{name}.fd" if self.like.variables else None,
+            )
+            self.stack.enter_context(running(machine, enter=self.network.enter, log=self.trial.logs / "qemu.log"))
+            self.started[name] = values
+        return self.started[name]
+
+    def _given(self, instance: Instance, values: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, Path]]:
+        """What brings an instance its parameters and the key to log in with: system credentials, or a disk for cloud-init."""
+        given = parameter_credentials(self.trial.appliance.spec.parameters, values)
+        key = "ssh.authorized_keys.root"
+        if not instance.cloud_init:
+            return {**given, key: self.like.credentials[key]}, {}
+        folder = self.trial.work / f"seed-{instance.name}"
+        folder.mkdir(exist_ok=True)
+        parameters = {name.partition(".")[2]: value.decode() for name, value in given.items()}
+        keys = [self.like.credentials[key].decode().strip()]
+        return {}, {SEED: make_seed(folder, {"ssh_authorized_keys": keys, "slipway": {"parameters": parameters}})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """What checks from outside work with: the network, the machines, a key that root may log in with, parameters."""
+
+    network: Lab
+    guest: Running
+    key: Path
+    values: Mapping[str, str]
+    others: Instances
+
+    def environment(self, check: Check) -> dict[str, str]:
+        """What a check in an interface's network is told; the instances that it needs run."""
+        told = {**self.network.environment(check.place), **self._about("SLIPWAY_", 0, self.values, "root")}
+        told |= {"SLIPWAY_TOOLS": str(TREE)} if self.others.trial.tools else {}
+        for number, instance in enumerate(self.others.trial.appliance.spec.instances, 1):
+            if instance.name in check.instances:
+                prefix = f"SLIPWAY_INSTANCE_{instance.name.upper()}_"
+                # cloud-init's default user has the distribution's name.
+                user = self.others.trial.appliance.base.distribution if instance.cloud_init else "root"
+                told |= self._about(prefix, number, self.others.start(instance.name), user)
+        return told
+
+    def _about(self, prefix: str, number: int, values: Mapping[str, str], user: str) -> dict[str, str]:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
+        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
+        parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
+        return {f"{prefix}ADDRESS": address(number), f"{prefix}SSH": shlex.join(ssh), **parameters}
+
+
+def run_outside(trial: Trial, client: Client, check: Check) -> None:
+    """Run a check on this host, in an interface's network, until it passes or goes on failing.
+
+    Raises:
+        Died: The machine is gone, so the check says nothing.
+        Misreported: The guest writes without end.
+    """
+    trial.step.detail = f"{check.place}/{check.name}"
+    environment = client.environment(check)
+    begun = time.monotonic()
+    try:
+        prepared = _prepared(client.guest, check, _RESTART_S * trial.factor)
+    except OSError as error:
+        raise Died(f"{error}, before {check.place}/{check.name}") from error
+    if prepared:
+        outcome, output, attempts = _tried(trial, client, check, environment)
+    else:
+        outcome, output, attempts = "failed", "the machine did not start again", 0
+    if outcome != "passed" and client.guest.ended is not None:
+        raise Died(f"QEMU ended with status {client.guest.ended} during {check.place}/{check.name}")
+    require_short(trial.port, trial.console)
+    duration = round(time.monotonic() - begun, 2)
+    trial.results.append(
+        CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
+    )
+
+
+def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> tuple[str, str, int]:
+    """How a check ended, what it said at last, and how often it was tried. A try that the limit cuts off has nothing to say,
+    unless it was the only one."""
+    interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh", "-x"]
+    words = [address(0), *_allowed(trial.appliance, check.place)] if check.name == SCAN else []
+    argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
+    log = trial.logs / f"{check.place}-{check.name}.log"
+    limit = check.timeout_s * trial.factor
+    outcome, output, attempts, begun = "", "", 0, time.monotonic()
+    while True:
+        attempts += 1
+        log.unlink(missing_ok=True)
+        left = max(1.0, limit - (time.monotonic() - begun))
+        done = process.run(argv, env=environment, log=log, timeout_s=left, check=False)
+        status, cut_off = done.returncode, done.returncode < 0 and done.duration_s >= left
+        if not outcome or not cut_off:
+            outcome = "timed out" if cut_off else "failed" if status else "passed"
+            output = log.read_text(errors="replace")[-2000:]
+        final = cut_off or status == 0 or (check.name == SCAN and status != NOT_YET)
+        if final or time.monotonic() - begun >= min(limit, _RETRY_S * trial.factor):
+            return outcome, output, attempts
+        time.sleep(1)
+
+
+def _prepared(guest: Running, check: Check, timeout_s: float) -> bool:
+    """Do to the machine what a check wants to be done before it; whether that worked."""
+    if check.before == "reset":
+        guest.reset()
+    return check.before != "reboot" or guest.reboot(timeout_s)
+
+
+def _allowed(appliance: Appliance, interface: str) -> list[str]:
+    """The ports that the spec names for an interface, as scan.py takes them."""
+    ports = [port for port in appliance.spec.ports if port.interface == interface]
+    return [f"{'udp/' if port.protocol == 'udp' else ''}{port.numbers}" for port in ports]

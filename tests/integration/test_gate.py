@@ -1,0 +1,234 @@
+"""The gate: what a guest does or says, and whether its image is published. QEMU is played; all else is real."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from example_root import make_root
+from slipway import pipeline
+from slipway.accelerator import Accelerator
+from slipway.boot import checks, outside, trial
+from slipway.boot.machine import Running
+from slipway.boot.results import follow
+from slipway.cache import sha256_of
+from slipway.errors import BuildError
+from slipway.formats import Artifact
+from slipway.job import Job, Workshop, prepare
+from slipway.process import run
+from slipway.progress import Progress
+
+HERE = Path(__file__).parents[1]
+SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\npackages: [web]\n"
+INSIDE = ("system-started", "root-grown", "services-active", "ports-listening", "10-one.sh", "20-two.sh")
+PASS = "".join(f"check {name} passed 1 10 \n" for name in INSIDE)
+OUTSIDE = "#!/bin/sh\n# timeout: 2\n"
+
+Play = list[list[str]]
+
+
+class Gate:
+    """An appliance that is built but for its boot, on a host whose QEMU is played."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bin = directory / "bin"
+        self.bin.mkdir()
+        qemu = self.bin / "qemu-system-x86_64"
+        qemu.write_text(f"#!{sys.executable} -I\n{(HERE / 'support/fake_qemu.py').read_text()}")
+        qemu.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
+        self.directory, self.monkeypatch = directory, monkeypatch
+
+    def plays(self, *plays: Play, client: str = "exit 0") -> None:
+        """Set what each start of the machine does, and the check from outside."""
+        (self.bin / "scenario.json").write_text(json.dumps(plays))
+        check = {f"checks/{name}": "exit 0\n" for name in INSIDE[-2:]}
+        files = {"appliance.yaml": SPEC, **check, "checks/outside/30-client.sh": f"{OUTSIDE}{client}\n"}
+        self.root = make_root(self.directory, "web", files, self.monkeypatch)
+        self.shop = Workshop(root=self.root, progress=Progress(quiet=True))
+        self.job = prepare(self.shop, self.shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
+        for name in self.job.formats:
+            add_artifact(self.shop, self.job, name)
+
+    def build(self) -> str:
+        """Build and publish as the task does; the error, without its last lines of the console."""
+        try:
+            release = pipeline.build(self.shop, self.job)
+        except BuildError as error:
+            assert error.exit_code == 5
+            assert not list((self.root / "build/web").glob("1.0.0-*")), "there is a release"
+            return error.message.partition("\n  passed: ")[0]
+        session = pipeline.session(self.shop)
+        pipeline.publish(self.shop, [release.folder], session)
+        assert list(session.store.list("targets/"))
+        return ""
+
+    @property
+    def starts(self) -> int:
+        """How often the machine was started."""
+        return len((self.bin / "starts").read_text())
+
+
+def add_artifact(shop: Workshop, job: Job, name: str) -> None:
+    """Put a disk into the cache as if it had been made: an empty one."""
+    with shop.cache.scratch() as scratch:
+        disk = scratch / "disk"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"])
+        facts = Artifact(
+            format=name,
+            file="disk",
+            size=disk.stat().st_size,
+            sha256=sha256_of(disk),
+            uncompressed_size=1 << 30,
+            uncompressed_sha256="d" * 64,
+            compression=None,
+        ).facts()
+        shop.cache.add(job.stage(f"artifact:{name}").id, f"artifact:{name}", {"disk": disk}, facts)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A gate with short limits: what hangs is given up after a second."""
+
+    def soon(*words: object, **limits: float) -> object:
+        return follow(*words, **{**limits, "start_s": 1.0, "check_s": 1.0})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checks, "follow", soon)
+    monkeypatch.setattr(checks, "probe", lambda _: Accelerator(name="tcg", reason="it is played"))
+    monkeypatch.setattr(trial, "FACTOR", {"kvm": 1, "tcg": 1})
+    monkeypatch.setattr(outside, "_RETRY_S", 1)
+    quick: Callable[..., None] = Running.__init__
+
+    def init(self: Running, qemu: subprocess.Popen[bytes]) -> None:
+        quick(self, qemu)
+        self.patience_s = 1.0
+
+    monkeypatch.setattr(Running, "__init__", init)
+    return Gate(tmp_path, monkeypatch)
+
+
+def words(text: str) -> str:
+    """A check's output, as a guest reports it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_an_image_whose_checks_all_pass_is_published(gate: Gate) -> None:
+    gate.plays([["write", f"running\nstarted\nmemory 2048\n{PASS}finished\n"]])
+    assert gate.build() == ""
+    assert gate.starts == 1
+    report = pipeline.check(gate.shop, gate.job)
+    assert report.passed and report.memory_mib == 2
+    assert sorted(f"{each.place}/{each.name}" for each in report.checks) == sorted(report.expected)
+
+
+FAILED = PASS.replace("20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('nobody answers')}")
+REPORT = "the report of web does not count: "
+DIED = "web did not end its checks: "
+
+
+@pytest.mark.parametrize(
+    ("play", "message"),
+    [
+        ([["write", f"{FAILED}finished\n"]], "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers"),
+        (
+            [["write", PASS.replace("20-two.sh passed", "20-two.sh timed-out") + "finished\n"]],
+            "1 of 8 checks of web failed\n  guest/20-two.sh timed out:\n",
+        ),
+        ([["write", "finished\n"]], f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}"),
+        (
+            [["write", PASS.replace("check 10-one.sh passed 1 10 \n", "") + "finished\n"]],
+            f"{REPORT}it reported an end, and nothing of: 10-one.sh",
+        ),
+        ([["write", f"{PASS}check 10-one.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported 10-one.sh twice"),
+        (
+            [["write", f"{FAILED}check 20-two.sh passed 1 10 \nfinished\n"]],
+            f"{REPORT}it reported 20-two.sh twice\n  guest/20-two.sh failed:\n    nobody answers",
+        ),
+        ([["write", f"{PASS}check 40-more.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported a check that does not exist: '40-more.sh'"),
+        (
+            [["write", f"{PASS}check 30-client.sh passed 1 10 \nfinished\n"]],
+            f"{REPORT}it reported a check that does not exist: '30-client.sh'",
+        ),
+        ([["write", f"{PASS}finished early\n"]], f"{REPORT}it reported a line without a meaning: 'finished early'"),
+        ([["fill", "running\n"]], f"{REPORT}its results have more than 4 MiB"),
+        ([["fill", "x"]], f"{REPORT}its results have more than 4 MiB"),
+        ([["console-grows", str(65 << 20)], ["write", "running\n"]], f"{REPORT}its console has more than 64 MiB"),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else value.removeprefix(REPORT)[:40],
+)
+def test_what_a_guest_reports_wrongly_ends_the_build_at_once(gate: Gate, play: Play, message: str) -> None:
+    gate.plays(play, [["write", f"{PASS}finished\n"]])
+    assert gate.build() == message
+    assert gate.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("play", "message"),
+    [
+        ([], "web did not start: nothing was heard of it for 1 s"),
+        ([["mute"]], "web did not start: nothing was heard of it for 1 s"),
+        ([["garbage"]], "web did not start: nothing was heard of it for 1 s"),
+        ([["die", "1"]], "web did not start: QEMU ended with status 1"),
+        ([["console", "Kernel panic - not syncing"]], "web did not start: its kernel crashed"),
+        ([["write", "running\n"]], "web did not start: nothing was heard of it for 1 s"),
+        ([["write", PASS]], f"{DIED}nothing was heard of it for 1 s"),
+        ([["write", PASS], ["die", "3"]], f"{DIED}QEMU ended with status 3"),
+    ],
+)
+def test_a_machine_that_dies_twice_ends_the_build(gate: Gate, play: Play, message: str) -> None:
+    gate.plays(play)
+    assert gate.build() == message
+    assert gate.starts == 2
+
+
+def test_a_machine_that_died_once_is_started_again_and_the_report_says_so(gate: Gate) -> None:
+    gate.plays([["write", PASS], ["die", "3"]], [["write", f"{PASS}finished\n"]])
+    assert gate.build() == ""
+    problems = [attempt.problem for attempt in pipeline.check(gate.shop, gate.job).attempts]
+    assert problems == [None, "QEMU ended with status 3", None]
+
+
+def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
+    gate.plays([["write", FAILED], ["die", "3"]], [["write", f"{PASS}finished\n"]])
+    assert gate.build() == f"{DIED}QEMU ended with status 3\n  guest/20-two.sh failed:\n    nobody answers"
+    assert gate.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("client", "message"),
+    [
+        ("echo no answer; exit 1", "failed:\n    + echo no answer\n    no answer\n    + exit 1"),
+        ("echo asking; sleep 60", "timed out:\n    + echo asking\n    asking\n    + sleep 60"),
+        ("kill -9 $$", "failed:\n    + kill -9 "),
+    ],
+)
+def test_a_check_from_outside_that_does_not_pass_ends_the_build(gate: Gate, client: str, message: str) -> None:
+    gate.plays([["write", f"{PASS}finished\n"]], client=client)
+    assert gate.build().startswith(f"1 of 8 checks of web failed\n  outside/30-client.sh {message}")
+    assert gate.starts == 1
+
+
+@pytest.mark.parametrize("play", [["dies-on", "system_reset"], ["mute"]])
+def test_a_machine_that_is_lost_before_a_check_from_outside(gate: Gate, play: list[str]) -> None:
+    gate.plays([play, ["write", f"{PASS}finished\n"]], client="# before: reset\nexit 0")
+    assert gate.build() == f"{DIED}QEMU is gone, or does not answer, before outside/30-client.sh"
+    assert gate.starts == 2
+
+
+def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
+    gate.plays([["write", f"{FAILED}finished\n"]])
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), "build", "web", "--publish", "--root", str(gate.root)]
+    again = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120)
+    done = again(env={**os.environ, "PYTHONPATH": str(HERE.parent / "src")})
+    assert done.returncode == 5, done.stderr
+    assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n" in done.stderr
+    assert not list((gate.root / "build").glob("store/[tm]*"))

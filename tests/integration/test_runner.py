@@ -1,0 +1,64 @@
+"""The program that runs checks in the guest, run here: every check of its list is run and reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway.boot import checks
+from slipway.boot.report import CheckResult
+from slipway.boot.results import Reported
+from slipway.namespace import MOUNT, Namespace
+
+RUNNER = Path(checks.__file__).with_name("runner.sh")
+#: A /dev with the port, and a systemctl that says that the system runs.
+GUEST = f"""\
+set -eu
+mkdir -p {MOUNT}/dev/virtio-ports {MOUNT}/bin
+for device in null zero random urandom; do
+    touch {MOUNT}/dev/$device
+    mount --bind /dev/$device {MOUNT}/dev/$device
+done
+touch {MOUNT}/dev/virtio-ports/slipway
+printf '#!/bin/sh\\necho running\\n' >{MOUNT}/bin/systemctl
+chmod 755 {MOUNT}/bin/systemctl
+mount --rbind {MOUNT}/dev /dev
+cd {MOUNT}/runner
+PATH={MOUNT}/bin:$PATH sh runner.sh
+cat /dev/virtio-ports/slipway
+"""
+
+
+def reported(scripts: dict[str, str]) -> list[CheckResult]:
+    """Run checks as in a guest, and read what was reported as the host does; the standard checks are left out."""
+    with Namespace(memory_mib=16) as namespace:
+        folder = namespace.path(MOUNT / "runner")
+        (folder / "checks").mkdir(parents=True)
+        (folder / "runner.sh").write_bytes(RUNNER.read_bytes())
+        (folder / "settings.sh").write_text("FACTOR=0\nSERVICES=\nPORTS=\nGROWING=\n")
+        (folder / "list").write_text("".join(f"60 {name}\n" for name in scripts))
+        for name, text in scripts.items():
+            (folder / "checks" / name).write_text(text)
+        said = namespace.run(["sh", "-c", GUEST], what="running the checks", timeout_s=60).stdout.decode()
+    report = Reported(expected=("system-started", "root-grown", "services-active", "ports-listening", *scripts))
+    results = [result for line in said.splitlines() if (result := report.read(line))]
+    assert report.finished
+    return [result for result in results if result.name in scripts]
+
+
+def test_a_check_that_reads_its_input_does_not_eat_the_list() -> None:
+    found = reported({"10-reads.sh": "cat\n", "20-reads.py": "import sys\nsys.stdin.read()\n", "30-fails.sh": "exit 3\n"})
+    assert [(result.name, result.outcome) for result in found] == [
+        ("10-reads.sh", "passed"),
+        ("20-reads.py", "passed"),
+        ("30-fails.sh", "failed"),
+    ]
+
+
+def test_a_check_does_not_write_to_the_report() -> None:
+    found = reported({"10-writes.sh": "echo check 20-real.sh passed 1 1 >&3\n", "20-real.sh": "exit 1\n"})
+    assert [(result.name, result.outcome) for result in found] == [("10-writes.sh", "failed"), ("20-real.sh", "failed")]
+
+
+def test_what_a_check_wrote_is_reported() -> None:
+    (found,) = reported({"10-says.sh": "echo hello; exit 1\n"})
+    assert found.output == "+ echo hello\nhello\n+ exit 1\n"

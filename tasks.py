@@ -886,7 +886,8 @@ def mutants(_: Context, names: list[str], jobs: int = 2, root: str = ".") -> Non
         for outcome in outcomes:
             print(outcome, flush=True)
             found.append(outcome)
-    print(f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed", flush=True)
+    allowed = sum(bool(outcome.mutant.survives) for outcome in found)
+    print(f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed, {allowed} may survive", flush=True)
     mutants.require_killed(found)
 
 

@@ -1,18 +1,22 @@
 """Mutants: faults planted in a copy of the checkout, to see that the tests notice them.
 
-What goes in: ``tests/mutants/*.yaml``, each a list of mutants. A mutant is a ``file``, a text that occurs once in it
-(``old``), what replaces that (``new``), and the ``tests`` that have to fail then. What comes out: an :class:`Outcome` for
-each mutant. Invariants: the checkout is only read; a copy holds one fault at a time; however this ends, no copy and
-no process is left; tests that fail without a fault prove nothing, so all of them are run unplanted first.
+What goes in: ``tests/mutants/*.yaml``, each a list of mutants. A mutant is a ``file``, a text that
+occurs once in it (``old``), what replaces that (``new``), and the ``tests`` that have to fail then.
+What comes out: an :class:`Outcome` for each mutant.
+
+Invariants: the checkout is only read; a copy holds one fault at a time; however this ends, no copy
+and no process is left. Tests that fail without a fault prove nothing: all run unplanted first.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +38,7 @@ __all__ = ["Mutant", "Outcome", "choose", "prove", "read", "require_killed"]
 
 TABLES: Final = "tests/mutants"
 _KEYS: Final = {"name", "file", "old", "new", "tests"}
-#: How long the tests of a mutant may take: this, and twice what all tests took without a fault, in seconds.
+#: How long a mutant's tests may take, in seconds; twice what all took without a fault comes on top.
 _PATIENCE_S: Final = 60
 #: So many tests are run faster by one process than by several.
 _FEW: Final = 5
@@ -43,7 +47,10 @@ _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", re.MULT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """One fault; ``survives`` is the reason why no test has to notice it, or empty. ``where`` is its table entry."""
+    """One fault, and its place in a table.
+
+    ``survives`` is the reason why no test has to notice it, or empty.
+    """
 
     name: str
     file: str
@@ -56,7 +63,10 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a mutant: ``killed_by`` is the test that failed, or None. ``problem`` says why it proves nothing."""
+    """What became of a mutant.
+
+    ``killed_by`` is the test that failed, or None. ``problem`` says why it proves nothing.
+    """
 
     mutant: Mutant
     killed_by: str | None = None
@@ -83,7 +93,7 @@ def read(root: Path) -> tuple[Mutant, ...]:
     """Read the tables of a checkout, in the order of their names.
 
     Raises:
-        SpecErrors: An entry is incomplete, does not fit its file, or names a test that does not exist.
+        SpecErrors: An entry is incomplete, does not fit its file, or names no test.
     """
     found: list[Mutant] = []
     errors: list[SpecError] = []
@@ -92,7 +102,8 @@ def read(root: Path) -> tuple[Mutant, ...]:
         try:
             items = _items(path)
         except yaml.YAMLError as error:
-            errors.append(SpecError(f"not YAML: {' '.join(str(error).split())}", where=Where(shown)))
+            said = " ".join(str(error).split())
+            errors.append(SpecError(f"not YAML: {said}", where=Where(shown)))
             continue
         for line, item in items:
             where = Where(shown, line)
@@ -103,7 +114,8 @@ def read(root: Path) -> tuple[Mutant, ...]:
             mutant = Mutant(**{"survives": "", **item, "tests": tuple(item["tests"])}, where=where)
             if any(mutant.name == other.name for other in found):
                 errors.append(SpecError(f'"{mutant.name}" stands in the tables twice', where=where))
-            errors += [SpecError(f"{mutant.name}: {said}", where=where) for said in _misfits(root, mutant)]
+            for said in _misfits(root, mutant):
+                errors.append(SpecError(f"{mutant.name}: {said}", where=where))
             found.append(mutant)
     if errors:
         raise SpecErrors(errors)
@@ -111,7 +123,7 @@ def read(root: Path) -> tuple[Mutant, ...]:
 
 
 def _items(path: Path) -> list[tuple[int, Any]]:
-    """Read the items of a file's list, each with its line; the whole content as one item where that is no list."""
+    """Read the items of a file's list with their lines; what is no list is one item."""
     text = path.read_text(encoding="utf-8")
     node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     if not isinstance(node, yaml.SequenceNode):
@@ -124,8 +136,12 @@ def _shape(item: Any) -> str | None:
     if not isinstance(item, dict) or not _KEYS <= item.keys() <= _KEYS | {"survives"}:
         return f"a mutant has the keys {', '.join(sorted(_KEYS))}, and may have survives"
     texts = [item[key] for key in ("name", "file", "old", "new")] + [item.get("survives", "why")]
-    if not all(isinstance(text, str) for text in texts) or not re.fullmatch(r"[a-z0-9-]+", item["name"]) or not item.get("survives", "why"):
-        return "name, file, old, new and survives are texts, a name of lower-case letters, digits and hyphens"
+    if not all(isinstance(text, str) for text in texts):
+        return "name, file, old, new and survives are texts"
+    if not re.fullmatch(r"[a-z0-9-]+", item["name"]):
+        return "name: lower-case letters, digits and hyphens are wanted"
+    if not item.get("survives", "why"):
+        return "survives: a reason is wanted"
     tests = item["tests"]
     if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
         return "tests: a list of pytest's paths or node ids is wanted"
@@ -135,7 +151,7 @@ def _shape(item: Any) -> str | None:
 def _misfits(root: Path, mutant: Mutant) -> Iterator[str]:
     """Say why a mutant cannot be planted, or not be tested."""
     file = root / mutant.file
-    count = file.read_text(encoding="utf-8").count(mutant.old) if mutant.old and file.is_file() else 0
+    count = file.read_bytes().count(mutant.old.encode()) if mutant.old and file.is_file() else 0
     if count != 1:
         yield f"does not fit: old has to occur once in {mutant.file}, and occurs {count} times"
     if mutant.old == mutant.new:
@@ -153,7 +169,8 @@ def _misfits(root: Path, mutant: Mutant) -> Iterator[str]:
 def _functions(path: Path) -> frozenset[str]:
     """The names of the functions and classes in a file of tests."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    kinds = ast.FunctionDef | ast.ClassDef
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...]:
@@ -165,8 +182,10 @@ def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...
     known = {mutant.name for mutant in mutants} | {mutant.where.path.stem for mutant in mutants}
     for name in names:
         if name not in known:
-            raise UsageError(f'there is no mutant "{name}"', hint=suggestion(name, known) or f"see {TABLES}/")
-    return tuple(mutant for mutant in mutants if not names or {mutant.name, mutant.where.path.stem} & set(names))
+            hint = suggestion(name, known) or f"see {TABLES}/"
+            raise UsageError(f'there is no mutant "{name}"', hint=hint)
+    wanted = set(names) or known
+    return tuple(each for each in mutants if {each.name, each.where.path.stem} & wanted)
 
 
 def prove(root: Path, mutants: Sequence[Mutant], *, jobs: int = 2) -> Generator[Outcome]:
@@ -179,22 +198,26 @@ def prove(root: Path, mutants: Sequence[Mutant], *, jobs: int = 2) -> Generator[
     Raises:
         BuildError: Tests fail without a fault, or the checkout is no git repository.
     """
+    if not mutants:  # no tests to name would be all tests to pytest
+        return
     # A short path: tests put sockets below it, whose paths have 107 bytes (unix(7)).
     with tempfile.TemporaryDirectory(prefix="slipway-", ignore_cleanup_errors=True) as scratch:
         copies = [Path(scratch, str(number)) for number in range(max(1, min(jobs, len(mutants))))]
         _copy(root, copies[0])
         started = time.monotonic()
-        _require_passing(copies[0], sorted({test for mutant in mutants for test in mutant.tests}), jobs)
+        tests = {test for mutant in mutants for test in mutant.tests}
+        _require_passing(copies[0], sorted(tests), jobs)
         limit_s = _PATIENCE_S + 2 * (time.monotonic() - started)
         for copy in copies[1:]:
-            # With the bytecode of the first one, which stays valid: it goes by the times of the files.
+            # With the bytecode of the first one, which stays valid: it goes by the files' times.
             shutil.copytree(copies[0], copy, symlinks=True)
         yield from _run(mutants, copies, limit_s)
 
 
 def _copy(root: Path, copy: Path) -> None:
-    """Copy what git knows of a checkout, or would add; the copy is a repository too, as some tests ask git."""
-    listed = process.run(["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", "-z"], what="listing the files")
+    """Copy what git knows of a checkout, or would add, into a repository (some tests ask git)."""
+    options = ["--cached", "--others", "--exclude-standard", "-z"]
+    listed = process.run(["git", "-C", root, "ls-files", *options], what="listing the files")
     for name in sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""}):
         source, target = root / name, copy / name
         if source.is_symlink() or source.is_file():
@@ -204,15 +227,32 @@ def _copy(root: Path, copy: Path) -> None:
     process.run(["git", "-C", copy, "add", "--all"])
 
 
-def _pytest(copy: Path, tests: Sequence[str], *words: str) -> tuple[list[str | Path], dict[str, str]]:
-    """The command that runs tests in a copy, and its environment."""
-    argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    temporary = copy.with_name(f"t{copy.name}")
+def _pytest(copy: Path, tests: Sequence[str], *words: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that runs tests in a copy, and its environment."""
+    argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    temporary = _temporary(copy)
     temporary.mkdir(exist_ok=True)
     # What these tests start imports the copy too, and not the checkout that is installed.
     path = f"{copy / 'src'}:{copy / 'tests/support'}"
     argv += [f"--rootdir={copy}", f"--basetemp={temporary / 'p'}", *words, *tests]
     return argv, {"CI": "true", "PYTHONPATH": path, "TMPDIR": str(temporary)}
+
+
+def _temporary(copy: Path) -> Path:
+    """Return where the tests of a copy put their temporary files."""
+    return copy.with_name(f"t{copy.name}")
+
+
+def _end_left(temporary: Path) -> None:
+    """End what tests of a copy left running: the fault may be in what ends processes.
+
+    It is known by its environment (proc_pid_environ(5)), which :mod:`slipway.process` hands on.
+    """
+    mark = f"TMPDIR={temporary}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _require_passing(copy: Path, tests: Sequence[str], jobs: int) -> None:
@@ -223,7 +263,8 @@ def _require_passing(copy: Path, tests: Sequence[str], jobs: int) -> None:
         text = log.read_text(errors="replace")
         failed = sorted(set(_FAILED.findall(text)))
         said = "\n".join(f"  {name}" for name in failed) or process.tail(log)
-        raise BuildError(f"the tests of the mutants have to pass without a fault:\n{said}", hint="mend them first: ./run test")
+        message = f"the tests of the mutants have to pass without a fault:\n{said}"
+        raise BuildError(message, hint="mend them first: ./run test")
 
 
 class _Run:
@@ -236,35 +277,48 @@ class _Run:
         self.output = copy.with_name(f"{copy.name}.log")
         self.stack = ExitStack()
         self.started = time.monotonic()
-        text, status = self.file.read_text(encoding="utf-8"), self.file.stat()
+        content, status = self.file.read_bytes(), self.file.stat()
         self.stack.callback(os.utime, self.file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        self.stack.callback(self.file.write_text, text, encoding="utf-8")
+        self.stack.callback(self.file.write_bytes, content)
+        self.stack.callback(_end_left, _temporary(copy))
         with self.stack:
-            self.file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-            # A time of its own for each: bytecode is taken for valid where size and second of its source agree.
+            self.file.write_bytes(content.replace(mutant.old.encode(), mutant.new.encode()))
+            # A time of its own: bytecode is valid where size and second of its source agree.
             os.utime(self.file, (0, 1_000_000_000 + number))
             argv, env = _pytest(copy, mutant.tests, "-x", "-p", "no:xdist")
+            env["PYTHONDONTWRITEBYTECODE"] = "1"
             log = self.stack.enter_context(self.output.open("wb"))
-            child = process.spawn(argv, cwd=copy, env=env | {"PYTHONDONTWRITEBYTECODE": "1"}, stdout=log, stderr=subprocess.STDOUT)
+            child = process.spawn(argv, cwd=copy, env=env, stdout=log, stderr=subprocess.STDOUT)
             self.child = self.stack.enter_context(child)
             self.descriptor = os.pidfd_open(self.child.pid)
             self.stack.callback(os.close, self.descriptor)
             self.stack = self.stack.pop_all()
 
     def outcome(self, limit_s: float) -> Outcome:
-        """Say what became of it; it has ended, or is out of time and ended now."""
+        """Say what became of it, after ending it if it is out of time."""
         status, duration_s = self.child.poll(), time.monotonic() - self.started
         self.stack.close()
+        killed_by, problem = self._verdict(status, limit_s)
+        return Outcome(
+            mutant=self.mutant,
+            killed_by=killed_by,
+            problem=problem,
+            duration_s=duration_s,
+        )
+
+    def _verdict(self, status: int | None, limit_s: float) -> tuple[str | None, str]:
+        """Return the test that failed, if any, and why that proves nothing, if so."""
+        if status is None:
+            return f"the time limit (no end after {limit_s:.0f} s)", ""
+        if status == 0:
+            return None, ""
         text = self.output.read_text(errors="replace")
         failed = _FAILED.search(text)
-        if status is None:
-            return Outcome(mutant=self.mutant, killed_by=f"the time limit (no end after {limit_s:.0f} s)", duration_s=duration_s)
-        if status == 0:
-            return Outcome(mutant=self.mutant, duration_s=duration_s)
         if status == 1 and failed:
-            return Outcome(mutant=self.mutant, killed_by=failed[1], duration_s=duration_s)
-        last = next((line for line in reversed(text.splitlines()) if line.startswith("E ")), f"pytest ended with status {status}")
-        return Outcome(mutant=self.mutant, problem=" ".join(last.removeprefix("E ").split()), duration_s=duration_s)
+            return failed[1], ""
+        errors = [line for line in text.splitlines() if line.startswith("E ")]
+        last = errors[-1] if errors else f"pytest ended with status {status}"
+        return None, " ".join(last.removeprefix("E ").split())
 
 
 def _run(mutants: Sequence[Mutant], copies: Sequence[Path], limit_s: float) -> Iterator[Outcome]:
@@ -282,7 +336,9 @@ def _run(mutants: Sequence[Mutant], copies: Sequence[Path], limit_s: float) -> I
             deadline = min(one.started for one in running) + limit_s
             selector.select(max(0.0, deadline - time.monotonic()))
             now = time.monotonic()
-            for one in [one for one in running if one.child.poll() is not None or now >= one.started + limit_s]:
+            for one in list(running):
+                if one.child.poll() is None and now < one.started + limit_s:
+                    continue
                 selector.unregister(one.descriptor)
                 running.remove(one)
                 free.append(one.copy)
@@ -297,7 +353,8 @@ def require_killed(outcomes: Sequence[Outcome]) -> None:
     """
     bad = [outcome.mutant.name for outcome in outcomes if not outcome.good]
     if bad:
+        names = ", ".join(bad)
         raise BuildError(
-            f"{len(bad)} of {len(outcomes)} mutants did not end as {TABLES}/ says: {', '.join(bad)}",
+            f"{len(bad)} of {len(outcomes)} mutants did not end as {TABLES}/ says: {names}",
             hint="write the test that notices it, or give the entry survives: REASON",
         )

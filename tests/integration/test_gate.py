@@ -224,6 +224,12 @@ def test_a_machine_that_is_lost_before_a_check_from_outside(gate: Gate, play: li
     assert gate.starts == 2
 
 
+def test_a_machine_that_dies_during_a_check_from_outside_is_started_again(gate: Gate) -> None:
+    gate.plays([["write", f"{PASS}finished\n"], ["die", "3"]], client="exit 1")
+    assert gate.build() == f"{DIED}QEMU ended with status 3 during outside/30-client.sh"
+    assert gate.starts == 2
+
+
 def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
     gate.plays([["write", f"{FAILED}finished\n"]])
     argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), "build", "web", "--publish", "--root", str(gate.root)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,21 @@ def prepared(root: Path) -> Job:
     return prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """A thing that is ready to be built."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        files = {"appliance.yaml": SPEC, "README.md": "A thing\n"}
+        yield prepared(make_root(tmp_path_factory.mktemp("made"), "thing", files, monkeypatch))
+
+
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """A thing that was built and booted."""
-    made = prepared(make_root(tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch))
+def job(made: Job) -> Job:
+    """The same, built and booted."""
     folder = made.outputs / RELEASE
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "thing.qcow2").write_bytes(b"an image")
+    (made.source.appliance.folder / "appliance.yaml").write_text(SPEC)
     known = {"release": RELEASE, "key": _key(made, boot=True), "files": {"thing.qcow2": 8}, "inputs": made.plan.record()}
     (made.outputs / "plan.json").write_text(json.dumps(known))
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -24,12 +25,14 @@ resources: {disk_gib: 2}
 """
 
 
-@pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workshop, Job]:
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workshop, Job]]:
     """A thing with a disk of 2 GiB, of which nothing is built."""
-    root = make_root(tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch)
-    shop = Workshop(root=root)
-    return shop, prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64", formats=["qcow2", "raw"])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        files = {"appliance.yaml": SPEC, "README.md": "A thing\n"}
+        shop = Workshop(root=make_root(tmp_path_factory.mktemp("made"), "thing", files, monkeypatch))
+        formats = ["qcow2", "raw"]
+        yield shop, prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64", formats=formats)
 
 
 @pytest.mark.parametrize("form", ["qcow2", "raw"])

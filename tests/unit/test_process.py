@@ -86,7 +86,8 @@ def test_a_polite_end_comes_first_where_there_is_patience(tmp_path: Path) -> Non
 def test_a_child_dies_with_its_maker_even_by_sigkill() -> None:
     script = (
         "import subprocess, sys\nfrom slipway import process\n"
-        "with process.spawn(['sleep', '1000']) as child:\n    print(child.pid, flush=True)\n    sys.stdin.read()\n"
+        "with process.spawn(['sh', '-c', 'echo ready; exec sleep 1000'], stdout=subprocess.PIPE) as child:\n"
+        "    child.stdout.readline()\n    print(child.pid, flush=True)\n    sys.stdin.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as maker:

@@ -149,6 +149,7 @@ MAIN, QEMU = "packer.pkr.hcl.j2", "sources/qemu.pkr.hcl.j2"
         (replaced(MAIN, "20-appliance.sh", "20-aplliance.sh"), 'there is no file "provision/20-aplliance.sh"', "did you mean"),
         (replaced(MAIN, "10-packages.sh", "40-packages.sh"), "these scripts are out of order", "the numbers"),
         (replaced(MAIN, '"${path.root}/provision/30-clean.sh",', ""), "the last thing that is done is not the cleaning", "goes last"),
+        (replaced(MAIN, 'provisioner "file"', 'provisioner "breakpoint"'), "scripts are run before their files are uploaded", 'a "file"'),
         (replaced(MAIN, 'provisioner "shell-local"', 'provisioner "breakpoint"'), "uploaded before anything makes it", "shell-local"),
         (
             replaced(MAIN, 'provisioner "file" {', 'provisioner "file" {\n    only = ["qemu.x"]'),

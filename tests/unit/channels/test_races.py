@@ -71,14 +71,19 @@ def images(store: Store) -> set[str]:
 # --- commits -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["read", "swap"])
-def test_of_two_commits_at_once_none_is_lost(store: DirectoryStore, ring: KeyRing, build: Build, operation: str) -> None:
-    """The rival is done before this one reads the timestamp a second time, or just before it swaps it."""
+@pytest.mark.parametrize(
+    ("operation", "at", "retries"),
+    [("read", 2, 0), ("create", 1, 1), ("create", 2, 1), ("swap", 1, 1)],
+    ids=["before it is read again", "before its list", "before its snapshot", "before the swap"],
+)
+def test_of_two_commits_at_once_none_is_lost(
+    store: DirectoryStore, ring: KeyRing, build: Build, operation: str, at: int, retries: int
+) -> None:
     publish_all(store, ring, [build(1)])
-    racing = RacingStore(store, operation, lambda: publish_all(store, ring, [build(2)]), at=2 - (operation == "swap"), prefix="metadata/")
+    racing = RacingStore(store, operation, lambda: publish_all(store, ring, [build(2)]), at=at, prefix="metadata/")
     (moved,) = publish_all(racing, ring, [build(3)])
     assert racing.done
-    assert (moved.release, moved.before, moved.retries) == ("1.0.0-b3", "1.0.0-b2", int(operation == "swap"))
+    assert (moved.release, moved.before, moved.retries) == ("1.0.0-b3", "1.0.0-b2", retries)
     assert releases(store, ring) == ["1.0.0-b1", "1.0.0-b2", "1.0.0-b3"]
     require_whole(store, ring)
 

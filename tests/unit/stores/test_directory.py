@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +94,19 @@ def test_what_a_rival_created_meanwhile_is_not_replaced(folder: Path) -> None:
         DirectoryStore(folder)._create("a/b", chunks(), hashlib.sha256(b"mine").hexdigest())
     assert caught.value.message == "a/b exists already with another content"
     assert DirectoryStore(folder).read("a/b").data == b"the rival's"
+
+
+def test_a_swap_waits_for_another_that_is_under_way(folder: Path) -> None:
+    first = DirectoryStore(folder).swap("now", b"1", etag=None)
+    worker = threading.Thread(target=lambda: DirectoryStore(folder).swap("now", b"2", etag=first))
+    with (folder / ".tmp/lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        worker.start()
+        worker.join(0.3)
+        assert worker.is_alive()
+        assert DirectoryStore(folder).read("now").data == b"1"
+    worker.join(10)
+    assert DirectoryStore(folder).read("now").data == b"2"
 
 
 def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:

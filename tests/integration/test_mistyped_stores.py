@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import pytest
 
 from example_release import write_example
@@ -32,6 +33,7 @@ READING = {
 def invoke(tmp_path: Path) -> Invoke:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_"))}
     environment |= {"SLIPWAY_CACHE": str(tmp_path / "cache"), "SLIPWAY_KEYS": str(tmp_path / "keys"), "PYTHONPATH": str(ROOT / "src")}
+    environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": "/nonexistent"}
 
     def invoke(*words: str, status: int = 0) -> str:
         argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
@@ -77,3 +79,23 @@ def test_a_url_with_one_slash_is_no_folder(tmp_path: Path, invoke: Invoke) -> No
         "error: there is no kind of store for s3:/bucket/p\n  hint: write s3://bucket/p; a folder of this name is ./s3:/bucket/p\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["build"]
+
+
+def test_a_prefix_without_any_object_is_no_store(invoke: Invoke) -> None:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(Bucket="bucket")
+        for task in ("channels", "verify", "refresh"):
+            said = invoke(task, "--store=s3://bucket/stroe", f"--endpoint-url={endpoint}", status=6)
+            assert said == (
+                "error: there is no store in s3://bucket/stroe: nothing was published there\n"
+                "  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store=s3://bucket/stroe\n"
+            )
+    finally:
+        server.stop()

@@ -237,7 +237,7 @@ def build(
         raise UsageError("--jobs wants a number from 1 on")
     shop = workshop(root)
     prepared_jobs = prepared(shop, chosen(shop, names, all), builder, arch, format)
-    target = pipeline.session(shop, store) if publish else None
+    target = pipeline.session(shop, store, new=True) if publish else None
     if jobs > 1 and len(prepared_jobs) > 1:
         options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
         options += ["--no-boot"] * no_boot + ["--publish"] * publish + ["--verify-reproducible"] * verify_reproducible
@@ -350,12 +350,14 @@ def faults(
     faults.require_proven(proofs)
 
 
-def open_session(root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "") -> tuple[Workshop, Session]:
-    """What a command about a store works with."""
+def open_session(
+    root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "", *, new: bool = False
+) -> tuple[Workshop, Session]:
+    """What a command about a store works with; where ``new`` is set, the store may be one that begins now."""
     from slipway.pipeline import session
 
     shop = workshop(root)
-    return shop, session(shop, store, keys=keys, endpoint_url=endpoint_url, single_writer="1" if single_writer else "")
+    return shop, session(shop, store, keys=keys, new=new, endpoint_url=endpoint_url, single_writer="1" if single_writer else "")
 
 
 def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
@@ -415,7 +417,7 @@ def publish(
     from slipway.errors import BuildError, UsageError
     from slipway.outputs import finished
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
     folders: list[Path] = []
     if folder:
         if names or all:
@@ -683,7 +685,7 @@ def nightly(
     """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
     from slipway.nightly import nightly as work
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
     night = work(shop, session, names=names, channel=channel, builder=builder, arch=arch)
     print("\n".join(night.lines), flush=True)
     night.require_success()

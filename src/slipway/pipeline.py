@@ -220,14 +220,24 @@ def write_catalog(shop: Workshop, session: Session) -> list[str]:
     return write(session.store, read_catalog(session.store, channels), shop.root / "templates")
 
 
-def session(shop: Workshop, store: str = "", *, keys: str = "", **options: str) -> Session:
-    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels."""
+def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, **options: str) -> Session:
+    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels.
+
+    Args:
+        new: The store may be one that begins now.
+
+    Raises:
+        StoreError: There is no store, or what is there is something else.
+    """
     from slipway.channels.keys import keys_directory
     from slipway.channels.session import Session
+    from slipway.channels.state import require_store
     from slipway.stores import open_store
 
+    opened = open_store(store or shop.store, **options)
+    require_store(opened, new=new)
     return Session(
-        store=open_store(store or shop.store, **options),
+        store=opened,
         keys=Path(keys).expanduser().absolute() if keys else keys_directory(),
         trust=shop.root / "trust",
         memory=shop.settings.cache / "channels",

@@ -96,7 +96,7 @@ def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Man
     text = store.read_range(key, 0, size + 1)
     if hashlib.sha256(text).hexdigest() != sha256:
         raise VerificationError(f"{key} is not what its channel says", hint="run: invoke verify")
-    return read_manifest(text, source=key)
+    return read_manifest(text, source=key, of=(appliance, release))
 
 
 def write(store: Store, catalog: Catalog, templates: Path) -> list[str]:

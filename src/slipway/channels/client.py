@@ -168,7 +168,7 @@ def fetch_manifest(client: Client, appliance: str, build: str | None) -> Manifes
     text = client.store.read_range(wanted.key, 0, wanted.size + 1)
     if hashlib.sha256(text).hexdigest() != wanted.sha256:
         raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
-    return read_manifest(text, source=wanted.key)
+    return read_manifest(text, source=wanted.key, of=(appliance, release))
 
 
 def fetch_image(client: Client, appliance: str, build: str | None, form: str, directory: Path, progress: Progress) -> Path:

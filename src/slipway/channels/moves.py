@@ -214,9 +214,10 @@ def manifest_of(store: Store, appliance: str, release: str, entry: Listed) -> Ma
     """A release's manifest, verified by what a channel says of it.
 
     Raises:
-        VerificationError: It is another one.
+        VerificationError: It is another one, or is about another release.
     """
-    return read_manifest(_verified(store, appliance, release, MANIFEST, entry), source=f"the manifest of {appliance} {release}")
+    text = _verified(store, appliance, release, MANIFEST, entry)
+    return read_manifest(text, source=f"the manifest of {appliance} {release}", of=(appliance, release))
 
 
 def package_difference(store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]) -> PackageChanges:

@@ -11,21 +11,39 @@ Invariants: nothing is returned that was not verified; versions in timestamp, sn
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.errors import StoreError, VerificationError
-from slipway.stores import NotFound, Store
+from slipway.stores import NotFound, Status, Store
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-__all__ = ["CUSTOM", "Channel", "Listed", "Shelf", "Tombstone", "channels_in", "load", "metadata_key", "read_channel", "verified_root"]
+__all__ = [
+    "CUSTOM",
+    "Channel",
+    "Listed",
+    "Shelf",
+    "Tombstone",
+    "channels_in",
+    "load",
+    "metadata_key",
+    "read_channel",
+    "require_store",
+    "verified_root",
+]
 
 CUSTOM: Final = "x-slipway"
 _MAX_BYTES: Final = 5_000_000  # what python-tuf's client reads at most
+_FOLDERS: Final = ("metadata/", "releases/", "targets/")
+_OURS: Final = re.compile(r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+")
+_SOMETHING_ELSE: Final = "something else is there"
 _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
 
@@ -135,6 +153,46 @@ class Channel:
 def metadata_key(channel: str, role: str, version: int | None = None) -> str:
     """Where a role's metadata is."""
     return f"metadata/{channel}/{role}.json" if version is None else f"metadata/{channel}/{version}.{role}.json"
+
+
+def require_store(store: Store, *, new: bool = False) -> None:
+    """Refuse what is no store: a name that was mistyped looks like an empty one.
+
+    Args:
+        new: A store may begin here; then a folder may be missing or empty.
+
+    Raises:
+        StoreError: Nothing is there, or something else.
+    """
+    if any(_OURS.fullmatch(status.key) for folder in _FOLDERS for status in _listed_in(store, folder)):
+        return
+    hint = f"check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={store.url}"
+    problem = "nothing was published there"
+    if "://" not in store.url:
+        problem = _folder_problem(Path(store.url))
+    if problem == _SOMETHING_ELSE:
+        raise StoreError(f"{store.url} is no store: {problem}", hint="name the folder of a store, or an empty one")
+    if not new:
+        raise StoreError(f"there is no store in {store.url}: {problem}", hint=hint)
+
+
+def _listed_in(store: Store, folder: str) -> Iterator[Status]:
+    """List a folder; nothing where the store's own place is a file."""
+    if "://" in store.url or Path(store.url).is_dir():
+        yield from store.list(folder)
+
+
+def _folder_problem(path: Path) -> str:
+    """Say why a folder is no store."""
+    try:
+        names = [each.name for each in path.iterdir() if each.name != ".tmp"]
+    except FileNotFoundError:
+        return "there is no such folder"
+    except NotADirectoryError:
+        return _SOMETHING_ELSE
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint="its owner can allow you to read it") from error
+    return _SOMETHING_ELSE if names else "the folder is empty"
 
 
 def channels_in(store: Store) -> tuple[str, ...]:

@@ -155,14 +155,15 @@ _PLAIN = tuple(
 )
 
 
-def read_manifest(text: bytes, *, source: str = "manifest.json") -> Manifest:
+def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, str] | None = None) -> Manifest:
     """The manifest that :meth:`Manifest.to_json` wrote.
 
     Args:
         source: What the text is called in an error message.
+        of: The appliance and the release that it must be about.
 
     Raises:
-        VerificationError: It is no JSON, or does not follow the schema.
+        VerificationError: It is no JSON, does not follow the schema, or is about another release.
     """
     try:
         data = json.loads(text)
@@ -175,6 +176,11 @@ def read_manifest(text: bytes, *, source: str = "manifest.json") -> Manifest:
     if problem:
         raise VerificationError(f"{source} is no manifest: {problem}")
     inputs, parent = data["inputs"], data["parent"]
+    if of is not None and (data["appliance"], data["release"]) != of:
+        raise VerificationError(
+            f"{source} is about {data['appliance']} {data['release']}, not {' '.join(of)}",
+            hint="whoever listed it in the channel mixed up two releases, or means harm: tell the publisher",
+        )
     plain: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
     for name in ("interfaces", "ports", "parameters"):
         plain[name] = tuple(plain[name])

@@ -146,18 +146,35 @@ def open_store(url: str, **options: str) -> Store:
     Raises:
         StoreError: No such kind of store exists.
     """
+    known = ", ".join(f"{name}://" for name in kinds())
     given = urlencode({name: value for name, value in options.items() if value})
     scheme, separator, _ = url.partition("://")
+    if not separator:
+        _require_path(url, known)
     if given and not separator:
         raise UsageError(f"a directory takes no {', '.join(name for name, value in options.items() if value)}", hint="leave it out")
     url += ("&" if "?" in url else "?") * bool(given) + given
     kind = scheme if separator else "directory"
     if kind not in kinds():
-        raise StoreError(
-            f"there is no kind of store for {url}", hint=f"give a directory, or one of: {', '.join(f'{name}://' for name in kinds())}"
-        )
+        raise StoreError(f"there is no kind of store for {url}", hint=f"give a directory, or one of: {known}")
     module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))
     return module.open_url(url)
+
+
+def _require_path(text: str, known: str) -> None:
+    """Refuse what looks like a URL without its slashes, and would else become a folder.
+
+    Raises:
+        StoreError: It does.
+    """
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", text, re.DOTALL)
+    if match is None:
+        return
+    kind, slashes, rest = match.groups()
+    meant = f"give a directory, or one of: {known}"
+    if kind in kinds():
+        meant = f"write {slashes}{rest}" if kind == "directory" else f"write {kind}://{rest}"
+    raise StoreError(f"there is no kind of store for {text}", hint=f"{meant}; a folder of this name is ./{text}")
 
 
 def check_key(key: str) -> str:

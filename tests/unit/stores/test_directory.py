@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from slipway import process
 from slipway.errors import StoreError
-from slipway.stores import Store, open_store
+from slipway.stores import AlreadyExists, Store, open_store
 from slipway.stores.directory import DirectoryStore
 from store_contract import StoreContract
 
@@ -80,6 +83,30 @@ def test_what_another_writer_is_at_is_left_alone(folder: Path) -> None:
         DirectoryStore(folder).create("x", b"")
         assert path.exists()
     assert not path.exists()
+
+
+def test_what_a_rival_created_meanwhile_is_not_replaced(folder: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        DirectoryStore(folder).create("a/b", b"the rival's")
+        yield b"mine"
+
+    with pytest.raises(AlreadyExists) as caught:
+        DirectoryStore(folder)._create("a/b", chunks(), hashlib.sha256(b"mine").hexdigest())
+    assert caught.value.message == "a/b exists already with another content"
+    assert DirectoryStore(folder).read("a/b").data == b"the rival's"
+
+
+def test_a_swap_waits_for_another_that_is_under_way(folder: Path) -> None:
+    first = DirectoryStore(folder).swap("now", b"1", etag=None)
+    worker = threading.Thread(target=lambda: DirectoryStore(folder).swap("now", b"2", etag=first))
+    with (folder / ".tmp/lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        worker.start()
+        worker.join(0.3)
+        assert worker.is_alive()
+        assert DirectoryStore(folder).read("now").data == b"1"
+    worker.join(10)
+    assert DirectoryStore(folder).read("now").data == b"2"
 
 
 def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:

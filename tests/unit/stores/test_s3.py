@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
+from slipway.channels.state import require_store
 from slipway.errors import StoreError, UsageError
 from slipway.stores import AlreadyExists, Store, open_store
 from slipway.stores.s3 import S3Store
@@ -199,6 +200,21 @@ def test_an_upload_that_another_completes_meanwhile_is_success(url: str, big: Pa
     assert unfinished(store) == 0
 
 
+def test_an_upload_does_not_replace_what_another_created_meanwhile(url: str, store: S3Store, big: Path) -> None:
+    rival = S3Store(parse(url))
+    store.create("other", b"")  # the probe is over, which completes an upload too
+
+    def overtake(**_: Any) -> None:
+        rival.create("big", b"the rival's")
+
+    store.client.meta.events.register_first("before-call.s3.CompleteMultipartUpload", overtake)
+    with pytest.raises(AlreadyExists) as caught:
+        store.create_file("big", big, sha256=sha256(big))
+    assert caught.value.message == "big exists already with another content"
+    assert store.read("big").data == b"the rival's"
+    assert unfinished(store) == 0
+
+
 def test_sweep_removes_uploads_that_began_before(store: S3Store, big: Path) -> None:
     stopped_upload(store, big, 1)
     assert store.sweep(0) == 0
@@ -226,6 +242,20 @@ def test_content_md5_where_checksums_are_only_sent_when_required(url: str, big: 
     parts = counted(store, "UploadPart")
     store.create_file("big", big, sha256=sha256(big))
     assert all("ContentMD5" in part and "ChecksumSHA256" not in part for part in parts)
+
+
+def test_a_prefix_without_any_object_is_no_store_but_may_become_one(store: S3Store) -> None:
+    require_store(store, new=True)
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            require_store(store)
+        assert str(caught.value) == (
+            f"error: there is no store in {store.url}: nothing was published there\n"
+            f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={store.url}"
+        )
+        store.create("other/thing", b"")
+    store.create("metadata/nightly/1.root.json", b"")
+    require_store(store)
 
 
 def test_a_server_is_probed_once_and_the_answer_kept(store: S3Store, url: str) -> None:

@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 
 from apt_repository import make_repository
+from once_more import once_more
+from slipway.boot.results import Died
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -110,28 +112,42 @@ def test_what_is_rendered_is_what_the_plan_counts(project: Path, tmp_path: Path)
 
 @contextlib.contextmanager
 def started(root: Path, *words: str) -> Iterator[int]:
-    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it. Emulators do crash now and then, so
-    one that does not answer is started once more, and then its consoles are shown."""
-    consoles = ""
-    for _ in range(2):
-        # What is run in the background ignores SIGINT, and what CI runs may be.
-        argv = ["env", "--default-signal=INT", *command(root, "start", "my-thing", *words)]
-        with subprocess.Popen(argv, env=environment(root), stdout=subprocess.PIPE, text=True) as box:
-            try:
-                assert box.stdout
-                console = Path(next(line.split()[1] for line in box.stdout if line.startswith("console:")))
-                port = next(int(line.rpartition(":")[2]) for line in box.stdout if line.startswith("tcp/22"))
-                if answers_by_ssh(port):
-                    yield port
-                    box.send_signal(signal.SIGINT)
-                    assert box.wait(200) == 0
-                    return
-                consoles += console.read_text(errors="replace")[-5000:]
-                box.send_signal(signal.SIGINT)
-                box.wait(200)
-            finally:
-                box.kill()
-    pytest.fail(consoles)
+    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it."""
+
+    def start() -> tuple[contextlib.ExitStack, int]:
+        with contextlib.ExitStack() as stack:
+            port = stack.enter_context(sandbox(root, *words))
+            return stack.pop_all(), port
+
+    stack, port = once_more(start)
+    with stack:
+        yield port
+
+
+@contextlib.contextmanager
+def sandbox(root: Path, *words: str) -> Iterator[int]:
+    """One start of it.
+
+    Raises:
+        Died: It does not answer.
+    """
+    # What is run in the background ignores SIGINT, and what CI runs may be.
+    argv = ["env", "--default-signal=INT", *command(root, "start", "my-thing", *words)]
+    with subprocess.Popen(argv, env=environment(root), stdout=subprocess.PIPE, text=True) as box:
+        try:
+            assert box.stdout
+            console = Path(next(line.split()[1] for line in box.stdout if line.startswith("console:")))
+            port = next(int(line.rpartition(":")[2]) for line in box.stdout if line.startswith("tcp/22"))
+            answered = answers_by_ssh(port)
+            said = console.read_text(errors="replace")[-5000:]
+            if answered:
+                yield port
+            box.send_signal(signal.SIGINT)
+            assert box.wait(200) == 0 or not answered
+        finally:
+            box.kill()
+    if not answered:
+        raise Died(f"it does not answer by SSH\n{said}")
 
 
 def answers_by_ssh(port: int) -> bool:

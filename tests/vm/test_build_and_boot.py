@@ -86,6 +86,7 @@ def test_a_second_build_makes_nothing_and_publishes_nothing(project: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.nightly
 def test_a_night_that_finds_nothing_new_publishes_nothing(project: Path) -> None:
     first = invoke(project, "nightly", "my-thing", "--store", str(project / "night"))
     assert f"my-thing: nightly now has {release(project).name} (before: none)" in first.stdout
@@ -93,6 +94,7 @@ def test_a_night_that_finds_nothing_new_publishes_nothing(project: Path) -> None
     assert second.stdout == "* nothing new to publish\n"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("firmware", ["uefi", "secureboot"])
 def test_the_same_image_starts_by_other_firmware(project: Path, firmware: str) -> None:
     manifest = json.loads((release(project) / "manifest.json").read_text())
@@ -161,6 +163,7 @@ def answers_by_ssh(port: int) -> bool:
     return False
 
 
+@pytest.mark.nightly
 def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(project: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -238,6 +241,7 @@ def served(folder: Path) -> Iterator[str]:
             server.shutdown()
 
 
+@pytest.mark.nightly
 def test_secrets_downloads_and_packages_from_elsewhere(project: Path, tmp_path: Path) -> None:
     secret, words = "correct-horse-battery", b"one\ntwo\n"
     (tmp_path / "words").write_bytes(words)
@@ -321,6 +325,7 @@ Caught-by: guest/10-greeting.sh
 """
 
 
+@pytest.mark.nightly
 def test_a_fault_is_caught_and_leaves_nothing(project: Path) -> None:
     folder = project / "appliances/my-thing"
     (folder / "faults").mkdir()

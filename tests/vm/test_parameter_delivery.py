@@ -24,7 +24,7 @@ from slipway.boot.results import Died
 from slipway.job import Job, Workshop, prepare
 from slipway.progress import Progress
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests/support/metadata_server.py"

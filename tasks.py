@@ -854,24 +854,38 @@ def lint(_: Context, root: str = ".") -> None:
 @task(
     help=described(
         "root",
-        unit="the fast ones only",
+        all="every test, also those that only the nightly workflow runs",
+        unit="only the fast ones",
+        integration="only those with real tools and the host's package mirror",
         vm="only those that boot virtual machines",
-        store="ceph: those with a real object store",
-        keyword="only tests that match (pytest -k)",
+        store="ceph: only those with this object store",
+        keyword="only tests that match (pytest -k); with --fresh: only machines with this in their name",
+        fresh="the README's commands on minimal systems, one of each base for root and for an ordinary user",
     )
 )
-def test(_: Context, unit: bool = False, vm: bool = False, store: str = "", keyword: str = "", root: str = ".") -> None:
-    """Check the code and run the tests: style, types, unit, integration, a real object store, and a real build and boot."""
-    from slipway.development import lint as run_lint
-    from slipway.development import test as run_test
-    from slipway.errors import UsageError
+def test(
+    _: Context,
+    all: bool = False,
+    unit: bool = False,
+    integration: bool = False,
+    vm: bool = False,
+    store: str = "",
+    keyword: str = "",
+    fresh: bool = False,
+    root: str = ".",
+) -> None:
+    """Check the code and run the tests that guard the main flow: style, types, unit, integration, an object store, machines."""
+    from slipway import development
+    from slipway.fresh import fresh as run_fresh
 
-    if store not in ("", "ceph"):
-        raise UsageError(f'there are no tests with the store "{store}"', hint="there is: ceph")
-    if not (unit or vm or store or keyword):
-        run_lint(Path(root).absolute())
-    one = [kind for kind, wanted in (("unit", unit), ("ceph", store), ("vm", vm)) if wanted]
-    run_test(Path(root).absolute(), one or ["unit", "integration", "ceph", "vm"], keyword)
+    flags = {"all": all, "unit": unit, "integration": integration, "vm": vm, "fresh": fresh}
+    selection = development.select([name for name, given in flags.items() if given], store=store, keyword=keyword)
+    if selection.fresh:
+        run_fresh(workshop(root), selection.keyword)
+        return
+    if selection.lint:
+        development.lint(Path(root).absolute())
+    development.test(Path(root).absolute(), selection)
 
 
 @task(help=described("root", names="mutants, or tables of them; every one if none is named", jobs="how many mutants at once"), **NAMES)

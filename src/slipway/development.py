@@ -7,22 +7,32 @@ failed. All tools are those of the Python that runs this; their settings are in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from slipway import dependencies, process
-from slipway.errors import BuildError
+from slipway.errors import BuildError, UsageError
 
-__all__ = ["lint", "test"]
+__all__ = ["KINDS", "Selection", "lint", "select", "test"]
+
+#: The folders of tests/ that hold tests, in the order in which they are run.
+KINDS: Final = ("unit", "integration", "ceph", "vm")
+#: The kinds that need an object store, by the store's name.
+STORES: Final = ("ceph",)
+#: pytest's exit status when it had nothing to run.
+_NO_TESTS: Final = 5
 
 
-def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -> None:
-    """Run a tool with its output on ours; its name goes to ``failed`` if it fails."""
+def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -> int:
+    """Run a tool with its output on ours and return its exit status; its name goes to ``failed`` if it fails."""
     sys.stdout.flush()
     color = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
     ended = process.run(argv, cwd=root, env={"CI": "true", **color}, stdout=sys.stdout.buffer, check=False, timeout_s=5400)
-    if ended.returncode:
+    if ended.returncode and not (ended.returncode == _NO_TESTS and "-k" in argv):
         failed.append(what)
+    return ended.returncode
 
 
 def shell_scripts(root: Path) -> list[Path]:
@@ -49,20 +59,75 @@ def lint(root: Path) -> None:
         raise BuildError(f"failed: {', '.join(failed)}", hint="most of ruff's findings are mended by: ruff check --fix; ruff format")
 
 
-def test(root: Path, kinds: Sequence[str], keyword: str = "") -> None:
-    """Run kinds of tests (unit, integration, ceph, vm), each in a run of its own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a call of the test task is about.
+
+    Args:
+        lint: Check style, types and shell scripts first.
+        kinds: The folders of tests/, in their order.
+        nightly: Run the tests with the mark ``nightly`` as well.
+        keyword: Only tests or fresh machines whose names have it.
+        fresh: Run the README's commands on fresh machines, and nothing else.
+    """
+
+    lint: bool = False
+    kinds: tuple[str, ...] = ()
+    nightly: bool = False
+    keyword: str = ""
+    fresh: bool = False
+
+
+def select(options: Collection[str], *, store: str = "", keyword: str = "") -> Selection:
+    """Return what the test task runs.
+
+    Args:
+        options: The flags that were given: all, unit, integration, vm, fresh.
+        store: The object store that was asked for.
+        keyword: An expression of pytest's -k; a part of a name with ``fresh``.
 
     Raises:
+        UsageError: The options contradict each other, or there is no such store.
+    """
+    if store not in ("", *STORES):
+        raise UsageError(f'there are no tests with the store "{store}"', hint=f"there is: {', '.join(STORES)}")
+    named = [kind for kind in KINDS if kind in (*options, store)]
+    if "fresh" in options:
+        others = [f"--{option}" for option in options if option != "fresh"] + ([f"--store {store}"] if store else [])
+        if others:
+            raise UsageError(f"--fresh cannot go with {', '.join(others)}", hint="it runs the unit and integration tests itself")
+        return Selection(fresh=True, keyword=keyword)
+    return Selection(
+        lint=not named and not keyword,
+        kinds=tuple(named) or KINDS,
+        nightly="all" in options or bool(keyword),
+        keyword=keyword,
+    )
+
+
+def test(root: Path, selection: Selection) -> None:
+    """Run kinds of tests, each in a run of its own.
+
+    Raises:
+        UsageError: No test matches the keyword.
         BuildError: One failed.
     """
     failed: list[str] = []
-    for kind in kinds:
-        if not (root / "tests" / kind).is_dir():
-            continue
-        argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", root / "tests" / kind]
-        # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
-        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"] if kind in ("unit", "vm") and not keyword else []
-        argv += ["-k", keyword] if keyword else []
-        _run(f"{kind} tests", argv, root, failed)
+    outcomes = {kind: _run(f"{kind} tests", _pytest(root, kind, selection), root, failed) for kind in selection.kinds}
+    if selection.keyword and set(outcomes.values()) == {_NO_TESTS}:
+        raise UsageError(f'no test matches "{selection.keyword}"', hint="pytest --help explains -k")
     if failed:
         raise BuildError(f"failed: {', '.join(failed)}")
+
+
+def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
+    """The command that runs a kind of tests."""
+    argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", root / "tests" / kind]
+    # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
+    if kind in ("unit", "vm") and not selection.keyword:
+        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"]
+    if selection.keyword:
+        argv += ["-k", selection.keyword]
+    if not selection.nightly:
+        argv += ["-m", "not nightly"]
+    return argv

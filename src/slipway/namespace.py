@@ -38,7 +38,10 @@ if [ "$2" = network ]; then
     ip link set lo up
 fi
 echo ready
-exec cat >/dev/null
+exec 3<&0
+# A shell that waits also reaps what lost its parent in here; unreaped, it would keep a namespace inside this one alive.
+cat <&3 >/dev/null &
+wait
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,3 +78,22 @@ def test_whatever_ends_its_maker_ends_all_that_runs_in_it(how: signal.Signals) -
         os.sched_yield()
     assert not any(running(pid) for pid in pids)
     assert mounts() == before
+
+
+def test_what_lost_its_parent_is_reaped() -> None:
+    """Otherwise it stays, and so does a namespace inside this one, whose end waits for it."""
+    with Namespace() as namespace:
+        namespace.run(["sh", "-c", "sleep 0.1 & exit 0"])
+        deadline = time.monotonic() + 10
+        while (left := orphans(namespace.pid)) and time.monotonic() < deadline:
+            os.sched_yield()
+        assert left == []
+
+
+def orphans(init: int) -> list[str]:
+    """The processes, dead ones too, that a namespace's first process was given: by name, without its own."""
+    names = []
+    for child in Path(f"/proc/{init}/task/{init}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            names.append(Path(f"/proc/{child}/comm").read_text().strip())
+    return [name for name in names if name != "cat"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
 
 from slipway.formats import Description
@@ -32,14 +33,20 @@ ABOUT = Description(
 )
 
 
+@cache
+def _contents() -> tuple[bytes, bytes]:
+    """The text and the noise; they take longer to make than to write."""
+    return b"".join(b"line %d of many\n" % number for number in range(150_000)), random.Random(1).randbytes(5 * MIB + 777)
+
+
 def write_disk(path: Path) -> Path:
     """24 MiB: a hole, text, noise, a part that is zeros but no hole, and a hole at the end; the same each time."""
-    chance = random.Random(1)
+    text, noise = _contents()
     with path.open("wb") as file:
         file.seek(1 * MIB)
-        file.write(b"".join(b"line %d of many\n" % number for number in range(150_000)))
+        file.write(text)
         file.seek(9 * MIB)
-        file.write(chance.randbytes(5 * MIB + 777))
+        file.write(noise)
         file.write(bytes(2 * MIB))
         file.write(b"the end of the data")
         file.truncate(24 * MIB)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ import pytest
 from slipway.job import Workshop, lock_path
 from slipway.packages.lock import Lock, LockedPackage, write_lock
 from slipway.packages.resolve import requested_of_base
+from slipway.process import SYSTEM_PATH
+from slipway.programs import programs
+from slipway.tools import tool_versions
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -22,10 +28,22 @@ def package(name: str, version: str = "1") -> LockedPackage:
     return LockedPackage(name=name, version=version, architecture="all", sha256=sha256, size=9, archive="debian", path="p")
 
 
+@cache
+def _tool_versions() -> bytes:
+    """What the programs of a build say of their versions, in the form that is kept in a cache; they are asked once."""
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Path(folder) / "tools.json"
+        names = [program.name for program in programs("build") if shutil.which(program.name, path=f"{os.environ['PATH']}:{SYSTEM_PATH}")]
+        tool_versions(names, memory)
+        return memory.read_bytes()
+
+
 def make_root(directory: Path, name: str, files: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root, with the appliance's files by their path in its folder; its spec asks for the package "web"."""
     monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
     monkeypatch.setenv("SLIPWAY_CACHE", str(directory / "cache"))
+    (directory / "cache").mkdir(parents=True, exist_ok=True)
+    (directory / "cache/tools.json").write_bytes(_tool_versions())
     root = directory / "root"
     shutil.copytree(TEMPLATES, root / "templates", symlinks=True)
     for path, content in files.items():

@@ -30,7 +30,7 @@ LAYERS = (
     ("catalog",),
     ("job",),
     ("outputs",),
-    ("dependencies", "pipeline", "doctor", "development"),
+    ("dependencies", "pipeline", "doctor", "development", "fresh"),
     ("conversion", "faults", "inspection", "mutants", "nightly", "parallel"),
     ("overview",),
     ("bench",),

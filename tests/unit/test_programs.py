@@ -24,6 +24,7 @@ BASE = {
     name: package
     for package, names in {
         "bash": "bash",
+        "ca-certificates": "update-ca-certificates",  # in fresh machines only, which have it
         "coreutils": "base64 basename cat chmod chown chroot cp cut dd dirname env head id install ln ls mkdir mkfifo mktemp mv"
         " readlink rm seq sha256sum sleep sort tee touch tr truncate wc",
         "dash": "sh",
@@ -32,10 +33,11 @@ BASE = {
         "findutils": "find",
         "grep": "grep",
         "mawk": "awk",
+        "passwd": "useradd",
         "sed": "sed",
         "sudo": "sudo",
         "tar": "tar",
-        "util-linux": "flock",
+        "util-linux": "flock pivot_root",
     }.items()
     for name in names.split()
 }

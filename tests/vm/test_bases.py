@@ -15,9 +15,10 @@ from slipway.spec.model import Spec
 ROOT = Path(__file__).parents[2]
 #: Appliances on this one are booted by the other tests here.
 DEFAULT = Spec.model_fields["base"].default
+OTHERS = [base for base in Workshop(root=ROOT).library.bases() if base != DEFAULT]
 
 
-@pytest.mark.parametrize("base", Workshop(root=ROOT).library.bases())
+@pytest.mark.parametrize("base", [DEFAULT, *(pytest.param(base, marks=pytest.mark.nightly) for base in OTHERS)])
 def test_a_base_boots_and_is_the_same_again(base: str, tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     shop = Workshop(root=tmp_path, progress=Progress(quiet=True))

@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 
 from apt_repository import make_repository
+from once_more import once_more
+from slipway.boot.results import Died
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -84,6 +86,7 @@ def test_a_second_build_makes_nothing_and_publishes_nothing(project: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in (project / "build").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.nightly
 def test_a_night_that_finds_nothing_new_publishes_nothing(project: Path) -> None:
     first = invoke(project, "nightly", "my-thing", "--store", str(project / "night"))
     assert f"my-thing: nightly now has {release(project).name} (before: none)" in first.stdout
@@ -91,6 +94,7 @@ def test_a_night_that_finds_nothing_new_publishes_nothing(project: Path) -> None
     assert second.stdout == "* nothing new to publish\n"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("firmware", ["uefi", "secureboot"])
 def test_the_same_image_starts_by_other_firmware(project: Path, firmware: str) -> None:
     manifest = json.loads((release(project) / "manifest.json").read_text())
@@ -110,28 +114,42 @@ def test_what_is_rendered_is_what_the_plan_counts(project: Path, tmp_path: Path)
 
 @contextlib.contextmanager
 def started(root: Path, *words: str) -> Iterator[int]:
-    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it. Emulators do crash now and then, so
-    one that does not answer is started once more, and then its consoles are shown."""
-    consoles = ""
-    for _ in range(2):
-        # What is run in the background ignores SIGINT, and what CI runs may be.
-        argv = ["env", "--default-signal=INT", *command(root, "start", "my-thing", *words)]
-        with subprocess.Popen(argv, env=environment(root), stdout=subprocess.PIPE, text=True) as box:
-            try:
-                assert box.stdout
-                console = Path(next(line.split()[1] for line in box.stdout if line.startswith("console:")))
-                port = next(int(line.rpartition(":")[2]) for line in box.stdout if line.startswith("tcp/22"))
-                if answers_by_ssh(port):
-                    yield port
-                    box.send_signal(signal.SIGINT)
-                    assert box.wait(200) == 0
-                    return
-                consoles += console.read_text(errors="replace")[-5000:]
-                box.send_signal(signal.SIGINT)
-                box.wait(200)
-            finally:
-                box.kill()
-    pytest.fail(consoles)
+    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it."""
+
+    def start() -> tuple[contextlib.ExitStack, int]:
+        with contextlib.ExitStack() as stack:
+            port = stack.enter_context(sandbox(root, *words))
+            return stack.pop_all(), port
+
+    stack, port = once_more(start)
+    with stack:
+        yield port
+
+
+@contextlib.contextmanager
+def sandbox(root: Path, *words: str) -> Iterator[int]:
+    """One start of it.
+
+    Raises:
+        Died: It does not answer.
+    """
+    # What is run in the background ignores SIGINT, and what CI runs may be.
+    argv = ["env", "--default-signal=INT", *command(root, "start", "my-thing", *words)]
+    with subprocess.Popen(argv, env=environment(root), stdout=subprocess.PIPE, text=True) as box:
+        try:
+            assert box.stdout
+            console = Path(next(line.split()[1] for line in box.stdout if line.startswith("console:")))
+            port = next(int(line.rpartition(":")[2]) for line in box.stdout if line.startswith("tcp/22"))
+            answered = answers_by_ssh(port)
+            said = console.read_text(errors="replace")[-5000:]
+            if answered:
+                yield port
+            box.send_signal(signal.SIGINT)
+            assert box.wait(200) == 0 or not answered
+        finally:
+            box.kill()
+    if not answered:
+        raise Died(f"it does not answer by SSH\n{said}")
 
 
 def answers_by_ssh(port: int) -> bool:
@@ -145,6 +163,7 @@ def answers_by_ssh(port: int) -> bool:
     return False
 
 
+@pytest.mark.nightly
 def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(project: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -222,6 +241,7 @@ def served(folder: Path) -> Iterator[str]:
             server.shutdown()
 
 
+@pytest.mark.nightly
 def test_secrets_downloads_and_packages_from_elsewhere(project: Path, tmp_path: Path) -> None:
     secret, words = "correct-horse-battery", b"one\ntwo\n"
     (tmp_path / "words").write_bytes(words)
@@ -305,6 +325,7 @@ Caught-by: guest/10-greeting.sh
 """
 
 
+@pytest.mark.nightly
 def test_a_fault_is_caught_and_leaves_nothing(project: Path) -> None:
     folder = project / "appliances/my-thing"
     (folder / "faults").mkdir()

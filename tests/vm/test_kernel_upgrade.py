@@ -45,6 +45,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Job]:
     return shop, made
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(2400)
 def test_another_kernel_is_installed_and_started(job: tuple[Workshop, Job], tmp_path: Path) -> None:
     shop, made = job

@@ -15,7 +15,10 @@ from slipway.job import Job, Workshop, prepare
 from slipway.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(packer_version() is None, reason="this distribution has no package of Packer")
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.skipif(packer_version() is None, reason="this distribution has no package of Packer"),
+]
 
 SPEC = """\
 schema: 1

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from once_more import once_more
 from real_tools import need
 from slipway import pipeline, process
 from slipway.accelerator import probe
 from slipway.boot.lab import Lab, lab
 from slipway.boot.machine import Machine, command, make_overlay
+from slipway.boot.results import Died
 from slipway.job import Job, Workshop, prepare
 from slipway.progress import Progress
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests/support/metadata_server.py"
@@ -76,46 +78,57 @@ def first_boot(
         answers: What is typed at the serial console when it asks for a parameter, by the parameter's name.
     """
     made, image = job
-    spec = made.source.appliance.spec
     overlay, console = folder / "overlay.qcow2", folder / "console.log"
-    accelerator = probe(made.architecture)
-    for attempt in range(2):  # emulators do crash now and then
-        make_overlay(image, overlay, size_gib=spec.resources.disk_gib)
+    machine = Machine.for_base(
+        made.source.appliance.base,
+        made.architecture,
+        cpus=2,
+        memory_mib=made.source.appliance.spec.resources.memory_mib,
+        disk=overlay,
+        firmware="bios",
+        accelerator=probe(made.architecture),
+        console=console,
+        networks=network.networks(),
+        credentials=credentials or {},
+    )
+    line = folder / "line"
+    argv = [*network.enter, *command(machine), *options]
+    at = argv.index(f"file,id=console,path={console}")
+    argv[at] = f"socket,id=console,path={line},server=on,wait=off,logfile={console}"
+
+    def start() -> str:
+        make_overlay(image, overlay, size_gib=made.source.appliance.spec.resources.disk_gib)
         console.unlink(missing_ok=True)
-        machine = Machine.for_base(
-            made.source.appliance.base,
-            made.architecture,
-            cpus=2,
-            memory_mib=spec.resources.memory_mib,
-            disk=overlay,
-            firmware="bios",
-            accelerator=accelerator,
-            console=console,
-            networks=network.networks(),
-            credentials=credentials or {},
-        )
-        line = folder / "line"
-        argv = [*network.enter, *command(machine), *options]
-        at = argv.index(f"file,id=console,path={console}")
-        argv[at] = f"socket,id=console,path={line},server=on,wait=off,logfile={console}"
-        waiting = dict(answers or {})
-        machine_running = process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with machine_running as qemu, socket.socket(socket.AF_UNIX) as keyboard:
-            until = time.monotonic() + 400
-            while time.monotonic() < until and qemu.poll() is None:
-                said = console.read_text(errors="replace") if console.exists() else ""
-                lines = [line for line in said.splitlines() if "given: " in line or "first boot failed" in line]
-                if lines:
-                    return lines[-1].rpartition("given: ")[2].strip()
-                for name in [name for name in waiting if f"({name}):" in said]:
-                    if len(waiting) == len(answers or {}):
-                        keyboard.connect(str(line))
-                        # What nobody reads there, QEMU soon writes nowhere, not to its log either.
-                        threading.Thread(target=drain, args=(keyboard,), daemon=True).start()
-                    keyboard.sendall(f"{waiting.pop(name)}\r".encode())
-                time.sleep(0.5)
-        assert attempt == 0, process.tail(console, 40)
-    raise AssertionError
+        line.unlink(missing_ok=True)
+        with process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as qemu:
+            return heard(qemu, console, line, answers or {})
+
+    return once_more(start)
+
+
+def heard(qemu: subprocess.Popen[bytes], console: Path, line: Path, answers: Mapping[str, str]) -> str:
+    """What a machine's first boot says that it was given; its questions are answered on the way.
+
+    Raises:
+        Died: It said nothing of the kind.
+    """
+    waiting = dict(answers)
+    with socket.socket(socket.AF_UNIX) as keyboard:
+        until = time.monotonic() + 400
+        while time.monotonic() < until and qemu.poll() is None:
+            said = console.read_text(errors="replace") if console.exists() else ""
+            lines = [line for line in said.splitlines() if "given: " in line or "first boot failed" in line]
+            if lines:
+                return lines[-1].rpartition("given: ")[2].strip()
+            for name in [name for name in waiting if f"({name}):" in said]:
+                if len(waiting) == len(answers):
+                    keyboard.connect(str(line))
+                    # What nobody reads there, QEMU soon writes nowhere, not to its log either.
+                    threading.Thread(target=drain, args=(keyboard,), daemon=True).start()
+                keyboard.sendall(f"{waiting.pop(name)}\r".encode())
+            time.sleep(0.5)
+    ended = "nothing was heard of it for 400 s" if qemu.poll() is None else f"QEMU ended with status {qemu.poll()}"
+    raise Died(f"{ended}\n{process.tail(console, 40)}")
 
 
 def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_path: Path) -> None:

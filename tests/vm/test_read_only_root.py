@@ -56,6 +56,7 @@ grep 'slot a: empty' /run/slots
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(2400)
 def test_an_update_replaces_the_root_or_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROOT / "templates")

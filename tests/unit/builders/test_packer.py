@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # A plan counts the program itself, which nothing here starts; not every distribution has a package of it.
+    program = tmp_path / "bin/packer"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     files = {"appliance.yaml": SPEC, "README.md": "A thing\n", "setup/10-users.sh": "true\n"}
     return make_root(tmp_path, "thing", files, monkeypatch)
 

@@ -243,9 +243,8 @@ def test_fifteen_thousand_files_take_little_time(tmp_path: Path) -> None:
         (tmp_path / f"usr/share/{folder}").mkdir(parents=True)
         for number in range(100):
             (tmp_path / f"usr/share/{folder}/{number}.txt").write_bytes(b"text that is longer than a key's armour and holds none\n" * 40)
-    # The fastest of three: other work may share the machine. 0.5 s is the aim there; this is the alarm.
-    best = min(_duration(tmp_path) for _ in range(3))
-    assert best < 1.5
+    # One of three: other work may share the machine. 0.5 s is the aim there; this is the alarm.
+    assert any(_duration(tmp_path) < 1.5 for _ in range(3))
 
 
 def _duration(tree: Path) -> float:

@@ -150,6 +150,7 @@ def test_apt_installs_from_a_repository(pool: Pool, make_package: Make, mirrors:
         f"-oDir::Etc::sourcelist={tmp_path}/sources.list",
         "-oDir::Etc::sourceparts=/dev/null",
         "-oAPT::Sandbox::User=root",
+        "-oAPT::Get::Show-User-Simulation-Note=false",  # only an ordinary user is told
     ]
     process.run(["apt-get", *options, "-q", "update"])
     answer = process.run(["apt-get", *options, "-qq", "--simulate", "install", "slipway-test-package"]).stdout.decode()

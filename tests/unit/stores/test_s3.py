@@ -56,10 +56,17 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
 
+@pytest.fixture(scope="module")
+def administrator(endpoint: str) -> Any:
+    """The client that makes buckets."""
+    secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **secrets)
+
+
 @pytest.fixture
-def bucket(endpoint: str) -> str:
+def bucket(administrator: Any) -> str:
     name = f"bucket-{next(_NUMBERS)}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=name)
+    administrator.create_bucket(Bucket=name)
     return name
 
 
@@ -380,7 +387,7 @@ def refusing() -> Iterator[Callable[[int, str], str]]:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"

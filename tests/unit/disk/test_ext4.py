@@ -61,10 +61,14 @@ def test_two_disks_of_one_tree_read_at_different_times_become_the_same(tmp_path:
 
 
 def super_blocks(data: bytes) -> list[int]:
-    """The positions of a super block and its backups."""
-    magic, uuid = b"\x53\xef", bytes.fromhex("00112233")
-    begins = range(OFFSET, len(data) - 1024, 1024)
-    return [at for at in begins if data[at + 56 : at + 58] == magic and data[at + 104 : at + 108] == uuid]
+    """The positions of a super block and its backups: the magic number stands before the identity."""
+    identity = bytes.fromhex("00112233445546778899aabbccddeeff")
+    found, at = [], data.find(identity, OFFSET)
+    while at >= 0:
+        if data[at - 48 : at - 46] == b"\x53\xef":
+            found.append(at - 104)
+        at = data.find(identity, at + 1)
+    return found
 
 
 def test_the_count_of_writes_is_forgotten_in_every_super_block(tmp_path: Path) -> None:

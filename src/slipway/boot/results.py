@@ -6,7 +6,7 @@ What comes out: a :class:`~slipway.boot.report.CheckResult` for each check as it
 Invariants: every expected check is reported exactly once, or the report is refused; nothing here
 waits forever or reads without a limit, whatever a guest writes.
 
-Protocol, one line each (docs/adr/0014): ``running``, ``started``, ``memory KIB``, ``finished``, and
+Protocol, one line each (docs/adr/0013): ``running``, ``started``, ``memory KIB``, ``finished``, and
 ``check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT`` with the output in base64.
 """
 

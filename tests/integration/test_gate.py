@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -48,11 +48,16 @@ class Gate:
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
         self.directory, self.monkeypatch = directory, monkeypatch
 
-    def plays(self, *plays: Play, client: str = "exit 0") -> None:
-        """Set what each start of the machine does, and the check from outside."""
+    def plays(self, *plays: Play, client: str = "exit 0", more: str = "", files: Mapping[str, str] | None = None) -> None:
+        """Set what each start of the machine does, the check from outside, and more of the spec and its files."""
         (self.bin / "scenario.json").write_text(json.dumps(plays))
         check = {f"checks/{name}": "exit 0\n" for name in INSIDE[-2:]}
-        files = {"appliance.yaml": SPEC, **check, "checks/outside/30-client.sh": f"{OUTSIDE}{client}\n"}
+        files = {
+            "appliance.yaml": SPEC + more,
+            **check,
+            "checks/outside/30-client.sh": f"{OUTSIDE}{client}\n",
+            **(files or {}),
+        }
         self.root = make_root(self.directory, "web", files, self.monkeypatch)
         self.shop = Workshop(root=self.root, progress=Progress(quiet=True))
         self.job = prepare(self.shop, self.shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
@@ -193,8 +198,9 @@ def test_a_machine_that_dies_twice_ends_the_build(gate: Gate, play: Play, messag
 def test_a_machine_that_died_once_is_started_again_and_the_report_says_so(gate: Gate) -> None:
     gate.plays([["write", PASS], ["die", "3"]], [["write", f"{PASS}finished\n"]])
     assert gate.build() == ""
-    problems = [attempt.problem for attempt in pipeline.check(gate.shop, gate.job).attempts]
-    assert problems == [None, "QEMU ended with status 3", None]
+    report = pipeline.check(gate.shop, gate.job)
+    assert [attempt.problem for attempt in report.attempts] == ["QEMU ended with status 3", None]
+    assert report.summary == "8 of 8 checks passed (tcg, bios); started again after: QEMU ended with status 3"
 
 
 def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
@@ -209,6 +215,8 @@ def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
         ("echo no answer; exit 1", "failed:\n    + echo no answer\n    no answer\n    + exit 1"),
         ("echo asking; sleep 60", "timed out:\n    + echo asking\n    asking\n    + sleep 60"),
         ("kill -9 $$", "failed:\n    + kill -9 "),
+        # More than any memory holds; only the end of it is read.
+        ("truncate -s 1T /dev/stdout; exit 1", "failed:\n    " + "\0" * 900),
     ],
 )
 def test_a_check_from_outside_that_does_not_pass_ends_the_build(gate: Gate, client: str, message: str) -> None:
@@ -228,6 +236,26 @@ def test_a_machine_that_dies_during_a_check_from_outside_is_started_again(gate: 
     gate.plays([["write", f"{PASS}finished\n"], ["die", "3"]], client="exit 1")
     assert gate.build() == f"{DIED}QEMU ended with status 3 during outside/30-client.sh"
     assert gate.starts == 2
+
+
+def test_a_further_instance_starts_before_a_check_needs_it(gate: Gate) -> None:
+    """It runs when the first check from outside does, which does not need it."""
+    first = f"{OUTSIDE}test -s {gate.bin}/instances\n"
+    gate.plays(
+        [["write", f"{PASS}finished\n"]],
+        client='# with: second\ntest "$SLIPWAY_INSTANCE_SECOND_ADDRESS" = 10.77.0.11',
+        more="instances: [{name: second}]\n",
+        files={"checks/outside/25-alone.sh": first},
+    )
+    assert gate.build() == ""
+    assert gate.starts == 1
+    assert (gate.bin / "instances").read_text() == "1\n"
+
+
+def test_a_further_instance_is_not_started_where_the_guests_own_checks_do_not_end(gate: Gate) -> None:
+    gate.plays([["write", "finished\n"]], client="# with: second\nexit 0", more="instances: [{name: second}]\n")
+    assert gate.build() == f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}"
+    assert not (gate.bin / "instances").exists()
 
 
 def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:

@@ -76,3 +76,16 @@ def test_a_silent_port_of_a_machine_that_refuses_fails_the_scan(tmp_path: Path) 
     with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="80", silent="8080"):
         code, lines = scanned(network, "80")
         assert (code, lines[-1]) == (1, "silent, though the machine refuses others: 8080")
+
+
+@pytest.mark.timeout(120)
+def test_a_scan_hears_of_every_port_of_a_machine_that_opens_each(tmp_path: Path) -> None:
+    with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="1-65535"):
+        code, lines = scanned(network, "1-65535")
+        assert (code, lines[0]) == (0, "of 65535 TCP ports: 65535 open, 0 refused, 0 silent")
+
+
+@pytest.mark.timeout(120)
+def test_the_silence_of_a_machine_that_drops_packets_is_an_answer(tmp_path: Path) -> None:
+    with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="80", silent="1-79,81-65535"):
+        assert scanned(network, "80") == (0, ["of 65535 TCP ports: 1 open, 0 refused, 65534 silent", "open: 80"])

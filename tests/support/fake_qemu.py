@@ -9,7 +9,8 @@
     console-grows BYTES                              to this size, at once
     garbage         write no JSON on the monitor     dies-on NAME    end when this command is asked for
 
-The machine has the first address of the lab, and refuses every port.
+The machine has the first address of the lab, and refuses every port. A further instance has an address
+after it and plays nothing: its start is a line in ``instances`` beside this program.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pathlib import Path
 __all__: list[str] = []
 
 HERE = Path(__file__).parent
-#: A network namespace with the address of the lab's machine, which refuses every port.
+#: A network namespace with the address of an instance, the lab's machine being 0. It refuses every port.
 NETWORK = """\
-ip netns add machine
-ip link add machine type veth peer name eth0 netns machine
-ip link set machine master outside up
-ip -n machine address add 10.77.0.10/24 dev eth0
-ip -n machine link set eth0 up
+ip netns add "machine$0"
+ip link add "machine$0" type veth peer name eth0 netns "machine$0"
+ip link set "machine$0" master outside up
+ip -n "machine$0" address add "10.77.0.1$0/24" dev eth0
+ip -n "machine$0" link set eth0 up
 """
 
 
@@ -39,6 +40,12 @@ def path_of(device: str) -> Path:
     """The file of a character device on the command line."""
     option = next(word for word in sys.argv if word.startswith(f"file,id={device},path="))
     return Path(option.partition("path=")[2].replace(",,", ","))
+
+
+def instance() -> str:
+    """The number of the instance: its taps are called after it."""
+    option = next(word for word in sys.argv if word.startswith("tap,ifname=tap"))
+    return option.removeprefix("tap,ifname=tap").partition(".")[0]
 
 
 def append(path: Path, text: str) -> None:
@@ -109,8 +116,13 @@ def main() -> None:
         print("QEMU emulator version 0.0 (a guest that is played)")
         return
     path_of("console").touch()
-    subprocess.run(["sh", "-euc", NETWORK], check=True, stdin=subprocess.DEVNULL)
+    number = instance()
+    subprocess.run(["sh", "-euc", NETWORK, number], check=True, stdin=subprocess.DEVNULL)
     machine = Machine()
+    if number != "0":
+        append(HERE / "instances", f"{number}\n")
+        machine.serve()
+        return
     play = next_play()
     threading.Thread(target=machine.play_all, args=(play,), daemon=True).start()
     machine.serve()

@@ -1,6 +1,6 @@
 """A machine behind a tap, as slow as an emulated one: ``tap_machine.py TAP OPEN SILENT`` answers for the lab's first address.
 
-OPEN and SILENT are TCP ports with commas between them. Every other port is refused. It answers ARP
+OPEN and SILENT are TCP ports and ranges (``1-79,81``). Every other port is refused. It answers ARP
 (RFC 826) and the first packet of a TCP connection (RFC 9293, 3.5), and nothing else.
 """
 
@@ -54,7 +54,11 @@ def tcp(frame: bytes, is_open: set[int], silent: set[int]) -> bytes | None:
 
 def numbers(text: str) -> set[int]:
     """The ports in a word."""
-    return {int(port) for port in text.split(",") if port}
+    ports: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        ports.update(range(int(first), int(last or first) + 1))
+    return ports
 
 
 def main(name: str, is_open: set[int], silent: set[int]) -> None:

@@ -96,12 +96,13 @@ def boot_and_check(
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         trial.results.clear()
-        trial.said = None
-        started = time.monotonic()
+        trial.said = trial.memory_mib = None
+        earlier, started = len(trial.attempts), time.monotonic()
         try:
             _once(trial)
         except Died as died:
-            trial.attempts.append(Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died)))
+            # One entry for each start, also where the guest had come to its checks.
+            trial.attempts[earlier:] = [Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))]
             if last or trial.failed:
                 did_not = "end its checks" if trial.results else "start"
                 raise _failure(trial, f"{trial.appliance.name} did not {did_not}: {died}{_said(trial.failed)}") from None

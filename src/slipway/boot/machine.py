@@ -28,6 +28,8 @@ from slipway.spec.base import Base
 __all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
+#: How long a line of QEMU's monitor may be.
+_LINE_BYTES = 1 << 20
 #: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora put them.
 _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("amd64", "uefi"): (
@@ -167,12 +169,16 @@ class Running:
         """Yield what QEMU says, answers and events, until it is gone or the time is up.
 
         Raises:
-            OSError: QEMU wrote something else than JSON objects.
+            OSError: QEMU wrote something else than JSON objects, or a line without an end.
         """
         until = time.monotonic() + timeout_s
         while True:
             while b"\n" not in self._rest:
-                if not select.select([self._out], [], [], max(0.0, until - time.monotonic()))[0]:
+                if len(self._rest) > _LINE_BYTES:
+                    raise OSError(f"QEMU wrote a line of more than {_LINE_BYTES >> 20} MiB")
+                left = until - time.monotonic()
+                # Also while there is something to read: QEMU could go on forever.
+                if left <= 0 or not select.select([self._out], [], [], left)[0]:
                     return
                 data = os.read(self._out, 1 << 16)
                 if not data:

@@ -62,9 +62,10 @@ class BootReport:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """One line for people, with what the first start ended by if there was a second."""
         good = sum(check.passed for check in self.checks)
-        return f"{good} of {len(self.checks)} checks passed ({self.accelerator}, {self.firmware})"
+        again = "".join(f"; started again after: {attempt.problem}" for attempt in self.attempts if attempt.problem)
+        return f"{good} of {len(self.checks)} checks passed ({self.accelerator}, {self.firmware}){again}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

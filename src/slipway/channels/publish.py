@@ -98,7 +98,7 @@ def _require_boot(release: Release) -> None:
     elif any(artifact.uncompressed_sha256 != manifest.booted_disk_sha256 for artifact in manifest.artifacts):
         problem = "was booted from another disk than its artifacts were made from"
     else:
-        failed = ", ".join(check["name"] for check in manifest.boot["checks"] if check["outcome"] != "passed")
+        failed = ", ".join(manifest.boot_problems)
         problem = f"did not pass its checks{f': {failed}' if failed else ''}"
     raise BuildError(
         f"{manifest.appliance} {manifest.release} {problem}, so it is not published", hint=f"run: invoke build {manifest.appliance}"

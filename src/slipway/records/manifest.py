@@ -8,6 +8,7 @@ and no output of a check is in it; channel membership is not either.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -118,11 +119,29 @@ class Manifest:
 
     @property
     def boot_passed(self) -> bool:
-        """Whether the very disk that all artifacts were made from was booted and passed every check."""
+        """Return True if the disk that all artifacts were made from was booted and passed every check.
+
+        Every expected check has to be there once, and no other. Reports of earlier versions do not name the
+        expected checks: they need at least one.
+        """
         if self.boot is None or self.boot["passed"] is not True or not self.artifacts:
             return False
         same = all(artifact.uncompressed_sha256 == self.booted_disk_sha256 for artifact in self.artifacts)
-        return same and all(check["outcome"] == "passed" for check in self.boot["checks"])
+        return same and bool(self.boot["checks"]) and not self.boot_problems
+
+    @property
+    def boot_problems(self) -> tuple[str, ...]:
+        """Return what keeps the boot report from counting, one text for each check."""
+        if self.boot is None:
+            return ()
+        checks = self.boot["checks"]
+        problems = [check["name"] for check in checks if check["outcome"] != "passed"]
+        if "expected" in self.boot:
+            ran = Counter(f"{check.get('place', '')}/{check['name']}" for check in checks)
+            expected = Counter(self.boot["expected"])
+            problems += [f"{name} did not run" for name in (expected - ran)]
+            problems += [f"{name} was not expected" for name in (ran - expected)]
+        return tuple(problems)
 
     def to_json(self) -> bytes:
         """The document.

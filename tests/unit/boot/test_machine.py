@@ -116,3 +116,24 @@ def test_a_machine_has_restarted_when_qemu_says_so(event: str, restarted: bool) 
     said = f"""printf '%s\\n' '{{"return": {{}}}}' '{{"return": {{}}}}' '{{"event": "{event}"}}'; exec sleep 60"""
     with process.spawn(["sh", "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
         assert Running(qemu).reboot(1) is restarted
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("sleep 60", "QEMU is gone, or does not answer"),
+        ("exit 1", "QEMU is gone, or does not answer"),
+        ("""yes '{"event": "RTC_CHANGE"}'""", "QEMU is gone, or does not answer"),
+        ("cat /dev/zero", "QEMU wrote a line of more than 1 MiB"),
+        ("echo nonsense; exec sleep 60", "QEMU wrote b'nonsense'"),
+        ("echo 5; exec sleep 60", "QEMU wrote b'5'"),
+    ],
+)
+def test_a_monitor_that_never_answers_is_given_up(said: str, problem: str) -> None:
+    with process.spawn(["sh", "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        guest = Running(qemu)
+        guest.patience_s = 0.5
+        with pytest.raises(OSError) as caught:
+            guest.ask("query-status")
+        # A process that is gone when it is asked cannot be written to.
+        assert str(caught.value) in (problem, "[Errno 32] Broken pipe")

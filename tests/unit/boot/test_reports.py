@@ -122,7 +122,7 @@ def test_a_report_survives_being_written_and_passes_only_as_a_whole() -> None:
     both = ("guest/one", "outside/two")
     report = BootReport(accelerator="tcg", firmware="bios", attempts=attempts, checks=(good, bad), expected=both)
     assert not report.passed
-    assert report.summary == "1 of 2 checks passed (tcg, bios)"
+    assert report.summary == "1 of 2 checks passed (tcg, bios); started again after: its kernel crashed"
     assert BootReport.from_json(report.to_json()) == report
 
 

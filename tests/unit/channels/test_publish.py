@@ -99,6 +99,17 @@ def test_other_artifacts_under_the_same_release_are_refused(store: DirectoryStor
             {"boot": {"passed": True, "checks": [{"name": "a", "outcome": "passed"}, {"name": "b", "outcome": "failed"}]}},
             "did not pass its checks: b",
         ),
+        ({"boot": {"passed": True, "checks": []}}, "did not pass its checks"),
+        (
+            {
+                "boot": {
+                    "passed": True,
+                    "expected": ["guest/a", "outside/b"],
+                    "checks": [{"name": name, "place": "guest", "outcome": "passed"} for name in ("a", "c")],
+                }
+            },
+            "did not pass its checks: outside/b did not run, guest/c was not expected",
+        ),
     ],
 )
 def test_a_build_without_a_passing_boot_is_refused(

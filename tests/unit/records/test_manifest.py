@@ -100,7 +100,22 @@ def test_a_boot_counts_only_for_the_disk_that_was_booted_and_if_every_check_pass
     assert not replace(manifest, booted_disk_sha256="0" * 64).boot_passed
     assert not replace(manifest, boot={"passed": False, "checks": []}).boot_passed
     assert not replace(manifest, boot={"passed": True, "checks": [{"name": "a", "outcome": "timed out"}]}).boot_passed
+    assert not replace(manifest, boot={"passed": True, "checks": []}).boot_passed
     assert boot_record({"checks": []})["passed"] is False
+
+
+def test_a_boot_counts_with_the_expected_checks_alone(manifest: Manifest) -> None:
+    def passed(expected: list[str], *names: str) -> bool:
+        checks = [{"place": name.partition("/")[0], "name": name.partition("/")[2], "outcome": "passed"} for name in names]
+        return replace(manifest, boot={"passed": True, "expected": expected, "checks": checks}).boot_passed
+
+    assert passed(["guest/one", "outside/two"], "outside/two", "guest/one")
+    assert not passed(["guest/one", "outside/two"], "guest/one")
+    assert not passed(["guest/one", "outside/two"], "guest/one", "guest/two")
+    assert not passed(["guest/one"], "guest/one", "guest/one")
+    assert not passed(["guest/one"], "guest/one", "guest/two")
+    assert not passed([], "guest/one")
+    assert not passed([])
 
 
 def test_package_changes_are_named(packages: tuple[Any, ...]) -> None:

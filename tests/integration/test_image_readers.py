@@ -83,13 +83,12 @@ def test_container_tools_find_the_very_image_in_the_container_disk(tmp_path: Pat
     about = replace(ABOUT, images={"qcow2": image})
     load("oci").export(tmp_path / "disk.raw", tmp_path / "disk.oci.tar", virtual_size=1 << 30, log=tmp_path / "log", about=about)
     source = f"oci-archive:{tmp_path / 'disk.oci.tar'}:1.2.0"
-    commands: list[list[str | Path]] = [
-        ["skopeo", "--insecure-policy", "copy", "-q", source, f"oci:{tmp_path / 'layout'}:thing"],
-        ["umoci", "unpack", "--rootless", "--image", f"{tmp_path / 'layout'}:thing", tmp_path / "bundle"],
-    ]
-    for argv in commands:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
+    # The layers' files belong to root, so skopeo has to be root of a user namespace at least (`podman unshare skopeo ...`).
+    with Namespace() as namespace:
+        namespace.run(["skopeo", "--insecure-policy", "copy", "-q", source, f"oci:{tmp_path / 'layout'}:thing"])
+    unpack: list[str | Path] = ["umoci", "unpack", "--rootless", "--image", f"{tmp_path / 'layout'}:thing", tmp_path / "bundle"]
+    done = subprocess.run(unpack, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     (found,) = (path for path in (tmp_path / "bundle/rootfs").rglob("*") if path.is_file())
     assert found == tmp_path / "bundle/rootfs/disk/disk.qcow2"
     assert found.read_bytes() == image.read_bytes()

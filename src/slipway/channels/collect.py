@@ -7,8 +7,9 @@ promotion found in its source channel is still referred to, by that channel's pa
 what a publication wrote is too young. One case is left: a publication that finds its object there already, old and
 forgotten, from a run that was stopped. It makes the object young again, while it holds the lease that a collection needs too.
 
-A collection is over within D; then its lease is void. tests/unit/channels/test_interleavings.py searches all orders of
-the steps, and finds a lost image as soon as any of these rules is left out.
+A collection is over within D; then its lease is void. Two searches of all orders of the steps find a lost image as soon
+as any of these rules is left out: tests/integration/test_channels_in_every_order.py over this code, and
+tests/unit/channels/test_interleavings.py over a model of more actors.
 """
 
 from __future__ import annotations

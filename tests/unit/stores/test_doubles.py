@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memory_store import MemoryStore
 from slipway.stores import Conflict, Store
 from slipway.stores.directory import DirectoryStore
 from store_contract import StoreContract
@@ -27,6 +28,13 @@ class TestLyingContract(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: LyingStore(DirectoryStore(tmp_path / "store"), None, lambda data: data + b"!")
+
+
+class TestMemoryContract(StoreContract):
+    @pytest.fixture
+    def reopen(self) -> Callable[[], Store]:
+        store = MemoryStore()
+        return lambda: store
 
 
 def test_a_rival_comes_first_once(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Gate:
             assert error.exit_code == 5
             assert not list((self.root / "build/web").glob("1.0.0-*")), "there is a release"
             return error.message.partition("\n  passed: ")[0]
-        session = pipeline.session(self.shop)
+        session = pipeline.session(self.shop, new=True)
         pipeline.publish(self.shop, [release.folder], session)
         assert list(session.store.list("targets/"))
         return ""

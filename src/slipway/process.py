@@ -87,7 +87,8 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
-            stream.close()
+            with contextlib.suppress(BrokenPipeError):  # what it was still to read goes nowhere
+                stream.close()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from slipway.spec.base import Base
 __all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
+_GONE = "QEMU is gone, or does not answer"
 #: How long a line of QEMU's monitor may be.
 _LINE_BYTES = 1 << 20
 #: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora put them.
@@ -156,14 +157,17 @@ class Running:
         Raises:
             OSError: QEMU is gone, hangs, or refused.
         """
-        self._in.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
-        self._in.flush()
+        try:
+            self._in.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+            self._in.flush()
+        except BrokenPipeError:
+            raise OSError(_GONE) from None
         for answer in self._messages(self.patience_s):
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
                 raise OSError(f"QEMU: {answer['error'].get('desc')}")
-        raise OSError("QEMU is gone, or does not answer")
+        raise OSError(_GONE)
 
     def _messages(self, timeout_s: float) -> Iterator[dict[str, Any]]:
         """Yield what QEMU says, answers and events, until it is gone or the time is up.

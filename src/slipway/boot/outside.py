@@ -29,8 +29,10 @@ from slipway.spec.model import Instance
 
 __all__ = ["Client", "Instances", "outside_checks", "run_outside"]
 
-#: For how long a check that fails is tried again, and how long a machine may take to stop before it starts again.
+#: For how long a check that fails is tried again, and how much longer if it needs a further instance, in seconds; and how
+#: long a machine may take to stop before it starts again.
 _RETRY_S = 60
+_INSTANCE_S = 30
 _RESTART_S = 120
 _SCANNER = Path(__file__).with_name("scan.py")
 
@@ -164,6 +166,8 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
     argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
     log = trial.logs / f"{check.place}-{check.name}.log"
     limit = check.timeout_s * trial.factor
+    # A further instance has just been started.
+    retry_s = (_RETRY_S + (_INSTANCE_S if check.instances else 0)) * trial.factor
     outcome, output, attempts, begun = "", "", 0, time.monotonic()
     while True:
         attempts += 1
@@ -175,7 +179,7 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
             outcome = "timed out" if cut_off else "failed" if status else "passed"
             output = _end_of(log)
         final = cut_off or status == 0 or (check.name == SCAN and status != NOT_YET)
-        if final or time.monotonic() - begun >= min(limit, _RETRY_S * trial.factor):
+        if final or time.monotonic() - begun >= min(limit, retry_s):
             return outcome, output, attempts
         time.sleep(1)
 

@@ -29,8 +29,8 @@ __all__ = ["NOT_YET", "Scan", "main", "refused_udp_ports", "scan"]
 PATIENCE_S = 2.0
 #: How many ports are asked at once: the queue of the lab's links is longer (slipway.boot.lab).
 AT_ONCE = 20_000
-#: A machine that refuses so many ports refuses all that are closed.
-REFUSES = 1_000
+#: A machine that answers for so many ports answers for all: a silent one was lost on the way.
+ANSWERS = 1_000
 #: How often silent ports of such a machine are asked again.
 AGAIN = 3
 #: The exit status for a named port that is not open yet (sysexits.h, EX_TEMPFAIL).
@@ -48,7 +48,7 @@ class Scan:
     @property
     def drops(self) -> bool:
         """Return True if the machine drops packets to closed ports, so that silence is an answer."""
-        return self.refused < len(self.silent)
+        return len(self.open) + self.refused < len(self.silent)
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
     """
     found, silent, refused = _ask(address, ports)
     for _ in range(AGAIN):
-        if not silent or refused < REFUSES:
+        if not silent or len(found) + refused < ANSWERS:
             break
         more, silent, closed = _ask(address, silent)
         found += more

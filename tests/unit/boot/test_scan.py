@@ -122,3 +122,9 @@ def test_the_program_finds_a_surplus_port() -> None:
     # There may be servers of this host that listen on every address.
     assert done.returncode == 1
     assert f"port {port} is open and not in the spec; if it is wanted, add to ports:" in done.stdout.splitlines()
+
+
+def test_a_lost_packet_of_a_machine_that_opens_every_port_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answers(monkeypatch, (list(range(10, 65_536)), list(range(1, 10)), 0), (list(range(1, 10)), [], 0))
+    assert scan.scan(ADDRESS).silent == ()
+    assert len(asked) == 2

@@ -369,6 +369,9 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
         created = sum(len(blobs.created) for blobs in moved.blobs)
         print("\n".join(describe(moved)), flush=True)
         print(f"  in {session.store.url}, {created} objects created", flush=True)
+        kept = [file for blobs in moved.blobs for file in blobs.kept]
+        if kept:
+            print(f"  it was published before: {', '.join(kept)} of that build stay", flush=True)
 
 
 def confirm(question: str, yes: bool) -> None:

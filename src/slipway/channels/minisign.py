@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
 
-__all__ = ["public_key", "sign"]
+__all__ = ["public_key", "sign", "verify"]
+
+_COMMENT: Final = "trusted comment: "
 
 
 def _raw(key: Key) -> bytes:
@@ -49,7 +51,37 @@ def sign(data: bytes, signer: Signer, *, file: str, expires: float) -> bytes | N
     lines = (
         "untrusted comment: signature by slipway",
         base64.b64encode(b"ED" + _key_id(signer.public_key) + signature).decode(),
-        f"trusted comment: {comment}",
+        f"{_COMMENT}{comment}",
         base64.b64encode(over_all).decode(),
     )
     return ("\n".join(lines) + "\n").encode()
+
+
+def verify(data: bytes, text: bytes, key: Key) -> str | None:
+    """Check a detached signature.
+
+    Args:
+        data: What was signed.
+        text: The signature, as :func:`sign` writes it.
+        key: The key that must have made it.
+
+    Returns:
+        The trusted comment; None if the signature is not one of this key over this data.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if key.keytype != "ed25519":
+        return None
+    try:
+        _, first, comment, second = text.decode().split("\n")[:4]
+        packed, over_all = base64.b64decode(first, validate=True), base64.b64decode(second)
+        if packed[:10] != b"ED" + _key_id(key) or not comment.startswith(_COMMENT):
+            return None
+        public = Ed25519PublicKey.from_public_bytes(_raw(key))
+        hashed = hashlib.blake2b(data)
+        public.verify(packed[10:], hashed.digest())
+        public.verify(over_all, packed[10:] + comment.removeprefix(_COMMENT).encode())
+    except (ValueError, InvalidSignature):
+        return None
+    return comment.removeprefix(_COMMENT)

@@ -10,26 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
-from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
-from slipway.channels.minisign import sign
-from slipway.channels.publish import Published, publish, sums_key, target_key
+from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
+from slipway.channels.publish import Published, publish, target_key
 from slipway.channels.state import Channel, Listed, Shelf, Tombstone, read_channel
 from slipway.errors import StoreError, UsageError, VerificationError, suggestion
 from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
-from slipway.records.release import MANIFEST, SBOM, SUMS, read_release
-from slipway.records.sums import parse_sums
+from slipway.records.release import MANIFEST, SBOM, read_release
 from slipway.stores import Store
 
 __all__ = ["Moved", "find_release", "manifest_of", "package_difference", "promote", "publish_all", "rollback", "withdraw"]
-
-_SIGNATURE: Final = f"{SUMS}.minisig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +62,16 @@ def publish_all(
     for build in builds:
         channel.shelf(build.manifest.appliance)  # its name is one that can be published
         _require_not_withdrawn(channel, build.manifest.appliance, build.manifest.release)
-    blobs = {}
+    blobs: dict[tuple[str, str], Published] = {}
     listed: dict[tuple[str, str], Listed] = {}
     for build in builds:
         appliance, release = build.manifest.appliance, build.manifest.release
-        if release not in channel.shelf(appliance).releases:
+        known = channel.shelf(appliance).releases.get(release)
+        if known is None:
             rescue(store, appliance, release)
-        blobs[appliance, release] = publish(store, build.folder, started=started)
-        _sign_sums(store, ring, appliance, release, _SIGNATURE, clock)
-        listed[appliance, release] = _look_up(store, appliance, release, int(clock()))
+        done = publish(store, build, channel=ring.channel, listed=known.files if known else None, started=started)
+        blobs[appliance, release] = done
+        listed[appliance, release] = Listed(created=build.manifest.created, added=int(clock()), files=done.files)
     before: dict[str, str | None] = {}
 
     def add(channel: Channel) -> None:
@@ -84,16 +81,20 @@ def publish_all(
             _require_not_withdrawn(channel, appliance, release)
             if release not in shelf.releases:
                 shelf.add(release, entry)
+            require_same_images(appliance, release, entry.files, shelf.releases[release].files)
 
-    done = commit(store, ring, add, clock=clock, deadline=deadline)
+    committed = commit(store, ring, add, clock=clock, deadline=deadline)
+    for appliance, release in listed:
+        files = committed.channel.shelf(appliance).releases[release].files
+        settle(store, ring, appliance, release, files, clock=clock, replace=True)
     return [
         Moved(
             appliance=appliance,
             channel=ring.channel,
-            release=done.channel.shelf(appliance).current,
+            release=committed.channel.shelf(appliance).current,
             before=before[appliance],
-            written=appliance in done.channel.changed(),
-            retries=done.retries,
+            written=appliance in committed.channel.changed(),
+            retries=committed.retries,
             blobs=(blobs[appliance, release],),
         )
         for appliance, release in listed
@@ -133,14 +134,16 @@ def promote(
         _require_not_withdrawn(channel, appliance, release)
         entry = shelf.releases[release]
         _require_blobs(store, appliance, release, entry)
+        require_list(store, appliance, release, entry.files)
         mine = channel.shelf(appliance)
         before = mine.current
         if release not in mine.releases:
             mine.add(release, Listed(created=entry.created, added=int(clock()), files=entry.files))
+        _require_same_files(channel, theirs, appliance, release)
         mine.current = release
 
     done = commit(store, ring, move, clock=clock, deadline=deadline)
-    _sign_sums(store, ring, appliance, release, f"{SUMS}.{ring.channel}.minisig", clock)
+    settle(store, ring, appliance, release, done.channel.shelf(appliance).releases[release].files, clock=clock)
     return _moved(done, appliance, before)
 
 
@@ -267,34 +270,24 @@ def _require_blobs(store: Store, appliance: str, release: str, entry: Listed) ->
             problem = "is missing" if found is None else f"has {found.size} bytes, not {size}"
             raise StoreError(f"{key} {problem}", hint="publish the build again, from where it was made")
     manifest = manifest_of(store, appliance, release, entry)
-    made = {artifact.file: artifact.sha256 for artifact in manifest.artifacts}
-    if not manifest.boot_passed or any(entry.files.get(file, (0, ""))[1] != sha256 for file, sha256 in made.items()):
+    made = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
+    if not manifest.boot_passed or made != artifacts_of(entry.files):
         raise VerificationError(f"{appliance} {release} has no passing boot report for these images")
+    for record in (manifest.sbom, manifest.provenance):
+        if entry.files.get(record.file) != (record.size, record.sha256):
+            raise VerificationError(f"{appliance} {release} is listed with another {record.file} than its manifest names")
+        _verified(store, appliance, release, record.file, entry)
 
 
-def _look_up(store: Store, appliance: str, release: str, added: int) -> Listed:
-    """A published release as a channel lists it, by what is in the store: an earlier build of the same may be."""
-    key = sums_key(appliance, release)
-    sums: Mapping[str, str] = parse_sums(store.read(key).data, source=key)
-    files = {}
-    for file, sha256 in sums.items():
-        found = store.stat(target_key(appliance, release, file, sha256))
-        if found is None:
-            raise StoreError(f"{target_key(appliance, release, file, sha256)} is missing", hint="run: invoke gc, then publish again")
-        files[file] = (found.size, sha256)
-    entry = Listed(created=0, added=added, files=files)
-    return Listed(created=manifest_of(store, appliance, release, entry).created, added=added, files=files)
-
-
-def _sign_sums(store: Store, ring: KeyRing, appliance: str, release: str, name: str, clock: Clock) -> None:
-    """Sign a release's list of hashes with the channel's key, for minisign; it is signed once."""
-    key = f"{sums_key(appliance, release).rpartition('/')[0]}/{name}"
-    if store.stat(key) is not None:
-        return
-    sums = store.read(sums_key(appliance, release)).data
-    signature = sign(sums, ring.of("targets")[0], file=SUMS, expires=clock() + EXPIRY_DAYS["root"] * 86400)
-    if signature is not None:
-        store.create(key, signature)
+def _require_same_files(one: Channel, other: Channel, appliance: str, release: str) -> None:
+    """Refuse a release that two channels list with different files: one of them was made to."""
+    mine, theirs = (channel.shelf(appliance).releases[release].files for channel in (one, other))
+    differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    if differing:
+        raise VerificationError(
+            f"{one.name} and {other.name} list different files for {appliance} {release}: {', '.join(differing)}",
+            hint="run: invoke verify; and withdraw it where it is wrong",
+        )
 
 
 assert LIMIT_S < GRACE_S

@@ -1,34 +1,40 @@
 """A finished build -> a release in a store, create-only: images first, what refers to them after them.
 
 Keys (docs/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file, and last
-``releases/<appliance>/<release>/SHA256SUMS``, which makes it a release. Invariants: nothing is ever replaced; whatever
-this writes before it is stopped, a later run completes; a release that is there is left as it is, also if the same
-artifacts were built again later and only the records around them differ.
+``releases/<appliance>/<release>/SHA256SUMS``. Invariants: what a release consists of is said by the build that is here,
+or by the channel's verified metadata where that lists the release already, and never by the store; what is there
+already was read and compared; nothing is ever replaced; whatever this writes before it is stopped, a later run completes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.errors import BuildError, StoreError, VerificationError
-from slipway.records.release import SUMS, Release, read_release, verify_release
-from slipway.records.sums import parse_sums
-from slipway.stores import AlreadyExists, NotFound, Store
+from slipway.channels.lists import RECORDS, Files, artifacts_of, require_bytes, require_list, require_same_images, sums_key, sums_text
+from slipway.errors import BuildError
+from slipway.records.release import Release, read_release, verify_release
+from slipway.stores import AlreadyExists, Store
 
 __all__ = ["Published", "publish", "sums_key", "target_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing did: the release, and the keys that it created and those that were there already."""
+    """What publishing did: the release, and the keys that it created and those that were there already.
+
+    ``files`` are those to list, ``kept`` the records of an earlier build that stay listed instead of this one's.
+    """
 
     appliance: str
     release: str
     created: tuple[str, ...]
     existing: tuple[str, ...]
     store: str
+    files: Files = field(default_factory=dict, compare=False)
+    kept: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def summary(self) -> str:
@@ -42,55 +48,80 @@ def target_key(appliance: str, release: str, file: str, sha256: str) -> str:
     return f"targets/{appliance}/{release}/{sha256}.{file}"
 
 
-def sums_key(appliance: str, release: str) -> str:
-    """Where a release's SHA256SUMS is; its lines say where everything else is."""
-    return f"releases/{appliance}/{release}/{SUMS}"
-
-
-def publish(store: Store, release_dir: Path, *, started: Callable[[str], None] = lambda key: None) -> Published:
-    """Create what is not in the store yet.
+def publish(
+    store: Store,
+    build: Path | Release,
+    *,
+    channel: str = "nightly",
+    listed: Files | None = None,
+    started: Callable[[str], None] = lambda key: None,
+) -> Published:
+    """Create what is not in the store yet, and compare what is.
 
     Args:
-        release_dir: A folder as :func:`slipway.records.release.write_release` leaves it.
+        build: A folder as :func:`slipway.records.release.write_release` leaves it, or what was read of it.
+        channel: Where it is going to be listed.
+        listed: What that channel's verified metadata lists for this release, if it does.
         started: Called with each key before its object is created.
 
     Raises:
         BuildError: The build is not whole, or was not booted with success.
-        StoreError: The store refused, or holds another build under this release's name.
+        StoreError: The store refused, or holds something else under one of these names.
     """
-    release = read_release(release_dir)
-    manifest = release.manifest
+    release = build if isinstance(build, Release) else read_release(build)
+    appliance, name = release.manifest.appliance, release.manifest.release
     _require_boot(release)
-    done = _published(store, release)
-    if done is not None:
-        return done
     verify_release(release)
+    if listed is not None:
+        require_same_images(appliance, name, release.files, listed)
+    files = release.files if listed is None else listed
+    replaced_by = channel if listed is None else None
+    there = require_list(store, appliance, name, files, replaced_by=replaced_by)
     created: list[str] = []
     existing: list[str] = []
-    files = [*sorted(artifact.file for artifact in manifest.artifacts), *release.records]
-    for file in files:
-        key = target_key(manifest.appliance, manifest.release, file, release.hashes[file])
+    for file in (*sorted(artifacts_of(files)), *RECORDS):
+        size, sha256 = files[file]
+        key = target_key(appliance, name, file, sha256)
         started(key)
-        new = store.create_file(key, release.folder / file, sha256=release.hashes[file])
+        mine = release.files[file] == (size, sha256)
+        new = _bring(store, key, release.folder / file if mine else None, size, sha256)
         (created if new else existing).append(key)
-    key = sums_key(manifest.appliance, manifest.release)
+    key = sums_key(appliance, name)
     started(key)
     try:
-        new = store.create(key, release.sums)
+        new = not there and store.create(key, sums_text(files))
     except AlreadyExists:
-        # Somebody published the release since it was looked for, perhaps from another build of the same artifacts.
-        done = _published(store, release)
-        if done is None:
-            raise
-        return Published(appliance=done.appliance, release=done.release, created=tuple(created), existing=(*existing, key), store=store.url)
+        # Somebody published the release since it was looked for, perhaps another build of the same images.
+        require_list(store, appliance, name, files, replaced_by=replaced_by)
+        new = False
     (created if new else existing).append(key)
+    kept = tuple(file for file in RECORDS if files[file] != release.files[file])
     return Published(
-        appliance=manifest.appliance, release=manifest.release, created=tuple(created), existing=tuple(existing), store=store.url
+        appliance=appliance, release=name, created=tuple(created), existing=tuple(existing), store=store.url, files=files, kept=kept
     )
+
+
+def _bring(store: Store, key: str, path: Path | None, size: int, sha256: str) -> bool:
+    """Create an object from a file; False if it is there, which is read to see.
+
+    Raises:
+        StoreError: Something else is there, or nothing and there is no file to make it from.
+    """
+    if path is not None and store.stat(key) is None:
+        with suppress(AlreadyExists):
+            if store.create_file(key, path, sha256=sha256):
+                return True
+    require_bytes(store, key, size, sha256)
+    return False
 
 
 def _require_boot(release: Release) -> None:
     manifest = release.manifest
+    if release.records != RECORDS:
+        raise BuildError(
+            f"{manifest.appliance} {manifest.release} has records of other names: {', '.join(release.records)}",
+            hint=f"run: invoke build {manifest.appliance}",
+        )
     if manifest.boot_passed:
         return
     if manifest.boot is None:
@@ -103,29 +134,3 @@ def _require_boot(release: Release) -> None:
     raise BuildError(
         f"{manifest.appliance} {manifest.release} {problem}, so it is not published", hint=f"run: invoke build {manifest.appliance}"
     )
-
-
-def _published(store: Store, release: Release) -> Published | None:
-    """What the store has of this release, if it is there; None if it is not.
-
-    Raises:
-        StoreError: It is there with other artifacts.
-    """
-    manifest = release.manifest
-    key = sums_key(manifest.appliance, manifest.release)
-    try:
-        sums = parse_sums(store.read(key).data, source=f"{store.url}/{key}")
-    except NotFound:
-        return None
-    except VerificationError as error:
-        raise StoreError(error.message, hint="the store was changed by something else") from error
-    ours = {artifact.file: artifact.sha256 for artifact in manifest.artifacts}
-    theirs = {file: digest for file, digest in sums.items() if file not in release.records}
-    if ours != theirs:
-        differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        raise StoreError(
-            f"{manifest.appliance} {manifest.release} is published with other artifacts: {', '.join(differing)}",
-            hint="a release never changes: raise the version, or find out why the same inputs gave another image",
-        )
-    keys = [target_key(manifest.appliance, manifest.release, file, digest) for file, digest in sums.items()]
-    return Published(appliance=manifest.appliance, release=manifest.release, created=(), existing=(*keys, key), store=store.url)

@@ -26,16 +26,28 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A release's folder, its manifest, and the SHA-256 of every file but SHA256SUMS itself, by name."""
+    """A release's folder, its manifest, and the SHA-256 of every file but SHA256SUMS itself, by name.
+
+    ``manifest_size`` is in bytes.
+    """
 
     folder: Path
     manifest: Manifest
     hashes: Mapping[str, str]
+    manifest_size: int
 
     @property
     def records(self) -> tuple[str, ...]:
         """The files beside the artifacts, in the order in which they are published."""
         return (MANIFEST, self.manifest.sbom.file, self.manifest.provenance.file)
+
+    @property
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of every file but SHA256SUMS itself, by name."""
+        manifest = self.manifest
+        known: tuple[Artifact | RecordFile, ...] = (*manifest.artifacts, manifest.sbom, manifest.provenance)
+        sizes = {each.file: each.size for each in known} | {MANIFEST: self.manifest_size}
+        return {file: (sizes[file], sha256) for file, sha256 in self.hashes.items()}
 
     @property
     def sums(self) -> bytes:
@@ -89,7 +101,7 @@ def read_release(folder: Path) -> Release:
     hashes[MANIFEST] = record_file(MANIFEST, text).sha256
     if len(hashes) != len(manifest.artifacts) + 3:
         raise BuildError(f"two files of the build in {folder} have one name", hint="build it again")
-    return Release(folder=folder, manifest=manifest, hashes=hashes)
+    return Release(folder=folder, manifest=manifest, hashes=hashes, manifest_size=len(text))
 
 
 def verify_release(release: Release) -> None:

@@ -69,12 +69,22 @@ def test_publishing_again_changes_nothing(store: DirectoryStore, make_release: M
 
 
 def test_the_same_artifacts_built_at_another_time_are_published_already(store: DirectoryStore, make_release: MakeRelease) -> None:
-    first = publish(store, make_release().folder)
+    first = make_release()
+    published = publish(store, first.folder)
     before = [*store.list()]
-    again = publish(store, make_release("later", created=1_800_009_999).folder)
+    again = publish(store, make_release("later", created=1_800_009_999).folder, listed=first.files)
     assert again.created == ()
-    assert sorted(again.existing) == sorted(first.created)
+    assert again.kept == ("manifest.json",)
+    assert sorted(again.existing) == sorted(published.created)
     assert [*store.list()] == before
+
+
+def test_records_that_no_channel_lists_are_not_taken_over(store: DirectoryStore, make_release: MakeRelease) -> None:
+    publish(store, make_release().folder)
+    later = make_release("later", created=1_800_009_999)
+    again = publish(store, later.folder)
+    assert again.files == later.files
+    assert [key.rpartition(".manifest")[1] for key in again.created] == [".manifest"]
 
 
 def test_other_artifacts_under_the_same_release_are_refused(store: DirectoryStore, make_release: MakeRelease) -> None:
@@ -176,7 +186,8 @@ def test_a_crash_at_any_write_leaves_what_the_next_run_completes(
         sums = "releases/example/1.0.0-b1/SHA256SUMS"
         assert (store.stat(sums) is not None) == whole
         done = publish(store, second.folder)
-        assert bool(done.created) != whole
+        assert bool(done.created) != (whole and not rebuilt)
+        assert done.files == second.files
         for file, digest in parse_sums(store.read(sums).data).items():
             assert sha256(store.read(f"targets/example/1.0.0-b1/{digest}.{file}").data) == digest
     # One write more than there are does not happen: these were all.

@@ -1,0 +1,219 @@
+"""A release's SHA256SUMS and its signatures for minisign: views of what is signed, never a source of trust.
+
+What goes in: the sizes and hashes of a release's files, from a build that is here or from verified metadata. What
+comes out: the list's text, and one signature for each channel. Invariants: a key signs text that was made here, and
+nothing that a store said; a list that names other images is refused; a signature that is there was verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.minisign import sign, verify
+from slipway.errors import StoreError, VerificationError
+from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
+from slipway.records.sums import format_sums, parse_sums
+from slipway.stores import AlreadyExists, Conflict, NotFound, Store
+
+__all__ = [
+    "RECORDS",
+    "Files",
+    "artifacts_of",
+    "require_bytes",
+    "require_list",
+    "require_same_images",
+    "settle",
+    "signature_key",
+    "sums_key",
+    "sums_text",
+]
+
+#: Size and SHA-256 by file name.
+Files = Mapping[str, tuple[int, str]]
+_RANGE: Final = 8 << 20
+_ATTEMPTS: Final = 10
+#: The files beside the images.
+RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
+_What = TypeVar("_What")
+_SECOND: Final = "a store where somebody else can write is not safe: find out who did"
+
+
+def sums_key(appliance: str, release: str) -> str:
+    """Where a release's SHA256SUMS is; its lines say where everything else is."""
+    return f"releases/{appliance}/{release}/{SUMS}"
+
+
+def signature_key(channel: str, appliance: str, release: str) -> str:
+    """Where a channel's signature of a release's SHA256SUMS is."""
+    name = "minisig" if channel == "nightly" else f"{channel}.minisig"
+    return f"{sums_key(appliance, release)}.{name}"
+
+
+def sums_text(files: Files) -> bytes:
+    """The text of SHA256SUMS for these files."""
+    return format_sums({file: sha256 for file, (_, sha256) in files.items()})
+
+
+def artifacts_of(files: Mapping[str, _What]) -> dict[str, _What]:
+    """What a release has beside its records."""
+    return {file: what for file, what in files.items() if file not in RECORDS}
+
+
+def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
+    """Read an object and compare it with what it must be.
+
+    Raises:
+        StoreError: It is missing, or is something else.
+    """
+    found = store.stat(key)
+    if found is None:
+        raise StoreError(f"{key} is missing", hint="publish the build that was first, or withdraw the release")
+    digest = hashlib.sha256()
+    if found.size == size:
+        for start in range(0, size + 1, _RANGE):
+            digest.update(store.read_range(key, start, min(_RANGE, size + 1 - start)))
+    if found.size != size or digest.hexdigest() != sha256:
+        raise StoreError(f"{key} is there already and is something else", hint=f"{_SECOND}, remove it, and run this again")
+
+
+def require_list(store: Store, appliance: str, release: str, files: Files, *, replaced_by: str | None = None) -> bool:
+    """Compare a release's SHA256SUMS with what it must say; False if there is none.
+
+    Args:
+        replaced_by: A channel that may replace a list of the same images with other records.
+
+    Raises:
+        StoreError: It lists other images, is no such list, or another channel has signed it.
+        VerificationError: It lists other records.
+    """
+    key = sums_key(appliance, release)
+    try:
+        text = store.read(key).data
+    except NotFound:
+        return False
+    _compare(text, f"{store.url}/{key}", appliance, release, files)
+    if text != sums_text(files):
+        if replaced_by is None:
+            raise _forged(key, appliance, release)
+        _require_replaceable(store, replaced_by, appliance, release)
+    return True
+
+
+def settle(
+    store: Store,
+    ring: KeyRing,
+    appliance: str,
+    release: str,
+    files: Files,
+    *,
+    clock: Clock,
+    replace: bool = False,
+) -> None:
+    """Make a release's SHA256SUMS and this channel's signature of it what its listing says.
+
+    Args:
+        files: What the channel's metadata lists, as it was just committed.
+        replace: A list of the same images with other records is replaced: the rest of a publication
+            that was stopped, or of a release that was pruned. No other channel may have signed it.
+
+    Raises:
+        StoreError: The list names other images, or others change it all the time.
+        VerificationError: It names other records, and is not to be replaced.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(Conflict, AlreadyExists):
+            _put_list(store, ring, appliance, release, files, replace=replace)
+            _put_signature(store, ring, appliance, release, files, clock)
+            return
+    key = sums_key(appliance, release)
+    raise StoreError(f"{key} is being changed by somebody else all the time", hint="run it again")
+
+
+def _require_replaceable(store: Store, channel: str, appliance: str, release: str) -> None:
+    """Refuse to replace a SHA256SUMS that another channel has signed.
+
+    Raises:
+        StoreError: One has.
+    """
+    mine = signature_key(channel, appliance, release)
+    for status in store.list(f"{sums_key(appliance, release)}."):
+        if status.key != mine:
+            raise StoreError(
+                f"{appliance} {release} is published with other records, and {status.key} signs them",
+                hint="promote it from where it is listed, or publish the build that was first",
+            )
+
+
+def _put_list(store: Store, ring: KeyRing, appliance: str, release: str, files: Files, *, replace: bool) -> None:
+    key, text = sums_key(appliance, release), sums_text(files)
+    try:
+        there = store.read(key)
+    except NotFound:
+        store.create(key, text)
+        return
+    if there.data == text:
+        return
+    _compare(there.data, f"{store.url}/{key}", appliance, release, files)
+    if not replace:
+        raise _forged(key, appliance, release)
+    _require_replaceable(store, ring.channel, appliance, release)
+    store.swap(key, text, etag=there.etag)
+
+
+def _put_signature(store: Store, ring: KeyRing, appliance: str, release: str, files: Files, clock: Clock) -> None:
+    """Sign the list's text, as it was made here, unless a good signature of it is there."""
+    key, text, signer = (
+        signature_key(ring.channel, appliance, release),
+        sums_text(files),
+        ring.of("targets")[0],
+    )
+    etag = None
+    with suppress(NotFound):
+        there = store.read(key)
+        if verify(text, there.data, signer.public_key) is not None:
+            return
+        etag = there.etag
+    expires = clock() + EXPIRY_DAYS["root"] * 86400
+    signature = sign(text, signer, file=SUMS, expires=expires)
+    if signature is None:
+        return
+    if etag is None:
+        store.create(key, signature)
+    else:
+        store.swap(key, signature, etag=etag)
+
+
+def _forged(key: str, appliance: str, release: str) -> VerificationError:
+    return VerificationError(
+        f"{key} is not what the signed metadata says of {appliance} {release}",
+        hint=f"{_SECOND}, remove it, and run this again: it is made anew",
+    )
+
+
+def _compare(text: bytes, source: str, appliance: str, release: str, files: Files) -> None:
+    """Refuse a list that is none, or that names other images."""
+    try:
+        theirs = artifacts_of(parse_sums(text, source=source))
+    except VerificationError as error:
+        raise StoreError(error.message, hint="the store was changed by something else") from error
+    require_same_images(appliance, release, {name: each for name, (_, each) in files.items()}, theirs)
+
+
+def require_same_images(appliance: str, release: str, ours: Mapping[str, _What], theirs: Mapping[str, _What]) -> None:
+    """Refuse to publish a build over another one of the same release.
+
+    Raises:
+        StoreError: Its images are others.
+    """
+    mine, listed = artifacts_of(ours), artifacts_of(theirs)
+    if mine != listed:
+        names = mine.keys() | listed.keys()
+        differing = sorted(name for name in names if mine.get(name) != listed.get(name))
+        raise StoreError(
+            f"{appliance} {release} is published with other artifacts: {', '.join(differing)}",
+            hint="a release never changes: raise the version, or find out why the same inputs gave another image",
+        )

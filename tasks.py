@@ -511,7 +511,16 @@ def rollback(
 
 
 @task(
-    help=described("name", "build", *STORE, "keys", "yes", "channel", reason="why, for those who have it"),
+    help=described(
+        "name",
+        "build",
+        *STORE,
+        "keys",
+        "yes",
+        "channel",
+        reason="why, for those who have it",
+        derived="also the builds after it that name it as their parent, and those with the same disk",
+    ),
     positional=["name"],
     iterable=["channel"],
 )
@@ -526,6 +535,7 @@ def withdraw(
     single_writer: bool = False,
     keys: str = "",
     yes: bool = False,
+    derived: bool = False,
     root: str = ".",
 ) -> None:
     """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
@@ -536,10 +546,13 @@ def withdraw(
     if not build or not reason:
         raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
     shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-    confirm(f"withdraw {name} {build} for good?", yes)
-    for moved in session.withdraw(name, build, reason, channel):
-        print("\n".join(describe(moved)))
+    confirm(f"withdraw {name} {build}{' and what is derived from it' if derived else ''} for good?", yes)
+    done = session.withdraw(name, build, reason, channel, derived=derived)
+    for moved in done.moved:
+        print("\n".join(describe(moved)), flush=True)
+    print("\n".join(f"  withdrawn: {release}" for release in done.releases if len(done.releases) > 1 or not done.moved), flush=True)
     update_catalog(shop, session)
+    done.require_whole()
 
 
 @task(help=described(*STORE, "keys", "channel"), iterable=["channel"])

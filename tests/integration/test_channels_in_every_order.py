@@ -22,10 +22,11 @@ from slipway.channels import commit as committing
 from slipway.channels import moves as moving
 from slipway.channels import publish as publishing
 from slipway.channels.collect import collect
+from slipway.channels.commit import commit
 from slipway.channels.keys import init
-from slipway.channels.moves import promote, publish_all, withdraw
+from slipway.channels.moves import promote, publish_all
 from slipway.channels.publish import target_key
-from slipway.channels.state import channels_in, read_channel
+from slipway.channels.state import Channel, channels_in, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.stores import NotFound, Store
 
@@ -60,9 +61,13 @@ class Scene:
 
         promote(store, self.stable, source, "example", "b1", clock=lambda: world.now)  # type: ignore[arg-type]
 
-    def withdraw_and_collect(self, world: World, store: Store) -> None:
-        """Withdraw the first build from nightly; then collect."""
-        withdraw(store, self.nightly, "example", "b1", "moved", clock=lambda: world.now)
+    def prune_and_collect(self, world: World, store: Store) -> None:
+        """Take the first build out of nightly, as pruning does; then collect."""
+
+        def drop(channel: Channel) -> None:
+            channel.shelf("example").releases.pop("1.0.0-b1", None)
+
+        commit(store, self.nightly, drop, clock=lambda: world.now)
         collect(store, self.roots)
 
     def require_whole(self, world: World) -> None:
@@ -106,13 +111,13 @@ def sleep(days: float) -> object:
 
 
 def promoting(scene: Scene, **more: object) -> Search:
-    """A promotion, and the withdrawal of what it promotes before a collection."""
+    """A promotion, and the pruning of what it promotes before a collection."""
     begin = scene.world
     for number in (1, 2):
         scene.publish(begin, begin.store, number)
     begin.now += 10 * DAY
     refresh(begin.store, scene.nightly, clock=lambda: begin.now)
-    return scene.search(begin, promote=scene.promote, **more, collect=scene.withdraw_and_collect)
+    return scene.search(begin, promote=scene.promote, **more, collect=scene.prune_and_collect)
 
 
 def publishing_again(scene: Scene, **more: object) -> Search:

@@ -152,5 +152,5 @@ def test_other_bytes_under_the_same_release_never_replace(release: Release, tmp_
     write_release(
         release.folder, manifest, sbom=(release.folder / SBOM).read_bytes(), provenance=(release.folder / PROVENANCE).read_bytes()
     )
-    assert publish(store, release.folder).created == ()
+    assert publish(store, release.folder, listed=release.files).created == ()
     assert {status.key: status for status in store.list()} == before

@@ -18,10 +18,10 @@ DISK = "d" * 64
 
 
 def write_release_folder(
-    directory: Path, images: dict[str, bytes], *, appliance: str = "example", bill: bytes = b"{}\n", **changes: Any
+    directory: Path, images: dict[str, bytes], *, appliance: str = "example", bill: bytes = b"{}\n", disk: str = DISK, **changes: Any
 ) -> Release:
-    """Write a release's folder; ``images`` are contents by format, ``bill`` is the SBOM, anything else replaces fields of
-    the manifest."""
+    """Write a release's folder; ``images`` are contents by format, ``bill`` is the SBOM, ``disk`` the hash of what they were
+    made from; anything else replaces fields of the manifest."""
     directory.mkdir(parents=True, exist_ok=True)
     artifacts = []
     for name, content in images.items():
@@ -33,7 +33,7 @@ def write_release_folder(
                 size=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 uncompressed_size=100,
-                uncompressed_sha256=DISK,
+                uncompressed_sha256=disk,
                 compression=None,
                 fingerprints={
                     other: hashlib.sha256(content + image).hexdigest() for other, image in images.items() if name == "incus" != other
@@ -64,7 +64,7 @@ def write_release_folder(
         "stages": (("disk", "7" * 64),),
         "artifacts": tuple(artifacts),
         "boot": {"passed": True, "checks": [{"name": "system-running", "outcome": "passed"}]},
-        "booted_disk_sha256": DISK,
+        "booted_disk_sha256": disk,
         "sbom": record_file(SBOM, bill),
         "provenance": record_file(PROVENANCE, provenance),
         "resources": {"cpus": 1, "memory_mib": 1024, "disk_gib": 8},

@@ -77,7 +77,10 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
         for start in range(0, size + 1, _RANGE):
             digest.update(store.read_range(key, start, min(_RANGE, size + 1 - start)))
     if found.size != size or digest.hexdigest() != sha256:
-        raise StoreError(f"{key} is there already and is something else", hint=f"{_SECOND}, remove it, and run this again")
+        raise StoreError(
+            f"{key} is there already and is something else",
+            hint=f"{_SECOND}, remove it, and run this again",
+        )
 
 
 def require_list(store: Store, appliance: str, release: str, files: Files, *, replaced_by: str | None = None) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from slipway.channels.collect import GRACE_S, rescue
@@ -19,8 +20,17 @@ from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, requir
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.publish import Published, publish, target_key
-from slipway.channels.state import Channel, Listed, Shelf, Tombstone, read_channel
-from slipway.errors import StoreError, UsageError, VerificationError, suggestion
+from slipway.channels.state import Channel, Listed, read_channel
+from slipway.channels.tombstones import (
+    Others,
+    bury,
+    find_release,
+    matches,
+    require_not_withdrawn,
+    require_still_alive,
+    require_still_current,
+)
+from slipway.errors import StoreError, VerificationError
 from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
 from slipway.records.release import MANIFEST, SBOM, read_release
 from slipway.stores import Store
@@ -48,8 +58,12 @@ def publish_all(
     *,
     clock: Clock = time.time,
     started: Callable[[str], None] = lambda key: None,
+    others: Others = tuple,
 ) -> list[Moved]:
     """Bring built releases into a store and, with one commit, into a channel.
+
+    Args:
+        others: Reads the other channels that are trusted here, as they are now, for their tombstones.
 
     Raises:
         BuildError: A build is not whole, or was not booted with success; nothing is published then.
@@ -61,7 +75,7 @@ def publish_all(
     require_valid(ring, channel)
     for build in builds:
         channel.shelf(build.manifest.appliance)  # its name is one that can be published
-        _require_not_withdrawn(channel, build.manifest.appliance, build.manifest.release)
+    require_not_withdrawn((channel, *others()), [(build.manifest.appliance, build.manifest.release) for build in builds])
     blobs: dict[tuple[str, str], Published] = {}
     listed: dict[tuple[str, str], Listed] = {}
     for build in builds:
@@ -73,17 +87,21 @@ def publish_all(
         blobs[appliance, release] = done
         listed[appliance, release] = Listed(created=build.manifest.created, added=int(clock()), files=done.files)
     before: dict[str, str | None] = {}
+    new: list[tuple[str, str]] = []
 
     def add(channel: Channel) -> None:
+        require_not_withdrawn((channel, *others()), listed)
+        new.clear()
         for (appliance, release), entry in listed.items():
             shelf = channel.shelf(appliance)
             before[appliance] = shelf.current
-            _require_not_withdrawn(channel, appliance, release)
             if release not in shelf.releases:
                 shelf.add(release, entry)
+                new.append((appliance, release))
             require_same_images(appliance, release, entry.files, shelf.releases[release].files)
 
     committed = commit(store, ring, add, clock=clock, deadline=deadline)
+    require_still_alive(store, ring, others, new, clock)
     for appliance, release in listed:
         files = committed.channel.shelf(appliance).releases[release].files
         settle(store, ring, appliance, release, files, clock=clock, replace=True)
@@ -109,12 +127,14 @@ def promote(
     build: str | None = None,
     *,
     clock: Clock = time.time,
+    others: Others = tuple,
 ) -> Moved:
     """List a release of another channel in this one, and make it current; nothing is copied.
 
     Args:
         source: Reads the source channel, verified, as it is now: asked again after a lost race.
         build: A build id or a release; by default the source's current one.
+        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The source does not have it, or an object is missing.
@@ -123,58 +143,85 @@ def promote(
     deadline = Deadline()
     before: str | None = None
     release = ""
+    new = False
 
     def move(channel: Channel) -> None:
-        nonlocal before, release
+        nonlocal before, release, new
         theirs = source()
         theirs.require_fresh(clock())
         shelf = theirs.shelf(appliance)
         theirs.require_fresh(clock())
         release = find_release(shelf, appliance, theirs.name, build)
-        _require_not_withdrawn(channel, appliance, release)
+        require_not_withdrawn((channel, theirs, *others()), [(appliance, release)])
         entry = shelf.releases[release]
         _require_blobs(store, appliance, release, entry)
         require_list(store, appliance, release, entry.files)
         mine = channel.shelf(appliance)
         before = mine.current
-        if release not in mine.releases:
+        new = release not in mine.releases
+        if new:
             mine.add(release, Listed(created=entry.created, added=int(clock()), files=entry.files))
         _require_same_files(channel, theirs, appliance, release)
         mine.current = release
 
     done = commit(store, ring, move, clock=clock, deadline=deadline)
+    everybody = partial(_and, source, others)
+    if new:
+        require_still_alive(store, ring, everybody, [(appliance, release)], clock)
+    elif done.written:
+        require_still_current(store, ring, everybody, appliance, release, before, clock)
     settle(store, ring, appliance, release, done.channel.shelf(appliance).releases[release].files, clock=clock)
     return _moved(done, appliance, before)
 
 
-def rollback(store: Store, ring: KeyRing, appliance: str, to: str | None = None, *, clock: Clock = time.time) -> Moved:
+def rollback(
+    store: Store, ring: KeyRing, appliance: str, to: str | None = None, *, clock: Clock = time.time, others: Others = tuple
+) -> Moved:
     """Make an older listed release the current one: by default the one that came before.
+
+    Args:
+        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The channel does not have it, or nothing older.
     """
     before: str | None = None
+    release = ""
 
     def move(channel: Channel) -> None:
-        nonlocal before
+        nonlocal before, release
         shelf = channel.shelf(appliance)
         before = shelf.current
         target = find_release(shelf, appliance, channel.name, to) if to else shelf.before(before)
         if target is None:
             raise StoreError(f"{channel.name} has no release of {appliance} before {before}", hint="see: invoke channels")
+        require_not_withdrawn(others(), [(appliance, target)])
         _require_blobs(store, appliance, target, shelf.releases[target])
-        shelf.current = target
+        shelf.current = release = target
 
-    return _moved(commit(store, ring, move, clock=clock), appliance, before)
+    done = commit(store, ring, move, clock=clock)
+    if done.written:
+        require_still_current(store, ring, others, appliance, release, before, clock)
+    return _moved(done, appliance, before)
 
 
 def withdraw(
-    store: Store, ring: KeyRing, appliance: str, build: str, reason: str, *, replacement: str | None = None, clock: Clock = time.time
+    store: Store,
+    ring: KeyRing,
+    appliance: str,
+    build: str | Mapping[str, str],
+    reason: str = "",
+    *,
+    replacement: str | None = None,
+    dead: Container[str] = (),
+    clock: Clock = time.time,
 ) -> Moved:
     """Take a release out of a channel for good, and leave why.
 
     Args:
+        build: A build id or a release; or several releases, each with its reason.
         replacement: What to use instead; by default the release that becomes current.
+        dead: Releases that other channels have withdrawn: none of them becomes current.
     """
     before: str | None = None
 
@@ -182,35 +229,16 @@ def withdraw(
         nonlocal before
         shelf = channel.shelf(appliance)
         before = shelf.current
-        if any(_matches(name, build) for name in shelf.withdrawn):
-            return
-        release = find_release(shelf, appliance, channel.name, build)
-        if shelf.current == release:
-            shelf.current = shelf.before(release) or next((name for name in reversed(shelf.releases) if name != release), None)
-        del shelf.releases[release]
-        shelf.withdrawn[release] = Tombstone(reason=reason, replacement=replacement or shelf.current, time=int(clock()))
+        if isinstance(build, str):
+            listed = any(matches(name, build) for name in shelf.releases)
+            if not listed and any(matches(name, build) for name in shelf.withdrawn):
+                return
+            reasons: Mapping[str, str] = {find_release(shelf, appliance, channel.name, build): reason}
+        else:
+            reasons = {name: why for name, why in build.items() if name in shelf.releases}
+        bury(shelf, reasons, replacement, dead, int(clock()))
 
     return _moved(commit(store, ring, move, clock=clock), appliance, before)
-
-
-def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
-    """The release that a build id or a release's name means; the current one for None.
-
-    Raises:
-        StoreError: There is none.
-    """
-    if build is None:
-        if shelf.current is None:
-            raise StoreError(f"{channel} has no release of {appliance}", hint="see: invoke channels")
-        return shelf.current
-    found = [name for name in shelf.releases if _matches(name, build)]
-    if not found:
-        dead = next((stone for name, stone in shelf.withdrawn.items() if _matches(name, build)), None)
-        hint = f"it was withdrawn: {dead.reason}" if dead else suggestion(build, shelf.releases) or "see: invoke channels"
-        raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
-    if len(found) > 1:
-        raise UsageError(f"{build} is the build of several releases of {appliance}", hint=f"name one: {', '.join(found)}")
-    return found[0]
 
 
 def manifest_of(store: Store, appliance: str, release: str, entry: Listed) -> Manifest:
@@ -245,20 +273,13 @@ def _verified(store: Store, appliance: str, release: str, file: str, entry: List
     return data
 
 
-def _matches(release: str, build: str) -> bool:
-    return release == build or release.endswith(f"-{build}")
-
-
 def _moved(done: Committed, appliance: str, before: str | None) -> Moved:
     current = done.channel.shelf(appliance).current
     return Moved(appliance=appliance, channel=done.channel.name, release=current, before=before, written=done.written, retries=done.retries)
 
 
-def _require_not_withdrawn(channel: Channel, appliance: str, release: str) -> None:
-    stone = channel.shelf(appliance).withdrawn.get(release)
-    if stone:
-        instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
-        raise StoreError(f"{appliance} {release} was withdrawn from {channel.name}: {stone.reason}", hint=instead)
+def _and(source: Callable[[], Channel], others: Others) -> tuple[Channel, ...]:
+    return (source(), *others())
 
 
 def _require_blobs(store: Store, appliance: str, release: str, entry: Listed) -> None:

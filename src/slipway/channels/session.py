@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from slipway.channels.collect import Collected, collect
 from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
 from slipway.channels.moves import Moved
 from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store
@@ -91,6 +93,11 @@ class Session:
             raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
         return Client(self.store, channel, self.root(channel), self.memory)
 
+    def others(self, *names: str) -> list[Channel]:
+        """The channels but for those named of which a trusted root is known here."""
+        known = (name for name in self.channels() if name not in names and trusted_root(name, self.keys, self.trust))
+        return [self.read(name) for name in known]
+
     def holdings(self) -> list[dict[str, Any]]:
         """What every channel holds, for a listing."""
         rows = []
@@ -111,7 +118,8 @@ class Session:
 
     def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
-        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started)
+        others = partial(self.others, ring.channel)
+        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others)
 
     def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
@@ -123,27 +131,24 @@ class Session:
         changes = moves.package_difference(self.store, appliance, old, (release, theirs.releases[release]))
 
         def promote() -> Moved:
-            return moves.promote(self.store, ring, lambda: self.read(source), appliance, release, clock=self.clock)
+            others = partial(self.others, target, source)
+            return moves.promote(self.store, ring, lambda: self.read(source), appliance, release, clock=self.clock, others=others)
 
         return release, changes, promote
 
     def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
         """See :func:`slipway.channels.moves.rollback`."""
-        return moves.rollback(self.store, self.ring(channel), appliance, to, clock=self.clock)
+        others = partial(self.others, channel)
+        return moves.rollback(self.store, self.ring(channel), appliance, to, clock=self.clock, others=others)
 
-    def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = ()) -> list[Moved]:
-        """Take a release out of every channel that has it, the most trusted first; all keys must be here before any is
-        changed, unless channels are named."""
-        holding = [
-            name
-            for name in self.channels()
-            if (not channels or name in channels)
-            and any(release == build or release.endswith(f"-{build}") for release in self.read(name).shelf(appliance).releases)
-        ]
-        if not holding:
-            raise StoreError(f"no channel has a release {build} of {appliance}", hint="see: invoke channels")
-        rings = [self.ring(name) for name in holding]
-        return [moves.withdraw(self.store, ring, appliance, build, reason, clock=self.clock) for ring in rings]
+    def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = (), *, derived: bool = False) -> Withdrawal:
+        """Take a release out of every channel that has it, or of those named; see :class:`Withdrawer`."""
+        names = [name for name in self.channels() if not channels or name in channels]
+        unknown = sorted(set(channels) - set(names))
+        if unknown:
+            raise StoreError(f"{self.store.url} has no channel {unknown[0]}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
+        withdrawer = Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
+        return withdrawer.withdraw(appliance, build, reason, derived=derived)
 
     def refresh(self, channels: Sequence[str] = ()) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names."""

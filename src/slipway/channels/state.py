@@ -43,6 +43,7 @@ CUSTOM: Final = "x-slipway"
 _MAX_BYTES: Final = 5_000_000  # what python-tuf's client reads at most
 _FOLDERS: Final = ("metadata/", "releases/", "targets/")
 _OURS: Final = re.compile(r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+")
+_IN_CHANNEL: Final = re.compile(r"metadata/([a-z][a-z0-9-]{0,39})/")
 _SOMETHING_ELSE: Final = "something else is there"
 _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
@@ -196,8 +197,11 @@ def _folder_problem(path: Path) -> str:
 
 
 def channels_in(store: Store) -> tuple[str, ...]:
-    """The channels that a store has, in the order in which something is withdrawn from them: most trusted first."""
-    names = {status.key.split("/")[1] for status in store.list("metadata/")}
+    """The channels that a store has, in the order in which something is withdrawn from them: most trusted first.
+
+    Folders that no channel can be called are none.
+    """
+    names = {match[1] for status in store.list("metadata/") if (match := _IN_CHANNEL.match(status.key))}
     rank = {"stable": 0, "candidate": 1, "nightly": 3}
     return tuple(sorted(names, key=lambda name: (rank.get(name, 2), name)))
 

@@ -11,6 +11,7 @@ import pytest
 
 from slipway.channels.client import audit
 from slipway.channels.collect import GRACE_S, collect
+from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing
 from slipway.channels.moves import promote, publish_all, withdraw
 from slipway.channels.publish import publish
@@ -221,7 +222,7 @@ def test_what_was_referred_to_within_the_grace_is_kept(
     assert images(store) == ({"1.0.0-b1", "1.0.0-b2"} if kept else {"1.0.0-b2"})
 
 
-def test_a_promotion_beside_a_withdrawal_and_a_collection_loses_nothing(
+def test_a_promotion_beside_a_pruning_and_a_collection_loses_nothing(
     store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
 ) -> None:
     """The promotion has read its source; before it commits, the source forgets the release and a collection runs."""
@@ -231,7 +232,7 @@ def test_a_promotion_beside_a_withdrawal_and_a_collection_loses_nothing(
     written(store, "releases/", 10 * 86400)
 
     def rival() -> None:
-        withdraw(store, ring, "example", "b1", "a test")
+        commit(store, ring, lambda channel: channel.shelf("example").releases.pop("1.0.0-b1"))
         collect(store, roots(ring, stable))
 
     racing = RacingStore(store, "swap", rival, prefix="metadata/stable/")

@@ -1,0 +1,160 @@
+"""Tombstones: what one channel has withdrawn is listed and made current by no other.
+
+What goes in: channels as they were read. What comes out: a refusal before a commit, or after it a change back.
+Invariants: what cannot be read counts as a refusal; a tombstone names a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
+
+from slipway.channels.commit import commit
+from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.state import Channel, Shelf, Tombstone
+from slipway.errors import StoreError, UsageError, suggestion
+from slipway.stores import Store
+
+__all__ = [
+    "Others",
+    "bury",
+    "find_release",
+    "matches",
+    "require_not_withdrawn",
+    "require_still_alive",
+    "require_still_current",
+]
+
+#: Reads the other channels that are trusted here.
+Others = Callable[[], Iterable[Channel]]
+
+
+def bury(
+    shelf: Shelf,
+    reasons: Mapping[str, str],
+    replacement: str | None,
+    dead: Container[str],
+    now: int,
+) -> None:
+    """Take releases out; if the current one goes, the one before it that is left becomes current, or else the newest."""
+    names = list(shelf.releases)
+    place = names.index(shelf.current) if shelf.current in names else len(names)
+    alive = [name for name in (*reversed(names[:place]), *reversed(names[place:])) if name not in reasons and name not in dead]
+    if shelf.current in reasons:
+        shelf.current = alive[0] if alive else None
+    for name, why in reasons.items():
+        del shelf.releases[name]
+        shelf.withdrawn[name] = Tombstone(reason=why, replacement=replacement or shelf.current, time=now)
+
+
+def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
+    """The release that a build id or a release's name means; the current one for None.
+
+    Raises:
+        StoreError: There is none.
+    """
+    if build is None:
+        if shelf.current is None:
+            raise StoreError(f"{channel} has no release of {appliance}", hint="see: invoke channels")
+        return shelf.current
+    found = [name for name in shelf.releases if matches(name, build)]
+    if not found:
+        dead = next((stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None)
+        hint = f"it was withdrawn: {dead.reason}" if dead else suggestion(build, shelf.releases) or "see: invoke channels"
+        raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
+    if len(found) > 1:
+        raise UsageError(
+            f"{build} is the build of several releases of {appliance}",
+            hint=f"name one: {', '.join(found)}",
+        )
+    return found[0]
+
+
+def matches(release: str, build: str) -> bool:
+    """Return True if a build id or a release's name means this release."""
+    return release == build or release.endswith(f"-{build}")
+
+
+def _stone(channels: Iterable[Channel], appliance: str, release: str) -> tuple[str, Tombstone] | None:
+    """The first tombstone of a release, with its channel."""
+    for channel in channels:
+        stone = channel.shelf(appliance).withdrawn.get(release)
+        if stone:
+            return channel.name, stone
+    return None
+
+
+def require_not_withdrawn(channels: Iterable[Channel], wanted: Iterable[tuple[str, str]]) -> None:
+    """Refuse what any channel has withdrawn.
+
+    Raises:
+        StoreError: One has.
+        VerificationError: What a channel has withdrawn cannot be told.
+    """
+    known = tuple(channels)
+    for appliance, release in wanted:
+        found = _stone(known, appliance, release)
+        if found:
+            name, stone = found
+            instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
+            raise StoreError(f"{appliance} {release} was withdrawn from {name}: {stone.reason}", hint=instead)
+
+
+def require_still_alive(store: Store, ring: KeyRing, others: Others, new: Sequence[tuple[str, str]], clock: Clock) -> None:
+    """After a commit: take out again what it listed and what was withdrawn meanwhile from another channel.
+
+    Raises:
+        StoreError: Something was.
+    """
+    known = tuple(others()) if new else ()
+    for appliance, release in new:
+        found = _stone(known, appliance, release)
+        if found:
+            name, stone = found
+            commit(
+                store,
+                ring,
+                partial(_take_out, appliance, release, stone, int(clock())),
+                clock=clock,
+            )
+            raise StoreError(
+                f"{appliance} {release} was withdrawn from {name} meanwhile: {stone.reason}",
+                hint=f"it is withdrawn from {ring.channel}, too",
+            )
+
+
+def _take_out(appliance: str, release: str, stone: Tombstone, now: int, channel: Channel) -> None:
+    shelf = channel.shelf(appliance)
+    if release in shelf.releases:
+        bury(shelf, {release: stone.reason}, stone.replacement, (), now)
+
+
+def require_still_current(
+    store: Store,
+    ring: KeyRing,
+    others: Others,
+    appliance: str,
+    release: str,
+    before: str | None,
+    clock: Clock,
+) -> None:
+    """After a commit that made a listed release current: undo it if another channel has withdrawn the release meanwhile.
+
+    Raises:
+        StoreError: It has.
+    """
+    found = _stone(others(), appliance, release)
+    if not found:
+        return
+    name, stone = found
+
+    def undo(channel: Channel) -> None:
+        shelf = channel.shelf(appliance)
+        if shelf.current == release:
+            shelf.current = before if before in shelf.releases else None
+
+    commit(store, ring, undo, clock=clock)
+    raise StoreError(
+        f"{appliance} {release} was withdrawn from {name} meanwhile: {stone.reason}",
+        hint=f"{ring.channel} has {before} again; run: invoke withdraw {appliance} --build {release}",
+    )

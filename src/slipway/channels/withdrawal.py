@@ -1,0 +1,164 @@
+"""Withdrawn is final: what was withdrawn from one channel is in no other again.
+
+What goes in: the channels that can be read here, with their tombstones. What comes out: a refusal, or a withdrawal from
+every channel that can be reached. Invariants: a channel that cannot be read never keeps a release in the others; the
+most trusted channel is first; whoever lists a release looks at the tombstones again after the commit, and whoever withdraws
+one looks at the listings again, so that of the two at once at least one sees the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.moves import Moved, manifest_of, withdraw
+from slipway.channels.state import Channel, Shelf
+from slipway.channels.tombstones import matches
+from slipway.errors import StoreError, UsageError, UserError
+from slipway.stores import Store
+
+__all__ = ["Withdrawal", "Withdrawer"]
+
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """What a withdrawal did: the releases, the change of each channel, and why some could not be reached."""
+
+    appliance: str
+    releases: tuple[str, ...]
+    moved: tuple[Moved, ...]
+    unreached: Mapping[str, str]
+
+    def require_whole(self) -> None:
+        """Raise if a channel may still have one of the releases.
+
+        Raises:
+            StoreError: It may; each channel is named with the reason.
+        """
+        if self.unreached:
+            listing = "".join(f"\n  {name}: {problem}" for name, problem in self.unreached.items())
+            raise StoreError(
+                f"{self.appliance} {', '.join(self.releases)} may still be in {len(self.unreached)} channels:{listing}",
+                hint="mend them, or do it where their keys are, and run this again",
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class Withdrawer:
+    """A withdrawal from several channels.
+
+    Args:
+        names: The channels, the most trusted first.
+        read: Reads a channel, verified.
+        ring: Finds a channel's keys.
+    """
+
+    store: Store
+    names: Sequence[str]
+    read: Callable[[str], Channel]
+    ring: Callable[[str], KeyRing]
+    clock: Clock
+    _unreached: dict[str, str] = field(default_factory=dict)
+
+    def withdraw(self, appliance: str, build: str, reason: str, *, derived: bool = False) -> Withdrawal:
+        """Take a release out of every channel that can be reached.
+
+        Args:
+            build: A build id or a release.
+            derived: Also take out what was made from it, see :meth:`_derived`.
+
+        Raises:
+            StoreError: No channel that can be read has it.
+            UsageError: It may mean several releases.
+        """
+        shelves = self._shelves(appliance)
+        release = self._find(shelves, appliance, build)
+        reasons = {release: reason}
+        if derived:
+            reasons |= {each: f"derived from {release}: {reason}" for each in self._derived(appliance, release, shelves)}
+        moved: dict[str, Moved] = {}
+        for _ in range(_ROUNDS):
+            holding = [name for name, shelf in shelves.items() if reasons.keys() & shelf.releases.keys() and name not in self._unreached]
+            dead = frozenset(each for shelf in shelves.values() for each in shelf.withdrawn) | reasons.keys()
+            for name in holding:
+                self._withdraw_from(name, appliance, reasons, dead, moved)
+            if not holding:
+                break
+            shelves = self._shelves(appliance)  # a promotion at the same time may have listed it again
+        return Withdrawal(
+            appliance=appliance,
+            releases=tuple(reasons),
+            moved=tuple(moved.values()),
+            unreached=self._unreached,
+        )
+
+    def _withdraw_from(
+        self,
+        name: str,
+        appliance: str,
+        reasons: Mapping[str, str],
+        dead: frozenset[str],
+        moved: dict[str, Moved],
+    ) -> None:
+        try:
+            done = withdraw(self.store, self.ring(name), appliance, reasons, dead=dead, clock=self.clock)
+        except UserError as error:
+            self._unreached[name] = error.message
+            return
+        moved.setdefault(name, done)
+
+    def _shelves(self, appliance: str) -> dict[str, Shelf]:
+        """The appliance's releases in every channel that can be read; the others are noted."""
+        shelves = {}
+        for name in self.names:
+            try:
+                shelves[name] = self.read(name).shelf(appliance)
+            except UserError as error:
+                self._unreached[name] = error.message
+        return shelves
+
+    def _find(self, shelves: Mapping[str, Shelf], appliance: str, build: str) -> str:
+        listed = {each for shelf in shelves.values() for each in shelf.releases if matches(each, build)}
+        dead = {each for shelf in shelves.values() for each in shelf.withdrawn if matches(each, build)}
+        found = {build} & (listed | dead) or listed or dead
+        if len(found) > 1:
+            raise UsageError(
+                f"{build} is the build of several releases of {appliance}",
+                hint=f"name one: {', '.join(sorted(found))}",
+            )
+        if found:
+            return found.pop()
+        listing = "".join(f"\n  {name}: {problem}" for name, problem in self._unreached.items())
+        among = " that can be read" if listing else ""
+        raise StoreError(
+            f"no channel{among} has a release {build} of {appliance}{listing}",
+            hint="see: invoke channels",
+        )
+
+    def _derived(self, appliance: str, release: str, shelves: Mapping[str, Shelf]) -> list[str]:
+        """The releases that name this one, or one that does, as their parent, or that hold the very same disk.
+
+        A parent is the build before (docs/adr/0015). What cannot be told is noted for its channel.
+        """
+        parents: dict[str, str | None] = {}
+        disks: dict[str, str | None] = {}
+        for name, shelf in shelves.items():
+            for each, entry in shelf.releases.items():
+                try:
+                    manifest = manifest_of(self.store, appliance, each, entry)
+                except UserError as error:
+                    self._unreached[name] = f"{each} may be derived: {error.message}"
+                    continue
+                parents[each] = manifest.parent.release if manifest.parent else None
+                disks[each] = manifest.booted_disk_sha256
+        found = [release]
+        for known in found:  # it grows
+            disk = disks.get(known)
+            found += [
+                each for each in parents if each not in found and (parents[each] == known or (disk is not None and disks[each] == disk))
+            ]
+        return found[1:]

@@ -232,7 +232,10 @@ def test_a_promotion_beside_a_pruning_and_a_collection_loses_nothing(
     written(store, "releases/", 10 * 86400)
 
     def rival() -> None:
-        commit(store, ring, lambda channel: channel.shelf("example").releases.pop("1.0.0-b1"))
+        def drop(channel: Channel) -> None:
+            del channel.shelf("example").releases["1.0.0-b1"]
+
+        commit(store, ring, drop)
         collect(store, roots(ring, stable))
 
     racing = RacingStore(store, "swap", rival, prefix="metadata/stable/")

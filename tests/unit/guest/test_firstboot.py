@@ -99,9 +99,7 @@ def test_a_number_whose_text_is_lost_stops_first_boot(guest: Guest, kept: str) -
     elif kept == "a template":
         whole.write_text(whole.read_text().replace("text/cloud-config", "text/jinja2"))
     else:
-        guest.user_data(
-            "#cloud-config\nslipway: {parameters: {pin: 07654321, site: a}}\n", "#cloud-config\nslipway: {parameters: {pin: 1234, site: a}}\n"
-        )
+        guest.user_data(*(f"#cloud-config\nslipway: {{parameters: {{pin: {pin}, site: a}}}}\n" for pin in ("07654321", "1234")))
     reason = "pin: cloud-init took its value for a number, a time or yes and no; quote it in the user data"
     assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
 

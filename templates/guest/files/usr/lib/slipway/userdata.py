@@ -118,7 +118,7 @@ def load(data: bytes, what: str, *, raw: bool = False) -> Any:
         raise Failure(f"{what} cannot be read: python3-yaml is not installed") from None
 
     try:
-        return yaml.load(data, Loader=yaml.BaseLoader if raw else yaml.SafeLoader)  # noqa: S506 # neither makes objects
+        return yaml.load(data, Loader=yaml.BaseLoader if raw else yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Failure(f"{what} cannot be read: {' '.join(str(error).split())}") from None
 

@@ -18,9 +18,11 @@ from typing import Final
 from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.memory import memory_of
 from slipway.channels.minisign import sign
 from slipway.channels.publish import Published, publish, sums_key, target_key
-from slipway.channels.state import Channel, Listed, Shelf, Tombstone, read_channel
+from slipway.channels.state import Channel, Listed, Shelf, Tombstone
+from slipway.channels.watch import read_watched
 from slipway.errors import StoreError, UsageError, VerificationError, suggestion
 from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
 from slipway.records.release import MANIFEST, SBOM, SUMS, read_release
@@ -61,7 +63,8 @@ def publish_all(
     """
     deadline = Deadline()
     builds = [read_release(folder) for folder in folders]
-    channel = read_channel(store, ring.channel, ring.roots[0])  # the first read: what is listed now stays for D at least
+    # The first read: what is listed now stays for D at least.
+    channel = read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock)
     require_valid(ring, channel)
     for build in builds:
         channel.shelf(build.manifest.appliance)  # its name is one that can be published

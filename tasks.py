@@ -565,6 +565,38 @@ def refresh(
     print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
 
 
+@task(
+    help=described(*STORE, "keys", "yes", channel="the channel", to="restore this version; without it the newest one"),
+    positional=["channel"],
+)
+def recover(
+    _: Context,
+    channel: str,
+    to: int = 0,
+    store: str = "",
+    endpoint_url: str = "",
+    single_writer: bool = False,
+    keys: str = "",
+    yes: bool = False,
+    root: str = ".",
+) -> None:
+    """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
+    found = session.findings(channel, to or None)
+    print("\n".join(found.lines), flush=True)
+    if found.problem is None and not to:
+        return
+    if found.chosen is None:
+        confirm(f"nothing is left of {channel}: forget what was seen, and begin it again?", yes)
+    else:
+        confirm(f"sign version {found.chosen} of {channel} anew?", yes)
+    after = session.recover(found)
+    if after is None:
+        print(f"{channel} begins again with the next publish; who knows the old one refuses it: restore a backup if there is one")
+    else:
+        print(f"{channel} goes on from version {found.chosen}")
+
+
 @task(help=described(*STORE, "keys", "channel", "dry_run"), iterable=["channel"])
 def prune(
     _: Context,

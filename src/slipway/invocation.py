@@ -1,7 +1,8 @@
 """How the tasks meet Invoke: several names in a row, exit codes that mean something, help that a person understands.
 
 What goes in: functions of ``tasks.py``, declared with :func:`task`. What comes out: Invoke tasks that end with the exit
-code of :mod:`slipway.errors`, 130 after Ctrl-C, 143 after SIGTERM, and 1 with a traceback for a bug.
+code of :mod:`slipway.errors`, 4 for what the system refuses (an ``OSError``), 130 after Ctrl-C, 143 after SIGTERM, and 1
+with a traceback for a bug.
 
 Invariants: importing this module is what installs it, once; nothing heavy is imported; tasks that are not declared
 here behave as Invoke documents. Invoke has no hook for what is changed (its parser takes one value for each positional
@@ -12,6 +13,7 @@ subclass of it would never be used.
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -23,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 import invoke.parser.parser
 from invoke import Program
@@ -33,9 +35,19 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from slipway.errors import UsageError, UserError, suggestion
+from slipway.errors import HostError, UsageError, UserError, suggestion
 
-__all__ = ["Machine", "install", "outcome", "task"]
+__all__ = ["Machine", "install", "open_streams", "outcome", "task", "written"]
+
+#: What can be done where the system refuses something.
+_HINTS: Final = {
+    errno.EACCES: "look at its owner and mode, and at those of the folders above it",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    errno.ENOSPC: "free some space there",
+    errno.EPERM: "look at its owner and mode, and at those of the folders above it",
+    errno.EROFS: "mount it read-write, or use another folder",
+}
 
 
 class Terminated(KeyboardInterrupt):
@@ -70,6 +82,9 @@ def outcome() -> Iterator[None]:
         raise Exit("interrupted", code=128 + signal.SIGINT) from error
     except BrokenPipeError as error:
         raise _unread(error) from error
+    except OSError as error:
+        refused = _refused(error)
+        raise Exit(str(refused), code=refused.exit_code) from error
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -80,15 +95,74 @@ def _unread(error: BrokenPipeError) -> BaseException:
     return error if _stdout_is_open() else Exit(code=128 + signal.SIGPIPE)
 
 
+def _refused(error: OSError) -> HostError:
+    """Say what the system refused: where, why, and what can be done about it."""
+    place = os.fsdecode(error.filename or error.filename2 or "")
+    if not place and error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG) and not _takes_more(sys.stdout):
+        place = "standard output"
+        _give_up(sys.stdout)
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return HostError(f"{place}: {reason}" if place else reason, hint=_HINTS.get(error.errno or 0))
+
+
+def _takes_more(stream: TextIO) -> bool:
+    """Whether a stream that nobody looks at on a terminal has room for a line."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is left in a stream's buffer go nowhere, silently."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def open_streams() -> None:
+    """Make sure of the three standard streams: a file that is opened later would get the number of one that is closed.
+
+    Raises:
+        HostError: Standard output is closed, and whatever is found out would be lost.
+    """
+    closed = []
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            closed.append(os.open(os.devnull, os.O_RDWR))  # the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+    if 1 in closed:
+        raise HostError("standard output is closed", hint="to throw it away: >/dev/null")
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """End with the exit code that is due, also where standard error takes no message."""
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        ended = error.__context__  # what Invoke wanted to print
+        if not isinstance(ended, Exit):
+            raise
+        _give_up(sys.stderr)
+        raise SystemExit(ended.code) from error
+
+
 def _stdout_is_open() -> bool:
     """Whether standard output still has a reader; if not, what is left in its buffer goes nowhere, silently."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     if not poll.poll(0):  # a pipe without a reader is in error (poll(2))
         return True
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    _give_up(sys.stdout)
     return False
 
 

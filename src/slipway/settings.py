@@ -23,9 +23,10 @@ from typing import Any, Final
 
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 
-__all__ = ["Settings", "default_cache", "load_settings"]
+__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings"]
 
 FILE: Final = "slipway.toml"
+STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
 KEYS: Final = ("cache", "cache_limit_gib", "mirror", "store")
 _URI: Final = re.compile(r"[a-z][a-z0-9+]*:/[^\s\x00-\x1f\x7f]*")
@@ -47,6 +48,15 @@ def default_cache() -> Path:
     directory = os.environ.get("XDG_CACHE_HOME", "")
     # The specification wants relative paths to be ignored.
     return (Path(directory) if directory.startswith("/") else Path.home() / ".cache") / "slipway"
+
+
+def default_state() -> Path:
+    """Where it is kept what was seen of channels: SLIPWAY_STATE, or the user's state directory (XDG)."""
+    given = os.environ.get(STATE)
+    if given:
+        return Path(given).expanduser().absolute()
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "slipway"
 
 
 def load_settings(root: Path) -> Settings:

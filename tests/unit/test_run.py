@@ -56,7 +56,7 @@ def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProces
 def set_up(root: Path, requirements: str, kinds: str = "") -> None:
     """Make what a set-up leaves: an environment, and stamps."""
     program(root / ".venv/bin/invoke", 'echo "$*"')
-    program(root / ".venv/bin/python", f'echo "python $*" >>{root}/asked')
+    program(root / ".venv/bin/python", f'case "$*" in "-P -m slipway "*) shift 3; echo "$*";; *) echo "python $*" >>{root}/asked;; esac')
 
     def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,8 +4,17 @@ set -eu
 umask 077
 as_postgres() { runuser -u postgres -- "$@"; }
 
-pg_createcluster 17 main --locale=C.UTF-8 --encoding=UTF8 -- --data-checksums --auth-local=peer --auth-host=scram-sha-256 >/dev/null
 folder=/etc/postgresql/17/main
+data=/var/lib/postgresql/17/main
+making=/var/lib/postgresql/.making
+# A cluster that a first boot was making when it was stopped holds nothing of anybody's. One that was finished stays, as
+# in a clone of an instance.
+if [ -e $making ] || ! [ -e $data/PG_VERSION ]; then
+    : >$making
+    sync $making
+    rm -rf $folder $data
+    pg_createcluster 17 main --locale=C.UTF-8 --encoding=UTF8 -- --data-checksums --auth-local=peer --auth-host=scram-sha-256 >/dev/null
+fi
 
 fingerprint=$(/usr/lib/slipway/certificate $folder postgres)
 install -o postgres -g postgres -m 640 /usr/lib/database/postgresql.conf $folder/conf.d/10-database.conf
@@ -18,6 +27,8 @@ pg_ctlcluster --skip-systemctl-redirect 17 main start -- -o "-c listen_addresses
 as_postgres psql --quiet --no-psqlrc -v ON_ERROR_STOP=1 -v database="$PARAM_DATABASE" -v owner="$PARAM_USER" -v password="$PARAM_PASSWORD" \
     -f /usr/lib/database/first.sql postgres
 pg_ctlcluster --skip-systemctl-redirect 17 main stop
+sync
+rm -f $making
 
 install -o postgres -g postgres -m 600 /usr/lib/database/pgbouncer.ini /etc/pgbouncer/pgbouncer.ini
 install -o postgres -g postgres -m 600 /dev/null /etc/pgbouncer/userlist.txt

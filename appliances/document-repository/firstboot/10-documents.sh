@@ -10,6 +10,7 @@ if ! [ -d /var/lib/documents/repository ]; then
     printf '#!/bin/sh\n: >/var/lib/documents/changed\n' >/var/lib/documents/repository.new/hooks/post-commit
     chmod 750 /var/lib/documents/repository.new/hooks/post-commit
     chown -R www-data:www-data /var/lib/documents/repository.new
+    sync # a power cut leaves the whole repository or none
     mv /var/lib/documents/repository.new /var/lib/documents/repository
 fi
 case $PARAM_USER in

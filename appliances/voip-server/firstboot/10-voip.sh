@@ -36,9 +36,11 @@ chgrp rtpengine /etc/rtpengine/rtpengine.conf
 database=/var/lib/kamailio/kamailio.db
 install -d -o kamailio -g kamailio -m 750 /var/lib/kamailio
 if ! [ -s "$database" ]; then
+    rm -f "$database.new"
     for part in standard auth_db usrloc; do cat "/usr/share/kamailio/db_sqlite/$part-create.sql"; done | sqlite3 "$database.new"
     chown kamailio:kamailio "$database.new"
     chmod 640 "$database.new"
+    sync "$database.new"
     mv "$database.new" "$database"
 fi
 echo "SIP: domain $PARAM_SIP_DOMAIN; add a phone with: phone add NAME" >>"$SLIPWAY_BANNER"

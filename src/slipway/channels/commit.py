@@ -7,6 +7,7 @@ garbage collection relies on (:mod:`slipway.channels.collect`).
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -15,14 +16,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
-from slipway.channels.state import CUSTOM, Channel, Shelf, metadata_key, parse, read_channel
+from slipway.channels.memory import memory_of
+from slipway.channels.metadata import CUSTOM, identity
+from slipway.channels.state import Channel, Shelf, metadata_key, parse
+from slipway.channels.watch import read_watched, seen_of
 from slipway.errors import HostError, StoreError
 from slipway.stores import AlreadyExists, Conflict, Store
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, Targets
+    from tuf.api.metadata import Metadata, MetaFile, Targets
 
-__all__ = ["LIMIT_S", "Change", "Committed", "Deadline", "commit", "require_valid"]
+__all__ = ["LIMIT_S", "Change", "Committed", "Deadline", "commit", "require_valid", "write_changes"]
 
 #: D of the protocol: from a commit's first read to its swap, in seconds.
 LIMIT_S: Final = 6 * 3600
@@ -75,12 +79,12 @@ def commit(
     for retries in range(_ATTEMPTS):
         try:
             _bring_roots(store, ring, clock, deadline)
-            channel = read_channel(store, ring.channel, ring.roots[-1])
+            channel = read_watched(store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock)
             require_valid(ring, channel)
             change(channel)
             written = bool(channel.changed() or channel.resign or force or channel.snapshot is None)
             if written:
-                _write(ring, channel, clock, deadline)
+                write_changes(ring, channel, clock, deadline)
             return Committed(channel=channel, retries=retries, written=written)
         except Conflict:
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2 ** min(retries, 10))))
@@ -112,10 +116,10 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
         there -= 1
     for root in ring.roots[there:]:
         if there:
-            channel = read_channel(store, ring.channel, ring.roots[there - 1])
+            channel = read_watched(store, ring.channel, ring.roots[there - 1], memory_of(store, ring, ring.channel), clock=clock)
             if not _accepts(root, channel):
                 channel.resign |= {"targets", *channel.appliances}
-                _write(ring, channel, clock, deadline)
+                write_changes(ring, channel, clock, deadline)
         store.create(metadata_key(ring.channel, "root", _version(root)), root)
         there += 1
 
@@ -137,13 +141,13 @@ def _accepts(root: bytes, channel: Channel) -> bool:
     return True
 
 
-def _write(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadline) -> None:
+def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadline) -> None:
     """Write what changed as new numbered metadata, then swap the timestamp.
 
     Raises:
         Conflict: Somebody else was first; what was created is left for garbage collection.
     """
-    from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
+    from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
     meta = dict(channel.snapshot.signed.meta) if channel.snapshot else {}
     appliances = sorted({*channel.changed(), *channel.resign} - {"targets"})
@@ -151,19 +155,24 @@ def _write(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadline) ->
         old = channel.role(appliance)
         role = Metadata(_to_targets(appliance, channel.shelf(appliance)))
         version = old.signed.version if old else 0
-        meta[f"{appliance}.json"] = MetaFile(_numbered(ring, channel, appliance, role, version, clock))
+        meta[f"{appliance}.json"] = _numbered(ring, channel, appliance, role, version, clock)
     if channel.targets is None or "targets" in channel.resign or any(channel.role(appliance) is None for appliance in appliances):
         targets = Metadata(Targets(delegations=_delegations(ring, [name.removesuffix(".json") for name in meta if name != "targets.json"])))
         version = channel.targets.signed.version if channel.targets else 0
-        meta["targets.json"] = MetaFile(_numbered(ring, channel, "targets", targets, version, clock))
+        meta["targets.json"] = _numbered(ring, channel, "targets", targets, version, clock)
     previous = channel.snapshot.signed.version if channel.snapshot else 0
-    snapshot = Metadata(Snapshot(meta=meta, unrecognized_fields={CUSTOM: {"previous": previous}}))
-    number = _numbered(ring, channel, "snapshot", snapshot, previous, clock)
+    past: dict[str, Any] = {"previous": previous}
+    if channel.snapshot:
+        past["sha256"] = identity(channel.snapshot)
+    snapshot = Metadata(Snapshot(meta=meta, unrecognized_fields={CUSTOM: past}))
+    listed = _numbered(ring, channel, "snapshot", snapshot, previous, clock)
     # One number for both: whoever looks at the numbered files knows what the timestamp was.
-    timestamp = Metadata(Timestamp(version=number, expires=_expires(clock, "timestamp"), snapshot_meta=MetaFile(number)))
+    timestamp = Metadata(Timestamp(version=listed.version, expires=_expires(clock, "timestamp"), snapshot_meta=listed))
     data = ring.sign(timestamp, "timestamp")
     deadline.check(f"the commit to {channel.name}")
     channel.etag = channel.store.swap(metadata_key(channel.name, "timestamp"), data, etag=channel.etag)
+    written = Channel(name=channel.name, store=channel.store, root=channel.root, timestamp=timestamp, snapshot=snapshot)
+    memory_of(channel.store, ring, channel.name).remember(seen_of(written, clock))
 
 
 def _to_targets(appliance: str, shelf: Shelf) -> Targets:
@@ -198,19 +207,25 @@ def _delegations(ring: KeyRing, appliances: Iterable[str]) -> Any:
     )
 
 
-def _numbered(ring: KeyRing, channel: Channel, role: str, metadata: Metadata[Any], version: int, clock: Clock) -> int:
+def _numbered(ring: KeyRing, channel: Channel, role: str, metadata: Metadata[Any], version: int, clock: Clock) -> MetaFile:
     """Sign metadata and create it under the next number that is free: one that is taken is the rest of a commit that
-    lost or was stopped."""
+    lost or was stopped. Returns how other metadata lists it: the number alone could be taken by such a rest."""
+    from tuf.api.metadata import MetaFile
+
     signer = role if role in EXPIRY_DAYS else "targets"
     metadata.signed.expires = _expires(clock, signer)
+    version = max(version, channel.floors.get(role, 0))
     while True:
         version += 1
         metadata.signed.version = version
+        data = ring.sign(metadata, signer)
+        if role == "snapshot":
+            memory_of(channel.store, ring, channel.name).begin(version, identity(metadata))
         try:
-            channel.store.create(metadata_key(channel.name, role, version), ring.sign(metadata, signer))
+            channel.store.create(metadata_key(channel.name, role, version), data)
         except AlreadyExists:
             continue
-        return version
+        return MetaFile(version, hashes={"sha256": hashlib.sha256(data).hexdigest()})
 
 
 def _expires(clock: Clock, role: str) -> datetime:

@@ -19,8 +19,9 @@ from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
+from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish, target_key
-from slipway.channels.state import Channel, Listed, read_channel
+from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
     bury,
@@ -30,6 +31,7 @@ from slipway.channels.tombstones import (
     require_still_alive,
     require_still_current,
 )
+from slipway.channels.watch import read_watched
 from slipway.errors import StoreError, VerificationError
 from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
 from slipway.records.release import MANIFEST, SBOM, read_release
@@ -71,7 +73,8 @@ def publish_all(
     """
     deadline = Deadline()
     builds = [read_release(folder) for folder in folders]
-    channel = read_channel(store, ring.channel, ring.roots[0])  # the first read: what is listed now stays for D at least
+    # The first read: what is listed now stays for D at least.
+    channel = read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock)
     require_valid(ring, channel)
     for build in builds:
         channel.shelf(build.manifest.appliance)  # its name is one that can be published

@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,11 @@ from slipway.channels import moves, upkeep
 from slipway.channels.client import Client, audit, orphans
 from slipway.channels.collect import Collected, collect
 from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
+from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.recover import Findings, look, restore
+from slipway.channels.state import Channel, channels_in, is_channel
+from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.records.manifest import PackageChanges
@@ -77,15 +81,36 @@ class Session:
             )
         return root
 
-    def read(self, channel: str) -> Channel:
-        """A channel, verified.
+    def read(self, channel: str, *, publishing: bool = False) -> Channel:
+        """A channel, verified, and no older than it was seen here.
+
+        Args:
+            publishing: Something will be signed by what it says.
 
         Raises:
             StoreError: The store does not have it.
+            VerificationError: It is older, or not signed by its keys.
         """
-        if self.store.stat(f"metadata/{channel}/timestamp.json") is None and channel not in self.channels():
+        memory = self._memory(channel)
+        missing = self.store.stat(f"metadata/{channel}/timestamp.json") is None and channel not in self.channels()
+        if missing and memory.load().seen is None:
             raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
-        return read_channel(self.store, channel, self.root(channel))
+        return read_watched(self.store, channel, self.root(channel), memory, clock=self.clock, publishing=publishing)
+
+    def _memory(self, channel: str) -> Memory:
+        """What was seen of a channel: with its keys, where those are here."""
+        ring = None
+        with suppress(HostError):
+            ring = self.ring(channel)
+        return memory_of(self.store, ring, channel)
+
+    def findings(self, channel: str, to: int | None = None) -> Findings:
+        """See :func:`slipway.channels.recover.look`."""
+        return look(self.store, self.ring(channel), clock=self.clock, to=to)
+
+    def recover(self, found: Findings) -> Channel | None:
+        """See :func:`slipway.channels.recover.restore`."""
+        return restore(self.store, self.ring(found.channel), found, clock=self.clock)
 
     def client(self, channel: str) -> Client:
         """A channel as users see it."""
@@ -94,9 +119,24 @@ class Session:
         return Client(self.store, channel, self.root(channel), self.memory)
 
     def others(self, *names: str) -> list[Channel]:
-        """The channels but for those named of which a trusted root is known here."""
-        known = (name for name in self.channels() if name not in names and trusted_root(name, self.keys, self.trust))
-        return [self.read(name) for name in known]
+        """The channels but for those named of which a trusted root is known here.
+
+        Raises:
+            VerificationError: One cannot be read, is gone, or is older than it was seen here.
+        """
+        there = self.channels()
+        found = []
+        for name in self.trusted():
+            if name not in names and (name in there or self._memory(name).load().seen is not None):
+                found.append(self.read(name))
+        return found
+
+    def trusted(self) -> tuple[str, ...]:
+        """The channels of which a trusted root is known here, sorted."""
+        named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
+        named |= {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+        names = named | set(self.channels())
+        return tuple(sorted(name for name in names if is_channel(name) and trusted_root(name, self.keys, self.trust)))
 
     def holdings(self) -> list[dict[str, Any]]:
         """What every channel holds, for a listing."""
@@ -124,15 +164,15 @@ class Session:
     def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
         ring = self.ring(target)
-        theirs = self.read(source).shelf(appliance)
+        theirs = self.read(source, publishing=True).shelf(appliance)
         release = moves.find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
         old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
         changes = moves.package_difference(self.store, appliance, old, (release, theirs.releases[release]))
 
         def promote() -> Moved:
-            others = partial(self.others, target, source)
-            return moves.promote(self.store, ring, lambda: self.read(source), appliance, release, clock=self.clock, others=others)
+            source_now, others = partial(self.read, source, publishing=True), partial(self.others, target, source)
+            return moves.promote(self.store, ring, source_now, appliance, release, clock=self.clock, others=others)
 
         return release, changes, promote
 
@@ -179,6 +219,8 @@ class Session:
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """See :func:`slipway.channels.collect.collect`."""
+        for name in self.channels():
+            self.read(name)  # of an older state than there was, what came since would be removed
         return collect(self.store, {name: self.root(name) for name in self.channels()}, dry_run=dry_run)
 
     def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> list[str]:

@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from slipway.channels.metadata import CUSTOM, previous_of
 from slipway.errors import StoreError, VerificationError
 from slipway.stores import NotFound, Status, Store
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+    from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 __all__ = [
     "CUSTOM",
@@ -31,15 +32,17 @@ __all__ = [
     "Listed",
     "Shelf",
     "Tombstone",
+    "channel_at",
     "channels_in",
+    "is_channel",
     "load",
+    "load_listed",
     "metadata_key",
     "read_channel",
     "require_store",
     "verified_root",
 ]
 
-CUSTOM: Final = "x-slipway"
 _MAX_BYTES: Final = 5_000_000  # what python-tuf's client reads at most
 _FOLDERS: Final = ("metadata/", "releases/", "targets/")
 _OURS: Final = re.compile(r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+")
@@ -89,7 +92,8 @@ class Shelf:
 @dataclass(slots=True, kw_only=True)
 class Channel:
     """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the store, None for a
-    new channel; ``resign`` are roles (``targets`` and appliances) to be signed anew although nothing in them changed."""
+    new channel; ``resign`` are roles (``targets`` and appliances) to be signed anew although nothing in them changed, ``floors``
+    numbers by role that new metadata must be above."""
 
     name: str
     store: Store
@@ -101,6 +105,7 @@ class Channel:
     roles: dict[str, Metadata[Targets]] = field(default_factory=dict)
     shelves: dict[str, Shelf] = field(default_factory=dict)
     resign: set[str] = field(default_factory=set)
+    floors: dict[str, int] = field(default_factory=dict)
     _read: dict[str, Shelf] = field(default_factory=dict)
 
     @property
@@ -145,7 +150,7 @@ class Channel:
     def _role(self, appliance: str) -> Metadata[Targets]:
         if appliance not in self.roles:
             assert self.snapshot and self.targets
-            role: Metadata[Targets] = load(self.store, self.name, appliance, _listed(self.snapshot, self.name, appliance))
+            role: Metadata[Targets] = load_listed(self.store, self.name, appliance, _listed(self.snapshot, self.name, appliance))
             _verify(self.targets, appliance, role, self.name)
             self.roles[appliance] = role
         return self.roles[appliance]
@@ -196,6 +201,11 @@ def _folder_problem(path: Path) -> str:
     return _SOMETHING_ELSE if names else "the folder is empty"
 
 
+def is_channel(name: str) -> bool:
+    """Return True if a channel can have this name."""
+    return _IN_CHANNEL.fullmatch(f"metadata/{name}/") is not None
+
+
 def channels_in(store: Store) -> tuple[str, ...]:
     """The channels that a store has, in the order in which something is withdrawn from them: most trusted first.
 
@@ -224,11 +234,23 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
         return Channel(name=name, store=store, root=root)
     timestamp: Metadata[Timestamp] = parse(blob.data, metadata_key(name, "timestamp"), "timestamp")
     _verify(root, "timestamp", timestamp, name)
-    snapshot: Metadata[Snapshot] = load(store, name, "snapshot", timestamp.signed.snapshot_meta.version)
+    snapshot: Metadata[Snapshot] = load_listed(store, name, "snapshot", timestamp.signed.snapshot_meta)
     _verify(root, "snapshot", snapshot, name)
-    targets: Metadata[Targets] = load(store, name, "targets", _listed(snapshot, name, "targets"))
+    channel = channel_at(store, name, root, snapshot)
+    channel.etag, channel.timestamp = blob.etag, timestamp
+    return channel
+
+
+def channel_at(store: Store, name: str, root: Metadata[Root], snapshot: Metadata[Snapshot]) -> Channel:
+    """A channel as a snapshot, which is verified, has it.
+
+    Raises:
+        NotFound: Something that it lists is not there.
+        VerificationError: Something is not what it lists, or not signed by whom it must be signed.
+    """
+    targets: Metadata[Targets] = load_listed(store, name, "targets", _listed(snapshot, name, "targets"))
     _verify(root, "targets", targets, name)
-    return Channel(name=name, store=store, root=root, etag=blob.etag, timestamp=timestamp, snapshot=snapshot, targets=targets)
+    return Channel(name=name, store=store, root=root, snapshot=snapshot, targets=targets)
 
 
 def verified_root(store: Store, channel: str, trusted: bytes) -> Metadata[Root]:
@@ -252,10 +274,39 @@ def load(store: Store, channel: str, role: str, version: int) -> Any:
         NotFound: There is none.
         VerificationError: It is no metadata, or not what its name says.
     """
-    key = metadata_key(channel, role, version)
+    return _parsed(_bytes(store, metadata_key(channel, role, version)), channel, role, version)
+
+
+def load_listed(store: Store, channel: str, role: str, meta: MetaFile) -> Any:
+    """A numbered file as other metadata lists it: by number, and by hash where it says one.
+
+    Raises:
+        NotFound: There is none.
+        VerificationError: It is no metadata, or not what is listed.
+    """
+    from tuf.api.exceptions import LengthOrHashMismatchError
+
+    key = metadata_key(channel, role, meta.version)
+    data = _bytes(store, key)
+    metadata = _parsed(data, channel, role, meta.version)
+    try:
+        meta.verify_length_and_hashes(data)
+    except LengthOrHashMismatchError as error:
+        raise VerificationError(
+            f"{key} is not the one that its channel lists: {error}", hint="the store was changed by something else"
+        ) from error
+    return metadata
+
+
+def _bytes(store: Store, key: str) -> bytes:
     data = store.read_range(key, 0, _MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise VerificationError(f"{key} is larger than {_MAX_BYTES} bytes")
+    return data
+
+
+def _parsed(data: bytes, channel: str, role: str, version: int) -> Any:
+    key = metadata_key(channel, role, version)
     metadata = parse(data, key, role if role in ("root", "snapshot") else "targets")
     if metadata.signed.version != version:
         raise VerificationError(f"{key} says that it is version {metadata.signed.version}")
@@ -309,9 +360,9 @@ def _verify(delegator: Metadata[Any], role: str, metadata: Metadata[Any], channe
         ) from error
 
 
-def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> int:
+def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> MetaFile:
     try:
-        return int(snapshot.signed.meta[f"{role}.json"].version)
+        return snapshot.signed.meta[f"{role}.json"]
     except KeyError:
         raise VerificationError(f"the snapshot of the channel {channel} does not list {role}") from None
 
@@ -324,8 +375,8 @@ def _require_new(store: Store, channel: str) -> None:
         for number, _, rest in [status.key.rpartition("/")[2].partition(".")]
         if rest == "snapshot.json" and number.isdigit()
     ]
-    if numbers and load(store, channel, "snapshot", max(numbers)).signed.unrecognized_fields.get(CUSTOM, {}).get("previous"):
+    if numbers and previous_of(load(store, channel, "snapshot", max(numbers))).number:
         raise StoreError(
             f"the channel {channel} has metadata, but its timestamp.json was deleted",
-            hint=f"restore {metadata_key(channel, 'timestamp')} from a backup; clients keep what they have until then",
+            hint=f"clients keep what they have; what is known, and the way out: invoke recover {channel}",
         )

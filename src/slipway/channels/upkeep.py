@@ -13,7 +13,9 @@ from typing import Final
 
 from slipway.channels.commit import Committed, commit
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
-from slipway.channels.state import Channel, Shelf, read_channel
+from slipway.channels.memory import memory_of
+from slipway.channels.state import Channel, Shelf
+from slipway.channels.watch import read_watched
 from slipway.stores import Store
 
 __all__ = ["Policy", "kept", "prune", "refresh", "root_expires"]
@@ -66,7 +68,7 @@ def prune(
                 dropped[appliance] = gone
 
     if dry_run:
-        drop(read_channel(store, ring.channel, ring.roots[0]))
+        drop(read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock))
     else:
         commit(store, ring, drop, clock=clock)
     return dropped

@@ -18,10 +18,8 @@ ARCHITECTURES: Mapping[str, str] = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def export_text(name: str, template: str, raw: Path, output: Path, about: Description) -> Artifact:
-    """Write a template's text; it knows ``about``, ``architecture`` and, in ``settings``, parameters with a default that
-    is no secret."""
-    settings = [each for each in about.parameters if each.type != "secret" and each.default is not None]
-    context: dict[str, Any] = {"about": about, "architecture": ARCHITECTURES[about.architecture], "settings": settings}
+    """Write a template's text; it knows ``about`` and ``architecture``."""
+    context: dict[str, Any] = {"about": about, "architecture": ARCHITECTURES[about.architecture]}
     text = render(about.templates / template, context)
     with create_file(output) as file:
         file.write(text.encode())

@@ -11,7 +11,7 @@ __all__ = ["Libvirt"]
 
 
 class Libvirt(Format):
-    """The machine, with virtio devices; defaults of parameters are credentials in its firmware tables."""
+    """The machine, with virtio devices; a comment says how it is given parameters."""
 
     name = "libvirt"
     suffix = ".libvirt.xml"

@@ -24,6 +24,8 @@ _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
+#: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
+_INTERPRETER_BYTES: Final = 256
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
 #: What can be done to the machine before a check: cut its power, or let it start again by itself.
@@ -148,6 +150,7 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
         else:
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
             template = entry.name.endswith(".j2")
+            _require_unix_lines(_interpreter_line(folder / entry.name), shown / entry.name, errors)
             yield SourceFile(
                 path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
             )
@@ -163,10 +166,29 @@ def _climbs(directory: str, link: str) -> bool:
     return False
 
 
+def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
+    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part of the word before it."""
+    at = content.find(b"\r\n")
+    if at >= 0:
+        line = content.count(b"\n", 0, at) + 1
+        column = at - content.rfind(b"\n", 0, at)
+        hint = f"sed -i 's/\\r$//' {where}   (and in .gitattributes: * text=auto eol=lf)"
+        errors.append(SpecError("this line ends with CR LF, as on Windows", where=Where(where, line, column), hint=hint))
+
+
+def _interpreter_line(path: Path) -> bytes:
+    """Return the first line of a program that names its interpreter (execve(2)); nothing of any other file."""
+    with path.open("rb") as file:
+        return file.readline(_INTERPRETER_BYTES) if file.read(2) == b"#!" else b""
+
+
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:
     """The scripts ``NN-name.sh`` in a folder, in the order of their names."""
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
-    return tuple(folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors))
+    scripts = [folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)]
+    for script in scripts:
+        _require_unix_lines(script.read_bytes(), shown / script.name, errors)
+    return tuple(scripts)
 
 
 def _plain_files(
@@ -218,6 +240,7 @@ def read_checks(
 
 def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
     content = path.read_bytes()
+    _require_unix_lines(content, shown / path.name, errors)
     settings: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         if not line.startswith("#"):

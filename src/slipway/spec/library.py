@@ -19,7 +19,7 @@ from slipway.spec.base import Base, read_base
 from slipway.spec.folder import Check, SourceFile, read_files
 from slipway.spec.mixins import Merged, Source, check_instances, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
-from slipway.spec.patterns import NAME, PATTERNS
+from slipway.spec.patterns import DEVICES, NAME, PATTERNS
 from slipway.spec.rules import check_rules, instance_names, interface_names
 from slipway.spec.text import KeyPath, read_document
 from slipway.spec.validation import validate
@@ -155,6 +155,8 @@ class Library:
         if not re.fullmatch(NAME, name):
             noun, hint = PATTERNS[NAME]
             raise UsageError(f'"{name}" is not {noun}', hint=hint)
+        if name in DEVICES:
+            raise UsageError(f'"{name}" cannot be a folder on Windows, where it is a device', hint=f"such as {name}-1")
         folder = self.root / "appliances" / name
         if like is None:
             new_appliance(folder)
@@ -179,6 +181,10 @@ class Library:
         given = document.data.get("name")
         if isinstance(given, str) and given != name:
             document.error(("name",), f'name: "{given}" differs from the folder\'s name, "{name}"', "rename one of the two")
+        elif name in DEVICES:
+            document.error(
+                ("name",), f'name: "{name}" cannot be a folder on Windows, where it is a device', "rename it, such as " + name + "-1"
+            )
         contents = read_contents(folder, shown, "appliance.yaml", interface_names(document), instance_names(document), document.errors)
         source = Source(name=name, folder=folder, shown=shown, document=document, model=spec, contents=contents)
         return source, document.errors

@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "BASE",
+    "DEVICES",
     "FILE_NAME",
     "GUID",
     "IMAGE_PATH",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 NAME: Final = r"^[a-z][a-z0-9-]{1,39}$"
+#: Names of devices on Windows, where no checkout can have a folder of such a name ("Naming Files, Paths, and Namespaces").
+DEVICES: Final = frozenset(("aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))))
 BASE: Final = r"^[a-z0-9][a-z0-9.-]*$"
 VERSION: Final = r"^[0-9]+(\.[0-9]+){1,2}(-[0-9a-z]+([.-][0-9a-z]+)*)?$"
 #: Debian Policy 5.6.1.

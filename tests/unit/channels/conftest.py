@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from example_release import write_example, write_release_folder
+from slipway.channels import watch
 from slipway.channels.keys import KeyRing, init
 from slipway.records.release import Release
 from slipway.stores.directory import DirectoryStore
@@ -24,6 +25,14 @@ def make_release(tmp_path: Path) -> MakeRelease:
         return write_release_folder(tmp_path / folder, images or {"qcow2": b"a disk", "raw": b"the same disk"}, **changes)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is remembered from elsewhere, and a publisher that was stopped is waited for a moment only."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("SLIPWAY_STATE", raising=False)
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.3)
 
 
 @pytest.fixture

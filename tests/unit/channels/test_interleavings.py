@@ -16,6 +16,8 @@ import pytest
 from slipway.channels.collect import doomed
 from slipway.stores import Status
 
+pytestmark = pytest.mark.nightly
+
 # All times are ages, in units of D; one that is at its limit stays there, so that there are finitely many worlds.
 D, G = 1, 3
 LIMIT = 2 * G

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -236,18 +235,3 @@ def test_program_prints_json_and_needs_no_package_of_ours(tmp_path: Path) -> Non
 def test_clean_tree_prints_an_empty_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == "[]\n"
-
-
-def test_fifteen_thousand_files_take_little_time(tmp_path: Path) -> None:
-    for folder in range(150):
-        (tmp_path / f"usr/share/{folder}").mkdir(parents=True)
-        for number in range(100):
-            (tmp_path / f"usr/share/{folder}/{number}.txt").write_bytes(b"text that is longer than a key's armour and holds none\n" * 40)
-    # One of three: other work may share the machine. 0.5 s is the aim there; this is the alarm.
-    assert any(_duration(tmp_path) < 1.5 for _ in range(3))
-
-
-def _duration(tree: Path) -> float:
-    started = time.perf_counter()
-    assert inspect(tree) == []
-    return time.perf_counter() - started

@@ -41,17 +41,25 @@ def test_it_is_the_same_twice(name: str, disk: Path, tmp_path: Path) -> None:
     assert export(name, disk, tmp_path / "a") == export(name, disk, tmp_path / "b")
 
 
-def test_libvirt_is_told_the_machine_and_the_defaults(disk: Path, tmp_path: Path) -> None:
+def test_libvirt_is_told_the_machine(disk: Path, tmp_path: Path) -> None:
     domain = ElementTree.fromstring(export("libvirt", disk, tmp_path / "x"))
     assert domain.findtext("name") == "thing"
     assert domain.findtext("description") == 'thing 1.2.0: A <thing> & "more"'
     assert (domain.findtext("memory"), domain.findtext("vcpu")) == ("2048", "2")
     assert [source.get("network") for source in domain.iterfind("devices/interface/source")] == ["default", "inside"]
-    assert [entry.text for entry in domain.iterfind("sysinfo/oemStrings/entry")] == [
-        "io.systemd.credential:slipway.domain=a.test",
-        "io.systemd.credential:slipway.mode=one",
-        "io.systemd.credential:slipway.log=true",
-    ]
+    assert domain.find("sysinfo") is None
+
+
+@pytest.mark.parametrize("name", ["libvirt", "proxmox"])
+def test_a_description_gives_no_default_which_would_outrank_what_somebody_gives_by_cloud_init(
+    name: str, disk: Path, tmp_path: Path
+) -> None:
+    text = export(name, disk, tmp_path / "x").decode()
+    assert "slipway.domain" not in text
+    assert "a.test" not in text
+    if name == "libvirt":
+        assert "<entry>io.systemd.credential:slipway.NAME=VALUE</entry>" in text
+        assert "\n    domain\n" in text
 
 
 def test_libvirt_on_another_architecture_is_told_of_its_firmware(disk: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from example_disk import ABOUT
 from slipway import process
 from slipway.errors import VerificationError
-from slipway.formats import Artifact, load
+from slipway.formats import Artifact, Description, load
 from slipway.formats.ova import check_ova
 
 SIZE = 1 << 30
@@ -22,8 +23,8 @@ OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 
 
-def export(disk: Path, output: Path) -> Artifact:
-    return load("ova").export(disk, output, virtual_size=SIZE, log=output.with_suffix(".log"), about=ABOUT)
+def export(disk: Path, output: Path, about: Description = ABOUT) -> Artifact:
+    return load("ova").export(disk, output, virtual_size=SIZE, log=output.with_suffix(".log"), about=about)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -150,3 +151,11 @@ def test_a_file_that_is_there_twice_is_refused(disk: Path, tmp_path: Path) -> No
     with pytest.raises(VerificationError) as caught:
         check_ova(tmp_path / "twice.ova")
     assert caught.value.message == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"
+
+
+def test_a_secret_is_in_no_description_even_with_a_default(disk: Path, tmp_path: Path) -> None:
+    secret = ABOUT.parameters[1].model_copy(update={"default": "correct horse"})
+    export(disk, tmp_path / "x.ova", about=replace(ABOUT, parameters=(*ABOUT.parameters[:1], secret)))
+    content = (tmp_path / "x.ova").read_bytes()
+    assert b"a.test" in content
+    assert b"correct horse" not in content

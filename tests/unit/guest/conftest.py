@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 __all__ = ["Guest", "guest", "parameters"]
 
@@ -64,6 +67,22 @@ class Guest:
     def cloud(self, text: str) -> None:
         """Give user data, as cloud-init keeps it."""
         file = self.root / "var/lib/cloud/instance/cloud-config.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def user_data(self, *parts: str) -> None:
+        """Give user data in parts, as cloud-init keeps it: as it came, and merged by Python's rules for YAML."""
+        message = MIMEMultipart()
+        merged: dict[str, Any] = {}
+        for text in parts:
+            message.attach(MIMEText(text, "cloud-config"))
+            merged |= yaml.safe_load(text)
+        self.cloud(yaml.safe_dump(merged))
+        (self.root / "var/lib/cloud/instance/user-data.txt.i").write_bytes(message.as_bytes())
+
+    def given_file(self, text: str) -> None:
+        """Give the file that user data writes."""
+        file = self.root / "etc/slipway/parameters.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 

@@ -50,11 +50,67 @@ def test_credential_wins_over_cloud_init_which_wins_over_ovf_which_wins_over_the
     assert [value(guest, name) for name in ("one", "two", "three", "four")] == ["credential", "cloud", "ovf", "sip.local"]
 
 
-def test_cloud_init_numbers_and_booleans_are_texts(guest: Guest) -> None:
-    guest.define([{"name": "size", "type": "integer"}, {"name": "tls", "type": "boolean"}])
-    guest.cloud("#cloud-config\nslipway:\n  parameters:\n    size: 12\n    tls: yes\n")
-    assert guest.boot().returncode == 0
-    assert (value(guest, "size"), value(guest, "tls")) == ("12", "true")
+WRITTEN = {
+    "password": "0123456701",
+    "pin": "0775",
+    "phone": "+49301234567",
+    "site": "12:30:45",
+    "version": "1.10",
+    "day": "2026-11-28",
+    "answer": "no",
+    "tls": "no",
+    "size": "12",
+}
+
+
+def values_as_written(guest: Guest) -> None:
+    types = {"tls": "boolean", "size": "integer"}
+    guest.define([{"name": name, "type": types.get(name, "string")} for name in WRITTEN])
+
+
+def test_cloud_init_scalars_arrive_as_they_were_written(guest: Guest) -> None:
+    values_as_written(guest)
+    lines = [f"    {name}: {text}\n" for name, text in WRITTEN.items()]
+    guest.user_data("#cloud-config\npackage_update: false\n", "#cloud-config\nslipway:\n  parameters:\n" + "".join(lines))
+    ended = guest.boot()
+    assert ended.returncode == 0, ended.stderr
+    assert {name: value(guest, name) for name in WRITTEN} == WRITTEN | {"tls": "false"}
+
+
+def test_the_file_that_user_data_writes_holds_values_as_they_were_written_and_goes_afterwards(guest: Guest) -> None:
+    values_as_written(guest)
+    guest.given_file("".join(f"{name}: {text}\n" for name, text in WRITTEN.items()))
+    guest.script("10-first.sh", 'test -e "$MARK/ready"\n')
+    assert guest.boot().returncode == 1
+    (guest.root / "ready").touch()
+    ended = guest.boot()
+    assert ended.returncode == 0, ended.stderr
+    assert {name: value(guest, name) for name in WRITTEN} == WRITTEN | {"tls": "false"}
+    assert not (guest.root / "etc/slipway/parameters.yaml").exists()
+
+
+@pytest.mark.parametrize("kept", ["nothing", "a template", "two texts"])
+def test_a_number_whose_text_is_lost_stops_first_boot(guest: Guest, kept: str) -> None:
+    guest.define([{"name": "pin", "type": "secret"}, {"name": "site", "type": "string"}])
+    guest.user_data("#cloud-config\nslipway: {parameters: {pin: 07654321, site: a}}\n")
+    whole = guest.root / "var/lib/cloud/instance/user-data.txt.i"
+    if kept == "nothing":
+        whole.unlink()
+    elif kept == "a template":
+        whole.write_text(whole.read_text().replace("text/cloud-config", "text/jinja2"))
+    else:
+        guest.user_data(*(f"#cloud-config\nslipway: {{parameters: {{pin: {pin}, site: a}}}}\n" for pin in ("07654321", "1234")))
+    reason = "pin: cloud-init took its value for a number, a time or yes and no; quote it in the user data"
+    assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
+
+
+def test_what_a_source_overrules_is_said_on_the_console(guest: Guest) -> None:
+    guest.define([{**DOMAIN, "name": name} for name in ("one", "two")])
+    guest.credential("slipway.one", b"credential")
+    guest.cloud("slipway: {parameters: {one: cloud, two: same}}\n")
+    guest.ovf({"slipway.two": "same"})
+    line = "first boot: one: what cloud-init gives is not used, a system credential gives another value\n"
+    assert guest.boot().stdout == f"{line}first boot: this appliance is set up\n"
 
 
 def test_cloud_config_without_a_slipway_key_gives_nothing(guest: Guest) -> None:
@@ -269,6 +325,11 @@ def test_environment_file_is_read_back_by_a_shell(guest: Guest, text: str) -> No
         ("- [", "cloud-init's user data cannot be read: while parsing"),
         ("slipway: {parameters: [a]}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
         ("slipway: {parameters: {sip_domain: [a]}}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        (
+            "slipway: {parameter: {sip_domain: a}}",
+            'cloud-init: "slipway" of the user data has no "parameter": did you mean "parameters"?',
+        ),
+        ("slipway: {parameters: {sip_domain: null}}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
         ("slipway: hello", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
     ],
 )

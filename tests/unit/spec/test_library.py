@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import UsageError
+from slipway.errors import SpecErrors, UsageError
 from slipway.spec.library import Library
 
 
@@ -77,6 +77,20 @@ def test_a_name_that_cannot_be_makes_nothing(root: Path, write: Callable[..., Pa
         Library(root).new(name)
     assert str(raised.value) == message
     assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["con", "lpt1"])
+def test_an_appliance_whose_folder_windows_cannot_have_is_refused(root: Path, name: str) -> None:
+    with pytest.raises(UsageError) as asked:
+        Library(root).new(name)
+    message = f'"{name}" cannot be a folder on Windows, where it is a device'
+    assert str(asked.value) == f"error: {message}\n  hint: such as {name}-1"
+    folder = root / "appliances" / name
+    folder.mkdir()
+    (folder / "appliance.yaml").write_text(f"schema: 1\nname: {name}\nversion: 1.0.0\nsummary: A web server\ncategory: network\n")
+    with pytest.raises(SpecErrors) as found:
+        Library(root).load(name)
+    assert f"error: name: {message}\n  hint: rename it, such as {name}-1" in str(found.value)
 
 
 def test_an_unknown_name_is_an_error_that_names_a_near_one(root: Path, write: Callable[..., Path]) -> None:

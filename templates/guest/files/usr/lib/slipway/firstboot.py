@@ -1,9 +1,9 @@
 """First boot: what makes one appliance of an image that is the same for all.
 
 What goes in: the definitions in /usr/lib/slipway/parameters.json, and values from, in this order, system credentials
-``slipway.<name>`` (SMBIOS or fw_cfg; https://systemd.io/CREDENTIALS), cloud-init's user data (``slipway:
-{parameters: {name: value}}``), the OVF environment (``slipway.<name>`` or ``<name>``; DMTF DSP0243, section 9.5) and the
-definitions' defaults; for what has no default, whoever is at a console is asked. What comes out:
+``slipway.<name>`` (SMBIOS or fw_cfg; https://systemd.io/CREDENTIALS), the file /etc/slipway/parameters.yaml, cloud-init's
+user data (``slipway: {parameters: {name: value}}``), the OVF environment (``slipway.<name>`` or ``<name>``; DMTF DSP0243,
+section 9.5) and the definitions' defaults; for what has no default, whoever is at a console is asked. What comes out:
 /etc/slipway/parameters.env for services and shells, /var/lib/slipway/parameters/<name> for programs, SSH host keys, and
 whatever /usr/lib/slipway/firstboot.d/*.sh make.
 
@@ -24,7 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parameters import Failure, Value, ask, cloud_init, credentials, definitions, env_line, ovf, resolve, run
+from parameters import Failure, Value, ask, credentials, definitions, env_line, overruled, ovf, resolve, run
+from userdata import FILE, cloud_init, given_file
 
 __all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "write"]
 
@@ -171,9 +172,16 @@ def set_up(root: Path) -> dict[str, str]:
     same = before.get("instance") == instance
     parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))
     known = [parameter.name for parameter in parameters]
-    sources = (("a system credential", credentials(root)), ("cloud-init", cloud_init(root)), ("an OVF property", ovf(root, known)))
+    sources = (
+        ("a system credential", credentials(root)),
+        (f"/{FILE}", given_file(root, parameters)),
+        ("cloud-init", cloud_init(root, parameters)),
+        ("an OVF property", ovf(root, known)),
+    )
     values = resolve(parameters, sources, before.get("generated", {}) if same else {}, ask)
     devices = interfaces(root)
+    for line in overruled(parameters, sources):
+        print(f"first boot: {line}", flush=True)
 
     # A secret that was generated once stays what it is when a later step fails and the next boot goes on.
     generated = {name: value.text for name, value in values.items() if value.source == "generated"}
@@ -186,6 +194,7 @@ def set_up(root: Path) -> dict[str, str]:
     scripts(root, os.environ | given | devices | {"SLIPWAY_BANNER": str(root / "var/lib/slipway/banner")})
     os.sync()
     write(root / "var/lib/slipway/state.json", json.dumps({"instance": instance, "done": True, "generated": {}}))
+    (root / FILE).unlink(missing_ok=True)  # not for a clone
     return generated
 
 

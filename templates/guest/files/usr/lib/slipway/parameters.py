@@ -28,10 +28,10 @@ __all__ = [
     "Parameter",
     "Value",
     "ask",
-    "cloud_init",
     "credentials",
     "definitions",
     "env_line",
+    "overruled",
     "ovf",
     "ovf_properties",
     "resolve",
@@ -187,6 +187,19 @@ def resolve(
     return {name: values[name] for name in known}
 
 
+def overruled(parameters: Sequence[Parameter], sources: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """Name the values that are not used, because a source before theirs gives another one."""
+    lines = []
+    for parameter in parameters:
+        given = [(source, values[parameter.name]) for source, values in sources if parameter.name in values]
+        lines += [
+            f"{parameter.name}: what {source} gives is not used, {given[0][0]} gives another value"
+            for source, text in given[1:]
+            if text != given[0][1]
+        ]
+    return lines
+
+
 def ask(parameter: Parameter) -> str | None:
     """Ask for a parameter on every console (systemd-ask-password(1)), again and again until the answer is accepted.
 
@@ -246,28 +259,6 @@ def text_of(data: bytes, what: str) -> str:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError:
         raise Failure(f"{what} is not UTF-8 text") from None
-
-
-def cloud_init(root: Path) -> dict[str, str]:
-    """``slipway: {parameters: ...}`` of the user data, as cloud-init has merged it.
-
-    Raises:
-        Failure: It is not a mapping of names to texts, numbers and booleans.
-    """
-    file = root / "var/lib/cloud/instance/cloud-config.txt"
-    if not file.exists():
-        return {}
-    import yaml  # of python3-yaml, which cloud-init depends on; not needed where there is no cloud
-
-    try:
-        config = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Failure(f"cloud-init's user data cannot be read: {' '.join(str(error).split())}") from None
-    section = config.get("slipway") if isinstance(config, dict) else None
-    given = (section.get("parameters") or {}) if isinstance(section, dict) else section or {}
-    if not isinstance(given, dict) or not all(isinstance(value, (str, int, float)) for value in given.values()):
-        raise Failure('cloud-init: "slipway: {parameters: {...}}" must map names to texts')
-    return {str(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
 
 
 def ovf_properties(text: str) -> dict[str, str]:

@@ -23,6 +23,8 @@ from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import broken_conditions
 from store_contract import StoreContract
 
+pytestmark = pytest.mark.integration
+
 _NUMBERS = count()
 MIB = 1 << 20
 

@@ -1,0 +1,186 @@
+"""What a publisher has seen of a channel in a store, so that nobody can show it an older state and have that signed.
+
+For each channel and store there is one file: the newest state that a command read or made, and the snapshots that
+a command here began. It is kept with the channel's keys, in ``<keys>/<channel>/seen/``. Where ``SLIPWAY_STATE`` is
+set, or the keys are in no folder, it is kept below the user's state directory.
+
+Invariants: a state is remembered before a command says that it is done, and before anything is signed after it;
+what is remembered never goes back, unless `invoke recover` says so; a snapshot is noted before it is created.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from slipway.cache import create_file
+from slipway.channels.keys import KeyRing
+from slipway.errors import HostError
+from slipway.settings import STATE, default_state
+from slipway.stores import Store
+
+__all__ = ["Known", "Memory", "Seen", "memory_of", "private_folder"]
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256, and when it was seen.
+
+    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970.
+    """
+
+    root: int
+    timestamp: int
+    snapshot: int
+    sha256: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that is known here of a channel; ``begun`` are the hashes of snapshots by number that commands here began."""
+
+    seen: Seen | None = None
+    begun: Mapping[int, str] = field(default_factory=dict)
+
+
+class Memory:
+    """The file of one channel in one store.
+
+    Args:
+        path: Where it is; its folder is made when something is first written.
+    """
+
+    def __init__(self, path: Path, *, store: str, channel: str) -> None:
+        self.path, self.store, self.channel = path, store, channel
+
+    def load(self) -> Known:
+        """Read what is known.
+
+        Raises:
+            HostError: Others can write the file or its folder, or it is damaged.
+        """
+        try:
+            require_private(self.path.parent)
+            require_private(self.path)
+            data = json.loads(self.path.read_text())
+            seen = Seen(**data["seen"]) if data["seen"] else None
+            return Known(seen=seen, begun={int(number): str(sha256) for number, sha256 in data["begun"].items()})
+        except FileNotFoundError:
+            return Known()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HostError(
+                f"{self.path} cannot be understood: {error}",
+                hint=f"restore it from a backup, or look with: invoke recover {self.channel}",
+            ) from error
+        except OSError as error:
+            raise HostError(f"{self.path} cannot be read: {error.strerror}", hint="its owner can allow you to read it") from error
+
+    def begin(self, number: int, sha256: str) -> None:
+        """Note a snapshot that is about to be created."""
+        self._update(lambda known: replace(known, begun={**known.begun, number: sha256}))
+
+    def remember(self, seen: Seen) -> None:
+        """Keep a state, unless a newer one is known."""
+
+        def newer(known: Known) -> Known:
+            if known.seen and known.seen.timestamp > seen.timestamp:
+                return known
+            kept = seen if known.seen is None else replace(seen, root=max(seen.root, known.seen.root))
+            # A commit that goes on from this state takes a higher number than any of those.
+            return Known(seen=kept, begun={number: sha256 for number, sha256 in known.begun.items() if number > seen.snapshot})
+
+        self._update(newer)
+
+    def reset(self, seen: Seen | None) -> None:
+        """Take this state for the newest one, whatever was known."""
+        self._update(lambda known: Known(seen=seen), damaged=True)
+
+    def _update(self, change: Callable[[Known], Known], *, damaged: bool = False) -> None:
+        with self._locked():
+            try:
+                known = self.load()
+            except HostError:
+                if not damaged:
+                    raise
+                known = Known()
+            after = change(known)
+            if damaged or not self.path.exists() or _hourly(after) != _hourly(known):
+                self._write(after)
+
+    def _write(self, known: Known) -> None:
+        record: dict[str, Any] = {
+            "format": _FORMAT,
+            "store": self.store,
+            "channel": self.channel,
+            "seen": asdict(known.seen) if known.seen else None,
+            "begun": {str(number): sha256 for number, sha256 in sorted(known.begun.items())},
+        }
+        with create_file(self.path, mode=0o600) as file:
+            file.write((json.dumps(record, indent=1) + "\n").encode())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one who changes the memory of this folder."""
+        try:
+            private_folder(self.path.parent)
+            descriptor = os.open(self.path.parent / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(
+                f"what was seen of the channel {self.channel} cannot be kept in {self.path.parent}: {error.strerror}",
+                hint=f"name a folder that lasts: {STATE}",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _hourly(known: Known) -> Known:
+    """What is known, and when by the hour: looking again at once writes nothing."""
+    return replace(known, seen=replace(known.seen, time=known.seen.time // 3600)) if known.seen else known
+
+
+def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
+    """The memory of a channel in a store: with its keys, or below the user's state directory."""
+    folder = default_state() / "publishers"
+    if not os.environ.get(STATE) and ring is not None and ring.folder is not None:
+        folder = ring.folder / "seen"
+    place = store.url if "://" in store.url else os.path.realpath(store.url)
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return Memory(folder / f"{channel}-{name}.json", store=place, channel=channel)
+
+
+def private_folder(folder: Path) -> Path:
+    """A folder of the user's own, made where there is none.
+
+    Raises:
+        HostError: Others can write to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return require_private(folder)
+
+
+def require_private(path: Path) -> Path:
+    """Refuse a file or folder that others own or can write.
+
+    Raises:
+        HostError: They can.
+        FileNotFoundError: There is none.
+    """
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise HostError(f"{path} belongs to another user", hint=f"name a folder of your own: {STATE}")
+    if status.st_mode & 0o022:
+        raise HostError(f"{path} can be written by others", hint=f"run: chmod go-w {path}; whoever could write it could hide what was seen")
+    return path

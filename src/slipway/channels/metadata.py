@@ -1,0 +1,49 @@
+"""What a channel's metadata says beside what TUF has words for, and who signed it.
+
+Invariant: nothing here trusts what it reads. A field of another type counts as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata, Root, Snapshot
+
+__all__ = ["CUSTOM", "Previous", "identity", "is_signed", "previous_of"]
+
+CUSTOM: Final = "x-slipway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The snapshot that another one replaced: its number, 0 for none, and its :func:`identity`, where it is known."""
+
+    number: int
+    sha256: str | None
+
+
+def previous_of(snapshot: Metadata[Snapshot]) -> Previous:
+    """Read what a snapshot says of the one that it replaced."""
+    own = snapshot.signed.unrecognized_fields.get(CUSTOM)
+    own = own if isinstance(own, dict) else {}
+    number, sha256 = own.get("previous"), own.get("sha256")
+    return Previous(number=number if type(number) is int and number > 0 else 0, sha256=sha256 if isinstance(sha256, str) else None)
+
+
+def identity(metadata: Metadata[Any]) -> str:
+    """Return the SHA-256 of what is signed, in canonical form: the same however often it is signed."""
+    return hashlib.sha256(metadata.signed_bytes).hexdigest()
+
+
+def is_signed(root: Metadata[Root], role: str, metadata: Metadata[Any]) -> bool:
+    """Return true if enough of a role's keys have signed its metadata."""
+    from tuf.api.exceptions import UnsignedMetadataError
+
+    try:
+        root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (UnsignedMetadataError, ValueError):
+        return False
+    return True

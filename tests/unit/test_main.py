@@ -1,0 +1,62 @@
+"""What `run` starts: with no settings of other projects, and with an end that is documented whatever the streams are."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from invoke.exceptions import Exit
+
+from slipway.errors import HostError
+from slipway.invocation import outcome
+
+ROOT = Path(__file__).parents[2]
+COMMAND = shlex.join([sys.executable, "-P", "-m", "slipway", "--search-root", str(ROOT)])
+
+
+def slipway(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line of a shell."""
+    argv = ["sh", "-c", f"{COMMAND} {words}"]
+    return subprocess.run(argv, env={**os.environ, **environment}, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_no_settings_of_invoke_count_but_ours(tmp_path: Path) -> None:
+    for text in ("tasks: {collection_name: other}\n", "a: [\n"):
+        (tmp_path / ".invoke.yaml").write_text(text)
+        ended = slipway(f"list --names --root {ROOT}", HOME=str(tmp_path), INVOKE_TASKS_COLLECTION_NAME="other", INVOKE_RUN_ECHO="1")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines() == sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
+
+
+FULL = "error: standard output: no space left on device\n  hint: free some space there\n"
+CLOSED = "error: standard output is closed\n  hint: to throw it away: >/dev/null\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("schema >/dev/full", 4, FULL),
+        ("list >&-", 4, CLOSED),
+        ("list --names 2>&- >/dev/null", 0, ""),
+        ("list surplus 2>&-", 2, ""),
+        ("list surplus 2>/dev/full", 2, ""),
+    ],
+)
+def test_streams_that_take_nothing_end_with_a_documented_code(words: str, code: int, message: str) -> None:
+    ended = slipway(words)
+    assert (ended.returncode, ended.stderr) == (code, message)
+
+
+def test_what_the_system_refuses_is_one_line_with_its_path_and_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Exit) as ended, outcome():
+        (tmp_path / "file/below").write_text("")
+    assert (ended.value.code, ended.value.message) == (HostError.exit_code, f"error: {tmp_path}/file/below: not a directory")
+    with pytest.raises(Exit) as ended, outcome():
+        raise PermissionError(13, "Permission denied", "/some/place")
+    hint = "look at its owner and mode, and at those of the folders above it"
+    assert ended.value.message == f"error: /some/place: permission denied\n  hint: {hint}"

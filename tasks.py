@@ -41,7 +41,7 @@ HELP = {
     "built": "write into this directory where each finished release is, as <appliance>.json",
 }
 #: The words that start a task in a process of its own.
-INVOKE = (sys.executable, "-m", "invoke", f"--search-root={Path(__file__).parent}")
+INVOKE = (sys.executable, "-P", "-m", "slipway", f"--search-root={Path(__file__).parent}")
 
 
 def described(*names: str, **more: str) -> dict[str, str]:

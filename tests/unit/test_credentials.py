@@ -66,3 +66,8 @@ def test_what_is_not_on_the_list_is_left_out() -> None:
     given = {"PATH": "p", "https_proxy": "x", "SLIPWAY_MIRROR": "m", "SLIPWAY_STORE": "s", "LC_ALL": "C"}
     others = ("SLIPWAY_KEYS", "SLIPWAY_KEY_BUNDLE", "AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "LD_PRELOAD", "PATHS", "LC_a")
     assert build_environment(given | dict.fromkeys(others, "spied")) == given
+
+
+def test_a_build_has_the_secrets_that_it_is_given_by_their_prefix_and_no_credential_by_its_name() -> None:
+    given = {"SLIPWAY_SECRET_LICENCE_KEY": "1", "LICENCE_KEY": "2", "AWS_SECRET_ACCESS_KEY": "3", "SLIPWAY_KEY_BUNDLE": "4", "PATH": "/bin"}
+    assert build_environment(given) == {"SLIPWAY_SECRET_LICENCE_KEY": "1", "PATH": "/bin"}

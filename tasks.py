@@ -770,12 +770,15 @@ def catalog(_: Context, store: str = "", endpoint_url: str = "", single_writer: 
 def verify(
     _: Context, channel: list[str], store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
 ) -> None:
-    """Audit channels: every signature and expiry, every object's size and hash, and what belongs to no channel."""
+    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
+    from slipway.channels.audit import require_sound
+
     shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     with shop.progress.step("verify") as step:
-        lines = session.audit(channel, lambda key: setattr(step, "detail", key))
+        lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
+    require_sound(problems)
 
 
 @task(

@@ -503,13 +503,17 @@ def channels(
     _: Context, store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", json: bool = False, root: str = "."
 ) -> None:
     """Show what each channel of a store holds."""
+    from slipway.channels.session import require_none
+
     _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-    rows = session.holdings()
+    rows, problems = session.holdings()
     if not json:
         for row in rows:
             row["releases"] = f"{len(row['releases'])} releases"
             row["withdrawn"] = f"{len(row['withdrawn'])} withdrawn" if row["withdrawn"] else ""
     show(rows, as_json=json)
+    sys.stdout.flush()
+    require_none(problems)
 
 
 @task(
@@ -611,7 +615,8 @@ def withdraw(
     done = session.withdraw(name, build, reason, channel, derived=derived)
     for moved in done.moved:
         print("\n".join(describe(moved)), flush=True)
-    print("\n".join(f"  withdrawn: {release}" for release in done.releases if len(done.releases) > 1 or not done.moved), flush=True)
+    for release in done.releases if len(done.releases) > 1 or not done.moved else ():
+        print(f"  withdrawn: {release}", flush=True)
     update_catalog(shop, session)
     done.require_whole()
 
@@ -681,13 +686,15 @@ def gc(
     _: Context, store: str = "", dry_run: bool = False, endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
 ) -> None:
     """Remove objects that no channel has referred to for a week."""
+    from slipway.channels.session import require_none
     from slipway.progress import size
 
     _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     collected = session.collect(dry_run=dry_run)
     for status in collected.removed:
         print(f"{'would remove' if dry_run else 'removed'} {status.key}")
-    print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads")
+    print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads", flush=True)
+    require_none(collected.problems)
 
 
 @task(

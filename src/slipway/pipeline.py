@@ -209,15 +209,20 @@ def update_catalog(shop: Workshop, session: Session) -> None:
         if catalog.exists(session.store):
             write_catalog(shop, session)
     except UserError as error:
-        shop.progress.line(f"the catalog is as it was before: {error}")
+        shop.progress.line(f"the catalog does not follow every channel: {error}")
 
 
 def write_catalog(shop: Workshop, session: Session) -> list[str]:
     """Write a store's indexes; returns the keys of the objects that became different."""
     from slipway.catalog import read_catalog, write
+    from slipway.channels.session import require_none
+    from slipway.errors import HostError
 
-    channels = [session.read(name) for name in session.channels()]
-    return write(session.store, read_catalog(session.store, channels), shop.root / "templates")
+    channels, problems = session.readable()
+    require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
+    changed = write(session.store, read_catalog(session.store, channels), shop.root / "templates")
+    require_none(problems)  # what can be read is in the catalog; what cannot is not
+    return changed
 
 
 def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, **options: str) -> Session:

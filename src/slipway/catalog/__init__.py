@@ -91,6 +91,8 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
 
 
 def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Manifest:
+    if MANIFEST not in listed.files:
+        raise VerificationError(f"{appliance} {release} has no {MANIFEST}", hint="run: invoke verify")
     size, sha256 = listed.files[MANIFEST]
     key = target_key(appliance, release, MANIFEST, sha256)
     text = store.read_range(key, 0, size + 1)

@@ -21,7 +21,7 @@ from slipway.cache import sha256_of
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.publish import target_key
-from slipway.channels.state import Shelf, to_shelf
+from slipway.channels.shelf import Shelf, to_shelf
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress, size
 from slipway.records.manifest import Manifest, read_manifest
@@ -117,7 +117,7 @@ class Client:
         role = trusted.get(appliance) if appliance not in ("root", "timestamp", "snapshot", "targets") else None
         if role is None:
             raise StoreError(f"{self.channel} has no {appliance}", hint="see: invoke channels")
-        return to_shelf(Metadata(role))
+        return to_shelf(Metadata(role), appliance, self.channel)
 
     def wanted(self, appliance: str, release: str, file: str) -> Wanted:
         """A file that python-tuf's client vouches for.

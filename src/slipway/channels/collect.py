@@ -18,14 +18,16 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from slipway.channels.commit import LIMIT_S, Deadline
 from slipway.channels.publish import target_key
-from slipway.channels.state import CUSTOM, channels_in, metadata_key, read_channel
+from slipway.channels.shelf import past_of, to_shelf
+from slipway.channels.state import channels_in, metadata_key, read_channel
 from slipway.channels.state import load as load_metadata
-from slipway.errors import HostError, StoreError
+from slipway.errors import HostError, StoreError, UserError
 from slipway.stores import Conflict, NotFound, Status, Store
 
 __all__ = ["GRACE_S", "Collected", "collect", "doomed", "rescue"]
@@ -38,10 +40,14 @@ _FREE: Final = b"free\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What a collection removed, or would remove; sizes in bytes. ``uploads`` were begun and never ended."""
+    """What a collection removed, or would remove; sizes in bytes. ``uploads`` were begun and never ended.
+
+    ``problems`` say by channel why it cannot be read; then nothing was removed that it might refer to.
+    """
 
     removed: tuple[Status, ...]
     uploads: int
+    problems: Mapping[str, UserError] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -54,48 +60,75 @@ def doomed(listing: Iterable[Status], referred: frozenset[str] | set[str], t0: f
     return [status for status in listing if status.modified < t0 - grace_s and status.key not in referred]
 
 
-def collect(store: Store, roots: Mapping[str, bytes], *, dry_run: bool = False, grace_s: float = GRACE_S) -> Collected:
+def collect(
+    store: Store,
+    roots: Mapping[str, bytes],
+    *,
+    unreadable: Mapping[str, UserError] = MappingProxyType({}),
+    dry_run: bool = False,
+    grace_s: float = GRACE_S,
+) -> Collected:
     """Remove what nothing refers to.
 
     Args:
         roots: The trusted root of each channel.
+        unreadable: Channels that are known to be damaged or gone, and why: nothing that they may refer to is removed.
 
     Raises:
-        HostError: A channel's root is not known here; without it nothing can be said about any object.
         StoreError: Another collection is under way.
-        VerificationError: A channel cannot be read.
     """
     if dry_run:
-        return Collected(removed=tuple(_find(store, roots, grace_s)), uploads=0)
+        removed, problems = _find(store, roots, unreadable, grace_s)
+        return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
-        removed = _find(store, roots, grace_s)
+        removed, problems = _find(store, roots, unreadable, grace_s)
         # What refers goes before what is referred to, and lists last: whatever is left by a crash is found again.
         for status in sorted(removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)):
             deadline.check("the collection")
             store.delete(status.key)
-        return Collected(removed=tuple(removed), uploads=store.sweep(store.now() - grace_s))
+        return Collected(removed=tuple(removed), uploads=store.sweep(store.now() - grace_s), problems=problems)
 
 
-def _find(store: Store, roots: Mapping[str, bytes], grace_s: float) -> list[Status]:
+def _find(
+    store: Store, roots: Mapping[str, bytes], unreadable: Mapping[str, UserError], grace_s: float
+) -> tuple[list[Status], dict[str, UserError]]:
+    """Find what nothing refers to; and by channel, why it cannot be read.
+
+    Of a channel that cannot be read nothing can be said, so all of it and every release are kept then.
+    """
     t0 = store.now()
     listing = [status for folder in ("metadata/", "releases/", "targets/") for status in store.list(folder)]
     modified = {status.key: status.modified for status in listing}
     referred: set[str] = set()
+    problems = dict(unreadable)
     for channel in channels_in(store):
-        if channel not in roots:
-            raise HostError(
-                f"the root of the channel {channel} is not known here, so what it refers to is not either",
-                hint=f"put it into trust/{channel}.root.json",
-            )
-        referred |= _referred(store, channel, roots[channel], modified, t0 - grace_s)
+        if channel in problems:
+            continue
+        try:
+            referred |= _referred(store, channel, _root(roots, channel), modified, t0 - grace_s)
+        except UserError as error:
+            problems[channel] = error
     releases = {key.split("/", 3)[1] + "/" + key.split("/", 3)[2] for key in referred if key.startswith("targets/")}
     signatures = {key for key in modified if key.startswith("releases/") and "/".join(key.split("/")[1:3]) in releases}
-    return doomed(listing, referred | signatures, t0, grace_s)
+    kept = ("releases/", "targets/", *(f"metadata/{channel}/" for channel in problems)) if problems else ()
+    found = doomed(listing, referred | signatures, t0, grace_s)
+    return [status for status in found if not status.key.startswith(kept)], problems
+
+
+def _root(roots: Mapping[str, bytes], channel: str) -> bytes:
+    if channel not in roots:
+        raise HostError(
+            f"the root of the channel {channel} is not known here, so what it refers to is not either",
+            hint=f"put it into trust/{channel}.root.json",
+        )
+    return roots[channel]
 
 
 def _referred(store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float) -> set[str]:
     """All keys that metadata of a channel refers to, or referred to at any moment since then."""
     state = read_channel(store, channel, trusted)
+    for appliance in state.appliances:
+        state.shelf(appliance)  # what is current must make sense
     keys = {metadata_key(channel, "timestamp")}
     keys |= {key for key in modified if key.startswith(f"metadata/{channel}/") and key.endswith(".root.json")}
     version = state.snapshot.signed.version if state.snapshot is not None else 0
@@ -114,20 +147,19 @@ def _referred(store: Store, channel: str, trusted: bytes, modified: Mapping[str,
                 seen.add((role, meta.version))
                 keys.add(metadata_key(channel, role, meta.version))
                 if role != "targets":
-                    keys |= _objects(load_metadata(store, channel, role, meta.version))
+                    keys |= _objects(load_metadata(store, channel, role, meta.version), role, channel)
         # It became current after it was written, and within D; before that it was the one that it replaced.
         if modified.get(key, math.inf) + LIMIT_S < since:
             break
-        version = snapshot.signed.unrecognized_fields.get(CUSTOM, {}).get("previous", 0)
+        version = past_of(snapshot, channel)
     return keys
 
 
-def _objects(role: Any) -> set[str]:
-    keys = set()
-    for path, target in role.signed.targets.items():
-        appliance, release, file = path.split("/")
-        keys.add(target_key(appliance, release, file, target.hashes["sha256"]))
-    return keys
+def _objects(role: Any, appliance: str, channel: str) -> set[str]:
+    releases = to_shelf(role, appliance, channel).releases
+    return {
+        target_key(appliance, release, file, sha256) for release, listed in releases.items() for file, (_, sha256) in listed.files.items()
+    }
 
 
 @contextmanager

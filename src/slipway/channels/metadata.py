@@ -34,16 +34,24 @@ def previous_of(snapshot: Metadata[Snapshot]) -> Previous:
 
 
 def identity(metadata: Metadata[Any]) -> str:
-    """Return the SHA-256 of what is signed, in canonical form: the same however often it is signed."""
-    return hashlib.sha256(metadata.signed_bytes).hexdigest()
+    """Return the SHA-256 of what is signed, in canonical form: the same however often it is signed.
+
+    What has no canonical form has no identity: an empty text, which is the identity of nothing.
+    """
+    from tuf.api.serialization import SerializationError
+
+    try:
+        return hashlib.sha256(metadata.signed_bytes).hexdigest()
+    except SerializationError:
+        return ""
 
 
 def is_signed(root: Metadata[Root], role: str, metadata: Metadata[Any]) -> bool:
     """Return true if enough of a role's keys have signed its metadata."""
-    from tuf.api.exceptions import UnsignedMetadataError
+    from tuf.api.exceptions import RepositoryError
 
     try:
         root.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (UnsignedMetadataError, ValueError):
+    except (RepositoryError, ValueError):
         return False
     return True

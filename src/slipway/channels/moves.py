@@ -21,6 +21,7 @@ from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish, target_key
+from slipway.channels.shelf import MAX_RECORD
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
@@ -260,8 +261,11 @@ def package_difference(store: Store, appliance: str, old: tuple[str, Listed] | N
 
 
 def _packages(store: Store, appliance: str, release: str, entry: Listed) -> dict[str, str]:
-    bill = json.loads(_verified(store, appliance, release, SBOM, entry))
-    return {item["name"]: item.get("version", "") for item in bill.get("components", ())}
+    text = _verified(store, appliance, release, SBOM, entry)
+    try:
+        return {str(item["name"]): str(item.get("version", "")) for item in json.loads(text).get("components", ())}
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise VerificationError(f"the {SBOM} of {appliance} {release} is no list of packages: {error}") from error
 
 
 def _verified(store: Store, appliance: str, release: str, file: str, entry: Listed) -> bytes:
@@ -270,6 +274,8 @@ def _verified(store: Store, appliance: str, release: str, file: str, entry: List
     except KeyError:
         raise VerificationError(f"{appliance} {release} has no {file}") from None
     key = target_key(appliance, release, file, sha256)
+    if size > MAX_RECORD:
+        raise VerificationError(f"{key} is larger than {MAX_RECORD} bytes")
     data = store.read_range(key, 0, size + 1)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise VerificationError(f"{key} is not what was published", hint="the store was changed by something else")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +27,11 @@ from slipway.channels.recover import Findings, look, restore
 from slipway.channels.state import Channel, channels_in, is_channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
-from slipway.errors import HostError, StoreError, UserError
+from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store
 
-__all__ = ["Session", "describe"]
+__all__ = ["Session", "describe", "require_none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,23 +144,37 @@ class Session:
         names = named | set(self.channels())
         return tuple(sorted(name for name in names if is_channel(name) and trusted_root(name, self.keys, self.trust)))
 
-    def holdings(self) -> list[dict[str, Any]]:
-        """What every channel holds, for a listing."""
-        rows = []
+    def readable(self) -> tuple[list[Channel], dict[str, UserError]]:
+        """The channels that can be read whole, and by name, why others cannot."""
+        channels: list[Channel] = []
+        problems: dict[str, UserError] = {}
         for name in self.channels():
-            channel = self.read(name)
+            try:
+                channel = self.read(name)
+                for appliance in channel.appliances:
+                    channel.shelf(appliance)
+                channels.append(channel)
+            except UserError as error:
+                problems[name] = error
+        return channels, problems
+
+    def holdings(self) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
+        """What every channel holds, for a listing, and by name, why some cannot be read."""
+        rows = []
+        channels, problems = self.readable()
+        for channel in channels:
             for appliance in channel.appliances:
                 shelf = channel.shelf(appliance)
                 rows.append(
                     {
-                        "channel": name,
+                        "channel": channel.name,
                         "appliance": appliance,
                         "current": shelf.current,
                         "releases": list(shelf.releases),
                         "withdrawn": {release: stone.reason for release, stone in shelf.withdrawn.items()},
                     }
                 )
-        return rows
+        return rows, problems
 
     def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
@@ -225,9 +239,16 @@ class Session:
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """See :func:`slipway.channels.collect.collect`."""
+        roots: dict[str, bytes] = {}
+        problems: dict[str, UserError] = {}
         for name in self.known():
-            self.read(name)  # of an older state than there was, or of none, what came since would be removed
-        return collect(self.store, {name: self.root(name) for name in self.channels()}, dry_run=dry_run)
+            try:
+                root = self.root(name)
+                self.read(name)  # of an older state than there was, or of none, what came since would be removed
+                roots[name] = root
+            except UserError as error:
+                problems[name] = error
+        return collect(self.store, roots, unreadable=problems, dry_run=dry_run)
 
     def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> tuple[list[str], list[str]]:
         """Verify channels whole.
@@ -256,6 +277,23 @@ class Session:
             advice = ": invoke gc removes them when they are a week old" if left else ""
             lines.append(f"{left} objects belong to no channel{advice}")
         return lines, problems
+
+
+def require_none(problems: Mapping[str, UserError]) -> None:
+    """Raise if there are channels that cannot be read: the gravest kind of error, which names all.
+
+    Raises:
+        VerificationError: One is not what its keys signed, or makes no sense.
+        StoreError: The store does not have one whole.
+        HostError: The root of one is not known here.
+    """
+    if not problems:
+        return
+    kinds = (VerificationError, StoreError, HostError)
+    errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
+    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
+    kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
+    raise kind(f"{len(problems)} channels cannot be read:{listing}", hint=gravest.hint)
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:

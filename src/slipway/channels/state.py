@@ -13,13 +13,14 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.metadata import CUSTOM, previous_of
+from slipway.channels.shelf import Listed, Shelf, Tombstone, is_name, malformed, to_shelf
 from slipway.errors import StoreError, VerificationError
 from slipway.stores import NotFound, Status, Store
 
@@ -51,44 +52,6 @@ _SOMETHING_ELSE: Final = "something else is there"
 _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """A release in a channel: when it was made and came here, in seconds since 1970; size and SHA-256 by file."""
-
-    created: int
-    added: int
-    files: Mapping[str, tuple[int, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
-    """What is left of a withdrawn release."""
-
-    reason: str
-    replacement: str | None
-    time: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Shelf:
-    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes."""
-
-    current: str | None = None
-    releases: dict[str, Listed] = field(default_factory=dict)
-    withdrawn: dict[str, Tombstone] = field(default_factory=dict)
-
-    def add(self, release: str, listed: Listed) -> None:
-        """Put a release in, and make it the current one."""
-        self.releases[release] = listed
-        self.current = release
-
-    def before(self, release: str | None) -> str | None:
-        """The release that came before another one."""
-        names = list(self.releases)
-        place = names.index(release) if release in self.releases else 0
-        return names[place - 1] if place else None
-
-
 @dataclass(slots=True, kw_only=True)
 class Channel:
     """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the store, None for a
@@ -113,7 +76,11 @@ class Channel:
     def appliances(self) -> tuple[str, ...]:
         """What the channel has, sorted."""
         roles = self.targets.signed.delegations.roles if self.targets and self.targets.signed.delegations else None
-        return tuple(sorted({*(roles or ()), *self.shelves}))
+        names = {*(roles or ()), *self.shelves}
+        strange = [name for name in names if not is_name(name) or name in _RESERVED]
+        if strange:
+            raise malformed(self.name, "the list of appliances", f"no name of one: {strange[0][:100]!r}")
+        return tuple(sorted(names))
 
     def shelf(self, appliance: str) -> Shelf:
         """One appliance's releases, for looking or for changing."""
@@ -121,7 +88,7 @@ class Channel:
             raise StoreError(f'an appliance that is called "{appliance}" cannot be published', hint="that name has a meaning in TUF")
         if appliance not in self.shelves:
             known = self.snapshot is not None and f"{appliance}.json" in self.snapshot.signed.meta
-            self.shelves[appliance] = to_shelf(self._role(appliance)) if known else Shelf()
+            self.shelves[appliance] = to_shelf(self._role(appliance), appliance, self.name) if known else Shelf()
             self._read[appliance] = copy.deepcopy(self.shelves[appliance])
         return self.shelves[appliance]
 
@@ -340,31 +307,14 @@ def parse(data: bytes, source: str, kind: str) -> Any:
     return metadata
 
 
-def to_shelf(role: Metadata[Targets]) -> Shelf:
-    """What an appliance's metadata says."""
-    own = role.signed.unrecognized_fields.get(CUSTOM, {})
-    files: dict[str, dict[str, tuple[int, str]]] = {}
-    for path, target in role.signed.targets.items():
-        _, release, file = path.split("/")
-        files.setdefault(release, {})[file] = (target.length, target.hashes["sha256"])
-    return Shelf(
-        current=own.get("current"),
-        releases={
-            each["release"]: Listed(created=each["created"], added=each["added"], files=files.get(each["release"], {}))
-            for each in own.get("releases", ())
-        },
-        withdrawn={name: Tombstone(**item) for name, item in own.get("withdrawn", {}).items()},
-    )
-
-
 def _verify(delegator: Metadata[Any], role: str, metadata: Metadata[Any], channel: str) -> None:
-    from tuf.api.exceptions import UnsignedMetadataError
+    from tuf.api.exceptions import RepositoryError
 
     try:
         delegator.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (UnsignedMetadataError, ValueError) as error:
+    except (RepositoryError, ValueError) as error:  # also what has no canonical form, as a number with a point
         raise VerificationError(
-            f"the {role} metadata of the channel {channel} is not signed by its keys: {error}",
+            f"the {role} metadata of the channel {channel} is not signed by its keys: {str(error) or 'it has no canonical form'}",
             hint="whoever wrote it is not who holds the keys; or these are not the keys of this store",
         ) from error
 

@@ -186,7 +186,7 @@ def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, 
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VerificationError(f"{source} is no JSON: {error}") from error
     version = data.get("schema") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -200,12 +200,16 @@ def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, 
             f"{source} is about {data['appliance']} {data['release']}, not {' '.join(of)}",
             hint="whoever listed it in the channel mixed up two releases, or means harm: tell the publisher",
         )
+    try:
+        created = int(datetime.strptime(data["created"], _TIME).replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise VerificationError(f"{source} is no manifest: {error}") from error
     plain: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
     for name in ("interfaces", "ports", "parameters"):
         plain[name] = tuple(plain[name])
     return Manifest(
         **plain,
-        created=int(datetime.strptime(data["created"], _TIME).replace(tzinfo=UTC).timestamp()),
+        created=created,
         inputs=Inputs(**{**inputs, "git": GitState(**inputs["git"])}),
         stages=tuple((stage["kind"], stage["id"]) for stage in data["stages"]),
         artifacts=tuple(Artifact.from_facts(facts) for facts in data["artifacts"]),

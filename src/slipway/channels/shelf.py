@@ -1,0 +1,188 @@
+"""What a channel lists of one appliance, read from its metadata, which is signed but not therefore sound.
+
+What goes in: the metadata of an appliance's role, verified. What comes out: a :class:`Shelf`. Invariants: everything
+that a shelf holds has the type, the form and the range that slipway writes; whatever else is there, by a mistake
+or by a thief of the channel's keys, is a VerificationError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.channels.metadata import CUSTOM
+from slipway.errors import VerificationError
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata, Snapshot, Targets
+
+__all__ = ["MAX_RECORD", "Listed", "Shelf", "Tombstone", "is_name", "malformed", "past_of", "to_shelf"]
+
+#: What a file beside the images may have at most, in bytes: it is read into memory.
+MAX_RECORD: Final = 64 << 20
+_MAX_SIZE: Final = 1 << 44
+_MAX_TIME: Final = 253_402_300_799  # the end of the year 9999
+_MAX_TEXT: Final = 4_000
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,179}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A release in a channel: when it was made and came here, in seconds since 1970; size and SHA-256 by file."""
+
+    created: int
+    added: int
+    files: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is left of a withdrawn release."""
+
+    reason: str
+    replacement: str | None
+    time: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Shelf:
+    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes."""
+
+    current: str | None = None
+    releases: dict[str, Listed] = field(default_factory=dict)
+    withdrawn: dict[str, Tombstone] = field(default_factory=dict)
+
+    def add(self, release: str, listed: Listed) -> None:
+        """Put a release in, and make it the current one."""
+        self.releases[release] = listed
+        self.current = release
+
+    def before(self, release: str | None) -> str | None:
+        """The release that came before another one."""
+        names = list(self.releases)
+        place = names.index(release) if release in self.releases else 0
+        return names[place - 1] if place else None
+
+
+class _Unsound(Exception):
+    """The metadata holds something that slipway does not write."""
+
+
+def is_name(text: Any) -> bool:
+    """Return True if an appliance, a release or a file can be called so."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def malformed(channel: str, what: str, problem: str) -> VerificationError:
+    """What to say of metadata that is signed and makes no sense."""
+    return VerificationError(
+        f"{what} of the channel {channel} is signed, but malformed: {problem}",
+        hint=f"slipway never wrote this: somebody else may have its keys; see: invoke keys rotate {channel}",
+    )
+
+
+def to_shelf(role: Metadata[Targets], appliance: str, channel: str) -> Shelf:
+    """What an appliance's metadata says.
+
+    Raises:
+        VerificationError: It says something that makes no sense.
+    """
+    try:
+        own = _typed(role.signed.unrecognized_fields.get(CUSTOM, {}), dict, CUSTOM)
+        files = _files(role.signed.targets, appliance)
+        releases = {}
+        for each in _typed(own.get("releases", []), list, "releases"):
+            entry = _typed(each, dict, "a release")
+            name = _name(entry.get("release"), "a release")
+            if name in releases:
+                raise _Unsound(f"{name} is there twice")
+            if name not in files:
+                raise _Unsound(f"{name} has no files")
+            created, added = (_number(entry.get(key), f"{key} of {name}", _MAX_TIME) for key in ("created", "added"))
+            releases[name] = Listed(created=created, added=added, files=files[name])
+        withdrawn = {
+            _name(name, "a withdrawn release"): _stone(name, _typed(item, dict, f"the tombstone of {name}"))
+            for name, item in _typed(own.get("withdrawn", {}), dict, "withdrawn").items()
+        }
+        current = own.get("current")
+        _require_consistent(current, releases, withdrawn, files)
+        return Shelf(current=current, releases=releases, withdrawn=withdrawn)
+    except _Unsound as error:
+        raise malformed(channel, f"the list of {appliance}", str(error)) from error
+
+
+def _files(targets: Mapping[str, Any], appliance: str) -> dict[str, dict[str, tuple[int, str]]]:
+    """Size and SHA-256 by release and file."""
+    files: dict[str, dict[str, tuple[int, str]]] = {}
+    for path, target in targets.items():
+        parts = path.split("/")
+        if len(parts) != 3 or parts[0] != appliance or not all(map(is_name, parts)):
+            raise _Unsound(f"no path of a file of it: {path[:100]!r}")
+        limit = MAX_RECORD if parts[2].endswith(".json") else _MAX_SIZE
+        length = _number(target.length, f"the size of {path}", limit)
+        sha256 = target.hashes.get("sha256")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise _Unsound(f"{path} has no SHA-256")
+        files.setdefault(parts[1], {})[parts[2]] = (length, sha256)
+    return files
+
+
+def _stone(name: str, item: Mapping[str, Any]) -> Tombstone:
+    replacement = item.get("replacement")
+    return Tombstone(
+        reason=_text(item.get("reason"), f"the reason for withdrawing {name}"),
+        replacement=None if replacement is None else _name(replacement, f"the replacement of {name}"),
+        time=_number(item.get("time"), f"the time of withdrawing {name}", _MAX_TIME),
+    )
+
+
+def _require_consistent(current: Any, releases: Mapping[str, Any], withdrawn: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+    if current is not None and (not isinstance(current, str) or current not in releases):
+        raise _Unsound(f"its current release is not one of its releases: {str(current)[:100]!r}")
+    for name in files:
+        if name not in releases:
+            raise _Unsound(f"there are files of {name}, which is not one of its releases")
+    for name in withdrawn:
+        if name in releases:
+            raise _Unsound(f"{name} is listed and withdrawn")
+
+
+def past_of(snapshot: Metadata[Snapshot], channel: str) -> int:
+    """The number of the snapshot that another one replaced; 0 for none.
+
+    Raises:
+        VerificationError: It says none that can have been before it.
+    """
+    version = snapshot.signed.version
+    try:
+        own = _typed(snapshot.signed.unrecognized_fields.get(CUSTOM), dict, CUSTOM)
+        return _number(own.get("previous"), "the number of the one before", version - 1)
+    except _Unsound as error:
+        raise malformed(channel, f"snapshot {version}", str(error)) from error
+
+
+def _typed(value: Any, kind: type, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise _Unsound(f"{what} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _name(value: Any, what: str) -> str:
+    if not is_name(value):
+        raise _Unsound(f"{what} has no name that it can have: {str(value)[:100]!r}")
+    return str(value)
+
+
+def _number(value: Any, what: str, limit: int) -> int:
+    if type(value) is not int or not 0 <= value <= limit:
+        raise _Unsound(f"{what} is no number from 0 to {limit}")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT or re.search(r"[\ud800-\udfff]", value):
+        raise _Unsound(f"{what} is no text of at most {_MAX_TEXT} characters")
+    return value

@@ -176,6 +176,22 @@ def test_a_channel_whose_only_commit_lost_its_timestamp_does_not_begin_again(
     assert message in refused(lambda: publish_all(store, other, [build(2)]), store)
 
 
+def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """The listing has no stable any more. A collection would remove all that stable alone refers to."""
+    promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
+    keys = ring.folder.parent if ring.folder else tmp_path
+    session = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients")
+    shutil.rmtree(store.directory / "metadata/stable")
+    message = "the channel stable is gone from the store, version 1 of it was seen here"
+    for act in (session.collect, session.refresh, session.prune):
+        with pytest.raises(VerificationError) as caught:
+            act()
+        assert caught.value.message == message
+    lines, problems = session.audit([], lambda key: None)
+    assert [line.split(":")[0] for line in lines] == ["nightly"]
+    assert problems == [f"stable: {message}"]
+
+
 # --- without a memory: what the store's own snapshots say ----------------------------------------------------------
 
 

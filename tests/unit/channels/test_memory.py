@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -549,3 +550,14 @@ def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monk
     assert begun.memory == tmp_path / "state/slipway/clients"
     monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
     assert session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory == tmp_path / "kept/clients"
+
+
+def test_folders_are_private_whatever_the_umask_is(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """Where every user has a group, new folders are writable by it."""
+    before = os.umask(0o002)
+    try:
+        memory_of(store, None, "nightly").reset(None)
+        Client(store, "nightly", ring.roots[0], tmp_path / "state/slipway/clients")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state/slipway").stat().st_mode & 0o777 == 0o700

@@ -228,3 +228,33 @@ def test_what_cannot_be_exported_is_said_before_anything_is_fetched(project: Pat
         "  hint: set in the spec: kernel: generic\n"
     )
     assert invoke("export", "cloud", "--format=vhd", status=5) == "error: example 1.0.0-b1 was not made as raw\n  hint: there is: qcow2\n"
+
+
+def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: Invoke) -> None:
+    """Somebody who can write to the store puts the timestamp back that was there before a withdrawal."""
+    store, timestamp = f"--store={project / 'store'}", project / "store/metadata/nightly/timestamp.json"
+    for number in (1, 2):
+        invoke("publish", f"--folder=builds/{number}", store)
+    old = timestamp.read_bytes()
+    invoke("withdraw", "example", store, "--build=b2", "--reason=it eats disks", "--yes")
+    assert invoke("recover", "nightly", store).endswith("\nsigned and whole: 1, 2, 3\nnothing is wrong\n")
+    timestamp.unlink()
+    timestamp.write_bytes(old)
+    (seen,) = (project / "keys/nightly/seen").glob("*.json")
+    assert seen.stat().st_mode & 0o777 == 0o600
+    message = "the store has version 2 of the channel nightly, version 3 was seen here"
+    hint = "  hint: somebody may have put an old copy back; what is known: invoke recover nightly\n"
+    for words in (["refresh"], ["publish", "--folder=builds/3"], ["gc"], ["channels"]):
+        assert message in invoke(*words, store, status=7)
+    assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
+    said = invoke("recover", "nightly", store, status=2)
+    assert said == "error: there is nobody to ask\n  hint: give --yes\n"
+    said = invoke("recover", "nightly", store, "--yes")
+    assert said.endswith(
+        f"problem: {message}\nto be signed anew: version 3\n"
+        "  example: 1.0.0-b1, 1 releases, 1 withdrawn (now: 1.0.0-b2, 2 releases, 0 withdrawn)\n"
+        "nightly goes on from version 3\n"
+    )
+    assert invoke("channels", store) == "nightly  example  1.0.0-b1  1 releases  1 withdrawn\n"
+    assert invoke("refresh", store) == "refreshed: nightly\n"
+    assert invoke("verify", store).startswith("nightly: 5 objects, ")

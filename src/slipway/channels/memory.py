@@ -189,7 +189,10 @@ def private_folder(folder: Path) -> Path:
     Raises:
         HostError: Others can write to it.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (*reversed(folder.parents), folder):
+        # Only what is made here: a folder above that others can write is its owner's choice.
+        if not each.exists():
+            each.mkdir(exist_ok=True, mode=0o700)
     return require_private(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -176,6 +177,22 @@ def test_a_channel_whose_only_commit_lost_its_timestamp_does_not_begin_again(
     other = elsewhere(ring, tmp_path / "other")
     message = "the channel nightly has a signed snapshot 1 that its timestamp does not name, it names none"
     assert message in refused(lambda: publish_all(store, other, [build(2)]), store)
+
+
+def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """The listing has no stable any more. A collection would remove all that stable alone refers to."""
+    promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
+    keys = ring.folder.parent if ring.folder else tmp_path
+    session = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients")
+    shutil.rmtree(store.directory / "metadata/stable")
+    message = "the channel stable is gone from the store, version 1 of it was seen here"
+    for act in (session.collect, session.refresh, session.prune):
+        with pytest.raises(VerificationError) as caught:
+            act()
+        assert caught.value.message == message
+    lines, problems = session.audit([], lambda key: None)
+    assert [line.split(":")[0] for line in lines] == ["nightly"]
+    assert problems == [f"stable: {message}"]
 
 
 # --- without a memory: what the store's own snapshots say ----------------------------------------------------------
@@ -535,3 +552,14 @@ def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monk
     assert begun.memory == tmp_path / "state/slipway/clients"
     monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
     assert session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory == tmp_path / "kept/clients"
+
+
+def test_folders_are_private_whatever_the_umask_is(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """Where every user has a group, new folders are writable by it."""
+    before = os.umask(0o002)
+    try:
+        memory_of(store, None, "nightly").reset(None)
+        Client(store, "nightly", ring.roots[0], tmp_path / "state/slipway/clients")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state/slipway").stat().st_mode & 0o777 == 0o700

@@ -399,6 +399,7 @@ STORE = ("store", "endpoint_url", "single_writer", "root")
         "arch",
         channel="into this channel",
         folder="releases that were built elsewhere: all below this folder",
+        only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
     ),
     **NAMES,
 )
@@ -409,6 +410,7 @@ def publish(
     store: str = "",
     channel: str = "nightly",
     folder: str = "",
+    only: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
     keys: str = "",
@@ -417,6 +419,7 @@ def publish(
     root: str = ".",
 ) -> None:
     """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
+    from slipway.channels.folders import builds_below
     from slipway.errors import BuildError, UsageError
     from slipway.outputs import finished
 
@@ -425,9 +428,9 @@ def publish(
     if folder:
         if names or all:
             raise UsageError("name appliances or give --folder, not both")
-        folders = sorted(path.parent for path in Path(folder).rglob("SHA256SUMS"))
-        if not folders:
-            raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
+        folders = builds_below(Path(folder), only)
+    elif only:
+        raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
     else:
         for job in prepared(shop, chosen(shop, names, all), builder, arch):
             done = finished(job, boot=True)

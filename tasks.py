@@ -38,7 +38,10 @@ HELP = {
     "build": "a build id, or a release; without it the current one",
     "format": "make this format instead of those in the spec; can be given again",
     "firmware": "bios, uefi or secureboot",
+    "built": "write into this directory where each finished release is, as <appliance>.json",
 }
+#: The words that start a task in a process of its own.
+INVOKE = (sys.executable, "-P", "-m", "slipway", f"--search-root={Path(__file__).parent}")
 
 
 def described(*names: str, **more: str) -> dict[str, str]:
@@ -82,7 +85,11 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
         print("  ".join(f"{row[name]!s:<{width}}" for name, width in zip(names, widths, strict=True)).rstrip())
 
 
-@task(help=described("root", "json", names="their names alone; with --json on one line, as a workflow's matrix wants them"), name="list")
+@task(
+    keyless=True,
+    help=described("root", "json", names="their names alone; with --json on one line, as a workflow's matrix wants them"),
+    name="list",
+)
 def list_(_: Context, root: str = ".", names: bool = False, json: bool = False) -> None:
     """Show the appliances there are."""
     if names:
@@ -102,7 +109,7 @@ def list_(_: Context, root: str = ".", names: bool = False, json: bool = False) 
     show(rows, as_json=json)
 
 
-@task(help=described("names", "root"), **NAMES)
+@task(keyless=True, help=described("names", "root"), **NAMES)
 def validate(_: Context, names: list[str], root: str = ".") -> None:
     """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
     count = len(workshop(root).library.load_all(names))
@@ -126,14 +133,14 @@ def schema(_: Context, root: str = ".", check: bool = False) -> None:
     print(f"{path} {'is up to date' if same else 'written'}")
 
 
-@task(help=described("name", "root", like="start from a copy of this appliance"), **NAME)
+@task(keyless=True, help=described("name", "root", like="start from a copy of this appliance"), **NAME)
 def new(_: Context, name: str, like: str = "", root: str = ".") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
     folder = workshop(root).library.new(name, like or None)
     print(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
 
 
-@task(help=described("names", "all", "arch", "root"), **NAMES)
+@task(keyless=True, help=described("names", "all", "arch", "root"), **NAMES)
 def lock(_: Context, names: list[str], all: bool = False, arch: str = "amd64", root: str = ".") -> None:
     """Resolve packages to exact versions and hashes, and say what changed."""
     from slipway.job import lock as make_lock
@@ -149,7 +156,7 @@ def lock(_: Context, names: list[str], all: bool = False, arch: str = "amd64", r
             print(f"{path}: {len(made.all_packages)} packages, nothing changed")
 
 
-@task(help=described("name", "builder", "arch", "root", "json"), **NAME)
+@task(keyless=True, help=described("name", "builder", "arch", "root", "json"), **NAME)
 def plan(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".", json: bool = False) -> None:
     """Show the stages of a build: their ids, whether they are in the cache, and why one is new."""
     from slipway.outputs import explain
@@ -165,6 +172,7 @@ def plan(_: Context, name: str, builder: str = "mmdebstrap", arch: str = "amd64"
 
 
 @task(
+    keyless=True,
     help=described(
         "name",
         "builder",
@@ -202,6 +210,7 @@ def render(
         "store",
         "root",
         "jobs",
+        "built",
         no_boot="do not boot the image and run its checks",
         publish="publish what was built",
         verify_reproducible="build again, from an empty cache and from its layers, and fail unless the bytes are the same",
@@ -219,6 +228,7 @@ def build(
     publish: bool = False,
     verify_reproducible: bool = False,
     jobs: int = 1,
+    built: str = "",
     arch: str = "amd64",
     store: str = "",
     root: str = ".",
@@ -228,20 +238,24 @@ def build(
     With --jobs, an appliance that fails does not stop the others.
     """
     from slipway import pipeline
+    from slipway.credentials import leave_behind
     from slipway.errors import UsageError
-    from slipway.outputs import listing
+    from slipway.outputs import announce, listing
 
     if publish and no_boot:
         raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
     if jobs < 1:
         raise UsageError("--jobs wants a number from 1 on")
+    options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
+    options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
+    if publish:
+        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], root, store)
+        return
+    leave_behind()
     shop = workshop(root)
     prepared_jobs = prepared(shop, chosen(shop, names, all), builder, arch, format)
-    target = pipeline.session(shop, store, new=True) if publish else None
     if jobs > 1 and len(prepared_jobs) > 1:
-        options = [f"--builder={builder}", f"--arch={arch}", f"--root={root}", *(f"--format={name}" for name in format)]
-        options += ["--no-boot"] * no_boot + ["--publish"] * publish + ["--verify-reproducible"] * verify_reproducible
-        side_by_side(shop, "build", prepared_jobs, jobs, [*options, f"--store={store}"] if store else options)
+        side_by_side(shop, "build", prepared_jobs, jobs, [*options, f"--built={built}"] if built else options)
         return
     for job in prepared_jobs:
         shop.progress.line(job.headline)
@@ -251,10 +265,39 @@ def build(
 
             same = ", ".join(verify(shop, job))
             print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
+        announce(built, job.name, release.folder)
         for line in listing(release):
             print(line, flush=True)
-        if target:
-            publish_into(shop, target, [release.folder], "nightly")
+
+
+def build_and_publish(words: Sequence[str], root: str, store: str) -> None:
+    """Build in a process without credentials; publish from this one, which runs no appliance's code.
+
+    What was built is published, also when another appliance failed.
+    """
+    from invoke.exceptions import Exit
+
+    from slipway.credentials import seal
+
+    seal()
+    shop, session = open_session(root, store, new=True)
+    code, folders = built_apart(shop, "build", words)
+    if folders:
+        publish_into(shop, session, folders, "nightly")
+    if code:
+        raise Exit(code=code)
+
+
+def built_apart(shop: Workshop, name: str, words: Sequence[str]) -> tuple[int, list[Path]]:
+    """Run a task that builds in a process without credentials; return its exit code and the folders of the releases."""
+    import tempfile
+
+    from slipway.credentials import run_apart
+    from slipway.outputs import announced
+
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        code = run_apart([*INVOKE, name, *words, f"--built={folder}"])
+        return code, announced(folder, shop.root)
 
 
 def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
@@ -265,15 +308,7 @@ def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, o
     from slipway.namespace import available_memory_mib
     from slipway.parallel import Command, run_all
 
-    invoke = [sys.executable, "-m", "invoke", f"--search-root={Path(__file__).parent}", name]
-    commands = [
-        Command(
-            name=job.name,
-            argv=[*invoke, job.name, *options],
-            memory_mib=job.memory_mib,
-        )
-        for job in jobs
-    ]
+    commands = [Command(name=job.name, argv=[*INVOKE, name, job.name, *options], memory_mib=job.memory_mib) for job in jobs]
     failed = []
     with closing(run_all(commands, jobs=at_once, memory_mib=available_memory_mib() * 3 // 4, progress=shop.progress)) as results:
         for ended in results:
@@ -283,7 +318,7 @@ def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, o
         raise BuildError(f"{len(failed)} of {len(jobs)} appliances failed: {', '.join(failed)}", hint="the lines above say why")
 
 
-@task(help=described("name", "json", "builder", "arch", "root"), **NAME)
+@task(keyless=True, help=described("name", "json", "builder", "arch", "root"), **NAME)
 def sizes(_: Context, name: str, json: bool = False, builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".") -> None:
     """Show what takes the space in a built image, by package and by folder: on the disk, and compressed."""
     from slipway.inspection import sizes as find_sizes
@@ -302,7 +337,7 @@ def sizes(_: Context, name: str, json: bool = False, builder: str = "mmdebstrap"
         print()
 
 
-@task(help=described("arch", "root"))
+@task(keyless=True, help=described("arch", "root"))
 def appliances(_: Context, arch: str = "amd64", root: str = ".") -> None:
     """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its newest build."""
     from slipway.cache import create_file
@@ -317,7 +352,7 @@ def appliances(_: Context, arch: str = "amd64", root: str = ".") -> None:
     print(f"{path}: {len(rows)} appliances")
 
 
-@task(help=described("name", "firmware", "builder", "arch", "root"), **NAME)
+@task(keyless=True, help=described("name", "firmware", "builder", "arch", "root"), **NAME)
 def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebstrap", arch: str = "amd64", root: str = ".") -> None:
     """Boot the built image and run its checks again."""
     from slipway import pipeline
@@ -329,7 +364,7 @@ def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebst
         print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
 
 
-@task(help=described("names", "all", "jobs", "builder", "arch", "root"), **NAMES)
+@task(keyless=True, help=described("names", "all", "jobs", "builder", "arch", "root"), **NAMES)
 def faults(
     _: Context, names: list[str], all: bool = False, jobs: int = 1, builder: str = "mmdebstrap", arch: str = "amd64", root: str = "."
 ) -> None:
@@ -419,12 +454,14 @@ def publish(
     root: str = ".",
 ) -> None:
     """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
-    from slipway.channels.folders import builds_below
-    from slipway.errors import BuildError, UsageError
-    from slipway.outputs import finished
+    from invoke.exceptions import Exit
 
+    from slipway.channels.folders import builds_below
+    from slipway.credentials import seal
+    from slipway.errors import UsageError
+
+    seal()
     shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
-    folders: list[Path] = []
     if folder:
         if names or all:
             raise UsageError("name appliances or give --folder, not both")
@@ -432,12 +469,36 @@ def publish(
     elif only:
         raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
     else:
-        for job in prepared(shop, chosen(shop, names, all), builder, arch):
-            done = finished(job, boot=True)
-            if done is None:
-                raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
-            folders.append(done)
+        # Appliances are read by a process that has no keys.
+        words = [*names, *["--all"] * all, f"--builder={builder}", f"--arch={arch}", f"--root={root}"]
+        code, folders = built_apart(shop, "releases", words)
+        if code:
+            raise Exit(code=code)
     publish_into(shop, session, folders, channel)
+
+
+@task(keyless=True, help=described("names", "all", "builder", "arch", "root", "built"), **NAMES)
+def releases(
+    _: Context,
+    names: list[str],
+    all: bool = False,
+    builder: str = "mmdebstrap",
+    arch: str = "amd64",
+    built: str = "",
+    root: str = ".",
+) -> None:
+    """Show the folders of the releases that were built from what is here now."""
+    from slipway.errors import BuildError
+    from slipway.outputs import announce, finished
+
+    shop = workshop(root)
+    for job in prepared(shop, chosen(shop, names, all), builder, arch):
+        done = finished(job, boot=True)
+        if done is None:
+            raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
+        announce(built, job.name, done)
+        if not built:
+            print(done)
 
 
 @task(help=described(*STORE, "keys", "json"))
@@ -719,15 +780,30 @@ def catalog(_: Context, store: str = "", endpoint_url: str = "", single_writer: 
 def verify(
     _: Context, channel: list[str], store: str = "", endpoint_url: str = "", single_writer: bool = False, keys: str = "", root: str = "."
 ) -> None:
-    """Audit channels: every signature and expiry, every object's size and hash, and what belongs to no channel."""
+    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
+    from slipway.channels.audit import require_sound
+
     shop, session = open_session(root, store, endpoint_url, single_writer, keys)
     with shop.progress.step("verify") as step:
-        lines = session.audit(channel, lambda key: setattr(step, "detail", key))
+        lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
+    require_sound(problems)
 
 
-@task(help=described("names", *STORE, "keys", "builder", "arch", channel="into this channel"), **NAMES)
+@task(
+    help=described(
+        "names",
+        *STORE,
+        "keys",
+        "builder",
+        "arch",
+        "built",
+        channel="into this channel",
+        no_publish="build only: this needs no keys",
+    ),
+    **NAMES,
+)
 def nightly(
     _: Context,
     names: list[str],
@@ -738,15 +814,32 @@ def nightly(
     keys: str = "",
     builder: str = "mmdebstrap",
     arch: str = "amd64",
+    no_publish: bool = False,
+    built: str = "",
     root: str = ".",
 ) -> None:
     """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
-    from slipway.nightly import nightly as work
+    from invoke.exceptions import Exit
 
+    from slipway.credentials import leave_behind, seal
+    from slipway.nightly import build_all, deliver
+    from slipway.outputs import announce
+
+    if no_publish:
+        leave_behind()
+        night = build_all(workshop(root), names=names, builder=builder, arch=arch)
+        for name, folder in night.releases.items():
+            announce(built, name, folder)
+        print("\n".join(night.lines), flush=True)
+        night.require_success()
+        return
+    seal()
     shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
-    night = work(shop, session, names=names, channel=channel, builder=builder, arch=arch)
-    print("\n".join(night.lines), flush=True)
-    night.require_success()
+    words = [*names, "--no-publish", f"--builder={builder}", f"--arch={arch}", f"--root={root}"]
+    code, folders = built_apart(shop, "nightly", words)
+    print("\n".join(deliver(shop, session, folders, channel)), flush=True)
+    if code:
+        raise Exit(code=code)
 
 
 @task(
@@ -803,6 +896,7 @@ def keys_(
 
 
 @task(
+    keyless=True,
     positional=["action"],
     help=described(
         "root",
@@ -830,6 +924,7 @@ def cache(_: Context, action: str = "", to: int = -1, root: str = ".", json: boo
 
 
 @task(
+    keyless=True,
     help=described(
         "name",
         "builder",
@@ -872,7 +967,7 @@ def start(
             print("stopping", flush=True)
 
 
-@task(help=described("root", "json"))
+@task(keyless=True, help=described("root", "json"))
 def doctor(_: Context, root: str = ".", json: bool = False) -> None:
     """Show what this host can do, what is missing, and the command that installs it."""
     from slipway.doctor import examine

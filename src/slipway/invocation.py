@@ -35,6 +35,7 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from slipway.credentials import leave_behind
 from slipway.errors import HostError, UsageError, UserError, suggestion
 
 __all__ = ["Machine", "install", "open_streams", "outcome", "task", "written"]
@@ -166,8 +167,11 @@ def _stdout_is_open() -> bool:
     return False
 
 
-def task(**options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
+def task(*, keyless: bool = False, **options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
     """Declare a task: Invoke's own decorator, with :func:`outcome` around the body.
+
+    A ``keyless`` task reads, builds or runs what appliances bring along, so it starts without credentials
+    (:mod:`slipway.credentials`).
 
     An argument that is both ``iterable`` and ``positional`` takes all names that follow, as in ``build a b c``; no
     second task can then follow on the same line. One-letter flags are not made up (they would change their
@@ -178,6 +182,8 @@ def task(**options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., N
         @functools.wraps(body)
         def reported(*args: Any, **kwargs: Any) -> None:
             with outcome():
+                if keyless:
+                    leave_behind()
                 body(*args, **kwargs)
 
         declared: Task[Callable[..., None]] = invoke_task(**{"auto_shortflags": False, **options})(reported)

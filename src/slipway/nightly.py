@@ -1,6 +1,7 @@
 """A night's work: renew every lock, build and boot what changed, publish it with one commit, renew signatures, prune.
 
-An appliance that fails does not keep the others from being published. Run again at once, it finds nothing to do.
+Its two halves run in two processes: :func:`build_all` has no credentials, :func:`deliver` runs no appliance's code. An
+appliance that fails does not keep the others from being published. Run again at once, it finds nothing to do.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from slipway.channels.session import Session, describe
 from slipway.errors import BuildError, UserError
 from slipway.job import Workshop, lock, prepare
 
-__all__ = ["Night", "nightly"]
+__all__ = ["Night", "build_all", "deliver"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """What became of a night: lines for people, in Markdown, and what failed, by appliance."""
+    """What became of a night: lines for people, in Markdown, and by appliance what failed and what was built."""
 
     lines: tuple[str, ...]
     failed: dict[str, UserError]
+    releases: dict[str, Path]
 
     def require_success(self) -> None:
         """Raise if an appliance failed.
@@ -34,36 +36,32 @@ class Night:
             raise BuildError(f"{len(self.failed)} appliances failed: {', '.join(self.failed)}", hint="the lines above say why")
 
 
-def nightly(
-    shop: Workshop,
-    session: Session,
-    *,
-    names: Sequence[str] = (),
-    channel: str = "nightly",
-    builder: str = "mmdebstrap",
-    arch: str = "amd64",
-) -> Night:
-    """Do it for the appliances named, or for all."""
+def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmdebstrap", arch: str = "amd64") -> Night:
+    """Renew locks and build, for the appliances named or for all."""
     lines: list[str] = []
     failed: dict[str, UserError] = {}
-    folders: list[Path] = []
+    releases: dict[str, Path] = {}
     for appliance in shop.library.load_all(names):
         try:
             _, difference = lock(shop, appliance, arch, fresh=True)
             lines += [f"* {appliance.name}: lock renewed", *(f"  {line}" for line in str(difference).splitlines())] if difference else []
             job = prepare(shop, appliance, builder=builder, architecture=arch)
             shop.progress.line(job.headline)
-            folders.append(pipeline.build(shop, job).folder)
+            releases[appliance.name] = pipeline.build(shop, job).folder
         except UserError as error:
             failed[appliance.name] = error
             lines += [f"* {appliance.name}: **failed**", "", *(f"      {line}" for line in str(error).splitlines()), ""]
             shop.progress.line(str(error))
-    if folders:
-        moves = pipeline.publish(shop, folders, session, channel)
-        changed = [moved for moved in moves if moved.written]
-        lines += [f"* {line}" for moved in changed for line in describe(moved)]
-        lines += [] if changed else ["* nothing new to publish"]
-        session.refresh([channel])
-        dropped = session.prune([channel]).get(channel, {})
-        lines += [f"* {name}: {len(releases)} old releases dropped" for name, releases in dropped.items()]
-    return Night(lines=tuple(lines), failed=failed)
+    return Night(lines=tuple(lines), failed=failed, releases=releases)
+
+
+def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly") -> list[str]:
+    """Publish what a night has built, renew signatures and prune; return lines for people, in Markdown."""
+    if not folders:
+        return []
+    moves = pipeline.publish(shop, folders, session, channel)
+    changed = [moved for moved in moves if moved.written]
+    lines = [f"* {line}" for moved in changed for line in describe(moved)] or ["* nothing new to publish"]
+    session.refresh([channel])
+    dropped = session.prune([channel]).get(channel, {})
+    return [*lines, *(f"* {name}: {len(releases)} old releases dropped" for name, releases in dropped.items())]

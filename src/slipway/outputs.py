@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.boot.report import BootReport
 from slipway.cache import Entry, create_file, place
+from slipway.errors import BuildError
 from slipway.formats import Artifact, file_name
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, lock_path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 #: Stages that nothing but the checks needs.
 CHECKING = ("tools", "boot")
 
-__all__ = ["explain", "finished", "last_plan", "listing", "record"]
+__all__ = ["announce", "announced", "explain", "finished", "last_plan", "listing", "record"]
 
 PLAN = "plan.json"
 
@@ -65,6 +66,28 @@ def finished(job: Job, *, boot: bool) -> Path | None:
     except OSError:
         return None
     return folder if whole else None
+
+
+def announce(directory: str, name: str, folder: Path) -> None:
+    """Write where an appliance's release is, for the process that publishes; do nothing without a directory."""
+    if directory:
+        with create_file(Path(directory) / f"{name}.json") as file:
+            file.write(json.dumps(str(folder.absolute())).encode())
+
+
+def announced(directory: str, root: Path) -> list[Path]:
+    """Return the folders that :func:`announce` wrote down, by the names of their appliances.
+
+    Raises:
+        BuildError: One is not in its appliance's own folder below ``build``.
+    """
+    folders = []
+    for file in sorted(Path(directory).glob("*.json")):
+        folder = Path(json.loads(file.read_bytes()))
+        if folder.parent.resolve() != (root / "build" / file.stem).resolve():
+            raise BuildError(f"{folder} is no release of {file.stem}", hint=f"run: invoke build {file.stem}")
+        folders.append(folder)
+    return folders
 
 
 def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:

@@ -237,6 +237,7 @@ def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = Fals
     from slipway.channels.keys import keys_directory
     from slipway.channels.session import Session
     from slipway.channels.state import require_store
+    from slipway.settings import default_state
     from slipway.stores import open_store
 
     opened = open_store(store or shop.store, **options)
@@ -245,5 +246,5 @@ def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = Fals
         store=opened,
         keys=Path(keys).expanduser().absolute() if keys else keys_directory(),
         trust=shop.root / "trust",
-        memory=shop.settings.cache / "channels",
+        memory=default_state() / "clients",
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
-from slipway.channels.client import Client, audit, download
+from slipway.channels.audit import examine
+from slipway.channels.client import Client, download
 from slipway.channels.collect import collect
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, init
@@ -79,7 +80,7 @@ def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(url: str, ring: 
     roots = {"nightly": ring.roots[0], "stable": stable.roots[0]}
     assert collect(store, roots).removed == ()
     for keys in (ring, stable):
-        audit(store, channel_of(store, keys), store.now())
+        examine(store, channel_of(store, keys), store.now()).require_sound()
 
 
 def test_of_eight_publishers_nothing_is_lost(plain_url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path) -> None:

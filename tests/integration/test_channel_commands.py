@@ -102,7 +102,7 @@ def test_a_changed_object_is_found(project: Path, invoke: Invoke) -> None:
     image.write_bytes(image.read_bytes().replace(b"i", b"I", 1))
     key = image.relative_to(project / "store")
     said = invoke("verify", store, status=7)
-    assert f"error: 1 objects of the channel nightly are wrong:\n  {key} is not what was published\n" in said
+    assert f"error: 1 problem in the store:\n  nightly: {key} is not what was published\n" in said
     said = invoke("fetch", "example", store, "--channel=nightly", "--out=out", status=7)
     assert "its channel says" in said
     assert list((project / "out").iterdir()) == []

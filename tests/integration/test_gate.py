@@ -23,7 +23,7 @@ from slipway.cache import sha256_of
 from slipway.errors import BuildError
 from slipway.formats import Artifact
 from slipway.job import Job, Workshop, prepare
-from slipway.process import run
+from slipway.process import find_tool, run
 from slipway.progress import Progress
 
 HERE = Path(__file__).parents[1]
@@ -266,3 +266,49 @@ def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
     assert done.returncode == 5, done.stderr
     assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n" in done.stderr
     assert not list((gate.root / "build").glob("store/[tm]*"))
+
+
+#: In a program's place that runs outside of every namespace: it writes down what it and its ancestors were started with.
+SPY = """#!/bin/sh
+pid=$$
+while [ "$pid" -gt 1 ]; do
+    { tr '\\0' '\\n' <"/proc/$pid/environ"; echo "-- $pid"; } >>"$0.seen"
+    pid=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status")
+    [ "$pid" != "$TEST_PID" ] || break
+done
+exec {program} "$@"
+"""
+#: What publishing needs, and nothing else may have.
+CREDENTIALS = {
+    "AWS_SECRET_ACCESS_KEY": "spied-aws",
+    "SLIPWAY_PASSPHRASE": "spied-passphrase",
+    "GOOGLE_APPLICATION_CREDENTIALS": "spied-google",
+    "MY_OWN_VARIABLE": "spied-other",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "said"),
+    [
+        (["build", "web", "--publish"], "qemu-img", "web: nightly now has"),
+        (["build", "web"], "qemu-img", "8 checks passed"),
+        (["check", "web"], "qemu-img", "passed"),
+        (["nightly", "web"], "apt-get", "* web: **failed**"),  # there is no mirror; the lock is as far as it comes
+        (["lock", "web"], "apt-get", "error: downloading the package lists failed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: list[str], program: str, said: str) -> None:
+    gate.plays([["write", f"running\nstarted\nmemory 2048\n{PASS}finished\n"]])
+    spy = gate.bin / program
+    spy.write_text(SPY.replace("{program}", find_tool(program)).replace("$TEST_PID", str(os.getpid())))
+    spy.chmod(0o755)
+    argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), *words, "--root", str(gate.root)]
+    environment = {**os.environ, **CREDENTIALS, "PYTHONPATH": str(HERE.parent / "src")}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
+    assert said in done.stdout + done.stderr, done.stdout + done.stderr
+    seen = (gate.bin / f"{program}.seen").read_text()
+    assert seen.count("-- ") >= 3, "it saw no ancestors"
+    assert "SLIPWAY_MIRROR=" in seen
+    names = [*CREDENTIALS, "SLIPWAY_KEYS"]
+    assert [line for line in seen.splitlines() if "spied" in line or line.partition("=")[0] in names] == []

@@ -53,9 +53,12 @@ def shell(project: Path, script: str, variables: dict[str, str]) -> str:
 
 
 def run_job(project: Path, workflow: str, job: str, variables: dict[str, str]) -> None:
+    """Run a job's steps, each with those of the variables that the workflow gives it."""
+    for_all = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"][job].get("env", {})
     for step in steps(workflow, job):
         if "run" in step:
-            shell(project, step["run"], variables)
+            given = {**for_all, **step.get("env", {})}
+            shell(project, step["run"], {name: value for name, value in variables.items() if name in given})
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -83,6 +86,27 @@ def test_only_the_environment_of_the_target_has_its_key() -> None:
         jobs = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"]
         assert jobs[job]["environment"] == environment
         assert [name for name, each in jobs.items() if "secrets." in json.dumps(each)] == [job]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_secrets_are_in_steps_that_publish_and_in_nothing_else(path: Path) -> None:
+    """A step that has them builds, boots and installs nothing: an earlier one of its job has set up what it needs."""
+    publishing = r"publish --folder=|promote|refresh|prune|channels"
+    workflow = load(path)
+    assert "secrets." not in json.dumps({**workflow, "jobs": {}})
+    for job in workflow["jobs"].values():
+        assert "secrets." not in json.dumps({**job, "steps": []})
+        ready = False
+        for step in job["steps"]:
+            if "secrets." not in json.dumps(step):
+                ready = ready or step.get("run") == "./run --list"
+                continue
+            assert ready
+            assert "secrets." not in json.dumps({**step, "env": {}})
+            assert [line for line in step["run"].splitlines() if not re.match(rf"\./run ({publishing})\b", line)] == []
+        if "secrets." in json.dumps(job):
+            everything = " ".join(step.get("run", "") for step in job["steps"])
+            assert not re.search(r"run (build|nightly|lock|check|faults|test|start|render)\b", everything)
 
 
 def test_a_night_and_a_promotion(project: Path) -> None:

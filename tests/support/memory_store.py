@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from slipway.errors import StoreError
 from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
 
 __all__ = ["MemoryStore"]
+
+_copies = itertools.count(1)
 
 
 class MemoryStore:
@@ -29,8 +32,9 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def copy(self, clock: Callable[[], float]) -> MemoryStore:
-        """Return a store with the same objects and another clock."""
+        """Return a store with the same objects, another clock, and another name: nobody has seen it before."""
         other = MemoryStore(clock)
+        other.url = f"memory://{next(_copies)}"
         other.objects = dict(self.objects)
         return other
 
@@ -53,7 +57,7 @@ class MemoryStore:
         try:
             return self.objects[key]
         except KeyError:
-            raise NotFound(f"there is no {key} in {self.url}") from None
+            raise NotFound(f"there is no {key} in {MemoryStore.url}") from None
 
     def create(self, key: str, data: bytes) -> bool:
         check_key(key)

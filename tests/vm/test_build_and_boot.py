@@ -279,7 +279,7 @@ formats: [rootfs]
         (locked,) = lock["packages"]
         assert (locked["archive"], locked["path"], locked["version"]) == ("vendor", "pool/vendor-tool_1.5_all.deb", "1.5")
         assert "LICENCE_KEY" in invoke(project, "build", "licensed", "--no-boot", expect=2).stderr
-        invoke(project, "build", "licensed", "--no-boot", LICENCE_KEY=secret)
+        invoke(project, "build", "licensed", "--no-boot", SLIPWAY_SECRET_LICENCE_KEY=secret)
 
         def secret_is_in() -> list[Path]:
             places = (project / "build/licensed", project / "cache/stages", folder)
@@ -306,7 +306,7 @@ formats: [rootfs]
         (folder / "appliance.yaml").write_text(spec)
 
         setup.write_text("set -eu\ncp /run/secrets/LICENCE_KEY /etc/leak\n")
-        refused = invoke(project, "build", "licensed", "--no-boot", expect=5, LICENCE_KEY=secret)
+        refused = invoke(project, "build", "licensed", "--no-boot", expect=5, SLIPWAY_SECRET_LICENCE_KEY=secret)
         assert "/etc/leak" in refused.stderr and secret not in refused.stdout + refused.stderr
         assert not secret_is_in()
     assert not leftovers(project)

@@ -230,21 +230,26 @@ def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
 
 
 def read_secrets(source: Source) -> dict[str, str]:
-    """The secrets that the spec names, from this process' environment.
+    """The secrets that the spec names, from variables SLIPWAY_SECRET_<NAME> of this process' environment.
+
+    The prefix is whoever builds saying that an appliance may have it: the name alone is the folder's choice, which
+    could be that of a cloud's key.
 
     Raises:
         UsageError: One is not there, or too short to be told from other text.
     """
     names = _spec(source).secrets
-    missing = [name for name in names if name not in os.environ]
+    found = {name: os.environ.get(f"SLIPWAY_SECRET_{name}") for name in names}
+    missing = [name for name, value in found.items() if value is None]
     if missing:
-        hint = f"its setup scripts are given them: export {missing[0]}=..."
+        hint = f"its setup scripts are given them: export SLIPWAY_SECRET_{missing[0]}=..."
         raise UsageError(f"{source.appliance.name} is built with secrets that the environment has not: {', '.join(missing)}", hint=hint)
-    for name in names:
-        if len(os.environ[name]) < _SECRET_CHARACTERS:
+    secrets = {name: value for name, value in found.items() if value is not None}
+    for name, value in secrets.items():
+        if len(value) < _SECRET_CHARACTERS:
             message = f"the secret {name} is shorter than {_SECRET_CHARACTERS} characters"
             raise UsageError(message, hint="it could not be told from other text, where it must not be")
-    return {name: os.environ[name] for name in names}
+    return secrets
 
 
 def _settings(spec: Spec) -> dict[str, str]:

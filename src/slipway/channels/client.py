@@ -1,4 +1,4 @@
-"""What users do with a channel: see what it holds, download from it, audit it. python-tuf's own client verifies.
+"""What users do with a channel: see what it holds, download from it. python-tuf's own client verifies.
 
 Invariants: metadata that a client has accepted is kept, so that an older state is refused later; a file gets its name
 only when it is whole and is what the channel's signed metadata says.
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from slipway.cache import sha256_of
+from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
-from slipway.channels.publish import sums_key, target_key
+from slipway.channels.publish import target_key
 from slipway.channels.shelf import Shelf, to_shelf
-from slipway.channels.state import Channel
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress, size
 from slipway.records.manifest import Manifest, read_manifest
@@ -31,7 +31,7 @@ from slipway.stores import NotFound, Store
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
 
-__all__ = ["Client", "Wanted", "audit", "download", "fetch_image", "fetch_manifest", "orphans"]
+__all__ = ["Client", "Wanted", "download", "fetch_image", "fetch_manifest"]
 
 _CHUNK: Final = 1 << 20
 _RANGE: Final = 8 << 20
@@ -90,10 +90,7 @@ class Client:
         from tuf.ngclient import Updater
 
         self.store, self.channel = store, channel
-        # One folder for each trust anchor, too: another key is another channel.
-        name = hashlib.sha256(b"\0".join((store.url.encode(), channel.encode(), root))).hexdigest()[:16]
-        folder = memory / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = client_folder(memory, store, channel, root)
         with _verified(channel, store):
             self._updater: Updater = Updater(
                 metadata_dir=str(folder),
@@ -263,53 +260,3 @@ def _known(state: Path) -> set[int]:
         return {int(start) for start in json.loads(state.read_text())}
     except (OSError, ValueError, TypeError):
         return set()
-
-
-def audit(store: Store, channel: Channel, now: float, *, started: Callable[[str], None] = lambda key: None) -> tuple[int, int]:
-    """Read everything that a channel refers to and compare it with what is signed; returns the number of objects and bytes.
-
-    Raises:
-        VerificationError: Something is missing, is something else, or has expired; all of it is named.
-    """
-    problems: list[str] = []
-    count = total = 0
-    for appliance in channel.appliances:
-        for release, listed in channel.shelf(appliance).releases.items():
-            for file, (length, sha256) in listed.files.items():
-                key = target_key(appliance, release, file, sha256)
-                started(key)
-                found = _hash(store, key, length)
-                count, total = count + 1, total + length
-                problems += [] if found == sha256 else [f"{key} {'is missing' if found is None else 'is not what was published'}"]
-            if store.stat(sums_key(appliance, release)) is None:
-                problems.append(f"{sums_key(appliance, release)} is missing")
-    channel.require_fresh(now)
-    if problems:
-        listing = "".join(f"\n  {problem}" for problem in problems)
-        raise VerificationError(
-            f"{len(problems)} objects of the channel {channel.name} are wrong:{listing}",
-            hint="publish those builds again, or withdraw them",
-        )
-    return count, total
-
-
-def _hash(store: Store, key: str, length: int) -> str | None:
-    digest = hashlib.sha256()
-    try:
-        for start in range(0, length + 1, _RANGE):
-            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
-    except NotFound:
-        return None
-    return digest.hexdigest()
-
-
-def orphans(store: Store, channels: list[Channel]) -> list[str]:
-    """Objects below targets/ that none of the channels refers to; garbage collection removes them when they are old."""
-    referred = {
-        target_key(appliance, release, file, sha256)
-        for channel in channels
-        for appliance in channel.appliances
-        for release, listed in channel.shelf(appliance).releases.items()
-        for file, (_, sha256) in listed.files.items()
-    }
-    return [status.key for status in store.list("targets/") if status.key not in referred]

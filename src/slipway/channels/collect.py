@@ -59,20 +59,28 @@ def doomed(listing: Iterable[Status], referred: frozenset[str] | set[str], t0: f
     return [status for status in listing if status.modified < t0 - grace_s and status.key not in referred]
 
 
-def collect(store: Store, roots: Mapping[str, bytes], *, dry_run: bool = False, grace_s: float = GRACE_S) -> Collected:
+def collect(
+    store: Store,
+    roots: Mapping[str, bytes],
+    *,
+    dry_run: bool = False,
+    grace_s: float = GRACE_S,
+    unreadable: Mapping[str, UserError] | None = None,
+) -> Collected:
     """Remove what nothing refers to.
 
     Args:
         roots: The trusted root of each channel.
+        unreadable: By channel, why it is not to be read, or that it is gone.
 
     Raises:
         StoreError: Another collection is under way.
     """
     if dry_run:
-        removed, problems = _find(store, roots, grace_s)
+        removed, problems = _find(store, roots, grace_s, unreadable or {})
         return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
-        removed, problems = _find(store, roots, grace_s)
+        removed, problems = _find(store, roots, grace_s, unreadable or {})
         # What refers goes before what is referred to, and lists last: whatever is left by a crash is found again.
         for status in sorted(removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)):
             deadline.check("the collection")
@@ -80,7 +88,9 @@ def collect(store: Store, roots: Mapping[str, bytes], *, dry_run: bool = False, 
         return Collected(removed=tuple(removed), uploads=store.sweep(store.now() - grace_s), problems=problems)
 
 
-def _find(store: Store, roots: Mapping[str, bytes], grace_s: float) -> tuple[list[Status], dict[str, UserError]]:
+def _find(
+    store: Store, roots: Mapping[str, bytes], grace_s: float, unreadable: Mapping[str, UserError]
+) -> tuple[list[Status], dict[str, UserError]]:
     """Find what nothing refers to; and by channel, why it cannot be read.
 
     Of a channel that cannot be read nothing can be said, so all of it and every release are kept then.
@@ -89,8 +99,10 @@ def _find(store: Store, roots: Mapping[str, bytes], grace_s: float) -> tuple[lis
     listing = [status for folder in ("metadata/", "releases/", "targets/") for status in store.list(folder)]
     modified = {status.key: status.modified for status in listing}
     referred: set[str] = set()
-    problems: dict[str, UserError] = {}
+    problems = dict(unreadable)
     for channel in channels_in(store):
+        if channel in problems:
+            continue
         try:
             referred |= _referred(store, channel, _root(roots, channel), modified, t0 - grace_s)
         except UserError as error:

@@ -26,7 +26,7 @@ from slipway.errors import HostError
 from slipway.settings import STATE, default_state
 from slipway.stores import Store
 
-__all__ = ["Known", "Memory", "Seen", "memory_of", "private_folder"]
+__all__ = ["Known", "Memory", "Seen", "client_folder", "memory_of", "private_folder"]
 
 _FORMAT: Final = 1
 
@@ -156,9 +156,31 @@ def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
     folder = default_state() / "publishers"
     if not os.environ.get(STATE) and ring is not None and ring.folder is not None:
         folder = ring.folder / "seen"
-    place = store.url if "://" in store.url else os.path.realpath(store.url)
+    place = place_of(store)
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
     return Memory(folder / f"{channel}-{name}.json", store=place, channel=channel)
+
+
+def client_folder(memory: Path, store: Store, channel: str, root: bytes) -> Path:
+    """Where a user's client keeps what it accepted of a channel; another trusted root is another channel.
+
+    Raises:
+        HostError: Others can write there, or it cannot be made.
+    """
+    name = hashlib.sha256(b"\0".join((place_of(store).encode(), channel.encode(), root))).hexdigest()[:16]
+    try:
+        for folder in (memory.parent, memory, memory / name):
+            private_folder(folder)
+    except OSError as error:
+        raise HostError(
+            f"what was seen of channels cannot be kept in {memory}: {error.strerror}", hint=f"name a folder that lasts: {STATE}"
+        ) from error
+    return memory / name
+
+
+def place_of(store: Store) -> str:
+    """The one name of a store that its memories go by: two paths of a folder are one store."""
+    return store.url if "://" in store.url else os.path.realpath(store.url)
 
 
 def private_folder(folder: Path) -> Path:

@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slipway.channels import moves, upkeep
-from slipway.channels.client import Client, audit, orphans
+from slipway.channels.audit import examine, examine_rest
+from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
 from slipway.channels.memory import Memory, memory_of
@@ -46,6 +47,11 @@ class Session:
     def channels(self) -> tuple[str, ...]:
         """The channels there are, the most trusted first."""
         return channels_in(self.store)
+
+    def known(self) -> tuple[str, ...]:
+        """The channels there are and those that were seen here, the most trusted first: who deletes one hides nothing."""
+        gone = set(self.trusted()) - set(self.channels())
+        return channels_in(self.store, (name for name in gone if self._memory(name).load().seen is not None))
 
     def ring(self, channel: str) -> KeyRing:
         """The keys of a channel.
@@ -142,7 +148,7 @@ class Session:
         """The channels that can be read whole, and by name, why others cannot."""
         channels: list[Channel] = []
         problems: dict[str, UserError] = {}
-        for name in self.channels():
+        for name in self.known():
             try:
                 channel = self.read(name)
                 for appliance in channel.appliances:
@@ -197,7 +203,7 @@ class Session:
 
     def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = (), *, derived: bool = False) -> Withdrawal:
         """Take a release out of every channel that has it, or of those named; see :class:`Withdrawer`."""
-        names = [name for name in self.channels() if not channels or name in channels]
+        names = [name for name in self.known() if not channels or name in channels]
         unknown = sorted(set(channels) - set(names))
         if unknown:
             raise StoreError(f"{self.store.url} has no channel {unknown[0]}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
@@ -207,7 +213,7 @@ class Session:
     def refresh(self, channels: Sequence[str] = ()) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names."""
         done = []
-        for name in channels or self.channels():
+        for name in channels or self.known():
             try:
                 ring = self.ring(name)
             except HostError:
@@ -221,7 +227,7 @@ class Session:
     def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
         """Drop old releases of the channels named, or of all whose keys are here; by channel and appliance."""
         dropped = {}
-        for name in channels or self.channels():
+        for name in channels or self.known():
             try:
                 ring = self.ring(name)
             except HostError:
@@ -235,40 +241,42 @@ class Session:
         """See :func:`slipway.channels.collect.collect`."""
         roots: dict[str, bytes] = {}
         problems: dict[str, UserError] = {}
-        for name in self.channels():
+        for name in self.known():
             try:
                 root = self.root(name)
                 self.read(name)  # of an older state than there was, what came since would be removed
                 roots[name] = root
             except UserError as error:
                 problems[name] = error
-        done = collect(self.store, roots, dry_run=dry_run)
-        return replace(done, problems={**done.problems, **problems})
+        return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
-    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> list[str]:
-        """Verify channels whole; returns a line for each, and one for objects that none of them refers to.
+    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> tuple[list[str], list[str]]:
+        """Verify channels whole.
 
-        Raises:
-            VerificationError: Something is wrong in one of them; the others were looked at.
+        Returns:
+            Lines for people, and problems, if there are any; whatever is wrong in one channel, the others are looked at.
         """
-        lines, problems, read = [], [], []
-        for name in channels or self.channels():
+        lines: list[str] = []
+        problems: list[str] = []
+        read = []
+        for name in channels or self.known():
             try:
-                self.client(name)  # as users see it: python-tuf's own client, with what it remembers
                 channel = self.read(name)
-                count, size = audit(self.store, channel, self.clock(), started=started)
+                found = examine(self.store, channel, self.clock(), started=started)
+                problems += found.problems
+                if not found.problems:
+                    self.client(name)  # as users see it: python-tuf's own client, with what it remembers
+                    lines.append(f"{name}: {found.objects} objects, {found.size} bytes, signatures and hashes right")
+                lines += [f"warning: {warning}" for warning in found.warnings]
+                read.append(channel)
             except UserError as error:
-                problems.append(error.message)
-                continue
-            read.append(channel)
-            lines.append(f"{name}: {count} objects, {size} bytes, signatures and hashes right")
-        if problems:
-            raise VerificationError("\n".join(problems), hint="somebody or something else than slipway changed the store")
-        if not channels:
-            left = orphans(self.store, read)
+                problems.append(f"{name}: {error.message}")
+        if not channels and len(read) == len(self.known()):
+            more, left = examine_rest(self.store, read)
+            problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""
-            lines.append(f"{len(left)} objects belong to no channel{advice}")
-        return lines
+            lines.append(f"{left} objects belong to no channel{advice}")
+        return lines, problems
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,7 @@ class Channel:
     name: str
     store: Store
     root: Metadata[Root]
+    roots: tuple[Metadata[Root], ...] = ()
     etag: str | None = None
     timestamp: Metadata[Timestamp] | None = None
     snapshot: Metadata[Snapshot] | None = None
@@ -173,12 +174,12 @@ def is_channel(name: str) -> bool:
     return _IN_CHANNEL.fullmatch(f"metadata/{name}/") is not None
 
 
-def channels_in(store: Store) -> tuple[str, ...]:
-    """The channels that a store has, in the order in which something is withdrawn from them: most trusted first.
+def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """The channels that a store has, and more, in the order in which something is withdrawn from them: most trusted first.
 
     Folders that no channel can be called are none.
     """
-    names = {match[1] for status in store.list("metadata/") if (match := _IN_CHANNEL.match(status.key))}
+    names = {match[1] for status in store.list("metadata/") if (match := _IN_CHANNEL.match(status.key))} | set(more)
     rank = {"stable": 0, "candidate": 1, "nightly": 3}
     return tuple(sorted(names, key=lambda name: (rank.get(name, 2), name)))
 
@@ -193,18 +194,19 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
         VerificationError: Something is not signed by whom it must be signed, or versions do not agree.
         StoreError: The timestamp was deleted.
     """
-    root = verified_root(store, name, trusted)
+    roots = root_chain(store, name, trusted)
+    root = roots[-1]
     try:
         blob = store.read(metadata_key(name, "timestamp"))
     except NotFound:
         _require_new(store, name)
-        return Channel(name=name, store=store, root=root)
+        return Channel(name=name, store=store, root=root, roots=roots)
     timestamp: Metadata[Timestamp] = parse(blob.data, metadata_key(name, "timestamp"), "timestamp")
     _verify(root, "timestamp", timestamp, name)
     snapshot: Metadata[Snapshot] = load_listed(store, name, "snapshot", timestamp.signed.snapshot_meta)
     _verify(root, "snapshot", snapshot, name)
     channel = channel_at(store, name, root, snapshot)
-    channel.etag, channel.timestamp = blob.etag, timestamp
+    channel.etag, channel.timestamp, channel.roots = blob.etag, timestamp, roots
     return channel
 
 
@@ -221,17 +223,24 @@ def channel_at(store: Store, name: str, root: Metadata[Root], snapshot: Metadata
 
 
 def verified_root(store: Store, channel: str, trusted: bytes) -> Metadata[Root]:
-    """The newest root of a channel in the store: each is signed by the keys of the one before and by its own."""
+    """The newest root of a channel in the store."""
+    return root_chain(store, channel, trusted)[-1]
+
+
+def root_chain(store: Store, channel: str, trusted: bytes) -> tuple[Metadata[Root], ...]:
+    """The roots of a channel from a trusted one on: each is signed by the keys of the one before and by its own."""
     root: Metadata[Root] = parse(trusted, f"the trusted root of {channel}", "root")
     _verify(root, "root", root, channel)
+    chain = [root]
     while True:
         try:
             following: Metadata[Root] = load(store, channel, "root", root.signed.version + 1)
         except NotFound:
-            return root
+            return tuple(chain)
         _verify(root, "root", following, channel)
         _verify(following, "root", following, channel)
         root = following
+        chain.append(root)
 
 
 def load(store: Store, channel: str, role: str, version: int) -> Any:

@@ -307,7 +307,8 @@ class Spec(MixIn):
     )
     downloads: tuple[Download, ...] = Field(default=(), description="Files from elsewhere, by their hash.")
     secrets: Annotated[tuple[Annotated[str, Field(pattern=SECRET)], ...], AfterValidator(unique)] = Field(
-        default=(), description="Variables of the environment of a build, which setup scripts find in /run/secrets and no image holds."
+        default=(),
+        description="Secrets of a build (SLIPWAY_SECRET_<NAME>), which setup scripts find in /run/secrets and no image holds.",
     )
     timers: tuple[Timer, ...] = Field(default=(), description="Commands that run at certain times, once first boot has succeeded.")
     timezone: str | None = Field(default=None, pattern=TIMEZONE, description="Time zone of the machine; UTC unless it is named.")

@@ -58,18 +58,18 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: 
 
 def test_secrets_come_from_the_environment_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = source(tmp_path, monkeypatch, "secrets: [ONE_TOKEN, OTHER_TOKEN]\n")
-    monkeypatch.setenv("OTHER_TOKEN", "correct horse")
-    monkeypatch.delenv("ONE_TOKEN", raising=False)
+    monkeypatch.setenv("SLIPWAY_SECRET_OTHER_TOKEN", "correct horse")
+    monkeypatch.delenv("SLIPWAY_SECRET_ONE_TOKEN", raising=False)
     with pytest.raises(UsageError) as caught:
         read_secrets(given)
     assert str(caught.value) == (
         "error: thing is built with secrets that the environment has not: ONE_TOKEN\n"
-        "  hint: its setup scripts are given them: export ONE_TOKEN=..."
+        "  hint: its setup scripts are given them: export SLIPWAY_SECRET_ONE_TOKEN=..."
     )
-    monkeypatch.setenv("ONE_TOKEN", "1234567")
+    monkeypatch.setenv("SLIPWAY_SECRET_ONE_TOKEN", "1234567")
     with pytest.raises(UsageError, match=r"^error: the secret ONE_TOKEN is shorter than 8 characters"):
         read_secrets(given)
-    monkeypatch.setenv("ONE_TOKEN", "12345678")
+    monkeypatch.setenv("SLIPWAY_SECRET_ONE_TOKEN", "12345678")
     assert read_secrets(given) == {"ONE_TOKEN": "12345678", "OTHER_TOKEN": "correct horse"}
 
 

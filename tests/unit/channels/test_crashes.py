@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.channels.client import audit
+from slipway.channels.audit import examine
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing, init, rotate
 from slipway.channels.moves import promote, publish_all, withdraw
@@ -62,7 +62,7 @@ def try_all(tmp_path: Path, prepared: Path, ring: KeyRing, act: Act, *, same_vie
                 os.utime(lease, (0, 0))  # what a stopped collection holds is held for six hours
             act(store)
             assert seen(store, ring, user) == after
-            audit(store, read_channel(store, ring.channel, ring.roots[0]), store.now())
+            examine(store, read_channel(store, ring.channel, ring.roots[0]), store.now()).require_sound()
     print(f"{2 * len(counting.writes)} crashes")
     return len(counting.writes)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels import watch
+from slipway.channels.client import Client
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate
 from slipway.channels.memory import memory_of
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
@@ -89,13 +90,16 @@ def test_no_command_signs_after_an_older_state(store: DirectoryStore, ring: KeyR
         lambda: prune(store, ring, Policy(), dry_run=True),
         lambda: session.promotion("example", None, "nightly", "stable"),
         lambda: promote(store, stable, lambda: session.read("nightly"), "example"),
-        lambda: session.collect(),
-        lambda: session.holdings(),
         lambda: session.read("nightly"),
         lambda: refresh(store, rotate("nightly", keys, "timestamp")),
     ]
+    said = f"error: the store has version 2 of the channel nightly, version 3 was seen here\n  hint: {WAY_OUT}"
     for act in acts:
-        assert refused(act, store) == (f"error: the store has version 2 of the channel nightly, version 3 was seen here\n  hint: {WAY_OUT}")
+        assert refused(act, store) == said
+    before = objects(store)
+    for problems in (session.holdings()[1], session.collect().problems):
+        assert {name: str(error) for name, error in problems.items()} == {"nightly": said}
+    assert objects(store) == {**before, "gc/lease": b"free\n"}
 
 
 def test_a_state_that_was_only_read_is_remembered(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
@@ -488,3 +492,47 @@ def test_a_lost_race_is_not_restored(store: DirectoryStore, ring: KeyRing, build
     assert found.chosen == 3  # its own, and it was told that nothing was done
     found = look(store, ring, clock=lambda: channel_time(store, ring))
     assert found.chosen == 4  # another machine's: it may have been current
+
+
+# --- users ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_user_saw_is_kept_where_only_the_user_writes(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+    memory = tmp_path / "user/clients"
+    Client(store, "nightly", ring.roots[0], memory)
+    (folder,) = memory.iterdir()
+    assert [each.stat().st_mode & 0o777 for each in (memory, folder)] == [0o700, 0o700]
+    for path in (memory.parent, memory, folder):
+        for mode in (0o720, 0o702):
+            path.chmod(mode)
+            with pytest.raises(HostError) as caught:
+                Client(store, "nightly", ring.roots[0], memory)
+            assert str(caught.value) == (
+                f"error: {path} can be written by others\n  hint: run: chmod go-w {path}; whoever could write it could hide what was seen"
+            )
+        path.chmod(0o700)
+    put(store, TIMESTAMP, old)
+    with pytest.raises(VerificationError, match="New timestamp version 2 must be >= 3"):
+        Client(store, "nightly", ring.roots[0], memory)
+
+
+def test_what_belongs_to_somebody_else_is_no_memory(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clients").mkdir(mode=0o700)
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    with pytest.raises(HostError) as caught:
+        Client(store, "nightly", ring.roots[0], tmp_path / "clients")
+    assert str(caught.value) == f"error: {tmp_path} belongs to another user\n  hint: name a folder of your own: SLIPWAY_STATE"
+
+
+def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slipway.job import Workshop
+    from slipway.pipeline import session
+
+    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SLIPWAY_KEYS", str(tmp_path / "keys"))
+    begun = session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True)
+    assert begun.memory == tmp_path / "state/slipway/clients"
+    monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
+    assert session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory == tmp_path / "kept/clients"

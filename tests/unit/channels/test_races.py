@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.channels.client import audit
+from slipway.channels.audit import examine
 from slipway.channels.collect import GRACE_S, collect
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing
@@ -61,7 +61,7 @@ def roots(*rings: KeyRing) -> dict[str, bytes]:
 def require_whole(store: Store, *rings: KeyRing) -> None:
     """Everything that the channels refer to is there."""
     for ring in rings:
-        audit(store, channel_of(store, ring), time.time())
+        examine(store, channel_of(store, ring), time.time()).require_sound()
 
 
 def images(store: Store) -> set[str]:

@@ -1,0 +1,266 @@
+"""Read everything that people rely on in a store, and compare it with what is signed.
+
+People rely on more than a channel's metadata: who has only `minisign` and `sha256sum` relies on each release's
+SHA256SUMS and its signatures, and everybody on what a manifest says. What goes in are channels that were read and
+verified; what comes out are problems, a line each, and things to see to soon.
+
+Invariants: nothing is changed; one problem does not keep the others from being found; no object is read further than
+the signed metadata says it is long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.channels.minisign import verify
+from slipway.channels.publish import sums_key, target_key
+from slipway.channels.state import Channel, Listed
+from slipway.channels.upkeep import root_expires
+from slipway.errors import UserError, VerificationError
+from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
+from slipway.records.sums import parse_sums
+from slipway.stores import NotFound, Store
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key
+    from tuf.api.metadata import Metadata
+
+__all__ = ["ROOT_WARNING_DAYS", "Audited", "examine", "examine_rest", "require_sound"]
+
+ROOT_WARNING_DAYS: Final = 30
+_RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
+_RANGE: Final = 8 << 20
+_LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
+Started = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """What was read, in objects and bytes, and what was found: ``problems``, and ``warnings`` of what comes next."""
+
+    objects: int = 0
+    size: int = 0
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def require_sound(self) -> None:
+        """See :func:`require_sound`."""
+        require_sound(self.problems)
+
+
+def require_sound(problems: Iterable[str]) -> None:
+    """Refuse what has problems.
+
+    Raises:
+        VerificationError: It has; each is a line.
+    """
+    found = list(dict.fromkeys(problems))
+    if found:
+        count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+        raise VerificationError(
+            "\n  ".join((f"{count} in the store:", *found)),
+            hint="somebody or something else than slipway changed the store, or it was left alone for too long: "
+            "publish those builds again, or withdraw them; for an expired channel: invoke refresh",
+        )
+
+
+def examine(store: Store, channel: Channel, now: float, *, started: Started = lambda key: None) -> Audited:
+    """Audit one channel and everything that it lists.
+
+    Args:
+        now: The time, in seconds since 1970.
+        started: Called with each key before its object is read.
+    """
+    problems: list[str] = []
+    objects = size = 0
+    for appliance in channel.appliances:
+        try:
+            releases = channel.shelf(appliance).releases
+        except UserError as error:
+            problems.append(f"{channel.name}: {error.message}")
+            continue
+        for release, listed in releases.items():
+            problems += [f"{channel.name}: {problem}" for problem in _release(store, channel, appliance, release, listed, started)]
+            objects += len(listed.files)
+            size += sum(length for length, _ in listed.files.values())
+    expired, warnings = _expiry(channel, now)
+    return Audited(objects=objects, size=size, problems=(*expired, *problems), warnings=warnings)
+
+
+def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], int]:
+    """Look for what no channel vouches for.
+
+    Returns:
+        Problems: lists of hashes and signatures that none of the channels' keys have signed, which people who
+        download by hand might believe. And the number of objects that belong to no channel.
+    """
+    known = {channel.name: (channel, targets_keys(channel)) for channel in channels}
+    listed = {(appliance, release) for channel, _ in known.values() for appliance, release, _ in _releases(channel)}
+    signed: set[str] = set()
+    problems: list[str] = []
+    unlisted: list[str] = []
+    for status in store.list("releases/"):
+        folder, _, file = status.key.rpartition("/")
+        if file == SUMS:
+            unlisted += [] if tuple(folder.split("/")[1:]) in listed else [status.key]
+        elif file.startswith(f"{SUMS}.") and file.endswith(".minisig"):
+            name = file.removeprefix(f"{SUMS}.").removesuffix(".minisig").removesuffix("minisig")
+            keys = [key for channel, keys in known.values() if name in ("", channel.name) for key in keys]
+            if _comment(store, f"{folder}/{SUMS}", status.key, keys) is None:
+                problems.append(f"{status.key} is no signature by a key of {f'the channel {name}' if name else 'any channel'}")
+            else:
+                signed.add(folder)
+    if all(keys for _, keys in known.values()):
+        unsigned = [key for key in unlisted if key.rpartition("/")[0] not in signed]
+        problems += [f"{key} belongs to no channel, and no channel's key has signed it" for key in unsigned]
+    referred = {
+        target_key(appliance, release, file, sha256)
+        for channel, _ in known.values()
+        for appliance, release, entry in _releases(channel)
+        for file, (_, sha256) in entry.files.items()
+    }
+    return problems, sum(status.key not in referred for status in store.list("targets/"))
+
+
+def targets_keys(channel: Channel) -> list[Key]:
+    """The keys that sign, or once signed, a channel's lists for minisign: those of every root that is trusted."""
+    keys = {
+        keyid: root.signed.keys[keyid]
+        for root in (*channel.roots, channel.root)
+        for keyid in root.signed.roles["targets"].keyids
+        if root.signed.keys[keyid].keytype == "ed25519"
+    }
+    return list(keys.values())
+
+
+def _releases(channel: Channel) -> Iterator[tuple[str, str, Listed]]:
+    for appliance in channel.appliances:
+        try:
+            shelf = channel.shelf(appliance)
+        except UserError:
+            continue  # it is a problem of its channel
+        for release, listed in shelf.releases.items():
+            yield appliance, release, listed
+
+
+def _expiry(channel: Channel, now: float) -> tuple[list[str], tuple[str, ...]]:
+    """What has expired, and whether the root soon will."""
+    moment = datetime.fromtimestamp(now, UTC)
+    parts: dict[str, Metadata[Any] | None] = {
+        "root": channel.root,
+        "timestamp": channel.timestamp,
+        "snapshot": channel.snapshot,
+        "targets": channel.targets,
+        **channel.roles,
+    }
+    problems = [
+        f"{channel.name}: its {role} metadata expired on {metadata.signed.expires:%Y-%m-%d}"
+        for role, metadata in parts.items()
+        if metadata is not None and metadata.signed.is_expired(moment)
+    ]
+    ends = root_expires(channel)
+    days = int((ends - moment).total_seconds() // 86400)
+    if not 0 <= days < ROOT_WARNING_DAYS:
+        return problems, ()
+    warning = f"{channel.name}: its root expires on {ends:%Y-%m-%d}, in {days} days: invoke keys rotate {channel.name} --role root"
+    return problems, (warning,)
+
+
+def _release(store: Store, channel: Channel, appliance: str, release: str, listed: Listed, started: Started) -> Iterator[str]:
+    """The problems of one release."""
+    for file, (length, sha256) in listed.files.items():
+        key = target_key(appliance, release, file, sha256)
+        started(key)
+        found = _hash(store, key, length)
+        if found is None:
+            yield f"{key} is missing"
+        elif found != sha256:
+            yield f"{key} is not what was published"
+        elif file == MANIFEST:
+            yield from _manifest(store.read_range(key, 0, length), key, (appliance, release), listed)
+    for record in _RECORDS:
+        if record not in listed.files:
+            yield f"{appliance} {release} lists no {record}"
+    yield from _sums(store, channel, appliance, release, listed)
+
+
+def _manifest(text: bytes, key: str, of: tuple[str, str], listed: Listed) -> Iterator[str]:
+    """What a manifest says that its channel does not."""
+    try:
+        manifest: Manifest = read_manifest(text, source=key, of=of)
+    except VerificationError as error:
+        yield error.message
+        return
+    if not manifest.boot_passed:
+        yield f"{key} has no passing boot report"
+    said = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
+    said |= {record.file: (record.size, record.sha256) for record in (manifest.sbom, manifest.provenance)}
+    there = {file: entry for file, entry in listed.files.items() if file != MANIFEST}
+    differing = _differences(said, there)
+    if differing:
+        yield f"{key} is about other files than its channel lists: {differing}"
+
+
+def _sums(store: Store, channel: Channel, appliance: str, release: str, listed: Listed) -> Iterator[str]:
+    """The problems of a release's SHA256SUMS, and of its signatures by this channel's key."""
+    key = sums_key(appliance, release)
+    try:
+        text = store.read_range(key, 0, _LIST_BYTES)
+    except NotFound:
+        yield f"{key} is missing"
+        return
+    try:
+        differing = _differences(parse_sums(text, source=key), {file: sha256 for file, (_, sha256) in listed.files.items()})
+        if differing:
+            yield f"{key} is not what its channel lists: {differing}"
+    except VerificationError as error:
+        yield error.message
+    keys = targets_keys(channel)
+    if not keys:
+        return
+    own, first = f"{key}.{channel.name}.minisig", f"{key}.minisig"
+    comments = {name: _comment(store, key, name, keys) for name in (own, first)}
+    valid = [comment for comment in comments.values() if comment is not None]
+    if not valid:
+        yield f"{key} has no signature by the key of the channel {channel.name}"
+    expected = {"appliance": appliance, "release": release, "channel": channel.name}
+    for comment in valid:
+        wrong = sorted(name for name, value in _fields(comment).items() if expected.get(name, value) != value)
+        if wrong:
+            yield f"a signature of {key} is for another {' and '.join(wrong)}: {comment}"
+
+
+def _fields(comment: str) -> dict[str, str]:
+    """The fields of a trusted comment, written as name:value or name=value."""
+    pairs = (part.replace("=", ":", 1).partition(":") for part in comment.split())
+    return {name: value for name, _, value in pairs}
+
+
+def _comment(store: Store, key: str, signature: str, keys: Iterable[Key]) -> str | None:
+    """The trusted comment of a signature, if any of the keys made it over this object."""
+    try:
+        data, text = store.read_range(key, 0, _LIST_BYTES), store.read_range(signature, 0, _LIST_BYTES)
+    except NotFound:
+        return None
+    found = (verify(data, text, each) for each in keys)
+    return next((comment for comment in found if comment is not None), None)
+
+
+def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> str:
+    return ", ".join(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
+
+
+def _hash(store: Store, key: str, length: int) -> str | None:
+    """The SHA-256 of an object, read to one byte more than it should have; None if it is not there."""
+    digest = hashlib.sha256()
+    try:
+        for start in range(0, length + 1, _RANGE):
+            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
+    except NotFound:
+        return None
+    return digest.hexdigest()

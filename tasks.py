@@ -434,6 +434,7 @@ STORE = ("store", "endpoint_url", "single_writer", "root")
         "arch",
         channel="into this channel",
         folder="releases that were built elsewhere: all below this folder",
+        only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
     ),
     **NAMES,
 )
@@ -444,6 +445,7 @@ def publish(
     store: str = "",
     channel: str = "nightly",
     folder: str = "",
+    only: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
     keys: str = "",
@@ -454,17 +456,18 @@ def publish(
     """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
     from invoke.exceptions import Exit
 
+    from slipway.channels.folders import builds_below
     from slipway.credentials import seal
-    from slipway.errors import BuildError, UsageError
+    from slipway.errors import UsageError
 
     seal()
     shop, session = open_session(root, store, endpoint_url, single_writer, keys, new=True)
     if folder:
         if names or all:
             raise UsageError("name appliances or give --folder, not both")
-        folders = sorted(path.parent for path in Path(folder).rglob("SHA256SUMS"))
-        if not folders:
-            raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
+        folders = builds_below(Path(folder), only)
+    elif only:
+        raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
     else:
         # Appliances are read by a process that has no keys.
         words = [*names, *["--all"] * all, f"--builder={builder}", f"--arch={arch}", f"--root={root}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +106,46 @@ def test_a_changed_object_is_found(project: Path, invoke: Invoke) -> None:
     said = invoke("fetch", "example", store, "--channel=nightly", "--out=out", status=7)
     assert "its channel says" in said
     assert list((project / "out").iterdir()) == []
+
+
+def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    for number in (1, 2):
+        invoke("publish", f"--folder=builds/{number}", store)
+    invoke("keys", "init", "stable")
+    invoke("promote", "example", store, "--to=stable", "--build=b1", "--yes")
+    (project / "store/metadata/stable/timestamp.json").write_text("{}")
+    (project / "store/metadata/bogus").mkdir()
+    (project / "store/metadata/bogus/1.root.json").write_text("{}")
+    stable = "stable: metadata/stable/timestamp.json is no TUF metadata"
+    bogus = "bogus: nothing is known here that the channel bogus could be trusted by"
+    said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes", status=6)
+    assert said == (
+        f"error: example 1.0.0-b1 may still be in 2 channels:\n  {stable}\n  {bogus}\n"
+        "  hint: mend them, or do it where their keys are, and run this again\n"
+    )
+    for command in ("channels", "gc"):
+        said = invoke(command, store, status=7)
+        assert said == (f"error: 2 channels cannot be read:\n  {stable}\n  {bogus}\n  hint: the store was changed by something else\n")
+    said = invoke("verify", store, status=7)
+    assert "error: the channel stable cannot be trusted" in said or "is no TUF metadata" in said
+    shutil.rmtree(project / "store/metadata/stable")
+    shutil.rmtree(project / "keys/stable")
+    assert invoke("channels", store, status=4).startswith(f"error: 1 channels cannot be read:\n  {bogus}\n")
+    shutil.rmtree(project / "store/metadata/bogus")
+    assert invoke("channels", store) == "nightly  example  1.0.0-b2  1 releases  1 withdrawn\n"
+
+
+def test_what_a_job_left_counts_for_its_appliance_alone(project: Path, invoke: Invoke) -> None:
+    store = f"--store={project / 'store'}"
+    said = invoke("publish", "--folder=builds", "--only=other", store, status=5)
+    assert said == (
+        "error: builds/1 has a build of example, and is for other\n"
+        "  hint: whoever built it made something else than was asked for: nothing is published\n"
+    )
+    assert not (project / "store/metadata").exists()
+    assert invoke("publish", "other", "--only=other", store, status=2).startswith("error: --only goes with --folder\n")
+    assert invoke("publish", "--folder=builds/1", "--only=example", store).startswith("example: nightly now has 1.0.0-b1")
 
 
 def test_a_reader_needs_the_root_alone(project: Path, invoke: Invoke) -> None:

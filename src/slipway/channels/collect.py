@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final
 
 from slipway.channels.commit import LIMIT_S, Deadline
@@ -64,24 +63,24 @@ def collect(
     store: Store,
     roots: Mapping[str, bytes],
     *,
-    unreadable: Mapping[str, UserError] = MappingProxyType({}),
     dry_run: bool = False,
     grace_s: float = GRACE_S,
+    unreadable: Mapping[str, UserError] | None = None,
 ) -> Collected:
     """Remove what nothing refers to.
 
     Args:
         roots: The trusted root of each channel.
-        unreadable: Channels that are known to be damaged or gone, and why: nothing that they may refer to is removed.
+        unreadable: By channel, why it is not to be read, or that it is gone.
 
     Raises:
         StoreError: Another collection is under way.
     """
     if dry_run:
-        removed, problems = _find(store, roots, unreadable, grace_s)
+        removed, problems = _find(store, roots, grace_s, unreadable or {})
         return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
-        removed, problems = _find(store, roots, unreadable, grace_s)
+        removed, problems = _find(store, roots, grace_s, unreadable or {})
         # What refers goes before what is referred to, and lists last: whatever is left by a crash is found again.
         for status in sorted(removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)):
             deadline.check("the collection")
@@ -90,7 +89,7 @@ def collect(
 
 
 def _find(
-    store: Store, roots: Mapping[str, bytes], unreadable: Mapping[str, UserError], grace_s: float
+    store: Store, roots: Mapping[str, bytes], grace_s: float, unreadable: Mapping[str, UserError]
 ) -> tuple[list[Status], dict[str, UserError]]:
     """Find what nothing refers to; and by channel, why it cannot be read.
 

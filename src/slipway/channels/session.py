@@ -148,7 +148,7 @@ class Session:
         """The channels that can be read whole, and by name, why others cannot."""
         channels: list[Channel] = []
         problems: dict[str, UserError] = {}
-        for name in self.channels():
+        for name in self.known():
             try:
                 channel = self.read(name)
                 for appliance in channel.appliances:
@@ -248,7 +248,7 @@ class Session:
                 roots[name] = root
             except UserError as error:
                 problems[name] = error
-        return collect(self.store, roots, unreadable=problems, dry_run=dry_run)
+        return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
     def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> tuple[list[str], list[str]]:
         """Verify channels whole.

@@ -1,0 +1,71 @@
+"""Builds that were made elsewhere: which of them a folder has, and whose they may be.
+
+What goes in: a folder, as other jobs left it. What comes out: the builds in it. Invariants: links are not followed;
+where it is said whose builds a folder is for, a build of another appliance is refused, and so is all of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipway.errors import BuildError, UsageError
+from slipway.records.release import SUMS, read_release
+
+__all__ = ["builds_below"]
+
+
+def builds_below(folder: Path, only: str = "") -> list[Path]:
+    """Find the folders of finished builds.
+
+    Args:
+        only: The appliance that all of them must be of. With one ``*`` in it, what the folders directly below are
+            called, ``*`` standing for the appliance whose builds such a folder may have: ``build-*``.
+
+    Raises:
+        BuildError: There is none, or one of another appliance, or one with something else than files.
+        UsageError: ``only`` makes no sense.
+    """
+    found = sorted(_walk(folder))
+    if not found:
+        raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
+    if only.count("*") > 1 or "/" in only:
+        raise UsageError(f'"{only}" is neither an appliance nor the name of folders', hint="for example: --only 'build-*'")
+    for path in found:
+        _require_files(path)
+        if only:
+            appliance = read_release(path).manifest.appliance
+            wanted = _appliance(folder, path, only)
+            if appliance != wanted:
+                raise BuildError(
+                    f"{path} has a build of {appliance}, and is for {wanted or 'nothing'}",
+                    hint="whoever built it made something else than was asked for: nothing is published",
+                )
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for here, _, names in os.walk(folder):
+        if SUMS in names:
+            yield Path(here)
+
+
+def _appliance(folder: Path, path: Path, only: str) -> str | None:
+    """The appliance that a build's place is for; None if it is for none."""
+    if "*" not in only:
+        return only
+    before, after = only.split("*")
+    parts = path.relative_to(folder).parts
+    match = re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", parts[0]) if parts else None
+    return match[1] if match else None
+
+
+def _require_files(path: Path) -> None:
+    """Refuse a build that has links, pipes or devices: they are read as what they are not."""
+    for each in sorted(path.iterdir()):
+        mode = each.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BuildError(f"{each} is no file", hint="a build consists of files: build it again")

@@ -1,0 +1,78 @@
+"""Builds of other jobs: each counts for the appliance that its job was for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from example_release import write_example
+from slipway.channels.folders import builds_below
+from slipway.errors import BuildError, UsageError
+
+NOTHING = "whoever built it made something else than was asked for: nothing is published"
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """What two jobs left."""
+    write_example(tmp_path / "built/build-web/1.0.0-b1", 1, "web")
+    write_example(tmp_path / "built/build-mail/1.0.0-b1", 1, "mail")
+    return tmp_path / "built"
+
+
+def test_each_folder_is_for_the_appliance_that_it_is_named_after(built: Path) -> None:
+    both = [built / "build-mail/1.0.0-b1", built / "build-web/1.0.0-b1"]
+    assert builds_below(built) == both
+    assert builds_below(built, "build-*") == both
+    assert builds_below(built / "build-web", "web") == [both[1]]
+
+
+def test_a_build_of_another_appliance_is_refused(built: Path) -> None:
+    """The job for web also made a mail server, or made nothing else."""
+    with pytest.raises(BuildError) as caught:
+        builds_below(built, "web")
+    assert str(caught.value) == (f"error: {built}/build-mail/1.0.0-b1 has a build of mail, and is for web\n  hint: {NOTHING}")
+    write_example(built / "build-web/2.0.0-b2", 2, "mail")
+    with pytest.raises(BuildError) as caught:
+        builds_below(built, "build-*")
+    assert str(caught.value) == (f"error: {built}/build-web/2.0.0-b2 has a build of mail, and is for web\n  hint: {NOTHING}")
+
+
+@pytest.mark.parametrize("place", ["extra/1.0.0-b1", "build-/1.0.0-b1", "1.0.0-b1"])
+def test_a_build_in_a_place_of_no_appliance_is_refused(built: Path, place: str) -> None:
+    write_example(built / place, 1, "web")
+    with pytest.raises(BuildError) as caught:
+        builds_below(built, "build-*")
+    assert str(caught.value) == f"error: {built / place} has a build of web, and is for nothing\n  hint: {NOTHING}"
+
+
+def test_links_and_pipes_are_no_build(built: Path, tmp_path: Path) -> None:
+    """A link to a folder is not followed; a link in a build would be read as a file of it."""
+    write_example(tmp_path / "elsewhere", 1, "web")
+    (built / "build-web/link").symlink_to(tmp_path / "elsewhere")
+    assert len(builds_below(built, "build-*")) == 2
+    image = built / "build-web/1.0.0-b1/web.raw"
+    image.unlink()
+    os.mkfifo(image)
+    with pytest.raises(BuildError) as caught:
+        builds_below(built, "build-*")
+    assert str(caught.value) == f"error: {image} is no file\n  hint: a build consists of files: build it again"
+    image.unlink()
+    image.symlink_to(tmp_path / "elsewhere/web.raw")
+    with pytest.raises(BuildError, match="is no file"):
+        builds_below(built)
+
+
+def test_what_is_asked_for_must_make_sense(built: Path, tmp_path: Path) -> None:
+    for only in ("*-*", "build/*"):
+        with pytest.raises(UsageError) as wrong:
+            builds_below(built, only)
+        assert str(wrong.value) == (
+            f"error: \"{only}\" is neither an appliance nor the name of folders\n  hint: for example: --only 'build-*'"
+        )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BuildError) as caught:
+        builds_below(tmp_path / "empty", "web")
+    assert str(caught.value) == f"error: there is no finished build below {tmp_path}/empty\n  hint: run: invoke build --all"

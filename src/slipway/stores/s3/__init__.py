@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import HostError, StoreError
-from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
+from slipway.stores import MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key
 from slipway.stores.s3.failures import code_of, lost, reported, retried
 from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import require_conditions
@@ -52,7 +52,7 @@ class S3Store:
             if self._put(key, data, {"IfNoneMatch": "*"}, self._fields(key, data, self.options.cache_control)):
                 return True
             with contextlib.suppress(NotFound):
-                if self.read(key).data == data:
+                if self._same(key, data):
                     return False
                 raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
         raise Conflict(f"{key} is being written by somebody else", hint="try again")
@@ -84,11 +84,14 @@ class S3Store:
         gone = etag is not None and self.stat(key) is None
         raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by somebody else")
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         """See :meth:`slipway.stores.Store.read`."""
         with self._asking(key):
             answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key))
-            return Blob(data=answer["Body"].read(), etag=answer["ETag"])
+            data = _body(answer, limit + 1)
+        if len(data) > limit:
+            raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
+        return Blob(data=data, etag=answer["ETag"])
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """See :meth:`slipway.stores.Store.read_range`."""
@@ -104,8 +107,10 @@ class S3Store:
                 if code_of(error) in ("InvalidRange", "416"):
                     return b""  # it ends before
                 raise
-            data: bytes = answer["Body"].read()
-            return data
+            if start and not str(answer.get("ContentRange")).startswith(f"bytes {start}-"):
+                answer["Body"].close()
+                raise StoreError(f"{self.url} sends all of {key} instead of a range", hint="use a server that knows ranges")
+            return _body(answer, length)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
         """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no key has is left out."""
@@ -222,8 +227,7 @@ class S3Store:
             refusal = _refusal(put)
         if refusal is not None and retried(refusal):
             # The answer to the first attempt was lost: if that one succeeded, what is there now is ours.
-            found = self.read(key)
-            return found.etag if found.data == data else None
+            return self._same(key, data)
         return None if refusal is not None else etag
 
     def _upload(self, key: str, path: Path, sha256: str) -> bool:
@@ -269,6 +273,14 @@ class S3Store:
             digest.update(self.read_range(key, start, step))
         return digest.hexdigest()
 
+    def _same(self, key: str, data: bytes) -> str | None:
+        """Return the version of an object if it has this content; None if it has another."""
+        try:
+            found = self.read(key, limit=len(data))
+        except TooLarge:
+            return None
+        return found.etag if found.data == data else None
+
     def _require_conditions(self) -> None:
         if not self._probed:
             require_conditions(self)
@@ -286,6 +298,28 @@ def _refusal(write: Callable[[], None], *also: str) -> Any:
             raise
         return error
     return None
+
+
+def _body(answer: Mapping[str, Any], limit: int) -> bytes:
+    """Read an answer's body, and never more of it than so many bytes.
+
+    Raises:
+        IncompleteReadError: It ended before its announced length.
+    """
+    from botocore.exceptions import IncompleteReadError
+
+    body, parts, missing = answer["Body"], [], limit
+    try:
+        while missing and (data := body.read(missing)):
+            parts.append(data)
+            missing -= len(data)
+    finally:
+        if not missing:
+            body.close()  # with whatever else comes
+    length = answer.get("ContentLength")
+    if missing and length is not None and length != limit - missing:
+        raise IncompleteReadError(actual_bytes=limit - missing, expected_bytes=length)
+    return b"".join(parts)
 
 
 def _require(key: str, found: str, expected: str) -> None:

@@ -195,7 +195,7 @@ def open_store(url: str, **options: str) -> Store:
     if given and not separator:
         raise UsageError(f"a directory takes no {', '.join(name for name, value in options.items() if value)}", hint="leave it out")
     url += ("&" if "?" in url else "?") * bool(given) + given
-    kind = scheme if separator else "directory"
+    kind = {"": "directory", "http": "https"}.get(scheme if separator else "", scheme)
     if kind not in kinds():
         raise StoreError(f"there is no kind of store for {url}", hint=f"give a directory, or one of: {known}")
     module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))

@@ -145,5 +145,5 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_store("ftp://host/path")
     assert str(caught.value) == (
-        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, s3://"
+        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, https://, s3://"
     )

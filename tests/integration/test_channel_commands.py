@@ -63,10 +63,10 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     assert said == "  nginx 1.1 -> 1.2\nexample: stable now has 1.0.0-b2 (before: 1.0.0-b1)\n"
     assert invoke("rollback", "example", store, "--yes") == "example: stable now has 1.0.0-b1 (before: 1.0.0-b2)\n"
 
-    image = project / "out/example.qcow2"
-    assert invoke("fetch", "example", store, "--out=out") == "out/example.qcow2\n"
+    image = project / "out/example-1.0.0-b1.amd64.qcow2"
+    assert invoke("fetch", "example", store, "--out=out") == "out/example-1.0.0-b1.amd64.qcow2\n"
     assert image.read_bytes() == b"image 1" * 1000
-    assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example.raw\n"
+    assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example-1.0.0-b2.amd64.raw.zst\n"
     assert invoke("fetch", "example", store, "--format=ova", status=6) == (
         "error: example 1.0.0-b1 was not made as ova\n  hint: there is: qcow2, raw; invoke export makes others of raw\n"
     )
@@ -117,7 +117,7 @@ def test_a_reader_needs_the_root_alone(project: Path, invoke: Invoke) -> None:
     )
     (project / "trust").mkdir()
     (project / "trust/nightly.root.json").write_bytes((project / "keys/nightly/1.root.json").read_bytes())
-    assert invoke("fetch", "example", store, "--channel=nightly", "--keys=none") == "example.qcow2\n"
+    assert invoke("fetch", "example", store, "--channel=nightly", "--keys=none") == "downloads/example/example-1.0.0-b1.amd64.qcow2\n"
     said = invoke("publish", "--folder=builds/2", store, "--keys=none", status=4)
     assert said.startswith(f"error: there are no keys of the channel nightly in {project / 'none'}\n")
 

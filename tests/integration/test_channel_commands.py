@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -151,23 +150,6 @@ def test_what_ci_holds_signs_its_own_channel_and_nothing_else(project: Path, inv
     done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
     assert done.returncode == 4
     assert done.stderr.startswith("error: there are no keys of the channel stable in ")
-
-
-def test_the_readmes_commands_for_people_without_slipway(project: Path, invoke: Invoke) -> None:
-    """docs/store.md, "To download by hand", as it stands there."""
-    invoke("publish", "--folder=builds/1", f"--store={project / 'store'}")
-    text = (ROOT / "docs/store.md").read_text().partition("## To download by hand")[2].partition("\n## ")[0]
-    lines = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-    key = invoke("keys", "show", "nightly").splitlines()[-1].split()[1]
-    names = {"DIR": str(project / "store"), "APPLIANCE": "example", "RELEASE": "1.0.0-b1", "TO": str(project / "to"), "KEY": key}
-    (project / "to").mkdir()
-    for name, value in names.items():
-        lines = lines.replace(name, value)
-    done = subprocess.run(["sh", "-eu", "-c", lines], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Signature and comment signature verified" in done.stdout
-    assert done.stdout.count(": OK\n") == 5
-    assert hashlib.sha256((project / "to/example.qcow2").read_bytes()).hexdigest() in (project / "to/SHA256SUMS").read_text()
 
 
 def test_a_directory_with_git_is_no_place_for_keys(project: Path, invoke: Invoke) -> None:

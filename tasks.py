@@ -701,7 +701,16 @@ def gc(
 
 
 @task(
-    help=described("name", "build", *STORE, "keys", channel="from this channel", format="the image's format", out="the folder for it"),
+    help=described(
+        "name",
+        "build",
+        "arch",
+        *STORE,
+        "keys",
+        channel="from this channel",
+        format="the image's format",
+        out="the folder for it; without it downloads/NAME",
+    ),
     **NAME,
 )
 def fetch(
@@ -710,18 +719,22 @@ def fetch(
     channel: str = "stable",
     format: str = "qcow2",
     build: str = "",
-    out: str = ".",
+    arch: str = "amd64",
+    out: str = "",
     store: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
     keys: str = "",
     root: str = ".",
 ) -> None:
-    """Download an image, verified; what an interrupted download has fetched is used."""
-    from slipway.channels.client import fetch_image
+    """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
+    from slipway.channels.client import fetch_image, fetch_manifest
 
     shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-    print(fetch_image(session.client(channel), name, build or None, format, Path(out), shop.progress))
+    client = session.client(channel)
+    manifest = fetch_manifest(client, name, build or None, arch)
+    folder = Path(out) if out else Path(root, "downloads", manifest.appliance)
+    print(fetch_image(client, manifest, format, folder, shop.progress))
 
 
 @task(

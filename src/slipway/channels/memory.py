@@ -35,7 +35,8 @@ _FORMAT: Final = 1
 class Seen:
     """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256, and when it was seen.
 
-    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970.
+    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and ``highest`` the
+    highest number of a list that the snapshot names.
     """
 
     root: int
@@ -43,6 +44,7 @@ class Seen:
     snapshot: int
     sha256: str
     time: int
+    highest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,6 +199,37 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
     assert problems == [f"stable: {message}"]
 
 
+def test_one_channel_that_is_refused_keeps_no_other_from_its_refresh(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path
+) -> None:
+    promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
+    before = store.read("metadata/stable/timestamp.json").data
+    refresh(store, stable)
+    put(store, "metadata/stable/timestamp.json", before)
+    keys = ring.folder.parent if ring.folder else tmp_path
+    with pytest.raises(VerificationError, match="the store has version 1 of the channel stable, version 2 was seen here"):
+        Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "clients").refresh()
+    channel = channel_of(store, ring)
+    assert channel.timestamp and channel.timestamp.signed.version == 4
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "root"])
+@pytest.mark.parametrize("fresh", [False, True], ids=["here", "on a fresh machine"])
+def test_roots_that_were_deleted_come_back(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, role: str, fresh: bool
+) -> None:
+    """Keys were replaced; then somebody deletes the roots that say so, and users hold on to the old ones."""
+    assert ring.folder
+    after = rotate("nightly", ring.folder.parent, role)
+    refresh(store, after)
+    roots = {key for key in (status.key for status in store.list("metadata/nightly/")) if key.endswith("root.json")}
+    for key in roots - {"metadata/nightly/1.root.json"}:
+        store.delete(key)
+    refresh(store, elsewhere(after, tmp_path / "fresh") if fresh else after)
+    assert {status.key for status in store.list("metadata/nightly/") if status.key.endswith("root.json")} == roots
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
+
+
 # --- without a memory: what the store's own snapshots say ----------------------------------------------------------
 
 
@@ -429,6 +460,29 @@ def test_recovery_restores_the_newest_state(
     for each in (ring, other, mine):
         refresh(store, each)
         user.updater()
+
+
+def test_users_follow_although_what_they_saw_is_gone(
+    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path
+) -> None:
+    """All that came after the old timestamp was deleted; its numbers, which users saw, are not given again."""
+    publish_all(store, ring, [build(3)])
+    publish_all(store, ring, [build(4)])
+    user = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
+    assert user.has("example/1.0.0-b4/example.qcow2")
+    put(store, TIMESTAMP, old)
+    for number in (3, 4, 5):
+        store.delete(f"metadata/nightly/{number}.snapshot.json")
+        store.delete(f"metadata/nightly/{number}.example.json")
+    found = recover(store, ring)
+    assert found.chosen == 2
+    assert "  version 5 is not in the store: what was withdrawn since 2 has to be withdrawn again" in found.lines
+    channel = channel_of(store, ring)
+    assert channel.timestamp and channel.timestamp.signed.version == 6
+    assert user.has("example/1.0.0-b1/example.qcow2")
+    assert not user.has("example/1.0.0-b4/example.qcow2")
+    publish_all(store, ring, [build(4)])
+    assert user.has("example/1.0.0-b4/example.qcow2")
 
 
 def test_recovery_says_what_is_known(store: DirectoryStore, ring: KeyRing, build: Build) -> None:

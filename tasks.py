@@ -297,7 +297,7 @@ def built_apart(shop: Workshop, name: str, words: Sequence[str]) -> tuple[int, l
 
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         code = run_apart([*INVOKE, name, *words, f"--built={folder}"])
-        return code, announced(folder, shop.root)
+        return code, announced(folder, shop.root, {word for word in words if not word.startswith("-")})
 
 
 def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:

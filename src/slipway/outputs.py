@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,17 +75,26 @@ def announce(directory: str, name: str, folder: Path) -> None:
             file.write(json.dumps(str(folder.absolute())).encode())
 
 
-def announced(directory: str, root: Path) -> list[Path]:
+def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[Path]:
     """Return the folders that :func:`announce` wrote down, by the names of their appliances.
 
+    Args:
+        asked: The appliances that were to be built, if not all.
+
     Raises:
-        BuildError: One is not in its appliance's own folder below ``build``.
+        BuildError: One is not in its appliance's own folder below ``build``, is a build of another appliance, or was
+            not asked for.
     """
+    from slipway.channels.folders import require_build_of
+
     folders = []
     for file in sorted(Path(directory).glob("*.json")):
         folder = Path(json.loads(file.read_bytes()))
+        if asked and file.stem not in asked:
+            raise BuildError(f"{folder} was not asked for", hint=f"it was asked for: {', '.join(sorted(asked))}")
         if folder.parent.resolve() != (root / "build" / file.stem).resolve():
             raise BuildError(f"{folder} is no release of {file.stem}", hint=f"run: invoke build {file.stem}")
+        require_build_of(folder, file.stem)
         folders.append(folder)
     return folders
 

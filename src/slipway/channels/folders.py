@@ -15,7 +15,7 @@ from pathlib import Path
 from slipway.errors import BuildError, UsageError
 from slipway.records.release import SUMS, read_release
 
-__all__ = ["builds_below"]
+__all__ = ["builds_below", "require_build_of"]
 
 
 def builds_below(folder: Path, only: str = "") -> list[Path]:
@@ -35,16 +35,26 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
     if only.count("*") > 1 or "/" in only:
         raise UsageError(f'"{only}" is neither an appliance nor the name of folders', hint="for example: --only 'build-*'")
     for path in found:
-        _require_files(path)
         if only:
-            appliance = read_release(path).manifest.appliance
-            wanted = _appliance(folder, path, only)
-            if appliance != wanted:
-                raise BuildError(
-                    f"{path} has a build of {appliance}, and is for {wanted or 'nothing'}",
-                    hint="whoever built it made something else than was asked for: nothing is published",
-                )
+            require_build_of(path, _appliance(folder, path, only))
+        else:
+            _require_files(path)
     return found
+
+
+def require_build_of(path: Path, wanted: str | None) -> None:
+    """Refuse a build of another appliance, or of something else than files.
+
+    Raises:
+        BuildError: It is one, or there is no build.
+    """
+    _require_files(path)
+    appliance = read_release(path).manifest.appliance
+    if appliance != wanted:
+        raise BuildError(
+            f"{path} has a build of {appliance}, and is for {wanted or 'nothing'}",
+            hint="whoever built it made something else than was asked for: nothing is published",
+        )
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -65,7 +75,7 @@ def _appliance(folder: Path, path: Path, only: str) -> str | None:
 
 def _require_files(path: Path) -> None:
     """Refuse a build that has links, pipes or devices: they are read as what they are not."""
-    for each in sorted(path.iterdir()):
+    for each in sorted(path.iterdir()) if path.is_dir() else ():
         mode = each.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise BuildError(f"{each} is no file", hint="a build consists of files: build it again")

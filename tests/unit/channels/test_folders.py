@@ -10,6 +10,7 @@ import pytest
 from example_release import write_example
 from slipway.channels.folders import builds_below
 from slipway.errors import BuildError, UsageError
+from slipway.outputs import announce, announced
 
 NOTHING = "whoever built it made something else than was asked for: nothing is published"
 
@@ -63,6 +64,26 @@ def test_links_and_pipes_are_no_build(built: Path, tmp_path: Path) -> None:
     image.symlink_to(tmp_path / "elsewhere/web.raw")
     with pytest.raises(BuildError, match="is no file"):
         builds_below(built)
+
+
+def test_what_a_build_process_announces_is_what_was_asked_for(tmp_path: Path) -> None:
+    """It runs what appliances bring along, so it may announce anything."""
+    write_example(tmp_path / "build/web/1.0.0-b1", 1, "web")
+    write_example(tmp_path / "build/mail/1.0.0-b1", 1, "web")
+    said = tmp_path / "said"
+    said.mkdir()
+    announce(str(said), "web", tmp_path / "build/web/1.0.0-b1")
+    assert announced(str(said), tmp_path, {"web"}) == [tmp_path / "build/web/1.0.0-b1"]
+    announce(str(said), "mail", tmp_path / "build/mail/1.0.0-b1")
+    with pytest.raises(BuildError) as caught:
+        announced(str(said), tmp_path, {"web"})
+    assert str(caught.value) == (f"error: {tmp_path}/build/mail/1.0.0-b1 was not asked for\n  hint: it was asked for: web")
+    with pytest.raises(BuildError) as caught:
+        announced(str(said), tmp_path)
+    assert str(caught.value) == (f"error: {tmp_path}/build/mail/1.0.0-b1 has a build of web, and is for mail\n  hint: {NOTHING}")
+    announce(str(said), "mail", tmp_path / "build/web/1.0.0-b1")
+    with pytest.raises(BuildError, match="is no release of mail"):
+        announced(str(said), tmp_path)
 
 
 def test_what_is_asked_for_must_make_sense(built: Path, tmp_path: Path) -> None:

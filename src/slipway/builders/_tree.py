@@ -28,7 +28,18 @@ from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
-__all__ = ["check_hygiene", "context", "dpkg_configuration", "package_lines", "place_downloads", "read_secrets", "tree_files", "workspace"]
+__all__ = [
+    "BOX_FILES",
+    "box_files",
+    "check_hygiene",
+    "context",
+    "dpkg_configuration",
+    "package_lines",
+    "place_downloads",
+    "read_secrets",
+    "tree_files",
+    "workspace",
+]
 
 _AFTER_FIRST_BOOT = """\
 # This starts only when first boot has succeeded.
@@ -71,6 +82,17 @@ _DOCUMENTATION = {
     "man": ("/usr/share/man/*",),
     "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
 }
+
+
+#: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
+BOX_FILES = ("box.py", "box.sh", "chroot.sh")
+
+
+def box_files(templates: Path) -> dict[str, RenderedFile]:
+    """The files that the scripts of every stage share; what is rendered is what runs."""
+    program = Path(package_file).with_name("builders") / "_box.py"
+    scripts = {name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755) for name in BOX_FILES[1:]}
+    return {BOX_FILES[0]: RenderedFile(content=program.read_bytes()), **scripts}
 
 
 def context(source: Source) -> dict[str, Any]:

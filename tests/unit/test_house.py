@@ -19,7 +19,21 @@ SENT = {"builders/_secrets.py", "builders/_box.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
     ("errors", "programs", "process", "credentials", "__init__"),
-    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey", "__main__"),
+    (
+        "progress",
+        "namespace",
+        "cache",
+        "tools",
+        "settings",
+        "templating",
+        "boxed",
+        "plain",
+        "render",
+        "invocation",
+        "accelerator",
+        "sshkey",
+        "__main__",
+    ),
     ("spec",),
     ("packages",),
     ("plan",),

@@ -33,6 +33,7 @@ from slipway.builders._tree import (
 from slipway.errors import HostError, UsageError
 from slipway.namespace import MOUNT, Namespace
 from slipway.packages.lock import LockedPackage
+from slipway.plain import Context
 from slipway.plan import Plan, Stage
 from slipway.progress import size
 from slipway.render import Rendered, RenderedFile
@@ -76,7 +77,7 @@ class Mmdebstrap:
             raise UsageError("mmdebstrap builds for no platform in particular", hint="--source goes with --builder packer")
         appliance, lock = source.appliance, source.lock
         layers = [str(_LAYERS / kind) for kind in ("packages", "base") if kind != "packages" or source.packages]
-        values = {**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]}
+        values = Context({**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]})
         templates = source.templates
         files = box_files(templates)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slipway.channels.client import Wanted, download
+from slipway.channels.download import Wanted, download
 from slipway.errors import StoreError, UsageError, VerificationError
 from slipway.stores import NotFound, Store, TooLarge, open_store, read_only
 from slipway.stores.https import HttpsStore

@@ -205,7 +205,10 @@ def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Pa
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
     scripts = [folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)]
     for script in scripts:
-        _require_unix_lines(script.read_bytes(), shown / script.name, errors)
+        try:
+            _require_unix_lines(read_content(script, shown / script.name), shown / script.name, errors)
+        except SpecError as error:
+            errors.append(error)
     return tuple(scripts)
 
 

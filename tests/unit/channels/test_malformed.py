@@ -248,7 +248,7 @@ def deeds(session: Session, ring: KeyRing, stable: KeyRing, folder: Path, out: P
     yield lambda: session.refresh(["nightly"])
     yield lambda: require_none(session.collect(dry_run=True).problems)
     yield lambda: session.withdraw("example", "b1", "a test").require_whole()
-    yield lambda: session.findings("nightly")
+    yield lambda: session.recover(session.findings("nightly"))
 
 
 @pytest.mark.parametrize("number", range(len(STRANGE)))

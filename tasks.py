@@ -701,7 +701,16 @@ def gc(
 
 
 @task(
-    help=described("name", "build", *STORE, "keys", channel="from this channel", format="the image's format", out="the folder for it"),
+    help=described(
+        "name",
+        "build",
+        "arch",
+        *STORE,
+        "keys",
+        channel="from this channel",
+        format="the image's format",
+        out="the folder for it; without it downloads/NAME",
+    ),
     **NAME,
 )
 def fetch(
@@ -710,18 +719,22 @@ def fetch(
     channel: str = "stable",
     format: str = "qcow2",
     build: str = "",
-    out: str = ".",
+    arch: str = "amd64",
+    out: str = "",
     store: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
     keys: str = "",
     root: str = ".",
 ) -> None:
-    """Download an image, verified; what an interrupted download has fetched is used."""
-    from slipway.channels.client import fetch_image
+    """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
+    from slipway.channels.client import fetch_image, fetch_manifest
 
     shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-    print(fetch_image(session.client(channel), name, build or None, format, Path(out), shop.progress))
+    client = session.client(channel)
+    manifest = fetch_manifest(client, name, build or None, arch)
+    folder = Path(out) if out else Path(root, "downloads", manifest.appliance)
+    print(fetch_image(client, manifest, format, folder, shop.progress))
 
 
 @task(
@@ -930,19 +943,23 @@ def cache(_: Context, action: str = "", to: int = -1, root: str = ".", json: boo
         "builder",
         "arch",
         "root",
-        set="a parameter's value, as name=value; can be given again",
+        set="a parameter's value, as name=value; can be given again. Others on this host can read it: see --set-file",
+        set_file="the same from a file, as name=PATH: for secrets; can be given again",
+        internet="let the machine reach this host, and whatever this host reaches",
         keep="a snapshot: made from the state at the end if there is none of this name, else what is started from",
         ssh_key="a public key that may log in as root",
     ),
     positional=["name"],
-    iterable=["set"],
+    iterable=["set", "set_file"],
 )
 def start(
     _: Context,
     name: str,
     set: list[str],
+    set_file: list[str],
     keep: str = "",
     ssh_key: str = "",
+    internet: bool = False,
     builder: str = "mmdebstrap",
     arch: str = "amd64",
     root: str = ".",
@@ -954,11 +971,17 @@ def start(
     values = dict(item.partition("=")[::2] for item in set)
     if any("=" not in item for item in set):
         raise UsageError("--set wants name=value")
+    for item in set_file:
+        parameter, path = item.partition("=")[::2]
+        if not Path(path).is_file():
+            raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
+        values[parameter] = Path(path).read_text().removesuffix("\n")
     if ssh_key and not Path(ssh_key).is_file():
         raise UsageError(f"there is no file {ssh_key}", hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub")
     shop = workshop(root)
     (job,) = prepared(shop, [name], builder, arch)
-    with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=Path(ssh_key) if ssh_key else None) as box:
+    key = Path(ssh_key) if ssh_key else None
+    with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=key, internet=internet) as box:
         for line in box.listing:
             print(line, flush=True)
         try:

@@ -42,7 +42,7 @@ def export_published(shop: Workshop, client: Client, appliance: str, build: str 
     manifest = fetch_manifest(client, appliance, build)
     formats = _checked(manifest, formats)
     downloads = shop.settings.cache / "downloads"
-    packed = fetch_image(client, appliance, manifest.release, Raw.name, downloads, shop.progress)
+    packed = fetch_image(client, manifest, Raw.name, downloads, shop.progress)
     made = _export(shop, manifest, packed, formats, out)
     packed.unlink(missing_ok=True)
     return made

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.boot.report import BootReport
 from slipway.builders import Workplace
@@ -160,8 +160,10 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
 
 
 @contextmanager
-def start(shop: Workshop, job: Job, *, parameters: Mapping[str, str], keep: str = "", ssh_key: Path | None = None) -> Iterator[Sandbox]:
-    """Run the built image in a sandbox for as long as the block lasts.
+def start(
+    shop: Workshop, job: Job, *, parameters: Mapping[str, str], keep: str = "", ssh_key: Path | None = None, internet: bool = False
+) -> Iterator[Sandbox]:
+    """Run the built image in a sandbox for as long as the block lasts; without ``internet`` it reaches nothing else.
 
     Raises:
         BuildError: It is not built.
@@ -172,7 +174,8 @@ def start(shop: Workshop, job: Job, *, parameters: Mapping[str, str], keep: str 
     image = built_image(shop, job)
     with shop.cache.scratch() as work:
         folder = job.outputs / "sandbox"
-        with sandbox(job.source.appliance, job.architecture, image, work, folder, parameters=parameters, keep=keep, ssh_key=ssh_key) as box:
+        options: dict[str, Any] = {"parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
+        with sandbox(job.source.appliance, job.architecture, image, work, folder, **options) as box:
             yield box
 
 

@@ -1,47 +1,13 @@
-# Sourced by the other scripts: a tree made ready to run programs in, and what several of them do in it.
-# Nothing of it stays in the tree: what programs expect is mounted over it and taken away again.
+# Sourced by the scripts that run in a tree, with the tree as their root: a box of the build, or a machine of Packer's.
+# TREE is / there.
 
-# overlay MOUNTPOINT NEWEST OLDER...: mount layers over each other; with `writable` changes go to the newest.
-overlay() {
-    point=$1 upper=$2
-    shift 2
-    mkdir -p "$point" "$upper" "$upper.work"
-    lower=$(printf ':%s' "$@")
-    mount -t overlay slipway "$point" \
-        -o "lowerdir=${lower#:},upperdir=$upper,workdir=$upper.work${SLIPWAY_OVERLAY:+,$SLIPWAY_OVERLAY}"
-}
+# Where the repositories of locked packages are, by part.
+repositories=${SLIPWAY_REPOSITORIES:-/mnt/repositories}
 
-# open_tree TREE: /proc, a minimal /dev, empty /run and /tmp, and no starting of services.
-open_tree() {
-    tree=$1
-    mount -t proc -o nosuid,nodev,noexec proc "$tree/proc"
-    mount -t tmpfs -o mode=755,nosuid,size=1m dev "$tree/dev"
-    for node in null zero full random urandom tty; do
-        : >"$tree/dev/$node"
-        mount --bind "/dev/$node" "$tree/dev/$node"
-    done
-    mkdir "$tree/dev/shm" "$tree/dev/pts"
-    ln -s /proc/self/fd "$tree/dev/fd"
-    ln -s fd/0 "$tree/dev/stdin"
-    ln -s fd/1 "$tree/dev/stdout"
-    ln -s fd/2 "$tree/dev/stderr"
-    mount -t tmpfs -o mode=755,nosuid,nodev run "$tree/run"
-    mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$tree/tmp"
-    mkdir "$tree/run/lock" "$tree/run/slipway"
-    # Debian's policy-rc.d interface: 101 is "action not allowed".
-    printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
-    chmod 755 "$tree/usr/sbin/policy-rc.d"
-}
-
-# close_tree TREE: end whatever a maintainer script left running in it and take the mounts away.
-close_tree() {
-    tree=$1
-    for process in /proc/[0-9]*; do
-        if [ "$(readlink "$process/root" || :)" = "$tree" ]; then kill -KILL "${process#/proc/}" || :; fi
-    done
-    rm -f "$tree/usr/sbin/policy-rc.d"
-    umount -l "$tree/tmp" "$tree/run" "$tree/proc"
-    umount -R -l "$tree/dev"
+# no_services: what is installed starts nothing (Debian's policy-rc.d interface: 101 is "action not allowed").
+no_services() {
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
 }
 
 tree_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -65,14 +31,13 @@ make_initramfs() {
     done
 }
 
-# install_packages TREE PART PACKAGE...: from /mnt/repositories/PART, by the tree's own apt, which knows of nothing else.
+# install_packages TREE PART PACKAGE...: from the part's repository, by the tree's own apt, which knows of nothing else.
 # What is left running is waited for by finish_packages.
 install_packages() {
     tree=$1 work=$1/run/slipway
-    mkdir -p "$work/repository" "$work/lists/partial" "$work/cache/archives/partial" "$work/bin"
-    mount --bind "/mnt/repositories/$2" "$work/repository"
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/bin"
+    echo "deb [trusted=yes] file:$repositories/$2 ./" >"$work/sources.list"
     shift 2
-    echo 'deb [trusted=yes] file:/run/slipway/repository ./' >"$work/sources.list"
     cat >"$work/apt.conf" <<'END'
 Dir::Etc::SourceList "/run/slipway/sources.list";
 Dir::Etc::SourceParts "/dev/null";
@@ -117,9 +82,9 @@ finish_packages() {
     wait "$later"
     exec 3>&-
     # shellcheck disable=SC2016 # the ${...} are dpkg-query's
-    in_tree "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture} ${db:Status-Status}\n' | LC_ALL=C sort >/mnt/installed
-    LC_ALL=C sort "$2" >/mnt/expected
-    if ! diff /mnt/expected /mnt/installed; then
+    in_tree "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture} ${db:Status-Status}\n' | LC_ALL=C sort >/run/slipway/installed
+    LC_ALL=C sort "$2" >/run/slipway/expected
+    if ! diff /run/slipway/expected /run/slipway/installed; then
         echo "error: the installed packages (>) differ from the locked ones (<)" >&2
         exit 1
     fi

@@ -10,9 +10,10 @@ import pytest
 
 from example_release import write_example
 from slipway.channels.audit import examine
-from slipway.channels.client import Client, download
+from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.commit import commit
+from slipway.channels.download import download
 from slipway.channels.keys import KeyRing, init
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
 from slipway.channels.state import Channel, Listed, read_channel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -64,10 +63,10 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     assert said == "  nginx 1.1 -> 1.2\nexample: stable now has 1.0.0-b2 (before: 1.0.0-b1)\n"
     assert invoke("rollback", "example", store, "--yes") == "example: stable now has 1.0.0-b1 (before: 1.0.0-b2)\n"
 
-    image = project / "out/example.qcow2"
-    assert invoke("fetch", "example", store, "--out=out") == "out/example.qcow2\n"
+    image = project / "out/example-1.0.0-b1.amd64.qcow2"
+    assert invoke("fetch", "example", store, "--out=out") == "out/example-1.0.0-b1.amd64.qcow2\n"
     assert image.read_bytes() == b"image 1" * 1000
-    assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example.raw\n"
+    assert invoke("fetch", "example", store, "--out=new", "--channel=nightly", "--format=raw") == "new/example-1.0.0-b2.amd64.raw.zst\n"
     assert invoke("fetch", "example", store, "--format=ova", status=6) == (
         "error: example 1.0.0-b1 was not made as ova\n  hint: there is: qcow2, raw; invoke export makes others of raw\n"
     )
@@ -158,7 +157,7 @@ def test_a_reader_needs_the_root_alone(project: Path, invoke: Invoke) -> None:
     )
     (project / "trust").mkdir()
     (project / "trust/nightly.root.json").write_bytes((project / "keys/nightly/1.root.json").read_bytes())
-    assert invoke("fetch", "example", store, "--channel=nightly", "--keys=none") == "example.qcow2\n"
+    assert invoke("fetch", "example", store, "--channel=nightly", "--keys=none") == "downloads/example/example-1.0.0-b1.amd64.qcow2\n"
     said = invoke("publish", "--folder=builds/2", store, "--keys=none", status=4)
     assert said.startswith(f"error: there are no keys of the channel nightly in {project / 'none'}\n")
 
@@ -192,23 +191,6 @@ def test_what_ci_holds_signs_its_own_channel_and_nothing_else(project: Path, inv
     done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
     assert done.returncode == 4
     assert done.stderr.startswith("error: there are no keys of the channel stable in ")
-
-
-def test_the_readmes_commands_for_people_without_slipway(project: Path, invoke: Invoke) -> None:
-    """docs/store.md, "To download by hand", as it stands there."""
-    invoke("publish", "--folder=builds/1", f"--store={project / 'store'}")
-    text = (ROOT / "docs/store.md").read_text().partition("## To download by hand")[2].partition("\n## ")[0]
-    lines = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-    key = invoke("keys", "show", "nightly").splitlines()[-1].split()[1]
-    names = {"DIR": str(project / "store"), "APPLIANCE": "example", "RELEASE": "1.0.0-b1", "TO": str(project / "to"), "KEY": key}
-    (project / "to").mkdir()
-    for name, value in names.items():
-        lines = lines.replace(name, value)
-    done = subprocess.run(["sh", "-eu", "-c", lines], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Signature and comment signature verified" in done.stdout
-    assert done.stdout.count(": OK\n") == 5
-    assert hashlib.sha256((project / "to/example.qcow2").read_bytes()).hexdigest() in (project / "to/SHA256SUMS").read_text()
 
 
 def test_a_directory_with_git_is_no_place_for_keys(project: Path, invoke: Invoke) -> None:
@@ -269,3 +251,33 @@ def test_what_cannot_be_exported_is_said_before_anything_is_fetched(project: Pat
         "  hint: set in the spec: kernel: generic\n"
     )
     assert invoke("export", "cloud", "--format=vhd", status=5) == "error: example 1.0.0-b1 was not made as raw\n  hint: there is: qcow2\n"
+
+
+def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: Invoke) -> None:
+    """Somebody who can write to the store puts the timestamp back that was there before a withdrawal."""
+    store, timestamp = f"--store={project / 'store'}", project / "store/metadata/nightly/timestamp.json"
+    for number in (1, 2):
+        invoke("publish", f"--folder=builds/{number}", store)
+    old = timestamp.read_bytes()
+    invoke("withdraw", "example", store, "--build=b2", "--reason=it eats disks", "--yes")
+    assert invoke("recover", "nightly", store).endswith("\nsigned and whole: 1, 2, 3\nnothing is wrong\n")
+    timestamp.unlink()
+    timestamp.write_bytes(old)
+    (seen,) = (project / "keys/nightly/seen").glob("*.json")
+    assert seen.stat().st_mode & 0o777 == 0o600
+    message = "the store has version 2 of the channel nightly, version 3 was seen here"
+    hint = "  hint: somebody may have put an old copy back; what is known: invoke recover nightly\n"
+    for words in (["refresh"], ["publish", "--folder=builds/3"], ["gc"], ["channels"]):
+        assert message in invoke(*words, store, status=7)
+    assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
+    said = invoke("recover", "nightly", store, status=2)
+    assert said == "error: there is nobody to ask\n  hint: give --yes\n"
+    said = invoke("recover", "nightly", store, "--yes")
+    assert said.endswith(
+        f"problem: {message}\nto be signed anew: version 3\n"
+        "  example: 1.0.0-b1, 1 releases, 1 withdrawn (now: 1.0.0-b2, 2 releases, 0 withdrawn)\n"
+        "nightly goes on from version 3\n"
+    )
+    assert invoke("channels", store) == "nightly  example  1.0.0-b1  1 releases  1 withdrawn\n"
+    assert invoke("refresh", store) == "refreshed: nightly\n"
+    assert invoke("verify", store).startswith("nightly: 5 objects, ")

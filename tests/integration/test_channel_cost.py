@@ -14,7 +14,7 @@ from slipway.channels.keys import Clock, init
 from slipway.channels.state import Channel, Listed
 from slipway.channels.upkeep import prune, refresh
 from slipway.errors import StoreError
-from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status
+from slipway.stores import MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status
 from store_faults import CountingStore
 from tuf_judge import Judge
 
@@ -49,7 +49,7 @@ class MemoryStore:
         self.objects[key] = data
         return hashlib.sha256(data).hexdigest()
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         if key not in self.objects:
             raise NotFound(f"there is no {key}")
         return Blob(data=self.objects[key], etag=hashlib.sha256(self.objects[key]).hexdigest())

@@ -308,7 +308,7 @@ def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: 
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
     assert said in done.stdout + done.stderr, done.stdout + done.stderr
     seen = (gate.bin / f"{program}.seen").read_text()
-    assert seen.count("-- ") >= 3, "it saw no ancestors"
+    assert seen.count("-- ") >= 2, "it saw no ancestors"
     assert "SLIPWAY_MIRROR=" in seen
     names = [*CREDENTIALS, "SLIPWAY_KEYS"]
     assert [line for line in seen.splitlines() if "spied" in line or line.partition("=")[0] in names] == []

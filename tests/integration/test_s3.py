@@ -348,7 +348,7 @@ def test_a_write_whose_answer_was_lost_is_success(store: S3Store) -> None:
         ("s3://bucket?addressing=x", 'the option addressing of an S3 store cannot be "x"', "there is: auto, path, virtual"),
         ("s3://bucket?part_mib=4", 'the option part_mib of an S3 store cannot be "4"', "give a number from 5 to 5120"),
         ("s3://bucket?endpoint_url=here", '"here" is no endpoint', "write it with its scheme: https://storage.example:9000"),
-        ("ftp://x", "there is no kind of store for ftp://x", "give a directory, or one of: directory://, s3://"),
+        ("ftp://x", "there is no kind of store for ftp://x", "give a directory, or one of: directory://, https://, s3://"),
     ],
 )
 def test_a_url_that_is_wrong(url: str, message: str, hint: str) -> None:

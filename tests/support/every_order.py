@@ -19,7 +19,7 @@ from typing import Any
 
 from memory_store import MemoryStore
 from slipway.errors import StoreError, UserError
-from slipway.stores import Blob, Status, Store
+from slipway.stores import MAX_READ, Blob, Status, Store
 from store_faults import WrappedStore
 
 __all__ = ["Search", "World"]
@@ -125,7 +125,7 @@ class _Actor(WrappedStore):
     def delete(self, key: str) -> None:
         self.write(key, 0, lambda: self.store.delete(key), checked=True)
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         if key.endswith(_MUTABLE):
             self._stop()
         blob = super().read(key)

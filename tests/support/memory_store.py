@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slipway.errors import StoreError
-from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
+from slipway.stores import MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key
 
 __all__ = ["MemoryStore"]
 
@@ -86,8 +86,10 @@ class MemoryStore:
                 raise Conflict(f"{key} was changed by somebody else")
             return self._put(key, data)
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         data, etag, _ = self._get(key)
+        if len(data) > limit:
+            raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
         return Blob(data=data, etag=etag)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:

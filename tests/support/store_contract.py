@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from slipway.errors import StoreError
-from slipway.stores import AlreadyExists, Conflict, NotFound, Store
+from slipway.stores import AlreadyExists, Conflict, NotFound, Store, TooLarge
 
-__all__ = ["StoreContract"]
+__all__ = ["ReadingContract", "StoreContract"]
 
 
 def sha256(data: bytes) -> str:
@@ -38,12 +38,69 @@ def together(count: int, work: Callable[[int], bool]) -> list[bool]:
     return results
 
 
-class StoreContract:
+class ReadingContract:
+    """What every store does for readers. Subclasses have a fixture ``filled``: each call adds objects to the same store."""
+
+    #: What is said of an object that is not there.
+    missing = "there is no no/thing in {url}"
+
+    def test_a_whole_object_is_read_up_to_its_limit(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+        store = filled({"a/b": b"0123456789", "empty": b""})
+        assert store.read("a/b").data == b"0123456789"
+        assert store.read("a/b", limit=10).data == b"0123456789"
+        assert store.read("empty", limit=0).data == b""
+        with pytest.raises(TooLarge) as caught:
+            store.read("a/b", limit=9)
+        assert caught.value.message == f"a/b in {store.url} is larger than 9 bytes"
+
+    def test_ranges_are_read(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+        data = bytes(range(256)) * 8_000
+        store = filled({"r": b"0123456789", "large": data, "name+with~signs 1%": b"1"})
+        wanted = {(2, 3): b"234", (8, 100): b"89", (0, 10): b"0123456789", (10, 5): b"", (0, 0): b"", (4, 1): b"4"}
+        assert {place: store.read_range("r", *place) for place in wanted} == wanted
+        with ThreadPoolExecutor(4) as workers:
+            starts = range(0, len(data), 100_000)
+            parts = list(workers.map(lambda start: store.read_range("large", start, 100_000), starts))
+        assert b"".join(parts) == data
+        assert store.read("name+with~signs 1%").data == b"1"
+
+    def test_sizes_are_told(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+        store = filled({"a/b": b"12345", "empty": b""})
+        found = [store.stat(key) for key in ("a/b", "empty")]
+        assert [(status.key, status.size) for status in found if status] == [("a/b", 5), ("empty", 0)]
+
+    def test_what_is_missing_is_not_found(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+        store = filled({"a/b": b"1"})
+        for act in (lambda: store.read("no/thing"), lambda: store.read_range("no/thing", 0, 1)):
+            with pytest.raises(NotFound) as caught:
+                act()
+            assert caught.value.message == self.missing.format(url=store.url)
+        assert store.stat("no/thing") is None
+
+    @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".tmp/x", "a\\b", "a\nb", "x" * 256])
+    def test_a_reader_asks_for_no_key_that_leads_elsewhere(self, filled: Callable[[Mapping[str, bytes]], Store], key: str) -> None:
+        store = filled({})
+        for act in (store.read, store.stat, lambda key: store.read_range(key, 0, 1), lambda key: store.read_range(key, 0, 0)):
+            with pytest.raises(StoreError) as caught:
+                act(key)
+            assert caught.value.message == f"not a key of a store: {key[:100]!r}"
+
+
+class StoreContract(ReadingContract):
     """Subclasses have a fixture ``reopen``: each call opens the same store anew."""
 
     @pytest.fixture
     def store(self, reopen: Callable[[], Store]) -> Store:
         return reopen()
+
+    @pytest.fixture
+    def filled(self, reopen: Callable[[], Store]) -> Callable[[Mapping[str, bytes]], Store]:
+        def fill(objects: Mapping[str, bytes]) -> Store:
+            for key, data in objects.items():
+                reopen().create(key, data)
+            return reopen()
+
+        return fill
 
     def fill(self, store: Store, keys: list[str]) -> None:
         """Create empty objects, many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from slipway.stores import Blob, Status, Store
+from slipway.stores import MAX_READ, Blob, Status, Store
 from store_faults import WrappedStore
 
 __all__ = ["LyingStore", "RacingStore"]
@@ -49,9 +49,9 @@ class RacingStore(WrappedStore):
         self._before("swap", key)
         return super().swap(key, data, etag=etag)
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         self._before("read", key)
-        return super().read(key)
+        return super().read(key, limit=limit)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         self._before("read_range", key)
@@ -100,8 +100,8 @@ class LyingStore(WrappedStore):
         self.reads += key == self.key
         return key == self.key and self.reads > self.honest
 
-    def read(self, key: str) -> Blob:
-        blob = super().read(key)
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
+        blob = super().read(key, limit=limit)
         return Blob(data=self.lie(blob.data), etag=blob.etag) if self._lies(key) else blob
 
     def read_range(self, key: str, start: int, length: int) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from slipway.stores import Blob, Status, Store
+from slipway.stores import MAX_READ, Blob, Status, Store
 
 __all__ = ["CountingStore", "Crash", "CrashingStore", "WrappedStore"]
 
@@ -38,8 +38,8 @@ class WrappedStore:
     def delete(self, key: str) -> None:
         self.write(key, 0, lambda: self.store.delete(key))
 
-    def read(self, key: str) -> Blob:
-        return self.store.read(key)
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
+        return self.store.read(key, limit=limit)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         return self.store.read_range(key, start, length)
@@ -89,8 +89,8 @@ class CountingStore(WrappedStore):
         self.writes.append((key, size))
         return act()
 
-    def read(self, key: str) -> Blob:
-        blob = super().read(key)
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
+        blob = super().read(key, limit=limit)
         self.reads.append((key, len(blob.data)))
         return blob
 

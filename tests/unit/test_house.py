@@ -15,11 +15,25 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 #: Programs that run elsewhere (in the guest, in a namespace, under a time limit) and speak through their output.
 PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
 #: What is sent into a namespace, where there is nothing of slipway but itself.
-SENT = {"builders/_secrets.py"}
+SENT = {"builders/_secrets.py", "builders/_box.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
     ("errors", "programs", "process", "credentials", "__init__"),
-    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey", "__main__"),
+    (
+        "progress",
+        "namespace",
+        "cache",
+        "tools",
+        "settings",
+        "templating",
+        "boxed",
+        "plain",
+        "render",
+        "invocation",
+        "accelerator",
+        "sshkey",
+        "__main__",
+    ),
     ("spec",),
     ("packages",),
     ("plan",),

@@ -63,7 +63,7 @@ def shell_files() -> Iterator[tuple[Path, str]]:
 def started() -> dict[str, set[str]]:
     """Each program that is started, with the files that do."""
     found: dict[str, set[str]] = {}
-    sourced = (ROOT / "templates/mmdebstrap/chroot.sh").read_text()
+    sourced = "\n".join((ROOT / "templates/mmdebstrap" / name).read_text() for name in ("box.sh", "chroot.sh"))
     texts = [(path, in_python(path.read_text())) for path in python_files()]
     texts += [(path, in_shell(text, sourced)) for path, text in shell_files()]
     for path, names in texts:

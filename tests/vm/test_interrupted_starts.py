@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 SHOP = Workshop(root=ROOT, progress=Progress(quiet=True))
 #: What first boot says on the console: of its first script, and at its end.
 BEGUN, ENDED, FAILED = "first boot: 10-", "first boot: this appliance is set up", "FIRST BOOT FAILED"
+#: How long a start may take, in seconds.
+PATIENCE_S = 900
 #: Seconds after the beginning of first boot's own script, by a machine of full speed.
 MOMENTS_S = (0.1, 0.5, 1.2, 2.5)
 
@@ -67,14 +69,14 @@ def heard(guest: Running, console: Path, since: int, *words: str) -> str:
     Raises:
         Died: QEMU ended, or nothing of it was said.
     """
-    until = time.monotonic() + 500
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and guest.ended is None:
         said = console.read_bytes()[since:].decode(errors="replace")
         found = [word for word in words if word in said]
         if found:
             return found[0]
         time.sleep(0.05)
-    ended = "not heard for 500 s" if guest.ended is None else f"QEMU ended with status {guest.ended}"
+    ended = f"not heard for {PATIENCE_S} s" if guest.ended is None else f"QEMU ended with status {guest.ended}"
     raise Died(f"{' or '.join(words)}: {ended}\n{process.tail(console, 40)}")
 
 

@@ -136,7 +136,7 @@ def _once(trial: Trial) -> None:
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
     for file in (overlay, results, console):
         file.unlink(missing_ok=True)
-    results.touch()
+    results.touch(mode=0o600)
     make_overlay(trial.image, overlay, size_gib=spec.resources.disk_gib)
     key = trial.work / "ssh-key"
     public_key = make_key(key, "checks")

@@ -124,8 +124,9 @@ def make_seed(directory: Path, config: Mapping[str, object]) -> Path:
     """A disk for cloud-init's NoCloud datasource, with a cloud-config.
 
     Args:
-        directory: Where it is made; each is for one machine.
+        directory: Where it is made; each is for one machine. Only this user can read it afterwards.
     """
+    directory.chmod(0o700)
     seed = directory / "seed.img"
     (directory / "meta-data").write_text("instance-id: slipway-checks\n")
     (directory / "user-data").write_text(f"#cloud-config\n{json.dumps(config)}\n")  # JSON is YAML

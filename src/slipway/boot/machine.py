@@ -1,7 +1,8 @@
 """A virtual machine: its description -> QEMU's command line, and one that runs.
 
 :func:`command` is pure. Invariants of :func:`running`: the image is never written to (a throwaway overlay is), QEMU's
-monitor is its standard input and output, so it belongs to nobody else, and it ends with the block whatever happens.
+monitor is its standard input and output, so it belongs to nobody else, and it ends with the block whatever happens. What
+the machine is told, says and writes is in files that only this user can read, and on no command line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import select
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from slipway.spec.base import Base
 __all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
+#: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
+_CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 _GONE = "QEMU is gone, or does not answer"
 #: How long a line of QEMU's monitor may be.
 _LINE_BYTES = 1 << 20
@@ -98,8 +102,11 @@ def _quoted(value: object) -> str:
     return str(value).replace(",", ",,")
 
 
-def command(machine: Machine) -> list[str]:
-    """QEMU's command line."""
+def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
+    """QEMU's command line.
+
+    Everybody on the host can read it, so credentials come in files.
+    """
     secure = machine.firmware == "secureboot"
     kvm = machine.accelerator.name == "kvm"
     argv = [f"qemu-system-{machine.system}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
@@ -125,15 +132,32 @@ def command(machine: Machine) -> list[str]:
     argv += ["-device", "VGA" if machine.architecture == "amd64" else "virtio-gpu-pci"]
     for number, (name, file) in enumerate(machine.ports.items()):
         argv += ["-chardev", f"file,id=port{number},path={_quoted(file)}", "-device", f"virtserialport,chardev=port{number},name={name}"]
-    for name, value in machine.credentials.items():
-        text = f"io.systemd.credential.binary:{name}={base64.b64encode(value).decode()}"
-        argv += ["-smbios", f"type=11,value={_quoted(text)}"]
-    return [*argv, "-qmp", "stdio"]
+    for file in credentials:
+        argv += ["-smbios", f"type=11,path={_quoted(file)}"]
+    return [*argv, *_CONFINED, "-qmp", "stdio"]
 
 
 def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
-    """A file that takes what a machine writes instead of its image."""
+    """A file that takes what a machine writes instead of its image; nobody else can read it."""
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay, f"{size_gib}G"])
+    overlay.chmod(0o600)
+
+
+def _make_private(file: Path) -> None:
+    """Make an empty file that nobody else can read; QEMU opens it as it is."""
+    file.unlink(missing_ok=True)
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _write_credentials(machine: Machine, folder: Path) -> list[Path]:
+    """Write a machine's credentials as strings of SMBIOS (systemd.system-credentials(7)), a file for each."""
+    files = []
+    for number, (name, value) in enumerate(machine.credentials.items()):
+        file = folder / str(number)
+        _make_private(file)
+        file.write_text(f"io.systemd.credential.binary:{name}={base64.b64encode(value).decode()}")
+        files.append(file)
+    return files
 
 
 class Running:
@@ -240,10 +264,15 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
     if machine.firmware not in FIRMWARES:
         raise UsageError(f'there is no firmware "{machine.firmware}"', hint=f"there is: {', '.join(FIRMWARES)}")
     if machine.variables:
+        _make_private(machine.variables)
         shutil.copyfile(firmware_files(machine.architecture, machine.firmware)[1], machine.variables)
-    argv = command(machine)
-    argv[0] = process.find_tool(argv[0])
-    with log.open("ab") as errors, process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as qemu:
+    _make_private(machine.console)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent))
+        argv = command(machine, _write_credentials(machine, Path(folder)))
+        argv[0] = process.find_tool(argv[0])
+        errors = stack.enter_context(log.open("ab"))
+        qemu = stack.enter_context(process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         machine_running = Running(qemu)
         with contextlib.suppress(OSError):
             machine_running.ask("qmp_capabilities")

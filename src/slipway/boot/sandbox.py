@@ -24,7 +24,7 @@ from slipway.namespace import Namespace
 from slipway.spec.library import Appliance
 from slipway.spec.parameters import value_problem
 
-__all__ = ["Sandbox", "check_parameters", "sandbox"]
+__all__ = ["Sandbox", "check_parameters", "forwarding", "sandbox"]
 
 _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
@@ -63,7 +63,8 @@ def check_parameters(appliance: Appliance, given: Mapping[str, str]) -> None:
             raise UsageError(f'{appliance.name} has no parameter "{name}"', hint=hint)
         problem = value_problem(known[name].type, value, known[name].choices)
         if problem:
-            raise UsageError(f'{name}: "{value}" is not accepted', hint=f"it has to be {problem}")
+            shown = "its value" if known[name].type == "secret" else f'"{value}"'
+            raise UsageError(f"{name}: {shown} is not accepted", hint=f"it has to be {problem}")
 
 
 @contextlib.contextmanager
@@ -77,6 +78,7 @@ def sandbox(
     parameters: Mapping[str, str],
     keep: str = "",
     ssh_key: Path | None = None,
+    internet: bool = False,
 ) -> Iterator[Sandbox]:
     """Run an image for as long as the block lasts.
 
@@ -86,6 +88,7 @@ def sandbox(
         parameters: Values for first boot; others take their defaults.
         keep: The name of a snapshot.
         ssh_key: A public key that may log in as root.
+        internet: Let the machine reach this host and whatever this host reaches.
 
     Raises:
         HostError: QEMU did not start, or the guest did not switch itself off when its state was to be kept.
@@ -106,7 +109,8 @@ def sandbox(
         place(image, base)
         image = base
     make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
-    with _running(appliance, architecture, overlay, work, parameters, ssh_key) as (guest, machine, ports, unreachable):
+    given = parameter_values(spec.parameters, parameters)
+    with _running(appliance, architecture, overlay, given, ssh_key, internet) as (guest, machine, ports, unreachable):
         yield Sandbox(
             guest=guest,
             accelerator=machine.accelerator,
@@ -127,7 +131,7 @@ def sandbox(
 
 @contextlib.contextmanager
 def _running(
-    appliance: Appliance, architecture: str, disk: Path, work: Path, parameters: Mapping[str, str], ssh_key: Path | None
+    appliance: Appliance, architecture: str, disk: Path, values: Mapping[str, str], ssh_key: Path | None, internet: bool
 ) -> Iterator[tuple[Running, Machine, dict[str, int], tuple[str, ...]]]:
     """The machine, its ports, and those that nothing leads to."""
     spec = appliance.spec
@@ -135,8 +139,7 @@ def _running(
     single = [port for port in spec.ports if port.interface == first and port.last is None]
     wanted = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in single)])
     ports = {name: _free_port(name.partition("/")[0]) for name in wanted}
-    forwards = "".join(f",hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items())
-    values = parameter_values(spec.parameters, parameters)
+    work = disk.parent
     credentials = parameter_credentials(spec.parameters, values)
     if ssh_key:
         credentials["ssh.authorized_keys.root"] = ssh_key.read_bytes()
@@ -150,7 +153,7 @@ def _running(
         firmware="bios" if appliance.base.architectures[architecture].bios else "uefi",
         accelerator=accelerator,
         console=work / "console.log",
-        networks=(f"user{forwards}", *("user,restrict=on" for _ in others)),
+        networks=(forwarding(ports, internet=internet), *("user,restrict=on" for _ in others)),
         credentials=credentials,
         variables=None if appliance.base.architectures[architecture].bios else work / "variables.fd",
     )
@@ -160,6 +163,12 @@ def _running(
             raise HostError(f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}")
         guest.ask("set-action", reboot="reset")  # What reboots starts again, unlike in a boot for checks.
         yield guest, machine, ports, unreachable
+
+
+def forwarding(ports: Mapping[str, int], *, internet: bool) -> str:
+    """Return QEMU's option for a network that loopback ports lead into, and that nothing leads out of but ``internet``."""
+    forwards = [f"hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items()]
+    return ",".join(["user", f"restrict={'off' if internet else 'on'}", *forwards])
 
 
 def _free_port(protocol: str) -> int:

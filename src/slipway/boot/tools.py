@@ -6,12 +6,13 @@ where checks run, that tree at :data:`TREE`, to be entered with chroot(8) in the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import package_lines, workspace
+from slipway.builders._tree import BOX_FILES, box_files, package_lines, workspace
 from slipway.cache import Entry
 from slipway.namespace import MOUNT, Namespace
 from slipway.plan import Stage
@@ -21,7 +22,7 @@ from slipway.templating import render
 __all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_tools"]
 
 TREE = MOUNT / "tools"
-PART = Part(kind="tools", reads=("chroot.sh", "tools"), tools=("mmdebstrap",), code=("boot/tools.py",))
+PART = Part(kind="tools", reads=(*BOX_FILES, "tools"), tools=("mmdebstrap",), code=("boot/tools.py",))
 _ARCHIVE = "tree.tar.zst"
 #: What the tree takes, as a multiple of the sum of the .deb files.
 _EXPANSION = 5
@@ -41,8 +42,9 @@ def render_tools(source: Source) -> Rendered:
     values = {"names": lock.tools_requested, "release": source.appliance.base.release, "epoch": lock.source_date_epoch, "tree": str(TREE)}
     return Rendered(
         {
-            "chroot.sh": RenderedFile(content=(templates / "chroot.sh").read_bytes(), mode=0o755),
+            **box_files(source.templates),
             "tools/build.sh": RenderedFile(content=render(templates / "tools.sh.j2", values).encode(), mode=0o755),
+            "tools/inside.sh": RenderedFile(content=render(templates / "tools.inside.sh.j2", values).encode(), mode=0o755),
             "tools/packages": RenderedFile(content=package_lines(lock.tools)),
         }
     )
@@ -68,7 +70,8 @@ def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
             workplace.pool.fetch(source.lock.tools, source.mirrors, workplace.logs / "fetch.log")
             workplace.pool.repository(source.lock.tools, namespace.path(MOUNT / "repositories/tools"), suite=source.appliance.base.release)
             command = 'cd "$1" && exec sh -eu build.sh'
-            namespace.run(["sh", "-c", command, "sh", MOUNT / "render/tools"], what="stage tools", log=log)
+            python = {"SLIPWAY_PYTHON": sys.executable}
+            namespace.run(["sh", "-c", command, "sh", MOUNT / "render/tools"], what="stage tools", env=python, log=log)
             step.detail = f"made, {len(source.lock.tools)} packages"
             return cache.add(stage.id, stage.kind, {_ARCHIVE: _packer(namespace)})
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from slipway import __file__ as package_file
+from slipway.boxed import box
 from slipway.builders import Source, Workplace
 from slipway.disk.identity import disk_identity
 from slipway.errors import BuildError, UsageError
@@ -23,12 +23,25 @@ from slipway.namespace import Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import source_text, sources
 from slipway.packages.wheels import install_wheels, installer_version
+from slipway.plain import Context
 from slipway.render import RenderedFile
+from slipway.spec.folder import SourceFile, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
-__all__ = ["check_hygiene", "context", "dpkg_configuration", "package_lines", "place_downloads", "read_secrets", "tree_files", "workspace"]
+__all__ = [
+    "BOX_FILES",
+    "box_files",
+    "check_hygiene",
+    "context",
+    "dpkg_configuration",
+    "package_lines",
+    "place_downloads",
+    "read_secrets",
+    "tree_files",
+    "workspace",
+]
 
 _AFTER_FIRST_BOOT = """\
 # This starts only when first boot has succeeded.
@@ -73,16 +86,26 @@ _DOCUMENTATION = {
 }
 
 
-def context(source: Source) -> dict[str, Any]:
-    """What the templates of every builder may use."""
+#: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
+BOX_FILES = ("box.py", "box.sh", "chroot.sh")
+
+
+def box_files(templates: Path) -> dict[str, RenderedFile]:
+    """The files that the scripts of every stage share; what is rendered is what runs."""
+    program = Path(package_file).with_name("builders") / "_box.py"
+    scripts = {name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755) for name in BOX_FILES[1:]}
+    return {BOX_FILES[0]: RenderedFile(content=program.read_bytes()), **scripts}
+
+
+def context(source: Source) -> Context:
+    """The plain values that the templates of every builder may use."""
     appliance, lock = source.appliance, source.lock
     spec = _spec(source)
     services = _services(spec)
     architecture = appliance.base.architectures[lock.architecture]
-    return {
+    values = {
         "spec": spec,
         "base": appliance.base,
-        "lock": lock,
         "bare": source.bare,
         "architecture": lock.architecture,
         "epoch": lock.source_date_epoch,
@@ -101,6 +124,7 @@ def context(source: Source) -> dict[str, Any]:
         "efi_files": architecture.efi_files,
         "bios": architecture.bios,
     }
+    return Context.of(values)
 
 
 def _spec(source: Source) -> Spec:
@@ -157,6 +181,13 @@ def dpkg_configuration(appliance: Appliance) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
+    """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
+    if item.link is not None:
+        return RenderedFile(link=item.link)
+    return RenderedFile(content=read_content(item.path) if text is None else text.encode(), mode=item.mode)
+
+
 def tree_files(source: Source) -> dict[str, RenderedFile]:
     """``files/``, which goes over the root, and ``setup/``, the scripts that are run then.
 
@@ -167,18 +198,17 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     values = template_context(spec, appliance.base)
     files: dict[str, RenderedFile] = {}
     read_only = guest_files(source.templates / "guest/read-only") if spec.root.mode == "read-only" else ()
-    for item in (*source.guest, *read_only, *appliance.base.files, *(() if source.bare else appliance.files)):
-        if item.link is not None:
-            rendered = RenderedFile(link=item.link)
-        elif item.template:
-            rendered = RenderedFile(content=render(item.path, values).encode(), mode=item.mode)
-        else:
-            rendered = RenderedFile(content=item.path.read_bytes(), mode=item.mode)
-        files[f"files{item.target}"] = rendered
+    for item in (*source.guest, *read_only):
+        own = item.template and item.link is None
+        files[f"files{item.target}"] = _rendered(item, render(item.path, values) if own else None)
+    for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
+        # Slipway's own templates are above; one of an appliance is a stranger's.
+        own = item.template and item.link is None
+        files[f"files{item.target}"] = _rendered(item, box().render(read_content(item.path), values, shown=item.path) if own else None)
     for path in () if source.bare else appliance.setup:
-        files[f"setup/{path.name}"] = RenderedFile(content=path.read_bytes(), mode=0o755)
+        files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for path in () if source.bare else appliance.firstboot:
-        files[f"files/usr/lib/slipway/firstboot.d/{path.name}"] = RenderedFile(content=path.read_bytes(), mode=0o755)
+        files[f"files/usr/lib/slipway/firstboot.d/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for download in spec.downloads:
         if f"files{download.path}" in files:
             raise UsageError(f"{appliance.name} has {download.path} twice: in files/ and in downloads", hint="remove one of the two")

@@ -19,6 +19,8 @@ from typing import IO
 from slipway import __file__ as package_file
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._tree import (
+    BOX_FILES,
+    box_files,
     check_hygiene,
     context,
     dpkg_configuration,
@@ -31,6 +33,7 @@ from slipway.builders._tree import (
 from slipway.errors import HostError, UsageError
 from slipway.namespace import MOUNT, Namespace
 from slipway.packages.lock import LockedPackage
+from slipway.plain import Context
 from slipway.plan import Plan, Stage
 from slipway.progress import size
 from slipway.render import Rendered, RenderedFile
@@ -40,6 +43,7 @@ __all__ = ["Mmdebstrap"]
 
 _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
+_SHARED = tuple(BOX_FILES)
 #: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb files.
 _EXPANSION = 6
 
@@ -54,14 +58,14 @@ class Mmdebstrap:
         """base, packages (if the appliance adds any), tree, disk."""
         code = ("builders/mmdebstrap.py", "builders/_tree.py")
         read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
-        packages = (Part(kind="packages", reads=("chroot.sh", "packages"), code=code),) if source.packages else ()
+        packages = (Part(kind="packages", reads=(*_SHARED, "packages"), code=code),) if source.packages else ()
         return (
-            Part(kind="base", reads=("chroot.sh", "base"), tools=("mmdebstrap",), code=code),
+            Part(kind="base", reads=(*_SHARED, "base"), tools=("mmdebstrap",), code=code),
             *packages,
-            Part(kind="tree", reads=("chroot.sh", "tree"), code=(*code, "builders/_secrets.py", "disk/hygiene.py")),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "builders/_secrets.py", "disk/hygiene.py")),
             Part(
                 kind="disk",
-                reads=("disk",),
+                reads=(*_SHARED, "disk"),
                 tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "python:zstandard", *(["mksquashfs"] if read_only else [])),
                 code=(*code, "disk/ext4.py", "disk/gpt.py", "formats/raw.py"),
             ),
@@ -73,15 +77,16 @@ class Mmdebstrap:
             raise UsageError("mmdebstrap builds for no platform in particular", hint="--source goes with --builder packer")
         appliance, lock = source.appliance, source.lock
         layers = [str(_LAYERS / kind) for kind in ("packages", "base") if kind != "packages" or source.packages]
-        values = {**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]}
+        values = Context({**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]})
         templates = source.templates
-        files = {"chroot.sh": RenderedFile(content=(templates / "mmdebstrap/chroot.sh").read_bytes(), mode=0o755)}
+        files = box_files(templates)
 
-        def script(part: str, template: str) -> None:
+        def script(part: str, template: str, name: str = "build.sh") -> None:
             text = render(templates / template, values)
-            files[f"{part}/build.sh"] = RenderedFile(content=text.encode(), mode=0o755)
+            files[f"{part}/{name}"] = RenderedFile(content=text.encode(), mode=0o755)
 
         script("base", "mmdebstrap/base.sh.j2")
+        script("base", "mmdebstrap/base.inside.sh.j2", "inside.sh")
         base_lines = package_lines(lock.base_packages)
         files["base/packages"] = RenderedFile(content=base_lines)
         files["base/dpkg.cfg"] = RenderedFile(content=dpkg_configuration(appliance).encode())
@@ -89,8 +94,11 @@ class Mmdebstrap:
         files["base/modules"] = RenderedFile(content="".join(f"{name}\n" for name in appliance.base.initramfs_modules).encode())
         if source.packages:
             script("packages", "mmdebstrap/packages.sh.j2")
+            script("packages", "mmdebstrap/packages.inside.sh.j2", "inside.sh")
             files["packages/packages"] = RenderedFile(content=base_lines + package_lines(source.packages))
         script("tree", "mmdebstrap/tree.sh.j2")
+        script("tree", "mmdebstrap/tree.inside.sh.j2", "inside.sh")
+        files["tree/finish.sh"] = RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes(), mode=0o755)
         files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", values).encode())
         files |= {f"tree/{path}": file for path, file in tree_files(source).items()}
         script("disk", "disk/disk.sh.j2")
@@ -224,7 +232,9 @@ class _Job:
         if self.secrets and part == "tree":
             command = [sys.executable, "-I", Path(package_file).with_name("builders") / "_secrets.py", *command]
             given = json.dumps(dict(self.secrets)).encode()
-        self.namespace.run(command, what=f"stage {part}", env={"SLIPWAY_OVERLAY": self.overlay}, log=log, input=given)
+        self.namespace.run(
+            command, what=f"stage {part}", env={"SLIPWAY_OVERLAY": self.overlay, "SLIPWAY_PYTHON": sys.executable}, log=log, input=given
+        )
 
     def _packages(self, part: str) -> tuple[LockedPackage, ...]:
         return self.source.lock.base_packages if part == "base" else self.source.packages

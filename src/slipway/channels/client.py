@@ -7,22 +7,18 @@ only when it is whole and is what the channel's signed metadata says.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from slipway.cache import sha256_of
+from slipway.channels.download import Wanted, download
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
-from slipway.channels.publish import target_key
 from slipway.channels.shelf import Shelf, to_shelf
-from slipway.errors import HostError, StoreError, VerificationError
+from slipway.errors import StoreError, VerificationError
+from slipway.formats import file_name, load
 from slipway.progress import Progress, size
 from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
@@ -31,7 +27,7 @@ from slipway.stores import NotFound, Store
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
 
-__all__ = ["Client", "Wanted", "download", "fetch_image", "fetch_manifest"]
+__all__ = ["Client", "Wanted", "fetch_image", "fetch_manifest"]
 
 _CHUNK: Final = 1 << 20
 _RANGE: Final = 8 << 20
@@ -60,22 +56,6 @@ def store_fetcher(store: Store) -> FetcherInterface:
             return chunks()
 
     return Fetcher()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A file of a release as a channel lists it: its size in bytes, and what it must hash to."""
-
-    appliance: str
-    release: str
-    file: str
-    size: int
-    sha256: str
-
-    @property
-    def key(self) -> str:
-        """Where it is in the store."""
-        return target_key(self.appliance, self.release, self.file, self.sha256)
 
 
 class Client:
@@ -154,109 +134,56 @@ def _verified(channel: str, store: Store) -> Iterator[None]:
         raise StoreError(f"{store.url} has no whole channel {channel}: {error}", hint="see: invoke channels") from error
 
 
-def fetch_manifest(client: Client, appliance: str, build: str | None) -> Manifest:
+def fetch_manifest(client: Client, appliance: str, build: str | None, architecture: str | None = None) -> Manifest:
     """The manifest of a release, the current one if none is named.
 
+    Args:
+        architecture: The one that the image must be for, if it matters.
+
     Raises:
-        StoreError: The channel has no such release.
-        VerificationError: It is not what the channel's signed metadata says.
+        StoreError: The channel has no such release, or it is for another architecture.
+        VerificationError: It is not what the channel's signed metadata says, or about another release.
     """
     release = find_release(client.shelf(appliance), appliance, client.channel, build)
     wanted = client.wanted(appliance, release, MANIFEST)
     text = client.store.read_range(wanted.key, 0, wanted.size + 1)
     if hashlib.sha256(text).hexdigest() != wanted.sha256:
         raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
-    return read_manifest(text, source=wanted.key, of=(appliance, release))
+    manifest = read_manifest(text, source=wanted.key, of=(appliance, release))
+    if architecture not in (None, manifest.architecture):
+        raise StoreError(
+            f"{appliance} {release} in {client.channel} is for {manifest.architecture}, not {architecture}",
+            hint=f"give --arch {manifest.architecture}, or another release: --build ID",
+        )
+    return manifest
 
 
-def fetch_image(client: Client, appliance: str, build: str | None, form: str, directory: Path, progress: Progress) -> Path:
-    """Download a release's image in a format, by what its manifest says.
+def fetch_image(client: Client, manifest: Manifest, form: str, directory: Path, progress: Progress) -> Path:
+    """Download a release's image in a format; its name is made here, of what was asked for.
+
+    Args:
+        manifest: What :func:`fetch_manifest` returned.
 
     Raises:
-        StoreError: The channel has no such release, or the release has no such format.
+        StoreError: The release has no such format.
         VerificationError: Something is not what the channel's signed metadata says.
+        HostError: The image cannot be written, or something else has its name.
     """
-    manifest = fetch_manifest(client, appliance, build)
-    formats = {artifact.format: artifact.file for artifact in manifest.artifacts}
-    if form not in formats:
-        raise StoreError(
-            f"{appliance} {manifest.release} was not made as {form}",
-            hint=f"there is: {', '.join(sorted(formats))}; invoke export makes others of raw",
+    appliance, release = manifest.appliance, manifest.release
+    made = [artifact for artifact in manifest.artifacts if artifact.format == form]
+    if not made:
+        formats = ", ".join(sorted({artifact.format for artifact in manifest.artifacts}))
+        raise StoreError(f"{appliance} {release} was not made as {form}", hint=f"there is: {formats}; invoke export makes others of raw")
+    image = client.wanted(appliance, release, made[0].file)
+    if len(made) > 1 or (made[0].size, made[0].sha256) != (image.size, image.sha256):
+        raise VerificationError(
+            f"the manifest of {appliance} {release} and the channel {client.channel} do not agree on its {form}",
+            hint="nothing was fetched; tell its publisher",
         )
-    image = client.wanted(appliance, manifest.release, formats[form])
+    name = file_name(appliance, release, manifest.architecture, load(form))
     with progress.step("fetch") as step:
 
         def show(done: int) -> None:
             step.detail = f"{size(done)} of {size(image.size)} ({100 * done // max(1, image.size)} %)"
 
-        return download(client.store, image, directory, progress=show)
-
-
-def download(
-    store: Store, wanted: Wanted, directory: Path, *, threads: int = 4, progress: Callable[[int], None] = lambda done: None
-) -> Path:
-    """Fetch a file in ranges side by side; what an earlier run that was stopped has fetched is used.
-
-    Args:
-        progress: Called with the number of bytes that are here.
-
-    Raises:
-        VerificationError: What came is something else than what the channel says; nothing is left of it.
-        HostError: It cannot be written.
-    """
-    target = directory / wanted.file
-    if target.is_file() and target.stat().st_size == wanted.size and sha256_of(target) == wanted.sha256:
-        return target
-    part, state = directory / f".{wanted.file}.{wanted.sha256[:16]}.part", directory / f".{wanted.file}.{wanted.sha256[:16]}.json"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with part.open("r+b" if part.exists() else "w+b") as file:
-            done = _known(state) if file.seek(0, os.SEEK_END) == wanted.size else set()
-            file.truncate(wanted.size)
-            _fetch_ranges(store, wanted, file.fileno(), done, state, threads, progress)
-            os.fsync(file.fileno())
-        found = sha256_of(part)
-        if found != wanted.sha256:
-            raise VerificationError(
-                f"{wanted.key} has the SHA-256 {found}, its channel says {wanted.sha256}", hint="the store was changed; nothing was kept"
-            )
-        part.replace(target)
-        state.unlink(missing_ok=True)
-    except OSError as error:
-        raise HostError(f"{target} cannot be written: {error.strerror}", hint="give another directory: --out DIR") from error
-    except VerificationError:
-        part.unlink(missing_ok=True)
-        state.unlink(missing_ok=True)
-        raise
-    return target
-
-
-def _fetch_ranges(
-    store: Store, wanted: Wanted, descriptor: int, done: set[int], state: Path, threads: int, progress: Callable[[int], None]
-) -> None:
-    def fetch(start: int) -> int:
-        length = min(_RANGE, wanted.size - start)
-        data = store.read_range(wanted.key, start, length)
-        if len(data) != length:
-            raise VerificationError(f"{wanted.key} ends after {start + len(data)} bytes, its channel says {wanted.size}")
-        os.pwrite(descriptor, data, start)
-        return start
-
-    starts = [start for start in range(0, wanted.size, _RANGE) if start not in done]
-    with ThreadPoolExecutor(threads) as workers:
-        futures = [workers.submit(fetch, start) for start in starts]
-        try:
-            for future in futures:
-                done.add(future.result())
-                # Written after the range: a list that is too short costs a range, one that is too long the whole file.
-                state.write_text(json.dumps(sorted(done)))
-                progress(min(wanted.size, len(done) * _RANGE))
-        finally:
-            workers.shutdown(cancel_futures=True)
-
-
-def _known(state: Path) -> set[int]:
-    try:
-        return {int(start) for start in json.loads(state.read_text())}
-    except (OSError, ValueError, TypeError):
-        return set()
+        return download(client.store, image, directory, name=name, progress=show)

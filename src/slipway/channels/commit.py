@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import memory_of
 from slipway.channels.metadata import CUSTOM, identity
-from slipway.channels.state import Channel, Shelf, metadata_key, parse
+from slipway.channels.state import Channel, Shelf, metadata_key, parse, read_channel
 from slipway.channels.watch import read_watched, seen_of
-from slipway.errors import HostError, StoreError
+from slipway.errors import HostError, StoreError, VerificationError
 from slipway.stores import AlreadyExists, Conflict, Store
 
 if TYPE_CHECKING:
@@ -114,14 +114,25 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
     there = len(ring.roots)
     while there and store.stat(metadata_key(ring.channel, "root", _version(ring.roots[there - 1]))) is None:
         there -= 1
+    if there == len(ring.roots):
+        return
+    brought = _signed_by_newest(store, ring)
     for root in ring.roots[there:]:
-        if there:
+        if there and not brought:
             channel = read_watched(store, ring.channel, ring.roots[there - 1], memory_of(store, ring, ring.channel), clock=clock)
             if not _accepts(root, channel):
                 channel.resign |= {"targets", *channel.appliances}
                 write_changes(ring, channel, clock, deadline)
         store.create(metadata_key(ring.channel, "root", _version(root)), root)
         there += 1
+
+
+def _signed_by_newest(store: Store, ring: KeyRing) -> bool:
+    """Return true if all that is there is signed as the newest root wants: somebody deleted roots that were there."""
+    try:
+        return read_channel(store, ring.channel, ring.roots[-1]).timestamp is not None
+    except (StoreError, VerificationError):
+        return False
 
 
 def _version(root: bytes) -> int:

@@ -8,6 +8,7 @@ nothing that a store said; a list that names other images is refused; a signatur
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -49,8 +50,7 @@ def sums_key(appliance: str, release: str) -> str:
 
 def signature_key(channel: str, appliance: str, release: str) -> str:
     """Where a channel's signature of a release's SHA256SUMS is."""
-    name = "minisig" if channel == "nightly" else f"{channel}.minisig"
-    return f"{sums_key(appliance, release)}.{name}"
+    return f"{sums_key(appliance, release)}.{channel}.minisig"
 
 
 def sums_text(files: Files) -> bytes:
@@ -174,14 +174,18 @@ def _put_signature(store: Store, ring: KeyRing, appliance: str, release: str, fi
         sums_text(files),
         ring.of("targets")[0],
     )
+    about = {"appliance": appliance, "release": release, "channel": ring.channel}
     etag = None
     with suppress(NotFound):
         there = store.read(key)
-        if verify(text, there.data, signer.public_key) is not None:
+        comment = verify(text, there.data, signer.public_key)
+        # Those of earlier versions name nothing that people could compare, and are replaced.
+        if comment is not None and comment.split(" ")[:3] == [f"{name}={value}" for name, value in about.items()]:
             return
         etag = there.etag
+    about["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
     expires = clock() + EXPIRY_DAYS["root"] * 86400
-    signature = sign(text, signer, file=SUMS, expires=expires)
+    signature = sign(text, signer, file=SUMS, expires=expires, about=about)
     if signature is None:
         return
     if etag is None:

@@ -35,7 +35,8 @@ _FORMAT: Final = 1
 class Seen:
     """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256, and when it was seen.
 
-    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970.
+    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and ``highest`` the
+    highest number of a list that the snapshot names.
     """
 
     root: int
@@ -43,6 +44,7 @@ class Seen:
     snapshot: int
     sha256: str
     time: int
+    highest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,10 @@ def private_folder(folder: Path) -> Path:
     Raises:
         HostError: Others can write to it.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (*reversed(folder.parents), folder):
+        # Only what is made here: a folder above that others can write is its owner's choice.
+        if not each.exists():
+            each.mkdir(exist_ok=True, mode=0o700)
     return require_private(folder)
 
 

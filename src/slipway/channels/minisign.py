@@ -1,8 +1,8 @@
 """Signatures and public keys in minisign's format, for people who have nothing but `minisign` at hand.
 
 Format: https://jedisct1.github.io/minisign/ ("Signature format", "Public key format"); the prehashed variant, whose
-signature is over the BLAKE2b-512 of the file. minisign cannot revoke a key, so the signed comment says until when a
-signature is meant to be relied on.
+signature is over the BLAKE2b-512 of the file. A signature says nothing of where its file belongs, so the signed comment
+names it, for people to compare. minisign cannot revoke a key: the comment says until when to rely on the signature.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -36,17 +37,26 @@ def public_key(key: Key, name: str) -> str | None:
     return f"untrusted comment: {name}\n{base64.b64encode(b'Ed' + _key_id(key) + _raw(key)).decode()}\n"
 
 
-def sign(data: bytes, signer: Signer, *, file: str, expires: float) -> bytes | None:
+def sign(
+    data: bytes,
+    signer: Signer,
+    *,
+    file: str,
+    expires: float,
+    about: Mapping[str, str] | None = None,
+) -> bytes | None:
     """A detached signature; None for a key that is not ed25519.
 
     Args:
         file: What the data is called, for the comment.
         expires: When it should no longer be relied on, in seconds since 1970.
+        about: What the comment says first, as name=value, in this order.
     """
     if signer.public_key.keytype != "ed25519":
         return None
     signature = bytes.fromhex(signer.sign(hashlib.blake2b(data).digest()).signature)
-    comment = f"file:{file}\texpires={time.strftime('%Y-%m-%d', time.gmtime(expires))}\thashed"
+    names = "".join(f"{name}={value} " for name, value in (about or {}).items())
+    comment = f"{names}file:{file}\texpires={time.strftime('%Y-%m-%d', time.gmtime(expires))}\thashed"
     over_all = bytes.fromhex(signer.sign(signature + comment.encode()).signature)
     lines = (
         "untrusted comment: signature by slipway",

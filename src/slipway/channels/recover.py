@@ -63,6 +63,10 @@ class Findings:
         lines.append(f"problem: {self.problem.message}" if self.problem else "nothing is wrong")
         if self.problem and self.chosen is not None:
             lines.append(f"to be signed anew: version {self.chosen}")
+            if seen and seen.snapshot not in self.states:
+                lines.append(
+                    f"  version {seen.snapshot} is not in the store: what was withdrawn since {self.chosen} has to be withdrawn again"
+                )
             lines += [f"  {line}" for line in _shown(self.states[self.chosen], self.states.get(self.named or 0))]
         return lines
 
@@ -222,6 +226,8 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
         for file, meta in state.snapshot.signed.meta.items() if state.snapshot else ():
             role = file.removesuffix(".json")
             channel.floors[role] = max(meta.version, channel.floors.get(role, 0))
+    if seen and seen.snapshot not in found.states:  # users may have seen lists that are gone
+        channel.floors |= {role: max(floor, seen.highest) for role, floor in channel.floors.items()}
     mine = channel.snapshot.signed.meta if channel.snapshot else {}
     for file, meta in mine.items():
         role = file.removesuffix(".json")

@@ -211,8 +211,13 @@ class Session:
         return withdrawer.withdraw(appliance, build, reason, derived=derived)
 
     def refresh(self, channels: Sequence[str] = ()) -> list[str]:
-        """Renew the signatures of the channels named, or of all whose keys are here; returns their names."""
+        """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
+
+        Raises:
+            UserError: One of them cannot be renewed; the others are.
+        """
         done = []
+        problems: list[UserError] = []
         for name in channels or self.known():
             try:
                 ring = self.ring(name)
@@ -220,8 +225,13 @@ class Session:
                 if channels:
                     raise
                 continue
-            upkeep.refresh(self.store, ring, clock=self.clock)
-            done.append(name)
+            try:
+                upkeep.refresh(self.store, ring, clock=self.clock)
+                done.append(name)
+            except UserError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
         return done
 
     def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
@@ -244,7 +254,7 @@ class Session:
         for name in self.known():
             try:
                 root = self.root(name)
-                self.read(name)  # of an older state than there was, what came since would be removed
+                self.read(name)  # of an older state than there was, or of none, what came since would be removed
                 roots[name] = root
             except UserError as error:
                 problems[name] = error

@@ -83,6 +83,7 @@ def seen_of(channel: Channel, clock: Clock) -> Seen:
         snapshot=channel.snapshot.signed.version,
         sha256=identity(channel.snapshot),
         time=int(clock()),
+        highest=max((meta.version for meta in channel.snapshot.signed.meta.values()), default=0),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from slipway.errors import SpecError, Where, suggestion
 
-__all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_files", "read_scripts"]
+__all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
@@ -63,6 +63,24 @@ class Check:
     before: str = ""
     instances: tuple[str, ...] = ()
     sha256: str
+
+
+def read_content(path: Path, shown: Path | None = None) -> bytes:
+    """Read a file that was found in a folder, if it still is one.
+
+    Raises:
+        SpecError: It is a link, a pipe or a device by now, or cannot be read.
+    """
+    try:
+        # Without waiting: opening a pipe would wait for somebody to write into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        message = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
+        return file.read()
 
 
 def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:
@@ -187,7 +205,10 @@ def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Pa
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
     scripts = [folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)]
     for script in scripts:
-        _require_unix_lines(script.read_bytes(), shown / script.name, errors)
+        try:
+            _require_unix_lines(read_content(script, shown / script.name), shown / script.name, errors)
+        except SpecError as error:
+            errors.append(error)
     return tuple(scripts)
 
 
@@ -239,7 +260,11 @@ def read_checks(
 
 
 def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
-    content = path.read_bytes()
+    try:
+        content = read_content(path, shown / path.name)
+    except SpecError as error:
+        errors.append(error)
+        content = b""
     _require_unix_lines(content, shown / path.name, errors)
     settings: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):

@@ -13,16 +13,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 from slipway.spec.base import Base, read_base
-from slipway.spec.folder import Check, SourceFile, read_files
+from slipway.spec.folder import Check, SourceFile, read_content, read_files
 from slipway.spec.mixins import Merged, Source, check_instances, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
 from slipway.spec.patterns import DEVICES, NAME, PATTERNS
 from slipway.spec.rules import check_rules, instance_names, interface_names
 from slipway.spec.text import KeyPath, read_document
 from slipway.spec.validation import validate
+
+if TYPE_CHECKING:
+    from slipway.plain import Context
 
 __all__ = ["Appliance", "Library", "guest_files", "template_context"]
 
@@ -228,10 +232,17 @@ class Library:
         templates = [file.path for file in (*base.files, *merged.contents.files) if file.template]
         if not templates:
             return []
-        from slipway.templating import check
+        from slipway.boxed import APPLIANCE_CPU_S, box
 
-        context = template_context(merged.spec, base)
-        return [error for path in templates for error in check(path, context, shown=self._shown(path))]
+        context, errors, used = template_context(merged.spec, base), list[SpecError](), 0.0
+        for path in templates:
+            shown = self._shown(path)
+            if used > APPLIANCE_CPU_S:
+                message = f"the templates before this one have taken all of the {APPLIANCE_CPU_S:g} s that an appliance's may take"
+                return [*errors, SpecError(message, where=Where(shown), hint="make fewer files of them, or make them in a setup script")]
+            found, seconds = box().check(read_content(path, shown), context, shown=shown)
+            errors, used = [*errors, *found], used + seconds
+        return errors
 
 
 def _check_keyrings(own: Source, merged: Merged) -> None:
@@ -244,9 +255,12 @@ def _check_keyrings(own: Source, merged: Merged) -> None:
             merged.errors.append(SpecError(message, where=where, hint="put the keys that sign the source there"))
 
 
-def template_context(spec: Spec, base: Base) -> dict[str, object]:
-    """What a template in ``files/`` may use."""
-    return {"spec": spec, "parameters": spec.parameters, "base": base}
+def template_context(spec: Spec, base: Base) -> Context:
+    """The plain values that a template in ``files/`` may use."""
+    from slipway.plain import Context, plain
+
+    about = {name: value for name, value in plain(base).items() if name != "files"}
+    return Context.of({"spec": spec, "parameters": spec.parameters, "base": about})
 
 
 def guest_files(folder: Path) -> tuple[SourceFile, ...]:

@@ -13,12 +13,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 from urllib.parse import urlencode
 
 from slipway.errors import StoreError, UsageError
 
-__all__ = ["AlreadyExists", "Blob", "Conflict", "NotFound", "Status", "Store", "check_key", "kinds", "open_store"]
+__all__ = [
+    "MAX_LISTED",
+    "MAX_READ",
+    "AlreadyExists",
+    "Blob",
+    "Conflict",
+    "NotFound",
+    "Status",
+    "Store",
+    "TooLarge",
+    "check_key",
+    "kinds",
+    "open_store",
+    "read_only",
+    "too_many",
+]
+
+#: The bytes that :meth:`Store.read` reads at most where the caller knows no closer limit.
+MAX_READ: Final = 16 << 20
+#: The objects that a listing has at most; a store with a year's releases of twelve appliances has about 10,000.
+MAX_LISTED: Final = 250_000
 
 #: S3 allows keys of 1,024 bytes, file systems names of 255.
 _MAX_KEY = 1024
@@ -35,6 +55,10 @@ class Conflict(StoreError):
 
 class NotFound(StoreError):
     """There is no such object."""
+
+
+class TooLarge(StoreError):
+    """The object is larger than the caller's limit; nothing of it was kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +108,17 @@ class Store(Protocol):
         """
         ...
 
-    def read(self, key: str) -> Blob:
-        """An object's whole content.
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
+        """Return an object's whole content.
 
         Raises:
             NotFound: There is none.
+            TooLarge: It has more than ``limit`` bytes; not much more than those were read.
         """
         ...
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """A part of an object; shorter than asked for where the object ends.
+        """Return a part of an object, never more than ``length`` bytes; less where the object ends.
 
         Raises:
             NotFound: There is none.
@@ -101,7 +126,11 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """All objects whose keys begin so, sorted by key."""
+        """Return all objects whose keys begin so, sorted by key; names that no key has are left out.
+
+        Raises:
+            StoreError: There are more than :data:`MAX_LISTED`.
+        """
         ...
 
     def stat(self, key: str) -> Status | None:
@@ -135,7 +164,19 @@ class _Module(Protocol):
 
 def kinds() -> tuple[str, ...]:
     """The kinds of stores that exist, sorted."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
+
+
+def read_only(store: Store) -> bool:
+    """Return True for a store on a web server: it can be neither changed nor listed."""
+    return store.url.startswith(("https://", "http://"))
+
+
+def too_many(url: str, limit: int) -> StoreError:
+    """Return the error for a listing that goes on beyond its limit."""
+    hint = "no store of Slipway has so many: look at what fills it"
+    return StoreError(f"{url} lists more than {limit} objects", hint=hint)
 
 
 def open_store(url: str, **options: str) -> Store:
@@ -154,7 +195,7 @@ def open_store(url: str, **options: str) -> Store:
     if given and not separator:
         raise UsageError(f"a directory takes no {', '.join(name for name, value in options.items() if value)}", hint="leave it out")
     url += ("&" if "?" in url else "?") * bool(given) + given
-    kind = scheme if separator else "directory"
+    kind = {"": "directory", "http": "https"}.get(scheme if separator else "", scheme)
     if kind not in kinds():
         raise StoreError(f"there is no kind of store for {url}", hint=f"give a directory, or one of: {known}")
     module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))

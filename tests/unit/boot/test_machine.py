@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import stat
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, running
+from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, make_overlay, running
 from slipway.errors import HostError, UsageError
 
 TCG = Accelerator(name="tcg", reason="")
@@ -57,11 +60,69 @@ def test_each_interface_has_its_own_address() -> None:
 
 
 def test_commas_in_paths_and_credentials_arrive() -> None:
-    argv = command(machine(disk=Path("/a,b"), console=Path("/c,d"), credentials={"x": b"\0,"}, drives={"s": Path("/e,f")}))
+    argv = command(machine(disk=Path("/a,b"), console=Path("/c,d"), drives={"s": Path("/e,f")}), [Path("/g,h")])
     assert any(drive.endswith("file=/a,,b") for drive in options(argv, "-drive"))
     assert any(drive.endswith("file=/e,,f") for drive in options(argv, "-drive"))
     assert options(argv, "-chardev") == ["file,id=console,path=/c,,d"]
-    assert options(argv, "-smbios") == ["type=11,value=io.systemd.credential.binary:x=ACw="]
+    assert options(argv, "-smbios") == ["type=11,path=/g,,h"]
+
+
+#: In QEMU's place: it writes down its command line, the files on it and their modes, and answers the monitor.
+RECORDER = """#!/bin/sh
+printf '%s\\n' "$@" >"$0.seen"
+for word; do
+    case $word in *path=/* | *file=/*) ;; *) continue ;; esac
+    file=/${word#*=/}
+    [ ! -e "$file" ] || { stat -c '%a %n' "$file" >>"$0.modes"; cat "$file" >>"$0.told"; echo >>"$0.told"; }
+done
+while read -r _; do echo '{"return": {}}'; done
+"""
+
+
+def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, the overlay, the console and the variables of the firmware."""
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_text(RECORDER)
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    image, disk = tmp_path / "image", tmp_path / "work/disk"
+    disk.parent.mkdir()
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"])
+    before = os.umask(0)
+    try:
+        make_overlay(image, disk, size_gib=1)
+        described = machine(disk=disk, console=tmp_path / "console", credentials={"slipway.password": b"spied", "x": b"\0,"})
+        with running(described, log=tmp_path / "log") as guest:
+            guest.ask("query-status")
+    finally:
+        os.umask(before)
+    argv = Path(f"{qemu}.seen").read_text()
+    assert "spied" not in argv and base64.b64encode(b"spied").decode() not in argv
+    modes = [line.split(maxsplit=1) for line in Path(f"{qemu}.modes").read_text().splitlines()]
+    assert len(modes) == 4
+    assert {mode for mode, _ in modes} == {"600"}, modes
+    told = Path(f"{qemu}.told").read_bytes()
+    assert b"io.systemd.credential.binary:slipway.password=c3BpZWQ=\n" in told
+    assert b"io.systemd.credential.binary:x=ACw=\n" in told
+    assert not list(disk.parent.glob("credentials-*"))
+
+
+def test_qemu_may_do_no_more_than_it_needs() -> None:
+    assert options(command(machine()), "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+def test_a_console_that_is_a_link_is_replaced(tmp_path: Path) -> None:
+    other, console, disk = tmp_path / "other", tmp_path / "console", tmp_path / "disk"
+    other.write_text("mine")
+    console.symlink_to(other)
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
+    with running(machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log") as guest:
+        # The kernel filters this program's system calls (proc_pid_status(5): 2 is a filter).
+        names = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"path={console}".encode() in path.read_bytes()]
+        assert "Seccomp:\t2\n" in (names[0].parent / "status").read_text()
+        assert guest.ended is None
+    assert other.read_text() == "mine"
+    assert stat.S_IMODE(console.lstat().st_mode) == 0o600
 
 
 def test_secure_boot_locks_the_variables() -> None:

@@ -20,8 +20,9 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import Metadata
 
-from slipway.channels.client import Client, download
+from slipway.channels.client import Client
 from slipway.channels.commit import Deadline, write_changes
+from slipway.channels.download import download
 from slipway.channels.keys import KeyRing, rotate
 from slipway.channels.moves import promote, publish_all, withdraw
 from slipway.channels.recover import look, restore

@@ -28,7 +28,7 @@ MakeRelease = Callable[..., Release]
 T = 1_800_000_000.0
 DAY = 86400.0
 SUMS = "releases/example/1.0.0-b1/SHA256SUMS"
-SIGNATURE, STABLES = f"{SUMS}.minisig", f"{SUMS}.stable.minisig"
+SIGNATURE, STABLES = f"{SUMS}.nightly.minisig", f"{SUMS}.stable.minisig"
 
 
 def channel_of(store: Store, ring: KeyRing) -> Channel:
@@ -110,7 +110,7 @@ def test_a_signature_that_is_none(whole: DirectoryStore, ring: KeyRing, stable: 
         "anothers": other,
         "altered": good.replace(lines[1][20:24], b"AAAA"),
         "an altered comment": good.replace(b"SHA256SUMS", b"SHA256SUNS"),
-        "of another list": whole.read("releases/example/1.0.0-b2/SHA256SUMS.minisig").data,
+        "of another list": whole.read("releases/example/1.0.0-b2/SHA256SUMS.nightly.minisig").data,
     }[damage]
     if bad is None:
         whole.delete(STABLES)
@@ -137,7 +137,7 @@ def test_what_minisign_accepts_is_what_is_accepted_here(whole: DirectoryStore, r
     data, signature = whole.read(SUMS).data, whole.read(SIGNATURE).data
     (key,) = ring.public("targets")
     comment = verify(data, signature, key)
-    assert comment and comment.startswith("file:SHA256SUMS\t")
+    assert comment and comment.startswith("appliance=example release=1.0.0-b1 channel=nightly time=")
     assert verify(data + b"\n", signature, key) is None
     assert verify(data, signature, stable.public("targets")[0]) is None
     for broken in (b"", signature[:-5], signature.replace(b"\ntrusted comment: ", b"\n", 1), b"\xff" * 200):

@@ -59,7 +59,7 @@ def test_a_key_that_is_elsewhere_signs_by_its_uri(keys: Path, store: DirectorySt
     assert not list((keys / "stable").glob("targets-*"))
     publish_all(store, ring, [build(1)])
     assert Judge(store, "stable", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
-    assert store.stat("releases/example/1.0.0-b1/SHA256SUMS.minisig") is None  # minisign knows ed25519 alone
+    assert store.stat("releases/example/1.0.0-b1/SHA256SUMS.nightly.minisig") is None  # minisign knows ed25519 alone
     (tmp_path / "far.pem").unlink()
     with pytest.raises(HostError, match=r"the key file2:.*far\.pem cannot be used"):
         publish_all(store, load_ring("stable", keys), [build(2)])

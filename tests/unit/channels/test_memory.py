@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -177,6 +178,56 @@ def test_a_channel_whose_only_commit_lost_its_timestamp_does_not_begin_again(
     other = elsewhere(ring, tmp_path / "other")
     message = "the channel nightly has a signed snapshot 1 that its timestamp does not name, it names none"
     assert message in refused(lambda: publish_all(store, other, [build(2)]), store)
+
+
+def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """The listing has no stable any more. A collection would remove all that stable alone refers to."""
+    promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
+    keys = ring.folder.parent if ring.folder else tmp_path
+    session = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients")
+    shutil.rmtree(store.directory / "metadata/stable")
+    message = "the channel stable is gone from the store, version 1 of it was seen here"
+    for act in (session.refresh, session.prune):
+        with pytest.raises(VerificationError) as caught:
+            act()
+        assert caught.value.message == message
+    collected = session.collect()
+    assert {name: error.message for name, error in collected.problems.items()} == {"stable": message}
+    assert not collected.removed
+    lines, problems = session.audit([], lambda key: None)
+    assert [line.split(":")[0] for line in lines] == ["nightly"]
+    assert problems == [f"stable: {message}"]
+
+
+def test_one_channel_that_is_refused_keeps_no_other_from_its_refresh(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path
+) -> None:
+    promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
+    before = store.read("metadata/stable/timestamp.json").data
+    refresh(store, stable)
+    put(store, "metadata/stable/timestamp.json", before)
+    keys = ring.folder.parent if ring.folder else tmp_path
+    with pytest.raises(VerificationError, match="the store has version 1 of the channel stable, version 2 was seen here"):
+        Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "clients").refresh()
+    channel = channel_of(store, ring)
+    assert channel.timestamp and channel.timestamp.signed.version == 4
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "root"])
+@pytest.mark.parametrize("fresh", [False, True], ids=["here", "on a fresh machine"])
+def test_roots_that_were_deleted_come_back(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, role: str, fresh: bool
+) -> None:
+    """Keys were replaced; then somebody deletes the roots that say so, and users hold on to the old ones."""
+    assert ring.folder
+    after = rotate("nightly", ring.folder.parent, role)
+    refresh(store, after)
+    roots = {key for key in (status.key for status in store.list("metadata/nightly/")) if key.endswith("root.json")}
+    for key in roots - {"metadata/nightly/1.root.json"}:
+        store.delete(key)
+    refresh(store, elsewhere(after, tmp_path / "fresh") if fresh else after)
+    assert {status.key for status in store.list("metadata/nightly/") if status.key.endswith("root.json")} == roots
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
 
 
 # --- without a memory: what the store's own snapshots say ----------------------------------------------------------
@@ -411,6 +462,29 @@ def test_recovery_restores_the_newest_state(
         user.updater()
 
 
+def test_users_follow_although_what_they_saw_is_gone(
+    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path
+) -> None:
+    """All that came after the old timestamp was deleted; its numbers, which users saw, are not given again."""
+    publish_all(store, ring, [build(3)])
+    publish_all(store, ring, [build(4)])
+    user = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
+    assert user.has("example/1.0.0-b4/example.qcow2")
+    put(store, TIMESTAMP, old)
+    for number in (3, 4, 5):
+        store.delete(f"metadata/nightly/{number}.snapshot.json")
+        store.delete(f"metadata/nightly/{number}.example.json")
+    found = recover(store, ring)
+    assert found.chosen == 2
+    assert "  version 5 is not in the store: what was withdrawn since 2 has to be withdrawn again" in found.lines
+    channel = channel_of(store, ring)
+    assert channel.timestamp and channel.timestamp.signed.version == 6
+    assert user.has("example/1.0.0-b1/example.qcow2")
+    assert not user.has("example/1.0.0-b4/example.qcow2")
+    publish_all(store, ring, [build(4)])
+    assert user.has("example/1.0.0-b4/example.qcow2")
+
+
 def test_recovery_says_what_is_known(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
     for number in (1, 2):
         publish_all(store, ring, [build(number)], clock=lambda: T)
@@ -536,3 +610,14 @@ def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monk
     assert begun.memory == tmp_path / "state/slipway/clients"
     monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
     assert session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory == tmp_path / "kept/clients"
+
+
+def test_folders_are_private_whatever_the_umask_is(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+    """Where every user has a group, new folders are writable by it."""
+    before = os.umask(0o002)
+    try:
+        memory_of(store, None, "nightly").reset(None)
+        Client(store, "nightly", ring.roots[0], tmp_path / "state/slipway/clients")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state/slipway").stat().st_mode & 0o777 == 0o700

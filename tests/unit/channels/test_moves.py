@@ -210,12 +210,12 @@ def test_sums_are_signed_for_minisign(store: DirectoryStore, ring: KeyRing, buil
     text = public_key(key, "nightly")
     assert text
     (tmp_path / "key.pub").write_text(text)
-    said = process.run(["minisign", "-V", "-p", tmp_path / "key.pub", "-m", folder / "SHA256SUMS"]).stdout.decode()
-    assert "Trusted comment: file:SHA256SUMS\texpires=" in said
-    process.run(["minisign", "-V", "-P", text.splitlines()[1], "-m", folder / "SHA256SUMS"])
+    signature = folder / "SHA256SUMS.nightly.minisig"
+    said = process.run(["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", folder / "SHA256SUMS"]).stdout.decode()
+    assert "Trusted comment: appliance=example release=1.0.0-b1 channel=nightly time=" in said
+    process.run(["minisign", "-V", "-P", text.splitlines()[1], "-x", signature, "-m", folder / "SHA256SUMS"])
     altered = tmp_path / "SHA256SUMS"
     altered.write_bytes((folder / "SHA256SUMS").read_bytes() + b"\n")
-    signature = folder / "SHA256SUMS.minisig"
     assert process.run(["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", altered], check=False).returncode == 1
     assert len(base64.b64decode(text.splitlines()[1])) == 42
     assert len(fingerprint(key)) == 39

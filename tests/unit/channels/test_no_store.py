@@ -59,8 +59,8 @@ def test_a_file_is_no_store(tmp_path: Path, new: bool) -> None:
         ("s3:/bucket/p", "write s3://bucket/p"),
         ("s3:bucket", "write s3://bucket"),
         ("directory:/srv/store", "write /srv/store"),
-        ("https:/host/p", "give a directory, or one of: directory://, s3://"),
-        ("host:srv/store", "give a directory, or one of: directory://, s3://"),
+        ("https:/host/p", "write https://host/p"),
+        ("host:srv/store", "give a directory, or one of: directory://, https://, s3://"),
     ],
 )
 def test_text_like_a_url_is_no_folder(text: str, hint: str) -> None:

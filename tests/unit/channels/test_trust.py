@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
-from slipway.channels import client as client_module
+from slipway.channels import download as download_module
 from slipway.channels.audit import examine
-from slipway.channels.client import Client, download, fetch_manifest
+from slipway.channels.client import Client, fetch_image, fetch_manifest
 from slipway.channels.commit import commit
+from slipway.channels.download import download
 from slipway.channels.keys import KeyRing, init, load_ring, rotate
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
 from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.errors import HostError, StoreError, VerificationError
+from slipway.progress import Progress
 from slipway.records.release import Release, read_release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -105,7 +107,7 @@ def test_a_changed_image_is_not_kept(store: DirectoryStore, ring: KeyRing, build
 def test_an_image_that_changes_while_it_is_downloaded_is_not_kept(
     store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_RANGE", 1000)
+    monkeypatch.setattr(download_module, "_RANGE", 1000)
     publish_all(store, ring, [build(1)])
     wanted = Client(store, "nightly", ring.roots[0], tmp_path / "memory").wanted("example", "1.0.0-b1", "example.qcow2")
     with pytest.raises(VerificationError, match=r"has the SHA-256 .* its channel says"):
@@ -187,6 +189,51 @@ def test_a_manifest_of_another_release_is_not_believed(
     with pytest.raises(VerificationError) as caught:
         fetch_manifest(Client(store, "nightly", ring.roots[0], tmp_path / "memory"), "example", None)
     assert str(caught.value) == f"error: {key_of(store, 'manifest.json')} {said}"
+
+
+def test_an_image_is_named_by_what_was_asked_for(store: DirectoryStore, ring: KeyRing, make_release: MakeRelease, tmp_path: Path) -> None:
+    """A manifest may call its image like a file of the checkout."""
+    release = make_release()
+    data = release.manifest.to_json().replace(b'"example.qcow2"', b'"tasks.py"')
+    list_by_hand(store, ring, "1.0.0-b1", {"tasks.py": b"a disk", "manifest.json": data})
+    (tmp_path / "tasks.py").write_text("mine")
+    user = Client(store, "nightly", ring.roots[0], tmp_path / "memory")
+    path = fetch_image(user, fetch_manifest(user, "example", None, "amd64"), "qcow2", tmp_path, Progress(quiet=True))
+    assert path == tmp_path / "example-1.0.0-b1.amd64.qcow2"
+    assert path.read_bytes() == b"a disk"
+    assert (tmp_path / "tasks.py").read_text() == "mine"
+
+
+def test_another_architecture_is_not_fetched(store: DirectoryStore, ring: KeyRing, make_release: MakeRelease, tmp_path: Path) -> None:
+    list_by_hand(store, ring, "1.0.0-b1", files_of(make_release(architecture="arm64")))
+    user = Client(store, "nightly", ring.roots[0], tmp_path / "memory")
+    assert fetch_manifest(user, "example", None, "arm64").architecture == "arm64"
+    with pytest.raises(StoreError) as caught:
+        fetch_manifest(user, "example", None, "amd64")
+    assert str(caught.value) == (
+        "error: example 1.0.0-b1 in nightly is for arm64, not amd64\n  hint: give --arch arm64, or another release: --build ID"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"file": "example.qcow2"', b'"file": "example.raw"'), (b'"format": "raw"', b'"format": "qcow2"')],
+    ids=["the file of another format", "a format twice"],
+)
+def test_a_manifest_that_mixes_up_its_formats_is_not_believed(
+    store: DirectoryStore, ring: KeyRing, make_release: MakeRelease, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    files = files_of(make_release())
+    assert files["manifest.json"].count(old) == 1
+    list_by_hand(store, ring, "1.0.0-b1", files | {"manifest.json": files["manifest.json"].replace(old, new)})
+    user = Client(store, "nightly", ring.roots[0], tmp_path / "memory")
+    with pytest.raises(VerificationError) as caught:
+        fetch_image(user, fetch_manifest(user, "example", None), "qcow2", tmp_path / "out", Progress(quiet=True))
+    assert str(caught.value) == (
+        "error: the manifest of example 1.0.0-b1 and the channel nightly do not agree on its qcow2\n"
+        "  hint: nothing was fetched; tell its publisher"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_release_under_the_name_of_another_is_not_listed(

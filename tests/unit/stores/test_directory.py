@@ -61,7 +61,7 @@ def chunks():
     yield b"half of it"
     os.kill(os.getpid(), signal.SIGKILL)
 
-DirectoryStore(Path(sys.argv[1]))._create("a/b", chunks(), "0" * 64)
+DirectoryStore(Path(sys.argv[1]))._create("a/b", chunks(), "0" * 64, 20)
 """
 
 
@@ -78,11 +78,11 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(folder: Path) -> N
 
 def test_what_another_writer_is_at_is_left_alone(folder: Path) -> None:
     first = DirectoryStore(folder)
-    with first._temporary() as (file, path):
+    with first._temporary() as (file, _, name):
         file.write(b"under way")
         DirectoryStore(folder).create("x", b"")
-        assert path.exists()
-    assert not path.exists()
+        assert (folder / ".tmp" / name).exists()
+    assert not (folder / ".tmp" / name).exists()
 
 
 def test_what_a_rival_created_meanwhile_is_not_replaced(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_a_rival_created_meanwhile_is_not_replaced(folder: Path) -> None:
         yield b"mine"
 
     with pytest.raises(AlreadyExists) as caught:
-        DirectoryStore(folder)._create("a/b", chunks(), hashlib.sha256(b"mine").hexdigest())
+        DirectoryStore(folder)._create("a/b", chunks(), hashlib.sha256(b"mine").hexdigest(), 4)
     assert caught.value.message == "a/b exists already with another content"
     assert DirectoryStore(folder).read("a/b").data == b"the rival's"
 
@@ -145,5 +145,5 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_store("ftp://host/path")
     assert str(caught.value) == (
-        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, s3://"
+        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, https://, s3://"
     )

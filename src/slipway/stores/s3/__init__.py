@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import HostError, StoreError
-from slipway.stores import AlreadyExists, Blob, Conflict, NotFound, Status, check_key
-from slipway.stores.s3.failures import code_of, lost, reported, retried
+from slipway.stores import MAX_LISTED, MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key, too_many
+from slipway.stores._pace import paced
+from slipway.stores.s3.failures import ANSWER, COMPLETION_S, code_of, lost, reported, retried
 from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import require_conditions
 from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinished
@@ -52,7 +53,7 @@ class S3Store:
             if self._put(key, data, {"IfNoneMatch": "*"}, self._fields(key, data, self.options.cache_control)):
                 return True
             with contextlib.suppress(NotFound):
-                if self.read(key).data == data:
+                if self._same(key, data):
                     return False
                 raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
         raise Conflict(f"{key} is being written by somebody else", hint="try again")
@@ -84,19 +85,23 @@ class S3Store:
         gone = etag is not None and self.stat(key) is None
         raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by somebody else")
 
-    def read(self, key: str) -> Blob:
+    def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         """See :meth:`slipway.stores.Store.read`."""
-        with self._asking(key):
+        with self._asking(key, limit):
             answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key))
-            return Blob(data=answer["Body"].read(), etag=answer["ETag"])
+            data = _body(answer, limit + 1)
+        if len(data) > limit:
+            raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
+        return Blob(data=data, etag=answer["ETag"])
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """See :meth:`slipway.stores.Store.read_range`."""
         from botocore.exceptions import ClientError
 
+        check_key(key)
         if length <= 0:
             return b""
-        with self._asking(key):
+        with self._asking(key, length):
             wanted = f"bytes={start}-{start + length - 1}"
             try:
                 answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key), Range=wanted)
@@ -104,19 +109,33 @@ class S3Store:
                 if code_of(error) in ("InvalidRange", "416"):
                     return b""  # it ends before
                 raise
-            data: bytes = answer["Body"].read()
-            return data
+            if start and not str(answer.get("ContentRange")).startswith(f"bytes {start}-"):
+                answer["Body"].close()
+                raise StoreError(f"{self.url} sends all of {key} instead of a range", hint="use a server that knows ranges")
+            return _body(answer, length)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
         """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no key has is left out."""
+        wanted, last, count = self.options.prefix + prefix, b"", 0
         with reported(self.options, self.url, prefix):
-            pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.options.bucket, Prefix=self.options.prefix + prefix):
-                for entry in page.get("Contents", ()):
-                    key = entry["Key"].removeprefix(self.options.prefix)
-                    with contextlib.suppress(StoreError):
-                        check_key(key)
-                        yield Status(key=key, size=entry["Size"], modified=entry["LastModified"].timestamp())
+            pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.options.bucket, Prefix=wanted))
+        while True:
+            with reported(self.options, self.url, f"the list of {prefix}"):
+                page = next(pages, None)
+            if page is None:
+                return
+            count += 1  # a page without any object is one of an endless list, too
+            for entry in page.get("Contents", ()):
+                name, count = str(entry["Key"]), count + 1
+                if name.encode(errors="replace") <= last or not name.startswith(wanted):
+                    raise StoreError(f"{self.url} lists {name[:100]!r} out of order", hint="use a server that sorts its listings")
+                last = name.encode(errors="replace")
+                key = name.removeprefix(self.options.prefix)
+                with contextlib.suppress(StoreError):
+                    check_key(key)
+                    yield Status(key=key, size=entry["Size"], modified=entry["LastModified"].timestamp())
+            if count > MAX_LISTED:
+                raise too_many(self.url, MAX_LISTED)
 
     def stat(self, key: str) -> Status | None:
         """See :meth:`slipway.stores.Store.stat`."""
@@ -176,15 +195,18 @@ class S3Store:
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
             # Where a region means nothing, as on most servers of one's own, the protocol wants one all the same.
             region = session.region_name or ("us-east-1" if options.endpoint_url else None)
-            return session.client("s3", endpoint_url=options.endpoint_url, region_name=region, config=config)
+            client = session.client("s3", endpoint_url=options.endpoint_url, region_name=region, config=config)
+        pools = client._endpoint.http_session._pool_classes_by_scheme  # botocore has no other way to a connection's class
+        pools.update({scheme: paced(pool) for scheme, pool in pools.items()})
+        return client
 
     def _name(self, key: str) -> str:
         return self.options.prefix + check_key(key)
 
     @contextlib.contextmanager
-    def _asking(self, key: str) -> Iterator[None]:
+    def _asking(self, key: str, size: int = ANSWER) -> Iterator[None]:
         check_key(key)
-        with reported(self.options, self.url, key):
+        with reported(self.options, self.url, key, size=size):
             yield
 
     def _head(self, key: str) -> Mapping[str, Any] | None:
@@ -222,8 +244,7 @@ class S3Store:
             refusal = _refusal(put)
         if refusal is not None and retried(refusal):
             # The answer to the first attempt was lost: if that one succeeded, what is there now is ours.
-            found = self.read(key)
-            return found.etag if found.data == data else None
+            return self._same(key, data)
         return None if refusal is not None else etag
 
     def _upload(self, key: str, path: Path, sha256: str) -> bool:
@@ -237,7 +258,7 @@ class S3Store:
             _require(key, found, sha256)
             upload.complete(self._condition({"IfNoneMatch": "*"}))
 
-        with reported(self.options, self.url, key):
+        with reported(self.options, self.url, key, patience_s=COMPLETION_S):
             upload = Upload(self.client, self.options, self._name(key), path, fields)
             refusal = _refusal(send, *ENDED)
             if refusal is None or code_of(refusal) not in ENDED:
@@ -264,10 +285,18 @@ class S3Store:
 
     def _sha256(self, key: str, size: int) -> str:
         digest = hashlib.sha256()
-        step = part_size(size, self.options)
+        step = 8 << 20
         for start in range(0, size, step):
             digest.update(self.read_range(key, start, step))
         return digest.hexdigest()
+
+    def _same(self, key: str, data: bytes) -> str | None:
+        """Return the version of an object if it has this content; None if it has another."""
+        try:
+            found = self.read(key, limit=len(data))
+        except TooLarge:
+            return None
+        return found.etag if found.data == data else None
 
     def _require_conditions(self) -> None:
         if not self._probed:
@@ -286,6 +315,28 @@ def _refusal(write: Callable[[], None], *also: str) -> Any:
             raise
         return error
     return None
+
+
+def _body(answer: Mapping[str, Any], limit: int) -> bytes:
+    """Read an answer's body, and never more of it than so many bytes.
+
+    Raises:
+        IncompleteReadError: It ended before its announced length.
+    """
+    from botocore.exceptions import IncompleteReadError
+
+    body, parts, missing = answer["Body"], [], limit
+    try:
+        while missing and (data := body.read(missing)):
+            parts.append(data)
+            missing -= len(data)
+    finally:
+        if not missing:
+            body.close()  # with whatever else comes
+    length = answer.get("ContentLength")
+    if missing and length is not None and length != limit - missing:
+        raise IncompleteReadError(actual_bytes=limit - missing, expected_bytes=length)
+    return b"".join(parts)
 
 
 def _require(key: str, found: str, expected: str) -> None:

@@ -12,9 +12,15 @@ from typing import Any, Final
 
 from slipway.errors import StoreError
 from slipway.stores import NotFound
+from slipway.stores._pace import allowed
 from slipway.stores.s3.options import Options
 
-__all__ = ["code_of", "lost", "reported", "retried"]
+__all__ = ["ANSWER", "COMPLETION_S", "code_of", "lost", "reported", "retried"]
+
+#: The bytes of an answer that has no object's content in it: a page of a listing, or an error.
+ANSWER: Final = 16 << 20
+#: How long a server may be silent while it puts an object's parts together, in seconds.
+COMPLETION_S: Final = 900.0
 
 _HINTS: Final = {
     "AccessDenied": "the key may not do that there: its policy must allow {action} on {bucket}/{prefix}*",
@@ -52,8 +58,8 @@ def retried(error: Any) -> bool:
 
 
 @contextmanager
-def reported(options: Options, url: str, key: str) -> Iterator[None]:
-    """Errors of boto3 as errors of the store.
+def reported(options: Options, url: str, key: str, *, size: int = ANSWER, patience_s: float | None = None) -> Iterator[None]:
+    """Errors of boto3 as errors of the store, and limits for what the server sends (:mod:`slipway.stores._pace`).
 
     Raises:
         NotFound: There is no such object.
@@ -61,15 +67,19 @@ def reported(options: Options, url: str, key: str) -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
-        yield
+        with allowed(url, key, size, patience_s=patience_s):
+            yield
     except ClientError as error:
         code = code_of(error)
         if code in ("NoSuchKey", "404"):
             raise NotFound(f"there is no {key} in {url}") from error
         said = error.response.get("Error", {}).get("Message") or code
         raise StoreError(f"{url} refused {error.operation_name} {key}".rstrip() + f": {said}", hint=_hint(code, options, error)) from error
+    except ResponseParserError as error:
+        raise StoreError(f"{url} answers nonsense for {key}: {_first_line(error)}", hint="is it a server of S3?") from error
     except (BotoCoreError, Boto3Error) as error:
         raise StoreError(f"{url}: {_first_line(error)}", hint=_way(error, options)) from error
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import StoreError
+from slipway.stores._pace import allowed
 from slipway.stores.s3.failures import lost
 from slipway.stores.s3.options import Options
 
@@ -141,7 +142,9 @@ class Upload:
         if found is not None and self._same(found, data, proof):
             etag = found["ETag"]
         else:
-            etag = self.client.upload_part(**self.target, UploadId=self._id, PartNumber=number, Body=data, **proof)["ETag"]
+            with allowed(self.target["Bucket"], f"part {number} of {self.target['Key']}", 1 << 20, patience_s=120):
+                sent = self.client.upload_part(**self.target, UploadId=self._id, PartNumber=number, Body=data, **proof)
+            etag = sent["ETag"]
         proof.pop("ContentMD5", None)
         return {"PartNumber": number, "ETag": etag, **proof}
 

@@ -1,0 +1,67 @@
+"""Objects of this program -> the plain values that templates see.
+
+What goes in: models, dataclasses and what they hold. What comes out: str, int, float, bool, None, and tuples, lists and
+dicts of these, and nothing else: a template finds no method, no path of this machine and no module behind a value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+__all__ = ["Context", "plain"]
+
+
+class _NotPlain(TypeError):
+    """A value of a kind that no template sees."""
+
+
+class Context(dict[str, Any]):
+    """Names and plain values that a template may use; made by :meth:`of` only."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Context:
+        """Make a context of values, each as plain data."""
+        return values if isinstance(values, cls) else cls({name: plain(value) for name, value in values.items()})
+
+    @cached_property
+    def encoded(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(self)
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to str, int, float, bool, None, and tuples, lists and dicts of these.
+
+    A model becomes a dict by its keys in YAML. A dataclass becomes a dict without the fields that cannot be plain: a
+    template has no use for a path of this machine, or for an object with methods.
+
+    Raises:
+        TypeError: It is of another kind.
+    """
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return value
+    if kind in (list, tuple):
+        return kind([plain(item) for item in value])
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    fields = getattr(kind, "model_fields", None)
+    if fields is not None:
+        return {info.alias or name: plain(getattr(value, name)) for name, info in fields.items()}
+    if dataclasses.is_dataclass(value):
+        return dict(_plain_fields(value))
+    if isinstance(value, str):  # of a subclass
+        return str.__str__(value)
+    raise _NotPlain(f"a {kind.__name__} is no plain value for a template")
+
+
+def _plain_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(value):
+        try:
+            yield field.name, plain(getattr(value, field.name))
+        except _NotPlain:
+            continue

@@ -1,0 +1,7 @@
+#!/bin/sh
+# The end of a tree, with it as the root, in a box of its own: no identity, no trace, and the first grub.cfg.
+set -eu
+cd /dev/slipway/part
+. /dev/slipway/shared/chroot.sh
+clean_tree /
+write_grub_cfg / grub.cfg

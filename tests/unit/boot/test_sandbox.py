@@ -1,0 +1,30 @@
+"""A sandbox: who reaches whom, and what is said of a secret."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slipway.boot.sandbox import check_parameters, forwarding
+from slipway.errors import UsageError
+from slipway.spec.model import Parameter
+
+
+def test_a_machine_reaches_nothing_unless_it_is_asked_for() -> None:
+    ports = {"tcp/22": 4022, "udp/53": 4053}
+    ways = "hostfwd=tcp:127.0.0.1:4022-:22,hostfwd=udp:127.0.0.1:4053-:53"
+    assert forwarding(ports, internet=False) == f"user,restrict=on,{ways}"
+    assert forwarding(ports, internet=True) == f"user,restrict=off,{ways}"
+
+
+def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
+    parameters = [Parameter(name="password", summary="P", type="secret"), Parameter(name="count", summary="C", type="integer")]
+    appliance: Any = SimpleNamespace(name="web", spec=SimpleNamespace(parameters=parameters))
+    with pytest.raises(UsageError) as caught:
+        check_parameters(appliance, {"password": "spied\x07"})
+    assert str(caught.value) == "error: password: its value is not accepted\n  hint: it has to be text without control characters"
+    with pytest.raises(UsageError) as caught:
+        check_parameters(appliance, {"count": "x"})
+    assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import memory_of
 from slipway.channels.metadata import CUSTOM, identity
+from slipway.channels.shelf import require_sound
 from slipway.channels.state import Channel, Shelf, metadata_key, parse, read_channel
 from slipway.channels.watch import read_watched, seen_of
 from slipway.errors import HostError, StoreError, VerificationError
@@ -162,9 +163,11 @@ def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadl
 
     meta = dict(channel.snapshot.signed.meta) if channel.snapshot else {}
     appliances = sorted({*channel.changed(), *channel.resign} - {"targets"})
-    for appliance in appliances:
+    roles = {appliance: Metadata(_to_targets(appliance, channel.shelf(appliance))) for appliance in appliances}
+    for appliance, role in roles.items():
+        require_sound(role, appliance)
+    for appliance, role in roles.items():
         old = channel.role(appliance)
-        role = Metadata(_to_targets(appliance, channel.shelf(appliance)))
         version = old.signed.version if old else 0
         meta[f"{appliance}.json"] = _numbered(ring, channel, appliance, role, version, clock)
     if channel.targets is None or "targets" in channel.resign or any(channel.role(appliance) is None for appliance in appliances):

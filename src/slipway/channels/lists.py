@@ -169,23 +169,20 @@ def _put_list(store: Store, ring: KeyRing, appliance: str, release: str, files: 
 
 def _put_signature(store: Store, ring: KeyRing, appliance: str, release: str, files: Files, clock: Clock) -> None:
     """Sign the list's text, as it was made here, unless a good signature of it is there."""
-    key, text, signer = (
-        signature_key(ring.channel, appliance, release),
-        sums_text(files),
-        ring.of("targets")[0],
-    )
+    key, text = signature_key(ring.channel, appliance, release), sums_text(files)
     about = {"appliance": appliance, "release": release, "channel": ring.channel}
     etag = None
     with suppress(NotFound):
         there = store.read(key)
-        comment = verify(text, there.data, signer.public_key)
-        # Those of earlier versions name nothing that people could compare, and are replaced.
-        if comment is not None and comment.split(" ")[:3] == [f"{name}={value}" for name, value in about.items()]:
-            return
+        for public in ring.public("targets"):
+            comment = verify(text, there.data, public)
+            # Those of earlier versions name nothing that people could compare, and are replaced.
+            if comment is not None and comment.split(" ")[:3] == [f"{name}={value}" for name, value in about.items()]:
+                return
         etag = there.etag
     about["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
     expires = clock() + EXPIRY_DAYS["root"] * 86400
-    signature = sign(text, signer, file=SUMS, expires=expires, about=about)
+    signature = sign(text, ring.of("targets")[0], file=SUMS, expires=expires, about=about)
     if signature is None:
         return
     if etag is None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.metadata import CUSTOM
-from slipway.errors import VerificationError
+from slipway.errors import StoreError, VerificationError
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Snapshot, Targets
 
-__all__ = ["MAX_RECORD", "Listed", "Shelf", "Tombstone", "is_name", "malformed", "past_of", "to_shelf"]
+__all__ = ["MAX_RECORD", "Listed", "Shelf", "Tombstone", "is_name", "malformed", "past_of", "require_sound", "to_shelf"]
 
 #: What a file beside the images may have at most, in bytes: it is read into memory.
 MAX_RECORD: Final = 64 << 20
@@ -91,27 +91,43 @@ def to_shelf(role: Metadata[Targets], appliance: str, channel: str) -> Shelf:
         VerificationError: It says something that makes no sense.
     """
     try:
-        own = _typed(role.signed.unrecognized_fields.get(CUSTOM, {}), dict, CUSTOM)
-        files = _files(role.signed.targets, appliance)
-        releases = {}
-        for each in _typed(own.get("releases", []), list, "releases"):
-            entry = _typed(each, dict, "a release")
-            name = _name(entry.get("release"), "a release")
-            if name in releases:
-                raise _Unsound(f"{name} is there twice")
-            if name not in files:
-                raise _Unsound(f"{name} has no files")
-            created, added = (_number(entry.get(key), f"{key} of {name}", _MAX_TIME) for key in ("created", "added"))
-            releases[name] = Listed(created=created, added=added, files=files[name])
-        withdrawn = {
-            _name(name, "a withdrawn release"): _stone(name, _typed(item, dict, f"the tombstone of {name}"))
-            for name, item in _typed(own.get("withdrawn", {}), dict, "withdrawn").items()
-        }
-        current = own.get("current")
-        _require_consistent(current, releases, withdrawn, files)
-        return Shelf(current=current, releases=releases, withdrawn=withdrawn)
+        return _shelf(role, appliance)
     except _Unsound as error:
         raise malformed(channel, f"the list of {appliance}", str(error)) from error
+
+
+def require_sound(role: Metadata[Targets], appliance: str) -> None:
+    """Refuse to write what :func:`to_shelf` would refuse to read.
+
+    Raises:
+        StoreError: It would.
+    """
+    try:
+        _shelf(role, appliance)
+    except _Unsound as error:
+        raise StoreError(f"{appliance} cannot be listed so: {error}", hint="nothing was changed; say it otherwise") from error
+
+
+def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
+    own = _typed(role.signed.unrecognized_fields.get(CUSTOM, {}), dict, CUSTOM)
+    files = _files(role.signed.targets, appliance)
+    releases = {}
+    for each in _typed(own.get("releases", []), list, "releases"):
+        entry = _typed(each, dict, "a release")
+        name = _name(entry.get("release"), "a release")
+        if name in releases:
+            raise _Unsound(f"{name} is there twice")
+        if name not in files:
+            raise _Unsound(f"{name} has no files")
+        created, added = (_number(entry.get(key), f"{key} of {name}", _MAX_TIME) for key in ("created", "added"))
+        releases[name] = Listed(created=created, added=added, files=files[name])
+    withdrawn = {
+        _name(name, "a withdrawn release"): _stone(name, _typed(item, dict, f"the tombstone of {name}"))
+        for name, item in _typed(own.get("withdrawn", {}), dict, "withdrawn").items()
+    }
+    current = own.get("current")
+    _require_consistent(current, releases, withdrawn, files)
+    return Shelf(current=current, releases=releases, withdrawn=withdrawn)
 
 
 def _files(targets: Mapping[str, Any], appliance: str) -> dict[str, dict[str, tuple[int, str]]]:

@@ -248,7 +248,7 @@ def deeds(session: Session, ring: KeyRing, stable: KeyRing, folder: Path, out: P
     yield lambda: session.refresh(["nightly"])
     yield lambda: require_none(session.collect(dry_run=True).problems)
     yield lambda: session.withdraw("example", "b1", "a test").require_whole()
-    yield lambda: session.findings("nightly")
+    yield lambda: session.recover(session.findings("nightly"))
 
 
 @pytest.mark.parametrize("number", range(len(STRANGE)))
@@ -380,3 +380,29 @@ def test_records_have_a_limit(session: Session, store: DirectoryStore, ring: Key
     forge(store, ring, "example", change)
     with pytest.raises(VerificationError, match=r"the size of example/1.0.0-b1/manifest.json is no number from 0 to 67108864"):
         channel_of(store, ring).shelf("example")
+
+
+# --- what is written ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["x" * 4001, "caf\udce9"], ids=["too long", "bytes of another character set"])
+def test_what_could_not_be_read_is_not_written(session: Session, store: DirectoryStore, reason: str) -> None:
+    """Else a slip of the hand would make the list of an appliance unreadable for good."""
+    before = {status.key for status in store.list("metadata/")}
+    done = session.withdraw("example", "b1", reason)
+    problem = "example cannot be listed so: the reason for withdrawing 1.0.0-b1 is no text of at most 4000 characters"
+    assert done.unreached == {"stable": problem, "nightly": problem}
+    assert {status.key for status in store.list("metadata/")} == before
+
+
+def test_a_build_that_could_not_be_listed_is_not_published(session: Session, store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+    """A manifest may say that it was made before 1970, and have a name of any length."""
+    name = "1.0.0-" + "b" * 200
+    for changes, problem in (
+        ({"created": -86_400}, "created of 1.0.0-b3 is no number from 0 to 253402300799"),
+        ({"release": name, "build": "b" * 200}, f"no path of a file of it: {f'example/{name}/example.qcow2'[:100]!r}"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            session.publish(ring, [build(3, **changes)], lambda key: None)
+        assert str(caught.value) == (f"error: example cannot be listed so: {problem}\n  hint: nothing was changed; say it otherwise")
+    assert list(channel_of(store, ring).shelf("example").releases) == ["1.0.0-b1", "1.0.0-b2"]

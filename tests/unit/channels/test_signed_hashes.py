@@ -94,6 +94,7 @@ def test_a_list_with_other_records_is_not_signed(store: DirectoryStore, ring: Ke
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
     assert str(caught.value) == (f"error: {SUMS} is not what the signed metadata says of example 1.0.0-b1\n  hint: {MADE_ANEW}")
+    assert store.stat("metadata/stable/timestamp.json") is None
     store.delete(SUMS)
     promote(store, stable, lambda: channel_of(store, ring), "example")
     assert store.read(SUMS).data == read_release(folder).sums
@@ -289,19 +290,21 @@ def test_the_rest_of_a_publication_is_replaced_unless_another_channel_signed_it(
 def test_a_signature_that_is_not_good_is_replaced(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, what: str) -> None:
     folder = build(1)
     text = read_release(folder).sums
+    about = {"appliance": "example", "release": "1.0.0-b1", "channel": "nightly"}
     key = signature_key("nightly", "example", "1.0.0-b1")
-    good = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=2e9)
+    good = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about)
     assert good
     forged = {
         "rubbish": b"\xff\n",
-        "an enemy's": sign(text, stable.of("targets")[0], file="SHA256SUMS", expires=2e9),
-        "of another list": sign(enemys_sums(folder), ring.of("targets")[0], file="SHA256SUMS", expires=2e9),
+        "an enemy's": sign(text, stable.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about),
+        "of another list": sign(enemys_sums(folder), ring.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about),
         "other comment": good.replace(b"2033", b"2099"),
     }[what]
     assert forged
     assert forged != good
     put(store, key, forged)
     publish_all(store, ring, [folder])
+    assert store.read(key).data != forged
     assert signed(store, ring, text)
     kept = store.read(key).data
     publish_all(store, ring, [folder])

@@ -744,7 +744,7 @@ def fetch(
         "build",
         "root",
         channel="from this channel",
-        out="where to",
+        out="the folder for them; without it downloads/NAME",
         release="an appliance, or the folder of a build",
     ),
     positional=["release"],
@@ -756,7 +756,7 @@ def export(
     format: list[str],
     channel: str = "stable",
     build: str = "",
-    out: str = ".",
+    out: str = "",
     store: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
@@ -771,10 +771,10 @@ def export(
         raise UsageError("export wants --format", hint="for example: --format ova")
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():
-        made = export_built(workshop(root), Path(release), formats, Path(out))
+        made = export_built(workshop(root), Path(release), formats, Path(out) if out else None)
     else:
         shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out))
+        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
     for path in made:
         print(path)
 

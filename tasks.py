@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from slipway.invocation import task
+from slipway.terminal import one_line
 
 if TYPE_CHECKING:
     from slipway.channels.session import Session
@@ -80,9 +81,10 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
         print(json_module.dumps(found, indent=2, sort_keys=True))
         return
     names = list(columns) or (list(found[0]) if found else [])
-    widths = [max((len(str(row[name])) for row in found), default=0) for name in names]
-    for row in found:
-        print("  ".join(f"{row[name]!s:<{width}}" for name, width in zip(names, widths, strict=True)).rstrip())
+    cells = [[one_line(row[name]) for name in names] for row in found]
+    widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]
+    for cell in cells:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip())
 
 
 @task(
@@ -361,7 +363,7 @@ def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebst
     (job,) = prepared(shop, [name], builder, arch)
     report = pipeline.check(shop, job, again=True, firmware=firmware)
     for found in report.checks:
-        print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
+        print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"))
 
 
 @task(keyless=True, help=described("names", "all", "jobs", "builder", "arch", "root"), **NAMES)
@@ -417,7 +419,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("there is nobody to ask", hint="give --yes")
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+    if input(f"{one_line(question)} [y/N] ").strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was changed")
 
 
@@ -544,9 +546,9 @@ def promote(
     release, changes, deed = session.promotion(name, build or None, from_, to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
-            print(f"  {sign} {package} {version}")
+            print(one_line(f"  {sign} {package} {version}"))
     for package, (before, after) in sorted(changes.changed.items()):
-        print(f"  {package} {before} -> {after}")
+        print(one_line(f"  {package} {before} -> {after}"))
     confirm(f"promote {name} {release} from {from_} to {to}?", yes)
     print("\n".join(describe(deed())))
     update_catalog(shop, session)
@@ -745,7 +747,7 @@ def fetch(
         "build",
         "root",
         channel="from this channel",
-        out="where to",
+        out="the folder for them; without it downloads/NAME",
         release="an appliance, or the folder of a build",
     ),
     positional=["release"],
@@ -757,7 +759,7 @@ def export(
     format: list[str],
     channel: str = "stable",
     build: str = "",
-    out: str = ".",
+    out: str = "",
     store: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
@@ -772,10 +774,10 @@ def export(
         raise UsageError("export wants --format", hint="for example: --format ova")
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():
-        made = export_built(workshop(root), Path(release), formats, Path(out))
+        made = export_built(workshop(root), Path(release), formats, Path(out) if out else None)
     else:
         shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out))
+        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
     for path in made:
         print(path)
 

@@ -30,6 +30,7 @@ from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store
+from slipway.terminal import one_line
 
 __all__ = ["Session", "describe", "require_none"]
 
@@ -315,4 +316,4 @@ def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
         lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
         lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
         lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
-    return lines
+    return [one_line(line) for line in lines]

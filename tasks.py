@@ -28,7 +28,7 @@ HELP = {
     "arch": "processor architecture of the image, in Debian's words",
     "builder": "image builder",
     "jobs": "how many appliances at once",
-    "store": "s3://bucket/prefix?options, or a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
+    "store": "s3://bucket/prefix?options, a directory, or https://... to read; without it SLIPWAY_STORE, slipway.toml, or build/store",
     "endpoint_url": "the S3 server, where it is not Amazon's",
     "single_writer": "use a server that ignores conditional writes, and promise that nobody else writes",
     "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
@@ -388,13 +388,15 @@ def faults(
 
 
 def open_session(
-    root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "", *, new: bool = False
+    root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "", *, new: bool = False, reading: bool = False
 ) -> tuple[Workshop, Session]:
     """What a command about a store works with; where ``new`` is set, the store may be one that begins now."""
     from slipway.pipeline import session
 
     shop = workshop(root)
-    return shop, session(shop, store, keys=keys, new=new, endpoint_url=endpoint_url, single_writer="1" if single_writer else "")
+    return shop, session(
+        shop, store, keys=keys, new=new, reading=reading, endpoint_url=endpoint_url, single_writer="1" if single_writer else ""
+    )
 
 
 def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
@@ -510,7 +512,7 @@ def channels(
     """Show what each channel of a store holds."""
     from slipway.channels.session import require_none
 
-    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     rows, problems = session.holdings()
     if not json:
         for row in rows:
@@ -732,7 +734,7 @@ def fetch(
     """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
     from slipway.channels.client import fetch_image, fetch_manifest
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     client = session.client(channel)
     manifest = fetch_manifest(client, name, build or None, arch)
     folder = Path(out) if out else Path(root, "downloads", manifest.appliance)
@@ -776,7 +778,7 @@ def export(
     if Path(release).is_dir():
         made = export_built(workshop(root), Path(release), formats, Path(out) if out else None)
     else:
-        shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+        shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
         made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
     for path in made:
         print(path)
@@ -798,7 +800,7 @@ def verify(
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
     from slipway.channels.audit import require_sound
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     with shop.progress.step("verify") as step:
         lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""

@@ -228,23 +228,27 @@ def write_catalog(shop: Workshop, session: Session) -> list[str]:
     return changed
 
 
-def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, **options: str) -> Session:
+def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, reading: bool = False, **options: str) -> Session:
     """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels.
 
     Args:
         new: The store may be one that begins now.
+        reading: Nothing will be written, so it may be one on a web server, of which nothing is known before it is read.
 
     Raises:
-        StoreError: There is no store, or what is there is something else.
+        StoreError: There is no store, what is there is something else, or it can only be read.
     """
     from slipway.channels.keys import keys_directory
     from slipway.channels.session import Session
     from slipway.channels.state import require_store
     from slipway.settings import default_state
-    from slipway.stores import open_store
+    from slipway.stores import open_store, read_only, require_writable
 
     opened = open_store(store or shop.store, **options)
-    require_store(opened, new=new)
+    if not reading:
+        require_writable(opened)
+    if not read_only(opened):
+        require_store(opened, new=new)
     return Session(
         store=opened,
         keys=Path(keys).expanduser().absolute() if keys else keys_directory(),

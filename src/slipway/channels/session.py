@@ -24,12 +24,12 @@ from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trust
 from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
-from slipway.channels.state import Channel, channels_in, is_channel
+from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
-from slipway.stores import Store
+from slipway.stores import Store, read_only
 from slipway.terminal import one_line
 
 __all__ = ["Session", "describe", "require_none"]
@@ -46,13 +46,17 @@ class Session:
     clock: Clock = time.time
 
     def channels(self) -> tuple[str, ...]:
-        """The channels there are, the most trusted first."""
-        return channels_in(self.store)
+        """The channels there are, the most trusted first; on a web server those there are of the ones trusted here."""
+        if not read_only(self.store):
+            return channels_in(self.store)
+        names = (name for name in self._rooted() if is_channel(name))
+        return channels_in(self.store, (name for name in names if self.store.stat(metadata_key(name, "timestamp")) is not None))
 
     def known(self) -> tuple[str, ...]:
         """The channels there are and those that were seen here, the most trusted first: who deletes one hides nothing."""
-        gone = set(self.trusted()) - set(self.channels())
-        return channels_in(self.store, (name for name in gone if self._memory(name).load().seen is not None))
+        there = self.channels()
+        gone = set(self.trusted()) - set(there)
+        return channels_in(self.store, {*there, *(name for name in gone if self._memory(name).load().seen is not None)})
 
     def ring(self, channel: str) -> KeyRing:
         """The keys of a channel.
@@ -140,10 +144,25 @@ class Session:
 
     def trusted(self) -> tuple[str, ...]:
         """The channels of which a trusted root is known here, sorted."""
-        named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
-        named |= {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
-        names = named | set(self.channels())
+        names = self._rooted() | set(self.channels())
         return tuple(sorted(name for name in names if is_channel(name) and trusted_root(name, self.keys, self.trust)))
+
+    def _rooted(self) -> set[str]:
+        """The names for which there is a root here."""
+        named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
+        return named | {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+
+    def _require_visible(self) -> None:
+        """Refuse to look at a web server without knowing what to ask for.
+
+        Raises:
+            HostError: It has no channel that is trusted here.
+        """
+        if read_only(self.store) and not self.known():
+            raise HostError(
+                f"{self.store.url} has no channel that is trusted here, and a web server cannot be listed",
+                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
+            )
 
     def readable(self) -> tuple[list[Channel], dict[str, UserError]]:
         """The channels that can be read whole, and by name, why others cannot."""
@@ -161,6 +180,7 @@ class Session:
 
     def holdings(self) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
         """What every channel holds, for a listing, and by name, why some cannot be read."""
+        self._require_visible()
         rows = []
         channels, problems = self.readable()
         for channel in channels:
@@ -267,6 +287,8 @@ class Session:
         Returns:
             Lines for people, and problems, if there are any; whatever is wrong in one channel, the others are looked at.
         """
+        if not channels:
+            self._require_visible()
         lines: list[str] = []
         problems: list[str] = []
         read = []
@@ -282,7 +304,9 @@ class Session:
                 read.append(channel)
             except UserError as error:
                 problems.append(f"{name}: {error.message}")
-        if not channels and len(read) == len(self.known()):
+        if read_only(self.store):
+            lines.append("not looked at: channels that are not trusted here, and what belongs to no channel; a web server has no listing")
+        elif not channels and len(read) == len(self.known()):
             more, left = examine_rest(self.store, read)
             problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""

@@ -289,7 +289,7 @@ def _settings(spec: Spec) -> dict[str, str]:
     lines = [f"g {name}\n" for name in spec.groups]
     homes = []
     for user in spec.users:
-        summary = (user.summary or user.name).replace("\\", "\\\\").replace('"', '\\"')
+        summary = (user.summary or user.name).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'u {user.name} - "{summary}" {user.home} {user.shell}\n')
         lines += [f"m {user.name} {group}\n" for group in user.groups]
         homes += [f"d {user.home} 0750 {user.name} {user.name}\n"] if user.home != "/nonexistent" else []

@@ -19,7 +19,7 @@ SENT = {"builders/_secrets.py", "builders/_box.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
     ("errors", "programs", "process", "__init__"),
-    ("progress", "namespace", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey"),
+    ("progress", "namespace", "rooted", "cache", "tools", "settings", "templating", "render", "invocation", "accelerator", "sshkey"),
     ("spec",),
     ("packages",),
     ("plan",),

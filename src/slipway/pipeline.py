@@ -23,6 +23,7 @@ from slipway.job import BOOTED, Job, Workshop
 from slipway.outputs import finished, record
 from slipway.plan import Stage
 from slipway.progress import size
+from slipway.render import Rendered
 
 if TYPE_CHECKING:
     from slipway.boot.sandbox import Sandbox
@@ -94,11 +95,12 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
 def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()) -> list[Path]:
     """Write what the builder runs, for targets that it has, with all that is needed to run it; returns the files."""
     rendered = job.builder.render(job.source, targets) if targets else job.rendered
-    rendered.write(directory)
+    files = dict(rendered.files)
     if job.source.lock.tools and not targets:
         from slipway.boot.tools import render_tools
 
-        render_tools(job.source).write(directory)
+        files |= render_tools(job.source).files
+    Rendered(files).write(directory)
     job.builder.complete(directory, job.plan, rendered, job.source, _workplace(shop, job), targets)
     return [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
 

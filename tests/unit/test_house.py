@@ -22,6 +22,7 @@ LAYERS = (
     (
         "progress",
         "namespace",
+        "rooted",
         "cache",
         "tools",
         "settings",

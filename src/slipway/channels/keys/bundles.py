@@ -41,12 +41,12 @@ def parse_bundles(channel: str) -> Bundle | None:
         HostError: A line is no bundle, or two of them disagree.
     """
     found: Bundle | None = None
-    for number, line in enumerate(os.environ.get(BUNDLE, "").splitlines(), start=1):
-        if not line.strip():
+    lines = [Secret(text.strip().encode()) for text in os.environ.get(BUNDLE, "").splitlines()]
+    for number, line in enumerate(lines, start=1):
+        if not line.value:
             continue
         source = f"line {number} of {BUNDLE}"
-        data = _hidden(parse_json(line.encode(), source))
-        del line  # no traceback shows it
+        data = _hidden(parse_json(line.value, source))
         try:
             if data["channel"] != channel:
                 continue

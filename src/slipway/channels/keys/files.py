@@ -262,4 +262,5 @@ def parse_json(data: bytes, source: str) -> Any:
         return json.loads(data)
     except ValueError as error:
         problem = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+    del data  # no traceback shows it
     raise VerificationError(f"{source} is no JSON: {problem}")

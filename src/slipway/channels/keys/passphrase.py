@@ -23,7 +23,7 @@ from slipway.errors import HostError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["PASSPHRASE_FILE", "encrypted", "is_encrypted", "new_passphrase", "private_key"]
+__all__ = ["PASSPHRASE_FILE", "can_ask", "encrypted", "is_encrypted", "new_passphrase", "private_key"]
 
 PASSPHRASE_FILE: Final = "SLIPWAY_PASSPHRASE_FILE"
 #: 16 MiB and five rounds of them: openssl refuses to read what takes more than 32 MiB.
@@ -92,6 +92,11 @@ def private_key(pem: Secret, name: str) -> PrivateKeyTypes:
         raise HostError(f"the passphrase of {name} is wrong", hint=f"try again, or check the file that {PASSPHRASE_FILE} names")
     _known[channel] = given
     return private
+
+
+def can_ask(channel: str) -> bool:
+    """Return True if there is a way to a channel's passphrase: a file, a terminal, or an earlier answer."""
+    return channel in _known or bool(os.environ.get(PASSPHRASE_FILE)) or sys.stdin.isatty()
 
 
 def new_passphrase() -> Secret | None:

@@ -28,7 +28,7 @@ from slipway.channels.keys.files import (
     require_whole,
     roots_in,
 )
-from slipway.channels.keys.passphrase import private_key
+from slipway.channels.keys.passphrase import can_ask, is_encrypted, private_key
 from slipway.errors import HostError, UsageError
 
 if TYPE_CHECKING:
@@ -94,8 +94,17 @@ class KeyRing:
         return self._loaded[role]
 
     def has(self, role: str) -> bool:
-        """Return True if a role's private key is here; asks no passphrase and no other machine."""
+        """Return True if a role's private key can sign here; asks no passphrase and no other machine."""
         return any(self._is_here(entry) for entry in self.signers.get(role, ()))
+
+    def require(self, role: str) -> None:
+        """Refuse early what would need a private key that is not here.
+
+        Raises:
+            MissingKeys: It is not.
+        """
+        if not any(self._is_here(entry, locked=True) for entry in self.signers.get(role, ())):
+            raise self._missing(role)
 
     def public(self, role: str) -> list[Key]:
         """The public keys of a role."""
@@ -113,9 +122,18 @@ class KeyRing:
     def _missing(self, role: str) -> MissingKeys:
         return MissingKeys(f"the {role} key of the channel {self.channel} is not here", hint="do this where it is kept")
 
-    def _is_here(self, entry: Mapping[str, Any]) -> bool:
+    def _is_here(self, entry: Mapping[str, Any], *, locked: bool = False) -> bool:
+        """Return True for a key of which the private half is here, or said to be elsewhere by a URI.
+
+        Args:
+            locked: Count also a file whose passphrase nobody can be asked for.
+        """
         uri = str(entry["uri"])
-        return "pem" in entry or not uri.startswith("file2:") or self.find(uri) is not None
+        if "pem" in entry or not uri.startswith("file2:"):
+            return True
+        if self.find(uri) is None:
+            return False
+        return locked or not is_encrypted(self.pem(entry).value) or can_ask(self.channel)
 
     def find(self, uri: str) -> Path | None:
         """Where the file of a private key is; None if it is not here."""

@@ -20,7 +20,7 @@ from slipway.channels import moves, upkeep
 from slipway.channels.audit import examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
-from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
+from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, init, load_ring, trusted_root
 from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
@@ -111,7 +111,7 @@ class Session:
     def _memory(self, channel: str) -> Memory:
         """What was seen of a channel: with its keys, where those are here."""
         ring = None
-        with suppress(HostError):
+        with suppress(MissingKeys):
             ring = self.ring(channel)
         return memory_of(self.store, ring, channel)
 
@@ -199,12 +199,14 @@ class Session:
 
     def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
+        ring.require("targets")  # before anything is uploaded
         others = partial(self.others, ring.channel)
         return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others)
 
     def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
         ring = self.ring(target)
+        ring.require("targets")
         theirs = self.read(source, publishing=True).shelf(appliance)
         release = moves.find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
@@ -231,8 +233,11 @@ class Session:
         withdrawer = Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
         return withdrawer.withdraw(appliance, build, reason, derived=derived)
 
-    def refresh(self, channels: Sequence[str] = ()) -> list[str]:
+    def refresh(self, channels: Sequence[str] = (), warn: Callable[[str], object] = str) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
+
+        Args:
+            warn: Called with what a channel needs soon: a new root, or its targets key.
 
         Raises:
             UserError: One of them cannot be renewed; the others are.
@@ -242,12 +247,14 @@ class Session:
         for name in channels or self.known():
             try:
                 ring = self.ring(name)
-            except HostError:
+            except MissingKeys:
                 if channels:
                     raise
                 continue
             try:
-                upkeep.refresh(self.store, ring, clock=self.clock)
+                channel = upkeep.refresh(self.store, ring, clock=self.clock).channel
+                for line in upkeep.warnings(channel, ring, self.clock):
+                    warn(line)
                 done.append(name)
             except UserError as error:
                 problems.append(error)
@@ -261,7 +268,7 @@ class Session:
         for name in channels or self.known():
             try:
                 ring = self.ring(name)
-            except HostError:
+            except MissingKeys:
                 if channels:
                     raise
                 continue

@@ -36,7 +36,7 @@ def git_state(root: Path) -> GitState:
         # A repository in a folder has a configuration of its own, so nobody looks into it: that it is there is enough.
         listed = process.run(["git", *_OPTIONS, "-C", root, "ls-files", "--stage", "-z", "--", root], what="git ls-files", timeout_s=60)
         inside = any(entry.startswith(b"160000 ") for entry in listed.stdout.split(b"\0"))
-        words = ["status", "--porcelain=v1", "-z", "--ignore-submodules=dirty", "--", root]
+        words: list[str | Path] = ["status", "--porcelain=v1", "-z", "--ignore-submodules=dirty", "--", root]
         status = process.run(["git", *_OPTIONS, "-C", root, *words], what="git status", timeout_s=120)
     except (HostError, BuildError):
         return unknown

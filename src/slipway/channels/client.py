@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Wanted", "fetch_image", "fetch_manifest"]
 
 _CHUNK: Final = 1 << 20
-_RANGE: Final = 8 << 20
 
 
 def store_fetcher(store: Store) -> FetcherInterface:

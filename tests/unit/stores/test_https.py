@@ -292,7 +292,7 @@ def test_an_object_that_changes_between_two_ranges_is_noticed(store: Store, serv
 def test_a_download_goes_on_where_it_was_stopped(
     store: Store, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool
 ) -> None:
-    monkeypatch.setattr("slipway.channels.client._RANGE", MIB)
+    monkeypatch.setattr("slipway.channels.download._RANGE", MIB)
     data = os.urandom(10 * MIB + 5)
     digest = hashlib.sha256(data).hexdigest()
     wanted = Wanted(appliance="x", release="1.0.0-a", file="disk", size=len(data), sha256=digest)

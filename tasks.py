@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from slipway.invocation import task
+from slipway.terminal import one_line
 
 if TYPE_CHECKING:
+    from slipway.channels.keys import KeyRing
     from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
@@ -27,7 +29,7 @@ HELP = {
     "arch": "processor architecture of the image, in Debian's words",
     "builder": "image builder",
     "jobs": "how many appliances at once",
-    "store": "s3://bucket/prefix?options, or a directory; without it SLIPWAY_STORE, slipway.toml, or build/store",
+    "store": "s3://bucket/prefix?options, a directory, or https://... to read; without it SLIPWAY_STORE, slipway.toml, or build/store",
     "endpoint_url": "the S3 server, where it is not Amazon's",
     "single_writer": "use a server that ignores conditional writes, and promise that nobody else writes",
     "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
@@ -80,9 +82,10 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
         print(json_module.dumps(found, indent=2, sort_keys=True))
         return
     names = list(columns) or (list(found[0]) if found else [])
-    widths = [max((len(str(row[name])) for row in found), default=0) for name in names]
-    for row in found:
-        print("  ".join(f"{row[name]!s:<{width}}" for name, width in zip(names, widths, strict=True)).rstrip())
+    cells = [[one_line(row[name]) for name in names] for row in found]
+    widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]
+    for cell in cells:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip())
 
 
 @task(
@@ -361,7 +364,7 @@ def check(_: Context, name: str, firmware: str = "bios", builder: str = "mmdebst
     (job,) = prepared(shop, [name], builder, arch)
     report = pipeline.check(shop, job, again=True, firmware=firmware)
     for found in report.checks:
-        print(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}")
+        print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"))
 
 
 @task(keyless=True, help=described("names", "all", "jobs", "builder", "arch", "root"), **NAMES)
@@ -386,13 +389,15 @@ def faults(
 
 
 def open_session(
-    root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "", *, new: bool = False
+    root: str, store: str, endpoint_url: str = "", single_writer: bool = False, keys: str = "", *, new: bool = False, reading: bool = False
 ) -> tuple[Workshop, Session]:
     """What a command about a store works with; where ``new`` is set, the store may be one that begins now."""
     from slipway.pipeline import session
 
     shop = workshop(root)
-    return shop, session(shop, store, keys=keys, new=new, endpoint_url=endpoint_url, single_writer="1" if single_writer else "")
+    return shop, session(
+        shop, store, keys=keys, new=new, reading=reading, endpoint_url=endpoint_url, single_writer="1" if single_writer else ""
+    )
 
 
 def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
@@ -417,7 +422,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("there is nobody to ask", hint="give --yes")
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+    if input(f"{one_line(question)} [y/N] ").strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was changed")
 
 
@@ -508,7 +513,7 @@ def channels(
     """Show what each channel of a store holds."""
     from slipway.channels.session import require_none
 
-    _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    _shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     rows, problems = session.holdings()
     if not json:
         for row in rows:
@@ -544,9 +549,9 @@ def promote(
     release, changes, deed = session.promotion(name, build or None, from_, to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
-            print(f"  {sign} {package} {version}")
+            print(one_line(f"  {sign} {package} {version}"))
     for package, (before, after) in sorted(changes.changed.items()):
-        print(f"  {package} {before} -> {after}")
+        print(one_line(f"  {package} {before} -> {after}"))
     confirm(f"promote {name} {release} from {from_} to {to}?", yes)
     print("\n".join(describe(deed())))
     update_catalog(shop, session)
@@ -630,7 +635,7 @@ def refresh(
 ) -> None:
     """Renew the signatures of channels before they expire; run this every night."""
     _shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-    done = session.refresh(channel)
+    done = session.refresh(channel, lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
     print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
 
 
@@ -730,7 +735,7 @@ def fetch(
     """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
     from slipway.channels.client import fetch_image, fetch_manifest
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     client = session.client(channel)
     manifest = fetch_manifest(client, name, build or None, arch)
     folder = Path(out) if out else Path(root, "downloads", manifest.appliance)
@@ -745,7 +750,7 @@ def fetch(
         "build",
         "root",
         channel="from this channel",
-        out="where to",
+        out="the folder for them; without it downloads/NAME",
         release="an appliance, or the folder of a build",
     ),
     positional=["release"],
@@ -757,7 +762,7 @@ def export(
     format: list[str],
     channel: str = "stable",
     build: str = "",
-    out: str = ".",
+    out: str = "",
     store: str = "",
     endpoint_url: str = "",
     single_writer: bool = False,
@@ -772,10 +777,10 @@ def export(
         raise UsageError("export wants --format", hint="for example: --format ova")
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():
-        made = export_built(workshop(root), Path(release), formats, Path(out))
+        made = export_built(workshop(root), Path(release), formats, Path(out) if out else None)
     else:
-        shop, session = open_session(root, store, endpoint_url, single_writer, keys)
-        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out))
+        shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
+        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
     for path in made:
         print(path)
 
@@ -796,7 +801,7 @@ def verify(
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
     from slipway.channels.audit import require_sound
 
-    shop, session = open_session(root, store, endpoint_url, single_writer, keys)
+    shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
     with shop.progress.step("verify") as step:
         lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
@@ -855,15 +860,31 @@ def nightly(
         raise Exit(code=code)
 
 
+def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
+    """Say where new keys are, and what to do with them."""
+    lines = [f"made in {ring.folder}: keep a copy where nobody else gets at it"]
+    for folder in ring.places:
+        lines.append(f"a root key is in {folder}: move it to a place of its own, offline")
+    if ring.places:
+        lines.append(f"to use those again: invoke keys rotate {ring.channel} --role ROLE --root-key FOLDER, once for each")
+    if not protected:
+        lines.append(f"targets and root have no passphrase; to give them one: invoke keys protect {ring.channel}")
+    return lines
+
+
 @task(
     positional=["action", "channel"],
-    iterable=["signer"],
+    iterable=["signer", "root_key"],
     help=described(
         "keys",
-        action="init, rotate, show or export",
+        action="init, protect, rotate, show or export",
         channel="nightly, candidate, stable, ...",
         role="the role that gets new keys: root, targets, snapshot or timestamp",
-        root_keys="how many keys the root has",
+        root_keys="how many keys the root has; several get a folder each",
+        root_key="the folder of a root key that was moved away; can be given again",
+        online="export only what signs every night: snapshot and timestamp",
+        offline_targets="export only the targets key",
+        no_passphrase="put new targets and root keys under no passphrase",
         threshold="how many of them must sign",
         signer="ROLE=URI,PUBLIC.pem: a key that is elsewhere, by securesystemslib's URI; can be given again",
     ),
@@ -872,34 +893,53 @@ def nightly(
 def keys_(
     _: Context,
     signer: list[str],
+    root_key: list[str],
     action: str = "show",
     channel: str = "nightly",
     role: str = "",
     root_keys: int = 1,
     threshold: int = 1,
     keys: str = "",
+    online: bool = False,
+    offline_targets: bool = False,
+    no_passphrase: bool = False,
 ) -> None:
-    """Make the keys of a channel (init), replace a role's (rotate), show public ones, or print them for CI's secrets (export)."""
+    """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's (rotate), show public
+    ones, or print them for CI's secrets (export). Passphrases come from the terminal or SLIPWAY_PASSPHRASE_FILE."""
     from slipway.channels import keys as rings
     from slipway.channels.minisign import public_key
     from slipway.errors import UsageError
 
     directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
+    places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
     if action == "init":
-        ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=rings.parse_signers(signer))
-        print(f"made in {ring.folder}: keep a copy where nobody else gets at it")
+        known = rings.parse_signers(signer)
+        passphrase = None if no_passphrase else rings.new_passphrase()
+        ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=known, passphrase=passphrase)
+        print("\n".join(made_lines(ring, protected=passphrase is not None)))
+    elif action == "protect":
+        passphrase = rings.new_passphrase()
+        if passphrase is None:
+            raise UsageError("there is no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
+        done = rings.protect(channel, directory, passphrase, places=places)
+        print("\n".join(f"{directory / name} is under a passphrase" for name in done) or "nothing changed")
+        return
     elif action == "rotate":
         if not role:
             raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
-        ring = rings.rotate(channel, directory, role)
+        passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
+        ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
         print(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
     elif action == "export":
-        print(rings.export(rings.load_ring(channel, directory)))
+        if online and offline_targets:
+            raise UsageError("--online or --offline-targets, not both", hint="without either, both are in the line")
+        roles = rings.ONLINE if online else ("targets",) if offline_targets else ("targets", *rings.ONLINE)
+        print(rings.export(rings.load_ring(channel, directory), roles))
         return
     elif action == "show":
-        ring = rings.load_ring(channel, directory)
+        ring = rings.load_ring(channel, directory, places=places)
     else:
-        raise UsageError(f'keys has no action "{action}"', hint="there is: init, rotate, show, export")
+        raise UsageError(f'keys has no action "{action}"', hint="there is: init, protect, rotate, show, export")
     for name in rings.ROLES:
         for key in ring.public(name):
             print(f"{name:<10} {rings.fingerprint(key)}")

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import IO, Any
 
 from slipway import process
 from slipway.errors import HostError
+from slipway.ownership import make_private, require_own
 
 __all__ = ["Cache", "Entry", "Usage", "create_file", "place", "sha256_of"]
 
@@ -153,16 +155,29 @@ class Cache:
     def _folder(self, stage_id: str) -> Path:
         return self.directory / "stages" / stage_id
 
+    def _make(self, folder: Path) -> None:
+        """Make one of the folders below the directory, and the directory, for this user alone."""
+        make_private(self.directory)
+        make_private(folder)
+
     def find(self, stage_id: str) -> Entry | None:
         """An entry whose files are all there in the size and with the change time they were left with, or None.
 
         This is the cheap look for planning; :meth:`verified` reads the content too.
+
+        Raises:
+            HostError: Somebody else made the entry, or could have: its hashes say nothing then.
         """
         folder = self._folder(stage_id)
         try:
+            for place in (folder.parent, folder, folder / _ENTRY):
+                require_own(place, place.lstat())
             record = _read_record(folder)
             for name, known in record["files"].items():
-                status = (folder / name).stat()
+                status = (folder / name).lstat()
+                require_own(folder / name, status)
+                if not stat.S_ISREG(status.st_mode):
+                    return None
                 if status.st_size != known["size"] or status.st_mtime_ns != known["mtime_ns"]:
                     return None
             return Entry(id=stage_id, folder=folder, facts=record["facts"])
@@ -190,7 +205,7 @@ class Cache:
     def locked(self, stage_id: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Be the only one to make a stage; ``waiting`` is called once if somebody else is at it."""
         path = self.directory / "locks" / stage_id
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         with path.open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +218,7 @@ class Cache:
     def scratch(self) -> Iterator[Path]:
         """A directory to work in, removed after the block; what a killed build left is removed by the next one."""
         below = self.directory / "scratch"
-        below.mkdir(parents=True, exist_ok=True)
+        self._make(below)
         for lock_path in below.glob("*.lock"):
             with contextlib.suppress(OSError), lock_path.open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,12 +241,15 @@ class Cache:
         """Make an entry of files: each is filled by a function, or is one in :meth:`scratch` that is moved here."""
         folder = self._folder(stage_id)
         self.drop(stage_id)
+        self._make(folder.parent)
         known = {}
         try:
+            make_private(folder)
+            require_own(folder, folder.lstat())
             for name, source in files.items():
                 if isinstance(source, Path):
-                    folder.mkdir(parents=True, exist_ok=True)
                     source.replace(folder / name)
+                    (folder / name).chmod(0o444)
                 else:
                     with create_file(folder / name) as file:
                         source(file)
@@ -271,7 +289,7 @@ class Cache:
             if total <= limit and entry.kind != "incomplete":
                 continue
             path = self.directory / "locks" / entry.id
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             with path.open("ab") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,13 +6,18 @@ made, had it been asked for these formats. Everything that a format says of the 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from slipway.errors import BuildError
+from slipway.cache import sha256_of
+from slipway.errors import BuildError, HostError
 from slipway.formats import Description, file_name, load, require, with_needed
 from slipway.formats.raw import Raw, unpack
 from slipway.job import Workshop
@@ -26,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["export_built", "export_published"]
 
 
-def export_published(shop: Workshop, client: Client, appliance: str, build: str | None, formats: Sequence[str], out: Path) -> list[Path]:
+def export_published(
+    shop: Workshop, client: Client, appliance: str, build: str | None, formats: Sequence[str], out: Path | None
+) -> list[Path]:
     """Download a release's raw disk from a channel, verified, and make files of it.
 
     Args:
@@ -48,7 +55,7 @@ def export_published(shop: Workshop, client: Client, appliance: str, build: str 
     return made
 
 
-def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
+def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
     """Make files of a release's folder.
 
     Raises:
@@ -79,12 +86,14 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path) -> list[Path]:
+def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
     artifact = next(artifact for artifact in manifest.artifacts if artifact.format == Raw.name)
     about = _description(manifest, shop.root / "templates")
     made: dict[str, Path] = {}
+    out = out or shop.root / "downloads" / manifest.appliance
     out.mkdir(parents=True, exist_ok=True)
-    with shop.cache.scratch() as scratch:
+    # Beside their place: what gets its name there has to be on the same file system.
+    with shop.cache.scratch() as scratch, TemporaryDirectory(prefix=".export-", dir=out) as unfinished:
         disk = scratch / "disk.raw"
         with shop.progress.step("disk") as step:
             unpack(packed, disk, sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
@@ -92,7 +101,7 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
 
         for name in formats:
             form = load(name)
-            output = out / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
+            output = Path(unfinished) / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
             with shop.progress.step(name) as step:
                 images = {other: made[other] for other in form.needs}
                 virtual_size = manifest.resources["disk_gib"] * 2**30
@@ -100,7 +109,32 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
                 step.detail = f"made, {size(done.size)}"
             made[name] = output
-    return list(made.values())
+        return [_keep(path, out / path.name) for path in made.values()]
+
+
+def _keep(made: Path, target: Path) -> Path:
+    """Give a finished file its name, and leave alone what has it already.
+
+    Raises:
+        HostError: Something else has it.
+    """
+    try:
+        os.link(made, target, follow_symlinks=False)
+    except FileExistsError:
+        status = target.lstat()
+        same = stat.S_ISREG(status.st_mode) and status.st_size == made.stat().st_size
+        if not same or sha256_of(target) != sha256_of(made):
+            raise HostError(
+                f"{target} exists with other content, and is left as it is",
+                hint="move it away, or give another folder: --out DIR",
+            ) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        # A file system without hard links. The empty file that is replaced is our own.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        made.replace(target)
+    return target
 
 
 def _description(manifest: Manifest, templates: Path) -> Description:

@@ -7,10 +7,11 @@ UserError is a bug: it shows a traceback and exits with 1.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = [
     "BuildError",
@@ -22,8 +23,18 @@ __all__ = [
     "UserError",
     "VerificationError",
     "Where",
+    "redacted",
     "suggestion",
 ]
+
+
+#: User information of a URI (RFC 3986, 3.2.1), as far as it is secret.
+_PASSWORD: Final = re.compile(r"(?<=://)[^\s/@'\"]*@")
+
+
+def redacted(text: str) -> str:
+    """Return a text without the names and passwords in its URIs."""
+    return _PASSWORD.sub("***@", text)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,9 +64,9 @@ class UserError(Exception):
 
     def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = redacted(message)
         self.where = where
-        self.hint = hint
+        self.hint = redacted(hint) if hint else hint
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

@@ -37,6 +37,7 @@ from invoke.tasks import task as invoke_task
 
 from slipway.credentials import leave_behind
 from slipway.errors import HostError, UsageError, UserError, suggestion
+from slipway.terminal import report, screened, shown
 
 __all__ = ["Machine", "install", "open_streams", "outcome", "task", "written"]
 
@@ -76,7 +77,7 @@ def outcome() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except UserError as error:
-        raise Exit(str(error), code=error.exit_code) from error
+        raise Exit(shown(str(error), sys.stderr), code=error.exit_code) from error
     except Terminated as error:
         raise Exit(f"terminated by {signal.Signals(error.number).name}", code=128 + error.number) from error
     except KeyboardInterrupt as error:
@@ -85,7 +86,7 @@ def outcome() -> Iterator[None]:
         raise _unread(error) from error
     except OSError as error:
         refused = _refused(error)
-        raise Exit(str(refused), code=refused.exit_code) from error
+        raise Exit(shown(str(refused), sys.stderr), code=refused.exit_code) from error
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -147,7 +148,7 @@ def written() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{shown(str(error), sys.stderr)}\n")
         raise SystemExit(error.exit_code) from error
     except OSError as error:
         ended = error.__context__  # what Invoke wanted to print
@@ -181,7 +182,7 @@ def task(*, keyless: bool = False, **options: Any) -> Callable[[Callable[..., No
     def declare(body: Callable[..., None]) -> Task[Callable[..., None]]:
         @functools.wraps(body)
         def reported(*args: Any, **kwargs: Any) -> None:
-            with outcome():
+            with outcome(), screened():
                 if keyless:
                     leave_behind()
                 body(*args, **kwargs)
@@ -322,7 +323,8 @@ def _reporting(method: Callable[[Program], None]) -> Callable[[Program], None]:
             method(program)
         except ParseError as error:
             text = str(error)
-            raise Exit(text if text.startswith("error: ") else str(UsageError(text)), code=UsageError.exit_code) from error
+            said = text if text.startswith("error: ") else str(UsageError(text))
+            raise Exit(shown(said, sys.stderr), code=UsageError.exit_code) from error
         except BrokenPipeError as error:
             raise _unread(error) from error
 
@@ -338,6 +340,7 @@ def install() -> None:
     Program.parse_tasks = _reporting(Program.parse_tasks)  # type: ignore[method-assign, assignment]
     Program.parse_cleanup = _reporting(Program.parse_cleanup)  # type: ignore[method-assign, assignment]
     Program.print_task_help = _print_task_help  # type: ignore[method-assign, assignment]
+    sys.excepthook = report
     # Invoke turns the writing of bytecode off before it loads the tasks; every start would then compile all of slipway.
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 

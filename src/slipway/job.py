@@ -18,6 +18,7 @@ from slipway.builders import builder as find_builder
 from slipway.cache import Cache
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
+from slipway.ownership import require_private
 from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
@@ -49,8 +50,14 @@ class Workshop:
 
     @cached_property
     def settings(self) -> Settings:
-        """slipway.toml and the environment."""
-        return load_settings(self.settings_root or self.root)
+        """slipway.toml and the environment; the cache that they name is this user's alone.
+
+        Raises:
+            HostError: It is another user's, or others can write it.
+        """
+        settings = load_settings(self.settings_root or self.root)
+        require_private(settings.cache, setting="SLIPWAY_CACHE")
+        return settings
 
     @cached_property
     def library(self) -> Library:

@@ -62,6 +62,6 @@ def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: 
     moves = pipeline.publish(shop, folders, session, channel)
     changed = [moved for moved in moves if moved.written]
     lines = [f"* {line}" for moved in changed for line in describe(moved)] or ["* nothing new to publish"]
-    session.refresh([channel])
+    session.refresh([channel], lambda line: lines.append(f"* warning: {line}"))
     dropped = session.prune([channel]).get(channel, {})
     return [*lines, *(f"* {name}: {len(releases)} old releases dropped" for name, releases in dropped.items())]

@@ -221,6 +221,7 @@ def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: by
         shutil.rmtree(rest)
     incoming = job.outputs / f".{manifest.release}.new"
     incoming.mkdir(parents=True)
+    incoming.chmod(0o755)  # whatever the umask is: nobody else writes there
     for artifact in manifest.artifacts:
         place(exported[artifact.format].file("disk"), incoming / artifact.file)
     write_release(incoming, manifest, sbom=bill, provenance=statement)

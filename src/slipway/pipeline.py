@@ -23,6 +23,7 @@ from slipway.job import BOOTED, Job, Workshop
 from slipway.outputs import finished, record
 from slipway.plan import Stage
 from slipway.progress import size
+from slipway.render import Rendered
 
 if TYPE_CHECKING:
     from slipway.boot.sandbox import Sandbox
@@ -94,11 +95,12 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
 def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()) -> list[Path]:
     """Write what the builder runs, for targets that it has, with all that is needed to run it; returns the files."""
     rendered = job.builder.render(job.source, targets) if targets else job.rendered
-    rendered.write(directory)
+    files = dict(rendered.files)
     if job.source.lock.tools and not targets:
         from slipway.boot.tools import render_tools
 
-        render_tools(job.source).write(directory)
+        files |= render_tools(job.source).files
+    Rendered(files).write(directory)
     job.builder.complete(directory, job.plan, rendered, job.source, _workplace(shop, job), targets)
     return [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
 
@@ -228,23 +230,27 @@ def write_catalog(shop: Workshop, session: Session) -> list[str]:
     return changed
 
 
-def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, **options: str) -> Session:
+def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, reading: bool = False, **options: str) -> Session:
     """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels.
 
     Args:
         new: The store may be one that begins now.
+        reading: Nothing will be written, so it may be one on a web server, of which nothing is known before it is read.
 
     Raises:
-        StoreError: There is no store, or what is there is something else.
+        StoreError: There is no store, what is there is something else, or it can only be read.
     """
     from slipway.channels.keys import keys_directory
     from slipway.channels.session import Session
     from slipway.channels.state import require_store
     from slipway.settings import default_state
-    from slipway.stores import open_store
+    from slipway.stores import open_store, read_only, require_writable
 
     opened = open_store(store or shop.store, **options)
-    require_store(opened, new=new)
+    if not reading:
+        require_writable(opened)
+    if not read_only(opened):
+        require_store(opened, new=new)
     return Session(
         store=opened,
         keys=Path(keys).expanduser().absolute() if keys else keys_directory(),

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from slipway.terminal import one_line, shown
+
 __all__ = ["Progress", "Step", "seconds", "size"]
 
 
@@ -59,7 +61,7 @@ class Progress:
             return
         with self._lock:
             self._erase()
-            self.stream.write(text + "\n")
+            self.stream.write(shown(text, self.stream) + "\n")
             self.stream.flush()
 
     @contextmanager
@@ -108,7 +110,7 @@ class Progress:
                 text = f"{frames[turn % 4]} {' | '.join(under_way)}"
                 columns = shutil.get_terminal_size().columns
                 self._erase()
-                self.stream.write(text[: columns - 1])
+                self.stream.write(one_line(text)[: columns - 1])
                 self.stream.flush()
             turn += 1
             time.sleep(0.1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.errors import UsageError
+from slipway.rooted import create, make_link
 
 __all__ = ["Rendered", "RenderedFile"]
 
@@ -46,7 +47,7 @@ class Rendered:
         """Write the files below a directory, all or those of the given parts.
 
         Raises:
-            UsageError: The directory holds something else already.
+            UsageError: The directory holds something else already, or a file is to go below a link.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UsageError(f"{directory} is not empty", hint="give an empty directory with --out")
@@ -54,12 +55,10 @@ class Rendered:
         for path, file in sorted(self.files.items()):
             if parts and path.partition("/")[0] not in parts:
                 continue
-            target = directory / path
-            target.parent.mkdir(parents=True, exist_ok=True)
             if file.link is not None:
-                target.symlink_to(file.link)
+                make_link(directory, path, file.link)
             else:
-                target.write_bytes(file.content)
-                target.chmod(file.mode)
-            written.append(target)
+                with create(directory, path, mode=file.mode) as target:
+                    target.write(file.content)
+            written.append(directory / path)
         return written

@@ -234,6 +234,20 @@ def test_other_formats_of_what_was_published_are_those_that_a_build_makes(projec
     assert sorted(project.glob("out/*")) == sorted(made.values())
     assert not list((project / "cache/downloads").iterdir())
 
+    assert invoke("export", "build", "--out=out", f"--root={ROOT}", *formats) == said  # the same content is success
+    image = made["ova"]
+    image.unlink()
+    image.symlink_to(project / "disk.raw")
+    before = (project / "disk.raw").read_bytes()
+    assert invoke("export", "build", "--out=out", f"--root={ROOT}", "--format=ova", status=4).endswith(
+        f"error: {image.relative_to(project)} exists with other content, and is left as it is\n"
+        "  hint: move it away, or give another folder: --out DIR\n"
+    )
+    assert (project / "disk.raw").read_bytes() == before
+    assert sorted(project.glob("out/*")) == sorted(made.values())
+    image.unlink()
+    invoke("export", "build", "--out=out", f"--root={ROOT}", "--format=ova")
+
     invoke("export", "build", "--out=again", f"--root={ROOT}", *formats)
     assert [path.read_bytes() for path in sorted(project.glob("again/*"))] == [path.read_bytes() for path in sorted(project.glob("out/*"))]
 

@@ -240,12 +240,14 @@ def test_a_machine_that_dies_during_a_check_from_outside_is_started_again(gate: 
 
 def test_a_further_instance_starts_before_a_check_needs_it(gate: Gate) -> None:
     """It runs when the first check from outside does, which does not need it."""
-    first = f"{OUTSIDE}test -s {gate.bin}/instances\n"
+    # Its machine refuses the connection; nobody would not answer at all.
+    first = "# timeout: 2\nimport socket\n"
+    first += "try:\n    socket.create_connection(('10.77.0.11', 9), timeout=1)\nexcept ConnectionRefusedError:\n    pass\n"
     gate.plays(
         [["write", f"{PASS}finished\n"]],
         client='# with: second\ntest "$SLIPWAY_INSTANCE_SECOND_ADDRESS" = 10.77.0.11',
         more="instances: [{name: second}]\n",
-        files={"checks/outside/25-alone.sh": first},
+        files={"checks/outside/25-alone.py": first},
     )
     assert gate.build() == ""
     assert gate.starts == 1
@@ -312,3 +314,68 @@ def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: 
     assert "SLIPWAY_MIRROR=" in seen
     names = [*CREDENTIALS, "SLIPWAY_KEYS"]
     assert [line for line in seen.splitlines() if "spied" in line or line.partition("=")[0] in names] == []
+
+
+#: What a check may try: it says what it got, and fails if that is anything.
+INTRUDER = """\
+import ctypes, os, pathlib
+got = []
+def attempt(what, act):
+    try:
+        answer = act()
+    except (OSError, PermissionError):
+        return
+    if answer is not None:
+        got.append((what, answer))
+PLACES = {places!r}
+for place in PLACES:
+    attempt("read", lambda: (place, sorted(os.listdir(place)) if os.path.isdir(place) else open(place).read(99)))
+    attempt("wrote", lambda: (place, open(place + "/planted", "w").close()))
+for file in ("/etc/shadow", "/proc/1/root" + PLACES[0], "/old", "/dev/kvm", "/dev/mem", "/dev/sda", "/dev/kmsg"):
+    attempt("read", lambda: (file, open(file).read(9)))
+for name, value in os.environ.items():
+    if "spied" in value or name.startswith(("AWS_", "SLIPWAY_KEY", "http", "SSH_")) and value:
+        got.append((name, value))
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    attempt("environment", lambda: (folder.name, (folder / "environ").read_text()) if "spied" in (folder / "environ").read_text() else None)
+    attempt("a program of the host", lambda: (folder / "cmdline").read_text() if "pytest" in (folder / "cmdline").read_text() else None)
+uid = [line.split() for line in open("/proc/self/uid_map")]
+if len(uid) != 1 or int(uid[0][1]) == {uid}:
+    got.append(("uid", uid))
+for number in range(3, 256):
+    attempt("a descriptor", lambda: os.readlink(f"/proc/self/fd/{{number}}") if os.path.exists(f"/proc/self/fd/{{number}}") else None)
+assert os.environ["HOME"] == "/home/check", os.environ["HOME"]
+(pathlib.Path.home() / "mine").write_text("a home of its own")
+pathlib.Path("/tmp/mine").write_text("x")
+got = [each for each in got if each[0] != "a descriptor" or "/proc/" not in each[1]]
+assert not got, got
+"""
+
+
+def test_a_check_from_outside_is_nobody_on_this_host_and_sees_none_of_its_files(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither keys nor the caller's files, also those that everybody may read, nor its processes; and it can plant nothing."""
+    home = gate.directory / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh/id").write_text("spied")
+    keys = gate.directory / "keys"
+    keys.mkdir()
+    (keys / "nightly.json").write_text("spied")
+    for folder in (home, keys):
+        folder.chmod(0o777)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("http_proxy", "http://someone:spied@proxy.invalid/")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "spied")
+    places = [str(home), str(keys), str(gate.directory), str(HERE.parent / "src"), str(HERE.parent / "appliances")]
+    intruder = "# timeout: 2\n" + INTRUDER.format(places=places, uid=os.geteuid())
+    gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/25-intruder.py": intruder})
+    assert gate.build() == ""
+    assert not list(gate.directory.rglob("planted"))
+
+
+def test_a_check_that_writes_without_end_leaves_this_hosts_disk_alone(gate: Gate) -> None:
+    """Its output stops at 64 MiB, and what it writes elsewhere is in the room's memory."""
+    endless = "# timeout: 20\ncat /dev/zero >/tmp/much\ncat /dev/zero >/mnt/much\nexec cat /dev/zero\n"
+    gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/25-endless.sh": endless})
+    assert gate.build().startswith("1 of 9 checks of web failed\n  outside/25-endless.sh failed:\n")
+    sizes = [path.stat().st_size for path in gate.root.rglob("*") if path.is_file()]
+    assert max(sizes) <= 64 << 20

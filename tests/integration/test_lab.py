@@ -19,7 +19,7 @@ MACHINE = Path(__file__).parents[1] / "support/tap_machine.py"
 
 def run(network: Lab, interface: str, *argv: str) -> str:
     """What a command on the far side of an interface prints."""
-    return network.namespace.run([*network.client(interface)[len(network.enter) :], *argv]).stdout.decode()
+    return process.run([*network.client(interface), *argv]).stdout.decode()
 
 
 def test_every_instance_has_clients_of_its_own_and_all_share_the_first_network(tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def machine(network: Lab, *, is_open: str = "", silent: str = "") -> Iterator[No
 
 def scanned(network: Lab, *ports: str) -> tuple[int, list[str]]:
     """What the scan says of the machine, without the line that has a time."""
-    done = network.namespace.run([sys.executable, "-I", scan.__file__, ADDRESS, *ports], check=False)
+    copy = Path("/checks/scan.py")
+    network.namespace.write(copy, Path(scan.__file__).read_bytes())
+    done = network.namespace.run([sys.executable, "-I", copy, ADDRESS, *ports], check=False)
     lines = done.stdout.decode().splitlines()
     return done.returncode, [lines[0], *lines[2:]]
 

@@ -82,7 +82,11 @@ def test_zizmor_finds_nothing() -> None:
 
 
 def test_only_the_environment_of_the_target_has_its_key() -> None:
-    for workflow, job, environment in (("nightly", "publish", "nightly"), ("promote", "promote", "${{ inputs.to }}")):
+    for workflow, job, environment in (
+        ("nightly", "publish", "nightly"),
+        ("promote", "promote", "${{ inputs.to }}"),
+        ("refresh", "refresh", "${{ matrix.channel }}-online"),
+    ):
         jobs = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"]
         assert jobs[job]["environment"] == environment
         assert [name for name, each in jobs.items() if "secrets." in json.dumps(each)] == [job]
@@ -133,3 +137,11 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     variables |= {"SLIPWAY_KEY_BUNDLE": bundles["stable"], "APPLIANCE": "example", "BUILD": "b1", "FROM": "nightly", "TO": "stable"}
     run_job(project, "promote", "promote", variables)
     assert "example: stable now has 1.0.0-b1 (before: none)" in (project / "GITHUB_STEP_SUMMARY").read_text()
+
+    # The schedule that keeps stable alive has neither its targets key nor those of another channel.
+    online = shell(project, "./run keys export stable --online", keys)
+    before = sorted((project / "store/metadata/stable").glob("*.snapshot.json"))
+    run_job(project, "refresh", "refresh", variables | {"SLIPWAY_KEY_BUNDLE": online, "CHANNEL": "stable"})
+    assert len(sorted((project / "store/metadata/stable").glob("*.snapshot.json"))) == len(before) + 1
+    held = {role for role, entries in json.loads(online)["signers"].items() for entry in entries if "pem" in entry}
+    assert held == {"snapshot", "timestamp"}

@@ -28,11 +28,12 @@ __all__: list[str] = []
 HERE = Path(__file__).parent
 #: A network namespace with the address of an instance, the lab's machine being 0. It refuses every port.
 NETWORK = """\
-ip netns add "machine$0"
-ip link add "machine$0" type veth peer name eth0 netns "machine$0"
+unshare --net sleep 1000000 &
+while [ "$(readlink "/proc/$!/ns/net")" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+ip link add "machine$0" type veth peer name eth0 netns "$!"
 ip link set "machine$0" master outside up
-ip -n "machine$0" address add "10.77.0.1$0/24" dev eth0
-ip -n "machine$0" link set eth0 up
+nsenter --net="/proc/$!/ns/net" ip address add "10.77.0.1$0/24" dev eth0
+nsenter --net="/proc/$!/ns/net" ip link set eth0 up
 """
 
 
@@ -117,7 +118,7 @@ def main() -> None:
         return
     path_of("console").touch()
     number = instance()
-    subprocess.run(["sh", "-euc", NETWORK, number], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(["sh", "-euc", NETWORK, number], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     machine = Machine()
     if number != "0":
         append(HERE / "instances", f"{number}\n")

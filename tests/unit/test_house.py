@@ -18,10 +18,11 @@ PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
 SENT = {"builders/_secrets.py", "builders/_box.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
-    ("errors", "programs", "process", "credentials", "__init__"),
+    ("errors", "programs", "process", "terminal", "credentials", "ownership", "__init__"),
     (
         "progress",
         "namespace",
+        "rooted",
         "cache",
         "tools",
         "settings",

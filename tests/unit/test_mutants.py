@@ -123,7 +123,7 @@ def gone(pid: int) -> bool:
 def test_a_fault_that_hangs_is_killed_and_stopping_leaves_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(mutants, "_require_passing", lambda *_: None)
-    monkeypatch.setattr(mutants, "_PATIENCE_S", 2)
+    monkeypatch.setattr(mutants, "_PATIENCE_S", 4)
     mark = tmp_path / "pid"
     leave = "__import__('subprocess').Popen(['sleep', '1000'], start_new_session=True).pid"
     hang = f"__import__('pathlib').Path('{mark}').write_text(str({leave})) and __import__('signal').pause()"
@@ -131,7 +131,7 @@ def test_a_fault_that_hangs_is_killed_and_stopping_leaves_nothing(root: Path, tm
     hanging = Mutant(**{**{name: getattr(hanging, name) for name in Mutant.__slots__}, "new": hang})
     (outcome,) = mutants.prove(root, [hanging])
     assert outcome.good
-    assert outcome.killed_by == "the time limit (no end after 2 s)"
+    assert outcome.killed_by == "the time limit (no end after 4 s)"
     assert gone(int(mark.read_text()))
 
     running = mutants.prove(root, [mutants.read(root)[0], hanging])

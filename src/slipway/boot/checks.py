@@ -22,7 +22,7 @@ from slipway.accelerator import probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.lab import lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
-from slipway.boot.outside import Client, Instances, outside_checks, run_outside
+from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
 from slipway.boot.report import Attempt, BootReport, CheckResult
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
@@ -144,6 +144,7 @@ def _once(trial: Trial) -> None:
     instances = [instance.name for instance in spec.instances]
     memory = 64 + (memory_mib(trial.source) if trial.tools else 0)
     with lab(interfaces, log=trial.logs / "network.log", instances=instances, memory_mib=memory) as network:
+        furnish(network, trial.appliance, key)
         if trial.tools:
             open_tools(trial.tools, network.namespace)
         machine = Machine.for_base(
@@ -165,7 +166,7 @@ def _once(trial: Trial) -> None:
             _inside(trial, guest)
             others = Instances(trial=trial, like=machine, network=network, stack=stack)
             others.start_early()
-            client = Client(network=network, guest=guest, key=key, values=values, others=others)
+            client = Client(network=network, guest=guest, values=values, others=others)
             for check in outside_checks(trial.appliance):
                 if not trial.enough:
                     run_outside(trial, client, check)

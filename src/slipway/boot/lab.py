@@ -3,7 +3,8 @@
 The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the machine (and the
 addresses after it to further instances), and answers for the name ``upstream.test``. Behind every other interface is a
 client of its own, in a network namespace of the interface's name (``<instance>-<interface>`` for a further instance),
-with one device, ``client0``, that nothing has configured.
+with one device, ``client0``, that nothing has configured. All of it is in a :mod:`~slipway.boot.room`: checks are nobody
+on this host.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from pathlib import Path
 
 from slipway import process
 from slipway.boot.machine import mac_address
+from slipway.boot.room import Room
 from slipway.errors import HostError
-from slipway.namespace import Namespace
 
 __all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "lab"]
 
 GATEWAY, ADDRESS, UPSTREAM = "10.77.0.1", "10.77.0.10", "upstream.test"
 _TUN = Path("/dev/net/tun")
+
+#: What a check may take of this host: bytes in a file (its output is one), and processes.
+_LIMITS = ("--fsize=67108864", "--core=0", "--nproc=4096")
 
 #: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the first interface's, the
 #: namespace of the client behind it, or an empty word.
@@ -56,30 +60,29 @@ done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """The network: ``enter`` are the words to run a command there."""
+    """The network: ``enter`` are the words to run a command of this host's user there."""
 
     interfaces: tuple[str, ...]
-    namespace: Namespace
+    namespace: Room
 
     @property
     def enter(self) -> list[str]:
-        """To run a command in the network, as its root."""
-        return self.namespace.enter
+        """To run a command of this host's user in the network: a machine."""
+        return self.namespace.beside
 
     def networks(self, instance: int = 0) -> tuple[str, ...]:
         """QEMU's -netdev options for each interface of an instance; the machine itself is the first."""
         return tuple(f"tap,ifname={_tap(instance, number)},script=no,downscript=no" for number in range(len(self.interfaces)))
 
     def client(self, interface: str) -> list[str]:
-        """The words to run a command on the far side of an interface."""
-        if interface == self.interfaces[0]:
-            return self.enter
-        return [*self.enter, "ip", "netns", "exec", interface]
+        """The words to run a command on the far side of an interface, as a user of the room and within limits."""
+        words = [*self.namespace.enter, "prlimit", *_LIMITS, "--"]
+        return words if interface == self.interfaces[0] else [*words, "ip", "netns", "exec", interface]
 
     def environment(self, interface: str) -> dict[str, str]:
         """What a check on the far side of an interface is told."""
         device = interface if interface == self.interfaces[0] else "client0"
-        return {"SLIPWAY_GATEWAY": GATEWAY, "SLIPWAY_UPSTREAM": UPSTREAM, "SLIPWAY_INTERFACE": device}
+        return {"TMPDIR": "/tmp", "SLIPWAY_GATEWAY": GATEWAY, "SLIPWAY_UPSTREAM": UPSTREAM, "SLIPWAY_INTERFACE": device}
 
 
 def address(instance: int) -> str:
@@ -119,7 +122,7 @@ def lab(
     process.find_tool("ip")
     server = process.find_tool("dnsmasq", why="the checks need a DHCP and DNS server")
     with contextlib.ExitStack() as stack:
-        namespace = stack.enter_context(Namespace(network=True, memory_mib=memory_mib))
+        namespace = stack.enter_context(Room(memory_mib=memory_mib))
         links = [
             word
             for instance, prefix in enumerate(["", *(f"{name}-" for name in instances)])

@@ -1,7 +1,8 @@
 """Checks on this host, as a client of each network around a machine; and the further instances that some of them need.
 
 A check is tried again until it passes or its time is up: those on this host wait for what they need themselves, so for a
-minute at most. What a check is told (addresses, an SSH command, parameters) is in its environment, docs/spec.md.
+minute at most. A check runs in the network's room: it is nobody on this host and sees none of its files. What it is told
+(addresses, an SSH command, parameters) is in its environment, docs/spec.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from slipway.boot.lab import Lab, address
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import CheckResult
 from slipway.boot.results import Died, require_short
+from slipway.boot.room import HOME
 from slipway.boot.scan import NOT_YET
 from slipway.boot.tools import TREE
 from slipway.boot.trial import SCAN, Trial
@@ -27,13 +29,16 @@ from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
 from slipway.spec.model import Instance
 
-__all__ = ["Client", "Instances", "outside_checks", "run_outside"]
+__all__ = ["Client", "Instances", "furnish", "outside_checks", "run_outside"]
 
 #: For how long a check that fails is tried again, and how much longer if it needs a further instance, in seconds; and how
 #: long a machine may take to stop before it starts again.
 _RETRY_S = 60
 _INSTANCE_S = 30
 _RESTART_S = 120
+#: Where a check finds its key, and itself.
+_KEY = HOME / ".ssh/key"
+_CHECKS = Path("/checks")
 _SCANNER = Path(__file__).with_name("scan.py")
 
 
@@ -42,6 +47,13 @@ def outside_checks(appliance: Appliance) -> list[Check]:
     interfaces = [interface.name for interface in appliance.spec.interfaces]
     scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256="")
     return [check for check in (scan, *appliance.checks) if check.place in interfaces]
+
+
+def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
+    """Put into the network's room what is run there, before anything is: the checks, and the key that root may log in with."""
+    network.namespace.write(_KEY, key.read_bytes())
+    for check in outside_checks(appliance):
+        network.namespace.write(_CHECKS / check.place / check.name, check.path.read_bytes(), mode=0o755)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,11 +116,11 @@ class Instances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """What checks from outside work with: the network, the machines, a key that root may log in with, parameters."""
+    """What checks from outside work with: the network, the machines, parameters. A key that root may log in with is in
+    the network's room."""
 
     network: Lab
     guest: Running
-    key: Path
     values: Mapping[str, str]
     others: Instances
 
@@ -126,7 +138,7 @@ class Client:
 
     def _about(self, prefix: str, number: int, values: Mapping[str, str], user: str) -> dict[str, str]:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
-        ssh = ["ssh", "-F", "none", "-i", str(self.key), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
+        ssh = ["ssh", "-F", "none", "-i", str(_KEY), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
         parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
         return {f"{prefix}ADDRESS": address(number), f"{prefix}SSH": shlex.join(ssh), **parameters}
 
@@ -163,7 +175,7 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
     unless it was the only one."""
     interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh", "-x"]
     words = [address(0), *_allowed(trial.appliance, check.place)] if check.name == SCAN else []
-    argv: list[str | Path] = [*client.network.client(check.place), *interpreter, check.path, *words]
+    argv: list[str | Path] = [*client.network.client(check.place), *interpreter, _CHECKS / check.place / check.name, *words]
     log = trial.logs / f"{check.place}-{check.name}.log"
     limit = check.timeout_s * trial.factor
     # A further instance has just been started.

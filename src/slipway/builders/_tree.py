@@ -25,6 +25,7 @@ from slipway.packages.mirror import source_text, sources
 from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
+from slipway.rooted import create
 from slipway.spec.folder import SourceFile, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
@@ -248,13 +249,12 @@ def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
 
     Raises:
         BuildError: One cannot be had, or is not what the spec says.
+        UsageError: One is to go below a link.
     """
     for item in _spec(source).downloads:
         file = workplace.pool.fetch_file(item.url, item.sha256, workplace.logs / "fetch.log")
-        target = folder / f"files{item.path}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-        target.chmod(0o755 if item.executable else 0o644)
+        with file.open("rb") as content, create(folder, f"files{item.path}", mode=0o755 if item.executable else 0o644) as target:
+            shutil.copyfileobj(content, target)
     if _spec(source).pypi:
         install_wheels(source.lock, workplace.pool, folder / "files")
 
@@ -289,7 +289,7 @@ def _settings(spec: Spec) -> dict[str, str]:
     lines = [f"g {name}\n" for name in spec.groups]
     homes = []
     for user in spec.users:
-        summary = (user.summary or user.name).replace("\\", "\\\\").replace('"', '\\"')
+        summary = (user.summary or user.name).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'u {user.name} - "{summary}" {user.home} {user.shell}\n')
         lines += [f"m {user.name} {group}\n" for group in user.groups]
         homes += [f"d {user.home} 0750 {user.name} {user.name}\n"] if user.home != "/nonexistent" else []
@@ -332,7 +332,8 @@ def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collecti
     # The program needs nothing but the standard library; it runs inside, where every file can be read.
     program = Path(package_file).with_name("disk") / "hygiene.py"
     words = json.dumps(list(secrets)).encode()
-    answer = namespace.run([sys.executable, "-I", program, tree, "--words"], what="hygiene check", check=False, input=words)
+    argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]
+    answer = namespace.run(argv, what="hygiene check", check=False, input=words)
     try:
         findings = json.loads(answer.stdout)
     except ValueError:

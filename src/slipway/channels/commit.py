@@ -121,8 +121,10 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
     for root in ring.roots[there:]:
         if there and not brought:
             channel = read_watched(store, ring.channel, ring.roots[there - 1], memory_of(store, ring, ring.channel), clock=clock)
-            if not _accepts(root, channel):
-                channel.resign |= {"targets", *channel.appliances}
+            unaccepted = _unaccepted(root, channel)
+            if unaccepted:
+                # Of new timestamp and snapshot keys alone, the offline ones need not know.
+                channel.resign |= {"targets", *channel.appliances} if "targets" in unaccepted else set()
                 write_changes(ring, channel, clock, deadline)
         store.create(metadata_key(ring.channel, "root", _version(root)), root)
         there += 1
@@ -140,17 +142,19 @@ def _version(root: bytes) -> int:
     return int(parse(root, "a root of the key ring", "root").signed.version)
 
 
-def _accepts(root: bytes, channel: Channel) -> bool:
+def _unaccepted(root: bytes, channel: Channel) -> set[str]:
+    """The roles whose metadata a root does not accept."""
     from tuf.api.exceptions import UnsignedMetadataError
 
     signed = parse(root, "a root of the key ring", "root").signed
+    found = set()
     for role, metadata in (("timestamp", channel.timestamp), ("snapshot", channel.snapshot), ("targets", channel.targets)):
         if metadata is not None:
             try:
                 signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
             except UnsignedMetadataError:
-                return False
-    return True
+                found.add(role)
+    return found
 
 
 def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadline) -> None:
@@ -163,6 +167,9 @@ def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadl
 
     meta = dict(channel.snapshot.signed.meta) if channel.snapshot else {}
     appliances = sorted({*channel.changed(), *channel.resign} - {"targets"})
+    offline = appliances or channel.targets is None or "targets" in channel.resign
+    for signing in ("timestamp", "snapshot", *(("targets",) if offline else ())):
+        ring.of(signing)  # before anything is created
     roles = {appliance: Metadata(_to_targets(appliance, channel.shelf(appliance))) for appliance in appliances}
     for appliance, role in roles.items():
         require_sound(role, appliance)

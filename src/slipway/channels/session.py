@@ -20,16 +20,17 @@ from slipway.channels import moves, upkeep
 from slipway.channels.audit import examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
-from slipway.channels.keys import BUNDLE, Clock, KeyRing, init, load_ring, trusted_root
+from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, init, load_ring, trusted_root
 from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
-from slipway.channels.state import Channel, channels_in, is_channel
+from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
-from slipway.stores import Store
+from slipway.stores import Store, read_only
+from slipway.terminal import one_line
 
 __all__ = ["Session", "describe", "require_none"]
 
@@ -45,13 +46,17 @@ class Session:
     clock: Clock = time.time
 
     def channels(self) -> tuple[str, ...]:
-        """The channels there are, the most trusted first."""
-        return channels_in(self.store)
+        """The channels there are, the most trusted first; on a web server those there are of the ones trusted here."""
+        if not read_only(self.store):
+            return channels_in(self.store)
+        names = (name for name in self._rooted() if is_channel(name))
+        return channels_in(self.store, (name for name in names if self.store.stat(metadata_key(name, "timestamp")) is not None))
 
     def known(self) -> tuple[str, ...]:
         """The channels there are and those that were seen here, the most trusted first: who deletes one hides nothing."""
-        gone = set(self.trusted()) - set(self.channels())
-        return channels_in(self.store, (name for name in gone if self._memory(name).load().seen is not None))
+        there = self.channels()
+        gone = set(self.trusted()) - set(there)
+        return channels_in(self.store, {*there, *(name for name in gone if self._memory(name).load().seen is not None)})
 
     def ring(self, channel: str) -> KeyRing:
         """The keys of a channel.
@@ -106,7 +111,7 @@ class Session:
     def _memory(self, channel: str) -> Memory:
         """What was seen of a channel: with its keys, where those are here."""
         ring = None
-        with suppress(HostError):
+        with suppress(MissingKeys):
             ring = self.ring(channel)
         return memory_of(self.store, ring, channel)
 
@@ -139,10 +144,25 @@ class Session:
 
     def trusted(self) -> tuple[str, ...]:
         """The channels of which a trusted root is known here, sorted."""
-        named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
-        named |= {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
-        names = named | set(self.channels())
+        names = self._rooted() | set(self.channels())
         return tuple(sorted(name for name in names if is_channel(name) and trusted_root(name, self.keys, self.trust)))
+
+    def _rooted(self) -> set[str]:
+        """The names for which there is a root here."""
+        named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
+        return named | {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+
+    def _require_visible(self) -> None:
+        """Refuse to look at a web server without knowing what to ask for.
+
+        Raises:
+            HostError: It has no channel that is trusted here.
+        """
+        if read_only(self.store) and not self.known():
+            raise HostError(
+                f"{self.store.url} has no channel that is trusted here, and a web server cannot be listed",
+                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
+            )
 
     def readable(self) -> tuple[list[Channel], dict[str, UserError]]:
         """The channels that can be read whole, and by name, why others cannot."""
@@ -160,6 +180,7 @@ class Session:
 
     def holdings(self) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
         """What every channel holds, for a listing, and by name, why some cannot be read."""
+        self._require_visible()
         rows = []
         channels, problems = self.readable()
         for channel in channels:
@@ -178,12 +199,14 @@ class Session:
 
     def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
+        ring.require("targets")  # before anything is uploaded
         others = partial(self.others, ring.channel)
         return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others)
 
     def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
         ring = self.ring(target)
+        ring.require("targets")
         theirs = self.read(source, publishing=True).shelf(appliance)
         release = moves.find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
@@ -210,8 +233,11 @@ class Session:
         withdrawer = Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
         return withdrawer.withdraw(appliance, build, reason, derived=derived)
 
-    def refresh(self, channels: Sequence[str] = ()) -> list[str]:
+    def refresh(self, channels: Sequence[str] = (), warn: Callable[[str], object] = str) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
+
+        Args:
+            warn: Called with what a channel needs soon: a new root, or its targets key.
 
         Raises:
             UserError: One of them cannot be renewed; the others are.
@@ -221,12 +247,14 @@ class Session:
         for name in channels or self.known():
             try:
                 ring = self.ring(name)
-            except HostError:
+            except MissingKeys:
                 if channels:
                     raise
                 continue
             try:
-                upkeep.refresh(self.store, ring, clock=self.clock)
+                channel = upkeep.refresh(self.store, ring, clock=self.clock).channel
+                for line in upkeep.warnings(channel, ring, self.clock):
+                    warn(line)
                 done.append(name)
             except UserError as error:
                 problems.append(error)
@@ -240,7 +268,7 @@ class Session:
         for name in channels or self.known():
             try:
                 ring = self.ring(name)
-            except HostError:
+            except MissingKeys:
                 if channels:
                     raise
                 continue
@@ -266,6 +294,8 @@ class Session:
         Returns:
             Lines for people, and problems, if there are any; whatever is wrong in one channel, the others are looked at.
         """
+        if not channels:
+            self._require_visible()
         lines: list[str] = []
         problems: list[str] = []
         read = []
@@ -281,7 +311,9 @@ class Session:
                 read.append(channel)
             except UserError as error:
                 problems.append(f"{name}: {error.message}")
-        if not channels and len(read) == len(self.known()):
+        if read_only(self.store):
+            lines.append("not looked at: channels that are not trusted here, and what belongs to no channel; a web server has no listing")
+        elif not channels and len(read) == len(self.known()):
             more, left = examine_rest(self.store, read)
             problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""
@@ -315,4 +347,4 @@ def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
         lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
         lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
         lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
-    return lines
+    return [one_line(line) for line in lines]

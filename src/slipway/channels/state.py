@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from slipway.channels.metadata import CUSTOM, previous_of
 from slipway.channels.shelf import Listed, Shelf, Tombstone, is_name, malformed, to_shelf
 from slipway.errors import StoreError, VerificationError
-from slipway.stores import NotFound, Status, Store
+from slipway.stores import NotFound, Status, Store, read_only
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
@@ -44,7 +44,8 @@ __all__ = [
     "verified_root",
 ]
 
-_MAX_BYTES: Final = 5_000_000  # what python-tuf's client reads at most
+#: What python-tuf's client reads at most of each role (tuf.ngclient.UpdaterConfig); of an appliance's, as of targets.
+MAX_BYTES: Final = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
 _FOLDERS: Final = ("metadata/", "releases/", "targets/")
 _OURS: Final = re.compile(r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+")
 _IN_CHANNEL: Final = re.compile(r"metadata/([a-z][a-z0-9-]{0,39})/")
@@ -179,7 +180,8 @@ def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
 
     Folders that no channel can be called are none.
     """
-    names = {match[1] for status in store.list("metadata/") if (match := _IN_CHANNEL.match(status.key))} | set(more)
+    listing = () if read_only(store) else store.list("metadata/")
+    names = {match[1] for status in listing if (match := _IN_CHANNEL.match(status.key))} | set(more)
     rank = {"stable": 0, "candidate": 1, "nightly": 3}
     return tuple(sorted(names, key=lambda name: (rank.get(name, 2), name)))
 
@@ -197,7 +199,7 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
     roots = root_chain(store, name, trusted)
     root = roots[-1]
     try:
-        blob = store.read(metadata_key(name, "timestamp"))
+        blob = store.read(metadata_key(name, "timestamp"), limit=MAX_BYTES["timestamp"])
     except NotFound:
         _require_new(store, name)
         return Channel(name=name, store=store, root=root, roots=roots)
@@ -275,9 +277,11 @@ def load_listed(store: Store, channel: str, role: str, meta: MetaFile) -> Any:
 
 
 def _bytes(store: Store, key: str) -> bytes:
-    data = store.read_range(key, 0, _MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise VerificationError(f"{key} is larger than {_MAX_BYTES} bytes")
+    role = key.rpartition("/")[2].removesuffix(".json").rpartition(".")[2]
+    limit = MAX_BYTES.get(role, MAX_BYTES["targets"])
+    data = store.read_range(key, 0, limit + 1)
+    if len(data) > limit:
+        raise VerificationError(f"{key} is larger than {limit} bytes")
     return data
 
 
@@ -328,6 +332,8 @@ def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> MetaFile:
 
 def _require_new(store: Store, channel: str) -> None:
     """Tell a channel that was never there, or whose first commit was stopped, from one whose timestamp was deleted."""
+    if read_only(store):
+        return  # there is nothing to tell it by
     numbers = [
         int(number)
         for status in store.list(f"metadata/{channel}/")

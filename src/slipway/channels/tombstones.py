@@ -14,6 +14,7 @@ from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.state import Channel, Shelf, Tombstone
 from slipway.errors import StoreError, UsageError, suggestion
 from slipway.stores import Store
+from slipway.terminal import one_line
 
 __all__ = [
     "Others",
@@ -60,7 +61,7 @@ def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) 
     found = [name for name in shelf.releases if matches(name, build)]
     if not found:
         dead = next((stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None)
-        hint = f"it was withdrawn: {dead.reason}" if dead else suggestion(build, shelf.releases) or "see: invoke channels"
+        hint = f"it was withdrawn: {one_line(dead.reason)}" if dead else suggestion(build, shelf.releases) or "see: invoke channels"
         raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
     if len(found) > 1:
         raise UsageError(
@@ -97,7 +98,7 @@ def require_not_withdrawn(channels: Iterable[Channel], wanted: Iterable[tuple[st
         if found:
             name, stone = found
             instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
-            raise StoreError(f"{appliance} {release} was withdrawn from {name}: {stone.reason}", hint=instead)
+            raise StoreError(f"{appliance} {release} was withdrawn from {name}: {one_line(stone.reason)}", hint=instead)
 
 
 def require_still_alive(store: Store, ring: KeyRing, others: Others, new: Sequence[tuple[str, str]], clock: Clock) -> None:
@@ -118,7 +119,7 @@ def require_still_alive(store: Store, ring: KeyRing, others: Others, new: Sequen
                 clock=clock,
             )
             raise StoreError(
-                f"{appliance} {release} was withdrawn from {name} meanwhile: {stone.reason}",
+                f"{appliance} {release} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
                 hint=f"it is withdrawn from {ring.channel}, too",
             )
 
@@ -155,6 +156,6 @@ def require_still_current(
 
     commit(store, ring, undo, clock=clock)
     raise StoreError(
-        f"{appliance} {release} was withdrawn from {name} meanwhile: {stone.reason}",
+        f"{appliance} {release} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
         hint=f"{ring.channel} has {before} again; run: invoke withdraw {appliance} --build {release}",
     )

@@ -16,9 +16,15 @@ from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import memory_of
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.watch import read_watched
+from slipway.errors import HostError, VerificationError
 from slipway.stores import Store
 
-__all__ = ["Policy", "kept", "prune", "refresh", "root_expires"]
+__all__ = ["ROOT_WARNING_DAYS", "Policy", "kept", "prune", "refresh", "root_expires", "warnings"]
+
+#: How long before its end a root is asked for.
+ROOT_WARNING_DAYS: Final = 30
+#: How long before the targets metadata ends a refresh without the targets key fails: a warning was not enough.
+_LAST_DAYS: Final = EXPIRY_DAYS["snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +81,19 @@ def prune(
 
 
 def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything: bool = False) -> Committed:
-    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over, or all of it."""
+    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over, or all of it.
+
+    Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel alive.
+
+    Raises:
+        VerificationError: The root has ended; nothing is signed.
+        HostError: The targets key is needed within :data:`_LAST_DAYS`; the rest was signed.
+    """
 
     def mark(channel: Channel) -> None:
+        _require_root(channel, clock)
+        if not everything and not ring.has("targets"):
+            return
         for name in channel.appliances:
             role = channel.role(name)
             if role and (everything or _half_over(role.signed.expires, clock)):
@@ -86,7 +102,47 @@ def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything
         if channel.targets and (everything or _half_over(channel.targets.signed.expires, clock)):
             channel.resign.add("targets")
 
-    return commit(store, ring, mark, clock=clock, force=True)
+    done = commit(store, ring, mark, clock=clock, force=True)
+    end = _targets_end(done.channel, ring, clock)
+    if end and end.timestamp() - clock() < _LAST_DAYS * 86400:
+        raise HostError(_needs_targets(ring, end), hint=f"where that key is kept, run: invoke refresh --channel {ring.channel}")
+    return done
+
+
+def warnings(channel: Channel, ring: KeyRing, clock: Clock = time.time) -> list[str]:
+    """Say what a channel needs soon that a refresh without a person does not do."""
+    found = []
+    end = root_expires(channel)
+    if end.timestamp() - clock() < ROOT_WARNING_DAYS * 86400:
+        name = channel.name
+        way_out = f"invoke keys rotate {name} --role root, then: invoke refresh --channel {name}"
+        found.append(f"the root of the channel {name} ends on {end:%Y-%m-%d}: where its root keys are, run: {way_out}")
+    due = _targets_end(channel, ring, clock)
+    if due:
+        found.append(f"{_needs_targets(ring, due)}: where it is kept, run: invoke refresh --channel {ring.channel}")
+    return found
+
+
+def _require_root(channel: Channel, clock: Clock) -> None:
+    end = root_expires(channel)
+    if end.timestamp() <= clock():
+        raise VerificationError(
+            f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what is signed now",
+            hint=f"where its root keys are: invoke keys rotate {channel.name} --role root, then: invoke refresh --channel {channel.name}",
+        )
+
+
+def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | None:
+    """When the first of what a missing targets key should have renewed ends; None if nothing is due."""
+    if ring.has("targets"):
+        return None
+    roles = [channel.targets, *(channel.role(name) for name in channel.appliances)]
+    ends = [role.signed.expires for role in roles if role is not None]
+    return min((end for end in ends if _half_over(end, clock)), default=None)
+
+
+def _needs_targets(ring: KeyRing, end: datetime) -> str:
+    return f"the targets metadata of the channel {ring.channel} ends on {end:%Y-%m-%d}, and the targets key is not here"
 
 
 def root_expires(channel: Channel) -> datetime:

@@ -22,7 +22,7 @@ from slipway.channels.memory import Known, Memory, Seen
 from slipway.channels.metadata import identity, is_signed, previous_of
 from slipway.channels.state import Channel, load, read_channel
 from slipway.errors import StoreError, VerificationError
-from slipway.stores import NotFound
+from slipway.stores import NotFound, read_only
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root, Snapshot
@@ -134,7 +134,10 @@ def _continues(channel: Channel, snapshot: Metadata[Snapshot], seen: Seen, clock
 
 
 def signed_snapshots(store: Store, root: Metadata[Root], name: str, *, above: int = 0) -> list[Metadata[Snapshot]]:
-    """The snapshots of a channel with higher numbers that its keys have signed, the newest first."""
+    """The snapshots of a channel with higher numbers that its keys have signed, the newest first; none on a web server,
+    which has no listing."""
+    if read_only(store):
+        return []
     numbers = [
         int(number)
         for status in store.list(f"metadata/{name}/")

@@ -62,7 +62,7 @@ def contents(raw: Path) -> dict[str, Item]:
         else:
             command = ["debugfs", "-R", f"rdump / {tree}", f"{raw}?offset={ROOT_OFFSET}"]
         namespace.run(command, what="reading the file system")
-        answer = namespace.run([sys.executable, __file__, tree], what="looking at the files")
+        answer = namespace.run([sys.executable, __file__, "--enter", tree], what="looking at the files")
     return {path: Item(*fields) for path, *fields in map(json.loads, answer.stdout.splitlines())}
 
 
@@ -84,6 +84,8 @@ def _packages(tree: Path) -> dict[str, str]:
     owners = {}
     real: dict[str, str] = {}
     for listing in (tree / "var/lib/dpkg/info").glob("*.list"):
+        if not stat.S_ISREG(listing.lstat().st_mode):
+            continue
         package = listing.name.removesuffix(".list").partition(":")[0]
         for path in listing.read_text(errors="replace").splitlines():
             folder, _, name = path.rpartition("/")
@@ -146,8 +148,14 @@ def look(tree: Path) -> Iterator[tuple[str, Item]]:
 
 
 def main(argv: list[str]) -> int:
-    """The program: print what is below a directory, a JSON list for each path."""
-    for path, item in look(Path(argv[0])):
+    """The program: print what is below a directory, a JSON list for each path; with --enter, as this process' root."""
+    import zstandard  # noqa: F401 - before the root changes
+
+    tree = Path(argv[-1])
+    if argv[0] == "--enter":
+        os.chroot(tree)
+        tree = Path("/")
+    for path, item in look(tree):
         fields = [getattr(item, name) for name in Item.__slots__]
         sys.stdout.write(json.dumps([path, *fields]) + "\n")
     return 0

@@ -4,8 +4,9 @@ What goes in: the directory of a whole file system that is not running. What com
 empty list means that every instance of the image starts equal and empty.
 
 Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is itself a finding. This
-module is also a program (``python -I hygiene.py TREE``) that prints the findings as JSON, so that it can run where all
-files are readable, for example as root of a user namespace; it imports nothing but the standard library.
+module is also a program (``python -I hygiene.py --enter TREE``) that prints the findings as JSON, so that it can run
+where all files are readable, for example as root of a user namespace; it imports nothing but the standard library. With
+``--enter`` the tree is its root first, so that a folder that is a link (``/etc``) is the tree's and never the host's.
 
 One rule has a known exception: a private key that is byte for byte what a package ships (by the MD5 sum that dpkg
 keeps; dpkg's ``info/*.md5sums``) is public already, an example or a test's key, and no secret of anybody.
@@ -160,7 +161,7 @@ def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]
     if not core and (size > _KEY_FILE_BYTES or size < 40):
         return
     try:
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             data = os.read(descriptor, _KEY_FILE_BYTES)
         finally:
@@ -193,7 +194,7 @@ def _shipped(tree: Path, path: str, data: bytes) -> bool:
     names = {path, f"usr/{path}", path.removeprefix("usr/")}
     lines = {f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {name}" for name in names}
     lists = (tree / "var/lib/dpkg/info").glob("*.md5sums")
-    return any(lines & set(sums.read_text(errors="replace").splitlines()) for sums in lists)
+    return any(lines & set(_text(sums).splitlines()) for sums in lists)
 
 
 def _accounts(tree: Path) -> Iterator[Finding]:
@@ -234,10 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("tree", type=Path, metavar="TREE")
     options.add_argument("--allow", action="append", default=[], metavar="RULE:PATH", help="an exception; * matches anything")
     options.add_argument("--host", metavar="NAME", help="the building machine's name, which must not be the tree's")
+    options.add_argument("--enter", action="store_true", help="make the tree this process' root first (as root)")
     options.add_argument("--words", action="store_true", help="read a JSON list of texts from standard input, which no file may hold")
     given = options.parse_args(argv)
     words = json.load(sys.stdin) if given.words else []
-    findings = inspect(given.tree, allow=given.allow, host=given.host, words=words)
+    if given.enter:
+        os.chroot(given.tree)
+        os.chdir("/")
+    findings = inspect(Path("/") if given.enter else given.tree, allow=given.allow, host=given.host, words=words)
     json.dump([asdict(finding) for finding in findings], sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 1 if findings else 0

@@ -25,7 +25,7 @@ from urllib.parse import unquote
 from slipway import process
 from slipway.errors import BuildError, HostError
 from slipway.packages.locked import LockedPackage
-from slipway.packages.mirror import mirror_of, source_text, with_sources
+from slipway.packages.mirror import authentication, mirror_of, source_text, with_sources
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
@@ -142,6 +142,9 @@ class AptRoot:
         (etc / "sources.list").write_text("".join(lines))
         for source, keys in sources:
             (etc / f"sources.list.d/{source.name}.sources").write_text(source_text(source, signed_by=keys.absolute()))
+        # A proxy may have a password.
+        (self.root / "apt.conf").touch(mode=0o600)
+        (self.root / "apt.conf").chmod(0o600)
         (self.root / "apt.conf").write_text(self._configuration())
 
     def _configuration(self) -> str:
@@ -151,7 +154,7 @@ class AptRoot:
             "Dir::State::lists": f"{self.root}/lists/",
             "Dir::State::status": f"{self.root}/status",
             "Dir::Cache": f"{self.root}/cache/",
-            "Dir::Etc::netrc": "/etc/apt/auth.conf",
+            "Dir::Etc::netrc": str(authentication(self.root / "auth.conf")),
             "Dir::Etc::netrcparts": "/etc/apt/auth.conf.d",
             "APT::Architecture": self.architecture,
             "APT::Install-Recommends": "false",

@@ -1,11 +1,13 @@
 """Which mirrors packages come from: the host's own, or those that the settings name.
 
 What goes in: the settings and the host's apt configuration. What comes out: the URI of each archive, without a slash at
-its end. Invariants: no mirror's name stands in this project; nothing is asked of the network where apt has its lists.
+its end. Invariants: no mirror's name stands in this project; nothing is asked of the network where apt has its lists; a
+password in a URI stays here: apt gets it in a file of this user (apt_auth.conf(5)), and everything else sees the URI without.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from slipway import process
 from slipway.cache import create_file
@@ -23,12 +25,13 @@ from slipway.settings import Settings
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
-__all__ = ["download", "find_mirrors", "mirror_of", "source_text", "sources", "with_sources"]
+__all__ = ["authentication", "download", "find_mirrors", "mirror_of", "source_text", "sources", "with_sources"]
 
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
 _LABELS: Final = {"Debian": "debian", "Debian-Security": "debian-security"}
 _IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_HOST_LOGINS: Final = Path("/etc/apt/auth.conf")
 _HINT: Final = (
     'say which mirror of Debian to use: SLIPWAY_MIRROR=http://<mirror>/debian, or in slipway.toml: mirror = "http://<mirror>/debian"'
 )
@@ -45,19 +48,51 @@ def find_mirrors(settings: Settings) -> Mapping[str, str]:
     if settings.mirror:
         if "debian" not in settings.mirror:
             raise HostError("slipway.toml names a mirror for debian-security only", hint=_HINT)
-        return settings.mirror
+        return _without_passwords(settings.mirror)
     memory = settings.cache / "mirrors.json"
     state = _host_state()
     try:
         known = json.loads(memory.read_bytes())
         if known["state"] == state:
-            return {str(archive): str(uri) for archive, uri in known["mirrors"].items()}
+            return _without_passwords({str(archive): str(uri) for archive, uri in known["mirrors"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     mirrors = _ask_apt()
-    with create_file(memory, mode=0o644) as file:
+    with create_file(memory, mode=0o600) as file:
         file.write(json.dumps({"state": state, "mirrors": mirrors}).encode())
-    return mirrors
+    return _without_passwords(mirrors)
+
+
+#: What follows "machine" in apt_auth.conf(5) -> user and password, of every URI that was read.
+_LOGINS: Final[dict[str, tuple[str, str]]] = {}
+
+
+def _public(uri: str) -> str:
+    """Return a URI without its user and password, which are remembered for apt."""
+    parts = urlsplit(uri)
+    secret, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return uri
+    user, _, password = secret.partition(":")
+    _LOGINS[f"{parts.scheme}://{host}{parts.path}"] = (unquote(user), unquote(password))
+    return urlunsplit(parts._replace(netloc=host))
+
+
+def _without_passwords(mirrors: Mapping[str, str]) -> dict[str, str]:
+    return {archive: _public(uri) for archive, uri in mirrors.items()}
+
+
+def authentication(file: Path) -> Path:
+    """Write what apt needs to log in at mirrors, the host's own entries after those of URIs; return the file.
+
+    Only this user can read it. Give it to apt as ``Dir::Etc::netrc``.
+    """
+    entries = [f"machine {machine} login {user} password {password}\n" for machine, (user, password) in _LOGINS.items()]
+    with contextlib.suppress(OSError):
+        entries.append(_HOST_LOGINS.read_text())
+    with create_file(file, mode=0o600) as written:
+        written.write("".join(entries).encode())
+    return file
 
 
 def sources(base: Base, mirrors: Mapping[str, str]) -> str:
@@ -70,9 +105,7 @@ def sources(base: Base, mirrors: Mapping[str, str]) -> str:
     blocks = []
     for archive in dict.fromkeys(suite.archive for suite in base.suites):
         suites = " ".join(suite.suite for suite in base.suites if suite.archive == archive)
-        uri = urlsplit(mirror_of(archive, mirrors))
-        public = urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2]))
-        blocks.append(_block(public, suites, base.components, _IMAGE_KEYRING))
+        blocks.append(_block(_public(mirror_of(archive, mirrors)), suites, base.components, _IMAGE_KEYRING))
     return "\n".join(blocks)
 
 
@@ -178,7 +211,7 @@ def _look() -> list[list[str]]:
                 continue
             target = Path(folder) / str(number)
             try:
-                download([(f"{uri}/{base.removeprefix(repository)}InRelease", target, "")])
+                download([(f"{_public(uri)}/{base.removeprefix(repository)}InRelease", target, "")])
             except BuildError:
                 continue
             text = target.read_text(errors="replace")[:4096]
@@ -196,7 +229,9 @@ def download(files: Iterable[tuple[str, Path, str]], log: Path | None = None) ->
     """
     if not APT_HELPER.exists():
         raise HostError("apt is not installed (needed to download packages)", hint="sudo apt-get install apt")
-    words = [word for uri, target, digest in files for word in (uri, str(target), digest)]
+    words = [word for uri, target, digest in files for word in (_public(uri), str(target), digest)]
     # apt's own user cannot write into this user's directories.
     options = ["-oAPT::Sandbox::User=root"] if os.geteuid() == 0 else []
-    process.run([APT_HELPER, *options, "-q", "download-file", *words], what="downloading packages", log=log)
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        options.append(f"-oDir::Etc::netrc={authentication(Path(folder) / 'auth.conf')}")
+        process.run([APT_HELPER, *options, "-q", "download-file", *words], what="downloading packages", log=log)

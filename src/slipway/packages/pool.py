@@ -22,6 +22,7 @@ from typing import Final
 
 from slipway.cache import create_file
 from slipway.errors import BuildError, HostError
+from slipway.ownership import make_private, require_own
 from slipway.packages.debfile import control_stanza
 from slipway.packages.locked import LockedPackage
 from slipway.packages.mirror import download, mirror_of
@@ -203,7 +204,7 @@ class Pool:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder for downloads, removed after the block; those of processes that were killed are removed now."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         with (self.directory / "lock").open("ab") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             for left in self.directory.glob(f"{_INCOMING}*"):
@@ -245,6 +246,7 @@ class Pool:
         """A package's control stanza, remembered beside it below a hash of its own."""
         memory = self.directory / f"{package.sha256}.control"
         with contextlib.suppress(OSError, UnicodeDecodeError):
+            require_own(memory, memory.lstat())
             digest, _, stanza = memory.read_text().partition("\n")
             if hashlib.sha256(stanza.encode()).hexdigest() == digest:
                 return stanza

@@ -19,9 +19,10 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from slipway import process
-from slipway.errors import BuildError, HostError, SpecError, SpecErrors, Where
+from slipway.errors import BuildError, HostError, SpecError, SpecErrors, UsageError, Where
 from slipway.packages.locked import Lock, LockedPackage, LockedWheel
 from slipway.packages.pool import Pool
+from slipway.rooted import make_folders
 
 __all__ = ["ENVIRONMENT", "install_wheels", "installer_version", "resolve_wheels"]
 
@@ -108,6 +109,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     Raises:
         BuildError: Some wheels cannot be had as they were locked.
         HostError: What this needs is not installed.
+        UsageError: A link is in the way.
     """
     from installer import install
     from installer.destinations import SchemeDictionaryDestination
@@ -120,8 +122,11 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     scheme["headers"] = f"{ENVIRONMENT}/include/site/python{target.python}"
     interpreter = f"{ENVIRONMENT}/bin/python3"
     destination = SchemeDictionaryDestination(scheme, interpreter, "posix", destdir=str(root))
-    environment = root / ENVIRONMENT.lstrip("/")
-    (environment / "bin").mkdir(parents=True)
+    environment = make_folders(root, ENVIRONMENT)
+    make_folders(root, f"{ENVIRONMENT}/bin")
+    for path in environment.rglob("*"):
+        if path.is_symlink():  # an appliance's file: what a wheel has would be written where it leads
+            raise UsageError(f"files/ has a link in the folder of Python packages: {path.relative_to(root)}", hint="remove it")
     with tempfile.TemporaryDirectory() as folder:
         for wheel in lock.wheels:
             # An installer reads what a wheel is from its name, which the pool does not keep.

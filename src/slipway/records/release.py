@@ -13,6 +13,7 @@ from pathlib import Path
 from slipway.cache import create_file, sha256_of
 from slipway.errors import BuildError, VerificationError
 from slipway.formats import Artifact
+from slipway.ownership import require_own_folder
 from slipway.records.manifest import Manifest, RecordFile, read_manifest
 from slipway.records.sums import format_sums
 
@@ -87,8 +88,10 @@ def read_release(folder: Path) -> Release:
 
     Raises:
         BuildError: There is none, or its manifest cannot be read.
+        HostError: It is another user's, or others can write it.
     """
     try:
+        require_own_folder(folder)
         text = (folder / MANIFEST).read_bytes()
     except OSError as error:
         raise BuildError(f"there is no finished build in {folder}", hint="run: invoke build NAME") from error

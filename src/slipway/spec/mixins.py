@@ -8,9 +8,9 @@ merged (two parameters of one name, two scripts of one name) is an error. docs/s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway.errors import SpecError, Where, suggestion
@@ -176,6 +176,7 @@ def _add(
 def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
     """Files: a later one replaces an earlier one. Scripts and checks: all of them, in the order of their names."""
     files = {file.target: file for source in sources for file in source.contents.files}
+    _check_folders(sources, merged, files)
     checks: dict[Any, tuple[Any, Source]] = {}
     for source in sources:
         for check in source.contents.checks:
@@ -186,6 +187,17 @@ def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
         firstboot=_merge_scripts(merged, [(source, source.contents.firstboot) for source in sources]),
         checks=tuple(check for check, _ in checks.values()),
     )
+
+
+def _check_folders(sources: Sequence[Source], merged: Merged, files: Mapping[str, SourceFile]) -> None:
+    """What one has as a file or a link cannot be another's folder: a link would lead what is below it elsewhere."""
+    for source in sources:
+        for file in source.contents.files:
+            above = next((str(folder) for folder in PurePosixPath(file.target).parents if str(folder) in files), None)
+            if above is not None:
+                kind = "a link" if files[above].link is not None else "a file"
+                where = Where(source.shown / file.path.relative_to(source.folder))
+                merged.errors.append(SpecError(f"{above} is {kind} elsewhere, and a folder here", where=where, hint="remove or rename one"))
 
 
 def _merge_scripts(merged: Merged, scripts: Sequence[tuple[Source, tuple[Path, ...]]]) -> tuple[Path, ...]:

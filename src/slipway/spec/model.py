@@ -30,6 +30,7 @@ from slipway.spec.patterns import (
     REQUIREMENT,
     SECRET,
     SERVICE,
+    SETTING,
     SHA256,
     SYSCTL,
     TIMEZONE,
@@ -98,6 +99,7 @@ Package = Annotated[str, Field(pattern=PACKAGE)]
 Service = Annotated[str, Field(pattern=SERVICE)]
 Summary = Annotated[str, Field(pattern=LINE, max_length=200)]
 Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | bool)]
+_Setting = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | bool), Field(pattern=SETTING)]
 Names = Annotated[tuple[Package, ...], AfterValidator(unique)]
 _Values = Annotated[tuple[Value, ...], AfterValidator(unique)]
 Group = Annotated[str, Field(pattern=USER)]
@@ -137,7 +139,7 @@ class Interface(SpecModel):
     """A network interface of the appliance. The first one leads outside."""
 
     name: str = Field(pattern=INTERFACE, description="How ports and the folders below checks/ refer to it.")
-    summary: str = Field(default="", max_length=200, description="What it is connected to.")
+    summary: str = Field(default="", pattern=SETTING, max_length=200, description="What it is connected to.")
 
 
 class Instance(SpecModel):
@@ -300,7 +302,7 @@ class Spec(MixIn):
     )
     users: tuple[User, ...] = Field(default=(), description="System users, made before the setup scripts run.")
     groups: _Groups = Field(default=(), description="System groups, besides those of users.")
-    sysctl: dict[Annotated[str, Field(pattern=SYSCTL)], Value] = Field(default={}, description="Kernel settings, set on every boot.")
+    sysctl: dict[Annotated[str, Field(pattern=SYSCTL)], _Setting] = Field(default={}, description="Kernel settings, set on every boot.")
     sources: tuple[AptSource, ...] = Field(default=(), description="Repositories of packages besides the base's.")
     pypi: Annotated[tuple[Annotated[str, Field(pattern=REQUIREMENT)], ...], AfterValidator(unique)] = Field(
         default=(), description="Packages of PyPI with their versions, which the image has in a virtual environment, /opt/pypi."

@@ -26,6 +26,7 @@ __all__ = [
     "PATTERNS",
     "SECRET",
     "SERVICE",
+    "SETTING",
     "SHA256",
     "SYSCTL",
     "TIMEZONE",
@@ -70,8 +71,10 @@ KEYBOARD: Final = r"^[a-z]+([(][A-Za-z0-9_-]+[)])?$"
 #: The label of a partition and of its file system, for which ext4 has 16 bytes.
 VOLUME: Final = r"^[a-z][a-z0-9-]{0,15}$"
 PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
-#: One line without control characters.
-LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+#: One line without control characters, also none that turn the direction of text (Unicode Standard Annex 9).
+LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+$"
+#: The same, or nothing.
+SETTING: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 WORD: Final = r"^[a-z0-9][a-z0-9_.-]*$"
 FILE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 IMAGE_PATH: Final = r"^(/[A-Za-z0-9_+@:-][A-Za-z0-9_.+@:-]*)+$"
@@ -100,6 +103,7 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     VOLUME: ("the name of a volume", "1 to 16 lower-case letters, digits and hyphens, the first one a letter"),
     PARAMETER: ("the name of a parameter", "lower-case letters, digits and underscores, the first one a letter"),
     LINE: ("one line of text", "write one line, without control characters"),
+    SETTING: ("one line of text", "write one line, without control characters"),
     WORD: ("a plain word", 'lower-case letters, digits, "_", "." and "-"'),
     FILE_NAME: ("the name of a file", "write it without a path"),
     IMAGE_PATH: ("a path in the image", 'start it with "/"'),

@@ -6,6 +6,7 @@ document. The rules work on plain data rather than on models, so that one wrong 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,6 +23,23 @@ _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
 _ARCHIVES: Final = ("debian", "debian-security")
 #: Folders that are needed before any volume is mounted, or are none of the disk's.
 _NOT_A_VOLUME: Final = frozenset(("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "state", "sys", "tmp", "usr"))
+#: List, key -> what no value of it can hold, because the file that it is written into would read more than a value.
+_WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str], ...]]] = {
+    ("users", "summary"): (
+        (re.compile("%"), '"%" stands for a value of the building machine in sysusers.d(5)', "write it without"),
+        (re.compile(":"), '":" ends a field of passwd(5)', "write it without"),
+        (re.compile("^-$"), '"-" is no text in sysusers.d(5)', "write what the user is for"),
+    ),
+    ("users", "home"): ((re.compile(":"), '":" ends a field of passwd(5)', "choose another folder"),),
+    ("users", "shell"): ((re.compile(":"), '":" ends a field of passwd(5)', "choose another program"),),
+    ("volumes", "path"): ((re.compile(":"), '":" ends a path in repart.d(5)', "choose another folder"),),
+    ("timers", "calendar"): (
+        (re.compile("%"), '"%" stands for a value of the machine in systemd.unit(5)', "write the time itself"),
+        (re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),
+    ),
+    ("timers", "command"): ((re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),),
+    ("timers", "summary"): ((re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),),
+}
 
 
 def check_rules(document: Document, *, mixin: bool = False) -> None:
@@ -40,6 +58,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_names(document, "volumes", "volume", dict.fromkeys(_PARTITIONS, "a partition that images have"))
     _check_volumes(document)
     _check_root(document)
+    _check_written(document)
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -81,6 +100,20 @@ def _check_names(document: Document, key: str, what: str, reserved: Mapping[str,
             document.error(place, f'{dotted(place)}: "{name}" is {reserved[name]}', "choose another name")
         elif isinstance(name, str):
             _twice(document, place, seen, name, f'{what} "{name}"')
+
+
+def _check_written(document: Document) -> None:
+    """Values can stand in the files that they are written into."""
+    for (key, name), problems in _WRITTEN.items():
+        for path, item in _items(document, key):
+            value, place = item.get(name), (*path, name)
+            for pattern, problem, hint in problems:
+                if isinstance(value, str) and pattern.search(value):
+                    document.error(place, f"{dotted(place)}: {problem}", hint)
+    settings = document.data.get("sysctl")
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, str) and value.rstrip().endswith("\\"):
+            document.error(("sysctl", name), f"sysctl.{name}: a backslash at the end may take in the next line", "remove it")
 
 
 def _check_downloads(document: Document) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "kinds",
     "open_store",
     "read_only",
+    "require_writable",
     "too_many",
 ]
 
@@ -171,6 +172,17 @@ def kinds() -> tuple[str, ...]:
 def read_only(store: Store) -> bool:
     """Return True for a store on a web server: it can be neither changed nor listed."""
     return store.url.startswith(("https://", "http://"))
+
+
+def require_writable(store: Store) -> None:
+    """Refuse a store that can only be read.
+
+    Raises:
+        StoreError: It is on a web server.
+    """
+    if read_only(store):
+        hint = "change it where it is kept: name its folder, or its s3:// URL"
+        raise StoreError(f"{store.url} can only be read", hint=hint)
 
 
 def too_many(url: str, limit: int) -> StoreError:

@@ -24,7 +24,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import urllib3
 
 from slipway.errors import StoreError, UsageError
-from slipway.stores import MAX_READ, Blob, NotFound, Status, TooLarge, check_key
+from slipway.stores import MAX_READ, Blob, NotFound, Status, TooLarge, check_key, require_writable
 from slipway.stores._pace import allowed, paced
 
 __all__ = ["HttpsStore", "open_url"]
@@ -38,7 +38,6 @@ _TIMEOUT: Final = urllib3.Timeout(connect=10, read=30)
 _PASSING: Final = (429, 500, 502, 503, 504)
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-_WRITE: Final = "change it where it is kept: name its folder, or its s3:// URL"
 
 
 def open_url(url: str) -> HttpsStore:
@@ -138,7 +137,8 @@ class HttpsStore:
         Raises:
             StoreError: Always.
         """
-        raise StoreError(f"{self.url} cannot be listed: web servers do not say what they have", hint=f"ask {_WRITE[10:]}")
+        hint = "ask where it is kept: name its folder, or its s3:// URL"
+        raise StoreError(f"{self.url} cannot be listed: web servers do not say what they have", hint=hint)
 
     def create(self, key: str, data: bytes) -> bool:
         """Refuse."""
@@ -169,7 +169,8 @@ class HttpsStore:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise StoreError(f"{self.url} can only be read", hint=_WRITE)
+        require_writable(self)
+        raise AssertionError(self.url)
 
     def _range(self, key: str, start: int, length: int) -> dict[str, str]:
         headers = {"Range": f"bytes={start}-{start + length - 1}"}

@@ -100,3 +100,17 @@ def test_a_tree_with_what_no_image_may_hold_is_refused() -> None:
         "  /srv/token: a secret that the build was given (secret)\n"
         "  hint: remove it in a setup script, or make it on first boot"
     )
+
+
+def test_a_tree_whose_folder_is_a_link_is_looked_at_in_the_tree(tmp_path: Path) -> None:
+    """An absolute link means the tree's own folder, as it does in the running machine, and never this host's."""
+    (tmp_path / "shadow").write_text("root:$6$of-this-host:1::::::\n")
+    with Namespace(memory_mib=16) as namespace:
+        tree = MOUNT / "tree"
+        namespace.run(["mkdir", "-p", tree / "data"])
+        namespace.run(["ln", "-s", tmp_path, tree / "etc"])
+        check_hygiene(namespace, tree, "thing")
+        namespace.run(["ln", "-sfn", "/data", tree / "etc"])
+        namespace.run(["tee", tree / "data/shadow"], input=b"root::1::::::\n")
+        with pytest.raises(BuildError, match="an empty password of 'root' in line 1"):
+            check_hygiene(namespace, tree, "thing")

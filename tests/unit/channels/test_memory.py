@@ -187,6 +187,7 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
     session = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients")
     shutil.rmtree(store.directory / "metadata/stable")
     message = "the channel stable is gone from the store, version 1 of it was seen here"
+    assert list(session.holdings()[1]) == ["stable"]
     for act in (session.refresh, session.prune):
         with pytest.raises(VerificationError) as caught:
             act()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import os
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from slipway.errors import HostError
+from slipway import process
+from slipway.errors import BuildError, HostError, redacted
 from slipway.packages import mirror
-from slipway.packages.mirror import find_mirrors, sources
+from slipway.packages.mirror import download, find_mirrors, sources
 from slipway.settings import Settings
 from slipway.spec.library import Library
 
@@ -32,6 +38,85 @@ def answer(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> list[int]:
 def test_settings_win(tmp_path: Path) -> None:
     given = {"debian": "http://one.example/debian", "debian-security": "http://two.example/security"}
     assert find_mirrors(Settings(cache=tmp_path, mirror=given)) == given
+
+
+def served(folder: Path, needed: str) -> tuple[ThreadingHTTPServer, list[str]]:
+    """A server on the loopback that shows a folder to those who log in, and the requests that it answered."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words, directory=str(folder))
+
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") == f"Basic {base64.b64encode(needed.encode()).decode()}":
+                asked.append(self.path)
+                return super().do_GET()
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.end_headers()
+            return None
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, asked
+
+
+def test_a_password_reaches_the_mirror_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in no argument, no log and no error; the file that apt gets is this user's alone and is gone afterwards."""
+    (tmp_path / "www/debian").mkdir(parents=True)
+    (tmp_path / "www/debian/there").write_text("content")
+    server, asked = served(tmp_path / "www", "user:spi@ed")
+    ran: list[list[str]] = []
+    started = process.run
+
+    def watched(argv: Any, **options: Any) -> process.Completed:
+        ran.append([str(word) for word in argv])
+        (file,) = [word.partition("=")[2] for word in ran[-1] if word.startswith("-oDir::Etc::netrc=")]
+        assert Path(file).stat().st_mode & 0o777 == 0o600
+        assert "spi@ed" in Path(file).read_text()
+        return started(argv, **options)
+
+    monkeypatch.setattr(process, "run", watched)
+    host = f"127.0.0.1:{server.server_address[1]}"
+    try:
+        uris = find_mirrors(Settings(cache=tmp_path, mirror={"debian": f"http://user:spi%40ed@{host}/debian"}))
+        assert uris == {"debian": f"http://{host}/debian"}
+        log = tmp_path / "log"
+        download([(f"{uris['debian']}/there", tmp_path / "got", "")], log)
+        assert (tmp_path / "got").read_text() == "content"
+        assert asked == ["/debian/there"]
+        with pytest.raises(BuildError) as caught:
+            download([(f"http://user:spi%40ed@{host}/debian/missing", tmp_path / "missing", "")], log)
+    finally:
+        server.shutdown()
+        server.server_close()
+    for text in (str(caught.value), log.read_text(), str(ran)):
+        assert "spi" not in text
+    (file,) = {word.partition("=")[2] for word in ran[0] if "netrc" in word}
+    assert not Path(file).exists()
+
+
+def test_what_is_remembered_of_the_hosts_mirrors_is_this_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, ["Debian|Debian|http://user:spied@one.example/debian/"])
+    before = os.umask(0)
+    try:
+        found = find_mirrors(Settings(cache=tmp_path))
+    finally:
+        os.umask(before)
+    assert found == {"debian": "http://one.example/debian", "debian-security": "http://one.example/debian-security"}
+    for file in tmp_path.rglob("*"):
+        assert "spied" not in file.read_text() or file.stat().st_mode & 0o077 == 0, file
+
+
+def test_no_error_shows_the_password_of_a_uri() -> None:
+    error = BuildError("no answer: http://user:spied@one.example/x", hint='try "https://user:spied@two.example"')
+    assert str(error) == 'error: no answer: http://***@one.example/x\n  hint: try "https://***@two.example"'
+    for text in ("mail someone@example.org", "see https://one.example/@user", "s3://bucket/prefix"):
+        assert redacted(text) == text
 
 
 def test_apt_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

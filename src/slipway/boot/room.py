@@ -1,0 +1,201 @@
+"""The room that checks from outside run in: a user of their own, a network, and a root with programs and nothing else.
+
+What goes in: folders to show at their own paths. What comes out: a :class:`Room`, which is a
+:class:`~slipway.namespace.Namespace` inside another one. Whoever is root in it is nobody on this host.
+
+Invariants: no file of this host but those of its programs can be reached from inside (the old root is detached), and
+they belong to others; every process inside is one of the room's own users, so none of it can trace a process of this
+host, QEMU among them; QEMU shares the room's network and nothing else. It ends with the block, as its outer namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from slipway import process
+from slipway.errors import HostError
+from slipway.namespace import MOUNT, Namespace, namespace_hint
+
+__all__ = ["HOME", "Room"]
+
+#: Where checks are at home; it is empty at first.
+HOME: Final = Path("/home/check")
+#: Ids of this host that nobody has (systemd's docs/UIDS-GIDS: beyond those of containers), and how many the room gets.
+_BASE: Final = 0x7000_0000
+_COUNT: Final = 65536
+#: What programs read below /etc: names of users, hosts and ports, the linker's cache, authorities.
+_ETC: Final = [
+    "alternatives",
+    "ca-certificates",
+    "group",
+    "host.conf",
+    "hosts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "nsswitch.conf",
+    "passwd",
+    "pki",
+    "protocols",
+    "python3",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+]
+_DEVICES: Final = ["full", "null", "random", "tty", "urandom", "zero", "net/tun"]
+
+#: Builds the root, as this host's user, who alone may reach some of the folders. $1 and $2: the id of the room's root, and
+#: the folder; then links (NAME TARGET), "--", then folders and files.
+_BUILD: Final = """\
+set -eu
+umask 022
+owner=$1
+cd "$2"
+shift 2
+mkdir -p dev/net dev/pts dev/shm etc home/check mnt proc run sys tmp old
+chmod 1777 tmp dev/shm
+ln -s /proc/self/fd dev/fd
+while [ "$1" != -- ]; do
+    ln -s "$2" ".$1"
+    shift 2
+done
+shift
+for path; do
+    if [ -d "$path" ]; then mkdir -p ".$path"; else mkdir -p ".${path%/*}"; : >>".$path"; fi
+done
+chown -R -h "$owner:$owner" .
+for path; do mount --rbind "$path" ".$path"; done
+mount --rbind /sys sys
+"""
+#: The first process: becomes the room's root when it has been given ids, and leaves this host's root behind.
+_INIT: Final = """\
+set -eu
+echo waiting
+read -r _
+exec env -i PATH="$PATH" setpriv --reuid 0 --regid 0 --clear-groups sh -euc '
+    mount --make-rprivate /
+    mount --rbind "$0" "$0"
+    cd "$0"
+    mount -t proc -o nosuid,nodev,noexec proc proc
+    pivot_root . old
+    umount -l /old
+    rmdir /old
+    mount -t tmpfs -o mode=755,nosuid,nodev run /run
+    ip link set lo up
+    echo ready
+    exec 3<&0
+    cat <&3 >/dev/null &
+    wait' "$1"
+"""
+
+
+class Room(Namespace):
+    """A context manager, as its base: inside the block the room exists.
+
+    Args:
+        memory_mib: The size limit of its file system, in MiB.
+        shown: Folders and files to show at their own paths, besides the programs of this host.
+
+    Raises:
+        HostError: The host cannot make it; the hint says what to change.
+    """
+
+    def __init__(self, *, memory_mib: int, shown: Sequence[Path] = ()) -> None:
+        super().__init__(memory_mib=memory_mib)
+        self.shown = shown
+        self._outer = Namespace(memory_mib=memory_mib)
+        self._number = 0
+        self._rooms = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._rooms:
+            self._rooms.enter_context(self._outer)
+            first, count = self._ids()
+            links, folders = _system()
+            folders += [str(path) for path in self.shown]
+            words: list[str | Path] = ["sh", "-c", _BUILD, "sh", str(first), MOUNT, *links, "--", *folders]
+            self._outer.run(words, what="making a room for checks")
+            argv = [*self._outer.enter, "unshare", "--user", "--keep-caps", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+            argv += ["--", "sh", "-c", _INIT, "init", str(MOUNT)]
+            pipe = subprocess.PIPE
+            init = self._rooms.enter_context(process.spawn(argv, stdin=pipe, stdout=pipe, stderr=pipe))
+            assert init.stdin and init.stdout and init.stderr
+            if init.stdout.readline() == b"waiting\n":
+                self.pid = _descendant(init.pid, 2)
+                self._number = int(_status(self.pid, "NSpid")[1])
+                script = 'for kind in uid gid; do echo "0 $2 $3" >"/proc/$1/${kind}_map"; done'
+                words = ["sh", "-euc", script, "sh", str(self._number), str(first), str(count)]
+                self._outer.run(words, what="mapping the users of a room")
+                init.stdin.write(b"go\n")
+                init.stdin.flush()
+            if not self.pid or init.stdout.readline() != b"ready\n":
+                said = init.stderr.read().decode(errors="replace").strip()
+                raise HostError(f"cannot make a room for checks: {said}", hint=namespace_hint(os.geteuid() == 0))
+            self._rooms.callback(init.stderr.close)
+            self._rooms = self._rooms.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._rooms.close()
+
+    def _ids(self) -> tuple[int, int]:
+        """The first of the room's ids, as the outer namespace counts, and how many there are (user_namespaces(7))."""
+        if os.geteuid() == 0:
+            size = int(Path("/proc/self/uid_map").read_text().split()[2])
+            return (_BASE, _COUNT) if size > _BASE + _COUNT else (size // 2, min(_COUNT, size // 2))
+        *_, first, _, count = Path(f"/proc/{self._outer.pid}/uid_map").read_text().split()
+        return int(first), int(count)
+
+    @property
+    def enter(self) -> list[str]:
+        """The words that go before a command to run it inside, as the room's root."""
+        words = ["nsenter", f"--target={self._number}", "--user", "--mount", "--net", "--pid", "--setuid=0", "--setgid=0", "--"]
+        # Of what every process is told, a proxy may have a password.
+        words += ["env", "-u", "http_proxy", "-u", "https_proxy", "-u", "no_proxy", f"HOME={HOME}"]
+        return [*self._outer.enter, *words]
+
+    @property
+    def beside(self) -> list[str]:
+        """The words to run a command of this host's user in the room's network."""
+        return [*self._outer.enter, "nsenter", f"--net=/proc/{self._number}/ns/net", "--"]
+
+    def write(self, path: Path, content: bytes, *, mode: int = 0o600) -> None:
+        """Make a file inside; it belongs to the room's root."""
+        script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1"; chmod "$2" "$1"'
+        self.run(["sh", "-euc", script, "sh", path, f"{mode:o}"], what="writing into a room", input=content)
+
+
+def _system() -> tuple[list[str], list[str]]:
+    """The links of this host's root that its programs need, as names and targets in turn; and the folders and files."""
+    links: list[str] = []
+    found = [Path("/usr"), *(Path("/etc", name) for name in _ETC), *(Path("/dev", name) for name in _DEVICES)]
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")):
+        if path.is_symlink():
+            links += [str(path), str(path.readlink())]
+        else:
+            found.append(path)
+    # Python: this environment, and the installation that it is made of.
+    found += [path for path in map(Path, (sys.base_prefix, sys.prefix)) if not path.is_relative_to("/usr")]
+    return links, [str(path) for path in dict.fromkeys(found) if path.exists()]
+
+
+def _descendant(pid: int, depth: int) -> int:
+    """The child of the child ... of a process each of which has one (proc_pid_task_children(5))."""
+    for _ in range(depth):
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return pid
+
+
+def _status(pid: int, name: str) -> list[str]:
+    """The words of a line of proc_pid_status(5)."""
+    lines: Mapping[str, str] = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return lines[name].split()

@@ -1,0 +1,117 @@
+"""Keys without files, as a CI system's secret has them: lines of JSON in ``SLIPWAY_KEY_BUNDLE``.
+
+Each line is what :func:`export` prints: a channel's public keys, and private keys of some roles, never the root's. Of
+several lines of one channel all count, so what signs every night and what promotes can be two secrets.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.channels.keys.files import Secret, parse_json
+from slipway.channels.keys.passphrase import is_encrypted, private_key
+from slipway.errors import HostError, UsageError
+
+if TYPE_CHECKING:
+    from slipway.channels.keys.ring import KeyRing
+
+__all__ = ["BUNDLE", "Bundle", "export", "parse_bundles"]
+
+BUNDLE: Final = "SLIPWAY_KEY_BUNDLE"
+_ROLES: Final = ("targets", "snapshot", "timestamp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The keys of one channel."""
+
+    roots: tuple[bytes, ...]
+    signers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(repr=False)
+
+
+def parse_bundles(channel: str) -> Bundle | None:
+    """The keys of a channel that the environment has; None if it has those of others alone.
+
+    Raises:
+        HostError: A line is no bundle, or two of them disagree.
+    """
+    found: Bundle | None = None
+    lines = [Secret(text.strip().encode()) for text in os.environ.get(BUNDLE, "").splitlines()]
+    for number, line in enumerate(lines, start=1):
+        if not line.value:
+            continue
+        source = f"line {number} of {BUNDLE}"
+        data = _hidden(parse_json(line.value, source))
+        try:
+            if data["channel"] != channel:
+                continue
+            roots = tuple(base64.b64decode(root, validate=True) for root in data["roots"])
+            signers = {str(role): tuple(entries) for role, entries in data["signers"].items() if role in _ROLES}
+            following = Bundle(roots=roots, signers=signers)
+            found = _merged(found, following) if found else following
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found = None
+            data = None
+        if data is None:
+            raise HostError(f"{source} is no key bundle", hint=f"make it with: invoke keys export {channel}")
+    return found
+
+
+def _merged(first: Bundle, second: Bundle) -> Bundle:
+    """Two bundles of one channel as one; those of the newer root say which keys there are."""
+    newer, older = (second, first) if len(second.roots) > len(first.roots) else (first, second)
+    private = {
+        entry["keyid"]: entry for bundle in (older, newer) for entries in bundle.signers.values() for entry in entries if "pem" in entry
+    }
+    signers = {role: tuple(private.get(entry["keyid"], entry) for entry in entries) for role, entries in newer.signers.items()}
+    return Bundle(roots=newer.roots, signers=signers)
+
+
+def _hidden(data: Any) -> Any:
+    """The same data, with private keys as secrets."""
+    if isinstance(data, dict):
+        return {key: Secret(str(value).encode()) if key == "pem" else _hidden(value) for key, value in data.items()}
+    return [_hidden(each) for each in data] if isinstance(data, list) else data
+
+
+def export(ring: KeyRing, roles: Sequence[str] = _ROLES) -> str:
+    """A channel's keys as one line for a CI system's secret.
+
+    A passphrase is asked for and taken off: beside the secret it would be another secret of the same system.
+
+    Args:
+        roles: Those whose private keys are in it.
+
+    Raises:
+        HostError: One of them is not here.
+        UsageError: The root is among them.
+    """
+    if not set(roles) <= set(_ROLES):
+        raise UsageError("a root key is never in a bundle", hint=f"there is: {', '.join(_ROLES)}")
+    signers: dict[str, list[dict[str, Any]]] = {}
+    for role in _ROLES:
+        signers[role] = []
+        for entry in ring.signers[role]:
+            item = dict(entry)
+            item.pop("pem", None)
+            if role in roles and str(entry["uri"]).startswith("file2:"):
+                item["pem"] = _plain(ring, entry).value.decode()
+            signers[role].append(item)
+    roots = [base64.b64encode(root).decode() for root in ring.roots]
+    return json.dumps({"channel": ring.channel, "roots": roots, "signers": signers})
+
+
+def _plain(ring: KeyRing, entry: Mapping[str, Any]) -> Secret:
+    """A private key in PEM without a passphrase."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    pem = ring.pem(entry)
+    if not is_encrypted(pem.value):
+        return pem
+    private = private_key(pem, f"{ring.channel}/{str(entry['uri']).removeprefix('file2:')}")
+    return Secret(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -1,0 +1,251 @@
+"""A channel's keys in use: which there are, and what signs for each role.
+
+Invariants: a private key is read when it signs for the first time, so a command needs only the keys of the roles that
+it signs for; a key file that does not fit its public half is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.channels.keys.bundles import BUNDLE, parse_bundles
+from slipway.channels.keys.files import (
+    SIGNERS,
+    MissingKeys,
+    Secret,
+    parse_json,
+    read_file,
+    require_folder,
+    require_own,
+    require_whole,
+    roots_in,
+)
+from slipway.channels.keys.passphrase import can_ask, is_encrypted, private_key
+from slipway.errors import HostError, UsageError
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Key, Signer
+    from tuf.api.metadata import Metadata
+
+__all__ = [
+    "EXPIRY_DAYS",
+    "OFFLINE",
+    "ONLINE",
+    "ROLES",
+    "Clock",
+    "KeyRing",
+    "check_channel",
+    "expiry",
+    "fingerprint",
+    "load_ring",
+    "public_half",
+    "trusted_root",
+]
+
+ROLES: Final = ("root", "targets", "snapshot", "timestamp")
+#: Sign every night, without a person; can neither add nor remove a release.
+ONLINE: Final = ("snapshot", "timestamp")
+#: Sign when a person decides something.
+OFFLINE: Final = ("root", "targets")
+EXPIRY_DAYS: Final = {"root": 365, "targets": 90, "snapshot": 14, "timestamp": 7}
+#: Seconds since 1970; another one in tests.
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRing:
+    """What signs a channel.
+
+    ``roots`` are its root metadata, oldest first. ``signers`` are, by role, entries with the public key and either a
+    URI or the private key itself. ``places`` are folders where a root key may be, beside ``folder``.
+    """
+
+    channel: str
+    roots: tuple[bytes, ...]
+    signers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(repr=False)
+    folder: Path | None = None
+    places: tuple[Path, ...] = ()
+    _loaded: dict[str, list[Signer]] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, role: str) -> list[Signer]:
+        """The signers of a role.
+
+        Raises:
+            HostError: They are not here, or cannot be used.
+        """
+        if role not in self._loaded:
+            signers, problems = [], []
+            for entry in self.signers.get(role, ()):
+                try:
+                    signers.append(self._signer(entry))
+                except HostError as error:
+                    problems.append(error)  # of several root keys not all need be here
+            if not signers:
+                raise next((each for each in problems if not isinstance(each, MissingKeys)), self._missing(role))
+            self._loaded[role] = signers
+        return self._loaded[role]
+
+    def has(self, role: str) -> bool:
+        """Return True if a role's private key can sign here; asks no passphrase and no other machine."""
+        return any(self._is_here(entry) for entry in self.signers.get(role, ()))
+
+    def require(self, role: str) -> None:
+        """Refuse early what would need a private key that is not here.
+
+        Raises:
+            MissingKeys: It is not.
+        """
+        if not any(self._is_here(entry, locked=True) for entry in self.signers.get(role, ())):
+            raise self._missing(role)
+
+    def public(self, role: str) -> list[Key]:
+        """The public keys of a role."""
+        return [_public(entry) for entry in self.signers.get(role, ())]
+
+    def sign(self, metadata: Metadata[Any], role: str) -> bytes:
+        """Metadata with the signatures of a role's keys, as bytes."""
+        from tuf.api.serialization.json import JSONSerializer
+
+        metadata.signatures.clear()
+        for signer in self.of(role):
+            metadata.sign(signer, append=True)
+        return metadata.to_bytes(JSONSerializer(compact=True))
+
+    def _missing(self, role: str) -> MissingKeys:
+        return MissingKeys(f"the {role} key of the channel {self.channel} is not here", hint="do this where it is kept")
+
+    def _is_here(self, entry: Mapping[str, Any], *, locked: bool = False) -> bool:
+        """Return True for a key of which the private half is here, or said to be elsewhere by a URI.
+
+        Args:
+            locked: Count also a file whose passphrase nobody can be asked for.
+        """
+        uri = str(entry["uri"])
+        if "pem" in entry or not uri.startswith("file2:"):
+            return True
+        if self.find(uri) is None:
+            return False
+        return locked or not is_encrypted(self.pem(entry).value) or can_ask(self.channel)
+
+    def find(self, uri: str) -> Path | None:
+        """Where the file of a private key is; None if it is not here."""
+        name = uri.removeprefix("file2:")
+        if "/" in name:
+            return Path(name) if Path(name).exists() else None
+        folders = (self.folder, *self.places) if self.folder else ()
+        return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+    def _signer(self, entry: Mapping[str, Any]) -> Signer:
+        from securesystemslib.exceptions import Error
+        from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+
+        key, uri = _public(entry), str(entry["uri"])
+        try:
+            if "pem" not in entry and not uri.startswith("file2:"):
+                return Signer.from_priv_key_uri(uri, key)
+            private = private_key(self.pem(entry), f"{self.channel}/{uri.rpartition('/')[2].removeprefix('file2:')}")
+            problem = None if isinstance(key, SSlibKey) and public_half(private) == key else "it is another key"
+        except (OSError, ValueError, Error, ImportError) as error:
+            problem = str(error)
+        if problem:
+            raise HostError(f"the key {uri} cannot be used: {problem}", hint="restore it from a backup, or see: invoke keys show")
+        assert isinstance(key, SSlibKey)
+        return CryptoSigner(private, key)
+
+    def pem(self, entry: Mapping[str, Any]) -> Secret:
+        """A private key as it is kept, possibly under a passphrase.
+
+        Raises:
+            MissingKeys: It is not here.
+            HostError: Others can read or write it.
+        """
+        if "pem" in entry:
+            found: Secret = entry["pem"]
+            return found
+        path = self.find(str(entry["uri"]))
+        if path is None:
+            raise MissingKeys(f"the key {entry['uri']} is not here", hint="do this where it is kept")
+        return Secret(require_own(path, private=True).read_bytes())
+
+
+def check_channel(name: str) -> str:
+    """The name, if a channel can have it.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name):
+        raise UsageError(f'a channel cannot be called "{name}"', hint="use lower-case letters, digits and hyphens")
+    return name
+
+
+def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -> KeyRing:
+    """The keys of a channel.
+
+    Args:
+        places: Folders with root keys, beside those that were made next to the channel's own.
+
+    Raises:
+        MissingKeys: There are none.
+        HostError: Others can read or write them, or their last change was interrupted.
+    """
+    check_channel(channel)
+    bundle = parse_bundles(channel) if os.environ.get(BUNDLE) else None
+    if bundle:
+        return KeyRing(channel=channel, roots=bundle.roots, signers=bundle.signers)
+    folder = directory / channel
+    places = (*places, *sorted(directory.glob(f"{channel}.root-*")))
+    try:
+        for each in (folder, *places):
+            require_folder(each)
+        require_whole(folder)
+        signers = parse_json(read_file(folder / SIGNERS), str(folder / SIGNERS))
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename))
+        if missing in places:
+            raise UsageError(f"there is no folder {missing}", hint="--root-key wants the folder of a root key") from None
+        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=f"run: invoke keys init {channel}") from None
+    return KeyRing(channel=channel, roots=roots_in(folder), signers=signers, folder=folder, places=places)
+
+
+def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:
+    """The root metadata that a channel is trusted by: the first one of its keys, where they are here, or a file
+    ``<trust>/<channel>.root.json``; None if nothing is known."""
+    try:
+        return load_ring(channel, directory).roots[0]
+    except MissingKeys:
+        path = trust / f"{channel}.root.json" if trust else None
+        return path.read_bytes() if path and path.is_file() else None
+
+
+def public_half(private: Any) -> Key:
+    """The public half of a private key."""
+    from securesystemslib.signer import SSlibKey
+
+    return SSlibKey.from_crypto(private.public_key())
+
+
+def _public(entry: Mapping[str, Any]) -> Key:
+    from securesystemslib.signer import Key
+
+    return Key.from_dict(str(entry["keyid"]), json.loads(json.dumps(entry["key"])))
+
+
+def fingerprint(key: Key) -> str:
+    """A key as one can read it out: the SHA-256 of its public half, in groups of four."""
+    digest = hashlib.sha256(str(key.keyval["public"]).encode()).hexdigest()
+    return " ".join(digest[start : start + 4] for start in range(0, 32, 4))
+
+
+def expiry(now: float | None, role: str) -> datetime:
+    """When what a role signs now ends."""
+    start = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
+    return start.replace(microsecond=0) + timedelta(days=EXPIRY_DAYS[role])

@@ -1,0 +1,101 @@
+"""Files below a folder whose content is not ours: written without following a link out of it.
+
+What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly these places.
+
+Invariants: no link below the folder is followed, and nothing that exists is replaced. Each path is walked one name at
+a time by descriptors (openat(2) with O_NOFOLLOW), so a link that appears in between is not followed either.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from slipway.errors import UsageError
+
+__all__ = ["create", "make_folders", "make_link"]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def create(root: Path, inside: str, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Create a file below a folder, and the folders that it needs, and open it for writing.
+
+    Raises:
+        UsageError: A link or a file is in its way, or it exists.
+    """
+    with _parent(root, inside) as (folder, name):
+        try:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        except FileExistsError:
+            raise _in_the_way(root, inside) from None
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            os.fchmod(descriptor, mode)
+
+
+def make_link(root: Path, inside: str, target: str) -> None:
+    """Create a symbolic link below a folder, and the folders that it needs.
+
+    Raises:
+        UsageError: A link or a file is in its way, or it exists.
+    """
+    with _parent(root, inside) as (folder, name):
+        try:
+            os.symlink(target, name, dir_fd=folder)
+        except FileExistsError:
+            raise _in_the_way(root, inside) from None
+
+
+def make_folders(root: Path, inside: str) -> Path:
+    """Create a folder below a folder, with those between them, where they are missing; return its path.
+
+    Raises:
+        UsageError: A link or a file is in its way.
+    """
+    with _parent(root, f"{inside.rstrip('/')}/x"):
+        return root / inside.strip("/")
+
+
+@contextmanager
+def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
+    """The descriptor of the folder that a path is in, made where it is missing, and the path's last name."""
+    *folders, name = PurePosixPath(inside.strip("/")).parts
+    if ".." in (*folders, name):
+        raise UsageError(f'"{inside}" leaves its folder', hint="write a path without ..")
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number, folder in enumerate(folders):
+            descriptor = _below(descriptor, folder, root, "/".join(folders[: number + 1]))
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+
+
+def _below(parent: int, name: str, root: Path, shown: str) -> int:
+    """The descriptor of a folder in a folder, made if it is missing; the parent's stays open only where this fails."""
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError:
+        raise _in_the_way(root, shown) from None
+    os.close(parent)
+    return descriptor
+
+
+def _in_the_way(root: Path, inside: str) -> UsageError:
+    """What is at a place already."""
+    try:
+        mode = os.lstat(root / inside.strip("/")).st_mode
+        kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a file"
+    except OSError:
+        kind = "something"
+    hint = "files of an appliance, a mix-in and the base share one tree: remove one of the two"
+    return UsageError(f"cannot write below {root}: {kind} is in the way at {inside.strip('/')}", hint=hint)

@@ -1,0 +1,130 @@
+"""Text of others -> text that is shown and not obeyed: by a terminal, a workflow's log, a job's summary.
+
+What goes in: whatever a command prints, with texts of specs, packages, metadata and guests in it. What comes out: the
+same without control characters. In a GitHub workflow no line is a command to the runner, and what goes into the job's
+summary is a Markdown code block. Invariants: plain text comes out as it went in, and cleaning twice is cleaning once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import traceback
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TextIO
+
+__all__ = ["Screen", "one_line", "plain", "report", "screened", "shown"]
+
+#: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of lines.
+_ESCAPED: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+#: What the runner obeys: ``::name::`` where a line begins, and the older ``##[name]`` anywhere.
+_COMMAND: Final = re.compile(r"^(\s*):(?=:)|##(?=\[|vso\[)", re.MULTILINE)
+
+
+def plain(text: str) -> str:
+    """Text with its control characters written out (``\\x1b``); line feeds and tabs stay."""
+    return text if text.isprintable() else "".join(_visible(each) for each in text)
+
+
+def one_line(text: object) -> str:
+    """Text that is to stay within its line: as :func:`plain`, and line feeds and tabs are written out too."""
+    return plain(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """Whole lines as they may go to a stream."""
+    text = plain(text)
+    if os.environ.get("GITHUB_ACTIONS"):
+        text = _COMMAND.sub(lambda found: f"{found[1]}\\:" if found[1] is not None else "#\\#", text)
+    if _is_summary(stream):
+        # Nothing in an indented code block is Markdown or HTML, and no text ends it (CommonMark 4.4).
+        text = "".join(f"    {line}" for line in text.splitlines(keepends=True))
+    return text
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in _ESCAPED:
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def _is_summary(stream: TextIO) -> bool:
+    """Return True for a stream into the file that GitHub shows as the job's summary."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    try:
+        return bool(path) and os.path.samestat(Path(path or "").stat(), os.fstat(stream.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
+class Screen(io.TextIOBase):
+    """A stream in front of another one, to which it passes on whole lines, :func:`shown`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._line = ""
+        self._begun = False
+
+    def write(self, text: str) -> int:
+        """Take text, and pass on the lines that are whole."""
+        lines, feed, self._line = (self._line + text).rpartition("\n")
+        if feed:
+            self._pass_on(lines + feed)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what there is."""
+        rest, self._line = self._line, ""
+        if rest:
+            self._pass_on(rest)
+        self.stream.flush()
+
+    def _pass_on(self, text: str) -> None:
+        if not self._begun and _is_summary(self.stream):
+            self.stream.write("\n")  # a code block cannot follow a paragraph without an empty line
+        self._begun = True
+        self.stream.write(shown(text, self.stream))
+
+    def fileno(self) -> int:
+        """Return the other stream's descriptor."""
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        """Return True if the other stream is a terminal."""
+        return self.stream.isatty()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def screened() -> Iterator[None]:
+    """Put a :class:`Screen` in front of standard output while the block runs."""
+    before = sys.stdout
+    screen = Screen(before)
+    sys.stdout = screen
+    try:
+        yield
+        screen.flush()
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            screen.flush()
+        raise
+    finally:
+        sys.stdout = before
+
+
+def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show the traceback of a bug, as ``sys.excepthook``: its message may hold text of others."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(shown(text, sys.stderr))

@@ -92,7 +92,7 @@ def test_a_year_of_nights_costs_a_new_user_little_and_publishing_no_more(tmp_pat
             for name in APPLIANCES:
                 release = f"1.0.0-{hashlib.sha256(f'{name}{night}'.encode()).hexdigest()[:12]}"
                 files = {
-                    f"{name}-1.0.0.{file}": (100_000_000 + night, hashlib.sha256(f"{release}{file}".encode()).hexdigest()) for file in FILES
+                    f"{name}-1.0.0.{file}": (50_000_000 + night, hashlib.sha256(f"{release}{file}".encode()).hexdigest()) for file in FILES
                 }
                 channel.shelf(name).add(release, Listed(created=int(now), added=int(now), files=files))
 

@@ -14,6 +14,7 @@ import pytest
 from securesystemslib.formats import encode_canonical
 
 from slipway.channels.client import Client
+from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing
 from slipway.channels.moves import promote, publish_all
 from slipway.channels.session import Session, require_none
@@ -363,6 +364,17 @@ def test_nothing_is_collected_beside_a_malformed_list(session: Session, store: D
     collected = session.collect()
     assert "malformed" in collected.problems["nightly"].message
     assert before <= {status.key for status in store.list()}
+
+
+def test_nothing_is_collected_by_a_list_that_nobody_signed(session: Session, store: DirectoryStore, ring: KeyRing) -> None:
+    """It makes sense, has the right number, and refers to nothing."""
+    document = json.loads(store.read("metadata/nightly/2.example.json").data)
+    document["signed"] |= {"targets": {}, "x-slipway": {"current": None, "releases": [], "withdrawn": {}}}
+    put(store, "metadata/nightly/2.example.json", json.dumps(document).encode())
+    age(store)
+    collected = collect(store, {name: session.root(name) for name in session.channels()})
+    assert "is not the one that its channel lists" in collected.problems["nightly"].message
+    assert not [status for status in collected.removed if status.key.startswith("targets/")]
 
 
 def test_a_past_that_goes_round_in_circles_is_no_past(session: Session, store: DirectoryStore, ring: KeyRing) -> None:

@@ -127,8 +127,17 @@ class Memory:
             "seen": asdict(known.seen) if known.seen else None,
             "begun": {str(number): sha256 for number, sha256 in sorted(known.begun.items())},
         }
-        with create_file(self.path, mode=0o600) as file:
-            file.write((json.dumps(record, indent=1) + "\n").encode())
+        try:
+            with create_file(self.path, mode=0o600) as file:
+                file.write((json.dumps(record, indent=1) + "\n").encode())
+        except OSError as error:
+            raise self._unkept(error) from error
+
+    def _unkept(self, error: OSError) -> HostError:
+        return HostError(
+            f"what was seen of the channel {self.channel} cannot be kept in {self.path.parent}: {error.strerror}",
+            hint=f"name a folder that lasts: {STATE}",
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -137,10 +146,7 @@ class Memory:
             private_folder(self.path.parent)
             descriptor = os.open(self.path.parent / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise HostError(
-                f"what was seen of the channel {self.channel} cannot be kept in {self.path.parent}: {error.strerror}",
-                hint=f"name a folder that lasts: {STATE}",
-            ) from error
+            raise self._unkept(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -622,3 +623,26 @@ def test_folders_are_private_whatever_the_umask_is(store: DirectoryStore, ring: 
     finally:
         os.umask(before)
     assert (tmp_path / "state/slipway").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("place", ["the folder", "the file"])
+def test_what_cannot_be_remembered_is_not_signed(
+    store: DirectoryStore, ring: KeyRing, build: Build, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The keys are on a file system that takes no files."""
+    assert ring.folder
+
+    def refuse(*words: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if place == "the file":
+        monkeypatch.setattr("slipway.channels.memory.create_file", refuse)
+    else:
+        monkeypatch.setattr("slipway.channels.memory.private_folder", refuse)
+    with pytest.raises(HostError) as caught:
+        publish_all(store, ring, [build(1)])
+    assert str(caught.value) == (
+        f"error: what was seen of the channel nightly cannot be kept in {ring.folder}/seen: Read-only file system\n"
+        "  hint: name a folder that lasts: SLIPWAY_STATE"
+    )
+    assert store.stat(TIMESTAMP) is None

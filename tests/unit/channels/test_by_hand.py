@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels.keys import KeyRing
-from slipway.channels.minisign import public_key
+from slipway.channels.minisign import public_key, sign, verify
 from slipway.channels.moves import promote, publish_all
 from slipway.channels.state import Channel, read_channel
 from slipway.stores.directory import DirectoryStore
@@ -145,3 +145,20 @@ def test_an_expired_signature_is_noticed(store: DirectoryStore, script: Path, ri
     done = run(script, "nightly", key_of(ring), "example", "1.0.0-b1")
     assert done.returncode == status
     assert done.stderr.startswith("EXPIRED: do not rely on this signature after ") == bool(status)
+
+
+@pytest.mark.parametrize("names", [None, {"appliance": "example", "release": "1.0.0-b2", "channel": "nightly"}])
+def test_a_signature_that_names_nothing_is_renewed(
+    shop: DirectoryStore, script: Path, ring: KeyRing, build: Build, names: dict[str, str] | None
+) -> None:
+    """Or that names something else; the first is what earlier versions signed."""
+    folder = script.parent / RELEASES / "example/1.0.0-b1"
+    (key,), data = ring.public("targets"), (folder / "SHA256SUMS").read_bytes()
+    signature = sign(data, ring.of("targets")[0], file="SHA256SUMS", expires=time.time() + 86400, about=names)
+    path = folder / "SHA256SUMS.nightly.minisig"
+    path.unlink()
+    path.write_bytes(signature or b"")
+    assert run(script, "nightly", key_of(ring), "example", "1.0.0-b1").stderr.startswith("WRONG: this is signed as: ")
+    publish_all(shop, ring, [build(1)])
+    comment = verify(data, path.read_bytes(), key)
+    assert comment and comment.startswith("appliance=example release=1.0.0-b1 channel=nightly time=")

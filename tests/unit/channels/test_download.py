@@ -221,15 +221,19 @@ def test_a_link_that_is_put_there_just_before_it_is_opened_is_not_followed(
     """The look finds nothing, or a file of ours; the open finds a link, each time."""
     interrupted(store, out)
     real = module._Place.open
+    opened = []
 
     def plant(place: module._Place, flags: int) -> int:
         if place.path.name == PART:
             place.path.unlink(missing_ok=True)
             place.path.symlink_to(diary)
-        return real(place, flags)
+        descriptor = real(place, flags)
+        opened.append(place.path.name)
+        return descriptor
 
     monkeypatch.setattr(module._Place, "open", plant)
     refuse(store, out, HostError, f"somebody keeps replacing {out / PART}\n  hint: {ALONE}")
+    assert opened == []
     assert diary.read_bytes() == b"dear diary"
 
 

@@ -96,7 +96,13 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
     with shop.cache.scratch() as scratch, TemporaryDirectory(prefix=".export-", dir=out) as unfinished:
         disk = scratch / "disk.raw"
         with shop.progress.step("disk") as step:
-            unpack(packed, disk, sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
+            unpack(
+                packed,
+                disk,
+                sha256=artifact.sha256,
+                uncompressed_sha256=artifact.uncompressed_sha256,
+                uncompressed_size=artifact.uncompressed_size,
+            )
             step.detail = f"unpacked, {size(artifact.uncompressed_size)}"
 
         for name in formats:

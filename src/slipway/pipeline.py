@@ -84,7 +84,13 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
 
         raw = scratch / "disk.raw"
         with shop.progress.step("disk") as step:
-            unpack(packed.file("disk"), raw, sha256=packed.facts["sha256"], uncompressed_sha256=packed.facts["uncompressed_sha256"])
+            unpack(
+                packed.file("disk"),
+                raw,
+                sha256=packed.facts["sha256"],
+                uncompressed_sha256=packed.facts["uncompressed_sha256"],
+                uncompressed_size=packed.facts["uncompressed_size"],
+            )
             step.detail = "from the cache"
         yield raw
         return

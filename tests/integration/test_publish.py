@@ -90,7 +90,13 @@ def test_a_published_disk_comes_back(release: Release, tmp_path: Path) -> None:
     assert len(published.created) == 6
     packed = next(artifact for artifact in release.manifest.artifacts if artifact.format == "raw")
     key = next(key for key in published.created if key.endswith(packed.file))
-    size = unpack(tmp_path / "store" / key, tmp_path / "back.raw", sha256=packed.sha256, uncompressed_sha256=packed.uncompressed_sha256)
+    size = unpack(
+        tmp_path / "store" / key,
+        tmp_path / "back.raw",
+        sha256=packed.sha256,
+        uncompressed_sha256=packed.uncompressed_sha256,
+        uncompressed_size=packed.uncompressed_size,
+    )
     assert size == 64 * MIB
     image = next(tmp_path / "store" / key for key in published.created if key.endswith(".qcow2"))
     process.run(["qemu-img", "check", "-f", "qcow2", image])

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 import zstandard
 
@@ -166,8 +166,11 @@ def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
         )
 
 
-def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str) -> int:
+def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str, uncompressed_size: int) -> int:
     """Unpack a disk into a sparse file that gets its name when both hashes have been found right; returns its size.
+
+    Args:
+        uncompressed_size: The disk's bytes; no more are unpacked, whatever the file holds.
 
     Raises:
         VerificationError: The file is not the one that was published, or does not hold the disk that it should.
@@ -175,28 +178,50 @@ def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str)
     """
     with create_file(output, mode=0o644) as file:
         before, after = _Digest(), _Digest()
-        decompressor = zstandard.ZstdDecompressor().decompressobj()
-        damage: zstandard.ZstdError | None = None
-        for chunk in chunks(packed):
-            before.update(chunk)
-            if damage or decompressor.eof:
-                continue
-            try:
-                data = decompressor.decompress(chunk)
-            except zstandard.ZstdError as error:
-                damage = error
-                continue
-            after.update(data)
-            write_sparse(file, data)
+        damage = ""
+        source = _Hashed(packed, before)
+        try:
+            # Asked for a megabyte at a time: of a few bytes of input zstd can make gigabytes.
+            with zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], source)) as reader:
+                while after.size <= uncompressed_size and (data := reader.read(1 << 20)):
+                    after.update(data)
+                    write_sparse(file, data)
+        except zstandard.ZstdError as error:
+            damage = str(error)
+        source.finish()
         found = before.hexdigest()
         if found != sha256:
             raise VerificationError(f"{packed} has the SHA-256 {found}, expected {sha256}", hint="download it again")
-        if damage or not decompressor.eof:
+        if after.size > uncompressed_size:
+            raise VerificationError(f"{packed} holds more than the {uncompressed_size} bytes of its disk", hint="download it again")
+        if damage or after.size < uncompressed_size:
             raise VerificationError(f"{packed} is no whole zstd file: {damage or 'it ends too early'}")
         if after.hexdigest() != uncompressed_sha256:
             raise VerificationError(f"{packed} holds a disk with the SHA-256 {after.hexdigest()}, expected {uncompressed_sha256}")
         file.truncate(after.size)
         return after.size
+
+
+class _Hashed:
+    """A file's bytes, hashed as they are read."""
+
+    def __init__(self, path: Path, digest: _Digest) -> None:
+        self._chunks = chunks(path)
+        self._digest = digest
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        """Return up to so many bytes."""
+        if not self._left:
+            self._left = bytes(next(self._chunks, b""))
+            self._digest.update(self._left)
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+    def finish(self) -> None:
+        """Hash what was not read."""
+        for chunk in self._chunks:
+            self._digest.update(chunk)
 
 
 def write_sparse(file: IO[bytes], data: bytes) -> None:

@@ -23,6 +23,10 @@ __all__ = ["control_stanza", "newest_time"]
 
 _MAGIC: Final = b"!<arch>\n"
 _HEADER: Final = 60
+#: The bytes of a package's control.tar at most, packed and unpacked; the largest in Debian have some megabytes.
+_MAX_CONTROL: Final = 64 << 20
+_MAX_STANZA: Final = 1 << 20
+_AGAIN: Final = "remove it, and build again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +49,21 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
             member = _Member(
                 name=header[:16].decode().strip().rstrip("/"),
                 offset=offset + _HEADER,
-                size=int(header[48:58]),
-                mtime=int(header[16:28]),
+                size=_number(header[48:58]),
+                mtime=_number(header[16:28]),
             )
         except ValueError:
             raise BuildError(f"{path} is not a Debian package", hint="remove it, and build again") from None
         yield member
         offset = member.offset + member.size + member.size % 2
         file.seek(offset)
+
+
+def _number(digits: bytes) -> int:
+    """A number of an ar header: a negative size would lead back to the same member for ever."""
+    if not digits.strip().isdigit():
+        raise ValueError(digits)
+    return int(digits)
 
 
 def newest_time(path: Path) -> int:
@@ -74,9 +85,31 @@ def control_stanza(path: Path) -> str:
     with path.open("rb") as file:
         for member in _members(file, path):
             if member.name.startswith("control.tar"):
+                if member.size > _MAX_CONTROL:
+                    raise BuildError(f"{path}: its {member.name} has {member.size} bytes, more than {_MAX_CONTROL}", hint=_AGAIN)
                 file.seek(member.offset)
                 return _control(member.name, file.read(member.size), path)
     raise BuildError(f"{path} is not a Debian package: it has no control.tar", hint="remove it, and build again")
+
+
+class _Limited:
+    """A stream that ends in an error where it is longer than a control.tar may be: a small file can unpack to terabytes."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self._inner = inner
+        self._left = _MAX_CONTROL
+
+    def read(self, size: int) -> bytes:
+        """Return up to so many bytes.
+
+        Raises:
+            OSError: There are too many.
+        """
+        data = self._inner.read(min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"it unpacks to more than {_MAX_CONTROL} bytes")
+        return data
 
 
 def _control(name: str, packed: bytes, path: Path) -> str:
@@ -94,9 +127,11 @@ def _control(name: str, packed: bytes, path: Path) -> str:
                     pass
                 case other:
                     raise BuildError(f"{path}: its control.tar is packed in an unknown way ({other})")
-            archive = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+            archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], _Limited(stream)), mode="r|"))
             for entry in archive:
                 if entry.name in ("./control", "control"):
+                    if entry.size > _MAX_STANZA:
+                        raise BuildError(f"{path}: its control file has {entry.size} bytes, more than {_MAX_STANZA}", hint=_AGAIN)
                     content = archive.extractfile(entry)
                     return content.read().decode().rstrip("\n") if content else ""
     except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, UnicodeDecodeError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from slipway import process
 from slipway.errors import VerificationError
@@ -69,14 +71,26 @@ def test_disks_of_any_size_come_back_as_they_were(size: int, content: str, tmp_p
         file.truncate(size)
     assert b"".join(chunks(raw)) == raw.read_bytes()
     artifact = compress(raw, tmp_path / "packed")
-    found = unpack(tmp_path / "packed", tmp_path / "back", sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
+    found = unpack(
+        tmp_path / "packed",
+        tmp_path / "back",
+        sha256=artifact.sha256,
+        uncompressed_sha256=artifact.uncompressed_sha256,
+        uncompressed_size=artifact.uncompressed_size,
+    )
     assert found == size
     assert (tmp_path / "back").read_bytes() == raw.read_bytes()
 
 
 def test_unpacking_leaves_out_what_is_zero(disk: Path, tmp_path: Path) -> None:
     artifact = compress(disk, tmp_path / "packed")
-    unpack(tmp_path / "packed", tmp_path / "back", sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
+    unpack(
+        tmp_path / "packed",
+        tmp_path / "back",
+        sha256=artifact.sha256,
+        uncompressed_sha256=artifact.uncompressed_sha256,
+        uncompressed_size=artifact.uncompressed_size,
+    )
     assert (tmp_path / "back").read_bytes() == disk.read_bytes()
     assert (tmp_path / "back").stat().st_blocks * 512 < 9 * MIB
 
@@ -93,7 +107,13 @@ def test_another_file_is_refused_and_leaves_nothing(disk: Path, tmp_path: Path) 
     artifact = compress(disk, tmp_path / "packed")
     bad = damaged(tmp_path / "packed")
     with pytest.raises(VerificationError) as caught:
-        unpack(bad, tmp_path / "back", sha256=artifact.sha256, uncompressed_sha256=artifact.uncompressed_sha256)
+        unpack(
+            bad,
+            tmp_path / "back",
+            sha256=artifact.sha256,
+            uncompressed_sha256=artifact.uncompressed_sha256,
+            uncompressed_size=artifact.uncompressed_size,
+        )
     assert str(caught.value) == f"error: {bad} has the SHA-256 {sha256(bad)}, expected {artifact.sha256}\n  hint: download it again"
     assert not (tmp_path / "back").exists()
 
@@ -102,7 +122,13 @@ def test_a_damaged_file_with_the_promised_hash_is_refused(disk: Path, tmp_path: 
     artifact = compress(disk, tmp_path / "packed")
     bad = damaged(tmp_path / "packed")
     with pytest.raises(VerificationError, match=f"^error: {bad} is no whole zstd file: "):
-        unpack(bad, tmp_path / "back", sha256=sha256(bad), uncompressed_sha256=artifact.uncompressed_sha256)
+        unpack(
+            bad,
+            tmp_path / "back",
+            sha256=sha256(bad),
+            uncompressed_sha256=artifact.uncompressed_sha256,
+            uncompressed_size=artifact.uncompressed_size,
+        )
 
 
 def test_a_file_that_ends_too_early_is_refused(disk: Path, tmp_path: Path) -> None:
@@ -110,15 +136,41 @@ def test_a_file_that_ends_too_early_is_refused(disk: Path, tmp_path: Path) -> No
     short = tmp_path / "short"
     short.write_bytes((tmp_path / "packed").read_bytes()[:-10])
     with pytest.raises(VerificationError) as caught:
-        unpack(short, tmp_path / "back", sha256=sha256(short), uncompressed_sha256=artifact.uncompressed_sha256)
+        unpack(
+            short,
+            tmp_path / "back",
+            sha256=sha256(short),
+            uncompressed_sha256=artifact.uncompressed_sha256,
+            uncompressed_size=artifact.uncompressed_size,
+        )
     assert caught.value.message == f"{short} is no whole zstd file: it ends too early"
 
 
 def test_another_disk_inside_is_refused(disk: Path, tmp_path: Path) -> None:
     artifact = compress(disk, tmp_path / "packed")
     with pytest.raises(VerificationError) as caught:
-        unpack(tmp_path / "packed", tmp_path / "back", sha256=artifact.sha256, uncompressed_sha256="0" * 64)
+        unpack(
+            tmp_path / "packed",
+            tmp_path / "back",
+            sha256=artifact.sha256,
+            uncompressed_sha256="0" * 64,
+            uncompressed_size=artifact.uncompressed_size,
+        )
     assert caught.value.message == (
         f"{tmp_path / 'packed'} holds a disk with the SHA-256 {artifact.uncompressed_sha256}, expected {'0' * 64}"
     )
+    assert not (tmp_path / "back").exists()
+
+
+def test_no_more_is_unpacked_than_the_disk_has(tmp_path: Path) -> None:
+    """A few kilobytes hold 2 GiB of noughts and ones; their own hash is right."""
+    bomb = tmp_path / "bomb"
+    with bomb.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
+        for _ in range(2048):
+            writer.write(b"1" * MIB)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(VerificationError) as caught:
+        unpack(bomb, tmp_path / "back", sha256=sha256(bomb), uncompressed_sha256="0" * 64, uncompressed_size=MIB)
+    assert caught.value.message == f"{bomb} holds more than the {MIB} bytes of its disk"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
     assert not (tmp_path / "back").exists()

@@ -22,7 +22,7 @@ from typing import Any, Final
 from slipway.errors import HostError, StoreError
 from slipway.stores import MAX_LISTED, MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key, too_many
 from slipway.stores._pace import paced
-from slipway.stores.s3.failures import ANSWER, COMPLETION_S, code_of, lost, reported, retried
+from slipway.stores.s3.failures import ANSWER, COMPLETION_S, code_of, field_of, lost, reported, retried
 from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import require_conditions
 from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinished
@@ -92,7 +92,7 @@ class S3Store:
             data = _body(answer, limit + 1)
         if len(data) > limit:
             raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
-        return Blob(data=data, etag=answer["ETag"])
+        return Blob(data=data, etag=field_of(answer, "ETag"))
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """See :meth:`slipway.stores.Store.read_range`."""
@@ -126,21 +126,25 @@ class S3Store:
                 return
             count += 1  # a page without any object is one of an endless list, too
             for entry in page.get("Contents", ()):
-                name, count = str(entry["Key"]), count + 1
+                name, count = str(field_of(entry, "Key")), count + 1
                 if name.encode(errors="replace") <= last or not name.startswith(wanted):
                     raise StoreError(f"{self.url} lists {name[:100]!r} out of order", hint="use a server that sorts its listings")
                 last = name.encode(errors="replace")
                 key = name.removeprefix(self.options.prefix)
                 with contextlib.suppress(StoreError):
                     check_key(key)
-                    yield Status(key=key, size=entry["Size"], modified=entry["LastModified"].timestamp())
+                    yield Status(key=key, size=field_of(entry, "Size"), modified=field_of(entry, "LastModified").timestamp())
             if count > MAX_LISTED:
                 raise too_many(self.url, MAX_LISTED)
 
     def stat(self, key: str) -> Status | None:
         """See :meth:`slipway.stores.Store.stat`."""
         answer = self._head(key)
-        return Status(key=key, size=answer["ContentLength"], modified=answer["LastModified"].timestamp()) if answer else None
+        return (
+            Status(key=key, size=field_of(answer, "ContentLength"), modified=field_of(answer, "LastModified").timestamp())
+            if answer
+            else None
+        )
 
     def delete(self, key: str) -> None:
         """See :meth:`slipway.stores.Store.delete`."""
@@ -154,22 +158,24 @@ class S3Store:
             target = {"Bucket": self.options.bucket, "Key": self._name(key)}
             found = self.client.head_object(**target)
             fields = {name: found[name] for name in ("CacheControl", "ContentType") if name in found} | self.options.object_fields
-            metadata = {**found["Metadata"], "renewed": str(int(time.time()))}
+            metadata = {**field_of(found, "Metadata"), "renewed": str(int(time.time()))}
             self.client.copy_object(**target, CopySource=dict(target), MetadataDirective="REPLACE", Metadata=metadata, **fields)
 
     def now(self) -> float:
         """See :meth:`slipway.stores.Store.now`: the Date of an answer."""
         with reported(self.options, self.url, ""):
             headers = self.client.head_bucket(Bucket=self.options.bucket)["ResponseMetadata"]["HTTPHeaders"]
-        return parsedate_to_datetime(headers["date"]).replace(tzinfo=UTC).timestamp()
+        return parsedate_to_datetime(field_of(headers, "date")).replace(tzinfo=UTC).timestamp()
 
     def sweep(self, before: float) -> int:
         """See :meth:`slipway.stores.Store.sweep`: uploads that were begun before, and have not ended."""
         count = 0
         with reported(self.options, self.url, ""):
             for upload in unfinished(self.client, self.options.bucket, self.options.prefix):
-                if upload["Initiated"].timestamp() < before:
-                    self.client.abort_multipart_upload(Bucket=self.options.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                if field_of(upload, "Initiated").timestamp() < before:
+                    self.client.abort_multipart_upload(
+                        Bucket=self.options.bucket, Key=field_of(upload, "Key"), UploadId=field_of(upload, "UploadId")
+                    )
                     count += 1
         return count
 
@@ -238,7 +244,7 @@ class S3Store:
             answer = self.client.put_object(
                 Bucket=self.options.bucket, Key=self._name(key), Body=data, **fields, **self._condition(condition)
             )
-            etag = answer["ETag"]
+            etag = field_of(answer, "ETag")
 
         with reported(self.options, self.url, key):
             refusal = _refusal(put)
@@ -268,7 +274,7 @@ class S3Store:
     def _holds(self, key: str, condition: Mapping[str, Any]) -> bool:
         """What the server would check, for one that does not, and has one writer."""
         found = self._head(key)
-        return found is None if "IfNoneMatch" in condition else found is not None and found["ETag"] == condition["IfMatch"]
+        return found is None if "IfNoneMatch" in condition else found is not None and field_of(found, "ETag") == condition["IfMatch"]
 
     def _compare(self, key: str, path: Path, sha256: str) -> bool:
         """Whether it was created just now, which it was not: False if what exists is the same.
@@ -276,10 +282,10 @@ class S3Store:
         Every large object has its SHA-256 with it; one that another program put there is read.
         """
         found = self._head(key) or {"ContentLength": -1, "Metadata": {}}
-        theirs = found["Metadata"].get("sha256")
-        if theirs is None and found["ContentLength"] == path.stat().st_size:
-            theirs = self._sha256(key, found["ContentLength"])
-        if theirs != sha256:
+        size, theirs = field_of(found, "ContentLength"), field_of(found, "Metadata").get("sha256")
+        if theirs is None and size == path.stat().st_size:
+            theirs = self._sha256(key, size)
+        if theirs != sha256 or size != path.stat().st_size:
             raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
         return False
 

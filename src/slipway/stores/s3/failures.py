@@ -6,7 +6,7 @@ has no body, so its error is the HTTP status alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from slipway.stores import NotFound
 from slipway.stores._pace import allowed
 from slipway.stores.s3.options import Options
 
-__all__ = ["ANSWER", "COMPLETION_S", "code_of", "lost", "reported", "retried"]
+__all__ = ["ANSWER", "COMPLETION_S", "code_of", "field_of", "lost", "reported", "retried"]
 
 #: The bytes of an answer that has no object's content in it: a page of a listing, or an error.
 ANSWER: Final = 16 << 20
@@ -38,6 +38,18 @@ _HINTS: Final = {
     "NotImplemented": "the server cannot do that: it may be too old",
 }
 _STATUS: Final = {"400": "BadRequest", "403": "AccessDenied", "411": "MissingContentLength", "429": "SlowDown", "503": "SlowDown"}
+
+
+def field_of(answer: Mapping[str, Any], name: str) -> Any:
+    """A field of an answer that every server of S3 sends.
+
+    Raises:
+        StoreError: This one does not.
+    """
+    try:
+        return answer[name]
+    except KeyError:
+        raise StoreError(f"the server answers without {name}", hint="is it a server of S3?") from None
 
 
 def code_of(error: Any) -> str:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.errors import StoreError
-from slipway.stores.s3.failures import lost, reported
+from slipway.stores.s3.failures import field_of, lost, reported
 from slipway.stores.s3.upload import checksum
 
 if TYPE_CHECKING:
@@ -52,13 +52,14 @@ def broken_conditions(store: S3Store) -> list[str]:
     target = {"Bucket": options.bucket, "Key": name}
 
     def put(body: bytes, **condition: Any) -> str:
-        return str(client.put_object(**target, Body=body, **checksum(body, options), **condition)["ETag"])
+        answer = client.put_object(**target, Body=body, **checksum(body, options), **condition)
+        return str(field_of(answer, "ETag"))
 
     def multipart() -> None:
-        upload = client.create_multipart_upload(**target)["UploadId"]
+        upload = field_of(client.create_multipart_upload(**target), "UploadId")
         try:
             part = client.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"3")
-            parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+            parts = {"Parts": [{"PartNumber": 1, "ETag": field_of(part, "ETag")}]}
             client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
         except BaseException:
             client.abort_multipart_upload(**target, UploadId=upload)

@@ -18,7 +18,7 @@ from typing import Any
 
 from slipway.errors import StoreError
 from slipway.stores._pace import allowed
-from slipway.stores.s3.failures import lost
+from slipway.stores.s3.failures import field_of, lost
 from slipway.stores.s3.options import Options
 
 __all__ = ["ENDED", "Upload", "checksum", "part_size", "unfinished"]
@@ -101,23 +101,25 @@ class Upload:
     def give_up(self) -> None:
         """Remove every unfinished upload of this key."""
         for upload in unfinished(self.client, self.target["Bucket"], self.target["Key"]):
-            if upload["Key"] == self.target["Key"]:
-                self._abort(upload["UploadId"])
+            if field_of(upload, "Key") == self.target["Key"]:
+                self._abort(field_of(upload, "UploadId"))
 
     def _find_or_begin(self, fields: Mapping[str, Any]) -> None:
         """Go on with the newest upload of this key whose parts fit; those that do not fit are removed."""
         begun = [
-            upload for upload in unfinished(self.client, self.target["Bucket"], self.target["Key"]) if upload["Key"] == self.target["Key"]
+            upload
+            for upload in unfinished(self.client, self.target["Bucket"], self.target["Key"])
+            if field_of(upload, "Key") == self.target["Key"]
         ]
-        for upload in sorted(begun, key=lambda upload: upload["Initiated"], reverse=True):
-            parts = self._listed(upload["UploadId"])
+        for upload in sorted(begun, key=lambda upload: field_of(upload, "Initiated"), reverse=True):
+            parts = self._listed(field_of(upload, "UploadId"))
             if parts is not None and not self._id:
-                self._id, self._found = upload["UploadId"], parts
+                self._id, self._found = field_of(upload, "UploadId"), parts
             elif parts is None:
-                self._abort(upload["UploadId"])
+                self._abort(field_of(upload, "UploadId"))
         if not self._id:
             algorithm = {"ChecksumAlgorithm": "SHA256"} if self.options.checksums == "when_supported" else {}
-            self._id = self.client.create_multipart_upload(**self.target, **fields, **algorithm)["UploadId"]
+            self._id = field_of(self.client.create_multipart_upload(**self.target, **fields, **algorithm), "UploadId")
 
     def _listed(self, upload_id: str) -> dict[int, Mapping[str, Any]] | None:
         """The parts that the server has, by number; None if they are not of this size, or the upload has ended meanwhile."""
@@ -127,12 +129,12 @@ class Upload:
         found: dict[int, Mapping[str, Any]] = {}
         try:
             for page in self.client.get_paginator("list_parts").paginate(**self.target, UploadId=upload_id):
-                found |= {part["PartNumber"]: part for part in page.get("Parts", ())}
+                found |= {field_of(part, "PartNumber"): part for part in page.get("Parts", ())}
         except ClientError as error:
             if error.response["Error"]["Code"] in ENDED:
                 return None
             raise
-        fits = all(part["Size"] == min(self.part_size, size - (number - 1) * self.part_size) for number, part in found.items())
+        fits = all(field_of(part, "Size") == min(self.part_size, size - (number - 1) * self.part_size) for number, part in found.items())
         return found if fits else None
 
     def _part(self, number: int, data: bytes) -> dict[str, Any]:
@@ -140,11 +142,11 @@ class Upload:
         proof = checksum(data, self.options)
         found = self._found.get(number)
         if found is not None and self._same(found, data, proof):
-            etag = found["ETag"]
+            etag = field_of(found, "ETag")
         else:
             with allowed(self.target["Bucket"], f"part {number} of {self.target['Key']}", 1 << 20, patience_s=120):
                 sent = self.client.upload_part(**self.target, UploadId=self._id, PartNumber=number, Body=data, **proof)
-            etag = sent["ETag"]
+            etag = field_of(sent, "ETag")
         proof.pop("ContentMD5", None)
         return {"PartNumber": number, "ETag": etag, **proof}
 
@@ -152,7 +154,7 @@ class Upload:
         """Whether a listed part has these bytes: by its SHA-256 where the server says it, else by its ETag, an MD5."""
         if "ChecksumSHA256" in proof and "ChecksumSHA256" in found:
             return bool(found["ChecksumSHA256"] == proof["ChecksumSHA256"])
-        return bool(found["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return bool(field_of(found, "ETag").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     def _abort(self, upload_id: str) -> None:
         from botocore.exceptions import ClientError

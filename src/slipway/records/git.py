@@ -13,7 +13,7 @@ __all__ = ["GitState", "git_state"]
 
 #: Without optional locks, so that a look does not get in the way of a commit that is under way; and without the programs
 #: that a repository's configuration names.
-_OPTIONS: Final = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_OPTIONS: Final[tuple[str, ...]] = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ def git_state(root: Path) -> GitState:
         # A repository in a folder has a configuration of its own, so nobody looks into it: that it is there is enough.
         listed = process.run(["git", *_OPTIONS, "-C", root, "ls-files", "--stage", "-z", "--", root], what="git ls-files", timeout_s=60)
         inside = any(entry.startswith(b"160000 ") for entry in listed.stdout.split(b"\0"))
-        words: list[str | Path] = ["status", "--porcelain=v1", "-z", "--ignore-submodules=dirty", "--", root]
+        words: tuple[str | Path, ...] = ("status", "--porcelain=v1", "-z", "--ignore-submodules=dirty", "--", root)
         status = process.run(["git", *_OPTIONS, "-C", root, *words], what="git status", timeout_s=120)
     except (HostError, BuildError):
         return unknown

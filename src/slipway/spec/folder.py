@@ -28,6 +28,8 @@ _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 _INTERPRETER_BYTES: Final = 256
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
+#: A file of a folder is read into memory; larger ones are no part of a source tree.
+MAX_FILE_BYTES: Final = 256 << 20
 #: What can be done to the machine before a check: cut its power, or let it start again by itself.
 BEFORE: Final = ("reset", "reboot")
 
@@ -69,7 +71,7 @@ def read_content(path: Path, shown: Path | None = None) -> bytes:
     """Read a file that was found in a folder, if it still is one.
 
     Raises:
-        SpecError: It is a link, a pipe or a device by now, or cannot be read.
+        SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
     """
     try:
         # Without waiting: opening a pipe would wait for somebody to write into it.
@@ -77,10 +79,17 @@ def read_content(path: Path, shown: Path | None = None) -> bytes:
     except OSError as error:
         message = f"cannot be read: {(error.strerror or str(error)).lower()}"
         raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
-        return file.read()
+        if status.st_size > MAX_FILE_BYTES:
+            message = f"the file has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read"
+            raise SpecError(message, where=Where(shown or path), hint="name it in downloads, with its hash")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,6 +43,19 @@ exec 3<&0
 # A shell that waits also reaps what lost its parent in here; unreaped, it would keep a namespace inside this one alive.
 cat <&3 >/dev/null &
 wait
+"""
+
+#: Makes every mount read-only but those named (mount_setattr(2): AT_RECURSIVE, struct mount_attr, MOUNT_ATTR_RDONLY).
+SEAL = """\
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def change(path, put, take):
+    attributes = struct.pack("=4Q", put, take, 0, 0)
+    if libc.syscall(442, -100, path.encode(), 0x8000, attributes, len(attributes)):
+        raise OSError(ctypes.get_errno(), f"cannot make {path} read-only: {os.strerror(ctypes.get_errno())}")
+change("/", 1, 0)
+for path in sys.argv[1:]:
+    change(path, 0, 1)
 """
 
 
@@ -109,6 +123,17 @@ class Namespace:
     def path(self, inside: str | Path) -> Path:
         """The path by which a file of the namespace is seen from outside (for as long as the block lasts)."""
         return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
+
+    def seal(self) -> None:
+        """Make the host's files read-only in here; :data:`MOUNT` and /run can still be written.
+
+        So a program that is led astray by a tree or a disk changes nothing. This process' view stays as it is.
+
+        Raises:
+            BuildError: The kernel refuses.
+        """
+        writable = [str(MOUNT), *(["/run"] if self.network else [])]
+        self.run([sys.executable, "-I", "-c", SEAL, *writable], what="making the host's files read-only")
 
     def run(
         self,

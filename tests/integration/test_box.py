@@ -199,6 +199,21 @@ def _():
     os.chroot(".")
     return os.path.exists(told["secret"])
 
+@attempt("the mode of a device of the host, by its path")
+def _():
+    os.chmod("/dev/null", stat.S_IMODE(os.stat("/dev/null").st_mode))
+    return True
+
+@attempt("the mode of a device of the host, by a standard stream")
+def _():
+    os.fchmod(0, stat.S_IMODE(os.fstat(0).st_mode))
+    return stat.S_ISCHR(os.fstat(0).st_mode)
+
+@attempt("a file of the kernel that only root may write or read")
+def _():
+    found = [n for n in os.listdir("/proc") if not n.isdigit() and os.path.isfile(f"/proc/{n}")]
+    return [n for n in found if os.stat(f"/proc/{n}").st_mode & 0o222 or not os.stat(f"/proc/{n}").st_mode & 0o004]
+
 @attempt("the host's name")
 def _():
     return os.uname().nodename != "localhost" and os.uname().nodename
@@ -209,7 +224,7 @@ def _():
 
 @attempt("a control group")
 def _():
-    mounts = [line for line in open("/proc/mounts") if "cgroup" in line or "sysfs" in line]
+    mounts = [line for line in open("/proc/mounts") if line.split()[2].startswith(("cgroup", "sysfs"))]
     return mounts or [line for line in open("/proc/self/cgroup") if line.strip().rpartition(":")[2] != "/"]
 
 with open("/proc/self/status") as status:

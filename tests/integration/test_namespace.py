@@ -61,6 +61,23 @@ def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "here\n"
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("network", [False, True])
+def test_in_a_sealed_one_the_hosts_files_are_read_only(tmp_path: Path, *, network: bool, on_disk: bool) -> None:
+    """Also what is mounted below the root, such as a temporary folder in memory."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    with Namespace(network=network, memory_mib=16, directory=tmp_path / "work" if on_disk else None) as namespace:
+        namespace.run(["sh", "-c", f"echo before >{tmp_path}/before"])
+        namespace.seal()
+        for command in (f"echo x >{tmp_path}/mine", f"rm {tmp_path}/mine", f"mkdir {tmp_path}/new", "echo x >/dev/shm/x"):
+            assert namespace.run(["sh", "-c", command], check=False).returncode, command
+        namespace.run(["sh", "-c", "mkdir /mnt/a /mnt/b && mount --bind /mnt/a /mnt/b && echo x >/mnt/b/x && echo y >/dev/null"])
+        assert namespace.path("/mnt/a/x").read_text() == "x\n"
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "before").exists() and not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_whatever_ends_its_maker_ends_all_that_runs_in_it(how: signal.Signals) -> None:
     before = mounts()

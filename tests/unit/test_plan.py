@@ -240,7 +240,7 @@ DEPENDING = {
     "zlib": {"artifact:vmdk", "artifact:ova"},
     "qemu-system-x86_64": {"boot"},
     "builders/mmdebstrap.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
-    "builders/_secrets.py": {"tree", "disk", *IMAGES, "boot"},
+    "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/ext4.py": {"disk", *IMAGES, "boot"},
     "formats/_image.py": IMAGES - {"artifact:rootfs"} | {"boot"},

@@ -6,13 +6,12 @@ where checks run, that tree at :data:`TREE`, to be entered with chroot(8) in the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import BOX_FILES, box_files, package_lines, workspace
+from slipway.builders._tree import BOX_FILES, box_files, package_lines, run_stage, workspace
 from slipway.cache import Entry
 from slipway.namespace import MOUNT, Namespace
 from slipway.plan import Stage
@@ -22,7 +21,9 @@ from slipway.templating import render
 __all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_tools"]
 
 TREE = MOUNT / "tools"
-PART = Part(kind="tools", reads=(*BOX_FILES, "tools"), tools=("mmdebstrap",), code=("boot/tools.py",))
+PART = Part(
+    kind="tools", reads=(*BOX_FILES, "tools"), tools=("mmdebstrap",), code=("boot/tools.py", "builders/_tree.py", "builders/_secrets.py")
+)
 _ARCHIVE = "tree.tar.zst"
 #: What the tree takes, as a multiple of the sum of the .deb files.
 _EXPANSION = 5
@@ -63,15 +64,11 @@ def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
         if entry:
             return entry
         with progress.step(stage.kind) as step, workspace(workplace, memory_mib(source)) as namespace:
-            log = workplace.logs / "tools.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.unlink(missing_ok=True)
+            namespace.seal()
             render_tools(source).write(namespace.path(MOUNT / "render"))
             workplace.pool.fetch(source.lock.tools, source.mirrors, workplace.logs / "fetch.log")
             workplace.pool.repository(source.lock.tools, namespace.path(MOUNT / "repositories/tools"), suite=source.appliance.base.release)
-            command = 'cd "$1" && exec sh -eu build.sh'
-            python = {"SLIPWAY_PYTHON": sys.executable}
-            namespace.run(["sh", "-c", command, "sh", MOUNT / "render/tools"], what="stage tools", env=python, log=log)
+            run_stage(namespace, "tools", workplace.logs / "tools.log")
             step.detail = f"made, {len(source.lock.tools)} packages"
             return cache.add(stage.id, stage.kind, {_ARCHIVE: _packer(namespace)})
 

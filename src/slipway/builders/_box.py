@@ -44,9 +44,8 @@ _PASSED_ON: Final = ("SOURCE_DATE_EPOCH", "INITRD")
 KEPT: Final = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 18, 31})
 
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-#: Of /proc: what may be read only, and what may not be seen (the lists are those of containers).
-_READ_ONLY: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger", "acpi", "asound")
-_HIDDEN: Final = ("kcore", "keys", "kmsg", "latency_stats", "sched_debug", "timer_list", "timer_stats", "scsi", "config.gz", "kallsyms")
+#: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by its mode.
+_HIDDEN: Final = frozenset({"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"})
 
 # mount(2), umount(2), prctl(2)
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
@@ -171,6 +170,7 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
     for name, descriptor in devices.items():
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
         _mount(f"/proc/self/fd/{descriptor}", f"/dev/{name}", flags=_MS_BIND)
+        _read_only(f"/dev/{name}")  # the device's mode and owner are the host's
     for name in ("shm", "pts", "slipway"):
         Path("/dev", name).mkdir()
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
@@ -186,18 +186,41 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
         _mount("tmp", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
         Path("/run/lock").mkdir()
         Path("/run/slipway").mkdir()
-    for name in _READ_ONLY:
-        if Path("/proc", name).exists():
-            _mount(f"/proc/{name}", f"/proc/{name}", flags=_MS_BIND)
-            _read_only(f"/proc/{name}")
-    for name in _HIDDEN:
-        if Path("/proc", name).is_dir():
-            _mount("hidden", f"/proc/{name}", "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k")
-        elif Path("/proc", name).exists():
-            _mount("/dev/null", f"/proc/{name}", flags=_MS_BIND)
+    _close_proc()
     os.fchdir(old)
     _call("umount2", b".", _MNT_DETACH)
     os.chdir("/")
+
+
+def _close_proc() -> None:
+    """Take away from /proc what is no process': folders are read-only, and files that are not for everybody to read are empty.
+
+    The host's root owns the kernel's settings, and a process of it needs no capability to write them.
+    """
+    for entry in sorted(Path("/proc").iterdir()):
+        mode = entry.lstat().st_mode
+        if entry.name.isdigit() or stat.S_ISLNK(mode):
+            continue
+        if stat.S_ISDIR(mode) and entry.name not in _HIDDEN:
+            _mount(str(entry), str(entry), flags=_MS_BIND)
+            _read_only(str(entry))
+        elif stat.S_ISDIR(mode):
+            _mount("hidden", str(entry), "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k")
+        elif entry.name in _HIDDEN or mode & 0o222 or not mode & 0o004:
+            _mount("/dev/null", str(entry), flags=_MS_BIND)
+            _read_only(str(entry))
+
+
+def _own_streams() -> None:
+    """Replace a device of the host that a standard stream is by the box's /dev/null.
+
+    Whoever is the host's root could change the mode of what it is given open.
+    """
+    for descriptor in range(3):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            null = os.open("/dev/null", os.O_RDWR)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 def _read_only(point: str) -> None:
@@ -249,6 +272,7 @@ def main(argv: Sequence[str]) -> int:
     _loopback_up()
     enter(given.tree, dict(item.split("=", 1) for item in given.show), bare=given.bare)
     environment = {**ENVIRONMENT, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}}
+    _own_streams()
     if stat.S_ISDIR(os.fstat(given.keep).st_mode):
         options.error(f"the descriptor {given.keep} is a folder's")
     os.closerange(3, max(3, given.keep))

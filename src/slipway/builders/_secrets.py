@@ -2,8 +2,9 @@
 
 What goes in: a JSON object of secrets by name on standard input, and the command. The command reads them from its own
 standard input, a line for each: the name and the value in base64. What comes out: its output, in which every secret is
-``***``, and its exit status. This module is a program that imports nothing but the standard library, so that it can run
-in a namespace, between a build's scripts and its log.
+``***``, and its exit status. The command has pipes and never the log itself: as root it could change the log's mode.
+This module is a program that imports nothing but the standard library, so that it can run in a namespace, between a
+build's scripts and its log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def redactor(secrets: Iterable[str]) -> re.Pattern[bytes]:
 def main(argv: Sequence[str]) -> int:
     """The program: run the command."""
     secrets: dict[str, str] = json.load(sys.stdin)
-    pattern = redactor(secrets.values())
+    pattern = redactor(secrets.values()) if secrets else None
     lines = "".join(f"{name} {base64.b64encode(value.encode()).decode()}\n" for name, value in secrets.items())
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as command:
         assert command.stdin and command.stdout
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
             command.stdin.write(lines.encode())
             command.stdin.close()
         for line in command.stdout:
-            sys.stdout.buffer.write(pattern.sub(b"***", line))
+            sys.stdout.buffer.write(pattern.sub(b"***", line) if pattern else line)
             sys.stdout.buffer.flush()
     return command.returncode if command.returncode >= 0 else 128 - command.returncode
 

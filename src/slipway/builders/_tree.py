@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from slipway.boxed import box
 from slipway.builders import Source, Workplace
 from slipway.disk.identity import disk_identity
 from slipway.errors import BuildError, UsageError
-from slipway.namespace import Namespace, available_memory_mib
+from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import source_text, sources
 from slipway.packages.wheels import install_wheels, installer_version
@@ -40,6 +40,7 @@ __all__ = [
     "package_lines",
     "place_downloads",
     "read_secrets",
+    "run_stage",
     "tree_files",
     "workspace",
 ]
@@ -96,6 +97,21 @@ def box_files(templates: Path) -> dict[str, RenderedFile]:
     program = Path(package_file).with_name("builders") / "_box.py"
     scripts = {name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755) for name in BOX_FILES[1:]}
     return {BOX_FILES[0]: RenderedFile(content=program.read_bytes()), **scripts}
+
+
+def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", secrets: Mapping[str, str] | None = None) -> None:
+    """Run a stage's rendered script in its folder, with a pipe between what it says and the log.
+
+    Raises:
+        BuildError: It failed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    command: list[str | Path] = ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part]
+    program = Path(package_file).with_name("builders") / "_secrets.py"
+    told = {"SLIPWAY_OVERLAY": overlay, "SLIPWAY_PYTHON": sys.executable}
+    given = json.dumps(dict(secrets or {})).encode()
+    namespace.run([sys.executable, "-I", program, *command], what=f"stage {part}", env=told, log=log, input=given)
 
 
 def context(source: Source) -> Context:

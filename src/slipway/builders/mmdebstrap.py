@@ -7,16 +7,13 @@ runs. Cached layers are unpacked only when a later stage is missing.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from slipway import __file__ as package_file
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._tree import (
     BOX_FILES,
@@ -27,6 +24,7 @@ from slipway.builders._tree import (
     package_lines,
     place_downloads,
     read_secrets,
+    run_stage,
     tree_files,
     workspace,
 )
@@ -56,13 +54,13 @@ class Mmdebstrap:
 
     def parts(self, source: Source) -> tuple[Part, ...]:
         """base, packages (if the appliance adds any), tree, disk."""
-        code = ("builders/mmdebstrap.py", "builders/_tree.py")
+        code = ("builders/mmdebstrap.py", "builders/_tree.py", "builders/_secrets.py")
         read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
         packages = (Part(kind="packages", reads=(*_SHARED, "packages"), code=code),) if source.packages else ()
         return (
             Part(kind="base", reads=(*_SHARED, "base"), tools=("mmdebstrap",), code=code),
             *packages,
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "builders/_secrets.py", "disk/hygiene.py")),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "disk/hygiene.py")),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),
@@ -123,6 +121,7 @@ class Mmdebstrap:
         made = any(stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages)
         secrets = read_secrets(source) if made else {}
         with workspace(workplace, self.memory_mib(source)) as namespace, ThreadPoolExecutor(1) as savers:
+            namespace.seal()
             job = _Job(namespace, plan, rendered, source, workplace, savers, secrets)
             job.fetch()
             for stage in plan.stages:
@@ -224,17 +223,8 @@ class _Job:
             step.detail = f"made, {disk.stat().st_size // 2**20} MiB, {disk.stat().st_blocks // 2048} MiB used"
 
     def _script(self, part: str) -> None:
-        log = self.workplace.logs / f"{part}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        command: list[str | Path] = ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part]
-        given = None
-        if self.secrets and part == "tree":
-            command = [sys.executable, "-I", Path(package_file).with_name("builders") / "_secrets.py", *command]
-            given = json.dumps(dict(self.secrets)).encode()
-        self.namespace.run(
-            command, what=f"stage {part}", env={"SLIPWAY_OVERLAY": self.overlay, "SLIPWAY_PYTHON": sys.executable}, log=log, input=given
-        )
+        secrets = self.secrets if part == "tree" else {}
+        run_stage(self.namespace, part, self.workplace.logs / f"{part}.log", overlay=self.overlay, secrets=secrets)
 
     def _packages(self, part: str) -> tuple[LockedPackage, ...]:
         return self.source.lock.base_packages if part == "base" else self.source.packages

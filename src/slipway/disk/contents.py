@@ -56,6 +56,7 @@ def contents(raw: Path) -> dict[str, Item]:
 
     tree = MOUNT / "tree"
     with Namespace(memory_mib=2 * raw.stat().st_size // 2**20) as namespace:
+        namespace.seal()
         namespace.run(["mkdir", tree])
         if is_squashfs(raw):
             command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-force", "-offset", str(ROOT_OFFSET), "-dest", tree, raw]

@@ -217,6 +217,8 @@ class Packer:
                 for words in (["validate"], ["build", "-color=false"]):
                     self._run(namespace, [*words, chosen, "."], settings, log, source)
             raw = folder / "output" / f"{source.appliance.name}.raw"
+            # What made this disk could have made it so that its reader writes elsewhere.
+            namespace.seal()
             with workplace.progress.step("hygiene") as step:
                 self._release_orphans(namespace, raw, log)
                 self._hygiene(namespace, raw, source)

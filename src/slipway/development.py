@@ -122,12 +122,19 @@ def test(root: Path, selection: Selection) -> None:
 
 def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
     """The command that runs a kind of tests."""
-    argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", root / "tests" / kind]
+    # Tests of a unit that take long have the mark of those that they run with.
+    folders, marks = [root / "tests" / kind], []
+    if kind == "unit":
+        marks.append("not integration")
+    elif kind == "integration":
+        folders.append(root / "tests/unit")
+        marks.append("integration")
+    if not selection.nightly:
+        marks.append("not nightly")
+    argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", *(folder for folder in folders if folder.is_dir())]
     # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
-    if kind in ("unit", "vm") and not selection.keyword:
-        argv += ["-n", "2", "--dist", "loadfile" if kind == "vm" else "load"]
+    if kind != "ceph" and not selection.keyword:
+        argv += ["-n", "2", "--dist", "load" if kind == "unit" else "loadfile"]
     if selection.keyword:
         argv += ["-k", selection.keyword]
-    if not selection.nightly:
-        argv += ["-m", "not nightly"]
-    return argv
+    return [*argv, "-m", " and ".join(marks)] if marks else argv

@@ -16,6 +16,8 @@ from slipway.errors import SpecError
 from slipway.plain import Context, plain
 from slipway.spec.library import Library, template_context
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 SHOWN = Path("files/etc/motd.j2")
 

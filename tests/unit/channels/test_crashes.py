@@ -20,6 +20,8 @@ from slipway.stores.directory import DirectoryStore
 from store_faults import CountingStore, Crash, CrashingStore
 from tuf_judge import Judge
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 Act = Callable[[Store], object]
 

@@ -36,6 +36,8 @@ from slipway.stores.directory import DirectoryStore
 from store_faults import CountingStore
 from tuf_judge import Judge
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 DAY = 86400
 IMAGE = "example/1.0.0-b1/example.qcow2"

@@ -24,6 +24,8 @@ from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 Change = Callable[[dict[str, Any]], None]
 WEEKS = 40 * 86400

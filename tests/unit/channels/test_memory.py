@@ -26,6 +26,8 @@ from slipway.stores.directory import DirectoryStore
 from store_faults import Crash, CrashingStore
 from tuf_judge import Judge
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 TIMESTAMP = "metadata/nightly/timestamp.json"
 T = 1_800_000_000.0

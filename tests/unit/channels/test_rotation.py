@@ -20,6 +20,8 @@ from slipway.stores.directory import DirectoryStore
 from store_faults import Crash
 from tuf_judge import Judge
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 IMAGE = "example/1.0.0-b1/example.qcow2"
 

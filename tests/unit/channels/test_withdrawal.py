@@ -18,6 +18,8 @@ from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 from store_doubles import RacingStore
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 STONE = "example 1.0.0-b2 was withdrawn from nightly: it eats disks"
 

@@ -21,7 +21,7 @@ from slipway.stores.https import HttpsStore
 from store_contract import ReadingContract
 from web_server import WebServer, certificate, web_server
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.integration]
 MIB = 1 << 20
 
 

@@ -17,7 +17,7 @@ from slipway.stores.s3 import S3Store
 from slipway.stores.s3.options import parse
 from web_server import WebServer, web_server
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.integration]
 MIB = 1 << 20
 OK = b"HTTP/1.1 200 OK\r\nETag: x\r\n"
 

@@ -144,3 +144,11 @@ def test_the_committed_schemas_are_what_the_code_says() -> None:
 
     assert (ROOT / "docs/appliance.schema.json").read_text() == json_schema()
     assert (ROOT / "docs/manifest.schema.json").read_bytes() == manifest_schema()
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+    assert len(named) > 50
+    for path, name in named:
+        functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)}
+        assert name in functions, f"docs/security.md: there is no {name} in {path}"

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from slipway.builders import _box
+from slipway.builders._tree import box_files
 from slipway.namespace import MOUNT, Namespace
+from slipway.render import Rendered, RenderedFile
 
 #: Runs in the tree: tries everything, and prints a JSON object of what succeeded, by name.
 ATTACK = r"""
@@ -336,3 +338,50 @@ def test_there_is_a_filter_for_each_machine(machine: str) -> None:
     program = _box.syscall_filter(machine)
     assert len(program) % 8 == 0
     assert program != _box.syscall_filter("aarch64" if machine == "x86_64" else "x86_64")
+
+
+#: Makes a tree of this host's /usr that leads out of itself, and runs a stage's script in it: folder of the host.
+STAGE = """\
+set -eu
+mkdir -p /mnt/tree/usr /mnt/tree/proc /mnt/tree/dev /mnt/tree/run /mnt/tree/tmp
+mkdir -p /mnt/tree/etc/default /mnt/tree/etc/ssl/private /mnt/tree/boot/grub /mnt/tree/var/log /mnt/tree/opt
+for name in bin lib lib64 sbin; do ln -s "usr/$name" "/mnt/tree/$name"; done
+mount --bind /usr /mnt/tree/usr
+: >/mnt/tree/boot/vmlinuz-6
+ln -s "$1" /mnt/tree/var/tmp
+ln -s "$1" /mnt/tree/var/cache
+ln -s /etc/ssl/private /mnt/tree/opt/private
+echo "GRUB_TIMEOUT=\\$(rm -rf $1/*; cat $1/key 2>/dev/null || echo 7)" >/mnt/tree/etc/default/grub
+cd /mnt/render/tree
+. ../box.sh
+script_in /mnt/tree inside.sh
+script_in /mnt/tree finish.sh --bare
+cat /mnt/tree/boot/grub/grub.cfg
+"""
+
+
+def test_files_are_laid_over_a_tree_and_it_is_cleaned_inside_of_it(tmp_path: Path) -> None:
+    """Where its links lead to on this host, nothing is written, emptied or run; in the tree they lead to the tree's own."""
+    folder = tmp_path / "host"
+    (folder / "apt").mkdir(parents=True)
+    for name in ("key", "x", "apt/list"):
+        (folder / name).write_text("of the host\n")
+    templates = Path(__file__).parents[2] / "templates"
+    inside = "cd /dev/slipway/part && . /dev/slipway/shared/chroot.sh && lay_over /\n"
+    files = {
+        **box_files(templates),
+        "tree/inside.sh": RenderedFile(content=inside.encode()),
+        "tree/finish.sh": RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes()),
+        "tree/files/opt/private/x": RenderedFile(content=b"laid over\n"),
+        "tree/grub.cfg": RenderedFile(content=b"timeout=@TIMEOUT@\n"),
+    }
+    with Namespace(memory_mib=64) as namespace:
+        Rendered(files).write(namespace.path(MOUNT / "render"))
+        told = {"SLIPWAY_PYTHON": sys.executable}
+        said = namespace.run(["sh", "-c", STAGE, "stage", folder], env=told)
+        tree = namespace.path(MOUNT / "tree")
+        assert (tree / "etc/ssl/private/x").read_text() == "laid over\n"
+    assert said.stdout == b"timeout=7\n"
+    assert {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()} == dict.fromkeys(
+        ("key", "x", "list"), "of the host\n"
+    )

@@ -42,7 +42,7 @@ BASE = {
     for name in names.split()
 }
 #: Names that no program has, for tests of what is said of it.
-NOBODYS = {"mkfs.nothing", "undeclared"}
+NOBODYS = {"mkfs.nothing", "script_in", "undeclared"}
 
 
 def python_files() -> list[Path]:

@@ -111,16 +111,32 @@ class Guest:
         program.parent.mkdir(exist_ok=True)
         program.write_text(ANSWERING)
         program.chmod(0o755)
+        for name in ("agetty", "systemctl"):
+            program = self.root / "bin" / name
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >>"$MARK/called"\n')
+            program.chmod(0o755)
+
+    @property
+    def called(self) -> list[str]:
+        """How the programs of the running system were called."""
+        return (self.root / "called").read_text().splitlines() if (self.root / "called").exists() else []
 
     @property
     def asked(self) -> list[str]:
         """The arguments of each question, on a line each."""
         return (self.root / "asked").read_text().splitlines() if (self.root / "asked").exists() else []
 
-    def boot(self) -> subprocess.CompletedProcess[str]:
+    def session(self, name: str, kind: str) -> None:
+        """Begin a session, as systemd-logind notes it."""
+        file = self.root / "run/systemd/sessions" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# This is private data. Do not parse.\nUID=1000\nCLASS={kind}\nSTATE=active\n")
+
+    def boot(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run first boot."""
-        (self.root / "run/issue.d/50-slipway.issue").unlink(missing_ok=True)
-        command = [sys.executable, "-E", "-s", "-B", str(PROGRAMS / "firstboot.py"), "--root", str(self.root)]
+        if not words:
+            (self.root / "run/issue.d/50-slipway.issue").unlink(missing_ok=True)
+        command = [sys.executable, "-E", "-s", "-B", str(PROGRAMS / "firstboot.py"), "--root", str(self.root), *words]
         environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "MARK": str(self.root)}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 

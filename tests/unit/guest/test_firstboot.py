@@ -125,12 +125,27 @@ def test_generated_secret_is_shown_on_this_boot_only_and_never_in_the_output(gue
     secret = value(guest, "admin_password")
     assert len(secret) == 24
     assert secret.isalnum()
-    assert f"admin_password: {secret} (made on this first boot and shown only now" in guest.issue
+    assert f"admin_password: {secret} (made now and shown until somebody logs in" in guest.issue
     assert secret not in ended.stdout + ended.stderr
     assert secret not in guest.read("var/lib/slipway/state.json")
     guest.boot()
     assert secret not in guest.issue
     assert value(guest, "admin_password") == secret
+
+
+def test_a_generated_secret_goes_from_the_prompts_when_somebody_has_logged_in(guest: Guest) -> None:
+    guest.define([SECRET])
+    guest.boot()
+    assert guest.called == ["systemctl start --no-block slipway-shown.path"]
+    secret = value(guest, "admin_password")
+    guest.session("c1", "manager")
+    assert guest.boot("--shown").returncode == 0
+    assert secret in guest.issue
+    guest.session("1", "user")
+    assert guest.boot("--shown").returncode == 0
+    assert secret not in guest.issue
+    assert "Nobody can log in" in guest.issue
+    assert guest.called[1:] == ["agetty --reload", "systemctl stop slipway-shown.path"]
 
 
 def test_given_secret_is_not_shown(guest: Guest) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 from parameters import Failure, Value, ask, credentials, definitions, env_line, overruled, ovf, resolve, run
 from userdata import FILE, cloud_init, given_file
 
-__all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "write"]
+__all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "shown", "write"]
 
 HOST_KEYS = ("ed25519", "ecdsa")
 
@@ -119,12 +119,22 @@ def banner(root: Path, fresh: Mapping[str, str]) -> Iterator[str]:
     if own.exists():
         yield from (f"  {printable_line(line)}" for line in own.read_text().splitlines())
     for name, text in fresh.items():
-        yield f"  {name}: {printable_line(text)} (made on this first boot and shown only now; see /var/lib/slipway/parameters)"
+        yield f"  {name}: {printable_line(text)} (made now and shown until somebody logs in; see /var/lib/slipway/parameters)"
     users = logins(root)
     if users:
         yield f"  Log in as: {', '.join(users)}"
     else:
         yield "  Nobody can log in: give an SSH key by cloud-init, or by the system credential ssh.authorized_keys.root."
+
+
+def shown(root: Path) -> None:
+    """Take new secrets off the prompts, if a user has a session by now: whoever comes after need not see them."""
+    sessions = (root / "run/systemd/sessions").glob("*")
+    # Other classes are for managers of users who never logged in (sd_session_get_class(3)).
+    if any(line.startswith("CLASS=user") for file in sessions if file.is_file() for line in lines_of(file)):
+        issue(root, list(banner(root, {})))
+        run(["agetty", "--reload"])
+        run(["systemctl", "stop", "slipway-shown.path"])
 
 
 def printable_line(text: str) -> str:
@@ -202,7 +212,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 if this appliance is set up, now or before, and 1 if not."""
     options = argparse.ArgumentParser(description="Set this appliance up, once for each instance.")
     options.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where the file system is (for tests)")
-    root: Path = options.parse_args(argv).root
+    options.add_argument("--shown", action="store_true", help="somebody may have logged in: show new secrets no more")
+    given = options.parse_args(argv)
+    root: Path = given.root
+    if given.shown:
+        shown(root)
+        return 0
     try:
         fresh = set_up(root)
     except Failure as failure:
@@ -211,6 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         reasons = (f"{type(error).__name__}: {error}",)
     else:
         issue(root, list(banner(root, fresh)))
+        if fresh:
+            with contextlib.suppress(Failure):  # said in the journal; this appliance is set up all the same
+                run(["systemctl", "start", "--no-block", "slipway-shown.path"])
         print("first boot: this appliance is set up", flush=True)
         return 0
     headline = "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."

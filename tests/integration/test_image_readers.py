@@ -73,8 +73,15 @@ def test_libvirt_takes_the_domain(tmp_path: Path) -> None:
     script = f"define --validate {domain}; dumpxml thing"
     done = subprocess.run(["virsh", "-q", "-c", "test:///default", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for line in ("<model type='virtio'/>", "<entry>io.systemd.credential:slipway.domain=a.test</entry>"):
-        assert line in done.stdout
+    assert "<model type='virtio'/>" in done.stdout
+    # As its comment says that a parameter is given.
+    text = domain.read_text()
+    sysinfo = text[text.index("<sysinfo") : text.index("</sysinfo>")] + "</sysinfo>"
+    given = text.replace("  <os", f"{sysinfo}\n  <os", 1).replace("  </os>", '    <smbios mode="sysinfo"/>\n  </os>')
+    domain.write_text(given.replace("slipway.NAME=VALUE", "slipway.domain=a.test"))
+    done = subprocess.run(["virsh", "-q", "-c", "test:///default", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "<entry>io.systemd.credential:slipway.domain=a.test</entry>" in done.stdout
 
 
 def test_container_tools_find_the_very_image_in_the_container_disk(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def main() -> None:
     if "--version" in sys.argv:
         print("QEMU emulator version 0.0 (a guest that is played)")
         return
+    if "-help" in sys.argv:
+        return
     path_of("console").touch()
     number = instance()
     subprocess.run(["sh", "-euc", NETWORK, number], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,13 @@ from slipway.errors import HostError, UsageError
 from slipway.programs import package_of
 from slipway.spec.base import Base
 
-__all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running"]
+__all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running", "unprivileged"]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+#: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.
+_NOBODYS_ID = 0x70000000
 _GONE = "QEMU is gone, or does not answer"
 #: How long a line of QEMU's monitor may be.
 _LINE_BYTES = 1 << 20
@@ -135,6 +139,16 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
     for file in credentials:
         argv += ["-smbios", f"type=11,path={_quoted(file)}"]
     return [*argv, *_CONFINED, "-qmp", "stdio"]
+
+
+@cache
+def unprivileged(qemu: str) -> tuple[str, ...]:
+    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen."""
+    said = process.run([qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
+    newer = re.search(r"^-run-with [^\n]*user=", said, re.MULTILINE) is not None
+    user = f"{_NOBODYS_ID}:{_NOBODYS_ID}"
+    sandbox = _CONFINED[1].replace("elevateprivileges=deny", "elevateprivileges=allow")
+    return ("-sandbox", sandbox, *(("-run-with", f"user={user}") if newer else ("-runas", user)))
 
 
 def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
@@ -271,6 +285,9 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent))
         argv = command(machine, _write_credentials(machine, Path(folder)))
         argv[0] = process.find_tool(argv[0])
+        if os.geteuid() == 0:
+            at = argv.index("-sandbox")
+            argv[at : at + 2] = unprivileged(argv[0])
         errors = stack.enter_context(log.open("ab"))
         qemu = stack.enter_context(process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         machine_running = Running(qemu)

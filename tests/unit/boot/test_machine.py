@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import stat
 import subprocess
 from itertools import pairwise
@@ -13,7 +14,7 @@ import pytest
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, make_overlay, running
+from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, make_overlay, running, unprivileged
 from slipway.errors import HostError, UsageError
 
 TCG = Accelerator(name="tcg", reason="")
@@ -109,6 +110,32 @@ def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
 
 def test_qemu_may_do_no_more_than_it_needs() -> None:
     assert options(command(machine()), "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_root_gives_its_rights_away(tmp_path: Path) -> None:
+    disk, console = tmp_path / "disk", tmp_path / "console"
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
+    with running(machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log") as guest:
+        guest.ask("cont")
+        status = Path(f"/proc/{guest.qemu.pid}/status").read_text()
+        for line in ("Uid", "Gid"):
+            assert re.search(rf"^{line}:(\t{0x70000000}){{4}}$", status, re.MULTILINE), status
+        assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE), status
+        assert "Seccomp:\t2\n" in status
+        guest.reset()
+        assert guest.ask("query-status")["running"]
+
+
+def test_a_newer_qemu_is_told_in_its_words(tmp_path: Path) -> None:
+    for words, option in (
+        ("-run-with [async-teardown=on|off][,chroot=dir]", "-runas"),
+        ("-run-with [chroot=dir][user=name|uid:gid]", "-run-with"),
+    ):
+        qemu = tmp_path / option
+        qemu.write_text(f"#!/bin/sh\necho '{words}'\n")
+        qemu.chmod(0o755)
+        assert option in unprivileged(str(qemu))
 
 
 def test_a_console_that_is_a_link_is_replaced(tmp_path: Path) -> None:

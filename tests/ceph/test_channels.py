@@ -100,7 +100,8 @@ def test_of_eight_publishers_nothing_is_lost(plain_url: str, ring: KeyRing, stab
                 release = f"1.0.{index}-c{number}"
 
                 def add(channel: Channel, release: str = release) -> None:
-                    channel.shelf(f"appliance-{index}").add(release, Listed(created=1_800_000_000, added=1_800_000_000, files={}))
+                    listed = Listed(created=1_800_000_000, added=1_800_000_000, files={"disk.raw.zst": (1, "0" * 64)})
+                    channel.shelf(f"appliance-{index}").add(release, listed)
 
                 retries.append(commit(mine, ring, add).retries)
 

@@ -162,15 +162,18 @@ def test_another_disk_inside_is_refused(disk: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
 
 
-def test_no_more_is_unpacked_than_the_disk_has(tmp_path: Path) -> None:
+def test_no_more_is_unpacked_than_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few kilobytes hold 2 GiB of noughts and ones; their own hash is right."""
     bomb = tmp_path / "bomb"
     with bomb.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
         for _ in range(2048):
             writer.write(b"1" * MIB)
+    written: list[int] = []
+    monkeypatch.setattr("slipway.formats.raw.write_sparse", lambda file, data: written.append(len(data)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(VerificationError) as caught:
         unpack(bomb, tmp_path / "back", sha256=sha256(bomb), uncompressed_sha256="0" * 64, uncompressed_size=MIB)
     assert caught.value.message == f"{bomb} holds more than the {MIB} bytes of its disk"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+    assert sum(written) <= 3 * MIB
     assert not (tmp_path / "back").exists()

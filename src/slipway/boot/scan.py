@@ -31,8 +31,9 @@ PATIENCE_S = 2.0
 AT_ONCE = 20_000
 #: A machine that answers for so many ports answers for all: a silent one was lost on the way.
 ANSWERS = 1_000
-#: How often silent ports of such a machine are asked again.
-AGAIN = 3
+#: How often silent ports of such a machine are asked again, and how many at once: it may be too slow for more.
+AGAIN = 4
+AGAIN_AT_ONCE = 4_000
 #: The exit status for a named port that is not open yet (sysexits.h, EX_TEMPFAIL).
 NOT_YET = 75
 
@@ -48,7 +49,7 @@ class Scan:
     @property
     def drops(self) -> bool:
         """Return True if the machine drops packets to closed ports, so that silence is an answer."""
-        return len(self.open) + self.refused < len(self.silent)
+        return len(self.open) + self.refused < ANSWERS
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -66,17 +67,17 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
     for _ in range(AGAIN):
         if not silent or len(found) + refused < ANSWERS:
             break
-        more, silent, closed = _ask(address, silent)
+        more, silent, closed = _ask(address, silent, AGAIN_AT_ONCE)
         found += more
         refused += closed
     return Scan(tuple(sorted(found)), tuple(sorted(silent)), refused)
 
 
-def _ask(address: str, ports: Iterable[int]) -> tuple[list[int], list[int], int]:
+def _ask(address: str, ports: Iterable[int], most: int = AT_ONCE) -> tuple[list[int], list[int], int]:
     """Return the ports that accept a connection, the silent ones, and the number of refused ones."""
     waiting, found, silent, refused = deque(ports), list[int](), list[int](), 0
     asked: dict[int, tuple[socket.socket, int, float]] = {}
-    at_once = _sockets()
+    at_once = _sockets(most)
     with contextlib.closing(select.epoll()) as poll:
         while waiting or asked:
             while waiting and len(asked) < at_once:
@@ -103,12 +104,12 @@ def _ask(address: str, ports: Iterable[int]) -> tuple[list[int], list[int], int]
     return found, silent, refused
 
 
-def _sockets() -> int:
-    """Return how many sockets may be open at once, after raising the limit as far as it goes."""
+def _sockets(most: int) -> int:
+    """Return how many sockets may be open at once, up to a number, after raising the limit as far as it goes."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, min(AT_ONCE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50))
+    return max(1, min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 50))
 
 
 def _connect(address: str, port: int) -> socket.socket | None:

@@ -2,6 +2,9 @@
 # A certificate, an empty repository and the first user.
 set -eu
 umask 027
+/usr/lib/slipway/accept user '[A-Za-z0-9_][A-Za-z0-9._-]{0,63}' "a user's name: letters, digits and . _ -, 64 at most"
+# bcrypt takes 72 bytes of a password and no more.
+/usr/lib/slipway/accept password '.+' "a password" 72
 fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root)
 install -d -o www-data -g www-data -m 750 /var/lib/documents
 if ! [ -d /var/lib/documents/repository ]; then
@@ -13,12 +16,6 @@ if ! [ -d /var/lib/documents/repository ]; then
     sync # a power cut leaves the whole repository or none
     mv /var/lib/documents/repository.new /var/lib/documents/repository
 fi
-case $PARAM_USER in
-'' | *[!A-Za-z0-9._-]*)
-    echo "user: \"$PARAM_USER\" is no user's name: letters, digits and . _ -" >&2
-    exit 1
-    ;;
-esac
 cat >/etc/documents/access <<END
 [groups]
 editors = $PARAM_USER

@@ -23,6 +23,8 @@ from slipway.records.release import Release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 MakeRelease = Callable[..., Release]
 T = 1_800_000_000.0

@@ -18,6 +18,8 @@ from slipway.errors import SpecErrors, UsageError
 from slipway.job import Workshop, prepare
 from slipway.templating import render_text
 
+pytestmark = pytest.mark.integration
+
 SPEC = """\
 schema: 1
 name: thing

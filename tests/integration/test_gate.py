@@ -44,7 +44,7 @@ class Gate:
         qemu = self.bin / "qemu-system-x86_64"
         qemu.write_text(f"#!{sys.executable} -I\n{(HERE / 'support/fake_qemu.py').read_text()}")
         qemu.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
+        monkeypatch.setattr(process, "SYSTEM_PATH", f"{self.bin}:{process.SYSTEM_PATH}")
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
         self.directory, self.monkeypatch = directory, monkeypatch
 

@@ -87,7 +87,7 @@ def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
     qemu = tmp_path / "qemu-system-x86_64"
     qemu.write_text(RECORDER)
     qemu.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(process, "SYSTEM_PATH", f"{tmp_path}:{process.SYSTEM_PATH}")
     image, disk = tmp_path / "image", tmp_path / "work/disk"
     disk.parent.mkdir()
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"])

@@ -51,7 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(process, "SYSTEM_PATH", f"{program.parent}:{process.SYSTEM_PATH}")
     files = {"appliance.yaml": SPEC, "README.md": "A thing\n", "setup/10-users.sh": "true\n"}
     return make_root(tmp_path, "thing", files, monkeypatch)
 

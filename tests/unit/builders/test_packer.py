@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_root import make_root
+from slipway import process
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer
 from slipway.builders.packer.hcl import NotLiteral, SyntaxProblem, literal, parse, references

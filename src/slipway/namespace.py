@@ -1,4 +1,4 @@
-"""A private place to work in: mount, process and, if asked, network namespaces that vanish as a whole.
+"""A private place to work in: mount, process, name and, if asked, network namespaces that vanish as a whole.
 
 Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a :class:`Namespace`. As root it
 unshares namespaces only; as anybody else it also maps a user namespace from the ranges in ``/etc/subuid``, so that the
@@ -34,6 +34,7 @@ set -eu
 mount --make-rprivate /
 mount -t tmpfs -o "$1" slipway /mnt
 mount -t proc -o nosuid,nodev,noexec proc /proc
+echo localhost >/proc/sys/kernel/hostname
 if [ "$2" = network ]; then
     mount -t tmpfs -o mode=755,nosuid,nodev run /run
     ip link set lo up
@@ -88,7 +89,7 @@ class Namespace:
 
     def __enter__(self) -> Self:
         root = os.geteuid() == 0
-        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        argv = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         argv += ["--net"] if self.network else []
         if not root:
             process.find_tool("newuidmap", why="needed to build without root")
@@ -115,7 +116,7 @@ class Namespace:
     @property
     def enter(self) -> list[str]:
         """The words that go before a command to run it inside."""
-        words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid"]
+        words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid", "--uts"]
         words += ["--net"] if self.network else []
         words += [] if os.geteuid() == 0 else ["--user", "--setuid=0", "--setgid=0"]
         return [*words, "--"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from example_root import make_root
-from slipway import pipeline
+from slipway import pipeline, process
 from slipway.accelerator import Accelerator
 from slipway.boot import checks, outside, trial
 from slipway.boot.machine import Running
@@ -44,7 +44,12 @@ class Gate:
         qemu = self.bin / "qemu-system-x86_64"
         qemu.write_text(f"#!{sys.executable} -I\n{(HERE / 'support/fake_qemu.py').read_text()}")
         qemu.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
+        found_first = f"{self.bin}:{process.SYSTEM_PATH}"
+        monkeypatch.setattr(process, "SYSTEM_PATH", found_first)
+        # The same for commands of their own: Python reads this file when it starts.
+        (directory / "site").mkdir()
+        (directory / "site/sitecustomize.py").write_text(f"from slipway import process\nprocess.SYSTEM_PATH = {found_first!r}\n")
+        self.python_path = os.pathsep.join((str(HERE.parent / "src"), str(directory / "site")))
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
         self.directory, self.monkeypatch = directory, monkeypatch
 
@@ -264,7 +269,7 @@ def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
     gate.plays([["write", f"{FAILED}finished\n"]])
     argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), "build", "web", "--publish", "--root", str(gate.root)]
     again = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120)
-    done = again(env={**os.environ, "PYTHONPATH": str(HERE.parent / "src")})
+    done = again(env={**os.environ, "PYTHONPATH": gate.python_path})
     assert done.returncode == 5, done.stderr
     assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n" in done.stderr
     assert not list((gate.root / "build").glob("store/[tm]*"))
@@ -306,7 +311,7 @@ def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: 
     spy.write_text(SPY.replace("{program}", find_tool(program)).replace("$TEST_PID", str(os.getpid())))
     spy.chmod(0o755)
     argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), *words, "--root", str(gate.root)]
-    environment = {**os.environ, **CREDENTIALS, "PYTHONPATH": str(HERE.parent / "src")}
+    environment = {**os.environ, **CREDENTIALS, "PYTHONPATH": gate.python_path}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
     assert said in done.stdout + done.stderr, done.stdout + done.stderr
     seen = (gate.bin / f"{program}.seen").read_text()

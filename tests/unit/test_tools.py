@@ -21,10 +21,10 @@ def program(folder: Path, name: str, version: str) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder that programs are looked for in, but for the host's own behind it."""
+    """The first folder that programs are looked for in, before the host's own."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(process, "SYSTEM_PATH", f"{folder}:{process.SYSTEM_PATH}")
     return folder
 
 
@@ -58,6 +58,7 @@ def test_a_memory_that_is_damaged_is_made_anew(path: Path, tmp_path: Path) -> No
 
 def test_a_program_that_is_missing_is_an_error(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "SYSTEM_PATH", str(path))
+    monkeypatch.setenv("PATH", str(path))
     with pytest.raises(HostError, match=r"^error: zstd is not installed"):
         tool_versions(["zstd"], tmp_path / "tools.json")
 

@@ -19,7 +19,13 @@ case $PARAM_USER in
     exit 1
     ;;
 esac
-cat >/etc/documents/access <<END
+if [ "$(printf %s "$PARAM_PASSWORD" | wc -c)" -gt 255 ]; then
+    echo "password: at most 255 bytes" >&2
+    exit 1
+fi
+# A clone, or a restored backup, keeps its users and rules.
+if ! [ -s /etc/documents/access ]; then
+    cat >/etc/documents/access.new <<END
 [groups]
 editors = $PARAM_USER
 
@@ -28,8 +34,11 @@ editors = $PARAM_USER
 @editors = rw
 \$authenticated = r
 END
-: >/etc/documents/users
+    mv /etc/documents/access.new /etc/documents/access
+fi
+[ -e /etc/documents/users ] || : >/etc/documents/users
 chown root:www-data /etc/documents/access /etc/documents/users
 chmod 640 /etc/documents/access /etc/documents/users
-printf '%s' "$PARAM_PASSWORD" | htpasswd -iB /etc/documents/users "$PARAM_USER" 2>/dev/null
+# SHA-512: all of a password counts (bcrypt takes its first 72 bytes).
+printf '%s' "$PARAM_PASSWORD" | htpasswd -i5 /etc/documents/users "$PARAM_USER"
 echo "Documents: user $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

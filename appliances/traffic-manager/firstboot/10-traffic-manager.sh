@@ -6,6 +6,9 @@ fingerprint=$(/usr/lib/slipway/certificate /etc/haproxy/tls root)
 cat /etc/haproxy/tls/server.crt /etc/haproxy/tls/server.key >/etc/haproxy/tls.pem
 printf 'userlist admins\n    user admin password %s\n' "$(printf %s "$PARAM_PASSWORD" | openssl passwd -6 -stdin)" >/etc/haproxy/users.cfg
 export TRAFFIC_MANAGER_FIRST_BOOT=yes
+# The card of the first network, which a shared address is on.
+install -d -m 755 /var/lib/traffic-manager
+printf '%s\n' "${INTERFACE_OUTSIDE-}" >/var/lib/traffic-manager/interface
 # shellcheck disable=SC2086 # a list of words
 traffic-manager backends $PARAM_BACKENDS
 [ -z "$PARAM_VIRTUAL_ADDRESS" ] || traffic-manager address "$PARAM_VIRTUAL_ADDRESS" "$PARAM_PRIORITY" "$PARAM_ROUTER_ID"

@@ -26,7 +26,7 @@ from slipway.boot.outside import Client, Instances, furnish, outside_checks, run
 from slipway.boot.report import Attempt, BootReport, CheckResult
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
-from slipway.boot.trial import Trial, expected_checks, expected_in_guest
+from slipway.boot.trial import FACTOR, Trial, expected_checks, expected_in_guest
 from slipway.builders import Source
 from slipway.cache import Entry
 from slipway.errors import BuildError
@@ -131,6 +131,7 @@ def boot_and_check(
 def _once(trial: Trial) -> None:
     """One start of the machine, with all checks; their results are added to the trial."""
     spec, base = trial.appliance.spec, trial.appliance.base
+    trial.guest = None
     interfaces = [interface.name for interface in spec.interfaces]
     values = parameter_values(spec.parameters)
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
@@ -163,6 +164,7 @@ def _once(trial: Trial) -> None:
             variables=trial.work / "variables.fd" if trial.firmware != "bios" else None,
         )
         with running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
+            trial.guest = guest
             _inside(trial, guest)
             others = Instances(trial=trial, like=machine, network=network, stack=stack)
             others.start_early()
@@ -189,7 +191,7 @@ def _inside(trial: Trial, guest: Running) -> None:
     reported = Reported(expected=expected_in_guest(trial.appliance))
     longest = max([60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")])
     trial.step.detail = "starting"
-    limits = {"start_s": _START_S[trial.accelerator.name], "check_s": (longest + 60) * trial.factor}
+    limits = {"start_s": _START_S[trial.accelerator.name], "check_s": (longest + 60) * FACTOR[trial.accelerator.name]}
     for result in follow(guest, trial.port, trial.console, reported, **limits):
         if not trial.results:
             trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))

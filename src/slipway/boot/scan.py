@@ -27,13 +27,15 @@ __all__ = ["NOT_YET", "Scan", "main", "refused_udp_ports", "scan"]
 
 #: How long a port may take to answer, in seconds; the kernel asks a second time after one.
 PATIENCE_S = 2.0
-#: How many ports are asked at once: the queue of the lab's links is longer (slipway.boot.lab).
-AT_ONCE = 20_000
+#: How many ports are asked at once: at least, at first, and at most. The queue of the lab's links is longer
+#: than the most (slipway.boot.lab).
+AT_LEAST, AT_FIRST, AT_ONCE = 250, 4_000, 20_000
 #: A machine that answers for so many ports answers for all: a silent one was lost on the way.
 ANSWERS = 1_000
-#: How often silent ports of such a machine are asked again, and how many at once: it may be too slow for more.
+#: How often silent ports of such a machine are asked again.
 AGAIN = 4
-AGAIN_AT_ONCE = 4_000
+#: How long a slow machine may take to answer what waits in its queue, in seconds.
+DRAIN_S = 60.0
 #: The exit status for a named port that is not open yet (sysexits.h, EX_TEMPFAIL).
 NOT_YET = 75
 
@@ -58,33 +60,55 @@ class Scan:
 
 
 def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
-    """Ask TCP ports of an IPv4 address.
+    """Ask TCP ports of an IPv4 address, as many at once as the machine answers in time.
+
+    A slow machine has more questions in its queue than it answers within the patience for one, and each further
+    question would wait behind them. So the number halves when ports stay silent, and nothing is asked until a port
+    answers again. It doubles when all of them answer, or when the machine drops what it does not allow.
 
     Raises:
         OSError: No route leads to the address.
     """
-    found, silent, refused = _ask(address, ports)
-    for _ in range(AGAIN):
+    found, waiting, refused = list[int](), list(ports), 0
+    at_once, known = AT_FIRST, 0
+    for _ in range(1 + AGAIN):
+        silent = list[int]()
+        while waiting:
+            batch, waiting = waiting[:at_once], waiting[at_once:]
+            opened, quiet, closed = _ask(address, batch)
+            found += opened
+            silent += quiet
+            refused += len(closed)
+            known = next(iter((*closed, *opened)), known)
+            slow = quiet and len(found) + refused >= ANSWERS
+            at_once = max(AT_LEAST, at_once // 2) if slow else min(AT_ONCE, at_once * 2)
+            if slow:
+                _drain(address, known)
+        waiting = silent
         if not silent or len(found) + refused < ANSWERS:
             break
-        more, silent, closed = _ask(address, silent, AGAIN_AT_ONCE)
-        found += more
-        refused += closed
-    return Scan(tuple(sorted(found)), tuple(sorted(silent)), refused)
+    return Scan(tuple(sorted(found)), tuple(sorted(waiting)), refused)
 
 
-def _ask(address: str, ports: Iterable[int], most: int = AT_ONCE) -> tuple[list[int], list[int], int]:
-    """Return the ports that accept a connection, the silent ones, and the number of refused ones."""
-    waiting, found, silent, refused = deque(ports), list[int](), list[int](), 0
+def _drain(address: str, known: int) -> None:
+    """Wait until a port that has answered before answers again, and so what was asked before it."""
+    until = time.monotonic() + DRAIN_S
+    while time.monotonic() < until and _ask(address, [known])[1]:
+        pass
+
+
+def _ask(address: str, ports: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Return the ports that accept a connection, the silent ones, and the refused ones."""
+    waiting, found, silent, refused = deque(ports), list[int](), list[int](), list[int]()
     asked: dict[int, tuple[socket.socket, int, float]] = {}
-    at_once = _sockets(most)
+    at_once = _sockets(len(ports))
     with contextlib.closing(select.epoll()) as poll:
         while waiting or asked:
             while waiting and len(asked) < at_once:
                 port = waiting.popleft()
                 connection = _connect(address, port)
                 if connection is None:
-                    refused += 1
+                    refused.append(port)
                     continue
                 asked[connection.fileno()] = (connection, port, time.monotonic() + PATIENCE_S)
                 poll.register(connection, select.EPOLLOUT)
@@ -93,10 +117,11 @@ def _ask(address: str, ports: Iterable[int], most: int = AT_ONCE) -> tuple[list[
             overdue = {number for number, (_, _, until) in asked.items() if until < now}
             for number in answered | overdue:
                 connection, port, _ = asked.pop(number)
-                if number not in answered:
-                    silent.append(port)
-                elif connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    refused += 1
+                problem = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number not in answered or problem not in (0, errno.ECONNREFUSED):
+                    silent.append(port)  # such as "no route to host": the machine has not answered
+                elif problem:
+                    refused.append(port)
                 else:
                     found.append(port)
                 poll.unregister(connection)

@@ -109,7 +109,8 @@ def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", 
     log.unlink(missing_ok=True)
     command: list[str | Path] = ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part]
     program = Path(package_file).with_name("builders") / "_secrets.py"
-    told = {"SLIPWAY_OVERLAY": overlay, "SLIPWAY_PYTHON": sys.executable}
+    # Nothing of the caller's: programs read settings from their user's home (mtools: ~/.mtoolsrc).
+    told = {"SLIPWAY_OVERLAY": overlay, "SLIPWAY_PYTHON": sys.executable, "HOME": "/nonexistent", "MTOOLSRC": "/dev/null"}
     given = json.dumps(dict(secrets or {})).encode()
     namespace.run([sys.executable, "-I", program, *command], what=f"stage {part}", env=told, log=log, input=given)
 

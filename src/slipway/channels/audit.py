@@ -225,14 +225,17 @@ def _sums(store: Store, channel: Channel, appliance: str, release: str, listed: 
         return
     own, first = f"{key}.{channel.name}.minisig", f"{key}.minisig"
     comments = {name: _comment(store, key, name, keys) for name in (own, first)}
-    valid = [comment for comment in comments.values() if comment is not None]
-    if not valid:
+    if comments[own] is None:
         yield f"{key} has no signature by the key of the channel {channel.name}"
     expected = {"appliance": appliance, "release": release, "channel": channel.name}
-    for comment in valid:
-        wrong = sorted(name for name, value in _fields(comment).items() if expected.get(name, value) != value)
+    for name, comment in comments.items():
+        said = {} if comment is None else _fields(comment)
+        wrong = sorted(field for field, value in expected.items() if said.get(field, value) != value)
+        unsaid = sorted(expected.keys() - said.keys())
         if wrong:
             yield f"a signature of {key} is for another {' and '.join(wrong)}: {comment}"
+        elif comment is not None and unsaid and name == own:
+            yield f"{own} does not say of which {' and '.join(unsaid)} it is: publish or promote that release again"
 
 
 def _fields(comment: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pytest
 
@@ -42,11 +42,15 @@ def answers(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[list[int], list[int]
     """Have the machine answer in rounds: open, silent, how many refused. Returns what is asked in each."""
     asked: list[list[int]] = []
 
-    def ask(_: str, ports: Iterable[int], most: int = scan.AT_ONCE) -> tuple[list[int], list[int], int]:
+    def ask(_: str, ports: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         asked.append(list(ports))
-        return rounds[min(len(asked), len(rounds)) - 1]
+        opened, silent, refused = rounds[min(len(asked), len(rounds)) - 1]
+        return opened, silent, [1] * refused
 
     monkeypatch.setattr(scan, "_ask", ask)
+    monkeypatch.setattr(scan, "_drain", lambda address, known: None)
+    monkeypatch.setattr(scan, "AT_FIRST", 65_535)
+    monkeypatch.setattr(scan, "AT_LEAST", 65_535)
     monkeypatch.setattr(scan, "refused_udp_ports", lambda _, ports: [port for port in ports if port == 53])
     return asked
 

@@ -12,6 +12,8 @@ from slipway.disk.ext4 import normalise
 from slipway.errors import BuildError
 from slipway.process import run
 
+pytestmark = pytest.mark.integration
+
 EPOCH = 1_750_000_000
 OFFSET = 1 << 20
 

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# timeout: 300
+"""Nothing is forgotten: after a thousand saves, versions and deleted documents and folders are on the page and come back,
+through renames too. Bad documents keep no other from being found. A backup, put back, is the repository as it was."""
+
+import base64
+import os
+import re
+import shlex
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+ADDRESS = os.environ["SLIPWAY_ADDRESS"]
+BASE = f"https://{ADDRESS}"
+ssh = shlex.split(os.environ["SLIPWAY_SSH"])
+
+#: Saves a document 1,001 times, in Subversion's dump format (version 2).
+SAVES = """
+import sys
+out = sys.stdout.buffer
+out.write(b"SVN-fs-dump-format-version: 2\\n\\n")
+for number in range(1, 1002):
+    text = b"save %d" % number
+    out.write(b"Revision-number: %d\\nProp-content-length: 10\\nContent-length: 10\\n\\nPROPS-END\\n\\n" % number)
+    out.write(b"Node-path: noise.txt\\nNode-kind: file\\nNode-action: %s\\n" % (b"add" if number == 1 else b"change"))
+    lengths = b"Prop-content-length: 10\\nText-content-length: %d\\nContent-length: %d" % (len(text), len(text) + 10)
+    out.write(lengths + b"\\n\\nPROPS-END\\n" + text + b"\\n\\n")
+"""
+
+
+def on_machine(command: str) -> str:
+    ran = subprocess.run([*ssh, command], capture_output=True, text=True)
+    assert ran.returncode == 0, f"{command}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    return ran.stdout.strip()
+
+
+CONTEXT = ssl.create_default_context(cadata=on_machine("cat /etc/documents/tls/server.crt"))
+CONTEXT.check_hostname = False
+PASSWORD = on_machine("cat /var/lib/slipway/parameters/password")
+BASIC = base64.b64encode(f"{os.environ['SLIPWAY_PARAMETER_USER']}:{PASSWORD}".encode()).decode()
+
+
+def ask(method: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+    url = BASE + urllib.parse.quote(path, safe="/?=&")
+    request = urllib.request.Request(url, data=data, method=method, headers={**headers, "Authorization": f"Basic {BASIC}"})
+    try:
+        with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+def put(path: str, text: str) -> None:
+    status, said = ask("PUT", f"/documents{path}", text.encode())
+    assert status in (201, 204), f"{path}: {status} {said[:300]}"
+
+
+def history(path: str) -> str:
+    """All pages of a path's versions."""
+    pages, there = "", f"/versions{path}"
+    while there:
+        status, page = ask("GET", there)
+        assert status == 200, f"{there}: {status} {page[-300:]}"
+        pages += page
+        older = re.search(r'href="(/versions[^"]*\?before=\d+)"', page)
+        there = older[1] if older else ""
+    return pages
+
+
+def restore(path: str, page: str) -> None:
+    """Press the first button that brings a path back."""
+    button = re.search(rf'action="(/restore/\d+{re.escape(path)})"', page)
+    assert button, f"no button for {path}: {re.sub('<[^>]+>', ' ', page)[-500:]}"
+    status, said = ask("POST", button[1], b"", Origin=BASE)
+    assert status == 200, f"{button[1]}: {status} {said[-300:]}"
+
+
+def found(word: str, name: str) -> None:
+    until = time.monotonic() + 120
+    while name not in ask("GET", f"/search?q={word}")[1]:
+        assert time.monotonic() < until, f"{word} is not found in {name}: {on_machine('journalctl -u documents-index -n 20')}"
+        time.sleep(1)
+
+
+for path in ("/kept", "/noise.txt"):
+    ask("DELETE", f"/documents{path}")
+assert ask("MKCOL", "/documents/kept")[0] == 201
+put("/kept/old.txt", "the first words")
+put("/kept/old.txt", "the second words")
+put("/kept/gone.txt", "a document that is deleted")
+assert ask("DELETE", "/documents/kept/gone.txt")[0] == 204
+assert ask("MKCOL", "/documents/kept/box")[0] == 201
+put("/kept/box/one.txt", "in a folder")
+put("/kept/box/two.txt", "in a folder too")
+assert ask("DELETE", "/documents/kept/box")[0] == 204
+put("/kept/draft.txt", "as it began")
+put("/kept/draft.txt", "as it went on")
+assert ask("MOVE", "/documents/kept/draft.txt", Destination=f"{BASE}/documents/kept/final.txt")[0] == 201
+put("/kept/final.txt", "as it ended")
+
+# A thousand saves later
+load = "runuser -u www-data -- svnadmin load -q --ignore-uuid /var/lib/documents/repository"
+on_machine(f"python3 -c {shlex.quote(SAVES)} | {load}")
+assert len(re.findall(r"/restore/\d+/kept/old\.txt", history("/kept/old.txt"))) == 2
+restore("/kept/gone.txt", history("/kept"))
+assert ask("GET", "/documents/kept/gone.txt")[1] == "a document that is deleted"
+restore("/kept/box", history("/kept/box"))
+assert ask("GET", "/documents/kept/box/two.txt")[1] == "in a folder too"
+renamed = history("/kept/final.txt")
+assert len(re.findall(r"/restore/\d+/kept/(?:draft|final)\.txt", renamed)) == 4, re.sub("<[^>]+>", " ", renamed)
+
+# Bad documents: one that no program reads, one that kills what reads it, one that is too large
+on_machine("mv /usr/bin/odt2txt /usr/bin/odt2txt.kept; printf '#!/bin/sh\\nkill -9 $$\\n' >/usr/bin/odt2txt; chmod 755 /usr/bin/odt2txt")
+try:
+    put("/kept/broken.pdf", "this is no PDF")
+    put("/kept/killer.odt", "whatever reads this dies")
+    put("/kept/large.txt", "enormous " * (8 << 20))
+    put("/kept/after.txt", "the walrus comes last")
+    found("walrus", "after.txt")
+finally:
+    on_machine("mv /usr/bin/odt2txt.kept /usr/bin/odt2txt")
+found("killer", "killer.odt")  # by its name
+
+# A folder of four hundred
+many = [word for number in range(400) for word in ("put", "/etc/hostname", f"$R/kept/many/{number}.txt")]
+on_machine(
+    f"R=file:///var/lib/documents/repository; runuser -u www-data -- svnmucc -q -u admin -m many mkdir $R/kept/many {' '.join(many)}"
+)
+begun = time.monotonic()
+status, page = ask("GET", "/folder/kept/many")
+took = time.monotonic() - begun
+assert status == 200 and "399.txt" in page and took < 30, f"{status} after {took:.1f} s"
+
+# A backup is put back
+on_machine("rm -rf /root/backup; document-backup /root/backup; document-backup /root/backup")
+put("/kept/later.txt", "after the backup")
+ask("DELETE", "/documents/kept/old.txt")
+on_machine("document-restore /root/backup")
+assert ask("GET", "/documents/kept/old.txt")[1] == "the second words"
+assert ask("GET", "/documents/kept/later.txt")[0] == 404
+put("/kept/again.txt", "the narwhal is written after the restore")
+found("narwhal", "again.txt")
+found("walrus", "after.txt")

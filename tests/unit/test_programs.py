@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from real_tools import need
 from slipway import process, programs
+from slipway.commands import namespace
 from slipway.dependencies import SETS
 from slipway.errors import HostError
 from slipway.programs import Needs, Program, needs_of, parse, with_needs
@@ -166,8 +166,7 @@ def test_a_planted_program_is_noticed() -> None:
 
 
 def test_every_task_of_the_table_exists_and_has_a_set_and_kinds() -> None:
-    module = ast.parse((ROOT / "tasks.py").read_text())
-    functions = {node.name.removesuffix("_") for node in module.body if isinstance(node, ast.FunctionDef) if node.decorator_list}
+    functions = set(namespace().task_names)
     tasks, found = parse(programs.TABLE.read_text())
     kinds = {kind for program in found.values() for kind in program.kinds}
     assert kinds == {"build", "lint", "test"}

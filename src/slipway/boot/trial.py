@@ -37,8 +37,6 @@ class Trial:
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     memory_mib: int | None = None
-    #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
-    said: int | None = None
 
     @property
     def appliance(self) -> Appliance:
@@ -61,6 +59,10 @@ class Trial:
     def console(self) -> Path:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
+
+    def log(self, place: str, name: str) -> Path:
+        """Return the file that keeps the output of a check."""
+        return self.logs / f"{place}-{name}.log"
 
     @property
     def failed(self) -> list[CheckResult]:

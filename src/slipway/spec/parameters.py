@@ -15,7 +15,7 @@ __all__ = ["value_problem"]
 #: RFC 1123, 2.1, in lower or upper case, without a trailing dot.
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | None:

@@ -60,7 +60,8 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             waiting = partial(shop.progress.note, stage.kind, "waiting: another build is making it")
             stack.enter_context(shop.cache.locked(stage.id, waiting))
         found = {name: entry for name, stage in stages.items() if (entry := shop.cache.verified(stage.id))}
-        for name in found:
+        for name, entry in found.items():
+            _require_room(job, int(entry.facts["uncompressed_size"]))
             shop.progress.note(name, "from the cache")
         missing = [name for name in stages if name not in found]
         if missing:
@@ -119,12 +120,7 @@ def _workplace(shop: Workshop, job: Job) -> Workplace:
 def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
     """One artifact, put into the cache; ``needed`` are those that it is made from."""
     form = load_format(stage.kind.partition(":")[2])
-    virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
-    if raw.stat().st_size > virtual_size:
-        raise BuildError(
-            f"the disk needs {-(-raw.stat().st_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
-            hint="raise resources.disk_gib in the spec",
-        )
+    virtual_size = _require_room(job, raw.stat().st_size)
     entries = {name: entry.result() if isinstance(entry, Future) else entry for name, entry in needed.items()}
     about = replace(job.description, images={name: entry.file("disk") for name, entry in entries.items()})
     with shop.progress.step(form.name) as step:
@@ -132,6 +128,21 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
         artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
         step.detail = f"made, {size(artifact.size)}"
         return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
+
+
+def _require_room(job: Job, raw_size: int) -> int:
+    """The disk's size for machines, in bytes.
+
+    Raises:
+        BuildError: The raw disk is larger.
+    """
+    virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
+    if raw_size > virtual_size:
+        raise BuildError(
+            f"the disk needs {-(-raw_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
+            hint="raise resources.disk_gib in the spec",
+        )
+    return virtual_size
 
 
 def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bios", first_failure: bool = False) -> BootReport:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
-from slipway.cache import Cache
+from slipway.cache import Cache, sha256_of
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private
@@ -98,7 +98,8 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One appliance, ready to be built. ``outputs`` is the folder for its releases."""
+    """One appliance, ready to be built. ``outputs`` is the folder for its releases; ``lock_sha256`` and ``base_sha256`` are
+    those of the files that it was made from."""
 
     source: Source
     builder: Builder
@@ -106,6 +107,8 @@ class Job:
     plan: Plan
     formats: tuple[str, ...]
     outputs: Path
+    lock_sha256: str
+    base_sha256: str
 
     @property
     def name(self) -> str:
@@ -218,7 +221,16 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     inputs = {**_boot_inputs(shop, appliance, architecture), **{stage.kind: stage.id for stage in tools}}
     booted = make_stage("boot", inputs, exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), *tools, booted))
-    return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
+    return Job(
+        source=source,
+        builder=maker,
+        rendered=rendered,
+        plan=plan,
+        formats=wanted,
+        outputs=shop.root / "build" / appliance.name,
+        lock_sha256=sha256_of(lock_path(appliance, architecture)),
+        base_sha256=sha256_of(appliance.base.folder / "base.yaml"),
+    )
 
 
 def _part_inputs(shop: Workshop, part: Part) -> dict[str, str]:

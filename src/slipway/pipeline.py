@@ -20,7 +20,7 @@ from slipway.cache import Entry
 from slipway.errors import BuildError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
-from slipway.outputs import finished, record
+from slipway.outputs import capture, finished, record, released_image
 from slipway.plan import Stage
 from slipway.progress import size
 from slipway.render import Rendered
@@ -39,13 +39,15 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
     from slipway.records.release import read_release
 
     done = finished(job, boot=boot)
-    if done:
+    if done and (shop.cache.find(job.stage(f"artifact:{BOOTED}").id) or released_image(job)):
         shop.progress.note("build", "nothing to do: this was built, and is all here")
         return read_release(done)
+    inputs = capture(shop, job)
     job.logs.mkdir(parents=True, exist_ok=True)
-    artifacts = export(shop, job)
-    report = check(shop, job) if boot else None
-    release = record(shop, job, artifacts, report)
+    with shop.cache.keeping():
+        artifacts = export(shop, job)
+        report = check(shop, job) if boot else None
+        release = record(shop, job, artifacts, report, inputs)
     removed = shop.cache.prune()
     if removed:
         shop.progress.note("cache", f"{len(removed)} entries removed to stay below {size(shop.cache.limit_bytes)}")
@@ -161,8 +163,9 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
     from slipway.boot.tools import make_tools
 
     stage = job.stage("boot")
-    image = built_image(shop, job)
-    with shop.cache.locked(stage.id, partial(shop.progress.note, stage.kind, "waiting: another build is at it")):
+    waiting = partial(shop.progress.note, stage.kind, "waiting: another build is at it")
+    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting):
+        image = built_image(shop, job)
         entry = None if again else shop.cache.verified(stage.id)
         if entry:
             report = BootReport.from_json(entry.facts)
@@ -190,8 +193,8 @@ def start(
     """
     from slipway.boot.sandbox import sandbox
 
-    image = built_image(shop, job)
-    with shop.cache.scratch() as work:
+    with shop.cache.keeping(), shop.cache.scratch() as work:
+        image = built_image(shop, job)
         folder = job.outputs / "sandbox"
         options: dict[str, Any] = {"parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
         with sandbox(job.source.appliance, job.architecture, image, work, folder, **options) as box:
@@ -205,9 +208,10 @@ def built_image(shop: Workshop, job: Job) -> Path:
         BuildError: It is not built.
     """
     entry = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
-    if entry is None:
+    image = entry.file("disk") if entry else released_image(job)
+    if image is None:
         raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}")
-    return entry.file("disk")
+    return image
 
 
 def publish(shop: Workshop, folders: Sequence[Path], session: Session, channel: str = "nightly") -> list[Moved]:

@@ -54,7 +54,7 @@ def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
     """Put into the network's room what is run there, before anything is: the checks, and the key that root may log in with."""
     network.namespace.write(_KEY, key.read_bytes())
     for check in outside_checks(appliance):
-        network.namespace.write(_CHECKS / check.place / check.name, check.path.read_bytes(), mode=0o755)
+        network.namespace.write(_CHECKS / check.place / check.name, check.read(), mode=0o755)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -129,7 +129,7 @@ found("killer", "killer.odt")  # by its name
 # A folder of four hundred
 many = [word for number in range(400) for word in ("put", "/etc/hostname", f"$R{KEPT}/many/{number}.txt")]
 on_machine(
-    f"R=file:///var/lib/documents/repository; runuser -u www-data -- svnmucc -q -u admin -m many mkdir $R/kept/many {' '.join(many)}"
+    f"R=file:///var/lib/documents/repository; runuser -u www-data -- svnmucc -q -u admin -m many mkdir $R{KEPT}/many {' '.join(many)}"
 )
 begun = time.monotonic()
 status, page = ask("GET", f"/folder{KEPT}/many")

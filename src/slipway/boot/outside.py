@@ -24,6 +24,7 @@ from slipway.boot.results import Died, require_short
 from slipway.boot.room import HOME
 from slipway.boot.tools import TREE
 from slipway.boot.trial import SCAN, Trial
+from slipway.cache import sha256_of
 from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
 from slipway.spec.model import Instance
@@ -46,7 +47,7 @@ _SCANNER = Path(__file__).with_name("scan.py")
 def outside_checks(appliance: Appliance) -> list[Check]:
     """Return the checks that run on this host, the scan first."""
     interfaces = [interface.name for interface in appliance.spec.interfaces]
-    scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256="")
+    scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=sha256_of(_SCANNER))
     return [check for check in (scan, *appliance.checks) if check.place in interfaces]
 
 

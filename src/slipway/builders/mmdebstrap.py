@@ -60,7 +60,7 @@ class Mmdebstrap:
         return (
             Part(kind="base", reads=(*_SHARED, "base"), tools=("mmdebstrap",), code=code),
             *packages,
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "disk/hygiene.py")),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "disk/hygiene.py", "disk/keys.py")),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),

@@ -73,7 +73,7 @@ class Mmdebstrap:
                 packages=source.lock.base_packages,
             ),
             *((packages,) if source.packages else ()),
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", *installer), more=marks),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", "disk/keys.py", *installer), more=marks),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),

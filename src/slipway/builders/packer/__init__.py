@@ -99,7 +99,7 @@ class Packer:
             kind="packer",
             reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "setup", "provision"),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
-            code=("builders/packer", "disk/hygiene.py", *TREE_CODE, *PACKAGE_CODE),
+            code=("builders/packer", "disk/hygiene.py", "disk/keys.py", *TREE_CODE, *PACKAGE_CODE),
             packages=source.packages,
         )
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)

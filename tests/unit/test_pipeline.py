@@ -17,7 +17,7 @@ from slipway.cache import Entry
 from slipway.errors import BuildError
 from slipway.job import Job, Workshop, lock, lock_path, prepare
 from slipway.packages.lock import read_lock
-from slipway.pipeline import built_image, export_one
+from slipway.pipeline import built_image, export, export_one
 from slipway.plan import Stage
 
 SPEC = """\
@@ -52,6 +52,18 @@ def test_a_disk_larger_than_the_spec_allows_becomes_no_artifact(job: tuple[Works
         export_one(shop, prepared, stage, raw, tmp_path / "scratch", {})
     assert str(caught.value) == ("error: the disk needs 3 GiB, and resources.disk_gib is 2\n  hint: raise resources.disk_gib in the spec")
     assert shop.cache.find(stage.id) is None
+
+
+def test_a_disk_of_the_cache_that_is_too_large_now_becomes_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The raw disk does not hold the size that a machine sees, so it stays when that changes."""
+    files = {"appliance.yaml": f"{SPEC}formats: [raw]\n", "README.md": "A thing\n"}
+    shop = Workshop(root=make_root(tmp_path, "thing", files, monkeypatch))
+    prepared = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    for stage in prepared.plan.stages:
+        shop.cache.add(stage.id, stage.kind, {"disk": write_image}, {"uncompressed_size": (2 << 30) + 1})
+    with pytest.raises(BuildError) as caught:
+        export(shop, prepared)
+    assert str(caught.value) == "error: the disk needs 3 GiB, and resources.disk_gib is 2\n  hint: raise resources.disk_gib in the spec"
 
 
 def write_image(file: IO[bytes]) -> None:

@@ -32,6 +32,7 @@ BASE = {
         "dpkg": "dpkg dpkg-query",
         "findutils": "find",
         "grep": "grep",
+        "libc-bin": "ldd",
         "mawk": "awk",
         "passwd": "useradd",
         "sed": "sed",

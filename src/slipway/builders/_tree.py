@@ -33,6 +33,8 @@ from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
+    "PACKAGE_CODE",
+    "TREE_CODE",
     "box_files",
     "check_hygiene",
     "context",
@@ -90,6 +92,11 @@ _DOCUMENTATION = {
 
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
+
+
+#: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
+TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
 def box_files(templates: Path) -> dict[str, RenderedFile]:

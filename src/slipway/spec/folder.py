@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.errors import SpecError, Where, suggestion
+from slipway.errors import BuildError, SpecError, Where, suggestion
 
 __all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
 
@@ -65,6 +65,17 @@ class Check:
     before: str = ""
     instances: tuple[str, ...] = ()
     sha256: str
+
+    def read(self) -> bytes:
+        """The file's content, which is what it was when the appliance was loaded.
+
+        Raises:
+            BuildError: It has changed since.
+        """
+        content = self.path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
+        return content
 
 
 def read_content(path: Path, shown: Path | None = None) -> bytes:

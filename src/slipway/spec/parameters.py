@@ -18,7 +18,7 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 #: What the first-boot program accepts; a test compares the two.
 _LONGEST = 4096
 _SHORTEST_SECRET = 8
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | None:

@@ -195,6 +195,7 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
         with pytest.raises(VerificationError) as caught:
             act()
         assert caught.value.message == message
+    assert not list(store.list("metadata/stable/"))
     collected = session.collect()
     assert {name: error.message for name, error in collected.problems.items()} == {"stable": message}
     assert not collected.removed

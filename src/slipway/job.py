@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
+from slipway.errors import SpecErrors
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private
@@ -159,7 +161,10 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         fresh: Ask the mirrors for new package lists even if those at hand are recent.
     """
     path = lock_path(appliance, architecture)
-    before = read_lock(path) if path.exists() else None
+    before = None
+    # A lock that cannot be read, such as one with a merge conflict, is made anew: the errors of others say so.
+    with contextlib.suppress(SpecErrors):
+        before = read_lock(path) if path.exists() else None
     keyrings = {file.target: file.path for file in appliance.files}
     now = resolve(
         appliance.base,

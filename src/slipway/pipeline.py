@@ -70,6 +70,8 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             scratch = stack.enter_context(shop.cache.scratch())
             raw = stack.enter_context(disk(shop, job, found.get("raw"), scratch))
             workers = stack.enter_context(ThreadPoolExecutor(2))
+            # After Ctrl-C or a failure, what has not begun is not begun. (Called before the pool is waited for.)
+            stack.callback(workers.shutdown, wait=False, cancel_futures=True)
             made: dict[str, Future[Entry]] = {}
             for name in missing:
                 # What others need comes first in the plan, so it is never waited for by all who could make it.

@@ -374,7 +374,9 @@ def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
     """A namespace with a network of its own to work in: in memory, or on disk where there is too little of that."""
     with ExitStack() as stack:
         directory = None
-        if memory_mib > available_memory_mib() * 3 // 4:
+        # What setup scripts write is not known before: they may have all memory that leaves this machine some.
+        room = available_memory_mib() * 3 // 4
+        if memory_mib > room:
             workplace.progress.note("memory", f"less than {memory_mib} MiB free: working on disk instead, which is slower")
             directory = stack.enter_context(workplace.cache.scratch())
-        yield stack.enter_context(Namespace(network=True, memory_mib=memory_mib, directory=directory))
+        yield stack.enter_context(Namespace(network=True, memory_mib=max(memory_mib, room), directory=directory))

@@ -21,7 +21,7 @@ from slipway.errors import BuildError, SpecError, Where, suggestion
 __all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
-_CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
+_CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
@@ -262,7 +262,7 @@ def read_checks(
         instances: The further instances that there are.
     """
     checks: list[Check] = []
-    hint = "checks end in .sh or .py and have lower-case names; or a folder named after an interface"
+    hint = "checks end in .sh or .py and have lower-case names of up to 100 characters; or a folder named after an interface"
     plain = []
     for entry in _entries(folder, shown, errors):
         if not entry.is_dir(follow_symlinks=False):

@@ -514,7 +514,7 @@ def channels(
     from slipway.channels.session import require_none
 
     _shop, session = open_session(root, store, endpoint_url, single_writer, keys, reading=True)
-    rows, problems = session.holdings()
+    rows, problems = session.holdings(lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
     if not json:
         for row in rows:
             row["releases"] = f"{len(row['releases'])} releases"

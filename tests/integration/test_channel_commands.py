@@ -130,7 +130,7 @@ def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: 
     assert "error: the channel stable cannot be trusted" in said or "is no TUF metadata" in said
     shutil.rmtree(project / "store/metadata/stable")
     shutil.rmtree(project / "keys/stable")
-    assert invoke("channels", store, status=4).startswith(f"error: 1 channels cannot be read:\n  {bogus}\n")
+    assert invoke("channels", store, status=4).startswith(f"error: 1 channel cannot be read:\n  {bogus}\n")
     shutil.rmtree(project / "store/metadata/bogus")
     assert invoke("channels", store) == "nightly  example  1.0.0-b2  1 releases  1 withdrawn\n"
 

@@ -24,7 +24,7 @@ def channels(*, at: Place, json: bool = False) -> None:
     from slipway.channels.session import require_none
 
     _shop, session = at.open(reading=True)
-    rows, problems = session.holdings()
+    rows, problems = session.holdings(lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
     if not json:
         for row in rows:
             row["releases"] = f"{len(row['releases'])} releases"

@@ -95,7 +95,7 @@ def test_an_expired_channel_among_unreadable_ones_is_counted_with_them() -> None
 
 def test_an_audit_refuses_an_expired_channel(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
-    _, problems = session_at(store, keys, tmp_path, T + 8 * DAY).audit((), str)
+    _, problems = session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None)
     assert problems == ["nightly: its timestamp metadata expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC"]
     with pytest.raises(VerificationError) as caught:
         require_sound(problems)

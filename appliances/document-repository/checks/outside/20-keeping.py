@@ -127,10 +127,11 @@ finally:
 found("killer", "killer.odt")  # by its name
 
 # A folder of four hundred
-many = [word for number in range(400) for word in ("put", "/etc/hostname", f"$R{KEPT}/many/{number}.txt")]
-on_machine(
-    f"R=file:///var/lib/documents/repository; runuser -u www-data -- svnmucc -q -u admin -m many mkdir $R{KEPT}/many {' '.join(many)}"
-)
+on_machine(f"""
+    repository=file:///var/lib/documents/repository{KEPT}/many
+    set -- mkdir $repository
+    for number in $(seq 0 399); do set -- "$@" put /etc/hostname $repository/$number.txt; done
+    runuser -u www-data -- svnmucc -u admin -m many "$@" >/dev/null""")
 begun = time.monotonic()
 status, page = ask("GET", f"/folder{KEPT}/many")
 took = time.monotonic() - begun

@@ -36,7 +36,7 @@ def invoke(project: Path) -> Invoke:
     environment |= {"SLIPWAY_CACHE": str(project / "cache"), "SLIPWAY_KEYS": str(project / "keys"), "PYTHONPATH": str(ROOT / "src")}
 
     def invoke(*words: str, status: int = 0) -> str:
-        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={project}", *words]
         done = subprocess.run(argv, env=environment, cwd=project, capture_output=True, text=True, timeout=60)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -184,7 +184,7 @@ def test_what_ci_holds_signs_its_own_channel_and_nothing_else(project: Path, inv
     assert len(bundle.splitlines()) == 1
     assert not json.loads(bundle)["signers"].get("root")
     environment = {**os.environ, "SLIPWAY_KEY_BUNDLE": bundle, "SLIPWAY_KEYS": str(project / "none")}
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "publish", "--folder=builds/1", store]
+    argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={project}", "publish", "--folder=builds/1", store]
     done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     argv += ["--channel=stable"]

@@ -29,7 +29,8 @@ __all__ = ["build_environment", "leave_behind", "run_apart", "seal"]
 _ALLOWED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TERM|COLORTERM|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CI"
     r"|(?i:https?|ftp|all|no)_(?i:proxy)|XDG_CACHE_HOME|XDG_RUNTIME_DIR|VIRTUAL_ENV|PYTHONPATH|PYTHONDONTWRITEBYTECODE"
-    r"|PYTHONWARNINGS|SOURCE_DATE_EPOCH|SLIPWAY_(MIRROR|CACHE|CACHE_LIMIT_GIB|STORE|SECRET_[A-Z0-9_]+)"
+    r"|PYTHONWARNINGS|SOURCE_DATE_EPOCH|PIP_[A-Z_]+|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE"
+    r"|SLIPWAY_(MIRROR|CACHE|CACHE_LIMIT_GIB|STORE|SECRET_[A-Z0-9_]+)"
 )
 #: Names of what opens something: keys of channels and clouds, an agent's socket, tokens of a CI system.
 _CREDENTIAL: Final = re.compile(

@@ -1,18 +1,15 @@
-"""How the tasks meet Invoke: several names in a row, exit codes that mean something, help that a person understands.
+"""A task around a function: its arguments from the signature, its end as a documented exit code.
 
-What goes in: functions of ``tasks.py``, declared with :func:`task`. What comes out: Invoke tasks that end with the exit
-code of :mod:`slipway.errors`, 4 for what the system refuses (an ``OSError``), 130 after Ctrl-C, 143 after SIGTERM, and 1
-with a traceback for a bug.
+What goes in: functions of :mod:`slipway.commands`, declared with :func:`task`. What comes out: Invoke tasks. They end
+with the exit code of :mod:`slipway.errors`, 4 for an ``OSError``, 130 after Ctrl-C, 143 after SIGTERM, and 1 with a
+traceback for a bug.
 
-Invariants: importing this module is what installs it, once; nothing heavy is imported; tasks that are not declared
-here behave as Invoke documents. Invoke has no hook for what is changed (its parser takes one value for each positional
-argument, and exits with 1 when it is called wrongly), so :func:`install` replaces the parser's machine and
-wraps three methods of its ``Program``: the ``invoke`` command on the user's PATH makes its own ``Program``, and a
-subclass of it would never be used.
+Invariants: nothing heavy is imported, and nothing of Invoke is changed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import inspect
@@ -20,26 +17,22 @@ import os
 import select
 import signal
 import sys
-import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, NoReturn, TextIO
 
-import invoke.parser.parser
-from invoke import Program
-from invoke.exceptions import Exit, ParseError
-from invoke.parser import Argument, ParserContext
-from invoke.parser.parser import ParseMachine
+from invoke import Context
+from invoke.exceptions import Exit
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from slipway.credentials import leave_behind
-from slipway.errors import HostError, UsageError, UserError, suggestion
-from slipway.terminal import report, screened, shown
+from slipway.errors import HostError, UserError
+from slipway.terminal import screened, shown
 
-__all__ = ["Machine", "install", "open_streams", "outcome", "task", "written"]
+__all__ = ["open_streams", "option", "outcome", "task", "unread", "written"]
 
 #: What can be done where the system refuses something.
 _HINTS: Final = {
@@ -83,7 +76,7 @@ def outcome() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Exit("interrupted", code=128 + signal.SIGINT) from error
     except BrokenPipeError as error:
-        raise _unread(error) from error
+        raise unread(error) from error
     except OSError as error:
         refused = _refused(error)
         raise Exit(shown(str(refused), sys.stderr), code=refused.exit_code) from error
@@ -92,8 +85,8 @@ def outcome() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _unread(error: BrokenPipeError) -> BaseException:
-    """What a broken pipe means: a quiet end for standard output (`invoke list | head`: the reader has seen enough)."""
+def unread(error: BrokenPipeError) -> BaseException:
+    """Return what a broken pipe means: a quiet end for standard output (`invoke list | head`: the reader has seen enough)."""
     return error if _stdout_is_open() else Exit(code=128 + signal.SIGPIPE)
 
 
@@ -168,181 +161,73 @@ def _stdout_is_open() -> bool:
     return False
 
 
-def task(*, keyless: bool = False, **options: Any) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
-    """Declare a task: Invoke's own decorator, with :func:`outcome` around the body.
+def option(default: Any, text: str) -> Any:
+    """Declare a field of a group of options: its default and its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
-    A ``keyless`` task reads, builds or runs what appliances bring along, so it starts without credentials
-    (:mod:`slipway.credentials`).
 
-    An argument that is both ``iterable`` and ``positional`` takes all names that follow, as in ``build a b c``; no
-    second task can then follow on the same line. One-letter flags are not made up (they would change their
-    meaning whenever an argument is added); a task asks for them with ``auto_shortflags=True``.
+def task(
+    *, keyless: bool = False, help: Mapping[str, str] | None = None, name: str | None = None
+) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
+    """Declare a task, with :func:`outcome` around the body.
+
+    The body's signature says how it is called. Its first parameters are words, those after ``*`` are options. A
+    ``list[str]`` may be given several times. A parameter with a dataclass as its type is a group: each field
+    (:func:`option`) is an option, and the body gets them as one value.
+
+    Args:
+        keyless: The task reads, builds or runs appliances, so it starts without credentials
+            (:mod:`slipway.credentials`).
+        help: A text for each parameter that is in no group.
+        name: The task's name, where it is not the function's.
     """
 
     def declare(body: Callable[..., None]) -> Task[Callable[..., None]]:
+        parameters = inspect.signature(body, eval_str=True).parameters
+        groups = {each.name: each.annotation for each in parameters.values() if dataclasses.is_dataclass(each.annotation)}
+
         @functools.wraps(body)
-        def reported(*args: Any, **kwargs: Any) -> None:
+        def reported(_: Context, **values: Any) -> None:
             with outcome(), screened():
                 if keyless:
                     leave_behind()
-                body(*args, **kwargs)
+                body(**_gathered(groups, values))
 
-        declared: Task[Callable[..., None]] = invoke_task(**{"auto_shortflags": False, **options})(reported)
+        flat, texts = _flat(parameters, help or {})
+        reported.__signature__ = inspect.Signature([_CONTEXT, *flat])  # type: ignore[attr-defined]
+        declared: Task[Callable[..., None]] = invoke_task(
+            name=name,
+            help=texts,
+            positional=[each.name for each in parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD],
+            iterable=[each.name for each in flat if each.annotation == list[str]],
+            auto_shortflags=False,
+        )(reported)
         return declared
 
     return declare
 
 
-def _variadic(context: ParserContext | None) -> Argument | None:
-    """The argument of a task that takes any number of names, if it has one."""
-    positional = context.positional_args if context else []
-    return next((argument for argument in positional if argument.kind is list), None)
+_CONTEXT: Final = inspect.Parameter("_", inspect.Parameter.POSITIONAL_ONLY)
 
 
-def _optional(context: ParserContext | None) -> Argument | None:
-    """The first argument of a task that may be given without a flag, need not be, and has not been."""
-    positional = context.positional_args if context else []
-    return next((each for each in positional if each.kind is not list and each.default is not None and not each.got_value), None)
-
-
-class Machine(ParseMachine):
-    """Invoke's parser, to which words that are no flags are values of a task's list argument."""
-
-    def handle(self, token: str) -> None:
-        """Take one word of the command line."""
-        self.token = token
-        context: Any = self.context  # None before the first task
-        if token in ("--help", "-h") and context is not None and context.name:
-            # Invoke would take it for the value of an argument that is still missing.
-            for argument in context.missing_positional_args:
-                argument.value = ""
-        many = _optional(context) or _variadic(context)
-        if (
-            many is None
-            or self.current_state == "unknown"
-            or token.startswith("-")
-            or self.waiting_for_flag_value
-            or self.context.missing_positional_args
-        ):
-            super().handle(token)
-        else:
-            many.value = token
-
-    def see_value(self, value: Any) -> None:
-        """Take the value of a flag; Invoke lets the ``ValueError`` of ``int("many")`` through as if it were a bug."""
-        try:
-            super().see_value(value)
-        except ValueError:
-            flag: Any = self.flag
-            self.error(f"{invoke.parser.context.to_flag(str(flag.name))} wants a whole number, not {value!r}")
-
-    def error(self, msg: str) -> NoReturn:
-        """Say what is wrong with the command line."""
-        context: Any = self.context  # None before the first task
-        flag: Any = self.flag
-        if msg.startswith("No idea what"):
-            in_task = context is not None and context.name is not None
-            if self.token.startswith("-"):
-                message = f"{context.name}: unknown option {self.token}" if in_task else f"unknown option {self.token}"
-                known = [*(context.flags if in_task else ()), *self.initial.flags]
-            else:
-                message = f'{context.name}: unexpected "{self.token}"' if in_task else f'unknown task "{self.token}"'
-                known = [] if in_task else list(self.contexts)
-            listing = f"invoke {context.name} --help shows what it takes" if in_task else "invoke --list shows the tasks"
-            raise ParseError(str(UsageError(message, hint=suggestion(self.token, known) or listing)), context)
-        if "needed value" in msg:
-            name = invoke.parser.context.to_flag(flag.names[0])
-            raise ParseError(str(UsageError(f"{name} needs a value")), context)
-        missing = context.missing_positional_args if context else []
-        if missing:
-            names = " ".join(_metavariable(argument) for argument in missing)
-            hint = f"invoke {context.name} --help shows what it takes"
-            raise ParseError(str(UsageError(f"{context.name}: {names} is missing", hint=hint)), context)
-        raise ParseError(str(UsageError(msg)), context)
-
-
-# fluidity's metaclass gives every class a table of its own, and a subclass an empty one.
-Machine._class_states = ParseMachine._class_states
-Machine._class_transitions = ParseMachine._class_transitions
-
-
-def _metavariable(argument: Argument) -> str:
-    """How help writes an argument's value."""
-    return argument.names[0].removesuffix("s").upper().replace("-", "_") + ("..." if argument.kind is list else "")
-
-
-def _usage(context: ParserContext) -> str:
-    """One line that shows how a task is called."""
-    words = []
-    for argument in context.positional_args:
-        word = _metavariable(argument)
-        words.append(f"[{word}]" if argument.kind is list or argument.default is not None else word)
-    options = [] if len(context.args) == len(context.positional_args) else ["[options]"]
-    return " ".join(["Usage: invoke", str(context.name), *words, *options])
-
-
-def _option(argument: Argument) -> str:
-    """How help writes an option: its flag and what follows it."""
-    flag = invoke.parser.context.to_flag(argument.names[0])
-    if argument.kind is bool:
-        return flag.replace("--", "--[no-]", 1) if argument.default is True else flag
-    value = {int: "N"}.get(argument.kind, argument.names[0].upper().replace("-", "_"))
-    return f"{flag}[={value}]" if argument.optional else f"{flag} {value}"
-
-
-def task_help(context: ParserContext, docstring: str | None) -> str:
-    """The text of ``invoke TASK --help``: usage, what the task does, its arguments and options with their defaults."""
-    lines = [_usage(context), "", *(inspect.cleandoc(docstring or "").splitlines()), ""]
-    positional = [(_metavariable(argument), argument) for argument in context.positional_args]
-    options = [(_option(argument), argument) for argument in context.args.values() if not argument.positional]
-    for title, arguments in (("Arguments:", positional), ("Options:", options)):
-        if not arguments:
+def _flat(parameters: Mapping[str, inspect.Parameter], help: Mapping[str, str]) -> tuple[list[inspect.Parameter], dict[str, str]]:
+    """Return a body's parameters with groups taken apart, and the help of each."""
+    flat: list[inspect.Parameter] = []
+    texts = dict(help)
+    for parameter in parameters.values():
+        if not dataclasses.is_dataclass(parameter.annotation):
+            flat.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
-        lines.append(title)
-        width = min(28, max(len(name) for name, _ in arguments)) + 2
-        for name, argument in arguments:
-            plain = argument.kind in (bool, list) or argument.default in (None, "")
-            text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
-            wrapped = textwrap.wrap(text, 96 - width) or [""]
-            lines.append(f"  {name:<{width}}{wrapped[0]}".rstrip())
-            lines.extend(" " * (width + 2) + line for line in wrapped[1:])
-        lines.append("")
-    return "\n".join(lines)
+        for field in dataclasses.fields(parameter.annotation):
+            flat.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=field.type))
+            texts[field.name] = field.metadata["help"]
+    return flat, texts
 
 
-def _print_task_help(program: Program, name: str) -> None:
-    sys.stdout.write(task_help(program.parser.contexts[name], program.collection[name].__doc__))
-
-
-def _reporting(method: Callable[[Program], None]) -> Callable[[Program], None]:
-    """A step of ``Program.run`` that ends with exit code 2, not 1, when the command line is wrong."""
-
-    @functools.wraps(method)
-    def step(program: Program) -> None:
-        try:
-            method(program)
-        except ParseError as error:
-            text = str(error)
-            said = text if text.startswith("error: ") else str(UsageError(text))
-            raise Exit(shown(said, sys.stderr), code=UsageError.exit_code) from error
-        except BrokenPipeError as error:
-            raise _unread(error) from error
-
-    return step
-
-
-def install() -> None:
-    """Teach Invoke the above. Doing it again changes nothing."""
-    if invoke.parser.parser.ParseMachine is Machine:
-        return
-    # mypy is right that this is not how classes are meant to be used; the module's docstring says why it is done.
-    invoke.parser.parser.ParseMachine = Machine  # type: ignore[misc]
-    Program.parse_tasks = _reporting(Program.parse_tasks)  # type: ignore[method-assign, assignment]
-    Program.parse_cleanup = _reporting(Program.parse_cleanup)  # type: ignore[method-assign, assignment]
-    Program.print_task_help = _print_task_help  # type: ignore[method-assign, assignment]
-    sys.excepthook = report
-    # Invoke turns the writing of bytecode off before it loads the tasks; every start would then compile all of slipway.
-    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
-
-
-install()
+def _gathered(groups: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a body: values by name, groups as one value each."""
+    rest = dict(values)
+    made = {}
+    for name, group in groups.items():
+        made[name] = group(**{field.name: rest.pop(field.name) for field in dataclasses.fields(group)})
+    return rest | made

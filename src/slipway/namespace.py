@@ -1,4 +1,4 @@
-"""A private place to work in: mount, process and, if asked, network namespaces that vanish as a whole.
+"""A private place to work in: mount, process, name and, if asked, network namespaces that vanish as a whole.
 
 Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a :class:`Namespace`. As root it
 unshares namespaces only; as anybody else it also maps a user namespace from the ranges in ``/etc/subuid``, so that the
@@ -12,6 +12,7 @@ the namespace and drops its mounts, its files and its network devices with it.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import IO, Self
 from slipway import process
 from slipway.errors import HostError
 
-__all__ = ["MOUNT", "Namespace", "available_memory_mib"]
+__all__ = ["MOUNT", "Namespace", "available_memory_mib", "overlay_marks"]
 
 #: Where the private file system is: a directory that every system has (FHS 3.0, 3.12).
 MOUNT = Path("/mnt")
@@ -34,6 +35,7 @@ set -eu
 mount --make-rprivate /
 mount -t tmpfs -o "$1" slipway /mnt
 mount -t proc -o nosuid,nodev,noexec proc /proc
+echo localhost >/proc/sys/kernel/hostname
 if [ "$2" = network ]; then
     mount -t tmpfs -o mode=755,nosuid,nodev run /run
     ip link set lo up
@@ -67,6 +69,16 @@ def available_memory_mib() -> int:
     return 0
 
 
+def overlay_marks() -> str:
+    """How overlays keep their marks on this host: ``user`` attributes, or ``trusted`` ones, which only root can write.
+
+    It depends on nothing but the kernel and the user, so that it can be an input of ids: a layer with marks of the
+    other kind would bring back what was removed. Attributes of users need Linux 6.6 on tmpfs.
+    """
+    release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
+    return "trusted" if os.geteuid() == 0 and release < (6, 6) else "user"
+
+
 class Namespace:
     """A context manager: inside the block the namespace exists, after it nothing of it does.
 
@@ -88,7 +100,7 @@ class Namespace:
 
     def __enter__(self) -> Self:
         root = os.geteuid() == 0
-        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        argv = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         argv += ["--net"] if self.network else []
         if not root:
             process.find_tool("newuidmap", why="needed to build without root")
@@ -115,7 +127,7 @@ class Namespace:
     @property
     def enter(self) -> list[str]:
         """The words that go before a command to run it inside."""
-        words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid"]
+        words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid", "--uts"]
         words += ["--net"] if self.network else []
         words += [] if os.geteuid() == 0 else ["--user", "--setuid=0", "--setgid=0"]
         return [*words, "--"]

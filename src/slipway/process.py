@@ -27,8 +27,10 @@ from slipway.programs import package_of
 
 __all__ = ["Completed", "end", "environment", "find_tool", "run", "spawn", "tail"]
 
-#: Where administrators' tools live on a system whose users do not have them on their PATH.
+#: Where programs are: for every child, and before the caller's own PATH for what this process starts by name.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Every child's, whatever the caller's is: what it makes has the same modes everywhere.
+UMASK = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class Completed:
 def find_tool(name: str, *, why: str | None = None) -> str:
     """The absolute path of a command.
 
+    The system's folders come first: a script that is started here finds the same program there.
+
     Raises:
         HostError: It is not installed; the hint is the command that installs it.
     """
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+    path = shutil.which(name, path=f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}")
     if path is None:
         purpose = f" ({why})" if why else ""
         raise HostError(f"{name} is not installed{purpose}", hint=f"sudo apt-get install {package_of(name) or name}")
@@ -118,6 +122,7 @@ def spawn(
         stderr=stderr,
         pass_fds=pass_fds,
         start_new_session=True,
+        umask=UMASK,
     )
     try:
         yield process

@@ -2,7 +2,8 @@
 
 What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly these places.
 
-Invariants: no link below the folder is followed, and nothing that exists is replaced. Each path is walked one name at
+Invariants: no link below the folder is followed, and nothing that exists is replaced; new folders have the mode 0755,
+whatever the umask is. Each path is walked one name at
 a time by descriptors (openat(2) with O_NOFOLLOW), so a link that appears in between is not followed either.
 """
 
@@ -80,12 +81,16 @@ def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
 
 def _below(parent: int, name: str, root: Path, shown: str) -> int:
     """The descriptor of a folder in a folder, made if it is missing; the parent's stays open only where this fails."""
+    made = False
     with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
+        os.mkdir(name, 0o700, dir_fd=parent)
+        made = True
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=parent)
     except OSError:
         raise _in_the_way(root, shown) from None
+    if made:
+        os.fchmod(descriptor, 0o755)
     os.close(parent)
     return descriptor
 

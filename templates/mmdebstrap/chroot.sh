@@ -47,15 +47,21 @@ Acquire::Languages "none";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 Dpkg::Use-Pty "false";
+DPkg::Path "/run/slipway/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 Dpkg::Options { "--force-confold"; "--force-unsafe-io"; };
 END
     # Maintainer scripts wait for these, and nothing that is installed needs what they make: a second process does it
-    # meanwhile, in the order in which it is asked for. (Their arguments have no spaces.)
+    # meanwhile, in the order in which it is asked for. (apt gives dpkg a PATH of its own, DPkg::Path above.)
     mkfifo "$work/later"
-    for program in py3compile update-ca-certificates; do
-        # shellcheck disable=SC2016 # the program's own $*
-        printf '#!/bin/sh\necho %s "$*" >/run/slipway/later\n' "$program" >"$work/bin/$program"
-    done
+    cat >"$work/bin/py3compile" <<'END'
+#!/bin/sh
+request=${0##*/}
+for word; do
+    request="$request '$(printf %s "$word" | sed "s/'/'\\\\''/g")'"
+done
+echo "$request" >/run/slipway/later
+END
+    ln -s py3compile "$work/bin/update-ca-certificates"
     # Host keys are made on first boot: none is made here.
     cat >"$work/bin/ssh-keygen" <<'END'
 #!/bin/sh
@@ -65,13 +71,13 @@ END
     chmod 755 "$work/bin"/*
     exec 3<>"$work/later"
     while read -r request <&3 && [ "$request" ]; do
-        # shellcheck disable=SC2086 # a program and its arguments
-        in_tree "$tree" $request
+        echo "meanwhile: $request"
+        eval "in_tree \"\$tree\" $request"
     done &
     later=$!
     for step in update "install $*"; do
         # shellcheck disable=SC2086 # words of apt-get, and names of packages
-        in_tree "$tree" env "PATH=/run/slipway/bin:$tree_path" APT_CONFIG=/run/slipway/apt.conf apt-get -q -y $step
+        in_tree "$tree" env APT_CONFIG=/run/slipway/apt.conf apt-get -q -y $step
     done
 }
 
@@ -88,6 +94,16 @@ finish_packages() {
         echo "error: the installed packages (>) differ from the locked ones (<)" >&2
         exit 1
     fi
+}
+
+# no_host_keys TREE: no package's installation made a key that all instances would share.
+no_host_keys() {
+    for key in "$1"/etc/ssh/ssh_host_*; do
+        [ ! -e "$key" ] || {
+            echo "error: the packages' installation made a host key: $key" >&2
+            exit 1
+        }
+    done
 }
 
 # lay_over TREE: the files of the working directory's files/ over it. Directories and directory links that exist keep their
@@ -202,7 +218,18 @@ write_grub_cfg() (
         # shellcheck disable=SC1090 # the tree's own
         [ ! -e "$settings" ] || . "$settings"
     done
-    version=$(basename "$1"/boot/vmlinuz-* | sed s/^vmlinuz-//)
-    sed -e "s|@VERSION@|$version|g" -e "s|@CMDLINE@|$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT|g" \
-        -e "s|@TIMEOUT@|$GRUB_TIMEOUT|g" "$2" >"$1/boot/grub/grub.cfg"
+    # Of several kernels the newest, as update-grub would.
+    version=$(printf '%s\n' "$1"/boot/vmlinuz-* | sed 's/.*\/vmlinuz-//' | sort -V | sed -n '$p')
+    # The shell puts the texts in, for which no character means anything; sed's s would read & and | as more.
+    while IFS= read -r line || [ "$line" ]; do
+        for value in "@VERSION@$version" "@TIMEOUT@$GRUB_TIMEOUT" "@CMDLINE@$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT"; do
+            name=@${value#@} text=${value#@*@}
+            name=${name%"$text"} done='' rest=$line
+            while [ "${rest#*"$name"}" != "$rest" ]; do
+                done=$done${rest%%"$name"*}$text rest=${rest#*"$name"}
+            done
+            line=$done$rest
+        done
+        printf '%s\n' "$line"
+    done <"$2" >"$1/boot/grub/grub.cfg"
 )

@@ -36,7 +36,7 @@ def invoke(project: Path) -> Invoke:
     environment |= {"SLIPWAY_CACHE": str(project / "cache"), "SLIPWAY_KEYS": str(project / "keys"), "PYTHONPATH": str(ROOT / "src")}
 
     def invoke(*words: str, status: int = 0) -> str:
-        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={project}", *words]
         done = subprocess.run(argv, env=environment, cwd=project, capture_output=True, text=True, timeout=60)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -130,7 +130,7 @@ def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: 
     assert "error: the channel stable cannot be trusted" in said or "is no TUF metadata" in said
     shutil.rmtree(project / "store/metadata/stable")
     shutil.rmtree(project / "keys/stable")
-    assert invoke("channels", store, status=4).startswith(f"error: 1 channels cannot be read:\n  {bogus}\n")
+    assert invoke("channels", store, status=4).startswith(f"error: 1 channel cannot be read:\n  {bogus}\n")
     shutil.rmtree(project / "store/metadata/bogus")
     assert invoke("channels", store) == "nightly  example  1.0.0-b2  1 releases  1 withdrawn\n"
 
@@ -184,7 +184,7 @@ def test_what_ci_holds_signs_its_own_channel_and_nothing_else(project: Path, inv
     assert len(bundle.splitlines()) == 1
     assert not json.loads(bundle)["signers"].get("root")
     environment = {**os.environ, "SLIPWAY_KEY_BUNDLE": bundle, "SLIPWAY_KEYS": str(project / "none")}
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "publish", "--folder=builds/1", store]
+    argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={project}", "publish", "--folder=builds/1", store]
     done = subprocess.run(argv, env={**environment, "PYTHONPATH": str(ROOT / "src")}, cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     argv += ["--channel=stable"]

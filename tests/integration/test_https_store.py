@@ -46,7 +46,7 @@ class User:
             "SSL_CERT_FILE": str(self.pem),
             "no_proxy": "127.0.0.1",
         }
-        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={self.folder}", *words]
         done = subprocess.run(argv, env=kept | own, cwd=self.folder, capture_output=True, text=True, timeout=120)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr

@@ -44,9 +44,9 @@ def test_nothing_of_it_is_left(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def machine(network: Lab, *, is_open: str = "", silent: str = "") -> Iterator[None]:
+def machine(network: Lab, *, is_open: str = "", silent: str = "", pause_s: float = 0) -> Iterator[None]:
     """A machine behind the lab's first tap that answers each of its ports."""
-    argv = [*network.enter, sys.executable, "-I", str(MACHINE), "tap0.0", is_open, silent]
+    argv = [*network.enter, sys.executable, "-I", str(MACHINE), "tap0.0", is_open, silent, str(pause_s)]
     with process.spawn(argv, stdout=subprocess.PIPE) as running:
         assert running.stdout and running.stdout.readline() == b"ready\n"
         yield
@@ -71,6 +71,13 @@ def test_a_scan_hears_of_every_port(tmp_path: Path) -> None:
         dropped = network.namespace.run(["ip", "-s", "-o", "link", "show", "dev", "tap0.0"]).stdout.decode()
         transmitted = dropped.partition("TX:")[2].split("\\")[1].split()
         assert transmitted[3] == "0", dropped
+
+
+@pytest.mark.timeout(200)
+def test_a_scan_waits_for_a_machine_that_is_slower_than_it_asks(tmp_path: Path) -> None:
+    """Asked for more at once than it answers in time, it would be behind for ever, and all of its ports silent."""
+    with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="80,65535", pause_s=0.0002):
+        assert scanned(network, "80", "65535")[1][0] == "of 65535 TCP ports: 2 open, 65533 refused, 0 silent"
 
 
 @pytest.mark.timeout(120)

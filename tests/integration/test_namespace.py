@@ -55,6 +55,12 @@ def test_a_private_root_sees_its_own_files_processes_and_network(tmp_path: Path)
     assert mounts() == before
 
 
+def test_the_hosts_name_is_not_seen_and_the_umask_is_fixed() -> None:
+    with Namespace() as namespace:
+        said = namespace.run(["sh", "-c", "cat /proc/sys/kernel/hostname; umask"]).stdout
+    assert said == b"localhost\n0022\n"
+
+
 def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:
     with Namespace(directory=tmp_path) as namespace:
         namespace.run(["sh", "-c", "echo here >/mnt/file"])

@@ -1,7 +1,8 @@
-"""A machine behind a tap, as slow as an emulated one: ``tap_machine.py TAP OPEN SILENT`` answers for the lab's first address.
+"""A machine behind a tap, as slow as an emulated one: ``tap_machine.py TAP OPEN SILENT PAUSE``.
 
-OPEN and SILENT are TCP ports and ranges (``1-79,81``). Every other port is refused. It answers ARP
-(RFC 826) and the first packet of a TCP connection (RFC 9293, 3.5), and nothing else.
+It answers for the lab's first address. OPEN and SILENT are TCP ports and ranges (``1-79,81``), and PAUSE is the
+time that each packet takes, in seconds. Every other port is refused. It answers ARP (RFC 826) and the first
+packet of a TCP connection (RFC 9293, 3.5), and nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import struct
 import sys
+import time
 
 __all__: list[str] = []
 
@@ -61,13 +63,14 @@ def numbers(text: str) -> set[int]:
     return ports
 
 
-def main(name: str, is_open: set[int], silent: set[int]) -> None:
+def main(name: str, is_open: set[int], silent: set[int], pause_s: float) -> None:
     """Answer until somebody ends this."""
     tap = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tap, SET_INTERFACE, struct.pack("16sH22x", name.encode(), TAP))
     print("ready", flush=True)
     while True:
         frame = os.read(tap, 2048)
+        time.sleep(pause_s)
         kind = frame[12:14]
         answer = arp(frame) if kind == b"\x08\x06" else tcp(frame, is_open, silent) if kind == b"\x08\0" else None
         if answer:
@@ -75,4 +78,4 @@ def main(name: str, is_open: set[int], silent: set[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], numbers(sys.argv[2]), numbers(sys.argv[3]))
+    main(sys.argv[1], numbers(sys.argv[2]), numbers(sys.argv[3]), float(sys.argv[4]))

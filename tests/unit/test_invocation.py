@@ -92,11 +92,11 @@ def test_help_of_every_task_says_what_it_does_and_what_it_takes() -> None:
     assert len(tasks) >= 15
     # One process for all of them: most of a command's time is its start.
     script = (
-        "import sys\nfrom invoke.main import program\n"
-        "for name in sys.argv[2:]:\n"
-        "    program.run(['invoke', '--search-root', sys.argv[1], name, '--help'], exit=False)\n    print('\\f', end='')\n"
+        "import sys\nfrom slipway.commandline import Slipway\nfrom slipway.commands import namespace\n"
+        "for name in sys.argv[1:]:\n"
+        "    Slipway(namespace()).run(['slipway', name, '--help'], exit=False)\n    print('\\f', end='')\n"
     )
-    said = subprocess.run([sys.executable, "-c", script, ROOT, *tasks], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", script, *tasks], capture_output=True, text=True, check=True).stdout
     for name, text in zip(tasks, said.split("\f"), strict=False):
         lines = text.splitlines()
         assert lines[0].startswith(f"Usage: invoke {name}") and lines[2], name

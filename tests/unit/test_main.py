@@ -14,6 +14,8 @@ from invoke.exceptions import Exit
 from slipway.errors import HostError
 from slipway.invocation import outcome
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 COMMAND = shlex.join([sys.executable, "-P", "-m", "slipway", "--search-root", str(ROOT)])
 

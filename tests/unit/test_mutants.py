@@ -79,6 +79,7 @@ def test_every_mutant_here_fits_its_file_and_names_tests_that_exist() -> None:
     assert len(mutants.read(ROOT)) >= 70
 
 
+@pytest.mark.integration
 def test_a_fault_is_killed_by_a_test_or_survives(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
@@ -120,6 +121,7 @@ def gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.integration
 def test_a_fault_that_hangs_is_killed_and_stopping_leaves_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(mutants, "_require_passing", lambda *_: None)

@@ -34,6 +34,24 @@ def test_output_is_captured_and_the_environment_is_explicit(monkeypatch: pytest.
     assert done.returncode == 0
 
 
+def test_a_child_has_the_same_umask_whatever_the_callers_is() -> None:
+    before = os.umask(0o077)
+    try:
+        assert process.run(["sh", "-c", "umask"]).stdout == b"0022\n"
+    finally:
+        os.umask(before)
+
+
+def test_what_is_found_is_what_a_script_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "mine"
+    for program in (mine, tmp_path / "env"):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin")
+    assert process.find_tool("env") == process.run(["sh", "-c", "command -v env"]).stdout.decode().strip()
+    assert process.find_tool(mine.name) == str(mine)
+
+
 def test_a_failure_shows_the_command_its_end_and_its_last_lines(tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         process.run(["sh", "-c", "echo one; echo 'two words' >&2; exit 3"])

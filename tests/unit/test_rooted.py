@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_no_link_is_followed(places: tuple[Path, Path], inside: str, place: str)
         rooted.make_folders(root, inside)
     assert str(raised.value) == expected
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", "of the host")]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077, 0o000], ids="{:03o}".format)
+def test_modes_are_the_same_under_every_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        Rendered({"a/b/file": RenderedFile(content=b"x"), "a/c/link": RenderedFile(link="x")}).write(tmp_path)
+        rooted.make_folders(tmp_path, "d/e")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(tmp_path).as_posix(): f"{path.stat().st_mode & 0o7777:o}" for path in tmp_path.rglob("*") if path.exists()}
+    assert modes == {"a": "755", "a/b": "755", "a/b/file": "644", "a/c": "755", "d": "755", "d/e": "755"}
 
 
 def test_nothing_is_replaced_and_nothing_climbs(tmp_path: Path) -> None:

@@ -144,9 +144,11 @@ def test_a_jobs_summary_is_a_code_block(tmp_path: Path, monkeypatch: pytest.Monk
 
 def run(tmp_path: Path, body: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a task of its own, as people run tasks."""
-    (tmp_path / "tasks.py").write_text(f"from slipway.invocation import task\n\n@task()\ndef deed(_):\n    {body}\n")
+    script = f"from slipway.invocation import task\n\n@task()\ndef deed():\n    {body}\n\n"
+    script += "import sys\nfrom invoke import Collection\nfrom slipway.commandline import Slipway\nSlipway(Collection(deed)).run()\n"
+    (tmp_path / "deed.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables}
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(tmp_path), "deed"]
+    argv = [sys.executable, str(tmp_path / "deed.py"), "deed"]
     return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -1,9 +1,11 @@
 #!/bin/sh
-# As /etc/dpkg/dpkg.cfg.d/nodejs has it from now on.
+# As /etc/dpkg/dpkg.cfg.d/nodejs has it from now on. What is left works.
 set -eu
-rm -rf /usr/share/nodejs /usr/lib/x86_64-linux-gnu/nodejs /usr/lib/nodejs
-broken=$(find /usr/share/jupyter /usr/lib/python3/dist-packages/jupyterlab* -xtype l)
+rm -rf /usr/share/nodejs/@stdlib /usr/share/nodejs/vega /usr/share/nodejs/vega-lite
+# Programs of Debian that are not there either.
+find /usr/bin -xtype l -lname "*nodejs*" -delete
+broken=$(find /usr/bin /usr/share/jupyter /usr/lib/python3/dist-packages/jupyterlab* -xtype l)
 if [ -n "$broken" ]; then
-    echo "JupyterLab needs what was removed: $broken" >&2
+    echo "these need what was removed: $broken" >&2
     exit 1
 fi

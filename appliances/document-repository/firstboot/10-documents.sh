@@ -3,8 +3,8 @@
 set -eu
 umask 027
 /usr/lib/slipway/accept user '[A-Za-z0-9_][A-Za-z0-9._-]{0,63}' "a user's name: letters, digits and . _ -, 64 at most"
-# bcrypt takes 72 bytes of a password and no more.
-/usr/lib/slipway/accept password '.+' "a password" 72
+# htpasswd takes 255 bytes of a password and no more.
+/usr/lib/slipway/accept password '.+' "a password" 255
 fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root)
 install -d -o www-data -g www-data -m 750 /var/lib/documents
 if ! [ -d /var/lib/documents/repository ]; then
@@ -16,7 +16,9 @@ if ! [ -d /var/lib/documents/repository ]; then
     sync # a power cut leaves the whole repository or none
     mv /var/lib/documents/repository.new /var/lib/documents/repository
 fi
-cat >/etc/documents/access <<END
+# A clone, or a restored backup, keeps its users and rules.
+if ! [ -s /etc/documents/access ]; then
+    cat >/etc/documents/access.new <<END
 [groups]
 editors = $PARAM_USER
 
@@ -25,8 +27,11 @@ editors = $PARAM_USER
 @editors = rw
 \$authenticated = r
 END
-: >/etc/documents/users
+    mv /etc/documents/access.new /etc/documents/access
+fi
+[ -e /etc/documents/users ] || : >/etc/documents/users
 chown root:www-data /etc/documents/access /etc/documents/users
 chmod 640 /etc/documents/access /etc/documents/users
-printf '%s' "$PARAM_PASSWORD" | htpasswd -iB /etc/documents/users "$PARAM_USER" 2>/dev/null
+# SHA-512: all of a password counts (bcrypt takes its first 72 bytes).
+printf '%s' "$PARAM_PASSWORD" | htpasswd -i5 /etc/documents/users "$PARAM_USER"
 echo "Documents: user $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"

@@ -7,4 +7,9 @@ umask 077
 fingerprint=$(/usr/lib/slipway/certificate /etc/rabbitmq/tls rabbitmq)
 python3 -E -s -B /usr/lib/message-broker/definitions.py >/etc/rabbitmq/definitions.json
 chown rabbitmq:rabbitmq /etc/rabbitmq/definitions.json
-echo "RabbitMQ: user $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"
+# What nodes and tools prove themselves by; Erlang's own would be twenty letters.
+openssl rand -base64 42 | tr -d '\n' >/var/lib/rabbitmq/.erlang.cookie.new
+chown rabbitmq:rabbitmq /var/lib/rabbitmq/.erlang.cookie.new
+chmod 400 /var/lib/rabbitmq/.erlang.cookie.new
+mv /var/lib/rabbitmq/.erlang.cookie.new /var/lib/rabbitmq/.erlang.cookie
+printf 'RabbitMQ: user %s; the SHA-256 of the certificate is %s\n' "$PARAM_USER" "$fingerprint" >>"$SLIPWAY_BANNER"

@@ -29,9 +29,22 @@ from slipway.errors import HostError, UsageError
 from slipway.programs import package_of
 from slipway.spec.base import Base
 
-__all__ = ["FIRMWARES", "Machine", "Running", "command", "mac_address", "make_overlay", "running", "unprivileged"]
+__all__ = [
+    "FIRMWARES",
+    "MOST_SLOWDOWN",
+    "Machine",
+    "Running",
+    "command",
+    "host_slowdown",
+    "mac_address",
+    "make_overlay",
+    "running",
+    "unprivileged",
+]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
+#: However much else a host does, nobody waits longer than this times the usual.
+MOST_SLOWDOWN = 4.0
 #: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 #: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.
@@ -174,6 +187,24 @@ def _write_credentials(machine: Machine, folder: Path) -> list[Path]:
     return files
 
 
+def host_slowdown() -> float:
+    """How many times longer than alone a new machine's work takes: 1 to :data:`MOST_SLOWDOWN`."""
+    return max(1.0, min(MOST_SLOWDOWN, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
+def _scheduled(pid: int) -> tuple[int, int]:
+    """The nanoseconds that a process's threads and its children's ran, and waited to run; 0 where it is gone."""
+    ran = waited = 0
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError, ValueError):
+            times = (task / "schedstat").read_text().split()
+            ran, waited = ran + int(times[0]), waited + int(times[1])
+            for child in (task / "children").read_text().split():
+                more = _scheduled(int(child))
+                ran, waited = ran + more[0], waited + more[1]
+    return ran, waited
+
+
 class Running:
     """A machine that runs, by its monitor (QEMU Machine Protocol)."""
 
@@ -188,6 +219,16 @@ class Running:
     def ended(self) -> int | None:
         """How QEMU ended (its exit status, negative for a signal); None while it runs."""
         return self.qemu.poll()
+
+    @property
+    def slowdown(self) -> float:
+        """How many times longer than on an idle host all takes: 1 to :data:`MOST_SLOWDOWN`.
+
+        The processors' threads ran for some time, and waited for a processor of the host for some time (Linux,
+        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat).
+        """
+        ran, waited = _scheduled(self.qemu.pid)
+        return min(MOST_SLOWDOWN, (ran + waited) / ran) if ran > 10**9 else 1.0
 
     def ask(self, name: str, **arguments: Any) -> Any:
         """Send a command and return the answer.

@@ -121,8 +121,8 @@ def follow(
         results: The file behind the guest's virtio-serial port.
         console: The guest's console, searched for a crashed kernel.
         reported: Filled with what was reported.
-        start_s: Limit for the first word, in seconds.
-        check_s: Limit for each silence after the first word, in seconds.
+        start_s: Limit for the first word, in seconds on an idle host.
+        check_s: Limit for each silence after the first word, in seconds on an idle host.
 
     Raises:
         Died: The guest is gone, or was silent for too long.
@@ -137,7 +137,7 @@ def follow(
                 raise Died(f"QEMU ended with status {guest.ended}")
             if not running_checks and _crashed(console):
                 raise Died("its kernel crashed")
-            if time.monotonic() - heard > patience:
+            if time.monotonic() - heard > patience * guest.slowdown:
                 raise Died(f"nothing was heard of it for {patience:.0f} s")
             time.sleep(0.1)
             continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.accelerator import Accelerator
+from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
 from slipway.builders import Source
 from slipway.cache import Entry
@@ -37,8 +39,8 @@ class Trial:
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     memory_mib: int | None = None
-    #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
-    said: int | None = None
+    #: The machine, while it runs.
+    guest: Running | None = None
 
     @property
     def appliance(self) -> Appliance:
@@ -50,7 +52,8 @@ class Trial:
 
     @property
     def factor(self) -> int:
-        return FACTOR[self.accelerator.name]
+        """Return what every time limit is multiplied by now: without KVM, and on a host with other work, all is slower."""
+        return math.ceil(FACTOR[self.accelerator.name] * (self.guest.slowdown if self.guest else host_slowdown()))
 
     @property
     def port(self) -> Path:
@@ -61,6 +64,10 @@ class Trial:
     def console(self) -> Path:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
+
+    def log(self, place: str, name: str) -> Path:
+        """Return the file that keeps the output of a check."""
+        return self.logs / f"{place}-{name}.log"
 
     @property
     def failed(self) -> list[CheckResult]:

@@ -20,6 +20,7 @@ from slipway.channels import moves, upkeep
 from slipway.channels.audit import examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
+from slipway.channels.expiry import Expired, require_fresh, root_warning
 from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, init, load_ring, trusted_root
 from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
@@ -178,12 +179,17 @@ class Session:
                 problems[name] = error
         return channels, problems
 
-    def holdings(self) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
-        """What every channel holds, for a listing, and by name, why some cannot be read."""
+    def holdings(self, warn: Callable[[str], object] = str) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
+        """What every channel holds, for a listing, and by name, why some cannot be read or have expired.
+
+        Args:
+            warn: Called with the end of a root that comes soon.
+        """
         self._require_visible()
         rows = []
         channels, problems = self.readable()
         for channel in channels:
+            self._look_at_end(channel, problems, warn)
             for appliance in channel.appliances:
                 shelf = channel.shelf(appliance)
                 rows.append(
@@ -196,6 +202,16 @@ class Session:
                     }
                 )
         return rows, problems
+
+    def _look_at_end(self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]) -> None:
+        """Note that a channel has expired, or that its root soon will."""
+        try:
+            require_fresh(channel, self.clock())
+        except Expired as error:
+            problems[channel.name] = error
+        ending = root_warning(channel, self.clock())
+        if ending:
+            warn(ending)
 
     def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
@@ -322,7 +338,7 @@ class Session:
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:
-    """Raise if there are channels that cannot be read: the gravest kind of error, which names all.
+    """Raise if there are channels that cannot be read or have expired: the gravest kind of error, which names all.
 
     Raises:
         VerificationError: One is not what its keys signed, or makes no sense.
@@ -335,7 +351,10 @@ def require_none(problems: Mapping[str, UserError]) -> None:
     errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
     listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
     kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
-    raise kind(f"{len(problems)} channels cannot be read:{listing}", hint=gravest.hint)
+    old = sum(isinstance(error, Expired) for error in problems.values())
+    count = f"{len(problems)} channel{'s' if len(problems) > 1 else ''}"
+    fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
+    raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:

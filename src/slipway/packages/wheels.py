@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
+from zipfile import BadZipFile
 
 from slipway import process
 from slipway.errors import BuildError, HostError, SpecError, SpecErrors, UsageError, Where
@@ -113,6 +114,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     """
     from installer import install
     from installer.destinations import SchemeDictionaryDestination
+    from installer.exceptions import InstallerError
     from installer.sources import WheelFile
 
     target = _target(lock.all_packages, lock.architecture, {})
@@ -132,8 +134,13 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
             # An installer reads what a wheel is from its name, which the pool does not keep.
             file = Path(folder) / wheel.file
             file.symlink_to(pool.file_path(wheel.sha256))
-            with WheelFile.open(file) as source:
-                install(source, destination, additional_metadata={"INSTALLER": b"slipway\n"})
+            try:
+                with WheelFile.open(file) as source:
+                    install(source, destination, additional_metadata={"INSTALLER": b"slipway\n"})
+            except (InstallerError, BadZipFile, ValueError, KeyError, AssertionError, FileExistsError) as error:
+                text = str(error).replace(f"{root}/", "/")
+                message = f"the wheel {wheel.file} cannot be installed: {text}"
+                raise BuildError(message, hint="name another version in pypi, then: invoke lock NAME") from error
     (environment / "bin/python3").symlink_to("/usr/bin/python3")
     (environment / "bin/python").symlink_to("python3")
     (environment / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.full}\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import stat
 import subprocess
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.machine import Machine, Running, command, firmware_files, mac_address, make_overlay, running, unprivileged
+from slipway.boot.machine import MOST_SLOWDOWN, Machine, Running, command, firmware_files, mac_address, make_overlay, running, unprivileged
 from slipway.errors import HostError, UsageError
 
 TCG = Accelerator(name="tcg", reason="")
@@ -85,7 +87,7 @@ def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
     qemu = tmp_path / "qemu-system-x86_64"
     qemu.write_text(RECORDER)
     qemu.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(process, "SYSTEM_PATH", f"{tmp_path}:{process.SYSTEM_PATH}")
     image, disk = tmp_path / "image", tmp_path / "work/disk"
     disk.parent.mkdir()
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"])
@@ -204,6 +206,23 @@ def test_a_machine_has_restarted_when_qemu_says_so(event: str, restarted: bool) 
     said = f"""printf '%s\\n' '{{"return": {{}}}}' '{{"return": {{}}}}' '{{"event": "{event}"}}'; exec sleep 60"""
     with process.spawn(["sh", "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
         assert Running(qemu).reboot(1) is restarted
+
+
+@pytest.mark.integration
+def test_a_machine_that_waits_for_its_processor_is_given_more_time() -> None:
+    """Three that need all of one processor take three times as long; one that sleeps is as fast as ever."""
+    busy = ["sh", "-c", "while :; do :; done"]
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(process.spawn(busy, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) for _ in range(3)]
+        idle = stack.enter_context(process.spawn(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        for each in many:
+            os.sched_setaffinity(each.pid, {min(os.sched_getaffinity(0))})
+        guest = Running(many[0])
+        until = time.monotonic() + 60
+        while guest.slowdown < 2 and time.monotonic() < until:
+            time.sleep(0.2)
+        assert 2 <= guest.slowdown <= MOST_SLOWDOWN
+        assert Running(idle).slowdown == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tarfile
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -22,10 +23,10 @@ ROOT = Path(__file__).parents[3]
 
 
 class Guest:
-    """A guest as far as :func:`follow` looks at it: whether QEMU has ended."""
+    """A guest as far as :func:`follow` looks at it: whether QEMU has ended, and how slow its host is."""
 
-    def __init__(self, ended: int | None = None) -> None:
-        self.ended = ended
+    def __init__(self, ended: int | None = None, slowdown: float = 1) -> None:
+        self.ended, self.slowdown = ended, slowdown
 
 
 def heard(
@@ -56,6 +57,23 @@ def test_results_are_read_until_the_guest_is_done(tmp_path: Path) -> None:
         CheckResult(name="one", place="guest", outcome="passed", duration_s=0.25, attempts=1),
         CheckResult(name="two", place="guest", outcome="timed out", duration_s=30.0, attempts=3, output="nothing listens\n"),
     ]
+
+
+@pytest.mark.parametrize("slowdown", [1, 1000])
+def test_a_guest_of_a_busy_host_is_waited_for(tmp_path: Path, slowdown: float) -> None:
+    results, reported = tmp_path / "results", Reported(expected=())
+    results.touch()
+    speaker = threading.Timer(1, results.write_text, ["running\nfinished\n"])
+    speaker.start()
+    try:
+        found = follow(cast(Running, Guest(slowdown=slowdown)), results, tmp_path / "console", reported, start_s=0.2, check_s=0.2)
+        if slowdown > 1:
+            assert list(found) == []
+        else:
+            with pytest.raises(Died, match="nothing was heard of it"):
+                list(found)
+    finally:
+        speaker.join()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_root import make_root
+from slipway import process
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer
 from slipway.builders.packer.hcl import NotLiteral, SyntaxProblem, literal, parse, references
 from slipway.errors import SpecErrors, UsageError
 from slipway.job import Workshop, prepare
 from slipway.templating import render_text
+
+pytestmark = pytest.mark.integration
 
 SPEC = """\
 schema: 1
@@ -49,7 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(process, "SYSTEM_PATH", f"{program.parent}:{process.SYSTEM_PATH}")
     files = {"appliance.yaml": SPEC, "README.md": "A thing\n", "setup/10-users.sh": "true\n"}
     return make_root(tmp_path, "thing", files, monkeypatch)
 

@@ -12,6 +12,7 @@ import pytest
 from slipway.channels.audit import examine, examine_rest
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, rotate
+from slipway.channels.lists import signature_key
 from slipway.channels.minisign import sign, verify
 from slipway.channels.moves import promote, publish_all, withdraw
 from slipway.channels.publish import publish, sums_key, target_key
@@ -22,6 +23,8 @@ from slipway.errors import VerificationError
 from slipway.records.release import Release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
+
+pytestmark = pytest.mark.integration
 
 Build = Callable[..., Path]
 MakeRelease = Callable[..., Release]
@@ -164,6 +167,20 @@ def test_a_signature_by_a_key_that_was_replaced_counts(whole: DirectoryStore, ri
     assert problems(whole, ring) == []
 
 
+def test_a_signature_that_names_nothing_is_none(whole: DirectoryStore, ring: KeyRing) -> None:
+    """Nor is one in the place where all channels' once were, whatever it names."""
+    key = ring.of("targets")[0]
+    bare = sign(whole.read(SUMS).data, key, file="SHA256SUMS", expires=T)
+    good = whole.read(SIGNATURE).data
+    assert bare
+    put(whole, SIGNATURE, bare)
+    said = f"{SIGNATURE} does not say of which appliance and channel and release it is: publish or promote that release again"
+    assert problems(whole, ring) == [said]
+    whole.delete(SIGNATURE)
+    put(whole, f"{SUMS}.minisig", good)
+    assert problems(whole, ring) == [f"{SUMS} has no signature by the key of the channel nightly"]
+
+
 # --- objects and records -------------------------------------------------------------------------------------------
 
 
@@ -187,9 +204,10 @@ def list_by_hand(store: Store, ring: KeyRing, release: str, files: Mapping[str, 
         listed[file] = (len(data), sha256)
     text = "".join(f"{sha256}  {file}\n" for file, (_, sha256) in sorted(listed.items())).encode()
     store.create(sums_key("example", release), text)
-    signature = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=T)
+    about = {"appliance": "example", "release": release, "channel": ring.channel}
+    signature = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=T, about=about)
     assert signature
-    store.create(f"{sums_key('example', release)}.minisig", signature)
+    store.create(signature_key(ring.channel, "example", release), signature)
 
     def add(channel: Channel) -> None:
         channel.shelf("example").add(release, Listed(created=int(T), added=int(T), files=listed))
@@ -266,8 +284,9 @@ def test_a_root_that_ends_soon_is_warned_of(store: DirectoryStore, keys: Path, b
     assert [problem.split()[2] for problem in found.problems] == (["root"] if left < 0 else [])
     assert list(found.warnings) == (
         [
-            f"nightly: its root expires on {channel_of(store, ring).root.signed.expires:%Y-%m-%d}, in {int(left)} days: "
-            "invoke keys rotate nightly --role root"
+            f"the root of the channel nightly ends on {channel_of(store, ring).root.signed.expires:%Y-%m-%d}, "
+            f"{'in 29 days' if left > 1 else 'within a day'} (this host's clock says 2027-01-15 08:00 UTC): where its root keys are, "
+            "run: invoke keys rotate nightly --role root, then: invoke refresh --channel nightly"
         ]
         if warned
         else []

@@ -22,6 +22,8 @@ from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 from store_doubles import LyingStore, RacingStore
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 MakeRelease = Callable[..., Release]
 SUMS = "releases/example/1.0.0-b1/SHA256SUMS"

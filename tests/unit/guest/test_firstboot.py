@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.unit.guest.conftest import Guest
 
+pytestmark = pytest.mark.integration
+
 DOMAIN: dict[str, object] = {
     "name": "sip_domain",
     "type": "hostname",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 240
 # with: second
-"""Of two instances the one with the higher priority has the shared address. Its cable is pulled: the other one takes the address and
-answers; it is plugged in again: it takes the address back."""
+"""Of two instances the one with the higher priority has the shared address, however much higher. Its cable is pulled: the
+other one takes the address and answers; it is plugged in again: it takes the address back. Its HAProxy hangs: the same."""
 
 import os
 import shlex
@@ -43,13 +43,19 @@ def wait_for(wanted: str) -> float:
 one, other = hardware(ssh), hardware(second)
 assert one != other
 subprocess.run([*second, "systemctl is-active haproxy keepalived"], check=True)
-subprocess.run([*ssh, f"traffic-manager address {SHARED}/24 100 {ROUTER_ID}"], check=True)
+subprocess.run([*ssh, f"traffic-manager address {SHARED}/24 250 {ROUTER_ID}"], check=True)
 try:
     wait_for(one)
     unplug = "dev=$(ip -o route get 10.77.0.1 | sed 's/.* dev \\([^ ]*\\).*/\\1/'); ip link set $dev down; sleep 30; ip link set $dev up"
     subprocess.run([*ssh, f"systemd-run --quiet sh -c {shlex.quote(f'sleep 2; {unplug}')}"], check=True)
     time.sleep(2)
     print(f"the other one answers {wait_for(other):.1f} s after the cable was pulled")
+    print(f"taken back after {wait_for(one):.1f} s")
+    subprocess.run([*ssh, "pkill -STOP -x haproxy"], check=True)
+    try:
+        print(f"the other one answers {wait_for(other):.1f} s after HAProxy hung")
+    finally:
+        subprocess.run([*ssh, "pkill -CONT -x haproxy"], check=True)
     print(f"taken back after {wait_for(one):.1f} s")
 finally:
     subprocess.run([*ssh, "traffic-manager address none"], check=False)

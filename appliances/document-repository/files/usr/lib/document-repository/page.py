@@ -8,11 +8,14 @@ from urllib.parse import quote, urlsplit
 import xapian
 from flask import Flask, Response, abort, redirect, render_template, request
 from index import INDEX
-from repository import Missing, allowed, content, listing, log, restore
+from markupsafe import Markup
+from repository import InTheWay, Missing, Repository, Rights
 
 app = Flask(__name__)
 app.jinja_env.filters["path"] = quote
 PAGE = 20
+#: How many changes a page of versions shows.
+CHANGES = 200
 
 
 def user() -> str:
@@ -23,10 +26,10 @@ def user() -> str:
     return name
 
 
-def readable(path: str, right: str = "r") -> str:
-    """A path, if the user may read or write it."""
+def readable(path: str) -> str:
+    """A path, if the user may read it."""
     clean = "/" + path.strip("/")
-    if not allowed(user(), [clean], right):
+    if not Rights(user()).allow(clean):
         abort(403)
     return clean
 
@@ -34,6 +37,12 @@ def readable(path: str, right: str = "r") -> str:
 @app.errorhandler(Missing)
 def missing(_: Missing) -> tuple[str, int]:
     return render_template("page.html", title="Not here", message="There is nothing here, or not in that version."), 404
+
+
+@app.errorhandler(InTheWay)
+def in_the_way(_: InTheWay) -> tuple[str, int]:
+    message = "There is something else of that name now: rename or delete it first."
+    return render_template("page.html", title="Not brought back", message=message), 409
 
 
 @app.after_request
@@ -47,16 +56,15 @@ def only_this_site(response: Response) -> Response:
 @app.get("/folder/")
 @app.get("/folder/<path:path>")
 def folder(path: str = "") -> str:
-    here = readable(path)
-    items = listing(here)
-    visible = set(allowed(user(), [item.path for item in items]))
-    return render_template("page.html", title=here, here=here, items=[item for item in items if item.path in visible])
+    here, rights = readable(path), Rights(user())
+    items = [item for item in Repository().listing(here) if rights.allow(item.path)]
+    return render_template("page.html", title=here, here=here, items=items)
 
 
 @app.get("/search")
 def search() -> str:
     words = request.args.get("q", "").strip()
-    found = []
+    found, rights = [], Rights(user())
     try:
         database = xapian.Database(INDEX)
     except xapian.DatabaseOpeningError:
@@ -69,28 +77,32 @@ def search() -> str:
         inquiry = xapian.Enquire(database)
         inquiry.set_query(parser.parse_query(words, flags))
         matches = inquiry.get_mset(0, 10 * PAGE)
-        hits = [(match.document.get_data().decode(), matches) for match in matches]
-        for data, mset in hits:
-            path, _, text = data.partition("\n")
-            if len(found) < PAGE and allowed(user(), [path]):
-                found.append((path, mset.snippet(text, 240, xapian.Stem("none"), 0, "", "", "...").decode()))
+        for match in matches:
+            path, _, text = match.document.get_data().decode().partition("\n")
+            if len(found) < PAGE and rights.allow(path):
+                # Xapian has escaped the text, and marks what was found.
+                snippet = matches.snippet(text, 240, xapian.Stem("none"), 0, "<b>", "</b>", "...").decode()
+                found.append((path, Markup(snippet)))
     return render_template("page.html", title=f"Search: {words}", words=words, found=found)
 
 
 @app.get("/versions/")
 @app.get("/versions/<path:path>")
 def versions(path: str = "") -> str:
-    here = readable(path)
-    changes = log(here, "-l", "1000")
-    visible = set(allowed(user(), list(dict.fromkeys(change.path for change in changes))))
-    changes = [change for change in changes if change.path in visible]
-    return render_template("page.html", title=f"Versions of {here}", here=here, changes=changes)
+    here, rights, repository = readable(path), Rights(user()), Repository()
+    before = request.args.get("before", repository.youngest, int)
+    changes, rest = repository.history(here, before, CHANGES)
+    changes = [change for change in changes if rights.allow(change.path)]
+    gone = {change.path: not repository.kind(change.path) for change in changes}
+    return render_template("page.html", title=f"Versions of {here}", here=here, changes=changes, gone=gone, rest=rest)
 
 
 @app.get("/version/<int:revision>/<path:path>")
 def version(revision: int, path: str) -> Response:
-    here = readable(path)
-    response = Response(content(here, revision), mimetype=mimetypes.guess_type(here)[0] or "application/octet-stream")
+    here, repository = readable(path), Repository()
+    size = repository.size(here, revision)
+    response = Response(repository.content(here, revision), mimetype=mimetypes.guess_type(here)[0] or "application/octet-stream")
+    response.headers["Content-Length"] = str(size)
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
     return response
 
@@ -101,6 +113,8 @@ def bring_back(revision: int, path: str) -> Response:
     origin = request.headers.get("Origin")
     if origin is None or urlsplit(origin).netloc != request.host:
         abort(403)
-    here = readable(path, "rw")
-    restore(user(), here, revision)
+    here, rights, repository = readable(path), Rights(user()), Repository()
+    if not all(rights.allow(each, write=True) for each in (here, *(each for each, _ in repository.tree(here, revision)))):
+        abort(403)
+    repository.restore(user(), here, revision)
     return redirect(f"/versions{quote(here)}", 303)

@@ -1,0 +1,54 @@
+"""Tasks that other processes do: without credentials, or several at once.
+
+What goes in: a task's words. What comes out: its exit code, and the folders of the releases that it made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from slipway.job import Job, Workshop
+
+__all__ = ["built_apart", "side_by_side"]
+
+#: The words that start a task in a process of its own.
+_SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway")
+
+
+def built_apart(shop: Workshop, name: str, words: Sequence[str]) -> tuple[int, list[Path]]:
+    """Run a task that builds in a process without credentials; return its exit code and the folders of the releases."""
+    import tempfile
+
+    from slipway.credentials import run_apart
+    from slipway.outputs import announced
+
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        code = run_apart([*_SLIPWAY, name, *words, f"--built={folder}"])
+        return code, announced(folder, shop.root, {word for word in words if not word.startswith("-")})
+
+
+def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
+    """Do a task for each job by a process of its own, with these options.
+
+    Raises:
+        BuildError: One of them failed.
+    """
+    from contextlib import closing
+
+    from slipway.errors import BuildError
+    from slipway.namespace import available_memory_mib
+    from slipway.parallel import Command, run_all
+
+    commands = [Command(name=job.name, argv=[*_SLIPWAY, name, job.name, *options], memory_mib=job.memory_mib) for job in jobs]
+    failed = []
+    with closing(run_all(commands, jobs=at_once, memory_mib=available_memory_mib() * 3 // 4, progress=shop.progress)) as results:
+        for ended in results:
+            print(ended.output, end="", flush=True)
+            if ended.status:
+                failed.append(ended.name)
+    if failed:
+        raise BuildError(f"{len(failed)} of {len(jobs)} appliances failed: {', '.join(failed)}", hint="the lines above say why")

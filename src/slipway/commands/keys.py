@@ -1,0 +1,107 @@
+"""Keys of channels: make, protect, replace, show and export them.
+
+What goes in: arguments. What comes out: lines, or JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from slipway.invocation import task
+
+if TYPE_CHECKING:
+    from slipway.channels.keys import KeyRing
+
+__all__ = ["TASKS", "TITLE"]
+
+TITLE: Final = "Keys of channels"
+
+
+def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
+    """Say where new keys are, and what to do with them."""
+    lines = [f"made in {ring.folder}: keep a copy where nobody else gets at it"]
+    for folder in ring.places:
+        lines.append(f"a root key is in {folder}: move it to a place of its own, offline")
+    if ring.places:
+        lines.append(f"to use those again: invoke keys rotate {ring.channel} --role ROLE --root-key FOLDER, once for each")
+    if not protected:
+        lines.append(f"targets and root have no passphrase; to give them one: invoke keys protect {ring.channel}")
+    return lines
+
+
+@task(
+    help={
+        "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
+        "action": "init, protect, rotate, show or export",
+        "channel": "nightly, candidate, stable, ...",
+        "role": "the role that gets new keys: root, targets, snapshot or timestamp",
+        "root_keys": "how many keys the root has; several get a folder each",
+        "root_key": "the folder of a root key that was moved away; can be given again",
+        "online": "export only what signs every night: snapshot and timestamp",
+        "offline_targets": "export only the targets key",
+        "no_passphrase": "put new targets and root keys under no passphrase",
+        "threshold": "how many of them must sign",
+        "signer": "ROLE=URI,PUBLIC.pem: a key that is elsewhere, by securesystemslib's URI; can be given again",
+    },
+    name="keys",
+)
+def keys_(
+    action: str = "show",
+    channel: str = "nightly",
+    *,
+    signer: list[str],
+    root_key: list[str],
+    role: str = "",
+    root_keys: int = 1,
+    threshold: int = 1,
+    keys: str = "",
+    online: bool = False,
+    offline_targets: bool = False,
+    no_passphrase: bool = False,
+) -> None:
+    """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's (rotate), show public
+    ones, or print them for CI's secrets (export). Passphrases come from the terminal or SLIPWAY_PASSPHRASE_FILE."""
+    from slipway.channels import keys as rings
+    from slipway.channels.minisign import public_key
+    from slipway.errors import UsageError
+
+    directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
+    places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
+    if action == "init":
+        known = rings.parse_signers(signer)
+        passphrase = None if no_passphrase else rings.new_passphrase()
+        ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=known, passphrase=passphrase)
+        print("\n".join(made_lines(ring, protected=passphrase is not None)))
+    elif action == "protect":
+        passphrase = rings.new_passphrase()
+        if passphrase is None:
+            raise UsageError("there is no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
+        done = rings.protect(channel, directory, passphrase, places=places)
+        print("\n".join(f"{directory / name} is under a passphrase" for name in done) or "nothing changed")
+        return
+    elif action == "rotate":
+        if not role:
+            raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
+        passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
+        ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
+        print(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
+    elif action == "export":
+        if online and offline_targets:
+            raise UsageError("--online or --offline-targets, not both", hint="without either, both are in the line")
+        roles = rings.ONLINE if online else ("targets",) if offline_targets else ("targets", *rings.ONLINE)
+        print(rings.export(rings.load_ring(channel, directory), roles))
+        return
+    elif action == "show":
+        ring = rings.load_ring(channel, directory, places=places)
+    else:
+        raise UsageError(f'keys has no action "{action}"', hint="there is: init, protect, rotate, show, export")
+    for name in rings.ROLES:
+        for key in ring.public(name):
+            print(f"{name:<10} {rings.fingerprint(key)}")
+    minisign = public_key(ring.public("targets")[0], channel)
+    if minisign:
+        print(f"minisign   {minisign.splitlines()[1]}")
+
+
+TASKS: Final = (keys_,)

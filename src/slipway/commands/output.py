@@ -1,0 +1,54 @@
+"""What tasks print, and what they ask.
+
+What goes in: rows, and questions. What comes out: columns or JSON on standard output, and yes or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from slipway.terminal import one_line
+
+__all__ = ["confirm", "print_json", "show", "warn"]
+
+
+def print_json(data: Any) -> None:
+    """Print JSON."""
+    print(json.dumps(data, indent=2, sort_keys=True))
+
+
+def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print a listing: as JSON, or in columns as wide as what stands in them."""
+    found = list(rows)
+    if as_json:
+        print_json(found)
+        return
+    names = list(columns) or (list(found[0]) if found else [])
+    cells = [[one_line(row[name]) for name in names] for row in found]
+    widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]
+    for cell in cells:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip())
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if a person says so, or said so.
+
+    Raises:
+        UsageError: Nobody does.
+    """
+    from slipway.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask", hint="give --yes")
+    if input(f"{one_line(question)} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was changed")

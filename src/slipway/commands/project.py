@@ -1,0 +1,150 @@
+"""Work on Slipway itself: its tests, its lock, its generated pages.
+
+What goes in: arguments. What comes out: lines, or JSON.
+"""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import Final
+
+from slipway.commands.options import Checkout, Recipe, chosen, described, prepared
+from slipway.commands.output import show
+from slipway.invocation import task
+
+__all__ = ["TASKS", "TITLE"]
+
+TITLE: Final = "Slipway itself"
+
+
+@task(
+    help=described(
+        all="every test, also those that only the nightly workflow runs",
+        unit="only the fast ones",
+        integration="only those with real tools and the host's package mirror",
+        vm="only those that boot virtual machines",
+        store="ceph: only those with this object store",
+        keyword="only tests that match (pytest -k); with --fresh: only machines with this in their name",
+        fresh="the README's commands on minimal systems, one of each base for root and for an ordinary user",
+    )
+)
+def test(
+    *,
+    at: Checkout,
+    all: bool = False,
+    unit: bool = False,
+    integration: bool = False,
+    vm: bool = False,
+    store: str = "",
+    keyword: str = "",
+    fresh: bool = False,
+) -> None:
+    """Check the code and run the tests that guard the main flow: style, types, unit, integration, an object store, machines."""
+    from slipway import development
+    from slipway.fresh import fresh as run_fresh
+
+    flags = {"all": all, "unit": unit, "integration": integration, "vm": vm, "fresh": fresh}
+    selection = development.select([name for name, given in flags.items() if given], store=store, keyword=keyword)
+    if selection.fresh:
+        run_fresh(at.workshop(), selection.keyword)
+        return
+    if selection.lint:
+        development.lint(Path(at.root).absolute())
+    development.test(Path(at.root).absolute(), selection)
+
+
+@task()
+def lint(*, at: Checkout) -> None:
+    """Check style and types of the code, and the shell scripts."""
+    from slipway.development import lint as run_lint
+
+    run_lint(Path(at.root).absolute())
+
+
+@task(help=described(names="mutants, or tables of them; every one if none is named", jobs="how many mutants at once"))
+def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
+    """Plant faults in a copy of the checkout (tests/mutants/), one at a time, and see that the tests notice each."""
+    from contextlib import closing
+
+    from slipway import mutants
+
+    checkout = Path(at.root).absolute()
+    chosen_mutants = mutants.choose(mutants.read(checkout), names)
+    found = []
+    with closing(mutants.prove(checkout, chosen_mutants, jobs=jobs)) as outcomes:
+        for outcome in outcomes:
+            print(outcome, flush=True)
+            found.append(outcome)
+    allowed = sum(bool(outcome.mutant.survives) for outcome in found)
+    print(f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed, {allowed} may survive", flush=True)
+    mutants.require_killed(found)
+
+
+@task(help=described("json", runs="how often each command is measured; the median counts"))
+def bench(*, at: Checkout, runs: int = 3, json: bool = False) -> None:
+    """Measure how fast this version is on this machine, beside a control; takes some minutes."""
+    from slipway.bench.builds import bench as measure
+
+    report = measure(at.workshop(), runs=runs)
+    if json:
+        print(dumps(report.record(), indent=1))
+        return
+    show([row.record() for row in report.rows], as_json=False, columns=("name", "value", "unit", "goal", "outcome", "detail"))
+    for name, took in report.profiles.items():
+        print(f"\n{name}, where the seconds went: " + ", ".join(f"{label} {seconds_:.1f}" for label, seconds_ in took.items()))
+
+
+@task(help={"update": "lock the newest versions that pyproject.toml allows, and say what changed"})
+def deps(*, at: Checkout, update: bool = False) -> None:
+    """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or renew it."""
+    from slipway import dependencies
+
+    if update:
+        print("\n".join(dependencies.update(Path(at.root).absolute()) or ["nothing changed"]))
+        return
+    dependencies.require_agreement(Path(at.root).absolute())
+    print("requirements/ agrees with pyproject.toml")
+
+
+@task(help={"check": "only say whether docs/appliance.schema.json is up to date"})
+def schema(*, at: Checkout, check: bool = False) -> None:
+    """Write docs/appliance.schema.json, the JSON Schema of a spec, for editors."""
+    from slipway.cache import create_file
+    from slipway.errors import VerificationError
+    from slipway.spec.model import json_schema
+
+    path, text = Path(at.root) / "docs/appliance.schema.json", json_schema()
+    same = path.is_file() and path.read_text() == text
+    if check and not same:
+        raise VerificationError(f"{path} is out of date", hint="run: invoke schema")
+    if not same:
+        with create_file(path, mode=0o644) as file:
+            file.write(text.encode())
+    print(f"{path} {'is up to date' if same else 'written'}")
+
+
+@task(keyless=True, help=described(arch="processor architecture of the image, in Debian's words"))
+def appliances(*, at: Checkout, arch: str = "amd64") -> None:
+    """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its newest build."""
+    from slipway.cache import create_file
+    from slipway.overview import overview, page
+
+    shop = at.workshop()
+    rows = overview(shop, prepared(shop, chosen(shop, [], True), Recipe(arch=arch)))
+    path = Path(at.root, "docs/appliances.md")
+    path.parent.mkdir(exist_ok=True)
+    with create_file(path, mode=0o644) as file:
+        file.write(page(rows).encode())
+    print(f"{path}: {len(rows)} appliances")
+
+
+TASKS: Final = (
+    test,
+    lint,
+    mutants,
+    bench,
+    deps,
+    schema,
+    appliances,
+)

@@ -1,0 +1,114 @@
+"""What brings releases into a store, and what a night does.
+
+What goes in: arguments. What comes out: lines, or JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from slipway.commands.apart import built_apart
+from slipway.commands.options import Place, Recipe, described
+from slipway.invocation import task
+
+if TYPE_CHECKING:
+    from slipway.channels.session import Session
+    from slipway.job import Workshop
+
+__all__ = ["TASKS", "TITLE", "publish_into"]
+
+TITLE: Final = "Publish"
+
+
+def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
+    """Publish releases, and say what changed."""
+    from slipway import pipeline
+    from slipway.channels.session import describe
+
+    for moved in pipeline.publish(shop, folders, session, channel):
+        created = sum(len(blobs.created) for blobs in moved.blobs)
+        print("\n".join(describe(moved)), flush=True)
+        print(f"  in {session.store.url}, {created} objects created", flush=True)
+        kept = [file for blobs in moved.blobs for file in blobs.kept]
+        if kept:
+            print(f"  it was published before: {', '.join(kept)} of that build stay", flush=True)
+
+
+@task(
+    help=described(
+        "names",
+        "all",
+        channel="into this channel",
+        folder="releases that were built elsewhere: all below this folder",
+        only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
+    )
+)
+def publish(
+    names: list[str], *, at: Place, recipe: Recipe, all: bool = False, channel: str = "nightly", folder: str = "", only: str = ""
+) -> None:
+    """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
+    from invoke.exceptions import Exit
+
+    from slipway.channels.folders import builds_below
+    from slipway.credentials import seal
+    from slipway.errors import UsageError
+
+    seal()
+    shop, session = at.open(new=True)
+    if folder:
+        if names or all:
+            raise UsageError("name appliances or give --folder, not both")
+        folders = builds_below(Path(folder), only)
+    elif only:
+        raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
+    else:
+        # Appliances are read by a process that has no keys.
+        words = [*names, *["--all"] * all, *recipe.words(), f"--root={at.root}"]
+        code, folders = built_apart(shop, "releases", words)
+        if code:
+            raise Exit(code=code)
+    publish_into(shop, session, folders, channel)
+
+
+@task(help=described("names", "built", channel="into this channel", no_publish="build only: this needs no keys"))
+def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nightly", no_publish: bool = False, built: str = "") -> None:
+    """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
+    from invoke.exceptions import Exit
+
+    from slipway.credentials import leave_behind, seal
+    from slipway.nightly import build_all, deliver
+    from slipway.outputs import announce
+
+    if no_publish:
+        leave_behind()
+        night = build_all(at.workshop(), names=names, builder=recipe.builder, arch=recipe.arch)
+        for name, folder in night.releases.items():
+            announce(built, name, folder)
+        print("\n".join(night.lines), flush=True)
+        night.require_success()
+        return
+    seal()
+    shop, session = at.open(new=True)
+    words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
+    code, folders = built_apart(shop, "nightly", words)
+    print("\n".join(deliver(shop, session, folders, channel)), flush=True)
+    if code:
+        raise Exit(code=code)
+
+
+@task()
+def catalog(*, at: Place) -> None:
+    """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
+    from slipway.pipeline import write_catalog
+
+    shop, session = at.open()
+    print("\n".join(write_catalog(shop, session)) or "nothing changed")
+
+
+TASKS: Final = (
+    publish,
+    nightly,
+    catalog,
+)

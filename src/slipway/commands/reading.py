@@ -1,0 +1,85 @@
+"""Reading a store: download, convert and audit what it holds.
+
+What goes in: arguments. What comes out: lines, or JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from slipway.commands.options import Place, described
+from slipway.invocation import task
+
+__all__ = ["TASKS", "TITLE"]
+
+TITLE: Final = "Read a store"
+
+
+@task(
+    help=described(
+        "name",
+        "build",
+        arch="processor architecture of the image, in Debian's words",
+        channel="from this channel",
+        format="the image's format",
+        out="the folder for it; without it downloads/NAME",
+    )
+)
+def fetch(
+    name: str, *, at: Place, channel: str = "stable", format: str = "qcow2", build: str = "", arch: str = "amd64", out: str = ""
+) -> None:
+    """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
+    from slipway.channels.client import fetch_image, fetch_manifest
+
+    shop, session = at.open(reading=True)
+    client = session.client(channel)
+    manifest = fetch_manifest(client, name, build or None, arch)
+    folder = Path(out) if out else Path(at.root, "downloads", manifest.appliance)
+    print(fetch_image(client, manifest, format, folder, shop.progress))
+
+
+@task(
+    help=described(
+        "format",
+        "build",
+        channel="from this channel",
+        out="the folder for them; without it downloads/NAME",
+        release="an appliance, or the folder of a build",
+    )
+)
+def export(release: str, *, at: Place, format: list[str], channel: str = "stable", build: str = "", out: str = "") -> None:
+    """Make other formats of a release's raw disk, published or built here, without a build."""
+    from slipway.conversion import export_built, export_published
+    from slipway.errors import UsageError
+
+    if not format:
+        raise UsageError("export wants --format", hint="for example: --format ova")
+    formats = list(dict.fromkeys(format))
+    if Path(release).is_dir():
+        made = export_built(at.workshop(), Path(release), formats, Path(out) if out else None)
+    else:
+        shop, session = at.open(reading=True)
+        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
+    for path in made:
+        print(path)
+
+
+@task(help=described("channel"))
+def verify(channel: list[str], *, at: Place) -> None:
+    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
+    from slipway.channels.audit import require_sound
+
+    shop, session = at.open(reading=True)
+    with shop.progress.step("verify") as step:
+        lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
+        step.detail = ""
+    print("\n".join(lines), flush=True)
+    require_sound(problems)
+
+
+TASKS: Final = (
+    fetch,
+    export,
+    verify,
+)

@@ -18,7 +18,8 @@ import sys
 
 try:
     given = os.environ["PARAM_VIRTUAL_ADDRESS"]
-    if given and ("/" not in given or ipaddress.ip_interface(given).ip.is_multicast):
+    address = ipaddress.ip_interface(given or "192.0.2.1/24").ip
+    if given and ("/" not in given or address.is_multicast or address.is_unspecified or address.is_loopback):
         raise ValueError(f"{given!r} is no host's address with its length")
 except ValueError as error:
     sys.exit(f"virtual_address must be an address with its length, such as 192.0.2.10/24, or empty: {error}")

@@ -6,8 +6,8 @@ set -eu
 work=/var/tmp/slipway-updates
 configuration=/etc/apt/apt.conf.d/99slipway-check
 clean() {
-    systemctl stop slipway-probe.service 2>/dev/null || true
-    dpkg --purge slipway-probe >/dev/null 2>&1 || true
+    systemctl stop updates-probe.service 2>/dev/null || true
+    dpkg --purge updates-probe >/dev/null 2>&1 || true
     rm -rf "$work" "$configuration" /run/reboot-required /run/reboot-required.pkgs /run/issue.d/60-restart-needed.issue
     rm -f /var/lib/apt/lists/*slipway-updates*
     systemctl daemon-reload
@@ -17,20 +17,20 @@ trap clean EXIT
 package() { # VERSION: a daemon, whose program is another file in each version
     rm -rf "$work/tree"
     install -d "$work/tree/DEBIAN" "$work/tree/usr/bin" "$work/tree/usr/lib/systemd/system" "$work/archive"
-    install -m 755 /usr/bin/sleep "$work/tree/usr/bin/slipway-probe"
-    printf '%s' "$1" >>"$work/tree/usr/bin/slipway-probe"
-    printf '[Service]\nExecStart=/usr/bin/slipway-probe 1000000\n' >"$work/tree/usr/lib/systemd/system/slipway-probe.service"
-    printf 'Package: slipway-probe\nVersion: %s\nArchitecture: all\nMaintainer: check <root@localhost>\nDescription: daemon of a check\n' \
+    install -m 755 /usr/bin/sleep "$work/tree/usr/bin/updates-probe"
+    printf '%s' "$1" >>"$work/tree/usr/bin/updates-probe"
+    printf '[Service]\nExecStart=/usr/bin/updates-probe 1000000\n' >"$work/tree/usr/lib/systemd/system/updates-probe.service"
+    printf 'Package: updates-probe\nVersion: %s\nArchitecture: all\nMaintainer: check <root@localhost>\nDescription: daemon of a check\n' \
         "$1" >"$work/tree/DEBIAN/control"
     dpkg-deb --root-owner-group --build "$work/tree" "$work/$1.deb" >/dev/null
 }
-main_pid() { systemctl show -p MainPID --value slipway-probe.service; }
+main_pid() { systemctl show -p MainPID --value updates-probe.service; }
 
 chmod 755 "$(dirname "$work")" && rm -rf "$work" && mkdir -m 755 "$work"
 package 1.0
 dpkg --install "$work/1.0.deb" >/dev/null
 systemctl daemon-reload
-systemctl start slipway-probe.service
+systemctl start updates-probe.service
 before=$(main_pid)
 
 package 2.0
@@ -59,7 +59,7 @@ rm -f /var/lib/apt/periodic/*
 /etc/kernel/postinst.d/unattended-upgrades "$(uname -r)" "/boot/vmlinuz-$(uname -r)"
 systemctl start apt-daily.service
 systemctl start apt-daily-upgrade.service
-test "$(dpkg-query -W -f '${Version}' slipway-probe)" = 2.0
+test "$(dpkg-query -W -f '${Version}' updates-probe)" = 2.0
 test "$(main_pid)" != "$before"
-cmp "/proc/$(main_pid)/exe" /usr/bin/slipway-probe
+cmp "/proc/$(main_pid)/exe" /usr/bin/updates-probe
 grep -q 'RESTART NEEDED' /run/issue.d/60-restart-needed.issue

@@ -144,7 +144,6 @@ def run(*argv: str | Path) -> None:
 
 def prepare(root: Path, name: str, value: str) -> None:
     """Make an instance of the tree at ``root``, with a value, three network cards, and no running system."""
-    run("mount", "-t", "proc", "proc", root / "proc")
     run("mount", "--rbind", "--make-rslave", "/dev", root / "dev")
     for folder in ("run", "tmp", "sys"):
         run("mount", "-t", "tmpfs", "tmpfs", root / folder)
@@ -178,7 +177,19 @@ def case(tree: Path, work: Path, name: str, value: str) -> dict[str, Any]:
     run("mount", "-t", "overlay", "overlay", root, "-o", f"lowerdir={tree},upperdir={upper},workdir={work / 'work'}")
     try:
         prepare(root, name, value)
-        command = ["unshare", "--pid", "--fork", "--kill-child", "chroot", str(root), "/usr/bin/python3", "-E", "-s", "-B"]
+        command = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            f"--mount-proc={root / 'proc'}",
+            "chroot",
+            str(root),
+            "/usr/bin/python3",
+            "-E",
+            "-s",
+            "-B",
+        ]
         environment = {"PATH": "/tmp:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         ended = subprocess.run(
             [*command, "/usr/lib/slipway/firstboot.py"],

@@ -61,6 +61,13 @@ def test_the_hosts_name_is_not_seen_and_the_umask_is_fixed() -> None:
     assert said == b"localhost\n0022\n"
 
 
+def test_a_user_without_rights_on_the_host_makes_one() -> None:
+    """Root of a namespace of users has what an ordinary user gets: the host's settings are not its own."""
+    code = "from slipway.namespace import Namespace\nwith Namespace(network=True) as made: print(made.run(['hostname']).stdout)"
+    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-P", "-c", code]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "b'localhost\\n'\n"
+
+
 def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:
     with Namespace(directory=tmp_path) as namespace:
         namespace.run(["sh", "-c", "echo here >/mnt/file"])

@@ -36,7 +36,8 @@ set -eu
 mount --make-rprivate /
 mount -t tmpfs -o "$1" slipway /mnt
 mount -t proc -o nosuid,nodev,noexec proc /proc
-echo localhost >/proc/sys/kernel/hostname
+# By its system call: the file in /proc is the host's root's, whoever is root in here.
+hostname localhost
 if [ "$2" = network ]; then
     mount -t tmpfs -o mode=755,nosuid,nodev run /run
     ip link set lo up

@@ -126,8 +126,8 @@ def build_in_all(shop: Workshop, name: str, recipe: Sequence[str], formats: Sequ
         for number, around in enumerate(rows_of(users, hosts)):
             with shop.progress.step(f"build {number + 1} of {len(_PLAN)}") as step:
                 home = _home(shop, room, around.user)
-                argv = [sys.executable, "-P", "-m", "slipway.surroundings", shop.root, home / "work", name, *recipe, *formats]
-                argv = _wrapped(argv, around, view)
+                program = [sys.executable, "-P", "-m", "slipway.surroundings", str(shop.root), str(home / "work")]
+                argv = _wrapped([*program, name, *recipe, *formats], around, view)
                 told = build_environment() | mirror | _environment(shop, around, home)
                 step.detail = " ".join(getattr(around, field) for field in Surroundings.__slots__)
                 said = process.run(argv, what=f"a build with {step.detail}", env=told, timeout_s=7200).stdout

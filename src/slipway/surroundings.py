@@ -118,7 +118,7 @@ def build_in_all(shop: Workshop, name: str, recipe: Sequence[str], formats: Sequ
     me = pwd.getpwuid(os.geteuid()).pw_name
     users, hosts = ((me, _OTHER), _HOSTS) if root else ((me,), (os.uname().nodename,))
     if root:
-        for path in (shop.root / "appliances", Path(__file__).parent, Path(sys.prefix)):
+        for path in (shop.root / "appliances", Path(__file__).parent, Path(sys.prefix), Path(sys.executable).resolve()):
             _require_open(path)
     with _room(shop) as room:
         view = _View(room) if root else None
@@ -197,7 +197,7 @@ def _require_open(path: Path) -> None:
     """
     for place in (*reversed(path.parents), path):
         if place.stat().st_mode & 0o005 != 0o005:
-            hint = f"run: chmod o+rx {place}, or use a checkout elsewhere"
+            hint = f"run: chmod o+rx {place}, or use a checkout, and a Python for its .venv, elsewhere"
             raise HostError(f"{place} is closed to other users, and one of them is to build what is there", hint=hint)
 
 

@@ -100,7 +100,7 @@ def test_a_checkout_that_another_user_cannot_enter_is_said_before_anything_is_bu
     first = surroundings_of[-1] if surroundings_of else closed
     assert str(caught.value) == (
         f"error: {first} is closed to other users, and one of them is to build what is there\n"
-        f"  hint: run: chmod o+rx {first}, or use a checkout elsewhere"
+        f"  hint: run: chmod o+rx {first}, or use a checkout, and a Python for its .venv, elsewhere"
     )
 
 

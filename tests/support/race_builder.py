@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from slipway import job, pipeline
-from slipway.builders import Source, Workplace
+from slipway.builders import Builder, Source, Workplace
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.job import Workshop, prepare
 from slipway.plan import Plan
@@ -90,7 +90,8 @@ def look(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    job.find_builder = lambda _: Quick()  # type: ignore[attr-defined]
+    quick = cast(Builder, Quick())
+    job.find_builder = lambda name: quick  # type: ignore[attr-defined]
     assert shutil.which("qemu-img")
     where = Path(sys.argv[2])
     if sys.argv[1] == "build":

@@ -70,12 +70,12 @@ root("systemctl start database-backup.service && rm -r /var/lib/postgresql/17/ma
 with connect() as connection:
     write(connection, "5 later")
     wanted = moment(connection)
-hole = "$(ls /var/lib/database/wal/0*0.zst /var/lib/database/wal/0*[1-9A-F].zst | sort -t/ -k6.17 | tail -n 1)"
 root("runuser -u postgres -- psql -AtXqc 'SELECT pg_switch_wal()' postgres && sleep 10")
-root(f"mv {hole} /var/tmp/hole")
+hole = root("ls -d /var/lib/database/wal/*.zst | grep -E '/[0-9A-F]{24}.zst$' | sort | tail -n 1").strip()
+root(f"mv {hole} /var/tmp/")
 done = subprocess.run([*shlex.split(os.environ["SLIPWAY_SSH"]), f"database-restore '{wanted}'"], capture_output=True, text=True)
 print(done.stdout, done.stderr)
-root("test -e /var/tmp/hole")
+root(f"mv -n /var/tmp/{hole.rpartition('/')[2]} {hole}")
 assert done.returncode == 1, done
 assert "nothing was changed" in done.stderr, done
 assert "5 later" in names()

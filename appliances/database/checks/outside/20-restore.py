@@ -50,8 +50,16 @@ with connect() as connection:
     write(connection, "2 second")
     late = moment(connection)
     write(connection, "3 accident")
-    for wrong in ("1 second ago", "2020-01-01 00:00:00+00", "2099-01-01 00:00:00+00", early.removesuffix("+00"), "x'; DROP TABLE moments; --"):
-        done = subprocess.run([*shlex.split(os.environ["SLIPWAY_SSH"]), f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True)
+    for wrong in (
+        "1 second ago",
+        "2020-01-01 00:00:00+00",
+        "2099-01-01 00:00:00+00",
+        early.removesuffix("+00"),
+        "x'; DROP TABLE moments; --",
+    ):
+        done = subprocess.run(
+            [*shlex.split(os.environ["SLIPWAY_SSH"]), f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True
+        )
         print(wrong, done.returncode, done.stderr.strip())
         assert done.returncode == 1, done
     # The same connection: nothing was stopped.

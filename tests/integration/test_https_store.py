@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
+from slipway.channels.keys import init
 from web_server import WebServer, certificate, web_server
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ class User:
 
     def invoke(self, *words: str, status: int = 0, keys: str = "no-keys") -> str:
         """Run a command; returns what it printed, or its error."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"}
         own = {
             "SLIPWAY_CACHE": str(self.folder / "cache"),
             "SLIPWAY_KEYS": str(self.folder / keys),
@@ -46,7 +47,7 @@ class User:
             "SSL_CERT_FILE": str(self.pem),
             "no_proxy": "127.0.0.1",
         }
-        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={self.folder}", *words]
         done = subprocess.run(argv, env=kept | own, cwd=self.folder, capture_output=True, text=True, timeout=120)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -58,6 +59,7 @@ def user(tmp_path: Path) -> Iterator[User]:
     with web_server(pem) as server:
         user = User(tmp_path, server, pem)
         write_example(tmp_path / "build", 1)
+        init("nightly", tmp_path / "keys")
         user.invoke("publish", "--folder=build", "--store=store", keys="keys")
         server.folder = tmp_path / "store"
         yield user

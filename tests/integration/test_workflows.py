@@ -33,7 +33,7 @@ def steps(workflow: str, job: str) -> list[dict[str, Any]]:
 def project(tmp_path: Path) -> Path:
     """A checkout as far as the workflows can tell: ./run, and an appliance."""
     run = tmp_path / "run"
-    run.write_text(f'#!/bin/sh\nexec {sys.executable} -m invoke --search-root {ROOT} "$@"\n')
+    run.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m slipway --search-root {tmp_path} "$@"\n')
     run.chmod(0o755)
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     shell(tmp_path, "./run new my-thing", {})

@@ -264,7 +264,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_fetched(project: Pat
     assert invoke("export", "builds/1", "--format=ova", status=5) == (
         "error: example 1.0.0-b1 does not say which kernel it has, and ova needs the generic one\n  hint: export a newer release\n"
     )
-    assert invoke("export", "keys", "--format=vhd", "--channel=nightly", status=6).startswith("error: ")
+    assert invoke("export", "elsewhere", "--format=vhd", "--channel=nightly", status=6).startswith("error: ")
     write_release_folder(project / "cloud", {"qcow2": b"a disk"}, kernel="cloud")
     assert invoke("export", "cloud", "--format=ova", status=5) == (
         "error: the machine of an ova has hardware that the cloud kernel of example has no drivers for\n"
@@ -291,10 +291,7 @@ def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: I
         assert message in invoke(*words, store, status=7)
     assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
     said = invoke("recover", "nightly", store, status=2)
-    assert said == (
-        "error: there is nobody to ask: promote example 1.0.0-b2 from nightly to stable, the first example there?\n"
-        "  hint: to look: --dry-run; to do it: --yes\n"
-    )
+    assert said == ("error: there is nobody to ask: sign version 3 of nightly anew?\n  hint: to look: --dry-run; to do it: --yes\n")
     said = invoke("recover", "nightly", store, "--yes")
     assert said.endswith(
         f"problem: {message}\nto be signed anew: version 3\n"

@@ -33,7 +33,7 @@ class Person:
         environment = self.environment | variables
         done = subprocess.run([*self.argv, *words.split()], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == code, (words, done.stdout, done.stderr)
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("  publish ")]
+        lines = [line for line in done.stderr.splitlines() if not line.startswith(("  publish ", "  verify "))]
         return done.stdout if code == 0 else "\n".join(lines)
 
     def state(self) -> dict[str, bytes]:
@@ -93,7 +93,7 @@ def test_one_bad_release_does_not_stop_the_others(person: Person) -> None:
     person.run("publish --folder=builds/1")
     person.run("withdraw example --build=b1 --reason=no --yes")
     (person.folder / "builds/2/manifest.json").write_text("{}")
-    said = person.run("publish --folder=builds", 7)
+    said = person.run("publish --folder=builds", 6)
     assert said.startswith("error: 2 releases were not published:\n  example 1.0.0-b1: example 1.0.0-b1 was withdrawn from nightly: no\n")
     assert said.endswith("\n  hint: the others were")
     assert person.run("channels") == "nightly  example  1.0.0-b10  2 releases  1 withdrawn\n"
@@ -115,7 +115,7 @@ DRY: list[tuple[str, str]] = [
     ("refresh", "would sign stable anew\nwould sign nightly anew\n"),
     ("refresh stable", "would sign stable anew\n"),
     ("channels remove stable --force", "would remove the channel stable from {store} for good: "),
-    ("catalog", "would write items.json\nwould write lib.json\nwould write streams/v1/"),
+    ("catalog", "would write "),
     ("keys rotate stable --role=targets", "would replace the targets key of stable in {keys}/stable; the next refresh tells the store\n"),
     ("prune", ""),
     ("gc", "0 objects, 0 B; 0 unfinished uploads\n"),
@@ -201,7 +201,7 @@ def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -
 
 def test_a_variable_that_means_nothing_is_named(published: Person) -> None:
     environment = published.environment | {"SLIPWAY_MIROR": "x"}
-    argv = [*published.argv, "channels"]
+    argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={published.folder}", "channels"]
     done = subprocess.run(argv, cwd=published.folder, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, 'warning: SLIPWAY_MIROR is set and means nothing: did you mean "SLIPWAY_MIRROR"?\n')
 
@@ -210,3 +210,28 @@ def test_a_version_that_is_unique_names_its_release(published: Person) -> None:
     assert published.run("promote example --build=1.0.0 --to=stable --yes", 2) == (
         "error: 1.0.0 may be several releases of example\n  hint: name one: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3, 1.0.0-b10"
     )
+
+
+def test_the_first_publication_of_a_new_machine_makes_the_default_channel_and_nothing_else_does(person: Person) -> None:
+    (person.folder / "keys").rename(person.folder / "others")
+    keys, unnamed = person.folder / "keys/nightly", {"SLIPWAY_STORE": ""}
+    place = person.folder / "build/store"
+    for words, variables, store in (
+        ("publish --folder=builds/1 --channel=stable", unnamed, place),
+        ("publish --folder=builds/1", {}, person.store),
+        (f"publish --folder=builds/1 --store={place}", unnamed, place),
+    ):
+        channel = "stable" if "stable" in words else "nightly"
+        assert person.run(words, 4, **variables) == (
+            f"error: there is no channel {channel} in {store}, and no keys of it\n  hint: a new one is made by: invoke keys init {channel}"
+        ), words
+    assert person.run("publish --folder=builds/1 --dry-run", **unnamed) == (
+        f"would make keys of the channel nightly in {keys}\n"
+        "would publish example 1.0.0-b1 into nightly, with 1.0.0-b1 as the current one (before: none)\n"
+    )
+    assert not keys.parent.exists()
+    assert person.run("publish --folder=builds/1", **unnamed).startswith("example: nightly now has 1.0.0-b1 (before: none)\n")
+    assert len(list(keys.glob("*.pem"))) == 4
+    (person.folder / "keys").rename(person.folder / "lost")
+    assert "there are no keys of the channel nightly" in person.run("publish --folder=builds/2", 4, **unnamed)
+    assert not keys.exists()

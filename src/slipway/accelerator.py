@@ -50,8 +50,8 @@ def probe(architecture: str = "amd64") -> Accelerator:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return Accelerator(name="tcg", reason="/dev/kvm may not be opened (sudo usermod --append --groups kvm $USER)")
     ran = process.run([sys.executable, "-I", __file__], timeout_s=_TIMEOUT_S, check=False)
-    if ran.returncode:
-        said = ran.stdout.decode(errors="replace").strip()
+    said = ran.stdout.decode(errors="replace").strip()
+    if ran.returncode or not said:  # killed when its time was up, it has said nothing
         return Accelerator(name="tcg", reason=f"KVM does not run a guest: {said or 'no answer'}")
     taken = float(ran.stdout)
     if taken > SLOW_S:

@@ -3,7 +3,9 @@
 An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and SHA-256 and is
 put there last. Files are written without a name (O_TMPFILE) and linked into place when whole, so a killed build leaves
 either an entry or nothing that looks like one. What an entry holds is compared with its ``entry`` before use, and
-one that does not agree is dropped and made again. Two builds that want the same stage take turns (a lock file each).
+one that does not agree is dropped and made again, but only by who has its lock. Two builds that want the same stage take
+turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays there until the block ends, whoever
+prunes meanwhile.
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
+import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -71,7 +78,8 @@ def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
         HostError: There is no space left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    hidden = target.parent / f".{target.name}.{os.getpid()}"
+    # A name that nobody else has: processes of two containers have one number.
+    hidden = target.parent / f".{target.name[:200]}.{secrets.token_hex(8)}"
     try:
         descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
         named = False
@@ -85,12 +93,8 @@ def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
             if not named:
-                try:
-                    _link(file.fileno(), target)
-                except FileExistsError:
-                    _link(file.fileno(), hidden)
-        if hidden.exists():
-            hidden.replace(target)
+                _link(file.fileno(), hidden)
+        hidden.replace(target)
     except OSError as error:
         if error.errno == 28:
             raise HostError(f"no space left in {target.parent}", hint="free some space, or run: invoke cache prune") from error
@@ -114,6 +118,18 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         process.run(["unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", "--one-file-system", directory])
+
+
+@contextlib.contextmanager
+def _own_lock(folder: Path) -> Iterator[Path]:
+    """A new lock file, held by this process."""
+    while True:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".lock", delete=False) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not Path(lock.name).exists():  # somebody took it for one of the dead before it was locked
+                continue
+            yield Path(lock.name)
+            return
 
 
 def place(source: Path, target: Path) -> None:
@@ -140,6 +156,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def _unharmed(entry: Entry) -> bool:
+    record = _read_record(entry.folder)
+    return all(sha256_of(entry.file(name)) == known["sha256"] for name, known in record["files"].items())
+
+
 class Cache:
     """The stages below one directory.
 
@@ -151,6 +172,9 @@ class Cache:
     def __init__(self, directory: Path, *, limit_bytes: int) -> None:
         self.directory = directory
         self.limit_bytes = limit_bytes
+        self._guard = threading.Lock()
+        self._locked: Counter[str] = Counter()
+        self._kept: ExitStack | None = None
 
     def _folder(self, stage_id: str) -> Path:
         return self.directory / "stages" / stage_id
@@ -185,15 +209,70 @@ class Cache:
             return None
 
     def verified(self, stage_id: str) -> Entry | None:
-        """An entry whose files have been read and found to be what was put there; a bad one is removed."""
+        """An entry whose files have been read and found to be what was put there.
+
+        A bad one is removed, unless somebody else has its lock: then it is being made.
+        """
+        self._keep(stage_id)
+        entry = self._good(stage_id)
+        if entry is None:
+            with self._lock_at_once(stage_id) as mine:
+                if mine:
+                    # It may have been finished since.
+                    entry = self._good(stage_id)
+                    if entry is None:
+                        self.drop(stage_id)
+        return entry
+
+    def _good(self, stage_id: str) -> Entry | None:
+        """An entry whose files have been read and are what was put there."""
         entry = self.find(stage_id)
-        if entry:
-            record = _read_record(entry.folder)
-            if all(sha256_of(entry.file(name)) == known["sha256"] for name, known in record["files"].items()):
+        try:
+            if entry and _unharmed(entry):
                 os.utime(entry.folder / _ENTRY)
                 return entry
-        self.drop(stage_id)
+        except (OSError, ValueError, KeyError):  # who has its lock has removed it meanwhile
+            pass
         return None
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep every entry that is found or made within the block from being pruned, by anybody, until it ends."""
+        if self._kept is not None:
+            yield
+            return
+        with ExitStack() as self._kept:
+            try:
+                yield
+            finally:
+                self._kept = None
+
+    def _keep(self, stage_id: str) -> None:
+        """Take part in a lock that who prunes has to have alone."""
+        with self._guard:
+            if self._kept is not None:
+                fcntl.flock(self._kept.enter_context(self._open_lock(f"{stage_id}.kept")), fcntl.LOCK_SH)
+
+    def _open_lock(self, name: str) -> IO[bytes]:
+        path = self.directory / "locks" / name
+        self._make(path.parent)
+        return path.open("ab")
+
+    @contextlib.contextmanager
+    def _lock_at_once(self, stage_id: str) -> Iterator[bool]:
+        """Have a stage's lock without waiting for it; False if somebody else has it."""
+        with self._guard:
+            held = self._locked[stage_id] > 0
+        if held:
+            yield True
+            return
+        with self._open_lock(stage_id) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def drop(self, stage_id: str) -> None:
         """Remove an entry, first what makes it one."""
@@ -204,15 +283,19 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, stage_id: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Be the only one to make a stage; ``waiting`` is called once if somebody else is at it."""
-        path = self.directory / "locks" / stage_id
-        self._make(path.parent)
-        with path.open("ab") as lock:
+        with self._open_lock(stage_id) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 waiting()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            with self._guard:
+                self._locked[stage_id] += 1
+            try:
+                yield
+            finally:
+                with self._guard:
+                    self._locked[stage_id] -= 1
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -224,10 +307,8 @@ class Cache:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(lock_path.with_suffix(""))
                 lock_path.unlink(missing_ok=True)
-        directory = below / f"{os.getpid()}-{time.monotonic_ns()}"
-        lock_path = directory.with_name(f"{directory.name}.lock")
-        with lock_path.open("xb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _own_lock(below) as lock_path:
+            directory = lock_path.with_suffix("")
             try:
                 directory.mkdir()
                 yield directory
@@ -239,6 +320,7 @@ class Cache:
         self, stage_id: str, kind: str, files: Mapping[str, Callable[[IO[bytes]], None] | Path], facts: Mapping[str, Any] | None = None
     ) -> Entry:
         """Make an entry of files: each is filled by a function, or is one in :meth:`scratch` that is moved here."""
+        self._keep(stage_id)
         folder = self._folder(stage_id)
         self.drop(stage_id)
         self._make(folder.parent)
@@ -272,14 +354,17 @@ class Cache:
                 kind, used = _read_record(folder)["kind"], (folder / _ENTRY).stat().st_mtime
             except (OSError, ValueError, KeyError, TypeError):
                 kind, used = "incomplete", 0.0
-            size = sum(path.stat().st_size for path in folder.glob("*"))
+            size = 0
+            for path in folder.glob("*"):
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes it
+                    size += path.stat().st_size
             entries.append(Usage(id=folder.name, kind=kind, size=size, used=used))
         return sorted(entries, key=lambda entry: (entry.used, entry.id))
 
     def prune(self, *, keep_bytes: int | None = None) -> list[Usage]:
         """Remove the longest unused entries until what is left is below the limit; returns what was removed.
 
-        An entry that is being made (its lock is held) is left alone.
+        An entry that is being made (its lock is held) or is in use (:meth:`keeping`) is left alone.
         """
         entries = self.usage()
         total = sum(entry.size for entry in entries)
@@ -288,11 +373,10 @@ class Cache:
         for entry in entries:
             if total <= limit and entry.kind != "incomplete":
                 continue
-            path = self.directory / "locks" / entry.id
-            self._make(path.parent)
-            with path.open("ab") as lock:
+            with self._open_lock(entry.id) as making, self._open_lock(f"{entry.id}.kept") as using:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    for lock in (making, using):
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
                 self.drop(entry.id)

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from slipway.builders import Builder, Source
+from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
-from slipway.cache import Cache
+from slipway.cache import Cache, sha256_of
+from slipway.errors import SpecErrors
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private
-from slipway.packages.lock import Lock, LockDiff, check_lock, differences, read_lock, resolve, write_lock
+from slipway.packages.lock import Lock, LockDiff, LockedPackage, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
 from slipway.plan import Plan, Stage, make_stage
@@ -98,7 +100,8 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One appliance, ready to be built. ``outputs`` is the folder for its releases."""
+    """One appliance, ready to be built. ``outputs`` is the folder for its releases; ``lock_sha256`` and ``base_sha256`` are
+    those of the files that it was made from."""
 
     source: Source
     builder: Builder
@@ -106,6 +109,8 @@ class Job:
     plan: Plan
     formats: tuple[str, ...]
     outputs: Path
+    lock_sha256: str
+    base_sha256: str
 
     @property
     def name(self) -> str:
@@ -156,7 +161,10 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         fresh: Ask the mirrors for new package lists even if those at hand are recent.
     """
     path = lock_path(appliance, architecture)
-    before = read_lock(path) if path.exists() else None
+    before = None
+    # A lock that cannot be read, such as one with a merge conflict, is made anew: the errors of others say so.
+    with contextlib.suppress(SpecErrors):
+        before = read_lock(path) if path.exists() else None
     keyrings = {file.target: file.path for file in appliance.files}
     now = resolve(
         appliance.base,
@@ -207,7 +215,7 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     wanted = with_needed(formats or appliance.spec.formats)
     stages: list[Stage] = []
     for part in maker.parts(source):
-        inputs = {**rendered.digests(*part.reads), **shop.versions(part.tools), **_code(*part.code)}
+        inputs = {**rendered.digests(*part.reads), **_part_inputs(shop, part)}
         stages.append(make_stage(part.kind, inputs, stages[-1] if stages else None))
     disk = stages[-1]
     exported: dict[str, Stage] = {}
@@ -218,7 +226,28 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     inputs = {**_boot_inputs(shop, appliance, architecture), **{stage.kind: stage.id for stage in tools}}
     booted = make_stage("boot", inputs, exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), *tools, booted))
-    return Job(source=source, builder=maker, rendered=rendered, plan=plan, formats=wanted, outputs=shop.root / "build" / appliance.name)
+    return Job(
+        source=source,
+        builder=maker,
+        rendered=rendered,
+        plan=plan,
+        formats=wanted,
+        outputs=shop.root / "build" / appliance.name,
+        lock_sha256=sha256_of(lock_path(appliance, architecture)),
+        base_sha256=sha256_of(appliance.base.folder / "base.yaml"),
+    )
+
+
+def _part_inputs(shop: Workshop, part: Part) -> dict[str, str]:
+    """What a stage depends on, beside what is rendered for it."""
+    content = {"content of packages": _content(part.packages)} if part.packages else {}
+    return {**shop.versions(part.tools), **_code(*part.code), **content, **part.more}
+
+
+def _content(packages: Sequence[LockedPackage]) -> str:
+    """One digest of all that packages are: a version is a name, its content is the hash."""
+    lines = "".join(f"{package.sha256} {package.size} {package.name} {package.version}\n" for package in sorted(packages))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
@@ -227,8 +256,8 @@ def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
         return ()
     from slipway.boot.tools import PART, render_tools
 
-    inputs = {**render_tools(source).digests(*PART.reads), **shop.versions(PART.tools), **_code(*PART.code)}
-    return (make_stage(PART.kind, inputs),)
+    part = replace(PART, packages=source.lock.tools)
+    return (make_stage(part.kind, {**render_tools(source).digests(*part.reads), **_part_inputs(shop, part)}),)
 
 
 def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
@@ -239,8 +268,11 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
     """
     spec, form = source.appliance.spec, load_format(name)
     require(form, spec.name, spec.kernel)
-    code = _code(*(f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)))
-    return {"disk_gib": str(spec.resources.disk_gib), **shop.versions(form.tools), **code, **_described(source, form.described)}
+    modules = [f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)]
+    code = _code(*modules, *(["templating.py"] if form.described else []))
+    tools = (*form.tools, *(["python:jinja2"] if form.described else []))
+    size = {"disk_gib": str(spec.resources.disk_gib)} if form.sized else {}
+    return {**size, **shop.versions(tools), **code, **_described(source, form.described)}
 
 
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:

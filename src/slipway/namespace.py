@@ -12,6 +12,7 @@ the namespace and drops its mounts, its files and its network devices with it.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import IO, Self
 from slipway import process
 from slipway.errors import HostError
 
-__all__ = ["MOUNT", "Namespace", "available_memory_mib"]
+__all__ = ["MOUNT", "Namespace", "available_memory_mib", "overlay_marks"]
 
 #: Where the private file system is: a directory that every system has (FHS 3.0, 3.12).
 MOUNT = Path("/mnt")
@@ -66,6 +67,16 @@ def available_memory_mib() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) // 1024
     return 0
+
+
+def overlay_marks() -> str:
+    """How overlays keep their marks on this host: ``user`` attributes, or ``trusted`` ones, which only root can write.
+
+    It depends on nothing but the kernel and the user, so that it can be an input of ids: a layer with marks of the
+    other kind would bring back what was removed. Attributes of users need Linux 6.6 on tmpfs.
+    """
+    release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
+    return "trusted" if os.geteuid() == 0 and release < (6, 6) else "user"
 
 
 class Namespace:

@@ -1,8 +1,9 @@
 """What a build leaves: ``build/<appliance>/<release>/`` with artifacts and records, and ``plan.json``, which says from
 what the newest one was made.
 
-Invariants: a release's folder gets its name when it is whole; artifacts are hard links to the cache, so they take no
-space twice; a build with the same inputs finds its release here and makes nothing.
+Invariants: a release's folder gets its name when it is whole, and is left alone as long as it is; artifacts are hard
+links to the cache, so they take no space twice. Built is what is here, file by file with its hash: `build` makes nothing
+then, and `start` and `check` find their image, in the cache or here.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from slipway.cache import Entry, create_file, place
 from slipway.errors import BuildError
 from slipway.formats import Artifact, file_name
 from slipway.formats import load as load_format
-from slipway.job import BOOTED, Job, Workshop, lock_path
+from slipway.job import BOOTED, Job, Workshop
 from slipway.plan import reasons
 from slipway.progress import size
+from slipway.whole import whole
 
 if TYPE_CHECKING:
     from slipway.records.manifest import Inputs, Manifest, Parent
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 #: Stages that nothing but the checks needs.
 CHECKING = ("tools", "boot")
 
-__all__ = ["announce", "announced", "explain", "finished", "last_plan", "listing", "record"]
+__all__ = ["announce", "announced", "capture", "explain", "finished", "last_plan", "listing", "record", "released_image"]
 
 PLAN = "plan.json"
 
@@ -61,11 +63,17 @@ def finished(job: Job, *, boot: bool) -> Path | None:
     if before.get("key") != _key(job, boot=boot):
         return None
     folder = job.outputs / str(before["release"])
-    try:
-        whole = all((folder / name).stat().st_size == size for name, size in before["files"].items())
-    except OSError:
+    return folder if whole(folder, before["sha256"]) else None
+
+
+def released_image(job: Job) -> Path | None:
+    """The image that QEMU reads, in the release that was made from the very same stage, if it is what it was."""
+    before = last_plan(job)
+    stage = job.stage(f"artifact:{BOOTED}").id
+    name = before.get("images", {}).get(stage)
+    if name is None or not whole(job.outputs / str(before["release"]), {name: before["sha256"][name]}):
         return None
-    return folder if whole else None
+    return job.outputs / str(before["release"]) / str(name)
 
 
 def announce(directory: str, name: str, folder: Path) -> None:
@@ -129,14 +137,17 @@ def listing(release: Release) -> list[str]:
     return lines
 
 
-def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None) -> Release:
-    """Write the release's folder."""
+def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None, inputs: Inputs) -> Release:
+    """Write the release's folder, or find it there.
+
+    Args:
+        inputs: What :func:`capture` found when the build began.
+    """
     from slipway.records.manifest import Manifest, boot_record, parameter_records
     from slipway.records.release import PROVENANCE, SBOM, record_file
 
     appliance, lock = job.source.appliance, job.source.lock
     spec = appliance.spec
-    inputs = _inputs(shop, job)
     created = int(time.time())
     build = _digest([{name: exported[name].facts["sha256"] for name in job.formats}, _key(job, boot=report is not None)])[:12]
     release = f"{spec.version}-{build}"
@@ -213,7 +224,37 @@ def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, 
 
 
 def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:
-    """Put a release into its folder, and say in plan.json that it is the newest."""
+    """Put a release into its folder, unless it is there already, and say in plan.json that it is the newest."""
+    from slipway.records.release import SUMS
+
+    folder = job.outputs / manifest.release
+    release = _there(folder) or _put(job, exported, manifest, bill, statement)
+    hashes = dict(release.hashes) | {SUMS: hashlib.sha256(release.sums).hexdigest()}
+    known = {
+        "release": manifest.release,
+        "key": _key(job, boot=manifest.boot is not None),
+        "sha256": hashes,
+        "images": {job.stage(f"artifact:{BOOTED}").id: artifact.file for artifact in manifest.artifacts if artifact.format == BOOTED},
+        "inputs": job.plan.record(),
+    }
+    with create_file(job.outputs / PLAN, mode=0o644) as file:
+        file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    return release
+
+
+def _there(folder: Path) -> Release | None:
+    """A release that was made before, if it is whole: its manifest stays, with its time and its parent."""
+    from slipway.records.release import SUMS, read_release
+
+    try:
+        release = read_release(folder)
+    except BuildError:
+        return None
+    return release if whole(folder, {**release.hashes, SUMS: hashlib.sha256(release.sums).hexdigest()}) else None
+
+
+def _put(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:
+    """Make a release's folder."""
     from slipway.records.release import read_release, write_release
 
     # A hidden folder until it is whole; those that killed builds left go away.
@@ -228,19 +269,11 @@ def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: by
     folder = job.outputs / manifest.release
     shutil.rmtree(folder, ignore_errors=True)
     incoming.rename(folder)
-    known = {
-        "release": manifest.release,
-        "key": _key(job, boot=manifest.boot is not None),
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-        "inputs": job.plan.record(),
-    }
-    with create_file(job.outputs / PLAN, mode=0o644) as file:
-        file.write(json.dumps(known, indent=1, sort_keys=True).encode())
     return read_release(folder)
 
 
-def _inputs(shop: Workshop, job: Job) -> Inputs:
-    """What the build was made from, for the manifest."""
+def capture(shop: Workshop, job: Job) -> Inputs:
+    """What a build is about to be made from, for the manifest: to be called when it begins."""
     from slipway.records.git import git_state
     from slipway.records.manifest import Inputs
 
@@ -248,13 +281,12 @@ def _inputs(shop: Workshop, job: Job) -> Inputs:
     tools = {tool for part in job.builder.parts(job.source) for tool in part.tools}
     tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).tools}
     versions = shop.versions(tuple(sorted(tools)))
-    lock = lock_path(appliance, job.architecture)
     return Inputs(
         git=git_state(shop.root),
         spec=_digest(appliance.spec.model_dump(mode="json")),
         templates=_digest({path: file.digest for path, file in job.rendered.files.items()}),
-        lock=hashlib.sha256(lock.read_bytes()).hexdigest(),
-        base=hashlib.sha256((appliance.base.folder / "base.yaml").read_bytes()).hexdigest(),
+        lock=job.lock_sha256,
+        base=job.base_sha256,
         tools=_digest(versions),
         tool_versions=versions,
     )

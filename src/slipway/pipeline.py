@@ -21,7 +21,7 @@ from slipway.cache import Entry
 from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
-from slipway.outputs import finished, record
+from slipway.outputs import capture, finished, record, released_image
 from slipway.plan import Stage
 from slipway.progress import size
 from slipway.render import Rendered
@@ -52,13 +52,15 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
     from slipway.records.release import read_release
 
     done = finished(job, boot=boot)
-    if done:
+    if done and (shop.cache.find(job.stage(f"artifact:{BOOTED}").id) or released_image(job)):
         shop.progress.note("build", "nothing to do: this was built, and is all here")
         return read_release(done)
+    inputs = capture(shop, job)
     job.logs.mkdir(parents=True, exist_ok=True)
-    artifacts = export(shop, job)
-    report = check(shop, job) if boot else None
-    release = record(shop, job, artifacts, report)
+    with shop.cache.keeping():
+        artifacts = export(shop, job)
+        report = check(shop, job) if boot else None
+        release = record(shop, job, artifacts, report, inputs)
     removed = shop.cache.prune()
     if removed:
         shop.progress.note("cache", f"{len(removed)} entries removed to stay below {size(shop.cache.limit_bytes)}")
@@ -73,13 +75,16 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             waiting = partial(shop.progress.note, stage.kind, "waiting: another build is making it")
             stack.enter_context(shop.cache.locked(stage.id, waiting))
         found = {name: entry for name, stage in stages.items() if (entry := shop.cache.verified(stage.id))}
-        for name in found:
+        for name, entry in found.items():
+            _require_room(job, int(entry.facts["uncompressed_size"]))
             shop.progress.note(name, "from the cache")
         missing = [name for name in stages if name not in found]
         if missing:
             scratch = stack.enter_context(shop.cache.scratch())
             raw = stack.enter_context(disk(shop, job, found.get("raw"), scratch))
             workers = stack.enter_context(ThreadPoolExecutor(2))
+            # After Ctrl-C or a failure, what has not begun is not begun. (Called before the pool is waited for.)
+            stack.callback(workers.shutdown, wait=False, cancel_futures=True)
             made: dict[str, Future[Entry]] = {}
             for name in missing:
                 # What others need comes first in the plan, so it is never waited for by all who could make it.
@@ -132,12 +137,7 @@ def _workplace(shop: Workshop, job: Job) -> Workplace:
 def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
     """One artifact, put into the cache; ``needed`` are those that it is made from."""
     form = load_format(stage.kind.partition(":")[2])
-    virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
-    if raw.stat().st_size > virtual_size:
-        raise BuildError(
-            f"the disk needs {-(-raw.stat().st_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
-            hint="raise resources.disk_gib in the spec",
-        )
+    virtual_size = _require_room(job, raw.stat().st_size)
     entries = {name: entry.result() if isinstance(entry, Future) else entry for name, entry in needed.items()}
     about = replace(job.description, images={name: entry.file("disk") for name, entry in entries.items()})
     with shop.progress.step(form.name) as step:
@@ -145,6 +145,21 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
         artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
         step.detail = f"made, {size(artifact.size)}"
         return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
+
+
+def _require_room(job: Job, raw_size: int) -> int:
+    """The disk's size for machines, in bytes.
+
+    Raises:
+        BuildError: The raw disk is larger.
+    """
+    virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
+    if raw_size > virtual_size:
+        raise BuildError(
+            f"the disk needs {-(-raw_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
+            hint="raise resources.disk_gib in the spec",
+        )
+    return virtual_size
 
 
 def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bios", first_failure: bool = False) -> BootReport:
@@ -163,8 +178,9 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
     from slipway.boot.tools import make_tools
 
     stage = job.stage("boot")
-    image = built_image(shop, job)
-    with shop.cache.locked(stage.id, partial(shop.progress.note, stage.kind, "waiting: another build is at it")):
+    waiting = partial(shop.progress.note, stage.kind, "waiting: another build is at it")
+    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting):
+        image = built_image(shop, job)
         entry = None if again else shop.cache.verified(stage.id)
         if entry:
             report = BootReport.from_json(entry.facts)
@@ -192,8 +208,8 @@ def start(
     """
     from slipway.boot.sandbox import sandbox
 
-    image = built_image(shop, job)
-    with shop.cache.scratch() as work:
+    with shop.cache.keeping(), shop.cache.scratch() as work:
+        image = built_image(shop, job)
         folder = job.outputs / "sandbox"
         options: dict[str, Any] = {"parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
         with sandbox(job.source.appliance, job.architecture, image, work, folder, **options) as box:
@@ -207,9 +223,10 @@ def built_image(shop: Workshop, job: Job) -> Path:
         BuildError: It is not built.
     """
     entry = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
-    if entry is None:
+    image = entry.file("disk") if entry else released_image(job)
+    if image is None:
         raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}")
-    return entry.file("disk")
+    return image
 
 
 def publish(

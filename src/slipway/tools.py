@@ -1,7 +1,8 @@
 """The versions of the programs and of the code that shape a stage's output, as the inputs that its id counts.
 
-Asking a program for its version costs more than everything else a plan does, so answers are kept in the cache
-directory with the program's path, size and change time; a program that was replaced is asked again.
+A program's version is its own answer and the digests of the libraries that do its work. Asking costs more than everything
+else a plan does, so answers are kept in the cache directory with the file's path, size and change time; what was replaced
+is asked again.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
+import re
 import zlib
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
 from slipway import process
 from slipway.cache import create_file, sha256_of
@@ -22,6 +26,7 @@ __all__ = ["code_digest", "tool_version", "tool_versions"]
 #: How each program is asked for its version; the answer is its first line, on either stream.
 _QUESTIONS = {
     "apt-get": "--version",
+    "dpkg-deb": "--version",
     "dnsmasq": "--version",
     "git": "--version",
     "ip": "-V",
@@ -36,11 +41,21 @@ _QUESTIONS = {
     "unshare": "--version",
     "zstd": "--version",
 }
+#: The shared libraries that do a program's work, and can be replaced without it.
+_LIBRARIES: Final = {
+    "mke2fs": ("libext2fs.so.2",),
+    "mksquashfs": ("libz.so.1",),
+    "qemu-img": ("libzstd.so.1",),
+    "sfdisk": ("libfdisk.so.1",),
+}
+#: Where the dynamic linker notes the places of libraries (ld.so(8)).
+_LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
 
 def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
-    """Name -> version line of each tool; ``python:NAME`` is an installed Python package, ``zlib`` the library that
-    Python uses.
+    """Name -> version line of each tool.
+
+    ``python`` is the interpreter, ``python:NAME`` an installed Python package, ``zlib`` and ``lzma`` are libraries of Python.
 
     Args:
         memory: The file that remembers answers.
@@ -52,26 +67,73 @@ def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
         known = json.loads(memory.read_bytes())
     except (OSError, ValueError):
         known = {}
-    versions = {}
-    learned = False
-    for name in sorted(set(names)):
-        if name == "zlib":
-            versions[name] = zlib.ZLIB_RUNTIME_VERSION
-            continue
-        if name.startswith("python:"):
-            versions[name] = importlib.metadata.version(name.removeprefix("python:"))
-            continue
-        path = process.find_tool(name)
-        status = Path(path).stat()
-        key = f"{path} {status.st_size} {status.st_mtime_ns}"
-        if key not in known:
-            known[key] = tool_version(name)
-            learned = True
-        versions[name] = known[key]
-    if learned:
+    before = len(known)
+    versions = {name: _python_version(name, known) or _program_version(name, known) for name in sorted(set(names))}
+    if len(known) > before:
         with create_file(memory, mode=0o644) as file:
             file.write(json.dumps(known, indent=1, sort_keys=True).encode())
     return versions
+
+
+def _python_version(name: str, known: dict[str, str]) -> str | None:
+    """The version of what runs in this process; None for a program."""
+    if name == "python":
+        return f"{platform.python_implementation()} {platform.python_version()}"
+    if name == "zlib":
+        return zlib.ZLIB_RUNTIME_VERSION
+    if name == "lzma":
+        import _lzma
+
+        return _libraries(Path(getattr(_lzma, "__file__", "built in")), ("liblzma.so.5",), known).removeprefix(", ")
+    if not name.startswith("python:"):
+        return None
+    package = name.removeprefix("python:")
+    version = importlib.metadata.version(package)
+    if package == "zstandard":
+        import zstandard
+
+        version += f", zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+    return version
+
+
+def _program_version(name: str, known: dict[str, str]) -> str:
+    path = Path(process.find_tool(name))
+    version = _remembered(known, "", path, lambda: tool_version(name))
+    return version + _libraries(path, _LIBRARIES.get(name, ()), known)
+
+
+def _libraries(program: Path, wanted: tuple[str, ...], known: dict[str, str]) -> str:
+    """The digests of libraries that a program is linked with, as more of its version; nothing of those that it is not."""
+    if not wanted:
+        return ""
+    places = dict(_LINKED.findall(_remembered(known, f"libraries {_identity(_LINKER_CACHE)} ", program, lambda: _linked(program))))
+    found = [(name, Path(places[name]).resolve()) for name in wanted if name in places]
+    return "".join(f", {name} sha256 {_remembered(known, 'sha256 ', path, partial(sha256_of, path))}" for name, path in found)
+
+
+#: A line of ldd(1): the library's name, and its path.
+_LINKED: Final = re.compile(r"^\s*(\S+) => (/\S+)", re.MULTILINE)
+
+
+def _linked(program: Path) -> str:
+    return process.run(["ldd", program], check=False, timeout_s=20).stdout.decode(errors="replace")
+
+
+def _identity(path: Path) -> str:
+    """What changes when a file is replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def _remembered(known: dict[str, str], what: str, path: Path, ask: Callable[[], str]) -> str:
+    """The answer for a file as it is now."""
+    key = f"{what}{_identity(path)}"
+    if key not in known:
+        known[key] = ask()
+    return known[key]
 
 
 def tool_version(name: str) -> str:
@@ -89,11 +151,14 @@ def tool_version(name: str) -> str:
 
 @cache
 def code_digest(*names: str) -> str:
-    """The SHA-256 of modules or whole packages of slipway (``disk``, ``formats/qcow2.py``): their code is an input too."""
+    """The SHA-256 of modules or whole packages of slipway (``boot``, ``formats/qcow2.py``): their code is an input too.
+
+    Of a package, every file counts: scripts run as its modules do.
+    """
     here = Path(__file__).parent
     digest = hashlib.sha256()
     for name in names:
-        paths = [here / name] if name.endswith(".py") else sorted((here / name).glob("*.py"))
+        paths = [here / name] if name.endswith(".py") else sorted(path for path in (here / name).iterdir() if path.is_file())
         for path in paths:
             digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -218,7 +218,18 @@ write_grub_cfg() (
         # shellcheck disable=SC1090 # the tree's own
         [ ! -e "$settings" ] || . "$settings"
     done
-    version=$(basename "$1"/boot/vmlinuz-* | sed s/^vmlinuz-//)
-    sed -e "s|@VERSION@|$version|g" -e "s|@CMDLINE@|$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT|g" \
-        -e "s|@TIMEOUT@|$GRUB_TIMEOUT|g" "$2" >"$1/boot/grub/grub.cfg"
+    # Of several kernels the newest, as update-grub would.
+    version=$(printf '%s\n' "$1"/boot/vmlinuz-* | sed 's/.*\/vmlinuz-//' | sort -V | sed -n '$p')
+    # The shell puts the texts in, for which no character means anything; sed's s would read & and | as more.
+    while IFS= read -r line || [ "$line" ]; do
+        for value in "@VERSION@$version" "@TIMEOUT@$GRUB_TIMEOUT" "@CMDLINE@$GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT"; do
+            name=@${value#@} text=${value#@*@}
+            name=${name%"$text"} done='' rest=$line
+            while [ "${rest#*"$name"}" != "$rest" ]; do
+                done=$done${rest%%"$name"*}$text rest=${rest#*"$name"}
+            done
+            line=$done$rest
+        done
+        printf '%s\n' "$line"
+    done <"$2" >"$1/boot/grub/grub.cfg"
 )

@@ -291,10 +291,7 @@ def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: I
         assert message in invoke(*words, store, status=7)
     assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
     said = invoke("recover", "nightly", store, status=2)
-    assert said == (
-        "error: there is nobody to ask: promote example 1.0.0-b2 from nightly to stable, the first example there?\n"
-        "  hint: to look: --dry-run; to do it: --yes\n"
-    )
+    assert said == ("error: there is nobody to ask: sign version 3 of nightly anew?\n  hint: to look: --dry-run; to do it: --yes\n")
     said = invoke("recover", "nightly", store, "--yes")
     assert said.endswith(
         f"problem: {message}\nto be signed anew: version 3\n"

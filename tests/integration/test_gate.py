@@ -76,7 +76,9 @@ class Gate:
         except BuildError as error:
             assert error.exit_code == 5
             assert not list((self.root / "build/web").glob("1.0.0-*")), "there is a release"
-            return error.message.partition("\n  passed: ")[0]
+            self.hint = error.hint
+            self.message = error.message.replace(f"{self.root}/build/web/logs", "LOGS")
+            return self.message.partition("\n  passed: ")[0]
         session = pipeline.session(self.shop, new=True)
         pipeline.publish(self.shop, [release.folder], session)
         assert list(session.store.list("targets/"))
@@ -106,16 +108,19 @@ def add_artifact(shop: Workshop, job: Job, name: str) -> None:
 
 
 @pytest.fixture
-def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """A gate with short limits: what hangs is given up after a second."""
+def gate(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """A gate with short limits; where nothing is to be heard, what hangs is given up after a second."""
+    silent = "nothing was heard" in str(getattr(request.node, "callspec", "")) or "did_not_come_up" in request.node.name
+    patience_s = 1.0 if silent else 30.0
 
     def soon(*words: object, **limits: float) -> object:
-        return follow(*words, **{**limits, "start_s": 1.0, "check_s": 1.0})  # type: ignore[arg-type]
+        return follow(*words, **{**limits, "start_s": patience_s, "check_s": patience_s})  # type: ignore[arg-type]
 
     monkeypatch.setattr(checks, "follow", soon)
     monkeypatch.setattr(checks, "probe", lambda _: Accelerator(name="tcg", reason="it is played"))
     monkeypatch.setattr(trial, "FACTOR", {"kvm": 1, "tcg": 1})
     monkeypatch.setattr(outside, "_RETRY_S", 1)
+    monkeypatch.setattr(outside, "_LATE_S", 1)
     quick: Callable[..., None] = Running.__init__
 
     def init(self: Running, qemu: subprocess.Popen[bytes]) -> None:
@@ -148,10 +153,13 @@ DIED = "web did not end its checks: "
 @pytest.mark.parametrize(
     ("play", "message"),
     [
-        ([["write", f"{FAILED}finished\n"]], "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers"),
+        (
+            [["write", f"{FAILED}finished\n"]],
+            "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log",
+        ),
         (
             [["write", PASS.replace("20-two.sh passed", "20-two.sh timed-out") + "finished\n"]],
-            "1 of 8 checks of web failed\n  guest/20-two.sh timed out:\n",
+            "1 of 8 checks of web failed\n  guest/20-two.sh timed out:\n    (no output)\n    log: LOGS/guest-20-two.sh.log",
         ),
         ([["write", "finished\n"]], f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}"),
         (
@@ -161,7 +169,7 @@ DIED = "web did not end its checks: "
         ([["write", f"{PASS}check 10-one.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported 10-one.sh twice"),
         (
             [["write", f"{FAILED}check 20-two.sh passed 1 10 \nfinished\n"]],
-            f"{REPORT}it reported 20-two.sh twice\n  guest/20-two.sh failed:\n    nobody answers",
+            f"{REPORT}it reported 20-two.sh twice\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log",
         ),
         ([["write", f"{PASS}check 40-more.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported a check that does not exist: '40-more.sh'"),
         (
@@ -210,7 +218,9 @@ def test_a_machine_that_died_once_is_started_again_and_the_report_says_so(gate: 
 
 def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
     gate.plays([["write", FAILED], ["die", "3"]], [["write", f"{PASS}finished\n"]])
-    assert gate.build() == f"{DIED}QEMU ended with status 3\n  guest/20-two.sh failed:\n    nobody answers"
+    assert (
+        gate.build() == f"{DIED}QEMU ended with status 3\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log"
+    )
     assert gate.starts == 1
 
 
@@ -265,13 +275,54 @@ def test_a_further_instance_is_not_started_where_the_guests_own_checks_do_not_en
     assert not (gate.bin / "instances").exists()
 
 
+SECRET = "  admin_password: s3cret-made-here (made now and shown until somebody logs in; see /var/lib)\r\n"
+CONSOLE = f"\x1b[!p\x07\x1b[32766;32766H\x1b[6n[  \x1b[0;32mOK\x1b[0m  ] Started web.\r\n{SECRET}web login: "
+
+
+def test_a_failed_check_shows_its_output_and_its_log_and_no_console(gate: Gate) -> None:
+    said = PASS.replace("20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('+ curl -u admin:s3cret-made-here')}")
+    gate.plays([["console", CONSOLE], ["write", f"{said}finished\n"]])
+    gate.build()
+    assert gate.message == (
+        "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    + curl -u admin:***\n    log: LOGS/guest-20-two.sh.log\n"
+        f"  passed: {', '.join(f'guest/{name}' for name in INSIDE[:-1])}, outside/ports-closed, outside/30-client.sh"
+    )
+    assert gate.hint == f"the whole console is {gate.root}/build/web/logs/console.log"
+    assert (gate.root / "build/web/logs/guest-20-two.sh.log").read_text() == "+ curl -u admin:s3cret-made-here"
+
+
+def test_a_machine_that_did_not_come_up_shows_its_console_as_text(gate: Gate) -> None:
+    gate.plays([["console", CONSOLE]])
+    gate.build()
+    assert gate.message == (
+        "web did not start: nothing was heard of it for 1 s\n  passed: none\n  the console's last lines:\n    [  OK  ] Started web.\n"
+        "      admin_password: *** (made now and shown until somebody logs in; see /var/lib)\n    web login:"
+    )
+
+
+def test_the_log_of_the_last_whole_try_is_kept(gate: Gate) -> None:
+    client = "if [ -e /tmp/again ]; then sleep 60; fi; touch /tmp/again; echo no answer; exit 1"
+    gate.plays([["write", f"{PASS}finished\n"]], client=client)
+    assert gate.build().endswith("\n    no answer\n    + exit 1\n    log: LOGS/outside-30-client.sh.log")
+    logs = gate.root / "build/web/logs"
+    assert "no answer\n" in (logs / "outside-30-client.sh.log").read_text()
+    assert not list(logs.glob("*.part"))
+
+
+def test_a_port_of_the_spec_that_is_not_open_is_said_after_one_scan(gate: Gate) -> None:
+    gate.plays([["write", f"{PASS}finished\n"]], more="ports: [{port: 80, protocol: tcp, purpose: HTTP}]\n")
+    said = gate.build().splitlines()
+    assert said[:2] == ["1 of 8 checks of web failed", "  outside/ports-closed failed:"]
+    assert said[-2:] == ["    in the spec, but not open: 80", "    log: LOGS/outside-ports-closed.log"]
+
+
 def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
     gate.plays([["write", f"{FAILED}finished\n"]])
     argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), "build", "web", "--publish", "--root", str(gate.root)]
     again = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120)
     done = again(env={**os.environ, "PYTHONPATH": gate.python_path})
     assert done.returncode == 5, done.stderr
-    assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n" in done.stderr
+    assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n    log: " in done.stderr
     assert not list((gate.root / "build").glob("store/[tm]*"))
 
 
@@ -306,10 +357,12 @@ CREDENTIALS = {
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: list[str], program: str, said: str) -> None:
-    gate.plays([["write", f"running\nstarted\nmemory 2048\n{PASS}finished\n"]])
-    spy = gate.bin / program
-    spy.write_text(SPY.replace("{program}", find_tool(program)).replace("$TEST_PID", str(os.getpid())))
+    real, spy = find_tool(program), gate.bin / program
+    spy.write_text(SPY.replace("{program}", real).replace("$TEST_PID", str(os.getpid())))
     spy.chmod(0o755)
+    # After it: what a stage depends on is the program that it runs.
+    gate.plays([["write", f"running\nstarted\nmemory 2048\n{PASS}finished\n"]])
+    (gate.bin / f"{program}.seen").unlink(missing_ok=True)
     argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), *words, "--root", str(gate.root)]
     environment = {**os.environ, **CREDENTIALS, "PYTHONPATH": gate.python_path}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)

@@ -201,7 +201,7 @@ def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -
 
 def test_a_variable_that_means_nothing_is_named(published: Person) -> None:
     environment = published.environment | {"SLIPWAY_MIROR": "x"}
-    argv = [*published.argv, "channels"]
+    argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={published.folder}", "channels"]
     done = subprocess.run(argv, cwd=published.folder, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, 'warning: SLIPWAY_MIROR is set and means nothing: did you mean "SLIPWAY_MIRROR"?\n')
 

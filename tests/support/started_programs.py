@@ -83,7 +83,7 @@ class _Scope:
             if isinstance(each, ast.Starred) or isinstance(value, ast.IfExp):
                 yield from self.tools(each.value if isinstance(each, ast.Starred) else each)
             else:
-                yield from (name for name in self.names(each) if name != "zlib" and ":" not in name)
+                yield from (name for name in self.names(each) if name not in ("lzma", "python", "zlib") and ":" not in name)
 
     def texts(self, value: ast.expr) -> list[str]:
         """Return the texts that an expression may be, with NUL for what the text does not say."""

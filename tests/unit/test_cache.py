@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -133,6 +134,55 @@ def test_prune_leaves_what_is_being_made_alone(cache: Cache) -> None:
     assert len(cache.prune(keep_bytes=0)) == 1
 
 
+def test_who_looks_at_what_another_makes_takes_nothing_away(cache: Cache) -> None:
+    other = Cache(cache.directory, limit_bytes=10_000)
+    looked: list[object] = []
+
+    def fill(file: IO[bytes]) -> None:
+        looked.append(other.verified(ID))
+        file.write(b"content")
+
+    with cache.locked(ID):
+        cache.add(ID, "tree", {"first": filled(b"first"), "layer": fill})
+        assert looked == [None]
+        entry = cache.verified(ID)
+    assert entry
+    assert (entry.file("first").read_bytes(), entry.file("layer").read_bytes()) == (b"first", b"content")
+    assert other.verified(ID)
+
+
+def test_what_a_build_uses_stays_until_it_ends(cache: Cache) -> None:
+    other = Cache(cache.directory, limit_bytes=0)
+    cache.add("b" * 64, "base", {"layer": filled(b"content")})
+    with cache.keeping():
+        cache.add(ID, "tree", {"layer": filled(b"content")})
+        assert cache.verified("b" * 64)
+        with cache.keeping():
+            assert cache.verified(ID)
+        assert other.prune(keep_bytes=0) == []
+        assert cache.prune(keep_bytes=0) == []
+    assert {usage.id[0] for usage in other.prune(keep_bytes=0)} == {"a", "b"}
+
+
+def test_the_usage_is_counted_while_somebody_prunes(cache: Cache) -> None:
+    done = threading.Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            for number in range(8):
+                cache.add(str(number) * 64, "tree", {name: filled(b"x") for name in "abcdef"})
+            cache.prune(keep_bytes=0)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert all(usage.size >= 0 for usage in cache.usage())
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_two_who_want_the_same_stage_take_turns(cache: Cache) -> None:
     order: list[str] = []
     waiting = threading.Event()
@@ -190,6 +240,32 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         file.write(b"three")
     assert path.read_bytes() == b"three"
     assert [found.name for found in path.parent.iterdir()] == ["file"]
+
+
+def test_leftovers_of_a_process_with_the_same_number_are_nobodys_content(tmp_path: Path) -> None:
+    """In containers, numbers of processes come again."""
+    path = tmp_path / "file"
+    (tmp_path / f".file.{os.getpid()}").write_bytes(b"stale")
+    for content in (b"one", b"two"):
+        with create_file(path) as file:
+            file.write(content)
+        assert path.read_bytes() == content
+
+
+def test_two_can_write_one_file_where_none_is_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def without_unnamed(path: str | Path, flags: int, *more: int, **named: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr("slipway.cache.os.open", without_unnamed)
+    with create_file(tmp_path / "file") as one, create_file(tmp_path / "file") as other:
+        one.write(b"one")
+        other.write(b"other")
+    assert (tmp_path / "file").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ LAYERS = (
         "rooted",
         "cache",
         "tools",
+        "whole",
         "settings",
         "templating",
         "boxed",

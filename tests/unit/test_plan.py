@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from example_root import make_root, package
 from slipway.job import Workshop, prepare
+from slipway.namespace import overlay_marks
 from slipway.outputs import explain
 from slipway.packages.lock import LockedPackage, read_lock, write_lock
 from slipway.plan import make_stage, reasons
@@ -86,6 +88,11 @@ def locked(**groups: tuple[LockedPackage, ...]) -> Callable[[Path], None]:
     return change
 
 
+def rebuilt(name: str) -> LockedPackage:
+    """A package of the same version with other bytes."""
+    return replace(package(name), sha256="a" * 64)
+
+
 def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     def change(root: Path) -> None:
         for each in changes:
@@ -115,7 +122,9 @@ def another_package(root: Path) -> None:
             appended("appliances/thing/appliance.yaml", "ports:\n  - {port: 80, protocol: tcp, purpose: Web}\n"), {"boot"}, id="port"
         ),
         pytest.param(appended("appliances/thing/appliance.yaml", "resources: {memory_mib: 2048}\n"), {"boot"}, id="memory"),
-        pytest.param(appended("appliances/thing/appliance.yaml", "resources: {disk_gib: 30}\n"), {*ARTIFACTS, "boot"}, id="disk's size"),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "resources: {disk_gib: 30}\n"), {"artifact:qcow2", "boot"}, id="disk's size"
+        ),
         pytest.param(written("files/etc/thing.conf", "b\n"), FROM_TREE, id="file"),
         pytest.param(written("files/etc/other.conf.j2", "{{ spec.version }}\n"), FROM_TREE, id="template"),
         pytest.param(written("files/etc/new.conf", ""), FROM_TREE, id="another file"),
@@ -132,6 +141,8 @@ def another_package(root: Path) -> None:
         pytest.param(another_package, FROM_PACKAGES, id="another package"),
         pytest.param(locked(packages=(package("web", "2"),)), FROM_PACKAGES, id="package's version"),
         pytest.param(locked(base_packages=(package("apt"), package("libc6", "2"))), ALL, id="version in the base"),
+        pytest.param(locked(packages=(rebuilt("web"),)), FROM_PACKAGES, id="package's content"),
+        pytest.param(locked(base_packages=(package("apt"), rebuilt("libc6"))), ALL, id="content in the base"),
         pytest.param(appended("templates/mmdebstrap/base.sh.j2", "# more\n"), ALL, id="base's template"),
         pytest.param(appended("templates/mmdebstrap/chroot.sh", "# more\n"), ALL, id="what all scripts share"),
         pytest.param(appended("appliances/thing/appliance.yaml", "keep: [man]\n"), ALL, id="what is kept of packages"),
@@ -153,6 +164,8 @@ def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(tmp_path: Path
     write_lock(path, replace(lock, tools=(package("sipp", "2"),)))
     after = stages(root)
     assert {kind for kind in after if before[kind] != after[kind]} == {"tools", "boot"}
+    write_lock(path, replace(lock, tools=(rebuilt("sipp"),)))
+    assert stages(root)["tools"] not in (before["tools"], after["tools"])
     shop = Workshop(root=root)
     job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
     assert {row["kind"]: row["state"] for row in explain(shop, job)}["tools"] == "to make"
@@ -232,14 +245,22 @@ def test_stages_of_two_kinds_or_parents_with_the_same_inputs_are_two() -> None:
 IMAGES = {"artifact:qcow2", "artifact:vmdk", "artifact:ova", "artifact:rootfs", "artifact:incus", "artifact:libvirt"}
 #: What has to be made again when a program or a module of slipway is another one.
 DEPENDING = {
+    "apt-get": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "mmdebstrap": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "mke2fs": {"disk", *IMAGES, "boot"},
     "mcopy": {"disk", *IMAGES, "boot"},
-    "python:zstandard": {"disk", *IMAGES, "boot"},
+    "python": {"artifact:ova", "artifact:rootfs", "artifact:incus"},
+    "python:jinja2": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
+    "python:zstandard": {"artifact:rootfs", "artifact:incus"},
+    "lzma": {"artifact:incus"},
     "qemu-img": IMAGES - {"artifact:rootfs"} | {"boot"},
     "zlib": {"artifact:vmdk", "artifact:ova"},
     "qemu-system-x86_64": {"boot"},
     "builders/mmdebstrap.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "namespace.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "process.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "packages/pool.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
     "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/ext4.py": {"disk", *IMAGES, "boot"},
@@ -269,6 +290,37 @@ def test_another_version_of_a_program_or_of_our_code_makes_new_what_it_shapes(tm
         after = stages(root)
         found[changed] = {kind for kind in after if before[kind] != after[kind]}
     assert found == DEPENDING
+
+
+def test_appliances_with_the_same_packages_share_the_stage_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for name in ("thing", "other"):
+        root = make_root(tmp_path / name, "thing", FILES, monkeypatch)
+        if name != "thing":
+            (root / "appliances/thing").rename(root / "appliances" / name)
+            written(f"../{name}/appliance.yaml", SPEC.replace("name: thing", f"name: {name}"))(root)
+        shop = Workshop(root=root)
+        job = prepare(shop, shop.library.load(name), builder="mmdebstrap", architecture="amd64")
+        ids.append({stage.kind: stage.id for stage in job.plan.stages})
+    assert {kind for kind in ids[0] if ids[0][kind] == ids[1][kind]} == {"base", "packages"}
+
+
+def test_a_layer_with_other_marks_is_another_layer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With marks of another kind, an overlay would bring back what was removed."""
+    before = stages(root)
+    monkeypatch.setattr("slipway.builders.mmdebstrap.overlay_marks", lambda: "other")
+    after = stages(root)
+    assert {kind for kind in after if before[kind] != after[kind]} == FROM_PACKAGES
+
+
+@pytest.mark.parametrize(
+    ("release", "user", "marks"),
+    [("6.5.0-1-amd64", 0, "trusted"), ("6.6.1", 0, "user"), ("7.0", 0, "user"), ("6.1.0", 1000, "user"), ("10.1", 1000, "user")],
+)
+def test_marks_depend_on_the_kernel_and_the_user_alone(monkeypatch: pytest.MonkeyPatch, release: str, user: int, marks: str) -> None:
+    monkeypatch.setattr("slipway.namespace.os.uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr("slipway.namespace.os.geteuid", lambda: user)
+    assert overlay_marks() == marks
 
 
 @pytest.mark.parametrize(

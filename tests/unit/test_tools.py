@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import platform
+import re
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from slipway import process, tools
 from slipway.errors import HostError
@@ -52,7 +56,7 @@ def test_a_memory_that_is_damaged_is_made_anew(path: Path, tmp_path: Path) -> No
     (tmp_path / "tools.json").write_text("{")
     assert tool_versions(["zstd", "python:zstandard"], tmp_path / "tools.json") == {
         "zstd": "zstd 1.0",
-        "python:zstandard": importlib.metadata.version("zstandard"),
+        "python:zstandard": f"{importlib.metadata.version('zstandard')}, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}",
     }
 
 
@@ -61,6 +65,41 @@ def test_a_program_that_is_missing_is_an_error(path: Path, tmp_path: Path, monke
     monkeypatch.setenv("PATH", str(path))
     with pytest.raises(HostError, match=r"^error: zstd is not installed"):
         tool_versions(["zstd"], tmp_path / "tools.json")
+
+
+def test_a_library_that_was_replaced_is_another_version(path: Path, tmp_path: Path) -> None:
+    """qemu-img compresses with a library that a system upgrades alone."""
+    library = path / "libzstd.so.1"
+    library.write_bytes(b"one")
+    program(path, "qemu-img", "qemu-img version 1")
+    program(path, "ldd", f"\tlibzstd.so.1 => {library} (0x00007f)")
+    memory = tmp_path / "tools.json"
+    first = tool_versions(["qemu-img"], memory)["qemu-img"]
+    assert first == f"qemu-img version 1, libzstd.so.1 sha256 {hashlib.sha256(b'one').hexdigest()}"
+    assert tool_versions(["qemu-img"], memory)["qemu-img"] == first
+    library.write_bytes(b"another")
+    assert tool_versions(["qemu-img"], memory)["qemu-img"] != first
+
+
+def test_the_interpreter_and_its_libraries_have_versions(tmp_path: Path) -> None:
+    found = tool_versions(["python", "lzma", "zlib"], tmp_path / "tools.json")
+    assert found["python"] == f"CPython {platform.python_version()}"
+    assert re.fullmatch(r"(liblzma\.so\.5 sha256 [0-9a-f]{64})?", found["lzma"])
+
+
+def test_a_script_of_a_package_is_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boot/runner.sh runs in the guest: with another one, a report is another one."""
+    monkeypatch.setattr(tools, "__file__", str(tmp_path / "tools.py"))
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/runner.sh").write_text("true\n")
+    code_digest.cache_clear()
+    first = code_digest("boot")
+    (tmp_path / "boot/runner.sh").write_text("false\n")
+    code_digest.cache_clear()
+    try:
+        assert code_digest("boot") != first
+    finally:
+        code_digest.cache_clear()
 
 
 def test_code_is_its_text_and_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,12 @@
 # A cluster of this instance's own, with its key, its database and the owner of that.
 set -eu
 umask 077
+# Names of PostgreSQL have 63 bytes; those of its own and of the pool's are taken.
+name='(?!(postgres|pgbouncer|template[01]|public|none|pg_.*)$).+'
+/usr/lib/slipway/accept database "$name" "the name of a new database" 63
+/usr/lib/slipway/accept user "$name" "the name of a new user" 63
+/usr/lib/slipway/accept password '.+' "a password" 1000
+/usr/lib/slipway/accept backups '[1-9][0-9]{0,3}' "a number from 1 to 9999"
 as_postgres() { runuser -u postgres -- "$@"; }
 
 folder=/etc/postgresql/17/main
@@ -36,4 +42,4 @@ install -o postgres -g postgres -m 600 /dev/null /etc/pgbouncer/userlist.txt
 # The cluster's own unit is known to systemd from the next start on; it starts when this has ended.
 systemctl daemon-reload
 systemctl start --no-block postgresql@17-main.service
-echo "PostgreSQL: database $PARAM_DATABASE of $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"
+printf 'PostgreSQL: database %s of %s; the SHA-256 of the certificate is %s\n' "$PARAM_DATABASE" "$PARAM_USER" "$fingerprint" >>"$SLIPWAY_BANNER"

@@ -2,6 +2,12 @@
 # A certificate, the developer's password for nginx and JupyterLab, and the developer's key.
 set -eu
 umask 027
+# bcrypt takes 72 bytes of a password and no more.
+/usr/lib/slipway/accept password '.+' "a password" 72
+if [ -n "$PARAM_SSH_KEY" ] && ! printf '%s\n' "$PARAM_SSH_KEY" | ssh-keygen -l -f /dev/stdin >/dev/null 2>&1; then
+    echo "ssh_key must be a public SSH key, such as \"ssh-ed25519 AAAA... name\"" >&2
+    exit 1
+fi
 fingerprint=$(/usr/lib/slipway/certificate /etc/nginx/tls root)
 : >/etc/nginx/users
 chown root:www-data /etc/nginx/users

@@ -2,6 +2,9 @@
 # A certificate, an empty repository and the first user.
 set -eu
 umask 027
+/usr/lib/slipway/accept user '[A-Za-z0-9_][A-Za-z0-9._-]{0,63}' "a user's name: letters, digits and . _ -, 64 at most"
+# htpasswd takes 255 bytes of a password and no more.
+/usr/lib/slipway/accept password '.+' "a password" 255
 fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root)
 install -d -o www-data -g www-data -m 750 /var/lib/documents
 if ! [ -d /var/lib/documents/repository ]; then
@@ -12,16 +15,6 @@ if ! [ -d /var/lib/documents/repository ]; then
     chown -R www-data:www-data /var/lib/documents/repository.new
     sync # a power cut leaves the whole repository or none
     mv /var/lib/documents/repository.new /var/lib/documents/repository
-fi
-case $PARAM_USER in
-'' | *[!A-Za-z0-9._-]*)
-    echo "user: \"$PARAM_USER\" is no user's name: letters, digits and . _ -" >&2
-    exit 1
-    ;;
-esac
-if [ "$(printf %s "$PARAM_PASSWORD" | wc -c)" -gt 255 ]; then
-    echo "password: at most 255 bytes" >&2
-    exit 1
 fi
 # A clone, or a restored backup, keeps its users and rules.
 if ! [ -s /etc/documents/access ]; then

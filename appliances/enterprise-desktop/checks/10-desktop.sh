@@ -3,9 +3,7 @@
 # What is installed cannot be changed, the user becomes nobody else, homes are on a volume, and the office programs read what is
 # written.
 set -eu
-# shellcheck disable=SC1091 # a file of the appliance
-. /etc/slipway/parameters.env
-user=$PARAM_USER
+user=$(cat /var/lib/slipway/parameters/user)
 test "$(findmnt --noheadings --output FSTYPE --target /usr/bin)" = squashfs
 if touch /usr/bin/changed 2>/dev/null; then exit 1; fi
 test "$(findmnt --noheadings --output TARGET --target "/home/$user")" = /home

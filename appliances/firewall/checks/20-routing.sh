@@ -3,8 +3,6 @@
 # Packets are forwarded, with the inside address and the WireGuard interface in place.
 set -eu
 test "$(sysctl -n net.ipv4.ip_forward)" = 1
-# shellcheck disable=SC1091 # the instance's own
-. /etc/slipway/parameters.env
-ip -4 -oneline address show | grep -qF " $PARAM_INSIDE_ADDRESS "
-ip -4 -oneline address show dev wg0 | grep -qF " $PARAM_WIREGUARD_ADDRESS "
+ip -4 -oneline address show | grep -qF " $(cat /var/lib/slipway/parameters/inside_address) "
+ip -4 -oneline address show dev wg0 | grep -qF " $(cat /var/lib/slipway/parameters/wireguard_address) "
 wg show wg0 listen-port | grep -qx 51820

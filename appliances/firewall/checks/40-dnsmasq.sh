@@ -5,7 +5,6 @@ set -eu
 dnsmasq --test --conf-file=/etc/firewall/dnsmasq.conf
 systemctl is-active firewall-dnsmasq.service
 test "$(ps -o user= -p "$(systemctl show -p MainPID --value firewall-dnsmasq.service)")" = dnsmasq
-# shellcheck disable=SC1091 # the instance's own
-. /etc/slipway/parameters.env
-ss -Hlnu 'sport = :53' | awk '{ print $4 }' | grep -q "^${PARAM_INSIDE_ADDRESS%/*}[:%]"
+address=$(cat /var/lib/slipway/parameters/inside_address)
+ss -Hlnu 'sport = :53' | awk '{ print $4 }' | grep -q "^${address%/*}[:%]"
 if ss -Hlntu 'sport = :53' | awk '{ print $5 }' | grep -E '^(0\.0\.0\.0|\*|\[::\])[:%]'; then exit 1; fi

@@ -2,6 +2,8 @@
 # A certificate for Tomcat and the broker; the user of both, and one that applications have to the broker.
 set -eu
 umask 027
+# Tomcat and Spring would evaluate ${...} in a name.
+/usr/lib/slipway/accept user '(?!application$)[A-Za-z0-9._@-]{1,64}' "a user's name: letters, digits and . _ @ -, and not \"application\""
 fingerprint=$(/usr/lib/slipway/certificate /etc/tomcat11/tls tomcat)
 python3 -E -s -B /usr/lib/integration-platform/users.py
 /usr/lib/integration-platform/broker-certificate

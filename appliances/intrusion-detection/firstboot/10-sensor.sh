@@ -2,9 +2,22 @@
 # The two network cards without addresses of their own, the mode, and the page's certificate and password.
 set -eu
 umask 022
-case "$PARAM_HOME_NETWORKS" in *[!0-9a-fA-F.:/,]* | '') echo "home_networks: addresses with commas between" >&2 && exit 1 ;; esac
+python3 -E -s -B - <<'END'
+import ipaddress
+import os
+import sys
+
+try:
+    networks = [ipaddress.ip_network(item, strict=False) for item in os.environ["PARAM_HOME_NETWORKS"].split(",")]
+except ValueError as error:
+    sys.exit(f"home_networks must be networks with commas between, such as 192.168.0.0/16,fd00::/8: {error}")
+if not all(network.prefixlen for network in networks):
+    sys.exit("home_networks must leave something outside: a network of length 0 is everything")
+END
 install -d /etc/intrusion-detection
-printf "UPSTREAM='%s'\nPROTECTED='%s'\nHOME_NETWORKS='%s'\n" "$INTERFACE_UPSTREAM" "$INTERFACE_PROTECTED" "$PARAM_HOME_NETWORKS" >/etc/intrusion-detection/networks
+printf '%s\n' "$INTERFACE_UPSTREAM" >/etc/intrusion-detection/upstream
+printf '%s\n' "$INTERFACE_PROTECTED" >/etc/intrusion-detection/protected
+printf '%s\n' "$PARAM_HOME_NETWORKS" >/etc/intrusion-detection/home-networks
 for card in "$INTERFACE_UPSTREAM" "$INTERFACE_PROTECTED"; do
     printf '[Match]\nName=%s\n[Link]\nActivationPolicy=always-up\nRequiredForOnline=no\nPromiscuous=yes\n[Network]\nDHCP=no\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n' \
         "$card" >"/etc/systemd/network/10-sensor-$card.network"

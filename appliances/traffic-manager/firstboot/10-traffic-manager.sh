@@ -2,6 +2,11 @@
 # A certificate of this instance's own, the administrator's password, and what is behind it.
 set -eu
 umask 077
+/usr/lib/slipway/accept health_path '/[A-Za-z0-9/._~%?=&-]*' "a path of a URL" 1000
+/usr/lib/slipway/accept priority '[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-4]' "a number from 1 to 254"
+/usr/lib/slipway/accept router_id '[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]' "a number from 1 to 255"
+# What `openssl passwd` reads.
+/usr/lib/slipway/accept password '.+' "a password" 256
 fingerprint=$(/usr/lib/slipway/certificate /etc/haproxy/tls root)
 cat /etc/haproxy/tls/server.crt /etc/haproxy/tls/server.key >/etc/haproxy/tls.pem
 printf 'userlist admins\n    user admin password %s\n' "$(printf %s "$PARAM_PASSWORD" | openssl passwd -6 -stdin)" >/etc/haproxy/users.cfg

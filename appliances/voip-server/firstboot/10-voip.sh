@@ -2,12 +2,8 @@
 # What this instance's Kamailio and rtpengine differ in from others: a domain, an interface, an address, a certificate, a database.
 set -eu
 umask 027
-if [ -n "$PARAM_PUBLIC_ADDRESS" ]; then
-    python3 -E -s -B -c 'import ipaddress, sys; ipaddress.IPv4Address(sys.argv[1])' "$PARAM_PUBLIC_ADDRESS" 2>/dev/null || {
-        echo "public_address: \"$PARAM_PUBLIC_ADDRESS\" is not an IPv4 address" >&2
-        exit 1
-    }
-fi
+number='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
+/usr/lib/slipway/accept public_address "(|$number(\\.$number){3})" "an IPv4 address, or empty"
 fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio)
 advertise=${PARAM_PUBLIC_ADDRESS:+ advertise $PARAM_PUBLIC_ADDRESS}
 cat >/etc/kamailio/instance.cfg <<END

@@ -14,16 +14,15 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from slipway import process
 from slipway.accelerator import probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
+from slipway.boot.failure import failure
 from slipway.boot.lab import lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
-from slipway.boot.report import Attempt, BootReport, CheckResult
+from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
 from slipway.boot.trial import FACTOR, Trial, expected_checks, expected_in_guest
@@ -78,8 +77,8 @@ def boot_and_check(
         first_failure: Stop at the first check that fails, without switching the machine off in peace.
 
     Raises:
-        ChecksFailed: A check failed; with the console's last lines and what had passed.
-        BuildError: The guest did not start.
+        ChecksFailed: A check failed; with its output, its log, and what had passed.
+        BuildError: The guest did not start; with the console's last lines.
         HostError: This host lacks something.
     """
     trial = Trial(
@@ -96,7 +95,7 @@ def boot_and_check(
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         trial.results.clear()
-        trial.said = trial.memory_mib = None
+        trial.memory_mib = None
         earlier, started = len(trial.attempts), time.monotonic()
         try:
             _once(trial)
@@ -105,10 +104,10 @@ def boot_and_check(
             trial.attempts[earlier:] = [Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))]
             if last or trial.failed:
                 did_not = "end its checks" if trial.results else "start"
-                raise _failure(trial, f"{trial.appliance.name} did not {did_not}: {died}{_said(trial.failed)}") from None
+                raise failure(trial, f"{trial.appliance.name} did not {did_not}: {died}", console=True) from None
             continue
         except Misreported as problem:
-            raise _failure(trial, f"the report of {trial.appliance.name} does not count: {problem}{_said(trial.failed)}") from None
+            raise failure(trial, f"the report of {trial.appliance.name} does not count: {problem}") from None
         break
     report = BootReport(
         accelerator=trial.accelerator.name,
@@ -120,11 +119,11 @@ def boot_and_check(
     )
     if trial.failed:
         count = f"{len(trial.failed)} of {len(report.checks)}"
-        raise ChecksFailed(_failure(trial, f"{count} checks of {trial.appliance.name} failed{_said(trial.failed)}"), report)
+        raise ChecksFailed(failure(trial, f"{count} checks of {trial.appliance.name} failed"), report)
     if not report.passed:
         ran = {f"{check.place}/{check.name}" for check in report.checks}
         missing = ", ".join(name for name in report.expected if name not in ran)
-        raise _failure(trial, f"checks of {trial.appliance.name} did not run: {missing}")
+        raise failure(trial, f"checks of {trial.appliance.name} did not run: {missing}")
     return report
 
 
@@ -135,7 +134,8 @@ def _once(trial: Trial) -> None:
     interfaces = [interface.name for interface in spec.interfaces]
     values = parameter_values(spec.parameters)
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
-    for file in (overlay, results, console):
+    logs = (trial.log(*name.split("/", 1)) for name in expected_checks(trial.appliance))
+    for file in (overlay, results, console, *logs):
         file.unlink(missing_ok=True)
     results.touch(mode=0o600)
     make_overlay(trial.image, overlay, size_gib=spec.resources.disk_gib)
@@ -175,7 +175,6 @@ def _once(trial: Trial) -> None:
             if trial.enough:
                 return
             trial.step.detail = "switching off"
-            trial.said = console.stat().st_size
             guest.power_off(30 * trial.factor)
 
 
@@ -196,26 +195,8 @@ def _inside(trial: Trial, guest: Running) -> None:
         if not trial.results:
             trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         trial.results.append(result)
+        trial.log(result.place, result.name).write_text(result.output)
         trial.step.detail = f"{len(trial.results)} of {len(expected)} checks"
         if trial.enough:
             return
     trial.memory_mib = None if reported.memory_kib is None else reported.memory_kib // 1024
-
-
-def _said(failed: Sequence[CheckResult]) -> str:
-    """Return what failed checks wrote, for an error."""
-    return "".join(f"\n  {check.place}/{check.name} {check.outcome}:\n{_indent(check.output)}" for check in failed)
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines()[-15:])
-
-
-def _failure(trial: Trial, message: str) -> BuildError:
-    """An error with what is known: what passed, and the end of the console."""
-    passed = ", ".join(f"{check.place}/{check.name}" for check in trial.results if check.passed) or "none"
-    last = process.tail(trial.console, 25, end=trial.said)
-    return BuildError(
-        f"{message}\n  passed: {passed}\n  the console's last lines:\n{last or '    (none)'}",
-        hint=f"the whole console is {trial.console}",
-    )

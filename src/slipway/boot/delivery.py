@@ -109,7 +109,7 @@ def _archive(appliance: Appliance, factor: int) -> bytes:
         "runner.sh": Path(__file__).with_name("runner.sh").read_bytes(),
         "settings.sh": "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()).encode(),
         "list": "".join(f"{check.timeout_s} {check.name}\n" for check in guest).encode(),
-        **{f"checks/{check.name}": check.path.read_bytes() for check in guest},
+        **{f"checks/{check.name}": check.read() for check in guest},
     }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:

@@ -44,7 +44,7 @@ __all__ = [
 
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: However much else a host does, nobody waits longer than this times the usual.
-MOST_SLOWDOWN = 6.0
+MOST_SLOWDOWN = 4.0
 #: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 #: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.

@@ -22,9 +22,9 @@ from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import CheckResult
 from slipway.boot.results import Died, require_short
 from slipway.boot.room import HOME
-from slipway.boot.scan import NOT_YET
 from slipway.boot.tools import TREE
 from slipway.boot.trial import SCAN, Trial
+from slipway.cache import sha256_of
 from slipway.spec.folder import Check
 from slipway.spec.library import Appliance
 from slipway.spec.model import Instance
@@ -36,6 +36,8 @@ __all__ = ["Client", "Instances", "furnish", "outside_checks", "run_outside"]
 _RETRY_S = 60
 _INSTANCE_S = 30
 _RESTART_S = 120
+#: How long a port of the spec may take to open once the guest's own checks have passed, in seconds.
+_LATE_S = 20
 #: Where a check finds its key, and itself.
 _KEY = HOME / ".ssh/key"
 _CHECKS = Path("/checks")
@@ -45,7 +47,7 @@ _SCANNER = Path(__file__).with_name("scan.py")
 def outside_checks(appliance: Appliance) -> list[Check]:
     """Return the checks that run on this host, the scan first."""
     interfaces = [interface.name for interface in appliance.spec.interfaces]
-    scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256="")
+    scan = Check(name=SCAN, path=_SCANNER, place=interfaces[0], sha256=sha256_of(_SCANNER))
     return [check for check in (scan, *appliance.checks) if check.place in interfaces]
 
 
@@ -53,7 +55,7 @@ def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
     """Put into the network's room what is run there, before anything is: the checks, and the key that root may log in with."""
     network.namespace.write(_KEY, key.read_bytes())
     for check in outside_checks(appliance):
-        network.namespace.write(_CHECKS / check.place / check.name, check.path.read_bytes(), mode=0o755)
+        network.namespace.write(_CHECKS / check.place / check.name, check.read(), mode=0o755)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,27 +173,34 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
 
 
 def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> tuple[str, str, int]:
-    """How a check ended, what it said at last, and how often it was tried. A try that the limit cuts off has nothing to say,
-    unless it was the only one."""
+    """Return how a check ended, what it said at last, and how often it was tried.
+
+    A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of the last whole try.
+    """
     interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh", "-x"]
-    words = [address(0), *_allowed(trial.appliance, check.place)] if check.name == SCAN else []
+    words = []
+    if check.name == SCAN:
+        words = [address(0), f"--wait={_LATE_S * trial.factor}", *_allowed(trial.appliance, check.place)]
     argv: list[str | Path] = [*client.network.client(check.place), *interpreter, _CHECKS / check.place / check.name, *words]
-    log = trial.logs / f"{check.place}-{check.name}.log"
+    log = trial.log(check.place, check.name)
+    latest = log.with_name(f"{log.name}.part")
     limit = check.timeout_s * trial.factor
     # A further instance has just been started.
     retry_s = (_RETRY_S + (_INSTANCE_S if check.instances else 0)) * trial.factor
     outcome, output, attempts, begun = "", "", 0, time.monotonic()
     while True:
         attempts += 1
-        log.unlink(missing_ok=True)
+        latest.unlink(missing_ok=True)
         left = max(1.0, limit - (time.monotonic() - begun))
-        done = process.run(argv, env=environment, log=log, timeout_s=left, check=False)
+        done = process.run(argv, env=environment, log=latest, timeout_s=left, check=False)
         status, cut_off = done.returncode, done.returncode < 0 and done.duration_s >= left
         if not outcome or not cut_off:
             outcome = "timed out" if cut_off else "failed" if status else "passed"
-            output = _end_of(log)
-        final = cut_off or status == 0 or (check.name == SCAN and status != NOT_YET)
+            output = _end_of(latest)
+            latest.replace(log)
+        final = cut_off or status == 0 or check.name == SCAN
         if final or time.monotonic() - begun >= min(limit, retry_s):
+            latest.unlink(missing_ok=True)
             return outcome, output, attempts
         time.sleep(1)
 

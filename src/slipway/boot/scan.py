@@ -1,4 +1,6 @@
-"""A program that finds the open TCP ports of an address: ``python -I scan.py ADDRESS PORT...`` fails unless these are the open ones.
+"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--wait=SECONDS] PORT...``
+
+It fails unless the named ports are the open ones (run it as ``python -I scan.py``).
 
 All 65,535 are tried, from this side of the network. A machine either refuses closed ports or, behind a
 firewall, drops what asks for them. Where it refuses, a silent port is a packet that was lost: it is asked
@@ -6,8 +8,9 @@ again, and fails the scan if it stays silent, as an open port may hide there. Wh
 answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan fails if one is refused. A range
 (``FIRST-LAST``) may be open, and need not be.
 
-The exit status is 0 if all is as named, 1 if it is not, and 75 (EX_TEMPFAIL of sysexits.h) if only a named
-port does not answer yet. Imports nothing but the standard library, to run in any network namespace.
+One scan decides. Only where all else is as named, and a named port is not open yet, is that port asked again
+until the seconds are up; once it has opened, all ports are asked anew. The exit status is 0 if all is as named,
+1 if it is not. Imports nothing but the standard library, to run in any network namespace.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["NOT_YET", "Scan", "main", "refused_udp_ports", "scan"]
+__all__ = ["Scan", "main", "refused_udp_ports", "scan"]
 
 #: How long a port may take to answer, in seconds; the kernel asks a second time after one.
 PATIENCE_S = 2.0
@@ -36,8 +39,6 @@ ANSWERS = 1_000
 AGAIN = 4
 #: How long a slow machine may take to answer what waits in its queue, in seconds.
 DRAIN_S = 60.0
-#: The exit status for a named port that is not open yet (sysexits.h, EX_TEMPFAIL).
-NOT_YET = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +179,78 @@ def _listed(ports: Collection[int]) -> str:
     return f"{shown} and {len(ports) - 40} more" if len(ports) > 40 else shown or "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The named ports: TCP ports and ranges as written, and UDP ports."""
+
+    tcp: tuple[str, ...]
+    udp: tuple[int, ...]
+
+    @classmethod
+    def read(cls, words: Iterable[str]) -> Named:
+        """Read the words of the command line; a range of UDP ports is never asked."""
+        tcp, udp = [], []
+        for word in words:
+            kind, _, port = word.rpartition("/")
+            if kind != "udp":
+                tcp.append(word)
+            elif port.isdecimal():
+                udp.append(int(port))
+        return cls(tuple(tcp), tuple(udp))
+
+    @property
+    def allowed(self) -> set[int]:
+        """Return every TCP port that may be open."""
+        return {number for port in self.tcp for number in _numbers(port)}
+
+    def closed(self, address: str, is_open: Collection[int]) -> tuple[list[int], list[int]]:
+        """Return the named TCP ports that are not open, and the named UDP ports that are refused."""
+        tcp = [int(port) for port in self.tcp if port.isdecimal() and int(port) not in is_open]
+        return tcp, refused_udp_ports(address, self.udp)
+
+
+def _opened_late(address: str, closed: tuple[list[int], list[int]], wait_s: float) -> bool:
+    """Ask closed ports again, and no others; return True as soon as none is left."""
+    until = time.monotonic() + wait_s
+    tcp, udp = closed
+    while (tcp or udp) and time.monotonic() < until:
+        time.sleep(min(1.0, wait_s))
+        opened = _ask(address, tcp)[0]
+        tcp = [port for port in tcp if port not in opened]
+        udp = refused_udp_ports(address, udp)
+    return not tcp and not udp
+
+
+def _problems(surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[int], list[int]]) -> list[str]:
+    """Say what is not as named, with the lines for the spec that would make it right."""
+    say = []
+    for port in surplus[:10]:
+        say.append(f"port {port} is open and not in the spec; if it is wanted, add to ports:")
+        say.append(f"  - {{port: {port}, protocol: tcp, purpose: ...}}")
+    if len(surplus) > 10:
+        say.append(f"open and not in the spec: {_listed(surplus)}")
+    if lost:
+        say.append(f"silent, though the machine refuses others: {_listed(lost)}")
+    tcp, udp = closed
+    if tcp:
+        say.append(f"in the spec, but not open: {_listed(tcp)}")
+    if udp:
+        say.append(f"UDP, in the spec, but refused: {_listed(udp)}")
+    return say
+
+
 def main(argv: Sequence[str]) -> int:
     """Compare the ports of an address with the named ones, say what was found, and return the exit status."""
-    address, named = argv[0], argv[1:]
-    tcp = [port for port in named if not port.startswith("udp/")]
-    udp = [port.removeprefix("udp/") for port in named if port.startswith("udp/")]
-    allowed = {number for port in tcp for number in _numbers(port)}
+    address, *words = argv
+    wait_s = float(words.pop(0).partition("=")[2]) if words and words[0].startswith("--wait=") else 0.0
+    named = Named.read(words)
     begun = time.monotonic()
     found = scan(address)
+    closed = named.closed(address, found.open)
+    wrong = bool(set(found.open) - named.allowed or found.lost)
+    if any(closed) and not wrong and _opened_late(address, closed, wait_s):
+        found = scan(address)
+        closed = named.closed(address, found.open)
     took = time.monotonic() - begun
     how = "drops what is not allowed" if found.drops else "refuses closed ports"
     say = [
@@ -193,24 +258,11 @@ def main(argv: Sequence[str]) -> int:
         f"({took:.1f} s; the machine {how})",
         f"open: {_listed(found.open)}",
     ]
+    allowed = named.allowed
     surplus = [port for port in found.open if port not in allowed]
-    for port in surplus[:10]:
-        say.append(f"port {port} is open and not in the spec; if it is wanted, add to ports:")
-        say.append(f"  - {{port: {port}, protocol: tcp, purpose: ...}}")
-    if len(surplus) > 10:
-        say.append(f"open and not in the spec: {_listed(surplus)}")
-    if found.lost:
-        say.append(f"silent, though the machine refuses others: {_listed(found.lost)}")
-    closed = [int(port) for port in tcp if port.isdecimal() and int(port) not in found.open]
-    if closed:
-        say.append(f"in the spec, but not open: {_listed(closed)}")
-    refused = refused_udp_ports(address, [int(port) for port in udp if port.isdecimal()])
-    if refused:
-        say.append(f"UDP, in the spec, but refused: {_listed(refused)}")
+    say += _problems(surplus, found.lost, closed)
     sys.stdout.write("".join(f"{line}\n" for line in say))
-    if surplus or found.lost:
-        return 1
-    return NOT_YET if closed or refused else 0
+    return 1 if surplus or found.lost or any(closed) else 0
 
 
 if __name__ == "__main__":

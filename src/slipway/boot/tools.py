@@ -6,12 +6,11 @@ where checks run, that tree at :data:`TREE`, to be entered with chroot(8) in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import IO
 
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import BOX_FILES, box_files, package_lines, run_stage, workspace
+from slipway.builders._layers import clean, pack, unpack
+from slipway.builders._tree import BOX_FILES, PACKAGE_CODE, TREE_CODE, box_files, package_lines, run_stage, workspace
 from slipway.cache import Entry
 from slipway.namespace import MOUNT, Namespace
 from slipway.plan import Stage
@@ -22,7 +21,10 @@ __all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_too
 
 TREE = MOUNT / "tools"
 PART = Part(
-    kind="tools", reads=(*BOX_FILES, "tools"), tools=("mmdebstrap",), code=("boot/tools.py", "builders/_tree.py", "builders/_secrets.py")
+    kind="tools",
+    reads=(*BOX_FILES, "tools"),
+    tools=("apt-get", "dpkg-deb", "mmdebstrap"),
+    code=("boot/tools.py", *TREE_CODE, *PACKAGE_CODE),
 )
 _ARCHIVE = "tree.tar.zst"
 #: What the tree takes, as a multiple of the sum of the .deb files.
@@ -70,19 +72,11 @@ def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
             workplace.pool.repository(source.lock.tools, namespace.path(MOUNT / "repositories/tools"), suite=source.appliance.base.release)
             run_stage(namespace, "tools", workplace.logs / "tools.log")
             step.detail = f"made, {len(source.lock.tools)} packages"
-            return cache.add(stage.id, stage.kind, {_ARCHIVE: _packer(namespace)})
-
-
-def _packer(namespace: Namespace) -> Callable[[IO[bytes]], None]:
-    def pack(file: IO[bytes]) -> None:
-        command = 'tar -C "$1" --sort=name --numeric-owner -c . | zstd -q -T0 -1'
-        namespace.run(["sh", "-c", command, "sh", TREE], what="packing the tools", stdout=file)
-
-    return pack
+            clean(namespace, TREE)
+            return cache.add(stage.id, stage.kind, {_ARCHIVE: lambda file: pack(namespace, TREE, file, what="packing the tools")})
 
 
 def open_tools(entry: Entry, namespace: Namespace) -> None:
     """Unpack the tree where checks run."""
-    command = 'mkdir -p "$1" && zstd -dcq | tar -C "$1" --numeric-owner -xp\n' + _OPEN
-    with entry.file(_ARCHIVE).open("rb") as file:
-        namespace.run(["sh", "-euc", command, "sh", TREE], what="unpacking the tools", stdin=file)
+    unpack(namespace, entry.file(_ARCHIVE), TREE, what="unpacking the tools")
+    namespace.run(["sh", "-euc", _OPEN, "sh", TREE], what="opening the tools")

@@ -41,8 +41,6 @@ class Trial:
     memory_mib: int | None = None
     #: The machine, while it runs.
     guest: Running | None = None
-    #: How much the console had said when the checks had ended, in bytes: how it was switched off explains nothing.
-    said: int | None = None
 
     @property
     def appliance(self) -> Appliance:
@@ -66,6 +64,10 @@ class Trial:
     def console(self) -> Path:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
+
+    def log(self, place: str, name: str) -> Path:
+        """Return the file that keeps the output of a check."""
+        return self.logs / f"{place}-{name}.log"
 
     @property
     def failed(self) -> list[CheckResult]:

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -51,12 +51,17 @@ class Source:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One stage of a builder: its kind, the first path components of the rendered files that it reads, and the
-    programs and the code whose versions shape its output."""
+    programs and the code whose versions shape its output.
+
+    ``packages`` are those that it installs: their content hashes are inputs. ``more`` are further inputs.
+    """
 
     kind: str
     reads: tuple[str, ...]
     tools: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    packages: tuple[LockedPackage, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

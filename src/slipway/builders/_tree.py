@@ -33,6 +33,8 @@ from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
+    "PACKAGE_CODE",
+    "TREE_CODE",
     "box_files",
     "check_hygiene",
     "context",
@@ -90,6 +92,11 @@ _DOCUMENTATION = {
 
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
+
+
+#: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
+TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
 def box_files(templates: Path) -> dict[str, RenderedFile]:
@@ -367,7 +374,9 @@ def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
     """A namespace with a network of its own to work in: in memory, or on disk where there is too little of that."""
     with ExitStack() as stack:
         directory = None
-        if memory_mib > available_memory_mib() * 3 // 4:
+        # What setup scripts write is not known before: they may have all memory that leaves this machine some.
+        room = available_memory_mib() * 3 // 4
+        if memory_mib > room:
             workplace.progress.note("memory", f"less than {memory_mib} MiB free: working on disk instead, which is slower")
             directory = stack.enter_context(workplace.cache.scratch())
-        yield stack.enter_context(Namespace(network=True, memory_mib=memory_mib, directory=directory))
+        yield stack.enter_context(Namespace(network=True, memory_mib=max(memory_mib, room), directory=directory))

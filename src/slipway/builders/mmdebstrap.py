@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
+from slipway.builders._layers import clean, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
+    PACKAGE_CODE,
+    TREE_CODE,
     box_files,
     check_hygiene,
     context,
@@ -29,7 +32,7 @@ from slipway.builders._tree import (
     workspace,
 )
 from slipway.errors import HostError, UsageError
-from slipway.namespace import MOUNT, Namespace
+from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
 from slipway.plan import Plan, Stage
@@ -42,6 +45,9 @@ __all__ = ["Mmdebstrap"]
 _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
 _SHARED = tuple(BOX_FILES)
+#: What shapes every stage, and those that install packages.
+_CODE = ("builders/mmdebstrap.py", *TREE_CODE)
+_INSTALLING = (*_CODE, *PACKAGE_CODE)
 #: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb files.
 _EXPANSION = 6
 
@@ -54,18 +60,25 @@ class Mmdebstrap:
 
     def parts(self, source: Source) -> tuple[Part, ...]:
         """base, packages (if the appliance adds any), tree, disk."""
-        code = ("builders/mmdebstrap.py", "builders/_tree.py", "builders/_secrets.py")
         read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
-        packages = (Part(kind="packages", reads=(*_SHARED, "packages"), code=code),) if source.packages else ()
+        marks = {"overlay": overlay_marks()}
+        packages = Part(kind="packages", reads=(*_SHARED, "packages"), code=_INSTALLING, packages=source.packages, more=marks)
+        installer = ("packages/wheels.py",) if not source.bare and source.appliance.spec.pypi else ()
         return (
-            Part(kind="base", reads=(*_SHARED, "base"), tools=("mmdebstrap",), code=code),
-            *packages,
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*code, "disk/hygiene.py")),
+            Part(
+                kind="base",
+                reads=(*_SHARED, "base"),
+                tools=("apt-get", "dpkg-deb", "mmdebstrap"),
+                code=_INSTALLING,
+                packages=source.lock.base_packages,
+            ),
+            *((packages,) if source.packages else ()),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", "disk/keys.py", *installer), more=marks),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),
-                tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "python:zstandard", *(["mksquashfs"] if read_only else [])),
-                code=(*code, "disk/ext4.py", "disk/gpt.py", "formats/raw.py"),
+                tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", *(["mksquashfs"] if read_only else [])),
+                code=(*_CODE, "disk/ext4.py", "disk/gpt.py"),
             ),
         )
 
@@ -186,7 +199,7 @@ class _Job:
             if entry:
                 with self.workplace.progress.step(stage.kind) as step:
                     step.detail = "from the cache"
-                    self._unpack(entry.file("layer.tar.zst"), stage.kind)
+                    unpack(self.namespace, entry.file("layer.tar.zst"), _LAYERS / stage.kind, what=f"unpacking the layer {stage.kind}")
                 return
             with self.workplace.progress.step(stage.kind) as step:
                 if stage.kind in ("base", "packages"):
@@ -194,6 +207,8 @@ class _Job:
                 else:
                     place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
                 self._script(stage.kind)
+                # The next stage goes on from what a later build will unpack.
+                clean(self.namespace, _LAYERS / stage.kind)
                 step.detail = f"made, {self._count(stage.kind)}"
             # The lock is kept until the layer is in the cache, which happens while the next stage runs.
             held = stack.pop_all()
@@ -246,9 +261,7 @@ class _Job:
         layers = ":".join(str(_LAYERS / stage.kind) for stage in reversed(self.plan.stages) if stage.kind in ("base", "packages", "tree"))
         mounted = MOUNT / "hygiene"
         self.namespace.run(["mkdir", "-p", mounted])
-        self.namespace.run(
-            ["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers}{self.overlay and ',' + self.overlay}"]
-        )
+        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers},{self.overlay}"])
         check_hygiene(self.namespace, mounted, self.source.appliance.name, self.secrets.values())
         self.namespace.run(["umount", mounted])
 
@@ -261,27 +274,21 @@ class _Job:
         }[part]
 
     def _pack(self, part: str, file: IO[bytes]) -> None:
-        command = 'tar -C "$1" --sort=name --numeric-owner --xattrs --xattrs-include="*" -c . | zstd -q -T0 -1'
-        self.namespace.run(["sh", "-c", command, "sh", _LAYERS / part], what=f"packing the layer {part}", stdout=file)
-
-    def _unpack(self, layer: Path, part: str) -> None:
-        command = 'mkdir -p "$1" && zstd -dcq | tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xp'
-        with layer.open("rb") as file:
-            self.namespace.run(["sh", "-c", command, "sh", _LAYERS / part], what=f"unpacking the layer {part}", stdin=file)
+        pack(self.namespace, _LAYERS / part, file, what=f"packing the layer {part}")
 
 
 def _overlay_option(directory: Path) -> str:
-    """How overlayfs keeps its marks: in user attributes, which everybody may write, so that layers made as root and
-    without it are the same; where the file system has none (tmpfs before Linux 6.6), as only root can.
+    """The options of every overlay: how it keeps its marks, and nothing that a kernel's own settings would decide.
 
     Raises:
-        HostError: Neither can be done.
+        HostError: The file system takes no such marks.
     """
+    marks = overlay_marks()
     try:
-        os.setxattr(directory, "user.slipway", b"")
-        os.removexattr(directory, "user.slipway")
+        os.setxattr(directory, f"{marks}.slipway", b"")
+        os.removexattr(directory, f"{marks}.slipway")
     except OSError:
-        if os.geteuid():
-            raise HostError("without root, overlays on tmpfs need Linux 6.6 or newer", hint="run as root") from None
-        return ""
-    return "userxattr"
+        message = f"overlays keep marks in {marks} attributes here, and the file system to work in takes none"
+        raise HostError(message, hint="use Linux 6.6 or newer, or run as root") from None
+    options = "redirect_dir=nofollow,metacopy=off,index=off"
+    return f"userxattr,{options}" if marks == "user" else options

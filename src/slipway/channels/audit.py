@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from slipway.channels.expiry import expired_parts, root_warning
 from slipway.channels.minisign import verify
 from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Listed
-from slipway.channels.upkeep import root_expires
 from slipway.errors import UserError, VerificationError
 from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
@@ -28,11 +27,9 @@ from slipway.stores import NotFound, Store
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
-    from tuf.api.metadata import Metadata
 
-__all__ = ["ROOT_WARNING_DAYS", "Audited", "examine", "examine_rest", "require_sound"]
+__all__ = ["Audited", "examine", "examine_rest", "require_sound"]
 
-ROOT_WARNING_DAYS: Final = 30
 _RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
 _RANGE: Final = 8 << 20
 _LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
@@ -88,8 +85,9 @@ def examine(store: Store, channel: Channel, now: float, *, started: Started = la
             problems += [f"{channel.name}: {problem}" for problem in _release(store, channel, appliance, release, listed, started)]
             objects += len(listed.files)
             size += sum(length for length, _ in listed.files.values())
-    expired, warnings = _expiry(channel, now)
-    return Audited(objects=objects, size=size, problems=(*expired, *problems), warnings=warnings)
+    expired = [f"{channel.name}: its {role} metadata {rest}" for role, rest in expired_parts(channel, now)]
+    ending = root_warning(channel, now)
+    return Audited(objects=objects, size=size, problems=(*expired, *problems), warnings=(ending,) if ending else ())
 
 
 def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], int]:
@@ -146,29 +144,6 @@ def _releases(channel: Channel) -> Iterator[tuple[str, str, Listed]]:
             continue  # it is a problem of its channel
         for release, listed in shelf.releases.items():
             yield appliance, release, listed
-
-
-def _expiry(channel: Channel, now: float) -> tuple[list[str], tuple[str, ...]]:
-    """What has expired, and whether the root soon will."""
-    moment = datetime.fromtimestamp(now, UTC)
-    parts: dict[str, Metadata[Any] | None] = {
-        "root": channel.root,
-        "timestamp": channel.timestamp,
-        "snapshot": channel.snapshot,
-        "targets": channel.targets,
-        **channel.roles,
-    }
-    problems = [
-        f"{channel.name}: its {role} metadata expired on {metadata.signed.expires:%Y-%m-%d}"
-        for role, metadata in parts.items()
-        if metadata is not None and metadata.signed.is_expired(moment)
-    ]
-    ends = root_expires(channel)
-    days = int((ends - moment).total_seconds() // 86400)
-    if not 0 <= days < ROOT_WARNING_DAYS:
-        return problems, ()
-    warning = f"{channel.name}: its root expires on {ends:%Y-%m-%d}, in {days} days: invoke keys rotate {channel.name} --role root"
-    return problems, (warning,)
 
 
 def _release(store: Store, channel: Channel, appliance: str, release: str, listed: Listed, started: Started) -> Iterator[str]:

@@ -7,17 +7,22 @@ only when it is whole and is what the channel's signed metadata says.
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from slipway.channels.download import Wanted, download
+from slipway.channels.expiry import HINT, Expired, clock_says
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
-from slipway.errors import StoreError, VerificationError
+from slipway.channels.state import load_listed
+from slipway.errors import StoreError, UserError, VerificationError
 from slipway.formats import file_name, load
 from slipway.progress import Progress, size
 from slipway.records.manifest import Manifest, read_manifest
@@ -70,7 +75,7 @@ class Client:
 
         self.store, self.channel = store, channel
         folder = client_folder(memory, store, channel, root)
-        with _verified(channel, store):
+        with self._verified():
             self._updater: Updater = Updater(
                 metadata_dir=str(folder),
                 metadata_base_url=f"metadata/{channel}/",
@@ -89,7 +94,7 @@ class Client:
         """
         from tuf.api.metadata import Metadata
 
-        with _verified(self.channel, self.store):
+        with self._verified():
             # Asking for any of its targets makes the client read and verify the role; nothing has this name.
             self._updater.get_targetinfo(f"{appliance}/-/-")
         trusted: Any = self._updater._trusted_set  # the one way to what it verified
@@ -104,33 +109,54 @@ class Client:
         Raises:
             StoreError: The release has no such file.
         """
-        with _verified(self.channel, self.store):
+        with self._verified():
             info = self._updater.get_targetinfo(f"{appliance}/{release}/{file}")
         if info is None:
             raise StoreError(f"{appliance} {release} has no {file} in {self.channel}", hint="see: invoke channels --json")
         return Wanted(appliance=appliance, release=release, file=file, size=info.length, sha256=info.hashes["sha256"])
 
+    @contextmanager
+    def _verified(self) -> Iterator[None]:
+        """Turn what python-tuf refuses into errors for people."""
+        from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
-@contextmanager
-def _verified(channel: str, store: Store) -> Iterator[None]:
-    """What python-tuf refuses, as an error for people."""
-    from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
+        try:
+            yield
+        except ExpiredMetadataError as error:
+            raise self._expired(str(error)) from error
+        except RepositoryError as error:
+            raise VerificationError(
+                f"the channel {self.channel} cannot be trusted: {error}", hint="nothing was changed here; tell its publisher"
+            ) from error
+        except DownloadError as error:
+            cause = error.__cause__
+            if isinstance(cause, StoreError) and not isinstance(cause, NotFound):
+                raise cause from error
+            raise StoreError(f"{self.store.url} has no whole channel {self.channel}: {error}", hint="see: invoke channels") from error
 
-    try:
-        yield
-    except ExpiredMetadataError as error:
-        raise VerificationError(
-            f"the channel {channel} has expired: {error}", hint="its publisher has to run: invoke refresh; if he did, this is an old copy"
-        ) from error
-    except RepositoryError as error:
-        raise VerificationError(
-            f"the channel {channel} cannot be trusted: {error}", hint="nothing was changed here; tell its publisher"
-        ) from error
-    except DownloadError as error:
-        cause = error.__cause__
-        if isinstance(cause, StoreError) and not isinstance(cause, NotFound):
-            raise cause from error
-        raise StoreError(f"{store.url} has no whole channel {channel}: {error}", hint="see: invoke channels") from error
+    def _expired(self, said: str) -> Expired:
+        """Return the error for expired metadata, with its date.
+
+        Args:
+            said: python-tuf's words, which name the role and no date.
+        """
+        found = re.fullmatch(r"(?:Final |New )?([a-z0-9-]+?)(?:\.json)? is expired", said)
+        role = found[1] if found else ""
+        end = ""
+        with suppress(KeyError, UserError):
+            end = f" on {self._end(role):%Y-%m-%d}"
+        subject = f"the {role} metadata of the channel {self.channel}" if role else f"the channel {self.channel}"
+        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", hint=HINT)
+
+    def _end(self, role: str) -> datetime:
+        """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an expired list of targets."""
+        trusted: Any = self._updater._trusted_set
+        if role in ("root", "timestamp", "snapshot"):
+            end: datetime = trusted[role].expires
+            return end
+        listed = trusted["snapshot"].meta[f"{role}.json"]
+        ending: datetime = load_listed(self.store, self.channel, role, listed).signed.expires
+        return ending
 
 
 def fetch_manifest(client: Client, appliance: str, build: str | None, architecture: str | None = None) -> Manifest:

@@ -117,6 +117,8 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
         there -= 1
     if there == len(ring.roots):
         return
+    if not there:  # a channel that was seen, and is gone, does not begin anew
+        read_watched(store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock)
     brought = _signed_by_newest(store, ring)
     for root in ring.roots[there:]:
         if there and not brought:

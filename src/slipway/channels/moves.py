@@ -18,6 +18,7 @@ from pathlib import Path
 
 from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
+from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
@@ -206,9 +207,9 @@ def promote(
     def move(channel: Channel) -> None:
         nonlocal before, release, new
         theirs = source()
-        theirs.require_fresh(clock())
+        require_fresh(theirs, clock())
         shelf = theirs.shelf(appliance)
-        theirs.require_fresh(clock())
+        require_fresh(theirs, clock())
         release = find_release(shelf, appliance, theirs.name, build)
         require_not_withdrawn((channel, theirs, *others()), [(appliance, release)])
         entry = shelf.releases[release]

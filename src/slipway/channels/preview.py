@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from slipway.channels.keys import KeyRing, MissingKeys, load_ring
+from slipway.channels.keys import MissingKeys, load_ring
 from slipway.channels.publish import require_boot
 from slipway.channels.session import Session
 from slipway.channels.shelf import Shelf
@@ -59,32 +59,32 @@ def withdrawal(session: Session, appliance: str, build: str, channels: Sequence[
     return f"withdraw {appliance} {', '.join(releases)} for good, from {places}"
 
 
-def publication(session: Session, ring: KeyRing, folders: Iterable[Path], refused: dict[str, UserError]) -> list[str]:
-    """Return what publishing would do.
+def publication(session: Session, name: str, folders: Iterable[Path], refused: dict[str, UserError]) -> list[str]:
+    """Return what publishing into a channel would do.
 
     Args:
+        name: The channel; it need not be there yet.
         refused: Gets by release why it cannot be published.
     """
-    ring.require("targets")
-    there = session.read(ring.channel) if ring.channel in session.channels() else None
-    known = (*([there] if there else []), *session.others(ring.channel))
+    there = session.read(name) if name in session.channels() else None
+    known = (*([there] if there else []), *session.others(name))
     new: dict[str, list[tuple[int, str]]] = {}
     shelves: dict[str, Shelf] = {}
     for folder in folders:
-        name = str(folder)
+        label = str(folder)
         try:
             build = read_release(folder)
             appliance, release = build.manifest.appliance, build.manifest.release
-            name = f"{appliance} {release}"
+            label = f"{appliance} {release}"
             require_boot(build)
             verify_release(build)
             require_not_withdrawn(known, [(appliance, release)])
         except UserError as error:
-            refused[name] = error
+            refused[label] = error
             continue
         shelves[appliance] = there.shelf(appliance) if there else Shelf()
         new.setdefault(appliance, []).append((build.manifest.created, release))
-    return [_published(ring.channel, appliance, shelves[appliance], found) for appliance, found in sorted(new.items())]
+    return [_published(name, appliance, shelves[appliance], found) for appliance, found in sorted(new.items())]
 
 
 def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple[int, str]]) -> str:

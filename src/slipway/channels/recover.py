@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from slipway.channels.commit import Deadline, require_valid, write_changes
+from slipway.channels.expiry import clock_says
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import Known, Memory, memory_of
 from slipway.channels.metadata import identity, is_signed, previous_of
@@ -197,7 +198,8 @@ def _problem(channel: Channel, known: Known, clock: Clock) -> UserError | None:
         if left is not None:
             return VerificationError(f"its timestamp does not name the signed snapshot {left.number}")
         if channel.timestamp is not None and channel.timestamp.signed.is_expired(datetime.fromtimestamp(clock(), UTC)):
-            return VerificationError("its timestamp has expired, so newer ones may have been hidden")
+            end = f"its timestamp expired on {channel.timestamp.signed.expires:%Y-%m-%d}"
+            return VerificationError(f"{end}, so newer ones may have been hidden; {clock_says(clock())}")
     except VerificationError as error:
         return error
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,23 +19,20 @@ from slipway.channels import moves, upkeep
 from slipway.channels.audit import examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
+from slipway.channels.expiry import Expired, require_fresh, root_warning
 from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, channels_of_bundles, load_ring, trusted_root
 from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
+from slipway.channels.report import Untrusted, describe, require_none
 from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
-from slipway.errors import HostError, StoreError, UserError, VerificationError, suggestion
+from slipway.errors import HostError, StoreError, UserError, suggestion
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store, read_only
-from slipway.terminal import one_line
 
 __all__ = ["Session", "Untrusted", "describe", "require_none"]
-
-
-class Untrusted(HostError):
-    """No root of a channel is known here (exit code 4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +194,17 @@ class Session:
                 problems[name] = error
         return channels, problems
 
-    def holdings(self) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
-        """What every channel holds, for a listing, and by name, why some cannot be read."""
+    def holdings(self, warn: Callable[[str], object] = str) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
+        """What every channel holds, for a listing, and by name, why some cannot be read or have expired.
+
+        Args:
+            warn: Called with the end of a root that comes soon.
+        """
         self._require_visible()
         rows = []
         channels, problems = self.readable()
         for channel in channels:
+            self._look_at_end(channel, problems, warn)
             for appliance in channel.appliances:
                 shelf = channel.shelf(appliance)
                 rows.append(
@@ -215,6 +217,16 @@ class Session:
                     }
                 )
         return rows, problems
+
+    def _look_at_end(self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]) -> None:
+        """Note that a channel has expired, or that its root soon will."""
+        try:
+            require_fresh(channel, self.clock())
+        except Expired as error:
+            problems[channel.name] = error
+        ending = root_warning(channel, self.clock())
+        if ending:
+            warn(ending)
 
     def publish(
         self,
@@ -361,35 +373,3 @@ def _where_keys_are(channel: str) -> str:
     if os.environ.get(BUNDLE):
         return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}, and not of {channel}"
     return f"they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set {BUNDLE}"
-
-
-def require_none(problems: Mapping[str, UserError]) -> None:
-    """Raise if there are channels that cannot be read: the gravest kind of error, which names all.
-
-    A channel that is merely not trusted here is none of them: the listing has a line of it.
-
-    Raises:
-        VerificationError: One is not what its keys signed, or makes no sense.
-        StoreError: The store does not have one whole.
-        HostError: The root of one is not known here.
-    """
-    problems = {name: error for name, error in problems.items() if not isinstance(error, Untrusted)}
-    if not problems:
-        return
-    kinds = (VerificationError, StoreError, HostError)
-    errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
-    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
-    kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
-    raise kind(f"{len(problems)} channel{'s' * (len(problems) != 1)} cannot be read:{listing}", hint=gravest.hint)
-
-
-def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
-    """A change of a channel for people."""
-    if not moved.written:
-        return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
-    lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
-    if changes:
-        lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
-        lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
-        lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
-    return [one_line(line) for line in lines]

@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,20 +100,6 @@ class Channel:
     def changed(self) -> list[str]:
         """The appliances that are no longer as they were read."""
         return sorted(name for name, shelf in self.shelves.items() if shelf != self._read.get(name, Shelf()))
-
-    def require_fresh(self, now: float) -> None:
-        """Refuse a channel of which any part has expired.
-
-        Raises:
-            VerificationError: It has.
-        """
-        moment = datetime.fromtimestamp(now, UTC)
-        for metadata in (self.root, self.timestamp, self.snapshot, self.targets, *self.roles.values()):
-            if metadata is not None and metadata.signed.is_expired(moment):
-                raise VerificationError(
-                    f"the {metadata.signed.type} metadata of the channel {self.name} expired on {metadata.signed.expires:%Y-%m-%d}",
-                    hint="whoever has its keys: invoke refresh; if they did, this store is an old copy",
-                )
 
     def _role(self, appliance: str) -> Metadata[Targets]:
         if appliance not in self.roles:

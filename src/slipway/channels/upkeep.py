@@ -12,17 +12,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from slipway.channels.commit import Committed, commit
+from slipway.channels.expiry import Expired, clock_says, root_warning
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import memory_of
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.watch import read_watched
-from slipway.errors import HostError, VerificationError
+from slipway.errors import HostError
 from slipway.stores import Store
 
-__all__ = ["ROOT_WARNING_DAYS", "Policy", "kept", "prune", "refresh", "root_expires", "warnings"]
+__all__ = ["Policy", "kept", "prune", "refresh", "warnings"]
 
-#: How long before its end a root is asked for.
-ROOT_WARNING_DAYS: Final = 30
 #: How long before the targets metadata ends a refresh without the targets key fails: a warning was not enough.
 _LAST_DAYS: Final = EXPIRY_DAYS["snapshot"]
 
@@ -86,7 +85,7 @@ def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything
     Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel alive.
 
     Raises:
-        VerificationError: The root has ended; nothing is signed.
+        Expired: The root has ended; nothing is signed.
         HostError: The targets key is needed within :data:`_LAST_DAYS`; the rest was signed.
     """
 
@@ -111,12 +110,8 @@ def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything
 
 def warnings(channel: Channel, ring: KeyRing, clock: Clock = time.time) -> list[str]:
     """Say what a channel needs soon that a refresh without a person does not do."""
-    found = []
-    end = root_expires(channel)
-    if end.timestamp() - clock() < ROOT_WARNING_DAYS * 86400:
-        name = channel.name
-        way_out = f"invoke keys rotate {name} --role root, then: invoke refresh --channel {name}"
-        found.append(f"the root of the channel {name} ends on {end:%Y-%m-%d}: where its root keys are, run: {way_out}")
+    ending = root_warning(channel, clock())
+    found = [ending] if ending else []
     due = _targets_end(channel, ring, clock)
     if due:
         found.append(f"{_needs_targets(ring, due)}: where it is kept, run: invoke refresh --channel {ring.channel}")
@@ -124,10 +119,10 @@ def warnings(channel: Channel, ring: KeyRing, clock: Clock = time.time) -> list[
 
 
 def _require_root(channel: Channel, clock: Clock) -> None:
-    end = root_expires(channel)
+    end: datetime = channel.root.signed.expires
     if end.timestamp() <= clock():
-        raise VerificationError(
-            f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what is signed now",
+        raise Expired(
+            f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what is signed now; {clock_says(clock())}",
             hint=f"where its root keys are: invoke keys rotate {channel.name} --role root, then: invoke refresh --channel {channel.name}",
         )
 
@@ -143,11 +138,6 @@ def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | No
 
 def _needs_targets(ring: KeyRing, end: datetime) -> str:
     return f"the targets metadata of the channel {ring.channel} ends on {end:%Y-%m-%d}, and the targets key is not here"
-
-
-def root_expires(channel: Channel) -> datetime:
-    """When the root of a channel must have been replaced: invoke keys rotate CHANNEL root."""
-    return channel.root.signed.expires
 
 
 def _half_over(expires: datetime, clock: Callable[[], float]) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from slipway.channels.expiry import clock_says
 from slipway.channels.keys import Clock
 from slipway.channels.memory import Known, Memory, Seen
 from slipway.channels.metadata import identity, is_signed, previous_of
@@ -187,6 +188,7 @@ def _require_unexpired(channel: Channel, clock: Clock) -> None:
     timestamp = channel.timestamp
     if timestamp is not None and timestamp.signed.is_expired(datetime.fromtimestamp(clock(), UTC)):
         raise VerificationError(
-            f"the timestamp of the channel {channel.name} expired on {timestamp.signed.expires:%Y-%m-%d}: newer ones may have been hidden",
-            hint=f"if nobody published or refreshed since then, go on with: invoke recover {channel.name}",
+            f"the timestamp of the channel {channel.name} expired on {timestamp.signed.expires:%Y-%m-%d}: "
+            f"newer ones may have been hidden; {clock_says(clock())}",
+            hint=f"if this clock is right, and nobody published or refreshed since then, go on with: invoke recover {channel.name}",
         )

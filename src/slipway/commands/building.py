@@ -129,8 +129,7 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str) -> None:
     from slipway.credentials import seal
 
     seal()
-    shop, session = at.open(new=True)
-    session.ring(channel).require("targets")  # before anything is built
+    shop, session, _ring = at.publishing(channel)  # before anything is built
     code, folders = built_apart(shop, "build", words)
     if folders:
         publish_into(shop, session, folders, channel)

@@ -43,7 +43,7 @@ def channels(
     if yes or force or dry_run:
         raise UsageError("--yes, --force and --dry-run go with: channels remove CHANNEL")
     _shop, session = at.open(reading=True)
-    rows, problems = session.holdings()
+    rows, problems = session.holdings(lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
     if not json:
         for row in rows:
             row["releases"] = f"{len(row['releases'])} release{'s' * (len(row['releases']) != 1)}"

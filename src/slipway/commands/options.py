@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from slipway.invocation import option
 
 if TYPE_CHECKING:
+    from slipway.channels.keys import KeyRing
     from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
@@ -85,6 +86,20 @@ class Place(Checkout):
         return shop, session(
             shop, self.store, keys=self.keys, new=new, reading=reading, endpoint_url=self.endpoint_url, single_writer=single_writer
         )
+
+    def publishing(self, channel: str, *, dry_run: bool = False) -> tuple[Workshop, Session, KeyRing | None]:
+        """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys where they would be made.
+
+        Raises:
+            MissingKeys: They are not here, and are not made by publishing.
+        """
+        from slipway.channels.beginning import begins, publishing_ring
+
+        shop, session = self.open(new=True)
+        default_store = not self.store and shop.settings.store is None
+        if dry_run and begins(session, channel, default_store=default_store):
+            return shop, session, None
+        return shop, session, publishing_ring(session, channel, default_store=default_store, say=shop.progress.line)
 
 
 def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str, ...]:

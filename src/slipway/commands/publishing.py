@@ -76,7 +76,7 @@ def publish(
     from slipway.pipeline import require_published
 
     seal()
-    shop, session = at.open(new=True)
+    shop, session, ring = at.publishing(channel, dry_run=dry_run)
     if folder:
         if names or all:
             raise UsageError("name appliances or give --folder, not both")
@@ -89,10 +89,11 @@ def publish(
         code, folders = built_apart(shop, "releases", words)
         if code:
             raise Exit(code=code)
-    session.ring(channel).require("targets")
     if dry_run:
         refused: dict[str, UserError] = {}
-        would(preview.publication(session, session.ring(channel), folders, refused))
+        if ring is None:
+            would([f"make keys of the channel {channel} in {session.keys / channel}"])
+        would(preview.publication(session, channel, folders, refused))
         require_published(refused)
         return
     publish_into(shop, session, folders, channel)
@@ -117,8 +118,7 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nigh
         night.require_success()
         return
     seal()
-    shop, session = at.open(new=True)
-    session.ring(channel)  # before hours of work
+    shop, session, _ring = at.publishing(channel)  # before hours of work
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     code, folders = built_apart(shop, "nightly", words)
     lines, problems = deliver(shop, session, folders, channel)

@@ -122,7 +122,8 @@ class _Filesystem:
 
     def _rewrite(self, at: int, number: int, epoch: int) -> None:
         inode = bytearray(self.image[at : at + 256])
-        (modified,) = struct.unpack_from("<i", inode, 0x10)
+        # mke2fs keeps 32 bits only. The times after 2038 are read as such, at the price of those before 1970.
+        (modified,) = struct.unpack_from("<I", inode, 0x10)
         time = min(modified, epoch)
         struct.pack_into("<iii", inode, 0x8, time, time, time)
         struct.pack_into("<H", inode, 0x7C, 0)

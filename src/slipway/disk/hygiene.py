@@ -5,11 +5,14 @@ empty list means that every instance of the image starts equal and empty.
 
 Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is itself a finding. This
 module is also a program (``python -I hygiene.py --enter TREE``) that prints the findings as JSON, so that it can run
-where all files are readable, for example as root of a user namespace; it imports nothing but the standard library. With
+where all files are readable, for example as root of a user namespace; it needs nothing but the standard library. With
 ``--enter`` the tree is its root first, so that a folder that is a link (``/etc``) is the tree's and never the host's.
 
-One rule has a known exception: a private key that is byte for byte what a package ships (by the MD5 sum that dpkg
-keeps; dpkg's ``info/*.md5sums``) is public already, an example or a test's key, and no secret of anybody.
+Content has a known exception: a file that is byte for byte what a package ships (by the MD5 sums that dpkg keeps, in
+``info/*.md5sums`` and for configuration files in ``status``) is public already, an example or a test's key.
+
+No list is whole. `build --verify-reproducible` installs the same packages twice and names what differs, which finds what
+no rule here knows.
 """
 
 from __future__ import annotations
@@ -24,9 +27,15 @@ import os
 import re
 import stat
 import sys
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+if not __package__:  # as a program, without any path but the standard library's
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from slipway.disk.keys import armoured, binary_key, large_key
 
 __all__ = ["Finding", "inspect", "main"]
 
@@ -84,6 +93,20 @@ _PATH_RULES = (
         "a database cluster, which first boot makes",
     ),
     _PathRule(
+        "service-key",
+        r"(?:etc/bind/|etc/)rndc\.key|(?:.*/)?\.erlang\.cookie|(?:.*/)?[^/]+\.keytab"
+        r"|(?:.*/)?\.gnupg/(?:private-keys-v1\.d/.+|secring\.gpg)|etc/munge/munge\.key"
+        r"|etc/(?:corosync|pacemaker)/authkey|etc/dropbear/dropbear_.*_host_key|etc/krb5kdc/stash|etc/xrdp/rsakeys\.ini"
+        r"|var/lib/tor/(?:.*/)?(?:[^/]*secret[^/]*key|private_key)|var/lib/samba/private/.+\.tdb"
+        r"|etc/wireguard/[^/]*(?:private|\.key|\.psk)[^/]*|(?:.*/)?\.(?:pgpass|mylogin\.cnf)",
+        "a key or password of a service, which instances would share",
+    ),
+    _PathRule(
+        "instance-name",
+        r"etc/nvme/host(?:nqn|id|key)|etc/hostid|etc/openvswitch/system-id\.conf",
+        "a name of one instance, which first boot makes",
+    ),
+    _PathRule(
         "leftover",
         r"usr/sbin/policy-rc\.d|etc/(?:apt/apt\.conf\.d|dpkg/dpkg\.cfg\.d)/99mmdebstrap"
         r"|etc/(?:.*/)?[^/]+\.(?:dpkg-(?:new|old|dist|tmp|remove|bak)|ucf-(?:new|old|dist))",
@@ -93,18 +116,27 @@ _PATH_RULES = (
 )
 _PATHS = re.compile("|".join(f"(?P<r{number}>{rule.pattern})" for number, rule in enumerate(_PATH_RULES)))
 
-#: A key's armour at the start of a line with a line of its body after it: text that merely speaks of keys has none.
-_KEY = re.compile(
-    rb"^-----BEGIN (?:[A-Z0-9 ]+ )?PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n(?:[A-Za-z-]+: [^\n]*\n|[ \t]*\r?\n)*[A-Za-z0-9+/=]{40,}"
-    rb"|^PuTTY-User-Key-File-\d: |^AGE-SECRET-KEY-1[A-Z0-9]{20}|^[ \t]*PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}=[ \t]*$",
-    re.MULTILINE,
-)
-#: What every match of _KEY contains; looking for it first is what makes reading a whole tree fast.
-_KEY_WORDS = (b"PRIVATE KEY", b"PuTTY-User", b"AGE-SECRET", b"PrivateKey")
-#: A file with a key is small: the largest in practice, a bundle of certificates and a key, is below this.
+#: Of a larger file only armoured keys are looked for.
 _KEY_FILE_BYTES = 256 * 1024
-#: Compiled and compressed files; an ELF program is recognised by its first bytes.
-_NO_TEXT = (".ko", ".xz", ".gz", ".zst", ".so", ".pyc", ".mo", ".mod", ".a", ".bin", ".png", ".efi", ".signed")
+#: Compiled Python: a package's examples are in it, and dpkg knows no sum of it.
+_NO_TEXT = (".pyc",)
+#: Rule, what has to be in the content, the path, the content's pattern, and what it is.
+_TEXT_RULES = tuple(
+    (rule, word, re.compile(path), re.compile(pattern, re.MULTILINE), detail)
+    for rule, word, path, pattern, detail in (
+        ("service-key", b"secret", ".*", rb'^[^#/]*\bsecret\s+"?[A-Za-z0-9+/]{16,}={0,2}"?\s*;', "a key of BIND or DHCP"),
+        ("credentials", b"dbpass", "etc/.*", rb"""^\s*(?:dbc_dbpass|\$dbpass)\s*=\s*['"]?[^'"\s;]""", "a database's password"),
+        (
+            "credentials",
+            b"password",
+            r"(?:.*/)?\.my\.cnf|etc/mysql/debian\.cnf",
+            rb"^[ \t]*password[ \t]*=[ \t]*\S",
+            "a database's password",
+        ),
+        ("instance-name", b"InitiatorName", r"etc/iscsi/.*", rb"^\s*InitiatorName\s*=\s*\S", "the iSCSI name of one instance"),
+        ("instance-name", b"MY_HOSTID", r"etc/popularity-contest\.conf", rb'^\s*MY_HOSTID\s*=\s*"?\w', "the name of one instance"),
+    )
+)  # fmt: skip
 _CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
 
 
@@ -124,6 +156,7 @@ def inspect(tree: Path, *, allow: Collection[str] = (), host: str | None = None,
 
 def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
     """Findings that need one file only, by its path or its content."""
+    shipped = _Shipped(Path(tree))
     pending = [""]
     while pending:
         folder = pending.pop()
@@ -142,7 +175,7 @@ def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
             elif directory and path not in ("proc", "sys", "dev"):
                 pending.append(path)
             elif regular:
-                yield from _content(tree, path, entry)
+                yield from _content(shipped, path, entry)
                 if secrets and _holds(entry, secrets):
                     yield Finding(f"/{path}", "secret", "a secret that the build was given")
 
@@ -152,20 +185,17 @@ def _rule(path: str) -> _PathRule | None:
     return _PATH_RULES[int(match.lastgroup[1:])] if match and match.lastgroup else None
 
 
-def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]:
-    """Private keys and core files, which can lie anywhere."""
+def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]:
+    """Private keys, service keys and core files, which can lie anywhere under any name."""
     core = _CORE.fullmatch(path)
-    if not core and path.endswith(_NO_TEXT):
-        return
     size = entry.stat(follow_symlinks=False).st_size
-    if not core and (size > _KEY_FILE_BYTES or size < 40):
+    if not core and (path.endswith(_NO_TEXT) or size < 40):
         return
     try:
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            data = os.read(descriptor, _KEY_FILE_BYTES)
-        finally:
-            os.close(descriptor)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(_KEY_FILE_BYTES)
+            large = size > _KEY_FILE_BYTES and not data.startswith(b"\x7fELF") and large_key(file)
     except OSError as error:
         yield Finding(f"/{path}", "unreadable", f"cannot be read: {error.strerror}")
         return
@@ -173,8 +203,30 @@ def _content(tree: str, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]
         # ELF: e_type, two bytes at 16 in the file's own byte order, is ET_CORE (4) (System V ABI, chapter 4).
         if core and 4 in (data[16:17] + data[17:18]):
             yield Finding(f"/{path}", "core-dump", "a crashed program's memory")
-    elif any(word in data for word in _KEY_WORDS) and _KEY.search(data) and not _shipped(Path(tree), path, data):
-        yield Finding(f"/{path}", "private-key", "a private key")
+        return
+    found = [("private-key", "a private key")] if large else []
+    if size <= _KEY_FILE_BYTES:
+        found = list(_secrets(path, data))
+    if found and not shipped(path, entry.path):
+        yield from (Finding(f"/{path}", rule, detail) for rule, detail in found)
+
+
+def _secrets(path: str, data: bytes) -> Iterator[tuple[str, str]]:
+    """What is secret in a file's content: the rule, and what it is."""
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            # Bounded: a few bytes can become gigabytes.
+            data = zlib.decompressobj(31).decompress(data, 1 << 20)
+        except zlib.error:
+            return
+    kind = binary_key(data)
+    if kind:
+        yield ("service-key" if kind == "a keytab" else "private-key"), kind
+    elif armoured(data):
+        yield "private-key", "a private key"
+    for rule, word, paths, pattern, detail in _TEXT_RULES:
+        if word in data and paths.fullmatch(path) and pattern.search(data):
+            yield rule, detail
 
 
 def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
@@ -189,12 +241,30 @@ def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
         return False
 
 
-def _shipped(tree: Path, path: str, data: bytes) -> bool:
-    """Whether a package ships exactly this file (configuration files are not in these lists)."""
-    names = {path, f"usr/{path}", path.removeprefix("usr/")}
-    lines = {f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {name}" for name in names}
-    lists = (tree / "var/lib/dpkg/info").glob("*.md5sums")
-    return any(lines & set(_text(sums).splitlines()) for sums in lists)
+class _Shipped:
+    """What packages ship, by path and MD5 sum; dpkg's lists are read when they are asked for first."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+        self._sums: set[tuple[str, str]] | None = None
+
+    def __call__(self, path: str, file: str) -> bool:
+        """Whether a package ships exactly this file."""
+        if self._sums is None:
+            self._sums = set(self._read())
+        with Path(file).open("rb") as opened:
+            digest = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return any((digest, name) in self._sums for name in (path, f"usr/{path}", path.removeprefix("usr/")))
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        dpkg = self._tree / "var/lib/dpkg"
+        for sums in (dpkg / "info").glob("*.md5sums"):
+            for line in _text(sums).splitlines():
+                digest, _, name = line.partition("  ")
+                yield digest, name
+        # Configuration files are in the status: a path, and the sum of what the package has there.
+        for name, digest in re.findall(r"^ /(\S+) ([0-9a-f]{32})(?: obsolete)?$", _text(dpkg / "status"), re.MULTILINE):
+            yield digest, name
 
 
 def _accounts(tree: Path) -> Iterator[Finding]:

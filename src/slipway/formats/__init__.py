@@ -102,7 +102,8 @@ class Format(Protocol):
     :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules, here or (with a slash) below slipway,
     whose code does; ``described`` are templates that it fills in with what it is told of the machine, None where it makes
     no use of that; ``kernel`` is the one that the machine needs, where it needs one; ``needs`` are other formats that
-    have to be beside this one: it is made from their finished files, or of no use without them.
+    have to be beside this one: it is made from their finished files, or of no use without them. ``sized`` says that the
+    file holds the size that a machine sees.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Format(Protocol):
     described: tuple[str, ...] | None = None
     kernel: str | None = None
     needs: tuple[str, ...] = ()
+    sized: bool = False
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """Make ``output`` from a raw disk; an existing file of that name is replaced.

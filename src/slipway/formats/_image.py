@@ -7,6 +7,7 @@ it come from the disk's hash, so the same disk gives the same bytes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import uuid
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from slipway import process
 from slipway.cache import sha256_of
-from slipway.errors import BuildError
+from slipway.errors import BuildError, HostError
 from slipway.formats import Artifact
 from slipway.formats.raw import BLOCK, chunks, sha256_of_sparse
 
@@ -70,7 +71,11 @@ def export_image(
 
 @contextlib.contextmanager
 def finished(output: Path) -> Iterator[Path]:
-    """A path to write to; what is there when the block ends well is flushed and becomes the output."""
+    """A path to write to; what is there when the block ends well is flushed and becomes the output.
+
+    Raises:
+        HostError: There is no space left.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
@@ -82,6 +87,11 @@ def finished(output: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         partial.replace(output)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        hint = "free some space, or run: invoke cache prune"
+        raise HostError(f"no space left in {output.parent}", hint=hint) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -26,7 +26,7 @@ class Incus(Format):
 
     name = "incus"
     suffix = ".incus.tar.xz"
-    tools = ()
+    tools = ("python", "lzma")
     builds_on = ("_text", "raw")
     needs = ("qcow2", "rootfs")
     described = (

@@ -34,7 +34,7 @@ class Oci(Format):
 
     name = "oci"
     suffix = ".oci.tar"
-    tools = ()
+    tools = ("python",)
     builds_on = ("_text", "raw")
     described = ()
     needs = ("qcow2",)

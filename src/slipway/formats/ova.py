@@ -37,7 +37,8 @@ class Ova(Format):
 
     name = "ova"
     suffix = ".ova"
-    tools = Vmdk.tools
+    tools = (*Vmdk.tools, "python")
+    sized = True
     described = ("ovf/appliance.ovf.j2",)
     builds_on = ("_image", "raw", "vmdk")
     kernel = "generic"

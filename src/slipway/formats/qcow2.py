@@ -27,6 +27,7 @@ class Qcow2(Format):
     name = "qcow2"
     suffix = ".qcow2"
     tools = ("qemu-img",)
+    sized = True
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""

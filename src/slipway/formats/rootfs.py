@@ -40,7 +40,7 @@ class Rootfs(Format):
 
     name = "rootfs"
     suffix = ".rootfs.tar.zst"
-    tools = ("python:zstandard",)
+    tools = ("python", "python:zstandard")
     builds_on = ("raw", "disk/files")
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:

@@ -43,6 +43,7 @@ class Vhdx(Format):
     name = "vhdx"
     suffix = ".vhdx"
     tools = ("qemu-img", "python:google-crc32c")
+    sized = True
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""

@@ -41,6 +41,7 @@ class Vmdk(Format):
     name = "vmdk"
     suffix = ".vmdk"
     tools = ("qemu-img", "zlib")
+    sized = True
 
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""

@@ -110,6 +110,7 @@ class Pool:
         Raises:
             BuildError: It is not there, or has another hash.
         """
+        _make_own(file)
         found = _sha256(file)
         if found != sha256:
             raise BuildError(f"{what} is not what was wanted: its SHA-256 is {found or 'none'}, not {sha256}", hint=hint)
@@ -190,6 +191,7 @@ class Pool:
 
     def _adopt(self, file: Path, package: LockedPackage) -> bool:
         """Take a downloaded file into the pool if it is right."""
+        _make_own(file)
         try:
             with file.open("rb") as content:
                 if hashlib.file_digest(content, "sha256").hexdigest() != package.sha256 or file.stat().st_size != package.size:
@@ -254,6 +256,15 @@ class Pool:
         with contextlib.suppress(HostError), create_file(memory) as file:
             file.write(f"{hashlib.sha256(stanza.encode()).hexdigest()}\n{stanza}".encode())
         return stanza
+
+
+def _make_own(file: Path) -> None:
+    """Replace a link by a copy: for mirrors that are ``file:`` apt makes links to the mirror's own files."""
+    if file.is_symlink():
+        copy = file.with_name(f"{file.name}.copy")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(file, copy)
+            copy.replace(file)
 
 
 def _sha256(path: Path) -> str | None:

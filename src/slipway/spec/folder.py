@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.errors import SpecError, Where, suggestion
+from slipway.errors import BuildError, SpecError, Where, suggestion
 
 __all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
-_CHECK: Final = re.compile(r"[a-z0-9][a-z0-9._-]*\.(sh|py)")
+_CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
@@ -65,6 +65,17 @@ class Check:
     before: str = ""
     instances: tuple[str, ...] = ()
     sha256: str
+
+    def read(self) -> bytes:
+        """The file's content, which is what it was when the appliance was loaded.
+
+        Raises:
+            BuildError: It has changed since.
+        """
+        content = self.path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
+        return content
 
 
 def read_content(path: Path, shown: Path | None = None) -> bytes:
@@ -251,7 +262,7 @@ def read_checks(
         instances: The further instances that there are.
     """
     checks: list[Check] = []
-    hint = "checks end in .sh or .py and have lower-case names; or a folder named after an interface"
+    hint = "checks end in .sh or .py and have lower-case names of up to 100 characters; or a folder named after an interface"
     plain = []
     for entry in _entries(folder, shown, errors):
         if not entry.is_dir(follow_symlinks=False):

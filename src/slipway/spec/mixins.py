@@ -90,10 +90,11 @@ def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
         del merged.where[path]
     sources = (*mixins, own)
     enable, disable = _merge_services(sources, merged)
+    units = {"enable": enable, "disable": disable, "exposed": _merge_exposed(sources), "exposure": _merge_exposure(sources)}
     merged.spec = spec.model_copy(
         update={
             "packages": _merge_packages(sources, merged),
-            "services": spec.services.model_copy(update={"enable": enable, "disable": disable, "exposed": _merge_exposed(sources)}),
+            "services": spec.services.model_copy(update=units),
             "ports": _merge_ports(sources, merged),
             "parameters": _merge_named(sources, merged, "parameters", "parameter"),
             "instances": _merge_named(sources, merged, "instances", "instance"),
@@ -139,6 +140,12 @@ def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[st
 def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
     """What services are allowed; of several that name one, the last counts."""
     return tuple({item.service: item for source in sources if source.model for item in source.model.services.exposed}.values())
+
+
+def _merge_exposure(sources: Sequence[Source]) -> int:
+    """Return the highest exposure that is allowed; of several that say one, the last counts."""
+    said = [source.model.services for source in sources if source.model and "exposure" in source.model.services.model_fields_set]
+    return said[-1].exposure if said else Services().exposure
 
 
 def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:

@@ -275,7 +275,9 @@ class Spec(MixIn):
 
     schema_: Literal[1] = Field(alias="schema", description="Version of this format.")
     name: str = Field(pattern=NAME, description="Name of the appliance, and of its folder.")
-    version: str = Field(pattern=VERSION, description='Version of the appliance, in quotes if it looks like a number: "24.10".')
+    version: str = Field(
+        pattern=VERSION, max_length=64, description='Version of the appliance, in quotes if it looks like a number: "24.10".'
+    )
     summary: Summary = Field(description="What it is, in one line.")
     category: str = Field(pattern=NAME, description="What it is listed under in the catalog.")
     base: str = Field(default="debian-13", pattern=BASE, description="Operating system: a folder in templates/bases/.")

@@ -15,7 +15,10 @@ __all__ = ["value_problem"]
 #: RFC 1123, 2.1, in lower or upper case, without a trailing dot.
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+#: What the first-boot program accepts; a test compares the two.
+_LONGEST = 4096
+_SHORTEST_SECRET = 8
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | None:
@@ -25,6 +28,8 @@ def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | N
         kind: The parameter's type: string, hostname, integer, boolean, ipv4, ipv4-cidr or secret.
         choices: The only values accepted, if any.
     """
+    if len(value) > _LONGEST:
+        return f"at most {_LONGEST} characters"
     if choices and value not in choices:
         return f"one of {', '.join(choices)}"
     if kind == "integer":
@@ -40,8 +45,8 @@ def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | N
         address, slash, length = value.partition("/")
         good = bool(slash) and _is_address(address) and bool(re.fullmatch(r"[0-9]|[12][0-9]|3[0-2]", length))
         return None if good else 'an IPv4 address with the length of its network, such as "192.0.2.1/24"'
-    if kind == "secret" and not value:
-        return "not empty"
+    if kind == "secret" and len(value) < _SHORTEST_SECRET:
+        return f"at least {_SHORTEST_SECRET} characters"
     return "text without control characters" if _CONTROL.search(value) else None
 
 

@@ -37,7 +37,7 @@ __all__ = [
     "WORD",
 ]
 
-NAME: Final = r"^[a-z][a-z0-9-]{1,39}$"
+NAME: Final = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
 #: Names of devices on Windows, where no checkout can have a folder of such a name ("Naming Files, Paths, and Namespaces").
 DEVICES: Final = frozenset(("aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))))
 BASE: Final = r"^[a-z0-9][a-z0-9.-]*$"
@@ -83,7 +83,7 @@ GUID: Final = r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$"
 
 #: What a text that does not match is not, and how to write it.
 PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
-    NAME: ("a name", "2 to 40 lower-case letters, digits and hyphens, the first one a letter"),
+    NAME: ("a name", "2 to 40 lower-case letters, digits and hyphens, the first one a letter, the last one no hyphen"),
     BASE: ("the name of a base", "a base is a folder in templates/bases/"),
     VERSION: ("a version", 'two or three numbers and an optional suffix: "1.0.0", "24.10", "2.1.0-rc.1"'),
     PACKAGE: ("a Debian package name", 'lower-case letters, digits, "+", "-" and ".", at least two, without a version: "nginx"'),

@@ -21,6 +21,13 @@ __all__ = ["check_rules", "instance_names", "interface_names"]
 _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
 #: What bases' archives are called in locks.
 _ARCHIVES: Final = ("debian", "debian-security")
+#: Names of interfaces that something else has: checks' folder for the guest, and Linux (net/ipv4/devinet.c, loopback.c).
+_INTERFACES: Final[Mapping[str, str]] = {
+    "guest": "where checks without an interface run",
+    "lo": "the loopback interface of every machine",
+    "all": "all interfaces, in the kernel's settings",
+    "default": "interfaces to come, in the kernel's settings",
+}
 #: Folders that are needed before any volume is mounted, or are none of the disk's.
 _NOT_A_VOLUME: Final = frozenset(("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "state", "sys", "tmp", "usr"))
 #: List, key -> what no value of it can hold, because the file that it is written into would read more than a value.
@@ -44,7 +51,7 @@ _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str],
 
 def check_rules(document: Document, *, mixin: bool = False) -> None:
     """Check everything that concerns more than one key; ports' interfaces only where the spec names them itself."""
-    _check_names(document, "interfaces", "interface", {"guest": "where checks without an interface run"})
+    _check_names(document, "interfaces", "interface", _INTERFACES)
     _check_ports(document, mixin=mixin)
     _check_parameters(document)
     _check_services(document)
@@ -268,4 +275,5 @@ def _check_services(document: Document) -> None:
         name = item.get("service") if isinstance(item, dict) else None
         if isinstance(name, str) and name not in enable:
             path = ("services", "exposed", index, "service")
-            document.error(path, f'{dotted(path)}: "{name}" is not enabled', suggestion(name, enable) or "enable it, or remove this")
+            names = [known for known in enable if isinstance(known, str)]
+            document.error(path, f'{dotted(path)}: "{name}" is not enabled', suggestion(name, names) or "enable it, or remove this")

@@ -137,6 +137,8 @@ class DirectoryStore:
     def _create(self, key: str, chunks: Iterable[bytes], sha256: str, size: int) -> bool:
         check_key(key)
         if self.stat(key) is not None:
+            with contextlib.suppress(OSError, StoreError):  # where nothing is to be written, nobody else cleans
+                self._sweep_once()
             return self._compare(key, sha256, size)
         with self._reported(key), self._temporary() as (file, temporaries, name):
             digest = hashlib.sha256()
@@ -173,15 +175,20 @@ class DirectoryStore:
             else:
                 return
 
+    def _sweep_once(self) -> None:
+        """Remove what killed writers have left, the first time."""
+        if not self._swept:
+            with self._folder.locked() as locked:
+                sweep(locked)
+            self._swept = True
+
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[IO[bytes], int, str]]:
         """Yield a locked file below ``.tmp/``, that folder's descriptor and the file's name; it is gone after the block,
         unless it was renamed."""
         with contextlib.ExitStack() as stack:
+            self._sweep_once()
             with self._folder.locked() as locked:
-                if not self._swept:
-                    sweep(locked)
-                    self._swept = True
                 descriptor, name = new_file(locked)
                 temporaries = os.dup(locked)
             stack.callback(os.close, temporaries)

@@ -23,7 +23,7 @@ def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
     parameters = [Parameter(name="password", summary="P", type="secret"), Parameter(name="count", summary="C", type="integer")]
     appliance: Any = SimpleNamespace(name="web", spec=SimpleNamespace(parameters=parameters))
     with pytest.raises(UsageError) as caught:
-        check_parameters(appliance, {"password": "spied\x07"})
+        check_parameters(appliance, {"password": "spied-on\x07"})
     assert str(caught.value) == "error: password: its value is not accepted\n  hint: it has to be text without control characters"
     with pytest.raises(UsageError) as caught:
         check_parameters(appliance, {"count": "x"})

@@ -119,13 +119,34 @@ def test_a_hundred_surplus_ports_take_a_few_lines(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("named", "problem"), [("443", "in the spec, but not open: 443"), ("udp/53", "UDP, in the spec, but refused: 53")])
-def test_a_named_port_that_does_not_answer_may_come_later(
+def test_a_named_port_that_does_not_answer_fails_after_one_scan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str, problem: str
 ) -> None:
-    answers(monkeypatch, ([22, 80], [], 65_533))
+    """Only the missing port is asked again, until the time is up."""
+    asked = answers(monkeypatch, ([22, 80], [], 65_533), ([], [], 1))
     assert scan.main([ADDRESS, "22", "80"]) == 0
-    assert scan.main([ADDRESS, "22", "80", named]) == scan.NOT_YET
+    asked.clear()
+    assert scan.main([ADDRESS, "--wait=0.1", "22", "80", named]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == problem
+    assert [len(ports) for ports in asked] == [65_535, int(named == "443")]
+
+
+def test_a_port_that_opens_late_is_right_and_all_others_are_asked_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What came late may have opened a port that nobody wants."""
+    rounds: list[tuple[list[int], list[int], int]] = [([22], [], 65_534), ([80], [], 0)]
+    answers(monkeypatch, *rounds, ([22, 80], [], 65_533))
+    assert scan.main([ADDRESS, "--wait=5", "22", "80"]) == 0
+    answers(monkeypatch, *rounds, ([22, 80, 81], [], 65_532))
+    assert scan.main([ADDRESS, "--wait=5", "22", "80"]) == 1
+    assert "port 81 is open and not in the spec; if it is wanted, add to ports:" in said(capsys)
+
+
+def test_a_surplus_port_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answers(monkeypatch, ([22], [], 65_534))
+    assert scan.main([ADDRESS, "--wait=60", "80"]) == 1
+    assert len(asked) == 1
 
 
 def test_the_program_finds_a_surplus_port() -> None:

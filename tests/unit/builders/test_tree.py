@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from example_root import make_root
-from slipway.builders import Source
+from slipway.builders import Source, Workplace, _tree
 from slipway.builders._tree import _mountpoints, _settings, _state, check_hygiene, read_secrets, tree_files
 from slipway.errors import BuildError, UsageError
 from slipway.job import Workshop, prepare
@@ -114,3 +116,12 @@ def test_a_tree_whose_folder_is_a_link_is_looked_at_in_the_tree(tmp_path: Path) 
         namespace.run(["tee", tree / "data/shadow"], input=b"root::1::::::\n")
         with pytest.raises(BuildError, match="an empty password of 'root' in line 1"):
             check_hygiene(namespace, tree, "thing")
+
+
+def test_setup_scripts_may_fill_what_memory_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No memory is taken by a limit: a build that is expected to need 64 MiB may take more, as far as there is more.
+    monkeypatch.setattr(_tree, "available_memory_mib", lambda: 1024)
+    place = SimpleNamespace(progress=None, cache=None)
+    with _tree.workspace(cast(Workplace, place), 64) as namespace:
+        status = os.statvfs(namespace.path(MOUNT))
+    assert status.f_blocks * status.f_frsize == 768 << 20

@@ -284,8 +284,9 @@ def test_a_root_that_ends_soon_is_warned_of(store: DirectoryStore, keys: Path, b
     assert [problem.split()[2] for problem in found.problems] == (["root"] if left < 0 else [])
     assert list(found.warnings) == (
         [
-            f"nightly: its root expires on {channel_of(store, ring).root.signed.expires:%Y-%m-%d}, in {int(left)} days: "
-            "invoke keys rotate nightly --role root"
+            f"the root of the channel nightly ends on {channel_of(store, ring).root.signed.expires:%Y-%m-%d}, "
+            f"{'in 29 days' if left > 1 else 'within a day'} (this host's clock says 2027-01-15 08:00 UTC): where its root keys are, "
+            "run: invoke keys rotate nightly --role root, then: invoke refresh --channel nightly"
         ]
         if warned
         else []

@@ -13,6 +13,7 @@ import pytest
 
 from slipway.channels import watch
 from slipway.channels.client import Client
+from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate
 from slipway.channels.memory import memory_of
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
@@ -159,8 +160,9 @@ def test_an_expired_timestamp_may_be_an_old_one(store: DirectoryStore, ring: Key
     for number in (2, 3):
         store.delete(f"metadata/nightly/{number}.snapshot.json")
     assert refused(lambda: refresh(store, ring, clock=lambda: T + 13 * DAY), store) == (
-        "error: the timestamp of the channel nightly expired on 2027-01-22: newer ones may have been hidden\n"
-        "  hint: if nobody published or refreshed since then, go on with: invoke recover nightly"
+        "error: the timestamp of the channel nightly expired on 2027-01-22: newer ones may have been hidden; "
+        "this host's clock says 2027-01-28 08:00 UTC\n"
+        "  hint: if this clock is right, and nobody published or refreshed since then, go on with: invoke recover nightly"
     )
 
 
@@ -195,6 +197,7 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
         with pytest.raises(VerificationError) as caught:
             act()
         assert caught.value.message == message
+    assert not list(store.list("metadata/stable/"))
     collected = session.collect()
     assert {name: error.message for name, error in collected.problems.items()} == {"stable": message}
     assert not collected.removed
@@ -512,7 +515,7 @@ def test_an_expired_channel_goes_on_when_a_person_says_so(store: DirectoryStore,
     refresh(store, ring, clock=lambda: late)
     channel = channel_of(store, ring)
     channel.shelf("example")
-    channel.require_fresh(late)
+    require_fresh(channel, late)
 
 
 def test_a_fork_is_joined_and_users_of_both_sides_follow(

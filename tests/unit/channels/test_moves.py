@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway import process
+from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, fingerprint
 from slipway.channels.minisign import public_key
 from slipway.channels.moves import Moved, package_difference, promote, publish_all, rollback, withdraw
@@ -105,8 +106,8 @@ def test_an_expired_source_is_not_promoted_from(store: DirectoryStore, ring: Key
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, source(store, ring), "example", clock=lambda: T + 8 * 86400)
     assert str(caught.value) == (
-        "error: the timestamp metadata of the channel nightly expired on 2027-01-22\n"
-        "  hint: whoever has its keys: invoke refresh; if they did, this store is an old copy"
+        "error: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
+        "  hint: if this clock is right, the channel's publisher has to run: invoke refresh; if they did, this store is an old copy"
     )
 
 
@@ -180,13 +181,13 @@ def test_refresh_renews_what_expires(store: DirectoryStore, ring: KeyRing, build
     publish_all(store, ring, [build(1)], clock=lambda: T)
     refresh(store, ring, clock=lambda: T + 6 * 86400)
     channel = channel_of(store, ring)
-    channel.require_fresh(T + 12 * 86400)
+    require_fresh(channel, T + 12 * 86400)
     assert channel.targets and channel.targets.signed.version == 1
     for day in range(12, 61, 6):
         refresh(store, ring, clock=lambda day=day: T + day * 86400)  # type: ignore[misc]
     channel = channel_of(store, ring)
     channel.shelf("example")
-    channel.require_fresh(T + 66 * 86400)
+    require_fresh(channel, T + 66 * 86400)
     assert channel.targets and channel.targets.signed.version == 2
 
 

@@ -18,14 +18,14 @@ EPOCH = 1_750_000_000
 OFFSET = 1 << 20
 
 
-def make_disk(directory: Path, name: str, accessed: int = EPOCH) -> Path:
+def make_disk(directory: Path, name: str, accessed: int = EPOCH, modified: int = EPOCH - 1000) -> Path:
     """A disk file with an ext4 file system at OFFSET that holds a few files and enough inodes for several groups."""
     tree = directory / f"tree-{name}"
     (tree / "sub").mkdir(parents=True)
     (tree / "old").write_text("before the epoch")
     (tree / "sub/new").write_text("after it")
     (tree / "link").symlink_to("old")
-    os.utime(tree / "old", (accessed, EPOCH - 1000))
+    os.utime(tree / "old", (accessed, modified))
     disk = directory / f"{name}.raw"
     with disk.open("wb") as file:
         file.truncate(OFFSET + (300 << 20))
@@ -52,6 +52,12 @@ def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(tmp
             assert f"{kind}: 0x{time:08x}:00000000" in shown, (path, shown)
     check = run(["e2fsck", "-f", "-n", f"{disk}?offset={OFFSET}"], check=False)
     assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
+
+
+def test_a_time_after_2038_is_one_after_the_epoch(tmp_path: Path) -> None:
+    disk = make_disk(tmp_path, "a", modified=2**31 + 1000)
+    normalise(disk, offset=OFFSET, epoch=EPOCH)
+    assert f"mtime: 0x{EPOCH:08x}:00000000" in statistics(disk, "old")
 
 
 def test_two_disks_of_one_tree_read_at_different_times_become_the_same(tmp_path: Path) -> None:

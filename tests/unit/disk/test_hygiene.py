@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +93,34 @@ FOUND = [
     ("private-key", "srv/age", "# created: x\nAGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQ\n"),
     ("private-key", "etc/wireguard/wg0.conf", "[Interface]\nPrivateKey = " + "A" * 43 + "=\n"),
     ("private-key", "srv/dev/id", armour("PRIVATE KEY")),
+    ("private-key", "etc/app.yaml", "tls:\n  key: |\n" + "".join(f"    {line}\n" for line in armour("PRIVATE KEY").splitlines())),
+    ("private-key", "etc/app.json", json.dumps({"key": armour("RSA PRIVATE KEY")})),
+    ("private-key", "etc/quoted.env", 'KEY="' + armour("PRIVATE KEY").replace("\n", "\\n") + '"\n'),
+    ("private-key", "srv/any.bin", armour("PRIVATE KEY")),
+    ("private-key", "srv/any.so", armour("PRIVATE KEY")),
+    ("private-key", "srv/any.gz", gzip.compress(armour("PRIVATE KEY").encode())),
+    ("private-key", "srv/large.sql", "x" * 70 * 79 * 100 + "\n" + armour("PRIVATE KEY")),
+    ("private-key", "etc/kubernetes.yaml", "tls.key: " + base64.b64encode(armour("PRIVATE KEY").encode()).decode() + "\n"),
+    ("private-key", "etc/jwk.json", json.dumps({"kty": "EC", "crv": "P-256", "x": "A" * 43, "d": "B" * 43})),
+    ("private-key", "etc/openvpn/ta.key", "-----BEGIN OpenVPN Static key V1-----\n" + "0123456789abcdef" * 2 + "\n"),
+    ("private-key", "etc/systemd/network/wg.netdev", "[WireGuardPeer]\nPresharedKey=" + "A" * 43 + "=\n"),
+    ("private-key", "root/.gnupg-old/x", b"(11:private-key(3:rsa(1:n1:a)(1:d1:b)))" + b"x" * 20),
+    ("private-key", "srv/gpg.key", b"Created: 20260101T000000\nKey: (private-key (ecc (curve Ed25519)(q #40#)(d #11#)))\n"),
+    ("service-key", "etc/bind/rndc.key", 'key "rndc-key" {\n};\n'),
+    ("service-key", "etc/bind/keys.conf", 'key "update" {\n\talgorithm hmac-sha256;\n\tsecret "' + "A" * 43 + '=";\n};\n'),
+    ("service-key", "var/lib/rabbitmq/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"),
+    ("service-key", "etc/krb5.keytab", "x"),
+    ("service-key", "srv/http.data", b"\x05\x02" + struct.pack(">iHH", 60, 1, 7) + b"EXAMPLE" + b"\0" * 60),
+    ("service-key", "root/.gnupg/private-keys-v1.d/ABCD.key", "x"),
+    ("service-key", "etc/munge/munge.key", "x"),
+    ("service-key", "home/a/.pgpass", "host:5432:db:user:word\n"),
+    ("instance-name", "etc/nvme/hostnqn", "nqn.2014-08.org.nvmexpress:uuid:1\n"),
+    ("instance-name", "etc/nvme/hostid", "1\n"),
+    ("instance-name", "etc/iscsi/initiatorname.iscsi", "## comment\nInitiatorName=iqn.1993-08.org.debian:01:abcdef\n"),
+    ("instance-name", "etc/popularity-contest.conf", '# generated\nMY_HOSTID="0123456789abcdef0123456789abcdef"\n'),
+    ("credentials", "etc/dbconfig-common/app.conf", "# made by dbconfig\ndbc_dbuser='app'\ndbc_dbpass='dkXpz3hQ2'\n"),
+    ("credentials", "etc/app/debian-db.php", "<?php /* made by dbconfig-common */\n$dbpass='dkXpz3hQ2';\n"),
+    ("credentials", "root/.my.cnf", "[client]\nuser = root\npassword = word-of-somebody-here\n"),
 ]
 
 LEFT_ALONE = [
@@ -122,7 +153,25 @@ LEFT_ALONE = [
     ("usr/share/doc/a.txt", "Put it so:\n-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"),
     ("etc/wireguard/wg0.conf", "[Interface]\nPrivateKeyFile = /etc/wireguard/key\n#PrivateKey = ...\n"),
     ("proc/1/environ", armour("PRIVATE KEY")),
+    ("etc/iscsi/initiatorname.iscsi", "## each instance makes its own\nGenerateName=yes\n"),
+    ("etc/dbconfig-common/config", "# the password is asked for\ndbc_remember_admin_pass='false'\ndbc_dbpass=''\n"),
+    ("root/.my.cnf", "[client]\nuser = root\npassword =\ndefault-character-set = utf8\n"),
+    ("etc/bind/named.conf.options", "// secret handshakes are not supported here: see keys.conf\noptions { };\n"),
+    ("etc/jwks.json", json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "B" * 43}]})),
+    ("usr/share/bomb.gz", gzip.compress(b"\0" * 9_000_000)),
+    ("usr/lib/module.pyc", armour("PRIVATE KEY")),
+    ("srv/der", b"\x30\x26\x02\x01\x05" + b"\x04" * 40),
+    ("srv/empty-keytab", b"\x05\x02" + b"\0" * 60),
 ]
+
+#: How a key is kept in a file, as openssl's arguments; KEY is a private key that it made, CERTIFICATE one for it.
+CONTAINERS = {
+    "pkcs8": ["pkey", "-in", "KEY", "-outform", "DER"],
+    "pkcs8-encrypted": ["pkcs8", "-topk8", "-in", "KEY", "-outform", "DER", "-passout", "pass:word"],
+    "pkcs12": ["pkcs12", "-export", "-inkey", "KEY", "-in", "CERTIFICATE", "-passout", "pass:word"],
+    "pkcs12-legacy": ["pkcs12", "-export", "-keypbe", "NONE", "-inkey", "KEY", "-in", "CERTIFICATE", "-passout", "pass:"],
+    "traditional": ["KIND", "-in", "KEY", "-outform", "DER"],
+}
 
 
 @pytest.mark.parametrize(
@@ -142,6 +191,52 @@ def test_leaves_alone(tmp_path: Path, path: str, content: str | bytes) -> None:
 def test_every_rule_is_tested() -> None:
     names = {rule.name for rule in hygiene._PATH_RULES}
     assert names | {"host-configuration", "password", "private-key"} == {rule for rule, _, _ in FOUND}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(("kind", "options"), [("rsa", ["rsa"]), ("ec", ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])])
+def test_finds_a_key_in_every_container(tmp_path: Path, container: str, kind: str, options: list[str]) -> None:
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    names = {"KEY": str(key), "CERTIFICATE": str(certificate), "KIND": kind}
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *(names.get(word, word) for word in words)], check=True, capture_output=True, timeout=60)
+
+    openssl("genpkey", "-algorithm", *options, "-out", "KEY")
+    openssl("req", "-x509", "-key", "KEY", "-subj", "/CN=x", "-out", "CERTIFICATE")
+    (tmp_path / "tree").mkdir()
+    openssl(*CONTAINERS[container], "-out", str(tmp_path / "tree/any.name"))
+    assert rules(tmp_path / "tree") == {("private-key", "/any.name")}
+    for kept in (("x509", "-in", "CERTIFICATE"), ("pkey", "-in", "KEY", "-pubout")):
+        openssl(*kept, "-outform", "DER", "-out", str(tmp_path / "tree/any.name"))
+        assert rules(tmp_path / "tree") == set(), "what is public"
+    openssl("pkcs12", "-export", "-nokeys", "-in", "CERTIFICATE", "-passout", "pass:word", "-out", str(tmp_path / "tree/any.name"))
+    assert rules(tmp_path / "tree") == set(), "a store of trusted certificates"
+
+
+def java_store(*tags: int) -> bytes:
+    entries = b""
+    for tag in tags:
+        entries += (
+            struct.pack(">IH", tag, 5) + b"alias" + bytes(8) + (b"\0\5X.509" if tag == 2 else b"") + struct.pack(">I", 30) + bytes(30)
+        )
+    return b"\xfe\xed\xfe\xed" + struct.pack(">II", 2, len(tags)) + entries + bytes(20)
+
+
+def test_java_store_is_found_if_it_has_more_than_certificates(tmp_path: Path) -> None:
+    put(tmp_path, "etc/cacerts", java_store(2, 2, 2))
+    put(tmp_path, "etc/mine", java_store(2, 1))
+    assert rules(tmp_path) == {("private-key", "/etc/mine")}
+
+
+def test_configuration_that_a_package_ships_unchanged_is_public(tmp_path: Path) -> None:
+    content = f'key "example" {{ secret "{"A" * 43}="; }};\n'
+    put(tmp_path, "etc/app.conf", content)
+    digest = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+    put(tmp_path, "var/lib/dpkg/status", f"Package: app\nConffiles:\n /etc/app.conf {digest}\n\n")
+    assert rules(tmp_path) == set()
+    put(tmp_path, "etc/app.conf", content.replace("AAAA", "BBBB"))
+    assert rules(tmp_path) == {("service-key", "/etc/app.conf")}
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

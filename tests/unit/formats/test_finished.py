@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import struct
 from concurrent.futures import Future
@@ -10,10 +11,20 @@ from pathlib import Path
 import pytest
 
 from slipway import process
-from slipway.errors import BuildError
-from slipway.formats._image import export_image
+from slipway.errors import BuildError, HostError
+from slipway.formats._image import export_image, finished
 
 SIZE = 1 << 30
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_left_is_no_bug(tmp_path: Path, number: int) -> None:
+    output = tmp_path / "out/disk.vmdk"
+    with pytest.raises(HostError) as caught, finished(output) as partial:
+        partial.write_bytes(b"half")
+        raise OSError(number, "full")
+    assert str(caught.value) == f"error: no space left in {output.parent}\n  hint: free some space, or run: invoke cache prune"
+    assert not list(output.parent.iterdir())
 
 
 def test_an_image_of_another_disk_gets_no_name(disk: Path, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import pytest
 from golden import require_golden
 from slipway.spec.parameters import value_problem
 
-TYPES = ("string", "hostname", "integer", "boolean", "ipv4", "ipv4-cidr")
+TYPES = ("string", "hostname", "integer", "boolean", "ipv4", "ipv4-cidr", "secret")
 TEXTS = (
     "", "a", "a.b", "a..b", "-a", "a-", "A1.example.org", "x" * 63, "x" * 64, ".".join(["x" * 60] * 5), "a_b", "é",
     "0", "-1", "--1", "007", "1.5", "1e3", "\uff19", "9" * 18, "9" * 19, " 1", "1\n",
     "true", "false", "True", "yes", "no",
     "192.0.2.1", "192.0.2.256", "192.0.2", "192.0.2.01", "192.0.2.1/24", "192.0.2.1/33", "192.0.2.1/024", "192.0.2.1/", "::1", "::1/64",
-    "a\tb", "a\nb", "a\0b", "a\x1bb", "a\x7fb", '"', "$x",
+    "a\tb", "a\nb", "a\0b", "a\x1bb", "a\x7fb", "a\x85b", "a\u2028b", '"', "$x",
+    "abc", "1234567", "12345678", "x" * 4096, "x" * 4097,
 )  # fmt: skip
 
 

@@ -41,6 +41,17 @@ def test_what_is_missing_is_downloaded_once(pool: Pool, make_package: Make, mirr
     assert all(pool.path(package).stat().st_mode & 0o777 == 0o444 for package in packages)
 
 
+def test_a_mirror_on_this_machine_is_copied_and_left_as_it_is(pool: Pool, make_package: Make, archive: Path) -> None:
+    package = make_package("one")
+    origin = archive / package.path
+    mode = origin.stat().st_mode
+    pool.fetch((package,), {"debian": f"file:{archive}"})
+    assert not pool.path(package).is_symlink()
+    assert origin.stat().st_mode == mode
+    origin.unlink()
+    assert pool.missing((package,)) == ()
+
+
 @pytest.mark.parametrize("harm", ["truncated", "altered"])
 def test_a_damaged_package_is_downloaded_again(pool: Pool, make_package: Make, mirrors: dict[str, str], harm: str) -> None:
     package = make_package("one")

@@ -10,6 +10,8 @@ import pytest
 from slipway.errors import SpecErrors, UsageError
 from slipway.spec.library import Library
 
+NAME = "2 to 40 lower-case letters, digits and hyphens, the first one a letter, the last one no hyphen"
+
 
 def mixin(root: Path, name: str, text: str, files: dict[str, str] | None = None) -> None:
     """Put a mix-in into a library."""
@@ -66,8 +68,14 @@ def test_a_new_appliance_is_valid_and_one_made_like_it_too(root: Path) -> None:
     ("name", "message"),
     [
         ("web", 'error: there is an appliance "web" already\n  hint: choose another name'),
-        ("../web", 'error: "../web" is not a name\n  hint: 2 to 40 lower-case letters, digits and hyphens, the first one a letter'),
-        ("Web", 'error: "Web" is not a name\n  hint: 2 to 40 lower-case letters, digits and hyphens, the first one a letter'),
+        (
+            "../web",
+            'error: "../web" is not a name\n  hint: ' + NAME,
+        ),
+        (
+            "Web",
+            'error: "Web" is not a name\n  hint: ' + NAME,
+        ),
     ],
 )
 def test_a_name_that_cannot_be_makes_nothing(root: Path, write: Callable[..., Path], name: str, message: str) -> None:

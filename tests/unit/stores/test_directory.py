@@ -76,6 +76,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(folder: Path) -> N
     assert files(folder) == [".tmp/lock", "a/b"]
 
 
+def test_what_a_killed_writer_left_is_removed_where_nothing_is_to_be_written(folder: Path) -> None:
+    DirectoryStore(folder).create("a/b", b"1")
+    (folder / ".tmp/new-0123456789abcdef").write_bytes(b"half of it")
+    assert DirectoryStore(folder).create("a/b", b"1") is False
+    assert files(folder) == [".tmp/lock", "a/b"]
+
+
 def test_what_another_writer_is_at_is_left_alone(folder: Path) -> None:
     first = DirectoryStore(folder)
     with first._temporary() as (file, _, name):

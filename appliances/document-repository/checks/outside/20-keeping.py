@@ -86,62 +86,64 @@ def found(word: str, name: str) -> None:
         time.sleep(1)
 
 
-for path in ("/kept", "/noise.txt"):
-    ask("DELETE", f"/documents{path}")
-assert ask("MKCOL", "/documents/kept")[0] == 201
-put("/kept/old.txt", "the first words")
-put("/kept/old.txt", "the second words")
-put("/kept/gone.txt", "a document that is deleted")
-assert ask("DELETE", "/documents/kept/gone.txt")[0] == 204
-assert ask("MKCOL", "/documents/kept/box")[0] == 201
-put("/kept/box/one.txt", "in a folder")
-put("/kept/box/two.txt", "in a folder too")
-assert ask("DELETE", "/documents/kept/box")[0] == 204
-put("/kept/draft.txt", "as it began")
-put("/kept/draft.txt", "as it went on")
-assert ask("MOVE", "/documents/kept/draft.txt", Destination=f"{BASE}/documents/kept/final.txt")[0] == 201
-put("/kept/final.txt", "as it ended")
+#: Another folder for each try: nothing of an earlier one is forgotten.
+KEPT = f"/kept-{time.time_ns()}"
+ask("DELETE", "/documents/noise.txt")
+assert ask("MKCOL", f"/documents{KEPT}")[0] == 201
+put(f"{KEPT}/old.txt", "the first words")
+put(f"{KEPT}/old.txt", "the second words")
+put(f"{KEPT}/gone.txt", "a document that is deleted")
+assert ask("DELETE", f"/documents{KEPT}/gone.txt")[0] == 204
+assert ask("MKCOL", f"/documents{KEPT}/box")[0] == 201
+put(f"{KEPT}/box/one.txt", "in a folder")
+put(f"{KEPT}/box/two.txt", "in a folder too")
+assert ask("DELETE", f"/documents{KEPT}/box")[0] == 204
+put(f"{KEPT}/draft.txt", "as it began")
+put(f"{KEPT}/draft.txt", "as it went on")
+assert ask("MOVE", f"/documents{KEPT}/draft.txt", Destination=f"{BASE}/documents{KEPT}/final.txt")[0] == 201
+put(f"{KEPT}/final.txt", "as it ended")
 
 # A thousand saves later
 load = "runuser -u www-data -- svnadmin load -q --ignore-uuid /var/lib/documents/repository"
 on_machine(f"python3 -c {shlex.quote(SAVES)} | {load}")
-assert len(re.findall(r"/restore/\d+/kept/old\.txt", history("/kept/old.txt"))) == 2
-restore("/kept/gone.txt", history("/kept"))
-assert ask("GET", "/documents/kept/gone.txt")[1] == "a document that is deleted"
-restore("/kept/box", history("/kept/box"))
-assert ask("GET", "/documents/kept/box/two.txt")[1] == "in a folder too"
-renamed = history("/kept/final.txt")
-assert len(re.findall(r"/restore/\d+/kept/(?:draft|final)\.txt", renamed)) == 4, re.sub("<[^>]+>", " ", renamed)
+assert len(re.findall(rf"/restore/\d+{KEPT}/old\.txt", history(f"{KEPT}/old.txt"))) == 2
+restore(f"{KEPT}/gone.txt", history(KEPT))
+assert ask("GET", f"/documents{KEPT}/gone.txt")[1] == "a document that is deleted"
+restore(f"{KEPT}/box", history(f"{KEPT}/box"))
+assert ask("GET", f"/documents{KEPT}/box/two.txt")[1] == "in a folder too"
+renamed = history(f"{KEPT}/final.txt")
+assert len(re.findall(rf"/restore/\d+{KEPT}/(?:draft|final)\.txt", renamed)) == 4, re.sub("<[^>]+>", " ", renamed)
 
 # Bad documents: one that no program reads, one that kills what reads it, one that is too large
 on_machine("mv /usr/bin/odt2txt /usr/bin/odt2txt.kept; printf '#!/bin/sh\\nkill -9 $$\\n' >/usr/bin/odt2txt; chmod 755 /usr/bin/odt2txt")
 try:
-    put("/kept/broken.pdf", "this is no PDF")
-    put("/kept/killer.odt", "whatever reads this dies")
-    put("/kept/large.txt", "enormous " * (8 << 20))
-    put("/kept/after.txt", "the walrus comes last")
+    put(f"{KEPT}/broken.pdf", "this is no PDF")
+    put(f"{KEPT}/killer.odt", "whatever reads this dies")
+    put(f"{KEPT}/large.txt", "enormous " * (8 << 20))
+    put(f"{KEPT}/after.txt", "the walrus comes last")
     found("walrus", "after.txt")
 finally:
     on_machine("mv /usr/bin/odt2txt.kept /usr/bin/odt2txt")
 found("killer", "killer.odt")  # by its name
 
 # A folder of four hundred
-many = [word for number in range(400) for word in ("put", "/etc/hostname", f"$R/kept/many/{number}.txt")]
-on_machine(
-    f"R=file:///var/lib/documents/repository; runuser -u www-data -- svnmucc -q -u admin -m many mkdir $R/kept/many {' '.join(many)}"
-)
+on_machine(f"""
+    repository=file:///var/lib/documents/repository{KEPT}/many
+    set -- mkdir $repository
+    for number in $(seq 0 399); do set -- "$@" put /etc/hostname $repository/$number.txt; done
+    runuser -u www-data -- svnmucc -u admin -m many "$@" >/dev/null""")
 begun = time.monotonic()
-status, page = ask("GET", "/folder/kept/many")
+status, page = ask("GET", f"/folder{KEPT}/many")
 took = time.monotonic() - begun
 assert status == 200 and "399.txt" in page and took < 30, f"{status} after {took:.1f} s"
 
 # A backup is put back
 on_machine("rm -rf /root/backup; document-backup /root/backup; document-backup /root/backup")
-put("/kept/later.txt", "after the backup")
-ask("DELETE", "/documents/kept/old.txt")
+put(f"{KEPT}/later.txt", "after the backup")
+ask("DELETE", f"/documents{KEPT}/old.txt")
 on_machine("document-restore /root/backup")
-assert ask("GET", "/documents/kept/old.txt")[1] == "the second words"
-assert ask("GET", "/documents/kept/later.txt")[0] == 404
-put("/kept/again.txt", "the narwhal is written after the restore")
+assert ask("GET", f"/documents{KEPT}/old.txt")[1] == "the second words"
+assert ask("GET", f"/documents{KEPT}/later.txt")[0] == 404
+put(f"{KEPT}/again.txt", "the narwhal is written after the restore")
 found("narwhal", "again.txt")
 found("walrus", "after.txt")

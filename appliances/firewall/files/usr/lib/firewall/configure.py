@@ -24,6 +24,16 @@ __all__ = ["Forward", "Peer", "Settings", "Wrong", "add_peer", "configure", "fil
 
 WIREGUARD_PORT = 51820
 NETDEV = "/etc/systemd/network/05-wg0.netdev"
+INSIDE = "/etc/systemd/network/05-inside.network"
+WG0 = "/etc/systemd/network/05-wg0.network"
+FALLBACK = "/etc/firewall/fallback.nft"
+#: Domains of one label that no one else has (RFC 6761, RFC 6762, and what is in wide use).
+LOCAL_DOMAINS = ("corp", "home", "internal", "lan", "localdomain", "test")
+
+
+#: Flows that are followed at once, some 25 MB if they all are, and how long an idle one is: two hours and a little, after
+#: which TCP asks whether the other side lives (RFC 5382, REQ-5).
+FLOWS = "net.netfilter.nf_conntrack_max = 65536\nnet.netfilter.nf_conntrack_tcp_timeout_established = 7440\n"
 
 
 class Wrong(Exception):
@@ -59,6 +69,9 @@ class Settings:
     """What the files are made from."""
 
     outside: str
+    outside_address: IPv4Interface | None
+    gateway: IPv4Address | None
+    name_servers: tuple[IPv4Address, ...]
     inside: str
     address: IPv4Interface
     domain: str
@@ -83,16 +96,27 @@ def read(environment: Mapping[str, str]) -> Settings:
         network = interface.network
         if network.prefixlen > 29 or interface.ip in (network.network_address, network.broadcast_address):
             wrong.append(f"{name}: {interface} is not a host's address in a network of eight or more")
+        if not _ordinary(interface.ip):
+            wrong.append(f"{name}: {interface.ip} is no address that a host of a network can have")
     if address.network.overlaps(wireguard.network):
         wrong.append(f"wireguard_address: {wireguard.network} overlaps the inside network {address.network}")
     leases = int(environment["PARAM_DHCP_LEASES"])
     if not 0 < leases <= address.network.num_addresses - 3:
         wrong.append(f"dhcp_leases: {leases} is not between 1 and {address.network.num_addresses - 3}, which is what {address.network} has")
+    domain = environment["PARAM_INSIDE_DOMAIN"]
+    if "." not in domain and domain not in LOCAL_DOMAINS:
+        wrong.append(
+            f"inside_domain: {domain} is all of the world's .{domain}; name a domain of your own, or one of {', '.join(LOCAL_DOMAINS)}"
+        )
+    outside_address, gateway, name_servers = _static(environment, address, wrong)
     settings = Settings(
         outside=environment["INTERFACE_OUTSIDE"],
+        outside_address=outside_address,
+        gateway=gateway,
+        name_servers=name_servers,
         inside=environment["INTERFACE_INSIDE"],
         address=address,
-        domain=environment["PARAM_INSIDE_DOMAIN"],
+        domain=domain,
         leases=leases,
         forwards=_forwards(environment["PARAM_FORWARD_TCP"], address, wrong),
         denied=_ports(environment["PARAM_DENY_OUTBOUND_TCP"], wrong),
@@ -100,11 +124,59 @@ def read(environment: Mapping[str, str]) -> Settings:
         wireguard=wireguard,
         peers=_peers(environment["PARAM_WIREGUARD_PEERS"], wrong),
     )
+    _check_peers(settings.peers, address, wireguard, wrong)
     if settings.ssh_from_outside and any(forward.port == 22 for forward in settings.forwards):
         wrong.append("forward_tcp: port 22 is the firewall's own, because ssh_from_outside is true")
     if wrong:
         raise Wrong("\n".join(wrong))
     return settings
+
+
+def _ordinary(address: IPv4Address) -> bool:
+    return not (
+        address.is_loopback or address.is_multicast or address.is_link_local or address.is_reserved or address in IPv4Network("0.0.0.0/8")
+    )
+
+
+def _static(
+    environment: Mapping[str, str], inside: IPv4Interface, wrong: list[str]
+) -> tuple[IPv4Interface | None, IPv4Address | None, tuple[IPv4Address, ...]]:
+    """The provider's fixed address, gateway and name servers; none where DHCP gives them."""
+    texts = {name: environment[f"PARAM_{name.upper()}"] for name in ("outside_address", "outside_gateway", "outside_dns")}
+    if not any(texts.values()):
+        return None, None, ()
+    try:
+        address = IPv4Interface(texts["outside_address"])
+        gateway = IPv4Address(texts["outside_gateway"])
+        servers = tuple(map(IPv4Address, texts["outside_dns"].split()))
+    except ValueError as error:
+        example = "203.0.113.10/29, 203.0.113.9, 203.0.113.1"
+        wrong.append(f"outside_address, outside_gateway, outside_dns: {error}; all three are needed, such as {example}")
+        return None, None, ()
+    if not servers or gateway not in address.network or gateway == address.ip or not _ordinary(address.ip):
+        wrong.append(f"outside_gateway, outside_dns: {gateway} has to be another host of {address.network}, and one name server is needed")
+    if address.network.overlaps(inside.network):
+        wrong.append(f"outside_address: {address.network} overlaps the inside network {inside.network}")
+    return address, gateway, servers
+
+
+def _check_peers(peers: Sequence[Peer], inside: IPv4Interface, wireguard: IPv4Interface, wrong: list[str]) -> None:
+    """Refuse peers that would take what is not theirs: the inside network, everything, this machine, another peer's."""
+    seen: dict[IPv4Network, str] = {}
+    for peer in peers:
+        for network in peer.networks:
+            if network.prefixlen == 0:
+                wrong.append(f"wireguard_peers: {network} is everything, the provider's network too: name the networks behind the peer")
+            elif network.overlaps(inside.network):
+                wrong.append(f"wireguard_peers: {network} overlaps the inside network {inside.network}, which would be cut off")
+            elif wireguard.ip in network:
+                wrong.append(
+                    f"wireguard_peers: {network} has this firewall's own address {wireguard.ip}; a peer's is such as {wireguard.ip + 1}/32"
+                )
+            wrong += [f"wireguard_peers: {network} overlaps {other}, which another peer has" for other in seen if network.overlaps(other)]
+        seen |= dict.fromkeys(peer.networks, peer.key)
+    keys = [peer.key for peer in peers]
+    wrong += [f"wireguard_peers: {key} is there twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
 
 
 def _port(text: str) -> int:
@@ -217,6 +289,8 @@ table inet firewall {{
 {lines(out)}        iifname {{ $inside, wg0 }} oifname $outside accept
         iifname wg0 oifname $inside accept
         iifname $inside oifname wg0 accept
+        # Peers reach each other, as a roaming one does the other site.
+        iifname wg0 oifname wg0 accept
         iifname $outside ct status dnat accept
         limit rate 10/minute log prefix "firewall: not let through: "
     }}
@@ -229,6 +303,39 @@ table inet firewall {{
     }}
 }}
 """
+
+
+def _fallback(settings: Settings) -> str:
+    """Rules for a start at which /etc/nftables.conf cannot be loaded: the inside can log in and mend it, nothing else."""
+    return f"""#!/usr/sbin/nft -f
+# Loaded where /etc/nftables.conf has an error (/usr/lib/firewall/load-rules).
+table inet firewall
+delete table inet firewall
+table inet firewall {{
+    chain input {{
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iif lo accept
+        icmp type echo-request limit rate 50/second accept
+        icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert }} accept
+        iifname "{settings.inside}" tcp dport {{ 22, 53 }} accept
+        iifname "{settings.inside}" udp dport {{ 53, 67 }} accept
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+    }}
+}}
+"""
+
+
+def _outside(settings: Settings) -> str:
+    """systemd.network(5): the provider's fixed address, or DHCP."""
+    if settings.outside_address is None:
+        network = "DHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n"
+    else:
+        servers = "".join(f"DNS={server}\n" for server in settings.name_servers)
+        network = f"Address={settings.outside_address}\nGateway={settings.gateway}\n{servers}"
+    return f"[Match]\nName={settings.outside}\n\n[Network]\n{network}"
 
 
 def _dnsmasq(settings: Settings) -> str:
@@ -266,17 +373,9 @@ def files(settings: Settings) -> dict[str, str]:
     return {
         "/etc/nftables.conf": _rules(settings),
         "/etc/firewall/dnsmasq.conf": _dnsmasq(settings),
-        "/etc/systemd/network/05-outside.network": f"""[Match]
-Name={settings.outside}
-
-[Network]
-DHCP=yes
-
-[DHCPv4]
-ClientIdentifier=mac
-UseHostname=no
-""",
-        "/etc/systemd/network/05-inside.network": f"""[Match]
+        "/etc/systemd/network/05-outside.network": _outside(settings),
+        FALLBACK: _fallback(settings),
+        INSIDE: f"""[Match]
 Name={settings.inside}
 
 [Link]
@@ -298,7 +397,7 @@ PrivateKeyFile=/etc/systemd/network/wireguard.key
 ListenPort={WIREGUARD_PORT}
 RouteTable=main
 {"".join(peer.section for peer in settings.peers)}""",
-        "/etc/systemd/network/05-wg0.network": f"""[Match]
+        WG0: f"""[Match]
 Name=wg0
 
 [Link]
@@ -307,13 +406,28 @@ RequiredForOnline=no
 [Network]
 Address={settings.wireguard}
 """,
-        "/etc/sysctl.d/60-firewall.conf": "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\n",
+        "/etc/sysctl.d/60-firewall.conf": "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\n" + FLOWS,
     }
+
+
+def given_by_cloud(settings: Settings, root: Path) -> bool:
+    """Return True if cloud-init was told a fixed address of the outside card, which stays as it is."""
+    card = root / "sys/class/net" / settings.outside / "address"
+    names = {f"Name={settings.outside}", f"MACAddress={card.read_text().strip() if card.exists() else ''}"}
+    for place in ("etc/systemd/network", "run/systemd/network"):
+        for file in (root / place).glob("10-cloud-init-*.network"):
+            lines = set(file.read_text().splitlines())
+            if names & lines and any(line.startswith("Address=") for line in lines):
+                return True
+    return False
 
 
 def configure(settings: Settings, root: Path = Path("/")) -> None:
     """Write all files, make WireGuard's key, and tell the console the public one."""
-    for path, text in files(settings).items():
+    made = files(settings)
+    if settings.outside_address is None and given_by_cloud(settings, root):
+        del made["/etc/systemd/network/05-outside.network"]
+    for path, text in made.items():
         _write(root / path.lstrip("/"), text, 0o644)
     key = _wg("genkey")
     secret = root / "etc/systemd/network/wireguard.key"
@@ -336,15 +450,38 @@ def add_peer(text: str) -> None:
     netdev = Path(NETDEV)
     present = netdev.read_text()
     wrong += [f"{peer.key} is a peer already: change {NETDEV}" for peer in peers if f"PublicKey={peer.key}\n" in present]
+    others = [Peer("", tuple(map(IPv4Network, line.split(",")))) for line in _values(present, "AllowedIPs")]
+    inside, wireguard = (IPv4Interface(_values(Path(path).read_text(), "Address")[0]) for path in (INSIDE, WG0))
+    if not wrong:
+        _check_peers(peers, inside, wireguard, wrong)
+        taken = [network for other in others for network in other.networks]
+        wrong += [
+            f"{network} overlaps {other}, which another peer has"
+            for peer in peers
+            for network in peer.networks
+            for other in taken
+            if network.overlaps(other)
+        ]
     if wrong or len(peers) != 1:
         raise Wrong("\n".join(wrong) or "give one peer")
     peer = peers[0]
-    _write(netdev, present + peer.section, 0o644)
     networks = ",".join(map(str, peer.networks))
     endpoint = ["endpoint", peer.endpoint, "persistent-keepalive", "25"] if peer.endpoint else []
-    subprocess.run(["wg", "set", "wg0", "peer", peer.key, "allowed-ips", networks, *endpoint], check=True)
+    # First what can fail: a name is looked up here. Until it is in the file, the same command can be given again.
+    ran = subprocess.run(
+        ["wg", "set", "wg0", "peer", peer.key, "allowed-ips", networks, *endpoint], capture_output=True, text=True, check=False
+    )
+    if ran.returncode:
+        subprocess.run(["wg", "set", "wg0", "peer", peer.key, "remove"], capture_output=True, check=False)
+        raise Wrong(f"nothing was changed: {ran.stderr.strip() or f'wg ended with status {ran.returncode}'}")
     for network in peer.networks:
         subprocess.run(["ip", "route", "replace", str(network), "dev", "wg0"], check=True)
+    _write(netdev, present + peer.section, 0o644)
+
+
+def _values(text: str, name: str) -> list[str]:
+    """The values of a name in a file of networkd."""
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}=")]
 
 
 def _wg(command: str, text: str = "") -> str:

@@ -40,13 +40,19 @@ write(
 )
 context = Path("/usr/lib/integration-platform/context.xml").read_text(encoding="utf-8")
 write(Path("/etc/tomcat11/context.xml"), context.replace("@password@", inner), "tomcat")
-settings = {"user": user, "password": password, "application_password": inner, "store_password": secrets.token_hex(16)}
 
 
 def escaped(value: str) -> str:
-    """A value of a Java properties file, which is Latin-1."""
-    text = "".join(f"\\{character}" if character in "\\#!=: '" else character for character in value)
-    return text.encode("ascii", "backslashreplace").decode()
+    """Return a value of a Java properties file: every UTF-16 unit but letters and digits as \\uXXXX (java.util.Properties, load)."""
+    units = memoryview(value.encode("utf-16-le")).cast("H")
+    return "".join(chr(unit) if unit < 128 and chr(unit).isalnum() else f"\\u{unit:04x}" for unit in units)
 
 
-write(Path("/etc/activemq/users.properties"), "".join(f"{name}={escaped(value)}\n" for name, value in settings.items()), "activemq")
+def properties(name: str, values: dict[str, str]) -> None:
+    """Write a properties file that the broker can read."""
+    write(Path("/etc/activemq") / name, "".join(f"{escaped(key)}={escaped(value)}\n" for key, value in values.items()), "activemq")
+
+
+properties("users.properties", {user: password, "application": inner})
+properties("groups.properties", {"users": f"{user},application"})
+properties("store.properties", {"store": secrets.token_hex(16)})

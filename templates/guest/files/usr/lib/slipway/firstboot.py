@@ -4,8 +4,8 @@ What goes in: the definitions in /usr/lib/slipway/parameters.json, and values fr
 ``slipway.<name>`` (SMBIOS or fw_cfg; https://systemd.io/CREDENTIALS), the file /etc/slipway/parameters.yaml, cloud-init's
 user data (``slipway: {parameters: {name: value}}``), the OVF environment (``slipway.<name>`` or ``<name>``; DMTF DSP0243,
 section 9.5) and the definitions' defaults; for what has no default, whoever is at a console is asked. What comes out:
-/etc/slipway/parameters.env for services and shells, /var/lib/slipway/parameters/<name> for programs, SSH host keys, and
-whatever /usr/lib/slipway/firstboot.d/*.sh make.
+/etc/slipway/parameters.env for services (EnvironmentFile=), /var/lib/slipway/parameters/<name> for programs and shells,
+SSH host keys, and whatever /usr/lib/slipway/firstboot.d/*.sh make.
 
 Invariants: nothing is written before every value has been found and is valid. Services that require
 slipway-firstboot.service start only after this has ended well; a failure is shown on the consoles, and the next boot

@@ -41,7 +41,7 @@ __all__ = [
 
 #: Letters and digits that nobody mistakes for each other on a console.
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: How long a question on the consoles waits for its answer, in seconds.
 PATIENCE_S = 300
 LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")

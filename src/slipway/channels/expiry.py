@@ -1,0 +1,70 @@
+"""Say when a channel's metadata ended, and what this host's clock says: a wrong clock looks like an old copy.
+
+What goes in: metadata that was verified and a time in seconds since 1970. What comes out: sentences and errors.
+Invariant: every refusal for age names the date in the metadata and the time here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from slipway.errors import VerificationError
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata
+
+    from slipway.channels.state import Channel
+
+__all__ = ["HINT", "ROOT_WARNING_DAYS", "Expired", "clock_says", "expired_parts", "require_fresh", "root_warning"]
+
+#: How long before its end a root is asked for.
+ROOT_WARNING_DAYS: Final = 30
+HINT: Final = "if this clock is right, the channel's publisher has to run: invoke refresh; if they did, this store is an old copy"
+
+
+class Expired(VerificationError):
+    """Metadata that is signed as it must be, and too old."""
+
+
+def clock_says(now: float) -> str:
+    """Return the time of this host, in words for a message about a date."""
+    return f"this host's clock says {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def expired_parts(channel: Channel, now: float) -> Iterator[tuple[str, str]]:
+    """Yield each role of a channel, as far as it was read, whose metadata has expired; and the rest of the sentence."""
+    moment = datetime.fromtimestamp(now, UTC)
+    parts: dict[str, Metadata[Any] | None] = {
+        "root": channel.root,
+        "timestamp": channel.timestamp,
+        "snapshot": channel.snapshot,
+        "targets": channel.targets,
+        **channel.roles,
+    }
+    for role, metadata in parts.items():
+        if metadata is not None and metadata.signed.is_expired(moment):
+            yield role, f"expired on {metadata.signed.expires:%Y-%m-%d}; {clock_says(now)}"
+
+
+def require_fresh(channel: Channel, now: float) -> None:
+    """Refuse a channel if any part of it, as far as it was read, has expired.
+
+    Raises:
+        Expired: One has; the message names the first, its date and this host's clock.
+    """
+    for role, rest in expired_parts(channel, now):
+        raise Expired(f"the {role} metadata of the channel {channel.name} {rest}", hint=HINT)
+
+
+def root_warning(channel: Channel, now: float) -> str | None:
+    """Say that a root ends within :data:`ROOT_WARNING_DAYS`, and how to replace it; None if it does not."""
+    end: datetime = channel.root.signed.expires
+    days = int((end.timestamp() - now) // 86400)
+    if not 0 <= days < ROOT_WARNING_DAYS:
+        return None
+    name = channel.name
+    when = "within a day" if days == 0 else f"in {days} day{'s' if days > 1 else ''}"
+    way_out = f"where its root keys are, run: invoke keys rotate {name} --role root, then: invoke refresh --channel {name}"
+    return f"the root of the channel {name} ends on {end:%Y-%m-%d}, {when} ({clock_says(now)}): {way_out}"

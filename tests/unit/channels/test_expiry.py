@@ -1,0 +1,120 @@
+"""A channel that is too old says when it ended, and what this host's clock says, wherever somebody reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from slipway.channels.audit import examine, require_sound
+from slipway.channels.client import Client
+from slipway.channels.expiry import HINT, Expired
+from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring
+from slipway.channels.moves import publish_all
+from slipway.channels.session import Session, require_none
+from slipway.channels.upkeep import refresh
+from slipway.errors import HostError, StoreError, VerificationError
+from slipway.stores.directory import DirectoryStore
+
+Build = Callable[..., Path]
+DAY = 86400
+T = 1_800_000_000  # 2027-01-15 08:00 UTC
+
+
+def session_at(store: DirectoryStore, keys: Path, tmp_path: Path, now: float) -> Session:
+    return Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now)
+
+
+@pytest.mark.parametrize(
+    ("root_age", "age", "role", "ended"),
+    [(0, 8, "timestamp", 7), (0, 200, "timestamp", 7), (360, 8, "root", 5)],
+)
+def test_a_user_is_told_the_date_and_the_clock(
+    store: DirectoryStore, keys: Path, build: Build, tmp_path: Path, root_age: int, age: int, role: str, ended: int
+) -> None:
+    """What python-tuf says has neither. Its clock is the host's, so the channel is made in the past."""
+    now = time.time()
+    start = now - age * DAY
+    ring = init("nightly", keys, now=start - root_age * DAY)
+    publish_all(store, ring, [build(1)], clock=lambda: start)
+    with pytest.raises(VerificationError) as caught:
+        Client(store, "nightly", ring.roots[0], tmp_path / "memory")
+    end = time.strftime("%Y-%m-%d", time.gmtime(start + ended * DAY))
+    said, _, clock = caught.value.message.rpartition(" says ")
+    assert said == f"the {role} metadata of the channel nightly expired on {end}; this host's clock"
+    assert abs(time.mktime(time.strptime(clock, "%Y-%m-%d %H:%M UTC")) - time.timezone - now) < 120
+    assert caught.value.hint == HINT
+    assert caught.value.exit_code == 7
+
+
+def test_an_appliance_whose_list_expired_has_a_date_too(store: DirectoryStore, build: Build, tmp_path: Path) -> None:
+    """Only its snapshot and timestamp were renewed since, as a host without the targets key does."""
+    now = time.time()
+    start = now - (EXPIRY_DAYS["targets"] + 3) * DAY
+    ring = init("apart", tmp_path / "keys", now=start)
+    publish_all(store, ring, [build(1)], clock=lambda: start)
+    for file in (tmp_path / "keys").glob("**/*targets*"):
+        file.unlink()
+    moment = start
+    while moment < now:
+        moment = min(now, moment + 6 * DAY)
+        with contextlib.suppress(HostError):  # it says that the targets key is needed
+            refresh(store, load_ring("apart", tmp_path / "keys"), clock=partial(float, moment))
+    with pytest.raises(
+        VerificationError, match=r"^error: the targets metadata of the channel apart expired on 20\d\d-\d\d-\d\d; this host"
+    ):
+        Client(store, "apart", ring.roots[0], tmp_path / "memory")
+
+
+def test_a_listing_shows_an_expired_channel_and_refuses_it(
+    store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    assert session_at(store, keys, tmp_path, T + 6 * DAY).holdings()[1] == {}
+    rows, problems = session_at(store, keys, tmp_path, T + 8 * DAY).holdings()
+    assert [row["current"] for row in rows] == ["1.0.0-b1"]
+    with pytest.raises(VerificationError) as caught:
+        require_none(problems)
+    assert str(caught.value) == (
+        "error: 1 channel expired:\n"
+        "  nightly: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
+        f"  hint: {HINT}"
+    )
+    assert caught.value.exit_code == 7
+
+
+def test_an_expired_channel_among_unreadable_ones_is_counted_with_them() -> None:
+    with pytest.raises(VerificationError) as caught:
+        require_none({"one": Expired("old", hint="wait"), "two": StoreError("gone")})
+    assert str(caught.value) == "error: 2 channels cannot be read or expired:\n  one: old\n  two: gone\n  hint: wait"
+
+
+def test_an_audit_refuses_an_expired_channel(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    _, problems = session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None)
+    assert problems == ["nightly: its timestamp metadata expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC"]
+    with pytest.raises(VerificationError) as caught:
+        require_sound(problems)
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.parametrize(("left", "when"), [(31, None), (29.5, "in 29 days"), (1.5, "in 1 day"), (0.5, "within a day")])
+def test_a_listing_and_an_audit_warn_of_a_root_that_ends_soon(
+    store: DirectoryStore, keys: Path, build: Build, tmp_path: Path, left: float, when: str | None
+) -> None:
+    ring = init("nightly", keys, now=T - (365 - left) * DAY)
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    said: list[str] = []
+    session = session_at(store, keys, tmp_path, T)
+    assert session.holdings(said.append)[1] == {}
+    end = time.strftime("%Y-%m-%d", time.gmtime(T + left * DAY))
+    expected = [
+        f"the root of the channel nightly ends on {end}, {when} (this host's clock says 2027-01-15 08:00 UTC): where its root keys "
+        "are, run: invoke keys rotate nightly --role root, then: invoke refresh --channel nightly"
+    ]
+    assert said == (expected if when else [])
+    assert list(examine(store, session.read("nightly"), T).warnings) == (expected if when else [])

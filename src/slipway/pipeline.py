@@ -131,7 +131,8 @@ def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[
 
 def _workplace(shop: Workshop, job: Job) -> Workplace:
     job.logs.mkdir(parents=True, exist_ok=True)
-    return Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
+    memory_mib = shop.settings.memory_mib
+    return Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs, memory_mib=memory_mib)
 
 
 def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
@@ -259,8 +260,8 @@ def update_catalog(shop: Workshop, session: Session) -> None:
         shop.progress.line(f"the catalog does not follow every channel: {error}")
 
 
-def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> list[str]:
-    """Write a store's indexes; returns the keys of the objects that became different.
+def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> tuple[list[str], int]:
+    """Write a store's indexes; return the keys of the objects that became different, and how many releases they show.
 
     Args:
         left_out: Gets a line for each channel that is not trusted here; without it, that is an error.
@@ -276,9 +277,10 @@ def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | Non
                 raise error
             left_out.append(f"left out: {name}: {error.message}")
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
-    changed = write(session.store, read_catalog(session.store, channels), shop.root / "templates", dry_run=dry_run)
+    found = read_catalog(session.store, channels)
+    changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not
-    return changed
+    return changed, found.shown
 
 
 def require_published(refused: Mapping[str, UserError]) -> None:

@@ -225,12 +225,12 @@ def test_the_first_publication_of_a_new_machine_makes_the_default_channel_and_no
         assert person.run(words, 4, **variables) == (
             f"error: there is no channel {channel} in {store}, and no keys of it\n  hint: a new one is made by: invoke keys init {channel}"
         ), words
-    assert person.run("publish --folder=builds/1 --dry-run", **unnamed) == (
+    assert person.run("publish --folder=builds/1 --dry-run", 0, **unnamed) == (
         f"would make keys of the channel nightly in {keys}\n"
         "would publish example 1.0.0-b1 into nightly, with 1.0.0-b1 as the current one (before: none)\n"
     )
     assert not keys.parent.exists()
-    assert person.run("publish --folder=builds/1", **unnamed).startswith("example: nightly now has 1.0.0-b1 (before: none)\n")
+    assert person.run("publish --folder=builds/1", 0, **unnamed).startswith("example: nightly now has 1.0.0-b1 (before: none)\n")
     assert len(list(keys.glob("*.pem"))) == 4
     (person.folder / "keys").rename(person.folder / "lost")
     assert "there are no keys of the channel nightly" in person.run("publish --folder=builds/2", 4, **unnamed)

@@ -5,6 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -135,13 +136,15 @@ def catalog(*, at: Place, dry_run: bool = False) -> None:
 
     shop, session = at.open()
     left_out: list[str] = []
-    changed = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
+    changed, shown = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
     for line in left_out:
         print(one_line(line))
     if dry_run:
         would([f"write {key}" for key in changed] or ["change nothing"])
     else:
         print("\n".join(changed) or "nothing changed")
+    if not shown:
+        print("warning: no current release was made as incus or ova, so no index shows anything", file=sys.stderr)
 
 
 TASKS: Final = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from slipway.boot.sandbox import check_parameters, forwarding
+from slipway.boot.sandbox import Sandbox, check_parameters, forwarding
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
 
@@ -28,3 +29,18 @@ def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         check_parameters(appliance, {"count": "x"})
     assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (Path("/home/a person/.ssh/id_ed25519.pub"), "-i '/home/a person/.ssh/id_ed25519' "),
+        (Path("/keys/mine"), ""),
+    ],
+)
+def test_a_started_machine_says_how_to_log_in(key: Path, words: str) -> None:
+    told: dict[str, Any] = {"accelerator": SimpleNamespace(name="tcg", reason="no KVM"), "console": Path("c"), "snapshot": ""}
+    box = Sandbox(guest=SimpleNamespace(), ports={"tcp/22": 4022}, unreachable=(), ssh_key=key, **told)  # type: ignore[arg-type]
+    assert box.listing[-1] == (f"log in: ssh -p 4022 {words}-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1")
+    without = Sandbox(guest=box.guest, ports=box.ports, unreachable=(), **told)
+    assert without.listing[-1] == "tcp/22     127.0.0.1:4022"

@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 
 __all__ = [
     "BuildError",
+    "Declined",
     "HostError",
     "SpecError",
     "SpecErrors",
@@ -89,6 +90,18 @@ class UsageError(UserError):
     """The command was called wrongly (exit code 2)."""
 
     exit_code = 2
+
+
+class Declined(UserError):
+    """A person said no to a question, or ended it with Ctrl-C or Ctrl-D (exit code 130)."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("nothing was changed")
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class SpecError(UserError):

@@ -24,11 +24,24 @@ from typing import Any, Final
 
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 
-__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings"]
+__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings", "unknown_variables"]
 
 FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
+#: Every variable that Slipway itself reads; ``SLIPWAY_SECRET_*`` are an appliance's.
+VARIABLES: Final = (
+    "SLIPWAY_CACHE",
+    "SLIPWAY_CACHE_LIMIT_GIB",
+    "SLIPWAY_HANDOVER",
+    "SLIPWAY_KEYS",
+    "SLIPWAY_KEY_BUNDLE",
+    "SLIPWAY_MEMORY_MIB",
+    "SLIPWAY_MIRROR",
+    "SLIPWAY_PASSPHRASE_FILE",
+    STATE,
+    "SLIPWAY_STORE",
+)
 KEYS: Final = ("cache", "cache_limit_gib", "memory_mib", "mirror", "store")
 #: The units of settings that are whole numbers.
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
@@ -64,6 +77,15 @@ def default_state() -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "slipway"
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable ``SLIPWAY_*`` that has no meaning."""
+    lines = []
+    for name in sorted(environ):
+        if name.startswith("SLIPWAY_") and name not in VARIABLES and not name.startswith("SLIPWAY_SECRET_"):
+            lines.append(f"{name} is set and means nothing: {suggestion(name, VARIABLES) or 'invoke --help shows which there are'}")
+    return lines
+
+
 def load_settings(root: Path) -> Settings:
     """The settings for a root folder.
 
@@ -79,7 +101,7 @@ def load_settings(root: Path) -> Settings:
     cache = os.environ.get("SLIPWAY_CACHE") or data.get("cache")
     return Settings(
         mirror=_archives(mirror),
-        store=os.environ.get("SLIPWAY_STORE") or data.get("store"),
+        store=os.environ.get("SLIPWAY_STORE") or data.get("store") or None,
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
         cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
         memory_mib=_number("memory_mib", data, 0),

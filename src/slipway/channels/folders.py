@@ -29,6 +29,8 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
         BuildError: There is none, or one of another appliance, or one with something else than files.
         UsageError: ``only`` makes no sense.
     """
+    if not folder.is_dir():
+        raise BuildError(f"there is no folder {folder}", hint="--folder wants what builds left: the folder build, or what CI downloaded")
     found = sorted(_walk(folder))
     if not found:
         raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")

@@ -17,7 +17,7 @@ from pathlib import Path
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
-from slipway.errors import SpecErrors
+from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private
@@ -63,7 +63,14 @@ class Workshop:
 
     @cached_property
     def library(self) -> Library:
-        """The appliances."""
+        """The appliances.
+
+        Raises:
+            UsageError: This is no checkout.
+        """
+        if not (self.root / "templates").is_dir():
+            hint = "change to a checkout, or give it as --root FOLDER"
+            raise UsageError(f"{self.root} is no checkout of Slipway: it has no templates/", hint=hint)
         return Library(self.root)
 
     @cached_property

@@ -241,17 +241,18 @@ def update_catalog(shop: Workshop, session: Session) -> None:
         shop.progress.line(f"the catalog does not follow every channel: {error}")
 
 
-def write_catalog(shop: Workshop, session: Session) -> list[str]:
-    """Write a store's indexes; returns the keys of the objects that became different."""
+def write_catalog(shop: Workshop, session: Session) -> tuple[list[str], int]:
+    """Write a store's indexes; return the keys of the objects that became different, and how many releases they show."""
     from slipway.catalog import read_catalog, write
     from slipway.channels.session import require_none
     from slipway.errors import HostError
 
     channels, problems = session.readable()
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
-    changed = write(session.store, read_catalog(session.store, channels), shop.root / "templates")
+    found = read_catalog(session.store, channels)
+    changed = write(session.store, found, shop.library.root / "templates")
     require_none(problems)  # what can be read is in the catalog; what cannot is not
-    return changed
+    return changed, found.shown
 
 
 def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, reading: bool = False, **options: str) -> Session:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace, available_memory_mib
+from slipway.namespace import INIT, MOUNT, Namespace, available_memory_mib
 
 MAKER = """
 import sys, time
@@ -90,6 +90,15 @@ def test_the_hosts_name_is_not_seen_and_the_umask_is_fixed() -> None:
     with Namespace() as namespace:
         said = namespace.run(["sh", "-c", "cat /proc/sys/kernel/hostname; umask"]).stdout
     assert said == b"localhost\n0022\n"
+
+
+def test_a_user_without_rights_on_the_host_makes_one() -> None:
+    """The host's settings belong to another root than the one of an ordinary user's namespace."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--net", "--fork", "--kill-child", "--", "sh", "-c"]
+    argv = [*nobody, *argv, f"{INIT}\nhostname", "init", "size=1m,mode=755", "network"]
+    said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
+    assert (said.stdout, said.stderr) == ("ready\nlocalhost\n", "")
 
 
 def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:

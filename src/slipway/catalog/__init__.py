@@ -56,6 +56,11 @@ class Catalog:
     offers: Sequence[Offer]
     revision: int
 
+    @property
+    def shown(self) -> int:
+        """How many of the offers an index can show."""
+        return sum(bool(offer.artifact("incus") or offer.artifact("ova")) for offer in self.offers)
+
 
 class _Kind(Protocol):
     def index(self, catalog: Catalog, templates: Path) -> Mapping[str, bytes]: ...

@@ -20,8 +20,10 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
+    from slipway.errors import as_called
+
     folder = at.workshop().library.new(name, like or None)
-    print(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
+    print(as_called(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}"))
 
 
 @task(

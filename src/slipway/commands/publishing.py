@@ -5,6 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -104,7 +105,10 @@ def catalog(*, at: Place) -> None:
     from slipway.pipeline import write_catalog
 
     shop, session = at.open()
-    print("\n".join(write_catalog(shop, session)) or "nothing changed")
+    changed, shown = write_catalog(shop, session)
+    print("\n".join(changed) or "nothing changed")
+    if not shown:
+        print("warning: no current release was made as incus or ova, so no index shows anything", file=sys.stderr)
 
 
 TASKS: Final = (

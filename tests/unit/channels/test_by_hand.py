@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pages import blocks
 from slipway.channels.keys import KeyRing
 from slipway.channels.minisign import public_key, sign, verify
 from slipway.channels.moves import promote, publish_all
@@ -30,14 +31,11 @@ def key_of(ring: KeyRing) -> str:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """The first block of the section: what people are told to save as download.sh."""
-    section = (ROOT / "docs/store.md").read_text().partition("## To download by hand")[2].partition("\n## ")[0]
-    block = section.partition("`download.sh`:\n\n")[2].partition("\n\n")[0]
-    lines = block.splitlines()
-    assert len(lines) > 15
-    assert all(line.startswith("    ") for line in lines)
+    """The page's only script: what people are told to save as download.sh."""
+    (block,) = [block for block in blocks(ROOT / "docs/store.md") if block.language == "sh"]
+    assert len(block.text.splitlines()) > 15
     path = tmp_path / "download.sh"
-    path.write_text("".join(f"{line[4:]}\n" for line in lines))
+    path.write_text(f"{block.text}\n")
     return path
 
 

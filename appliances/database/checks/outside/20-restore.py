@@ -11,8 +11,11 @@ import time
 import psycopg
 
 
+ssh = shlex.split(os.environ["SLIPWAY_SSH"])
+
+
 def root(command: str) -> str:
-    done = subprocess.run([*shlex.split(os.environ["SLIPWAY_SSH"]), command], capture_output=True, text=True)
+    done = subprocess.run([*ssh, command], capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -57,9 +60,7 @@ with connect() as connection:
         early.removesuffix("+00"),
         "x'; DROP TABLE moments; --",
     ):
-        done = subprocess.run(
-            [*shlex.split(os.environ["SLIPWAY_SSH"]), f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True
-        )
+        done = subprocess.run([*ssh, f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True)
         print(wrong, done.returncode, done.stderr.strip())
         assert done.returncode == 1, done
     # The same connection: nothing was stopped.
@@ -81,7 +82,7 @@ with connect() as connection:
 root("runuser -u postgres -- psql -AtXqc 'SELECT pg_switch_wal()' postgres && sleep 10")
 hole = root("ls -d /var/lib/database/wal/*.zst | grep -E '/[0-9A-F]{24}.zst$' | sort | tail -n 1").strip()
 root(f"mv {hole} /var/tmp/")
-done = subprocess.run([*shlex.split(os.environ["SLIPWAY_SSH"]), f"database-restore '{wanted}'"], capture_output=True, text=True)
+done = subprocess.run([*ssh, f"database-restore '{wanted}'"], capture_output=True, text=True)
 print(done.stdout, done.stderr)
 root(f"mv -n /var/tmp/{hole.rpartition('/')[2]} {hole}")
 assert done.returncode == 1, done

@@ -277,9 +277,8 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
     require(form, spec.name, spec.kernel)
     modules = [f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)]
     code = _code(*modules, *(["templating.py"] if form.described else []))
-    tools = (*form.tools, *(["python:jinja2"] if form.described else []))
     size = {"disk_gib": str(spec.resources.disk_gib)} if form.sized else {}
-    return {**size, **shop.versions(tools), **code, **_described(source, form.described)}
+    return {**size, **shop.versions(form.versioned), **code, **_described(source, form.described)}
 
 
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:

@@ -24,6 +24,7 @@ LAYERS = (
         "namespace",
         "rooted",
         "cache",
+        "locks",
         "tools",
         "whole",
         "settings",

@@ -8,8 +8,8 @@ when this process is killed: QEMU runs in a :class:`~slipway.namespace.Namespace
 from __future__ import annotations
 
 import contextlib
-import os
 import re
+import secrets
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
@@ -138,9 +138,17 @@ def sandbox(
                 "the guest did not switch itself off, so its state is not kept", hint="start it again, and give it time to start"
             )
     if saving:
-        whole = folder / f".{keep}.{os.getpid()}.qcow2"
+        _keep(overlay, snapshot)
+
+
+def _keep(overlay: Path, snapshot: Path) -> None:
+    """Give a machine's state its name when it is whole. Processes of two containers have one number: the name is random."""
+    whole = snapshot.with_name(f".{secrets.token_hex(8)}.qcow2")
+    try:
         place(overlay, whole)
         whole.rename(snapshot)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

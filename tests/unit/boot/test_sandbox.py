@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from slipway.boot.sandbox import Sandbox, check_parameters, forwarding
+from slipway.boot.sandbox import Sandbox, _keep, check_parameters, forwarding
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
 
@@ -29,6 +30,17 @@ def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         check_parameters(appliance, {"count": "x"})
     assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
+
+
+def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_does(tmp_path: Path) -> None:
+    (tmp_path / "overlay").write_bytes(b"state")
+    (tmp_path / f".kept.{os.getpid()}.qcow2").write_bytes(b"half of another's")
+    _keep(tmp_path / "overlay", tmp_path / "kept.qcow2")
+    assert (tmp_path / "kept.qcow2").read_bytes() == b"state"
+    assert (tmp_path / f".kept.{os.getpid()}.qcow2").read_bytes() == b"half of another's"
+    with pytest.raises(FileNotFoundError):
+        _keep(tmp_path / "none", tmp_path / "other.qcow2")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(

@@ -355,9 +355,10 @@ class Cache:
             except (OSError, ValueError, KeyError, TypeError):
                 kind, used = "incomplete", 0.0
             size = 0
-            for path in folder.glob("*"):
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes it
-                    size += path.stat().st_size
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:  # somebody else removes it
+                for file in files:
+                    with contextlib.suppress(FileNotFoundError):
+                        size += file.stat(follow_symlinks=False).st_size
             entries.append(Usage(id=folder.name, kind=kind, size=size, used=used))
         return sorted(entries, key=lambda entry: (entry.used, entry.id))
 

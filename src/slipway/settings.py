@@ -6,6 +6,7 @@ The file may say::
     store = "s3://bucket/prefix"    # SLIPWAY_STORE: where releases go
     cache = "/var/cache/slipway"    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
     cache_limit_gib = 20            # SLIPWAY_CACHE_LIMIT_GIB
+    memory_mib = 8192               # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
     mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: default is the host's own
 
 ``mirror`` may also be a table with a URI for each archive (``debian``, ``debian-security``).
@@ -28,19 +29,23 @@ __all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings
 FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
-KEYS: Final = ("cache", "cache_limit_gib", "mirror", "store")
+KEYS: Final = ("cache", "cache_limit_gib", "memory_mib", "mirror", "store")
+#: The units of settings that are whole numbers.
+_UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
 _URI: Final = re.compile(r"[a-z][a-z0-9+]*:/[^\s\x00-\x1f\x7f]*")
 _DEFAULT_LIMIT_GIB: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one command. ``mirror`` is a URI by archive, without a slash at its end; empty: the host's own."""
+    """The settings of one command. ``mirror`` is a URI by archive, without a slash at its end; empty: the host's own.
+    ``memory_mib`` is 0 where nothing is set."""
 
     mirror: Mapping[str, str] = field(default_factory=dict)
     store: str | None = None
     cache: Path
     cache_limit_gib: int = _DEFAULT_LIMIT_GIB
+    memory_mib: int = 0
 
 
 def default_cache() -> Path:
@@ -76,7 +81,8 @@ def load_settings(root: Path) -> Settings:
         mirror=_archives(mirror),
         store=os.environ.get("SLIPWAY_STORE") or data.get("store"),
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
-        cache_limit_gib=_limit(os.environ.get("SLIPWAY_CACHE_LIMIT_GIB"), data),
+        cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
+        memory_mib=_number("memory_mib", data, 0),
     )
 
 
@@ -90,11 +96,14 @@ def _archives(mirror: str | Mapping[str, str]) -> dict[str, str]:
     return known
 
 
-def _limit(text: str | None, data: Mapping[str, Any]) -> int:
+def _number(key: str, data: Mapping[str, Any], default: int) -> int:
+    """Return a whole number from the environment, from the file, or the default."""
+    variable = f"SLIPWAY_{key.upper()}"
+    text = os.environ.get(variable)
     if not text:
-        return int(data.get("cache_limit_gib", _DEFAULT_LIMIT_GIB))
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise UsageError(f'SLIPWAY_CACHE_LIMIT_GIB: "{text}" is not a number of GiB', hint='write a whole number: "20"')
+        return int(data.get(key, default))
+    if not re.fullmatch(r"[1-9][0-9]{0,7}", text):
+        raise UsageError(f'{variable}: "{text}" is not a number of {_UNITS[key]}', hint='write a whole number: "20"')
     return int(text)
 
 
@@ -129,9 +138,9 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
     """What is wrong with a key's value, and the next step."""
     if key not in KEYS:
         return f"{key}: unknown key", suggestion(key, KEYS) or f"known here: {', '.join(KEYS)}"
-    if key == "cache_limit_gib":
+    if key in _UNITS:
         good = type(value) is int and value > 0
-        return None if good else (f"{key}: {value!r} is not a number of GiB", "write a whole number without quotes: 20")
+        return None if good else (f"{key}: {value!r} is not a number of {_UNITS[key]}", "write a whole number without quotes: 20")
     if key == "mirror" and isinstance(value, dict):
         for archive, uri in value.items():
             if archive not in ARCHIVES:

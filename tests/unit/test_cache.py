@@ -183,6 +183,21 @@ def test_the_usage_is_counted_while_somebody_prunes(cache: Cache) -> None:
         thread.join()
 
 
+def test_an_entry_that_goes_while_it_is_counted_counts_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = cache.add(ID, "tree", {"layer": filled(b"x")})
+    other = cache.add("b" * 64, "tree", {"layer": filled(b"x")})
+    listed = os.scandir
+
+    def scandir(path: Path | str) -> object:
+        if str(path) == str(entry.folder):
+            cache.drop(ID)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert {usage.id for usage in cache.usage() if usage.size > 1} == {other.id}
+    assert not entry.folder.exists()
+
+
 def test_two_who_want_the_same_stage_take_turns(cache: Cache) -> None:
     order: list[str] = []
     waiting = threading.Event()

@@ -48,7 +48,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("dependencies", "pipeline", "doctor", "development", "fresh"),
-    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel"),
+    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel", "surroundings"),
     ("overview",),
     ("bench",),
     ("commands",),

@@ -138,6 +138,22 @@ def build_and_publish(words: Sequence[str], at: Place) -> None:
         raise Exit(code=code)
 
 
+@task(keyless=True, help=described("name", "json", "format"))
+def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], json: bool = False) -> None:
+    """Build in surroundings that differ and show what came out: umask, user, host name, time zone, memory or disk, cache.
+
+    As root also another user and another host name are among them.
+    """
+    from slipway.surroundings import build_in_all, require_same
+
+    shop = at.workshop()
+    prepared(shop, [name], recipe, format)
+    rows = list(build_in_all(shop, name, (recipe.builder, recipe.arch), format))
+    table = [row.record() for row in rows]
+    show(table if json else [{name: name for name in table[0]}, *table], as_json=json)
+    require_same(rows)
+
+
 @task(keyless=True, help=described("names", "all", "built"))
 def releases(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False, built: str = "") -> None:
     """Show the folders of the releases that were built from what is here now."""
@@ -256,6 +272,7 @@ TASKS: Final = (
     plan,
     render,
     build,
+    reproduce,
     releases,
     check,
     faults,

@@ -14,54 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from example_release import write_example
+from workflow_steps import ROOT, load, make_project, run_job, shell
 
-ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-
-
-def load(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
-    return document
-
-
-def steps(workflow: str, job: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"][job]["steps"]
-    return found
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A checkout as far as the workflows can tell: ./run, and an appliance."""
-    run = tmp_path / "run"
-    run.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m slipway --search-root {tmp_path} "$@"\n')
-    run.chmod(0o755)
-    (tmp_path / "templates").symlink_to(ROOT / "templates")
-    shell(tmp_path, "./run new my-thing", {})
-    return tmp_path
-
-
-def shell(project: Path, script: str, variables: dict[str, str]) -> str:
-    """Run a step as GitHub does (bash -e), in an environment that has what the workflow gives it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT / "src"), "SLIPWAY_CACHE": str(project / "cache"), **variables}
-    environment.setdefault("SLIPWAY_KEYS", str(project / "no-keys"))
-    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
-        environment[name] = str(project / name)
-    done = subprocess.run(["bash", "-e", "-c", script], cwd=project, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def run_job(project: Path, workflow: str, job: str, variables: dict[str, str]) -> None:
-    """Run a job's steps, each with those of the variables that the workflow gives it."""
-    for_all = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"][job].get("env", {})
-    for step in steps(workflow, job):
-        if "run" in step and not step["run"].startswith(".ci/"):
-            given = {**for_all, **step.get("env", {})}
-            shell(project, step["run"], {name: value for name, value in variables.items() if name in given})
+    return make_project(tmp_path)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -10,7 +10,6 @@ import time
 
 import psycopg
 
-
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 

@@ -128,6 +128,7 @@ def gate(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         self.patience_s = 1.0
 
     monkeypatch.setattr(Running, "__init__", init)
+    monkeypatch.delenv("CI", raising=False)  # where it is set, a store has to be named
     return Gate(tmp_path, monkeypatch)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -15,6 +18,12 @@ from example_release import write_example
 from slipway.channels.keys import init
 
 ROOT = Path(__file__).parents[2]
+
+
+def at_its_terminal() -> None:
+    """Be a program that a person started, whatever started these tests: a shell's background jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Person:
@@ -45,7 +54,7 @@ class Person:
         controller, terminal = pty.openpty()
         child = subprocess.Popen(
             [*self.argv, *words.split()], cwd=self.folder, env=self.environment, stdin=terminal, stdout=terminal, stderr=terminal,
-            start_new_session=True, preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=at_its_terminal,
         )  # fmt: skip
         os.close(terminal)
         text = b""

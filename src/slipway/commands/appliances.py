@@ -20,12 +20,9 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
-    from slipway.errors import UsageError, as_called
+    from slipway.errors import as_called
 
-    shop = at.workshop()
-    if not (shop.root / "templates/bases").is_dir():
-        raise UsageError(f"{shop.root} is no checkout: it has no templates/", hint="name one: --root DIR")
-    folder = shop.library.new(name, like or None)
+    folder = at.workshop().library.new(name, like or None)
     print(as_called(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}"))
 
 

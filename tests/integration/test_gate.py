@@ -20,6 +20,7 @@ from slipway.boot import checks, outside, trial
 from slipway.boot.machine import Running
 from slipway.boot.results import follow
 from slipway.cache import sha256_of
+from slipway.channels.keys import init
 from slipway.errors import BuildError
 from slipway.formats import Artifact
 from slipway.job import Job, Workshop, prepare
@@ -80,6 +81,8 @@ class Gate:
             self.message = error.message.replace(f"{self.root}/build/web/logs", "LOGS")
             return self.message.partition("\n  passed: ")[0]
         session = pipeline.session(self.shop, new=True)
+        if not (session.keys / "nightly").exists():
+            init("nightly", session.keys)
         pipeline.publish(self.shop, [release.folder], session)
         assert list(session.store.list("targets/"))
         return ""

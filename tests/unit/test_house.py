@@ -33,6 +33,7 @@ LAYERS = (
         "plain",
         "render",
         "invocation",
+        "answer",
         "arguments",
         "manual",
         "accelerator",

@@ -88,7 +88,7 @@ USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
+    "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
 
 

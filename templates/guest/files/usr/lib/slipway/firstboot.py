@@ -185,7 +185,6 @@ def set_up(root: Path) -> dict[str, str]:
         return {}
     same = before.get("instance") == instance
     parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))
-    known = [parameter.name for parameter in parameters]
     sources = (
         ("a system credential", credentials(root)),
         (f"/{FILE}", given_file(root, parameters)),

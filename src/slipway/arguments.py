@@ -38,6 +38,8 @@ _OF_INVOKE: Final = re.compile(
     r"--(dry|echo|warn-only|pty|hide|command-timeout|config|debug|list-depth|list-format|prompt-for-sudo-password|write-pyc"
     r"|collection|no-dedupe)(=.*)?|-[RewpTfdDFc]"
 )
+#: What people type who know other programs.
+_INSTEAD: Final = {"clean": "invoke cache prune", "init": "invoke new NAME", "run": "invoke start NAME", "ls": "invoke list"}
 _NUMBER: Final = re.compile(r"-[0-9]+")
 
 
@@ -77,6 +79,8 @@ def parse(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Asked:
         return asked
     name = rest.pop(0)
     if name not in tasks:
+        if name in _INSTEAD:
+            raise UsageError(f'unknown task "{name}"', hint=f"run: {_INSTEAD[name]}")
         raise UsageError(f'unknown task "{name}"', hint=suggestion(name, tasks) or "invoke --list shows the tasks")
     asked.task = tasks[name]
     if asked.mode == "run":

@@ -18,7 +18,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,6 +29,7 @@ from typing import IO, Any
 
 from slipway import process
 from slipway.errors import HostError
+from slipway.locks import own_lock, take_lock
 from slipway.ownership import make_private, require_own
 
 __all__ = ["Cache", "Entry", "Usage", "create_file", "place", "sha256_of"]
@@ -118,18 +118,6 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         process.run(["unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", "--one-file-system", directory])
-
-
-@contextlib.contextmanager
-def _own_lock(folder: Path) -> Iterator[Path]:
-    """A new lock file, held by this process."""
-    while True:
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".lock", delete=False) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not Path(lock.name).exists():  # somebody took it for one of the dead before it was locked
-                continue
-            yield Path(lock.name)
-            return
 
 
 def place(source: Path, target: Path) -> None:
@@ -251,12 +239,11 @@ class Cache:
         """Take part in a lock that who prunes has to have alone."""
         with self._guard:
             if self._kept is not None:
-                fcntl.flock(self._kept.enter_context(self._open_lock(f"{stage_id}.kept")), fcntl.LOCK_SH)
+                self._kept.enter_context(self._lock(f"{stage_id}.kept", fcntl.LOCK_SH, lambda: None))
 
-    def _open_lock(self, name: str) -> IO[bytes]:
-        path = self.directory / "locks" / name
-        self._make(path.parent)
-        return path.open("ab")
+    def _lock(self, name: str, how: int, waiting: Callable[[], None] | None = None) -> IO[bytes]:
+        self._make(self.directory / "locks")
+        return take_lock(self.directory / "locks" / name, how, waiting)
 
     @contextlib.contextmanager
     def _lock_at_once(self, stage_id: str) -> Iterator[bool]:
@@ -266,13 +253,13 @@ class Cache:
         if held:
             yield True
             return
-        with self._open_lock(stage_id) as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(self._lock(stage_id, fcntl.LOCK_EX))
+                mine = True
             except BlockingIOError:
-                yield False
-            else:
-                yield True
+                mine = False
+            yield mine
 
     def drop(self, stage_id: str) -> None:
         """Remove an entry, first what makes it one."""
@@ -283,12 +270,7 @@ class Cache:
     @contextlib.contextmanager
     def locked(self, stage_id: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Be the only one to make a stage; ``waiting`` is called once if somebody else is at it."""
-        with self._open_lock(stage_id) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._lock(stage_id, fcntl.LOCK_EX, waiting):
             with self._guard:
                 self._locked[stage_id] += 1
             try:
@@ -307,7 +289,7 @@ class Cache:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(lock_path.with_suffix(""))
                 lock_path.unlink(missing_ok=True)
-        with _own_lock(below) as lock_path:
+        with own_lock(below) as lock_path:
             directory = lock_path.with_suffix("")
             try:
                 directory.mkdir()
@@ -355,9 +337,10 @@ class Cache:
             except (OSError, ValueError, KeyError, TypeError):
                 kind, used = "incomplete", 0.0
             size = 0
-            for path in folder.glob("*"):
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes it
-                    size += path.stat().st_size
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:  # somebody else removes it
+                for file in files:
+                    with contextlib.suppress(FileNotFoundError):
+                        size += file.stat(follow_symlinks=False).st_size
             entries.append(Usage(id=folder.name, kind=kind, size=size, used=used))
         return sorted(entries, key=lambda entry: (entry.used, entry.id))
 
@@ -373,13 +356,19 @@ class Cache:
         for entry in entries:
             if total <= limit and entry.kind != "incomplete":
                 continue
-            with self._open_lock(entry.id) as making, self._open_lock(f"{entry.id}.kept") as using:
-                try:
-                    for lock in (making, using):
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                self.drop(entry.id)
+            try:
+                with self._lock(entry.id, fcntl.LOCK_EX), self._lock(f"{entry.id}.kept", fcntl.LOCK_EX):
+                    self.drop(entry.id)
+            except BlockingIOError:
+                continue
             total -= entry.size
             removed.append(entry)
+        self._remove_locks()
         return removed
+
+    def _remove_locks(self) -> None:
+        """Remove the files of locks that nobody has, of what is not here any more."""
+        for path in sorted((self.directory / "locks").glob("*")):
+            if not self._folder(path.name.removesuffix(".kept")).exists():
+                with contextlib.suppress(BlockingIOError), self._lock(path.name, fcntl.LOCK_EX):
+                    path.unlink()

@@ -20,6 +20,7 @@ from slipway.arguments import Asked, parse
 from slipway.errors import UserError
 from slipway.invocation import open_streams, unread, written
 from slipway.manual import overview, task_help, task_list
+from slipway.settings import unknown_variables
 from slipway.terminal import report, shown
 
 __all__ = ["OwnConfig", "Slipway", "main", "take_over"]
@@ -73,6 +74,8 @@ class Slipway(Program):
             Exit: That is done.
         """
         if self.asked.mode == "run":
+            for line in unknown_variables(os.environ):
+                sys.stderr.write(shown(f"warning: {line}\n", sys.stderr))
             return
         try:
             self._print()

@@ -111,7 +111,10 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
             with shop.progress.step(name) as step:
                 images = {other: made[other] for other in form.needs}
                 virtual_size = manifest.resources["disk_gib"] * 2**30
-                log = scratch / f"{name}.log"
+                # Outside the scratch folder: an error's hint names it.
+                log = shop.root / "build/logs" / f"export-{manifest.appliance}-{name}.log"
+                log.parent.mkdir(parents=True, exist_ok=True)
+                log.unlink(missing_ok=True)
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
                 step.detail = f"made, {size(done.size)}"
             made[name] = output

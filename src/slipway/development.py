@@ -38,7 +38,7 @@ def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -
 def shell_scripts(root: Path) -> list[Path]:
     """The POSIX shell scripts of the project; templates of scripts are not (the rendered ones are checked in a test)."""
     folders = [root / "appliances", root / "templates", root / "src"]
-    scripts = (root / "run", root / ".ci/run", root / "tests/ceph/rgw.sh")
+    scripts = (root / "run", *sorted((root / ".ci").iterdir()), root / "tests/ceph/rgw.sh")
     return [*scripts, *sorted(path for folder in folders for path in folder.rglob("*.sh"))]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import ClassVar, Final
 
 __all__ = [
     "BuildError",
+    "Declined",
     "HostError",
     "SpecError",
     "SpecErrors",
@@ -23,6 +25,7 @@ __all__ = [
     "UserError",
     "VerificationError",
     "Where",
+    "as_called",
     "redacted",
     "suggestion",
 ]
@@ -35,6 +38,15 @@ _PASSWORD: Final = re.compile(r"(?<=://)[^\s/@'\"]*@")
 def redacted(text: str) -> str:
     """Return a text without the names and passwords in its URIs."""
     return _PASSWORD.sub("***@", text)
+
+
+#: How texts name the program: as in a checkout.
+_PROGRAM: Final = re.compile(r"(?<![\w./-])(?:invoke|\./run)(?= (?:--|[a-zA-Z]))")
+
+
+def as_called(text: str) -> str:
+    """Return a text with its commands as they can be typed: ``slipway`` where that is installed, without a checkout."""
+    return _PROGRAM.sub("slipway", text) if Path(sys.argv[0]).name == "slipway" else text
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,7 +82,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        hint = f"\n  hint: {as_called(self.hint)}" if self.hint else ""
         return f"{place}error: {self.message}{hint}"
 
 
@@ -78,6 +90,18 @@ class UsageError(UserError):
     """The command was called wrongly (exit code 2)."""
 
     exit_code = 2
+
+
+class Declined(UserError):
+    """A person said no to a question, or ended it with Ctrl-C or Ctrl-D (exit code 130)."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("nothing was changed")
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class SpecError(UserError):

@@ -44,8 +44,7 @@ def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
     Raises:
         BuildError: It is not built.
     """
-    image = built_image(shop, job)
-    with raw_disk(shop, image) as raw:
+    with shop.cache.keeping(), raw_disk(shop, built_image(shop, job)) as raw:
         items = contents(raw)
     packages = {path: item.package for path, item in items.items()}
     folders = {path: "/".join(path.split("/")[: _DEPTH + 1][:-1]) or "/" for path in items}
@@ -71,8 +70,8 @@ def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
     Raises:
         BuildError: A build differs; the message names the files.
     """
-    first = export(shop, job)
-    with shop.cache.scratch() as place:
+    with shop.cache.keeping(), shop.cache.scratch() as place:
+        first = export(shop, job)
         again = replace(shop, cache_directory=place)
         _require_same(shop, job, first, export(again, job), "an empty cache")
         for stage in job.plan.stages:

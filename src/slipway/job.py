@@ -17,7 +17,7 @@ from pathlib import Path
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
-from slipway.errors import SpecErrors
+from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private
@@ -63,7 +63,14 @@ class Workshop:
 
     @cached_property
     def library(self) -> Library:
-        """The appliances."""
+        """The appliances.
+
+        Raises:
+            UsageError: This is no checkout.
+        """
+        if not (self.root / "templates").is_dir():
+            hint = "change to a checkout, or give it as --root FOLDER"
+            raise UsageError(f"{self.root} is no checkout of Slipway: it has no templates/", hint=hint)
         return Library(self.root)
 
     @cached_property
@@ -271,9 +278,8 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
     require(form, spec.name, spec.kernel)
     modules = [f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)]
     code = _code(*modules, *(["templating.py"] if form.described else []))
-    tools = (*form.tools, *(["python:jinja2"] if form.described else []))
     size = {"disk_gib": str(spec.resources.disk_gib)} if form.sized else {}
-    return {**size, **shop.versions(tools), **code, **_described(source, form.described)}
+    return {**size, **shop.versions(form.versioned), **code, **_described(source, form.described)}
 
 
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:

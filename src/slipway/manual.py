@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from invoke.parser import Argument, ParserContext
 
 from slipway.arguments import flag_of, word_of
+from slipway.errors import as_called
 
 __all__ = ["overview", "task_help", "task_list"]
 
@@ -25,7 +26,7 @@ def _usage(context: ParserContext) -> str:
         word = word_of(argument)
         words.append(f"[{word}]" if argument.kind is list or argument.default is not None else word)
     options = [] if len(context.args) == len(context.positional_args) else ["[options]"]
-    return " ".join(["Usage: invoke", str(context.name), *words, *options])
+    return as_called(" ".join(["Usage: invoke", str(context.name), *words, *options]))
 
 
 def _option(argument: Argument) -> str:
@@ -72,7 +73,7 @@ def _row(name: str, summary: str, width: int) -> str:
 
 def overview(version: str, families: Iterable[tuple[str, Sequence[str]]], summaries: Mapping[str, str]) -> str:
     """Return the help of the whole program."""
-    return (
+    return as_called(
         f"Slipway {version}: from a short declarative spec to a bootable, checked, published image\n\n"
         "Usage: ./run TASK [words and options]      one task on one command line\n"
         "       ./run TASK --help                   what it takes\n\n"
@@ -98,6 +99,7 @@ Environment:
   SLIPWAY_IMAGE_MIRROR   the one that images use, where Debian's public ones are not wanted
   SLIPWAY_KEYS, SLIPWAY_KEY_BUNDLE, SLIPWAY_PASSPHRASE_FILE      keys of channels
   SLIPWAY_CACHE, SLIPWAY_CACHE_LIMIT_GIB, SLIPWAY_STATE          where things are kept
+  SLIPWAY_MEMORY_MIB                          what a build works in; with less than it needs it works on disk
 
 Exit codes:
   0 done, 1 a bug, 2 usage, 3 a spec is wrong, 4 this host lacks something, 5 a build or check failed,

@@ -11,11 +11,12 @@ the namespace and drops its mounts, its files and its network devices with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,8 @@ set -eu
 mount --make-rprivate /
 mount -t tmpfs -o "$1" slipway /mnt
 mount -t proc -o nosuid,nodev,noexec proc /proc
-echo localhost >/proc/sys/kernel/hostname
+# By its system call: the file in /proc is the host's root's, whoever is root in here.
+hostname localhost
 if [ "$2" = network ]; then
     mount -t tmpfs -o mode=755,nosuid,nodev run /run
     ip link set lo up
@@ -61,12 +63,45 @@ for path in sys.argv[1:]:
 """
 
 
-def available_memory_mib() -> int:
-    """Memory that can be used without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
+def available_memory_mib(system: Path = Path("/")) -> int:
+    """Return the memory that can be used without swapping, in MiB: the host's, or what a control group leaves of it.
+
+    Args:
+        system: The root of the file system that has /proc and /sys (MemAvailable of proc_meminfo(5), cgroups(7)).
+    """
+    available = 0
+    for line in (system / "proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return 0
+            available = int(line.split()[1]) * 1024
+    return min([available, *_group_memory(system)]) // 2**20
+
+
+def _group_memory(system: Path) -> Iterator[int]:
+    """Find what each control group of this process has left, in bytes; the pages of files that it can drop count as left.
+
+    A container sees its own group as the root, and its path as that of the host: what is not there is passed over.
+    """
+    with contextlib.suppress(OSError):
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            below, limit, used = ("", "memory.max", "memory.current")
+            if controllers:
+                below, limit, used = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            top = system / "sys/fs/cgroup" / below
+            group = top / path.lstrip("/")
+            for folder in dict.fromkeys((group, *group.parents, top)):
+                if folder.is_relative_to(top):
+                    yield from _left(folder, limit, used)
+
+
+def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
+    """Find what one control group has left, if it has a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        most = int((folder / limit).read_text())  # "max" is no number
+        droppable = re.search(r"^(?:total_)?inactive_file ([0-9]+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        yield max(0, most - int((folder / used).read_text()) + (int(droppable[1]) if droppable else 0))
 
 
 def overlay_marks() -> str:

@@ -55,13 +55,26 @@ def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmde
     return Night(lines=tuple(lines), failed=failed, releases=releases)
 
 
-def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly") -> list[str]:
-    """Publish what a night has built, renew signatures and prune; return lines for people, in Markdown."""
-    if not folders:
-        return []
-    moves = pipeline.publish(shop, folders, session, channel)
-    changed = [moved for moved in moves if moved.written]
-    lines = [f"* {line}" for moved in changed for line in describe(moved)] or ["* nothing new to publish"]
-    session.refresh([channel], lambda line: lines.append(f"* warning: {line}"))
-    dropped = session.prune([channel]).get(channel, {})
-    return [*lines, *(f"* {name}: {len(releases)} old releases dropped" for name, releases in dropped.items())]
+def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly") -> tuple[list[str], dict[str, UserError]]:
+    """Publish what a night has built, renew signatures and prune, each whatever happened to the ones before.
+
+    Returns: Lines for people, in Markdown; and what went wrong, by release or by what was done.
+    """
+    lines: list[str] = []
+    problems: dict[str, UserError] = {}
+    try:
+        moves = pipeline.publish(shop, folders, session, channel, problems) if folders else []
+        changed = [moved for moved in moves if moved.written]
+        lines += [f"* {line}" for moved in changed for line in describe(moved)] or ["* nothing new to publish"]
+    except UserError as error:
+        problems["publish"] = error
+    try:
+        session.refresh([channel], lambda line: lines.append(f"* warning: {line}"))
+    except UserError as error:
+        problems["refresh"] = error
+    try:
+        for name, releases in session.prune([channel]).get(channel, {}).items():
+            lines.append(f"* {name}: {len(releases)} old releases dropped")
+    except UserError as error:
+        problems["prune"] = error
+    return [*lines, *(f"* {name}: **failed**: {error.message}" for name, error in problems.items())], problems

@@ -279,7 +279,7 @@ def capture(shop: Workshop, job: Job) -> Inputs:
 
     appliance = job.source.appliance
     tools = {tool for part in job.builder.parts(job.source) for tool in part.tools}
-    tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).tools}
+    tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).versioned}
     versions = shop.versions(tuple(sorted(tools)))
     return Inputs(
         git=git_state(shop.root),

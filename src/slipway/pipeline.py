@@ -6,6 +6,7 @@ do their work in the modules that they call.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.boot.report import BootReport
 from slipway.builders import Workplace
 from slipway.cache import Entry
-from slipway.errors import BuildError, UserError
+from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
 from slipway.outputs import capture, finished, record, released_image
@@ -31,7 +32,19 @@ if TYPE_CHECKING:
     from slipway.channels.session import Session
     from slipway.records.release import Release
 
-__all__ = ["build", "built_image", "check", "export", "publish", "session", "start", "update_catalog", "write_catalog", "write_rendered"]
+__all__ = [
+    "build",
+    "built_image",
+    "check",
+    "export",
+    "publish",
+    "require_published",
+    "session",
+    "start",
+    "update_catalog",
+    "write_catalog",
+    "write_rendered",
+]
 
 
 def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
@@ -118,7 +131,8 @@ def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[
 
 def _workplace(shop: Workshop, job: Job) -> Workplace:
     job.logs.mkdir(parents=True, exist_ok=True)
-    return Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
+    memory_mib = shop.settings.memory_mib
+    return Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs, memory_mib=memory_mib)
 
 
 def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
@@ -216,11 +230,17 @@ def built_image(shop: Workshop, job: Job) -> Path:
     return image
 
 
-def publish(shop: Workshop, folders: Sequence[Path], session: Session, channel: str = "nightly") -> list[Moved]:
-    """Bring releases into a store and, with one commit, into a channel of it."""
-    ring = session.ring_or_new(channel, shop.progress.line)
+def publish(
+    shop: Workshop, folders: Sequence[Path], session: Session, channel: str = "nightly", refused: dict[str, UserError] | None = None
+) -> list[Moved]:
+    """Bring releases into a store and, with one commit, into a channel of it.
+
+    Args:
+        refused: Gets by release why it cannot be published; without it, the first one ends all.
+    """
+    ring = session.ring(channel)
     with shop.progress.step("publish") as step:
-        moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key))
+        moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key), refused)
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):
@@ -240,17 +260,55 @@ def update_catalog(shop: Workshop, session: Session) -> None:
         shop.progress.line(f"the catalog does not follow every channel: {error}")
 
 
-def write_catalog(shop: Workshop, session: Session) -> list[str]:
-    """Write a store's indexes; returns the keys of the objects that became different."""
+def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> tuple[list[str], int]:
+    """Write a store's indexes; return the keys of the objects that became different, and how many releases they show.
+
+    Args:
+        left_out: Gets a line for each channel that is not trusted here; without it, that is an error.
+        dry_run: Only say which would become different.
+    """
     from slipway.catalog import read_catalog, write
-    from slipway.channels.session import require_none
-    from slipway.errors import HostError
+    from slipway.channels.session import Untrusted, require_none
 
     channels, problems = session.readable()
+    for name, error in problems.items():
+        if isinstance(error, Untrusted):
+            if left_out is None:
+                raise error
+            left_out.append(f"left out: {name}: {error.message}")
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
-    changed = write(session.store, read_catalog(session.store, channels), shop.root / "templates")
+    found = read_catalog(session.store, channels)
+    changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not
-    return changed
+    return changed, found.shown
+
+
+def require_published(refused: Mapping[str, UserError]) -> None:
+    """Raise if a release could not be published.
+
+    Raises:
+        UserError: Of the kind of the gravest problem; every release is named.
+    """
+    if not refused:
+        return
+    worst = max(refused.values(), key=lambda error: error.exit_code)
+    if len(refused) == 1:
+        raise worst
+    listing = "".join(f"\n  {name}: {error.message}" for name, error in refused.items())
+    raise type(worst)(f"{len(refused)} releases were not published:{listing}", hint="the others were")
+
+
+def _set_store(shop: Workshop) -> str:
+    """Return the store that is set, or the folder build/store on a person's machine.
+
+    Raises:
+        HostError: None is set where keys or CI say that one is wanted.
+    """
+    reason = next((name for name in ("SLIPWAY_KEY_BUNDLE", "CI") if os.environ.get(name)), None)
+    if shop.settings.store is None and reason:
+        hint = 'set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "..." in slipway.toml'
+        raise HostError(f"no store is named, and {reason} is set: nothing is kept in a folder of this machine", hint=hint)
+    return shop.store
 
 
 def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, reading: bool = False, **options: str) -> Session:
@@ -269,7 +327,7 @@ def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = Fals
     from slipway.settings import default_state
     from slipway.stores import open_store, read_only, require_writable
 
-    opened = open_store(store or shop.store, **options)
+    opened = open_store(store or _set_store(shop), **options)
     if not reading:
         require_writable(opened)
     if not read_only(opened):

@@ -6,6 +6,7 @@ The file may say::
     store = "s3://bucket/prefix"    # SLIPWAY_STORE: where releases go
     cache = "/var/cache/slipway"    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
     cache_limit_gib = 20            # SLIPWAY_CACHE_LIMIT_GIB
+    memory_mib = 8192               # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
     mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: what builds use; default is the host's own
     image_mirror = "http://..."                # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
 
@@ -26,12 +27,28 @@ from typing import Any, Final
 from slipway.addresses import unreachable_elsewhere
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 
-__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings"]
+__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings", "unknown_variables"]
 
 FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
-KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "mirror", "store")
+#: Every variable that Slipway itself reads; ``SLIPWAY_SECRET_*`` are an appliance's.
+VARIABLES: Final = (
+    "SLIPWAY_CACHE",
+    "SLIPWAY_CACHE_LIMIT_GIB",
+    "SLIPWAY_HANDOVER",
+    "SLIPWAY_IMAGE_MIRROR",
+    "SLIPWAY_KEYS",
+    "SLIPWAY_KEY_BUNDLE",
+    "SLIPWAY_MEMORY_MIB",
+    "SLIPWAY_MIRROR",
+    "SLIPWAY_PASSPHRASE_FILE",
+    STATE,
+    "SLIPWAY_STORE",
+)
+KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "memory_mib", "mirror", "store")
+#: The units of settings that are whole numbers.
+_UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
 _MIRRORS: Final = ("image_mirror", "mirror")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,39}")
 _REACHED: Final = "name a mirror that the machines reach, without a user, or leave it out: images then use the public ones"
@@ -42,13 +59,14 @@ _DEFAULT_LIMIT_GIB: Final = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of one command. Mirrors are URIs by archive, without a slash at their ends; empty: the host's own for
-    ``mirror``, the distribution's public ones for ``image_mirror``."""
+    ``mirror``, the distribution's public ones for ``image_mirror``. ``memory_mib`` is 0 where nothing is set."""
 
     mirror: Mapping[str, str] = field(default_factory=dict)
     image_mirror: Mapping[str, str] = field(default_factory=dict)
     store: str | None = None
     cache: Path
     cache_limit_gib: int = _DEFAULT_LIMIT_GIB
+    memory_mib: int = 0
 
 
 def default_cache() -> Path:
@@ -65,6 +83,15 @@ def default_state() -> Path:
         return Path(given).expanduser().absolute()
     base = os.environ.get("XDG_STATE_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".local/state") / "slipway"
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable ``SLIPWAY_*`` that has no meaning."""
+    lines = []
+    for name in sorted(environ):
+        if name.startswith("SLIPWAY_") and name not in VARIABLES and not name.startswith("SLIPWAY_SECRET_"):
+            lines.append(f"{name} is set and means nothing: {suggestion(name, VARIABLES) or 'invoke --help shows which there are'}")
+    return lines
 
 
 def load_settings(root: Path) -> Settings:
@@ -85,9 +112,10 @@ def load_settings(root: Path) -> Settings:
     return Settings(
         mirror=_archives(mirror or written) | further,
         image_mirror=_archives(image_mirror or data.get("image_mirror", {})),
-        store=os.environ.get("SLIPWAY_STORE") or data.get("store"),
+        store=os.environ.get("SLIPWAY_STORE") or data.get("store") or None,
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
-        cache_limit_gib=_limit(os.environ.get("SLIPWAY_CACHE_LIMIT_GIB"), data),
+        cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
+        memory_mib=_number("memory_mib", data, 0),
     )
 
 
@@ -119,11 +147,14 @@ def _archives(mirror: str | Mapping[str, str]) -> dict[str, str]:
     return known
 
 
-def _limit(text: str | None, data: Mapping[str, Any]) -> int:
+def _number(key: str, data: Mapping[str, Any], default: int) -> int:
+    """Return a whole number from the environment, from the file, or the default."""
+    variable = f"SLIPWAY_{key.upper()}"
+    text = os.environ.get(variable)
     if not text:
-        return int(data.get("cache_limit_gib", _DEFAULT_LIMIT_GIB))
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise UsageError(f'SLIPWAY_CACHE_LIMIT_GIB: "{text}" is not a number of GiB', hint='write a whole number: "20"')
+        return int(data.get(key, default))
+    if not re.fullmatch(r"[1-9][0-9]{0,7}", text):
+        raise UsageError(f'{variable}: "{text}" is not a number of {_UNITS[key]}', hint='write a whole number: "20"')
     return int(text)
 
 
@@ -158,9 +189,9 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
     """What is wrong with a key's value, and the next step."""
     if key not in KEYS:
         return f"{key}: unknown key", suggestion(key, KEYS) or f"known here: {', '.join(KEYS)}"
-    if key == "cache_limit_gib":
+    if key in _UNITS:
         good = type(value) is int and value > 0
-        return None if good else (f"{key}: {value!r} is not a number of GiB", "write a whole number without quotes: 20")
+        return None if good else (f"{key}: {value!r} is not a number of {_UNITS[key]}", "write a whole number without quotes: 20")
     if key in _MIRRORS and isinstance(value, dict):
         return next((problem for name, uri in value.items() if (problem := _archive_problem(key, name, uri))), None)
     if not isinstance(value, str) or not value:

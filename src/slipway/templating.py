@@ -309,8 +309,8 @@ def _compile(text: str, shown: Path) -> Compiled:
         unknown = re.fullmatch(r"no filter named '(.*)'", message)
         hint = (suggestion(unknown[1], made.filters) or f"there is: {', '.join(FILTERS)}") if unknown else _SYNTAX
         raise SpecError(f"template: {message}", where=Where(shown, error.lineno), hint=hint) from None
-    except SyntaxError as error:  # Python's own limits: blocks in blocks
-        raise SpecError(f"template: {_lower(error.msg)}", where=Where(shown), hint=_SYNTAX) from None
+    except (SyntaxError, RecursionError):  # limits of Jinja2's or Python's parser, other ones in each version
+        raise SpecError("this nests too deeply", where=Where(shown), hint="write fewer brackets or blocks inside each other") from None
     return Template.from_code(made, code, made.make_globals(None)), tuple(sorted(names, key=lambda item: (item[1], item[0])))
 
 
@@ -356,9 +356,11 @@ def line_of(error: BaseException) -> int:
 
 def _number(traceback: TracebackType) -> int:
     """A frame's line; where a signal came between two lines, the one before."""
-    before = [line for start, _, line in traceback.tb_frame.f_code.co_lines() if line and start <= traceback.tb_lasti]
+    code = traceback.tb_frame.f_code
+    # The line of the function itself is none of the template: some Pythons name it for a jump back.
+    before = [line for start, _, line in code.co_lines() if line and line > code.co_firstlineno and start <= traceback.tb_lasti]
     number: int | None = traceback.tb_lineno
-    return number or (before[-1] if before else 1)
+    return number if number and number > code.co_firstlineno else (before or [1])[-1]
 
 
 def _lower(message: str) -> str:

@@ -305,6 +305,7 @@ def test_nothing_in_a_tree_gets_out_of_its_box(tmp_path: Path, how: str) -> None
     assert attack(tmp_path, ["box", sys.executable, Path(_box.__file__)], how=how) == {}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's namespace keeps some of it in by itself")
 def test_a_mere_change_of_the_root_would_let_it_out(tmp_path: Path) -> None:
     """The attack works: what the box is there for succeeds without it."""
     found = attack(tmp_path, ["chroot"], how="namespace")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
+from slipway.channels.keys import init
 from web_server import WebServer, certificate, web_server
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ class User:
 
     def invoke(self, *words: str, status: int = 0, keys: str = "no-keys") -> str:
         """Run a command; returns what it printed, or its error."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"}
         own = {
             "SLIPWAY_CACHE": str(self.folder / "cache"),
             "SLIPWAY_KEYS": str(self.folder / keys),
@@ -58,6 +59,7 @@ def user(tmp_path: Path) -> Iterator[User]:
     with web_server(pem) as server:
         user = User(tmp_path, server, pem)
         write_example(tmp_path / "build", 1)
+        init("nightly", tmp_path / "keys")
         user.invoke("publish", "--folder=build", "--store=store", keys="keys")
         server.folder = tmp_path / "store"
         yield user

@@ -78,6 +78,7 @@ def test_libvirt_takes_the_domain(tmp_path: Path) -> None:
     text = domain.read_text()
     sysinfo = text[text.index("<sysinfo") : text.index("</sysinfo>")] + "</sysinfo>"
     given = text.replace("  <os", f"{sysinfo}\n  <os", 1).replace("  </os>", '    <smbios mode="sysinfo"/>\n  </os>')
+    domain.unlink()  # which nobody may change
     domain.write_text(given.replace("slipway.NAME=VALUE", "slipway.domain=a.test"))
     done = subprocess.run(["virsh", "-q", "-c", "test:///default", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from example_release import write_example
+from slipway.channels.keys import init
 
 ROOT = Path(__file__).parents[2]
 Invoke = Callable[..., str]
@@ -31,12 +32,12 @@ READING = {
 
 @pytest.fixture
 def invoke(tmp_path: Path) -> Invoke:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"}
     environment |= {"SLIPWAY_CACHE": str(tmp_path / "cache"), "SLIPWAY_KEYS": str(tmp_path / "keys"), "PYTHONPATH": str(ROOT / "src")}
     environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": "/nonexistent"}
 
     def invoke(*words: str, status: int = 0) -> str:
-        argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
+        argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={tmp_path}", *words]
         done = subprocess.run(argv, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -55,6 +56,7 @@ def test_a_folder_that_is_not_there_is_no_store(tmp_path: Path, invoke: Invoke, 
 
 
 def test_publish_begins_a_store_where_nothing_is_and_nowhere_else(tmp_path: Path, invoke: Invoke) -> None:
+    init("nightly", tmp_path / "keys")
     write_example(tmp_path / "build", 1)
     other, empty = tmp_path / "other", tmp_path / "empty"
     (other / "metadata").mkdir(parents=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace
+from slipway.namespace import INIT, MOUNT, Namespace, available_memory_mib
 
 MAKER = """
 import sys, time
@@ -55,10 +55,50 @@ def test_a_private_root_sees_its_own_files_processes_and_network(tmp_path: Path)
     assert mounts() == before
 
 
+def system(root: Path, groups: str, files: dict[str, str]) -> int:
+    """The memory that is available on a system with these files, in MiB; the host has 4 GiB free."""
+    for name, text in {"proc/meminfo": "MemTotal: 9999999 kB\nMemAvailable:    4194304 kB\n", "proc/self/cgroup": groups, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return available_memory_mib(root)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("seen", ["by the host", "by the container"])
+def test_the_limit_of_a_control_group_counts(tmp_path: Path, version: int, seen: str) -> None:
+    """A group's limit is that of all groups in it; what it holds of files that it can drop is left to it."""
+    below, limit, used = ("", "max", "current") if version == 2 else ("memory/", "limit_in_bytes", "usage_in_bytes")
+    groups = "0::/job/step\n" if version == 2 else "9:cpu:/other\n5:memory:/job/step\n0::/\n"
+    group = f"sys/fs/cgroup/{below}" + ("job/" if seen == "by the host" else "")
+    files = {
+        f"{group}memory.{limit}": str(2048 << 20) + "\n",
+        f"{group}memory.{used}": str(1024 << 20) + "\n",
+        f"{group}memory.stat": f"anon 5\ninactive_file {256 << 20}\n",
+    }
+    if seen == "by the host":
+        files |= {f"{group}step/memory.{limit}": "max\n", f"{group}step/memory.{used}": "7\n", f"{group}step/memory.stat": ""}
+    assert system(tmp_path, groups, files) == 1280
+
+
+def test_without_limits_what_is_free_is_available(tmp_path: Path) -> None:
+    assert system(tmp_path / "none", "0::/\n", {}) == 4096
+    assert system(tmp_path / "large", "0::/\n", {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "1"}) == 4096
+    assert 0 < available_memory_mib() < 1 << 24
+
+
 def test_the_hosts_name_is_not_seen_and_the_umask_is_fixed() -> None:
     with Namespace() as namespace:
         said = namespace.run(["sh", "-c", "cat /proc/sys/kernel/hostname; umask"]).stdout
     assert said == b"localhost\n0022\n"
+
+
+def test_a_user_without_rights_on_the_host_makes_one() -> None:
+    """The host's settings belong to another root than the one of an ordinary user's namespace."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--net", "--fork", "--kill-child", "--", "sh", "-c"]
+    argv = [*nobody, *argv, f"{INIT}\nhostname", "init", "size=1m,mode=755", "network"]
+    said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
+    assert (said.stdout, said.stderr) == ("ready\nlocalhost\n", "")
 
 
 def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:

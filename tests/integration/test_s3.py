@@ -361,7 +361,7 @@ def test_options_are_read_from_the_url() -> None:
     assert parse("s3://bucket/p/q/?region=r&single_writer=1&threads=2") == Options(
         bucket="bucket", prefix="p/q/", region="r", single_writer=True, threads=2
     )
-    with pytest.raises(UsageError, match="a directory takes no endpoint_url"):
+    with pytest.raises(UsageError, match="a directory takes no --endpoint-url"):
         open_store("somewhere", endpoint_url="http://127.0.0.1:1")
 
 

@@ -18,7 +18,14 @@ DISK = "d" * 64
 
 
 def write_release_folder(
-    directory: Path, images: dict[str, bytes], *, appliance: str = "example", bill: bytes = b"{}\n", disk: str = DISK, **changes: Any
+    directory: Path,
+    images: dict[str, bytes],
+    *,
+    appliance: str = "example",
+    bill: bytes = b"{}\n",
+    disk: str = DISK,
+    uncompressed_size: int = 100,
+    **changes: Any,
 ) -> Release:
     """Write a release's folder; ``images`` are contents by format, ``bill`` is the SBOM, ``disk`` the hash of what they were
     made from; anything else replaces fields of the manifest."""
@@ -32,7 +39,7 @@ def write_release_folder(
                 file=f"{appliance}.{name}",
                 size=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
-                uncompressed_size=100,
+                uncompressed_size=uncompressed_size,
                 uncompressed_sha256=disk,
                 compression=None,
                 fingerprints={

@@ -8,7 +8,6 @@ JSON object a line: the parameter, the value, the exit status, what first boot s
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,6 +119,8 @@ TYPES = {
     "ipv4": ("0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "192.0.2.1"),
     "ipv4-cidr": ("0.0.0.0/0", "127.0.0.1/8", "224.0.0.1/24", "192.0.2.1/32", "192.0.2.7/24", "10.77.0.0/16", "255.255.255.255/32"),
 }
+#: The machine's network cards, as many as any appliance has.
+CARDS = ("enp0s1", "enp0s2", "enp0s3")
 #: What first boot makes before an appliance's own scripts run.
 OWN = ("etc/slipway/", "etc/ssh/ssh_host_", "var/lib/slipway/", "run/", "tmp/", "etc/machine-id")
 
@@ -143,16 +144,15 @@ def run(*argv: str | Path) -> None:
 
 def prepare(root: Path, name: str, value: str) -> None:
     """Make an instance of the tree at ``root``, with a value, three network cards, and no running system."""
-    run("mount", "-t", "proc", "proc", root / "proc")
     run("mount", "--rbind", "--make-rslave", "/dev", root / "dev")
     for folder in ("run", "tmp", "sys"):
         run("mount", "-t", "tmpfs", "tmpfs", root / folder)
-    for number, card in enumerate(("enp0s1", "enp0s2", "enp0s3"), 2):
+    for number, card in enumerate(CARDS, 2):
         (root / "sys/class/net" / card / "device").mkdir(parents=True)
         (root / "sys/class/net" / card / "ifindex").write_text(f"{number}\n")
     for program in ("systemctl", "networkctl", "agetty", "sysctl"):
         stub = root / "tmp" / program
-        stub.write_text("#!/bin/sh\nexit 0\n")
+        stub.write_text("#!/bin/sh\ncase $* in *is-active*) exit 3 ;; esac\n")
         stub.chmod(0o755)
     (root / "etc/machine-id").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("a" * 32 + "\n")
@@ -177,7 +177,19 @@ def case(tree: Path, work: Path, name: str, value: str) -> dict[str, Any]:
     run("mount", "-t", "overlay", "overlay", root, "-o", f"lowerdir={tree},upperdir={upper},workdir={work / 'work'}")
     try:
         prepare(root, name, value)
-        command = ["unshare", "--pid", "--fork", "--kill-child", "chroot", str(root), "/usr/bin/python3", "-E", "-s", "-B"]
+        command = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            f"--mount-proc={root / 'proc'}",
+            "chroot",
+            str(root),
+            "/usr/bin/python3",
+            "-E",
+            "-s",
+            "-B",
+        ]
         environment = {"PATH": "/tmp:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         ended = subprocess.run(
             [*command, "/usr/lib/slipway/firstboot.py"],
@@ -204,7 +216,8 @@ def main(argv: list[str]) -> int:
     """Run all cases, and print them."""
     tree, wanted = Path(argv[0]), argv[1:]
     work = Path("/mnt")
-    shutil.disk_usage(tree)  # it is there
+    for card in CARDS:
+        run("ip", "link", "add", card, "type", "bridge")
     for name, value in cases(tree, wanted):
         print(json.dumps(case(tree, work, name, value)), flush=True)
     return 0

@@ -119,6 +119,8 @@ class _Scope:
                 if isinstance(first.value, ast.Name):  # a list with its own program, or words for another machine
                     yield from self.first_words(first.value, depth + 1)
                     return
+                if "SLIPWAY_SSH" in ast.unparse(first.value):
+                    return  # words for another machine
             if words:
                 yield from self.command(words)
 

@@ -134,6 +134,40 @@ def test_prune_leaves_what_is_being_made_alone(cache: Cache) -> None:
     assert len(cache.prune(keep_bytes=0)) == 1
 
 
+def test_prune_removes_the_locks_of_what_is_gone_that_nobody_has(cache: Cache) -> None:
+    locks = cache.directory / "locks"
+    with cache.locked("c" * 64), cache.keeping():
+        cache.add(ID, "tree", {"layer": filled(bytes(4000))})
+        cache.verified("b" * 64)
+        Cache(cache.directory, limit_bytes=0).prune(keep_bytes=0)
+        assert sorted(path.name for path in locks.iterdir()) == [ID, f"{ID}.kept", f"{'b' * 64}.kept", "c" * 64]
+    cache.prune(keep_bytes=10_000)
+    assert sorted(path.name for path in locks.iterdir()) == [ID, f"{ID}.kept"]
+    cache.prune(keep_bytes=0)
+    assert list(locks.iterdir()) == []
+
+
+def test_a_lock_whose_file_was_removed_before_it_was_taken_is_taken_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking somebody prunes: who has the old file's lock would have it alone, and so would others."""
+    path = cache.directory / "locks" / ID
+    tries: list[int] = []
+
+    def flock(file: IO[bytes], how: int) -> None:
+        if path.exists() and not tries:
+            path.unlink()
+        tries.append(how)
+        real(file, how)
+
+    real = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with cache.locked(ID):
+        assert len(tries) == 2
+        with cache._lock_at_once(ID) as held_here:
+            assert held_here
+        with Cache(cache.directory, limit_bytes=0)._lock_at_once(ID) as mine:
+            assert not mine
+
+
 def test_who_looks_at_what_another_makes_takes_nothing_away(cache: Cache) -> None:
     other = Cache(cache.directory, limit_bytes=10_000)
     looked: list[object] = []
@@ -181,6 +215,21 @@ def test_the_usage_is_counted_while_somebody_prunes(cache: Cache) -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_an_entry_that_goes_while_it_is_counted_counts_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = cache.add(ID, "tree", {"layer": filled(b"x")})
+    other = cache.add("b" * 64, "tree", {"layer": filled(b"x")})
+    listed = os.scandir
+
+    def scandir(path: Path | str) -> object:
+        if str(path) == str(entry.folder):
+            cache.drop(ID)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert {usage.id for usage in cache.usage() if usage.size > 1} == {other.id}
+    assert not entry.folder.exists()
 
 
 def test_two_who_want_the_same_stage_take_turns(cache: Cache) -> None:

@@ -25,6 +25,7 @@ LAYERS = (
         "namespace",
         "rooted",
         "cache",
+        "locks",
         "tools",
         "whole",
         "settings",
@@ -49,7 +50,7 @@ LAYERS = (
     ("job",),
     ("outputs",),
     ("dependencies", "pipeline", "doctor", "development", "fresh"),
-    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel"),
+    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel", "surroundings"),
     ("overview",),
     ("bench",),
     ("commands",),
@@ -158,3 +159,15 @@ def test_every_test_that_a_promise_names_is_there() -> None:
     for path, name in named:
         functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)}
         assert name in functions, f"docs/security.md: there is no {name} in {path}"
+
+
+def test_every_block_that_a_page_tells_to_type_is_typed_by_a_test_or_says_why_not() -> None:
+    from pages import blocks, is_console, pages
+
+    unmarked = [
+        f"{block.page}:{block.line}: write it as a console block, or <!-- example: why --> above it"
+        for path in pages()
+        for block in blocks(path)
+        if is_console(block) and not block.mark and (block.language != "console" or not block.text.startswith("$ "))
+    ]
+    assert unmarked == []

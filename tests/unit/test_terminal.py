@@ -164,4 +164,4 @@ def test_only_tasks_write_into_a_jobs_summary(workflow: Path) -> None:
     """They indent it; what `echo` or `cat` put there would be Markdown."""
     for line in workflow.read_text().splitlines():
         if "GITHUB_STEP_SUMMARY" in line:
-            assert line.strip().removeprefix("- run: ").startswith("./run "), line
+            assert line.strip().removeprefix("- ").removeprefix("run: ").startswith("./run "), line

@@ -8,6 +8,7 @@ name='(?!(postgres|pgbouncer|template[01]|public|none|pg_.*)$).+'
 /usr/lib/slipway/accept user "$name" "the name of a new user" 63
 /usr/lib/slipway/accept password '.+' "a password" 1000
 /usr/lib/slipway/accept backups '[1-9][0-9]{0,3}' "a number from 1 to 9999"
+/usr/lib/database/access "$PARAM_CLIENTS" --check
 as_postgres() { runuser -u postgres -- "$@"; }
 
 folder=/etc/postgresql/17/main
@@ -24,9 +25,9 @@ fi
 
 fingerprint=$(/usr/lib/slipway/certificate $folder postgres)
 install -o postgres -g postgres -m 640 /usr/lib/database/postgresql.conf $folder/conf.d/10-database.conf
-sed "s|@CLIENTS@|$PARAM_CLIENTS|" /usr/lib/database/pg_hba.conf >$folder/pg_hba.conf
 cp /usr/lib/database/pg_ident.conf $folder/pg_ident.conf
-chown postgres:postgres $folder/pg_hba.conf $folder/pg_ident.conf
+/usr/lib/database/access "$PARAM_CLIENTS"
+chown postgres:postgres $folder/pg_hba.conf $folder/pg_ident.conf /etc/pgbouncer/hba.conf
 
 # Without its service, which waits for this script: nobody but this script is let in yet.
 pg_ctlcluster --skip-systemctl-redirect 17 main start -- -o "-c listen_addresses=''"
@@ -42,4 +43,6 @@ install -o postgres -g postgres -m 600 /dev/null /etc/pgbouncer/userlist.txt
 # The cluster's own unit is known to systemd from the next start on; it starts when this has ended.
 systemctl daemon-reload
 systemctl start --no-block postgresql@17-main.service
+# Moments can be restored from the first hour on.
+systemctl start --no-block database-backup.service
 printf 'PostgreSQL: database %s of %s; the SHA-256 of the certificate is %s\n' "$PARAM_DATABASE" "$PARAM_USER" "$fingerprint" >>"$SLIPWAY_BANNER"

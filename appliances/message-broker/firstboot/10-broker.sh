@@ -12,4 +12,4 @@ openssl rand -base64 42 | tr -d '\n' >/var/lib/rabbitmq/.erlang.cookie.new
 chown rabbitmq:rabbitmq /var/lib/rabbitmq/.erlang.cookie.new
 chmod 400 /var/lib/rabbitmq/.erlang.cookie.new
 mv /var/lib/rabbitmq/.erlang.cookie.new /var/lib/rabbitmq/.erlang.cookie
-echo "RabbitMQ: user $PARAM_USER; the certificate's SHA-256 is $fingerprint" >>"$SLIPWAY_BANNER"
+printf 'RabbitMQ: user %s; the SHA-256 of the certificate is %s\n' "$PARAM_USER" "$fingerprint" >>"$SLIPWAY_BANNER"

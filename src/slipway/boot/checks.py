@@ -195,7 +195,7 @@ def _inside(trial: Trial, guest: Running) -> None:
         if not trial.results:
             trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         trial.results.append(result)
-        trial.log(result.place, result.name).write_text(result.output)
+        trial.log(result.place, result.name).write_text(result.output, encoding="utf-8", errors="backslashreplace")
         trial.step.detail = f"{len(trial.results)} of {len(expected)} checks"
         if trial.enough:
             return

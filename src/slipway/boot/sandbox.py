@@ -8,8 +8,9 @@ when this process is killed: QEMU runs in a :class:`~slipway.namespace.Namespace
 from __future__ import annotations
 
 import contextlib
-import os
 import re
+import secrets
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there; ``unreachable`` are ranges of
-    ports, and ports on interfaces other than the first, which a single host has no way to."""
+    ports, and ports on interfaces other than the first, which a single host has no way to. ``ssh_key`` is the public key
+    that may log in as root."""
 
     guest: Running
     accelerator: Accelerator
@@ -40,6 +42,7 @@ class Sandbox:
     ports: Mapping[str, int]
     unreachable: tuple[str, ...]
     snapshot: str
+    ssh_key: Path | None = None
 
     @property
     def listing(self) -> list[str]:
@@ -47,7 +50,17 @@ class Sandbox:
         lines = [f"running on {self.accelerator.name} ({self.accelerator.reason}); Ctrl-C stops it", f"console: {self.console}"]
         lines += [f"{name:<10} 127.0.0.1:{port}" for name, port in self.ports.items()]
         lines += [f"{name:<10} not forwarded: only single ports of the first interface are" for name in self.unreachable]
+        lines += [f"log in: {self.login}"] if self.ssh_key else []
         return [*lines, f"state {self.snapshot}"] if self.snapshot else lines
+
+    @property
+    def login(self) -> str:
+        """The command that logs in as root, to paste; the host key is a new one in every machine."""
+        words = ["ssh", "-p", str(self.ports["tcp/22"])]
+        if self.ssh_key and self.ssh_key.suffix == ".pub":
+            words += ["-i", str(self.ssh_key.with_suffix(""))]
+        words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "root@127.0.0.1"]
+        return shlex.join(words)
 
 
 def check_parameters(appliance: Appliance, given: Mapping[str, str]) -> None:
@@ -118,15 +131,24 @@ def sandbox(
             ports=ports,
             unreachable=unreachable,
             snapshot=f"made from {keep}" if keep and not saving else f"kept as {keep}" if keep else "",
+            ssh_key=ssh_key,
         )
         if saving and not guest.power_off(30 if machine.accelerator.name == "kvm" else 120):
             raise HostError(
                 "the guest did not switch itself off, so its state is not kept", hint="start it again, and give it time to start"
             )
     if saving:
-        whole = folder / f".{keep}.{os.getpid()}.qcow2"
+        _keep(overlay, snapshot)
+
+
+def _keep(overlay: Path, snapshot: Path) -> None:
+    """Give a machine's state its name when it is whole. Processes of two containers have one number: the name is random."""
+    whole = snapshot.with_name(f".{secrets.token_hex(8)}.qcow2")
+    try:
         place(overlay, whole)
         whole.rename(snapshot)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -67,12 +67,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where and with what a builder works."""
+    """Where and with what a builder works. ``memory_mib`` is what it may take; 0: most of what is free."""
 
     cache: Cache
     pool: Pool
     progress: Progress
     logs: Path
+    memory_mib: int = 0
 
 
 class Builder(Protocol):

@@ -18,7 +18,7 @@ from slipway import __file__ as package_file
 from slipway.boxed import box
 from slipway.builders import Source, Workplace
 from slipway.disk.identity import disk_identity
-from slipway.errors import BuildError, UsageError
+from slipway.errors import BuildError, HostError, UsageError
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import source_text, sources
@@ -59,6 +59,8 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 """
+#: With less than this left, a stage that failed has run out of space.
+_FULL_BYTES = 1 << 20
 #: What is shorter would be found everywhere.
 _SECRET_CHARACTERS = 8
 #: What a timer starts: it may do what its command needs, but not become more than it is; files/ can add to it.
@@ -111,6 +113,7 @@ def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", 
 
     Raises:
         BuildError: It failed.
+        HostError: It failed, and there is no space left.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
@@ -119,7 +122,16 @@ def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", 
     # Nothing of the caller's: programs read settings from their user's home (mtools: ~/.mtoolsrc).
     told = {"SLIPWAY_OVERLAY": overlay, "SLIPWAY_PYTHON": sys.executable, "HOME": "/nonexistent", "MTOOLSRC": "/dev/null"}
     given = json.dumps(dict(secrets or {})).encode()
-    namespace.run([sys.executable, "-I", program, *command], what=f"stage {part}", env=told, log=log, input=given)
+    try:
+        namespace.run([sys.executable, "-I", program, *command], what=f"stage {part}", env=told, log=log, input=given)
+    except BuildError as error:
+        room = os.statvfs(namespace.path(MOUNT))
+        if room.f_bavail * room.f_frsize > _FULL_BYTES:
+            raise
+        where = "the disk that it worked on is full: free some space, or run: invoke cache prune"
+        if namespace.directory is None:
+            where = f"the {namespace.memory_mib} MiB of memory that it worked in are full; work on disk: export SLIPWAY_MEMORY_MIB=1"
+        raise HostError(error.message, hint=where) from None
 
 
 def context(source: Source) -> Context:
@@ -375,8 +387,8 @@ def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
     with ExitStack() as stack:
         directory = None
         # What setup scripts write is not known before: they may have all memory that leaves this machine some.
-        room = available_memory_mib() * 3 // 4
+        room = workplace.memory_mib or available_memory_mib() * 3 // 4
         if memory_mib > room:
-            workplace.progress.note("memory", f"less than {memory_mib} MiB free: working on disk instead, which is slower")
+            workplace.progress.note("memory", f"{memory_mib} MiB wanted, {room} to be had: working on disk instead, which is slower")
             directory = stack.enter_context(workplace.cache.scratch())
         yield stack.enter_context(Namespace(network=True, memory_mib=max(memory_mib, room), directory=directory))

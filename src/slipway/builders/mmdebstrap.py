@@ -206,6 +206,8 @@ class _Job:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
                 else:
+                    # Read now: the plan may have taken a layer for good that was found harmed since.
+                    self.secrets = read_secrets(self.source)
                     place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
                 self._script(stage.kind)
                 # The next stage goes on from what a later build will unpack.

@@ -56,6 +56,11 @@ class Catalog:
     offers: Sequence[Offer]
     revision: int
 
+    @property
+    def shown(self) -> int:
+        """How many of the offers an index can show."""
+        return sum(bool(offer.artifact("incus") or offer.artifact("ova")) for offer in self.offers)
+
 
 class _Kind(Protocol):
     def index(self, catalog: Catalog, templates: Path) -> Mapping[str, bytes]: ...
@@ -101,13 +106,14 @@ def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Man
     return read_manifest(text, source=key, of=(appliance, release))
 
 
-def write(store: Store, catalog: Catalog, templates: Path) -> list[str]:
-    """Write every index; returns the keys of the objects that became different."""
+def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = False) -> list[str]:
+    """Write every index; returns the keys of the objects that became different, or would."""
     changed = []
     for name in kinds():
         kind = cast(_Kind, importlib.import_module(f"{__name__}.{name}"))
         for key, data in kind.index(catalog, templates).items():
-            changed += [key] if _put(store, key, data) else []
+            if _put(store, key, data, dry_run=dry_run):
+                changed.append(key)
     return changed
 
 
@@ -116,7 +122,7 @@ def exists(store: Store) -> bool:
     return any(True for _ in store.list("streams/v1/"))
 
 
-def _put(store: Store, key: str, data: bytes) -> bool:
+def _put(store: Store, key: str, data: bytes, *, dry_run: bool = False) -> bool:
     for _ in range(_ATTEMPTS):
         try:
             there = store.read(key)
@@ -124,6 +130,8 @@ def _put(store: Store, key: str, data: bytes) -> bool:
             there = None
         if there and there.data == data:
             return False
+        if dry_run:
+            return True
         try:
             store.swap(key, data, etag=there.etag if there else None)
         except Conflict:

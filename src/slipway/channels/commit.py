@@ -212,6 +212,7 @@ def _to_targets(appliance: str, shelf: Shelf) -> Targets:
         "withdrawn": {
             name: {"reason": each.reason, "replacement": each.replacement, "time": each.time} for name, each in shelf.withdrawn.items()
         },
+        "past": [name for name in shelf.past if name in shelf.releases],
     }
     return Targets(targets=targets, unrecognized_fields={CUSTOM: own})
 

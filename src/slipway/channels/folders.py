@@ -6,6 +6,7 @@ where it is said whose builds a folder is for, a build of another appliance is r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -29,6 +30,8 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
         BuildError: There is none, or one of another appliance, or one with something else than files.
         UsageError: ``only`` makes no sense.
     """
+    if not folder.is_dir():
+        raise BuildError(f"there is no folder {folder}", hint="--folder wants what builds left: the folder build, or what CI downloaded")
     found = sorted(_walk(folder))
     if not found:
         raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
@@ -58,9 +61,16 @@ def require_build_of(path: Path, wanted: str | None) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for here, _, names in os.walk(folder):
-        if SUMS in names:
-            yield Path(here)
+    """Find the folders with a list of hashes, however deep they are; what cannot be read has none."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(here) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(here / entry.name)
+                elif entry.name == SUMS:
+                    yield here
 
 
 def _appliance(folder: Path, path: Path, only: str) -> str | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,9 @@ from slipway.channels.tombstones import (
     require_still_current,
 )
 from slipway.channels.watch import read_watched
-from slipway.errors import StoreError, VerificationError
+from slipway.errors import StoreError, UserError, VerificationError
 from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
-from slipway.records.release import MANIFEST, SBOM, read_release
+from slipway.records.release import MANIFEST, SBOM, Release, read_release
 from slipway.stores import Store
 
 __all__ = ["Moved", "find_release", "manifest_of", "package_difference", "promote", "publish_all", "rollback", "withdraw"]
@@ -63,47 +64,43 @@ def publish_all(
     clock: Clock = time.time,
     started: Callable[[str], None] = lambda key: None,
     others: Others = tuple,
+    refused: dict[str, UserError] | None = None,
 ) -> list[Moved]:
     """Bring built releases into a store and, with one commit, into a channel.
 
     Args:
         others: Reads the other channels that are trusted here, as they are now, for their tombstones.
+        refused: Gets by release why it cannot be published; the others are. Without it, the first one ends all.
 
     Raises:
-        BuildError: A build is not whole, or was not booted with success; nothing is published then.
+        BuildError: A build is not whole, or was not booted with success.
         StoreError: The store refused, or a release was withdrawn.
     """
     deadline = Deadline()
-    builds = [read_release(folder) for folder in folders]
+    gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
     channel = read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock)
     require_valid(ring, channel)
-    for build in builds:
-        channel.shelf(build.manifest.appliance)  # its name is one that can be published
-    require_not_withdrawn((channel, *others()), [(build.manifest.appliance, build.manifest.release) for build in builds])
+    known = (channel, *others())
     blobs: dict[tuple[str, str], Published] = {}
     listed: dict[tuple[str, str], Listed] = {}
-    for build in builds:
-        appliance, release = build.manifest.appliance, build.manifest.release
-        known = channel.shelf(appliance).releases.get(release)
-        if known is None:
-            rescue(store, appliance, release)
-        done = publish(store, build, channel=ring.channel, listed=known.files if known else None, started=started)
-        blobs[appliance, release] = done
-        listed[appliance, release] = Listed(created=build.manifest.created, added=int(clock()), files=done.files)
+    for folder in folders:
+        with gate.around(str(folder)):
+            build = read_release(folder)
+            appliance, release = build.manifest.appliance, build.manifest.release
+            gate.names[str(folder)] = f"{appliance} {release}"
+            done = _bring(store, channel, known, build, started)
+            blobs[appliance, release] = done
+            listed[appliance, release] = Listed(created=build.manifest.created, added=int(clock()), files=done.files)
+    if refused and not listed:
+        return []
     before: dict[str, str | None] = {}
     new: list[tuple[str, str]] = []
 
     def add(channel: Channel) -> None:
-        require_not_withdrawn((channel, *others()), listed)
         new.clear()
-        for (appliance, release), entry in listed.items():
-            shelf = channel.shelf(appliance)
-            before[appliance] = shelf.current
-            if release not in shelf.releases:
-                shelf.add(release, entry)
-                new.append((appliance, release))
-            require_same_images(appliance, release, entry.files, shelf.releases[release].files)
+        before.clear()
+        new.extend(_add_all(channel, listed, others(), gate, before))
 
     committed = commit(store, ring, add, clock=clock, deadline=deadline)
     require_still_alive(store, ring, others, new, clock)
@@ -118,10 +115,67 @@ def publish_all(
             before=before[appliance],
             written=appliance in committed.channel.changed(),
             retries=committed.retries,
-            blobs=(blobs[appliance, release],),
+            blobs=tuple(blobs[name, release] for name, release in listed if name == appliance),
         )
-        for appliance, release in listed
+        for appliance in dict.fromkeys(name for name, _ in listed)
     ]
+
+
+class _Gate:
+    """Keeps what is wrong with one release from the others, where that is wanted."""
+
+    def __init__(self, refused: dict[str, UserError] | None) -> None:
+        self.refused = refused
+        self.names: dict[str, str] = {}
+
+    @contextmanager
+    def around(self, name: str) -> Iterator[None]:
+        """Note an error by the release's name, or let it through."""
+        try:
+            yield
+        except UserError as error:
+            if self.refused is None:
+                raise
+            self.refused[self.names.get(name, name)] = error
+
+
+def _bring(store: Store, channel: Channel, known: Sequence[Channel], build: Release, started: Callable[[str], None]) -> Published:
+    """Bring one release into a store.
+
+    Raises:
+        StoreError: It was withdrawn, its name is reserved, or the store refuses.
+        BuildError: It is not whole, or was not booted with success.
+    """
+    appliance, release = build.manifest.appliance, build.manifest.release
+    there = channel.shelf(appliance).releases.get(release)  # its name is one that can be published
+    require_not_withdrawn(known, [(appliance, release)])
+    if there is None:
+        rescue(store, appliance, release)
+    return publish(store, build, channel=channel.name, listed=there.files if there else None, started=started)
+
+
+def _add_all(
+    channel: Channel, listed: dict[tuple[str, str], Listed], others: Iterable[Channel], gate: _Gate, before: dict[str, str | None]
+) -> list[tuple[str, str]]:
+    """List releases in a channel, the newest of each appliance as the current one; return those that are new there."""
+    known = (channel, *others)
+    new: list[tuple[str, str]] = []
+    newest = sorted(listed, key=lambda each: listed[each].created)
+    for appliance, release in newest:
+        entry, shelf = listed[appliance, release], channel.shelf(appliance)
+        before.setdefault(appliance, shelf.current)
+        with gate.around(f"{appliance} {release}"):
+            require_not_withdrawn(known, [(appliance, release)])
+            if release not in shelf.releases:
+                shelf.releases[release] = entry
+                new.append((appliance, release))
+            require_same_images(appliance, release, entry.files, shelf.releases[release].files)
+    refused = gate.refused or {}
+    for each in [each for each in listed if f"{each[0]} {each[1]}" in refused]:
+        del listed[each]
+    for appliance in {name for name, _ in new}:
+        channel.shelf(appliance).make_current([release for name, release in newest if name == appliance and (name, release) in listed][-1])
+    return new
 
 
 def promote(
@@ -165,9 +219,9 @@ def promote(
         before = mine.current
         new = release not in mine.releases
         if new:
-            mine.add(release, Listed(created=entry.created, added=int(clock()), files=entry.files))
+            mine.releases[release] = Listed(created=entry.created, added=int(clock()), files=entry.files)
         _require_same_files(channel, theirs, appliance, release)
-        mine.current = release
+        mine.make_current(release)
 
     done = commit(store, ring, move, clock=clock, deadline=deadline)
     everybody = partial(_and, source, others)
@@ -197,12 +251,16 @@ def rollback(
         nonlocal before, release
         shelf = channel.shelf(appliance)
         before = shelf.current
-        target = find_release(shelf, appliance, channel.name, to) if to else shelf.before(before)
+        target = find_release(shelf, appliance, channel.name, to) if to else shelf.previous()
         if target is None:
             raise StoreError(f"{channel.name} has no release of {appliance} before {before}", hint="see: invoke channels")
         require_not_withdrawn(others(), [(appliance, target)])
         _require_blobs(store, appliance, target, shelf.releases[target])
-        shelf.current = release = target
+        release = target
+        if to and target not in shelf.past:
+            shelf.make_current(target)
+        else:
+            shelf.go_back(target)
 
     done = commit(store, ring, move, clock=clock)
     if done.written:

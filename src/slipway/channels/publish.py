@@ -18,7 +18,7 @@ from slipway.errors import BuildError
 from slipway.records.release import Release, read_release, verify_release
 from slipway.stores import AlreadyExists, Store
 
-__all__ = ["Published", "publish", "sums_key", "target_key"]
+__all__ = ["Published", "publish", "require_boot", "sums_key", "target_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def publish(
     """
     release = build if isinstance(build, Release) else read_release(build)
     appliance, name = release.manifest.appliance, release.manifest.release
-    _require_boot(release)
+    require_boot(release)
     verify_release(release)
     if listed is not None:
         require_same_images(appliance, name, release.files, listed)
@@ -115,7 +115,12 @@ def _bring(store: Store, key: str, path: Path | None, size: int, sha256: str) ->
     return False
 
 
-def _require_boot(release: Release) -> None:
+def require_boot(release: Release) -> None:
+    """Refuse a build that was not booted with success.
+
+    Raises:
+        BuildError: It was not.
+    """
     manifest = release.manifest
     if release.records != RECORDS:
         raise BuildError(

@@ -6,10 +6,9 @@ Trust in a channel starts from its root metadata: that beside its keys, where th
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,19 +20,19 @@ from slipway.channels.audit import examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.expiry import Expired, require_fresh, root_warning
-from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, init, load_ring, trusted_root
-from slipway.channels.memory import Memory, memory_of
+from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, channels_of_bundles, load_ring, trusted_root
+from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
+from slipway.channels.report import Untrusted, describe, require_none
 from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
-from slipway.errors import HostError, StoreError, UserError, VerificationError
+from slipway.errors import HostError, StoreError, UserError, suggestion
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store, read_only
-from slipway.terminal import one_line
 
-__all__ = ["Session", "describe", "require_none"]
+__all__ = ["Session", "Untrusted", "describe", "require_none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +59,21 @@ class Session:
         return channels_in(self.store, {*there, *(name for name in gone if self._memory(name).load().seen is not None)})
 
     def ring(self, channel: str) -> KeyRing:
-        """The keys of a channel.
+        """Return the keys of a channel.
 
         Raises:
-            HostError: They are not here.
+            MissingKeys: They are not here, or there is no such channel.
         """
-        return load_ring(channel, self.keys)
-
-    def ring_or_new(self, channel: str, say: Callable[[str], None]) -> KeyRing:
-        """The keys of a channel; made now where neither they nor the channel exist, and the store is a directory."""
-        self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.keys / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = (self.keys / channel).exists() or BUNDLE in os.environ or trusted_root(channel, self.keys, self.trust)
-            if known or "://" in self.store.url or channel in self.channels():
-                return self.ring(channel)
-            ring = init(channel, self.keys)
-        say(f"keys of the channel {channel} made in {self.keys / channel}: keep a copy, whoever has them can publish")
-        return ring
+        try:
+            return load_ring(channel, self.keys)
+        except MissingKeys as error:
+            there = self.channels()
+            if channel in there:
+                raise MissingKeys(error.message, hint=_where_keys_are(channel)) from error
+            near = suggestion(channel, {*there, *(name for name in self._rooted() if is_channel(name))})
+            listing = f"there is: {', '.join(there)}; a new one" if there else "a new one"
+            hint = near or f"{listing} is made by: invoke keys init {channel}"
+            raise MissingKeys(f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint) from error
 
     def root(self, channel: str) -> bytes:
         """The root that a channel is trusted by.
@@ -87,7 +83,7 @@ class Session:
         """
         root = trusted_root(channel, self.keys, self.trust)
         if root is None:
-            raise HostError(
+            raise Untrusted(
                 f"nothing is known here that the channel {channel} could be trusted by",
                 hint=f"get its root.json from its publisher, by a way that you trust, and put it into {self.trust / channel}.root.json",
             )
@@ -106,15 +102,34 @@ class Session:
         memory = self._memory(channel)
         missing = self.store.stat(f"metadata/{channel}/timestamp.json") is None and channel not in self.channels()
         if missing and memory.load().seen is None:
-            raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
+            raise self.unknown(channel)
         return read_watched(self.store, channel, self.root(channel), memory, clock=self.clock, publishing=publishing)
 
     def _memory(self, channel: str) -> Memory:
         """What was seen of a channel: with its keys, where those are here."""
         ring = None
         with suppress(MissingKeys):
-            ring = self.ring(channel)
+            ring = load_ring(channel, self.keys)
         return memory_of(self.store, ring, channel)
+
+    def unknown(self, channel: str) -> StoreError:
+        """Return the error for a channel that the store does not have."""
+        there = self.channels()
+        hint = suggestion(channel, there) or f"there is: {', '.join(there) or 'none'}"
+        return StoreError(f"{self.store.url} has no channel {channel}", hint=hint)
+
+    def forgettable(self, channel: str) -> bool:
+        """Return True if something was seen of a channel here."""
+        return self._memory(channel).path.exists()
+
+    def forget(self, channel: str) -> None:
+        """Forget what was seen of a channel here: it is gone for good."""
+        self._memory(channel).path.unlink(missing_ok=True)
+
+    def client_folder(self, channel: str) -> Path | None:
+        """Return where a user's client keeps what it accepted of a channel; None if nothing is trusted here."""
+        root = trusted_root(channel, self.keys, self.trust)
+        return client_folder(self.memory, self.store, channel, root) if root else None
 
     def findings(self, channel: str, to: int | None = None) -> Findings:
         """See :func:`slipway.channels.recover.look`."""
@@ -127,7 +142,7 @@ class Session:
     def client(self, channel: str) -> Client:
         """A channel as users see it."""
         if self.store.stat(f"metadata/{channel}/timestamp.json") is None:
-            raise StoreError(f"{self.store.url} has no channel {channel}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
+            raise self.unknown(channel)
         return Client(self.store, channel, self.root(channel), self.memory)
 
     def others(self, *names: str) -> list[Channel]:
@@ -213,11 +228,17 @@ class Session:
         if ending:
             warn(ending)
 
-    def publish(self, ring: KeyRing, folders: Iterable[Path], started: Callable[[str], None]) -> list[Moved]:
+    def publish(
+        self,
+        ring: KeyRing,
+        folders: Iterable[Path],
+        started: Callable[[str], None],
+        refused: dict[str, UserError] | None = None,
+    ) -> list[Moved]:
         """See :func:`slipway.channels.moves.publish_all`."""
         ring.require("targets")  # before anything is uploaded
         others = partial(self.others, ring.channel)
-        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others)
+        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others, refused=refused)
 
     def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
@@ -242,12 +263,19 @@ class Session:
 
     def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = (), *, derived: bool = False) -> Withdrawal:
         """Take a release out of every channel that has it, or of those named; see :class:`Withdrawer`."""
+        return self.withdrawer(channels).withdraw(appliance, build, reason, derived=derived)
+
+    def withdrawer(self, channels: Sequence[str] = ()) -> Withdrawer:
+        """Return what withdraws from the channels named, or from all.
+
+        Raises:
+            StoreError: One of them is not there.
+        """
         names = [name for name in self.known() if not channels or name in channels]
         unknown = sorted(set(channels) - set(names))
         if unknown:
-            raise StoreError(f"{self.store.url} has no channel {unknown[0]}", hint=f"there is: {', '.join(self.channels()) or 'none'}")
-        withdrawer = Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
-        return withdrawer.withdraw(appliance, build, reason, derived=derived)
+            raise self.unknown(unknown[0])
+        return Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
 
     def refresh(self, channels: Sequence[str] = (), warn: Callable[[str], object] = str) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
@@ -262,7 +290,7 @@ class Session:
         problems: list[UserError] = []
         for name in channels or self.known():
             try:
-                ring = self.ring(name)
+                ring = self.ring(name) if channels else load_ring(name, self.keys)
             except MissingKeys:
                 if channels:
                     raise
@@ -283,7 +311,7 @@ class Session:
         dropped = {}
         for name in channels or self.known():
             try:
-                ring = self.ring(name)
+                ring = self.ring(name) if channels else load_ring(name, self.keys)
             except MissingKeys:
                 if channels:
                     raise
@@ -325,6 +353,10 @@ class Session:
                     lines.append(f"{name}: {found.objects} objects, {found.size} bytes, signatures and hashes right")
                 lines += [f"warning: {warning}" for warning in found.warnings]
                 read.append(channel)
+            except Untrusted as error:
+                if channels:
+                    raise
+                lines.append(f"{name}: not looked at: {error.message}")
             except UserError as error:
                 problems.append(f"{name}: {error.message}")
         if read_only(self.store):
@@ -337,33 +369,7 @@ class Session:
         return lines, problems
 
 
-def require_none(problems: Mapping[str, UserError]) -> None:
-    """Raise if there are channels that cannot be read or have expired: the gravest kind of error, which names all.
-
-    Raises:
-        VerificationError: One is not what its keys signed, or makes no sense.
-        StoreError: The store does not have one whole.
-        HostError: The root of one is not known here.
-    """
-    if not problems:
-        return
-    kinds = (VerificationError, StoreError, HostError)
-    errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
-    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
-    kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
-    old = sum(isinstance(error, Expired) for error in problems.values())
-    count = f"{len(problems)} channel{'s' if len(problems) > 1 else ''}"
-    fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
-    raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
-
-
-def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
-    """A change of a channel for people."""
-    if not moved.written:
-        return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
-    lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
-    if changes:
-        lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
-        lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
-        lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
-    return [one_line(line) for line in lines]
+def _where_keys_are(channel: str) -> str:
+    if os.environ.get(BUNDLE):
+        return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}, and not of {channel}"
+    return f"they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set {BUNDLE}"

@@ -25,6 +25,8 @@ MAX_RECORD: Final = 64 << 20
 _MAX_SIZE: Final = 1 << 44
 _MAX_TIME: Final = 253_402_300_799  # the end of the year 9999
 _MAX_TEXT: Final = 4_000
+#: How many releases a channel remembers to have been current.
+_MAX_PAST: Final = 50
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,179}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -49,16 +51,40 @@ class Tombstone:
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes."""
+    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes.
+
+    ``past`` are the releases that were current before, the last one at the end.
+    """
 
     current: str | None = None
+    past: list[str] = field(default_factory=list)
     releases: dict[str, Listed] = field(default_factory=dict)
     withdrawn: dict[str, Tombstone] = field(default_factory=dict)
 
     def add(self, release: str, listed: Listed) -> None:
         """Put a release in, and make it the current one."""
         self.releases[release] = listed
+        self.make_current(release)
+
+    def make_current(self, release: str) -> None:
+        """Make a release the current one, and remember the one that was."""
+        if release != self.current:
+            self.past = [*self.past, *([self.current] if self.current else [])][-_MAX_PAST:]
+            self.current = release
+
+    def go_back(self, release: str | None) -> None:
+        """Make a release current that was so before; what came after it is forgotten."""
+        if release in self.past:
+            del self.past[len(self.past) - 1 - self.past[::-1].index(release) :]
         self.current = release
+
+    def previous(self) -> str | None:
+        """Return the release that was current before, if it is still listed.
+
+        A list from before this was written down has none: then it is the one that came before.
+        """
+        known = [name for name in self.past if name in self.releases and name != self.current]
+        return known[-1] if known else self.before(self.current)
 
     def before(self, release: str | None) -> str | None:
         """The release that came before another one."""
@@ -127,7 +153,8 @@ def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
     }
     current = own.get("current")
     _require_consistent(current, releases, withdrawn, files)
-    return Shelf(current=current, releases=releases, withdrawn=withdrawn)
+    past = [_name(name, "a release that was current") for name in _typed(own.get("past", []), list, "past")]
+    return Shelf(current=current, past=past, releases=releases, withdrawn=withdrawn)
 
 
 def _files(targets: Mapping[str, Any], appliance: str) -> dict[str, dict[str, tuple[int, str]]]:

@@ -37,12 +37,13 @@ def bury(
     dead: Container[str],
     now: int,
 ) -> None:
-    """Take releases out; if the current one goes, the one before it that is left becomes current, or else the newest."""
+    """Take releases out; if the current one goes, the one that was so before becomes current, or else the newest."""
     names = list(shelf.releases)
     place = names.index(shelf.current) if shelf.current in names else len(names)
-    alive = [name for name in (*reversed(names[:place]), *reversed(names[place:])) if name not in reasons and name not in dead]
+    order = (*reversed(shelf.past), *reversed(names[:place]), *reversed(names[place:]))
+    alive = [name for name in order if name in shelf.releases and name not in reasons and name not in dead]
     if shelf.current in reasons:
-        shelf.current = alive[0] if alive else None
+        shelf.go_back(alive[0] if alive else None)
     for name, why in reasons.items():
         del shelf.releases[name]
         shelf.withdrawn[name] = Tombstone(reason=why, replacement=replacement or shelf.current, time=now)
@@ -58,14 +59,15 @@ def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) 
         if shelf.current is None:
             raise StoreError(f"{channel} has no release of {appliance}", hint="see: invoke channels")
         return shelf.current
-    found = [name for name in shelf.releases if matches(name, build)]
+    found = [name for name in shelf.releases if matches(name, build)] or [name for name in shelf.releases if name.startswith(f"{build}-")]
     if not found:
+        listing = f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
         dead = next((stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None)
-        hint = f"it was withdrawn: {one_line(dead.reason)}" if dead else suggestion(build, shelf.releases) or "see: invoke channels"
+        hint = f"it was withdrawn: {one_line(dead.reason)}" if dead else suggestion(build, shelf.releases) or listing
         raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
     if len(found) > 1:
         raise UsageError(
-            f"{build} is the build of several releases of {appliance}",
+            f"{build} may be several releases of {appliance}",
             hint=f"name one: {', '.join(found)}",
         )
     return found[0]
@@ -152,7 +154,7 @@ def require_still_current(
     def undo(channel: Channel) -> None:
         shelf = channel.shelf(appliance)
         if shelf.current == release:
-            shelf.current = before if before in shelf.releases else None
+            shelf.go_back(before if before in shelf.releases else None)
 
     commit(store, ring, undo, clock=clock)
     raise StoreError(

@@ -41,7 +41,7 @@ _PERIODS: Final[tuple[tuple[str, str], ...]] = (("days", "%Y-%m-%d"), ("weeks", 
 
 def kept(shelf: Shelf, policy: Policy) -> set[str]:
     """The releases that a policy keeps. Days, weeks and months are those in which a release was made, in UTC."""
-    keep = {name for name in (shelf.current, shelf.before(shelf.current)) if name}
+    keep = {name for name in (shelf.current, shelf.previous()) if name}
     newest_first = sorted(reversed(shelf.releases), key=lambda name: shelf.releases[name].created, reverse=True)
     for unit, pattern in _PERIODS:
         periods: dict[str, str] = {}

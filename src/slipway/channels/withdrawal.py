@@ -96,6 +96,13 @@ class Withdrawer:
             unreached=self._unreached,
         )
 
+    def preview(self, appliance: str, build: str, *, derived: bool = False) -> tuple[list[str], list[str]]:
+        """Return the releases that would be withdrawn, and the channels that have one of them; changes nothing."""
+        shelves = self._shelves(appliance)
+        release = self._find(shelves, appliance, build)
+        releases = [release, *(self._derived(appliance, release, shelves) if derived else [])]
+        return releases, [name for name, shelf in shelves.items() if shelf.releases.keys() & set(releases)]
+
     def _withdraw_from(
         self,
         name: str,

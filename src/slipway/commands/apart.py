@@ -45,7 +45,8 @@ def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, o
 
     commands = [Command(name=job.name, argv=[*_SLIPWAY, name, job.name, *options], memory_mib=job.memory_mib) for job in jobs]
     failed = []
-    with closing(run_all(commands, jobs=at_once, memory_mib=available_memory_mib() * 3 // 4, progress=shop.progress)) as results:
+    room = shop.settings.memory_mib or available_memory_mib() * 3 // 4
+    with closing(run_all(commands, jobs=at_once, memory_mib=room, progress=shop.progress)) as results:
         for ended in results:
             print(ended.output, end="", flush=True)
             if ended.status:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from json import dumps
 from typing import Final
 
-from slipway.commands.options import Checkout, chosen, described
+from slipway.commands.options import Checkout, all_names, chosen, described
 from slipway.commands.output import show
 from slipway.invocation import task
 
@@ -20,8 +20,10 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
+    from slipway.errors import as_called
+
     folder = at.workshop().library.new(name, like or None)
-    print(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
+    print(as_called(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}"))
 
 
 @task(
@@ -30,9 +32,10 @@ def new(name: str, *, at: Checkout, like: str = "") -> None:
 def list_(*, at: Checkout, names: bool = False, json: bool = False) -> None:
     """Show the appliances there are."""
     if names:
-        found = at.workshop().library.names()
+        found = all_names(at.workshop())
         print(dumps(found) if json else "\n".join(found))
         return
+    shop = at.workshop()
     rows = [
         {
             "name": each.name,
@@ -41,15 +44,17 @@ def list_(*, at: Checkout, names: bool = False, json: bool = False) -> None:
             "category": each.spec.category,
             "summary": each.spec.summary,
         }
-        for each in at.workshop().library.load_all()
+        for each in shop.library.load_all(all_names(shop))
     ]
     show(rows, as_json=json)
 
 
-@task(keyless=True, help=described("names"))
-def validate(names: list[str], *, at: Checkout) -> None:
+@task(keyless=True, help=described("names", "all"))
+def validate(names: list[str], *, at: Checkout, all: bool = False) -> None:
     """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
-    count = len(at.workshop().library.load_all(names))
+    shop = at.workshop()
+    wanted = chosen(shop, names, all) if names else all_names(shop)
+    count = len(shop.library.load_all(wanted))
     print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway.commands.apart import built_apart, side_by_side
-from slipway.commands.options import Checkout, Place, Recipe, chosen, described, prepared
+from slipway.commands.options import Checkout, Place, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.commands.publishing import publish_into
 from slipway.invocation import task
@@ -63,7 +63,7 @@ def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: st
         "format",
         "jobs",
         "built",
-        store="the store to publish into",
+        channel="with --publish: into this channel",
         no_boot="do not boot the image and run its checks",
         publish="publish what was built",
         verify_reproducible="build again, from an empty cache and from its layers, and fail unless the bytes are the same",
@@ -72,7 +72,7 @@ def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: st
 def build(
     names: list[str],
     *,
-    at: Checkout,
+    at: Place,
     recipe: Recipe,
     format: list[str],
     all: bool = False,
@@ -81,7 +81,7 @@ def build(
     verify_reproducible: bool = False,
     jobs: int = 1,
     built: str = "",
-    store: str = "",
+    channel: str = "nightly",
 ) -> None:
     """Build, boot, check and record appliances; what is in the cache is not made again.
 
@@ -94,12 +94,11 @@ def build(
 
     if publish and no_boot:
         raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
-    if jobs < 1:
-        raise UsageError("--jobs wants a number from 1 on")
+    at_least_one("--jobs", jobs)
     options = [*recipe.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
     options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
     if publish:
-        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], Place(root=at.root, store=store))
+        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel)
         return
     leave_behind()
     shop = at.workshop()
@@ -120,7 +119,7 @@ def build(
             print(line, flush=True)
 
 
-def build_and_publish(words: Sequence[str], at: Place) -> None:
+def build_and_publish(words: Sequence[str], at: Place, channel: str) -> None:
     """Build in a process without credentials; publish from this one, which runs no appliance's code.
 
     What was built is published, also when another appliance failed.
@@ -130,12 +129,28 @@ def build_and_publish(words: Sequence[str], at: Place) -> None:
     from slipway.credentials import seal
 
     seal()
-    shop, session = at.open(new=True)
+    shop, session, _ring = at.publishing(channel)  # before anything is built
     code, folders = built_apart(shop, "build", words)
     if folders:
-        publish_into(shop, session, folders, "nightly")
+        publish_into(shop, session, folders, channel)
     if code:
         raise Exit(code=code)
+
+
+@task(keyless=True, help=described("name", "json", "format"))
+def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], json: bool = False) -> None:
+    """Build in surroundings that differ and show what came out: umask, user, host name, time zone, memory or disk, cache.
+
+    As root also another user and another host name are among them.
+    """
+    from slipway.surroundings import build_in_all, require_same
+
+    shop = at.workshop()
+    prepared(shop, [name], recipe, format)
+    rows = list(build_in_all(shop, name, (recipe.builder, recipe.arch), format))
+    table = [row.record() for row in rows]
+    show(table if json else [{name: name for name in table[0]}, *table], as_json=json)
+    require_same(rows)
 
 
 @task(keyless=True, help=described("names", "all", "built"))
@@ -158,7 +173,11 @@ def releases(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = Fals
 def check(name: str, *, at: Checkout, recipe: Recipe, firmware: str = "bios") -> None:
     """Boot the built image and run its checks again."""
     from slipway import pipeline
+    from slipway.boot.machine import FIRMWARES
+    from slipway.errors import UsageError, suggestion
 
+    if firmware not in FIRMWARES:
+        raise UsageError(f'there is no firmware "{firmware}"', hint=suggestion(firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}")
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     report = pipeline.check(shop, job, again=True, firmware=firmware)
@@ -171,6 +190,7 @@ def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False,
     """Break appliances in the ways that their faults/ describe, and see that the right check fails each time."""
     from slipway import faults
 
+    at_least_one("--jobs", jobs)
     shop = at.workshop()
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
@@ -229,6 +249,7 @@ def start(
     """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this host's loopback."""
     from slipway import pipeline
     from slipway.errors import UsageError
+    from slipway.sshkey import require_public
 
     values = dict(item.partition("=")[::2] for item in set)
     if any("=" not in item for item in set):
@@ -238,8 +259,8 @@ def start(
         if not Path(path).is_file():
             raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
         values[parameter] = Path(path).read_text().removesuffix("\n")
-    if ssh_key and not Path(ssh_key).is_file():
-        raise UsageError(f"there is no file {ssh_key}", hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub")
+    if ssh_key:
+        require_public(Path(ssh_key))
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     key = Path(ssh_key) if ssh_key else None
@@ -256,6 +277,7 @@ TASKS: Final = (
     plan,
     render,
     build,
+    reproduce,
     releases,
     check,
     faults,

@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from slipway.commands.options import Place, described
-from slipway.commands.output import confirm, show
+from slipway.commands.output import confirm, show, warn, would
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -18,49 +18,131 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Channels of a store"
 
 
-@task(help=described("json"))
-def channels(*, at: Place, json: bool = False) -> None:
-    """Show what each channel of a store holds."""
-    from slipway.channels.session import require_none
+@task(
+    help=described(
+        "json",
+        "yes",
+        "dry_run",
+        action="remove: take a whole channel out of the store",
+        channel="the channel to remove",
+        force="with remove: even if others may still use it",
+    )
+)
+def channels(
+    action: str = "", channel: str = "", *, at: Place, json: bool = False, yes: bool = False, force: bool = False, dry_run: bool = False
+) -> None:
+    """Show what each channel of a store holds, or remove one."""
+    from slipway.channels.session import Untrusted, require_none
+    from slipway.errors import UsageError
 
+    if action == "remove":
+        _remove(channel, at, yes=yes, force=force, dry_run=dry_run)
+        return
+    if action:
+        raise UsageError(f'channels has no action "{action}"', hint="there is: remove")
+    if yes or force or dry_run:
+        raise UsageError("--yes, --force and --dry-run go with: channels remove CHANNEL")
     _shop, session = at.open(reading=True)
     rows, problems = session.holdings(lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
     if not json:
         for row in rows:
-            row["releases"] = f"{len(row['releases'])} releases"
+            row["releases"] = f"{len(row['releases'])} release{'s' * (len(row['releases']) != 1)}"
             row["withdrawn"] = f"{len(row['withdrawn'])} withdrawn" if row["withdrawn"] else ""
     show(rows, as_json=json)
+    for name, error in problems.items():
+        if json and isinstance(error, Untrusted):
+            warn(f"{name}: not trusted here: {error.message}")
+        elif not json:
+            print(one_line(f"{name}  {'not trusted here' if isinstance(error, Untrusted) else 'cannot be read'}: {error.message}"))
     sys.stdout.flush()
     require_none(problems)
 
 
-@task(help=described("name", "build", "yes", "from_", to="the channel that gets it"))
-def promote(name: str, *, at: Place, build: str = "", from_: str = "nightly", to: str = "candidate", yes: bool = False) -> None:
-    """List a release of one channel in another, and make it current there; no image is copied."""
-    from slipway.channels.session import describe
+def _remove(channel: str, at: Place, *, yes: bool, force: bool, dry_run: bool) -> None:
+    """Remove a channel."""
+    from slipway.channels.removal import Removal, remove
+    from slipway.errors import UsageError
     from slipway.pipeline import update_catalog
 
+    if not channel:
+        raise UsageError("channels remove wants a CHANNEL", hint="invoke channels shows which there are")
     shop, session = at.open()
-    release, changes, deed = session.promotion(name, build or None, from_, to)
+    removal = Removal.of(session, channel)
+    deed = f"remove the channel {channel} from {session.store.url} for good: {len(removal.keys)} objects"
+    if not force:
+        removal.require_unused()
+    if dry_run:
+        would([deed])
+        return
+    confirm(deed, yes)
+    remove(session, removal)
+    print(f"{channel} is removed, and what it alone had goes with: invoke gc")
+    if (session.keys / channel).exists():
+        print(f"its keys are still in {session.keys / channel}: without them it can never be made again")
+    update_catalog(shop, session)
+
+
+@task(help=described("name", "build", "yes", "from_", "dry_run", to="the channel that gets it"))
+def promote(
+    name: str, *, at: Place, build: str = "", from_: str = "nightly", to: str = "candidate", yes: bool = False, dry_run: bool = False
+) -> None:
+    """List a release of one channel in another, and make it current there; no image is copied."""
+    from slipway.channels import preview
+    from slipway.channels.session import describe
+    from slipway.errors import UsageError
+    from slipway.pipeline import update_catalog
+
+    if from_ == to:
+        raise UsageError(f"--from and --to are both {to}", hint="name two channels; invoke rollback moves within one")
+    shop, session = at.open()
+    release, changes, promotion = session.promotion(name, build or None, from_, to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
             print(one_line(f"  {sign} {package} {version}"))
     for package, (before, after) in sorted(changes.changed.items()):
         print(one_line(f"  {package} {before} -> {after}"))
-    confirm(f"promote {name} {release} from {from_} to {to}?", yes)
-    print("\n".join(describe(deed())))
+    deed = preview.promotion(session, name, release, from_, to)
+    if dry_run:
+        would([deed])
+        return
+    confirm(deed, yes)
+    print("\n".join(describe(promotion())))
     update_catalog(shop, session)
 
 
-@task(help=described("name", "yes", channel="in this channel", to="to this release or build; without it the one before"))
-def rollback(name: str, *, at: Place, channel: str = "stable", to: str = "", yes: bool = False) -> None:
-    """Make an older release of a channel the current one again."""
+@task(
+    help=described(
+        "name",
+        "yes",
+        "dry_run",
+        channel="in this channel",
+        to="to this release or build; without it the one that was current before",
+        build="the same as --to",
+    )
+)
+def rollback(
+    name: str, *, at: Place, channel: str = "stable", to: str = "", build: str = "", yes: bool = False, dry_run: bool = False
+) -> None:
+    """Make the release current again that was so before, or another one of the channel."""
+    from slipway.channels import preview
     from slipway.channels.session import describe
+    from slipway.errors import UsageError
     from slipway.pipeline import update_catalog
 
+    if to and build:
+        raise UsageError("--to and --build are the same", hint="give one of them")
     shop, session = at.open()
-    confirm(f"roll {name} in {channel} back to {to or 'the release before'}?", yes)
-    print("\n".join(describe(session.rollback(name, channel, to or None))))
+    session.ring(channel).require("targets")
+    wanted = to or build or None
+    target, deed = preview.rollback(session, name, channel, wanted)
+    if dry_run:
+        would([deed])
+        return
+    confirm(deed, yes)
+    moved = session.rollback(name, channel, wanted)
+    print("\n".join(describe(moved)))
+    if moved.release != target:
+        warn(f"{channel} was changed meanwhile: it was to be {target}")
     update_catalog(shop, session)
 
 
@@ -70,14 +152,24 @@ def rollback(name: str, *, at: Place, channel: str = "stable", to: str = "", yes
         "build",
         "yes",
         "channel",
+        "dry_run",
         reason="why, for those who have it",
         derived="also the builds after it that name it as their parent, and those with the same disk",
     )
 )
 def withdraw(
-    name: str, *, at: Place, channel: list[str], build: str = "", reason: str = "", yes: bool = False, derived: bool = False
+    name: str,
+    *,
+    at: Place,
+    channel: list[str],
+    build: str = "",
+    reason: str = "",
+    yes: bool = False,
+    derived: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
+    from slipway.channels import preview
     from slipway.channels.session import describe
     from slipway.errors import UsageError
     from slipway.pipeline import update_catalog
@@ -85,7 +177,11 @@ def withdraw(
     if not build or not reason:
         raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
     shop, session = at.open()
-    confirm(f"withdraw {name} {build}{' and what is derived from it' if derived else ''} for good?", yes)
+    deed = preview.withdrawal(session, name, build, channel, derived=derived)
+    if dry_run:
+        would([deed])
+        return
+    confirm(deed, yes)
     done = session.withdraw(name, build, reason, channel, derived=derived)
     for moved in done.moved:
         print("\n".join(describe(moved)), flush=True)
@@ -95,26 +191,35 @@ def withdraw(
     done.require_whole()
 
 
-@task(help=described("channel"))
-def refresh(channel: list[str], *, at: Place) -> None:
+@task(help=described("channel", "dry_run"))
+def refresh(channel: list[str], *, at: Place, dry_run: bool = False) -> None:
     """Renew the signatures of channels before they expire; run this every night."""
+    from slipway.channels import preview
+
     _shop, session = at.open()
-    done = session.refresh(channel, lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
+    if dry_run:
+        names = preview.refreshed(session, channel)
+        would([f"sign {name} anew" for name in names] or ["sign nothing: no channel here has its keys here"])
+        return
+    done = session.refresh(channel, warn)
     print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
 
 
-@task(help=described("yes", channel="the channel", to="restore this version; without it the newest one"))
-def recover(channel: str, *, at: Place, to: int = 0, yes: bool = False) -> None:
+@task(help=described("yes", "dry_run", channel="the channel", to="restore this version; without it the newest one"))
+def recover(channel: str, *, at: Place, to: int = 0, yes: bool = False, dry_run: bool = False) -> None:
     """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
     _shop, session = at.open(new=True)
     found = session.findings(channel, to or None)
     print("\n".join(found.lines), flush=True)
     if found.problem is None and not to:
         return
+    deed = f"sign version {found.chosen} of {channel} anew"
     if found.chosen is None:
-        confirm(f"nothing is left of {channel}: forget what was seen, and begin it again?", yes)
-    else:
-        confirm(f"sign version {found.chosen} of {channel} anew?", yes)
+        deed = f"forget what was seen of {channel}, of which nothing is left, and begin it again"
+    if dry_run:
+        would([deed])
+        return
+    confirm(deed, yes)
     after = session.recover(found)
     if after is None:
         print(f"{channel} begins again with the next publish; who knows the old one refuses it: restore a backup if there is one")
@@ -134,7 +239,7 @@ def prune(channel: list[str], *, at: Place, dry_run: bool = False) -> None:
 @task(help=described("dry_run"))
 def gc(*, at: Place, dry_run: bool = False) -> None:
     """Remove objects that no channel has referred to for a week."""
-    from slipway.channels.session import require_none
+    from slipway.channels.session import Untrusted, require_none
     from slipway.progress import size
 
     _shop, session = at.open()
@@ -142,6 +247,9 @@ def gc(*, at: Place, dry_run: bool = False) -> None:
     for status in collected.removed:
         print(f"{'would remove' if dry_run else 'removed'} {status.key}")
     print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads", flush=True)
+    for name, error in collected.problems.items():
+        if isinstance(error, Untrusted):
+            print(one_line(f"{name}  not trusted here, so every release is kept: {error.message}"), flush=True)
     require_none(collected.problems)
 
 

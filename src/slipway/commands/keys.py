@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from slipway.commands.output import would
 from slipway.invocation import task
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
 
 @task(
     help={
+        "dry_run": "with rotate: say what would be done, and change nothing",
         "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
         "action": "init, protect, rotate, show or export",
         "channel": "nightly, candidate, stable, ...",
@@ -59,6 +61,7 @@ def keys_(
     online: bool = False,
     offline_targets: bool = False,
     no_passphrase: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's (rotate), show public
     ones, or print them for CI's secrets (export). Passphrases come from the terminal or SLIPWAY_PASSPHRASE_FILE."""
@@ -68,6 +71,8 @@ def keys_(
 
     directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
     places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
+    if dry_run and action != "rotate":
+        raise UsageError("--dry-run goes with: keys rotate")
     if action == "init":
         known = rings.parse_signers(signer)
         passphrase = None if no_passphrase else rings.new_passphrase()
@@ -83,6 +88,12 @@ def keys_(
     elif action == "rotate":
         if not role:
             raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
+        if dry_run:
+            # Without asking for a passphrase.
+            keys_here = rings.load_ring(channel, directory, places=places)
+            rings.require_rotatable(keys_here, role)
+            would([f"replace the {role} key of {channel} in {directory / channel}; the next refresh tells the store"])
+            return
         passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
         ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
         print(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")

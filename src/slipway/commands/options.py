@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 from slipway.invocation import option
 
 if TYPE_CHECKING:
+    from slipway.channels.keys import KeyRing
     from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
-__all__ = ["Checkout", "Place", "Recipe", "chosen", "described", "prepared"]
+__all__ = ["Checkout", "Place", "Recipe", "all_names", "at_least_one", "chosen", "described", "folders", "prepared"]
 
 _HELP: Final = {
     "names": "appliances",
@@ -25,7 +26,7 @@ _HELP: Final = {
     "all": "every appliance",
     "jobs": "how many appliances at once",
     "channel": "a channel; can be given again",
-    "dry_run": "say what would be removed, and remove nothing",
+    "dry_run": "say what would be done, and change nothing",
     "yes": "do not ask",
     "from_": "the channel that has it",
     "build": "a build id, or a release; without it the current one",
@@ -86,23 +87,91 @@ class Place(Checkout):
             shop, self.store, keys=self.keys, new=new, reading=reading, endpoint_url=self.endpoint_url, single_writer=single_writer
         )
 
+    def publishing(self, channel: str, *, dry_run: bool = False) -> tuple[Workshop, Session, KeyRing | None]:
+        """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys where they would be made.
+
+        Raises:
+            MissingKeys: They are not here, and are not made by publishing.
+        """
+        from slipway.channels.beginning import begins, publishing_ring
+
+        shop, session = self.open(new=True)
+        default_store = not self.store and shop.settings.store is None
+        if dry_run and begins(session, channel, default_store=default_store):
+            return shop, session, None
+        return shop, session, publishing_ring(session, channel, default_store=default_store, say=shop.progress.line)
+
 
 def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str, ...]:
     """Return the appliances that a command is about.
 
     Raises:
-        UsageError: None is named, or some and all.
+        UsageError: None is named, or some and all; or there are none.
     """
     from slipway.errors import UsageError
 
     if bool(names) == everything:
         raise UsageError("name appliances, or give --all" if not names else "name appliances or give --all, not both")
-    return tuple(dict.fromkeys(names)) or shop.library.names()
+    return tuple(dict.fromkeys(folders(names))) or all_names(shop)
+
+
+def all_names(shop: Workshop) -> tuple[str, ...]:
+    """Return every appliance.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from slipway.errors import UsageError
+
+    found = shop.library.names()
+    if not found:
+        hint = "another checkout is named by --root; to make an appliance: invoke new NAME"
+        raise UsageError(f"there is no appliance in {shop.root / 'appliances'}", hint=hint)
+    return found
+
+
+def folders(names: Sequence[str]) -> list[str]:
+    """Return names of appliances; their folders, as shells complete them, are names, too.
+
+    Raises:
+        UsageError: Several names are one word.
+    """
+    from slipway.errors import UsageError
+
+    found = []
+    for name in names:
+        if "," in name:
+            raise UsageError(f'"{name}" is no name', hint=f"names are separated by spaces: {' '.join(name.split(','))}")
+        parts = Path(name).parts
+        found.append(parts[-1] if len(parts) > 1 and parts[-2] == "appliances" else name)
+    return found
+
+
+def at_least_one(option: str, number: int) -> int:
+    """Return a number from 1 on.
+
+    Raises:
+        UsageError: It is less.
+    """
+    from slipway.errors import UsageError
+
+    if number < 1:
+        raise UsageError(f"{option} wants a number from 1 on, not {number}")
+    return number
 
 
 def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()) -> list[Job]:
-    """Return jobs for appliances; every error of every spec is found before anything is made."""
+    """Return jobs for appliances; every error of every spec is found before anything is made.
+
+    Raises:
+        UsageError: A word has several formats or names in it.
+    """
+    from slipway.errors import UsageError
     from slipway.job import prepare
 
-    appliances = shop.library.load_all(names)
+    for each in formats:
+        if "," in each:
+            hint = f"give the option once for each: {' '.join(f'--format {name}' for name in each.split(','))}"
+            raise UsageError(f'"{each}" is no format', hint=hint)
+    appliances = shop.library.load_all(folders(names))
     return [prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats) for appliance in appliances]

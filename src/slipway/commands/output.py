@@ -12,7 +12,7 @@ from typing import Any
 
 from slipway.terminal import one_line
 
-__all__ = ["confirm", "print_json", "show", "warn"]
+__all__ = ["confirm", "print_json", "show", "warn", "would"]
 
 
 def print_json(data: Any) -> None:
@@ -38,17 +38,32 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def confirm(question: str, yes: bool) -> None:
+def confirm(deed: str, yes: bool) -> None:
     """Go on only if a person says so, or said so.
 
+    Args:
+        deed: What is going to be done, with from and to.
+
     Raises:
-        UsageError: Nobody does.
+        Declined: The answer is no, Ctrl-C or Ctrl-D.
+        UsageError: Nobody can be asked.
     """
-    from slipway.errors import UsageError
+    from slipway.errors import Declined, UsageError
 
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask", hint="give --yes")
-    if input(f"{one_line(question)} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UsageError("nothing was changed")
+        raise UsageError(f"there is nobody to ask: {deed}?", hint="to look: --dry-run; to do it: --yes")
+    try:
+        answer = input(f"{one_line(deed)}? [y/N] ")
+    except (EOFError, KeyboardInterrupt) as error:
+        print()
+        raise Declined from error
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Declined
+
+
+def would(lines: Iterable[str]) -> None:
+    """Print what a dry run would do."""
+    for line in lines:
+        print(one_line(f"would {line}"))

@@ -9,7 +9,7 @@ from json import dumps
 from pathlib import Path
 from typing import Final
 
-from slipway.commands.options import Checkout, Recipe, chosen, described, prepared
+from slipway.commands.options import Checkout, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.invocation import task
 
@@ -69,6 +69,7 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
 
     from slipway import mutants
 
+    at_least_one("--jobs", jobs)
     checkout = Path(at.root).absolute()
     chosen_mutants = mutants.choose(mutants.read(checkout), names)
     found = []
@@ -86,6 +87,7 @@ def bench(*, at: Checkout, runs: int = 3, json: bool = False) -> None:
     """Measure how fast this version is on this machine, beside a control; takes some minutes."""
     from slipway.bench.builds import bench as measure
 
+    at_least_one("--runs", runs)
     report = measure(at.workshop(), runs=runs)
     if json:
         print(dumps(report.record(), indent=1))

@@ -5,16 +5,20 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.commands.apart import built_apart
 from slipway.commands.options import Place, Recipe, described
+from slipway.commands.output import would
 from slipway.invocation import task
+from slipway.terminal import one_line
 
 if TYPE_CHECKING:
     from slipway.channels.session import Session
+    from slipway.errors import UserError
     from slipway.job import Workshop
 
 __all__ = ["TASKS", "TITLE", "publish_into"]
@@ -23,40 +27,57 @@ TITLE: Final = "Publish"
 
 
 def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
-    """Publish releases, and say what changed."""
+    """Publish releases, and say what changed.
+
+    Raises:
+        UserError: Some cannot be published; the others are.
+    """
     from slipway import pipeline
     from slipway.channels.session import describe
 
-    for moved in pipeline.publish(shop, folders, session, channel):
+    refused: dict[str, UserError] = {}
+    for moved in pipeline.publish(shop, folders, session, channel, refused):
         created = sum(len(blobs.created) for blobs in moved.blobs)
         print("\n".join(describe(moved)), flush=True)
         print(f"  in {session.store.url}, {created} objects created", flush=True)
         kept = [file for blobs in moved.blobs for file in blobs.kept]
         if kept:
             print(f"  it was published before: {', '.join(kept)} of that build stay", flush=True)
+    pipeline.require_published(refused)
 
 
 @task(
     help=described(
         "names",
         "all",
+        "dry_run",
         channel="into this channel",
         folder="releases that were built elsewhere: all below this folder",
         only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
     )
 )
 def publish(
-    names: list[str], *, at: Place, recipe: Recipe, all: bool = False, channel: str = "nightly", folder: str = "", only: str = ""
+    names: list[str],
+    *,
+    at: Place,
+    recipe: Recipe,
+    all: bool = False,
+    channel: str = "nightly",
+    folder: str = "",
+    only: str = "",
+    dry_run: bool = False,
 ) -> None:
     """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
     from invoke.exceptions import Exit
 
+    from slipway.channels import preview
     from slipway.channels.folders import builds_below
     from slipway.credentials import seal
     from slipway.errors import UsageError
+    from slipway.pipeline import require_published
 
     seal()
-    shop, session = at.open(new=True)
+    shop, session, ring = at.publishing(channel, dry_run=dry_run)
     if folder:
         if names or all:
             raise UsageError("name appliances or give --folder, not both")
@@ -69,6 +90,13 @@ def publish(
         code, folders = built_apart(shop, "releases", words)
         if code:
             raise Exit(code=code)
+    if dry_run:
+        refused: dict[str, UserError] = {}
+        if ring is None:
+            would([f"make keys of the channel {channel} in {session.keys / channel}"])
+        would(preview.publication(session, channel, folders, refused))
+        require_published(refused)
+        return
     publish_into(shop, session, folders, channel)
 
 
@@ -80,6 +108,7 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nigh
     from slipway.credentials import leave_behind, seal
     from slipway.nightly import build_all, deliver
     from slipway.outputs import announce
+    from slipway.pipeline import require_published
 
     if no_publish:
         leave_behind()
@@ -90,21 +119,32 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nigh
         night.require_success()
         return
     seal()
-    shop, session = at.open(new=True)
+    shop, session, _ring = at.publishing(channel)  # before hours of work
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     code, folders = built_apart(shop, "nightly", words)
-    print("\n".join(deliver(shop, session, folders, channel)), flush=True)
+    lines, problems = deliver(shop, session, folders, channel)
+    print("\n".join(lines), flush=True)
     if code:
         raise Exit(code=code)
+    require_published(problems)
 
 
-@task()
-def catalog(*, at: Place) -> None:
+@task(help=described("dry_run"))
+def catalog(*, at: Place, dry_run: bool = False) -> None:
     """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
     from slipway.pipeline import write_catalog
 
     shop, session = at.open()
-    print("\n".join(write_catalog(shop, session)) or "nothing changed")
+    left_out: list[str] = []
+    changed, shown = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
+    for line in left_out:
+        print(one_line(line))
+    if dry_run:
+        would([f"write {key}" for key in changed] or ["change nothing"])
+    else:
+        print("\n".join(changed) or "nothing changed")
+    if not shown:
+        print("warning: no current release was made as incus or ova, so no index shows anything", file=sys.stderr)
 
 
 TASKS: Final = (

@@ -115,6 +115,11 @@ class Format(Protocol):
     needs: tuple[str, ...] = ()
     sized: bool = False
 
+    @property
+    def versioned(self) -> tuple[str, ...]:
+        """The tools whose versions shape the file, with the engine of templates where it fills any in."""
+        return (*self.tools, *(["python:jinja2"] if self.described else []))
+
     def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
         """Make ``output`` from a raw disk; an existing file of that name is replaced.
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,7 +78,7 @@ def finished(output: Path) -> Iterator[Path]:
         HostError: There is no space left.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    partial = output.with_name(f".{output.name[:200]}.{secrets.token_hex(8)}")
     try:
         yield partial
         partial.chmod(0o444)

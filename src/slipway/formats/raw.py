@@ -107,13 +107,22 @@ class Frame:
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(**({} if size is None else {"size": size}))
         self._file = file
         self._digest = _Digest()
+        #: How much came in.
+        self._taken = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Compress some more."""
+        self._taken += len(data)
         self._put(self._compressor.compress(data))
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write what is left.
+
+        Where the data ends with a job, the library writes an empty last block or none, by how far its workers are: two
+        files for one disk. A flush before the end makes it always one.
+        """
+        if self._taken and self._taken % JOB_SIZE == 0:
+            self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
         self._put(self._compressor.flush())
 
     def _put(self, data: bytes) -> None:

@@ -205,7 +205,10 @@ def open_store(url: str, **options: str) -> Store:
     if not separator:
         _require_path(url, known)
     if given and not separator:
-        raise UsageError(f"a directory takes no {', '.join(name for name, value in options.items() if value)}", hint="leave it out")
+        names = ", ".join(f"--{name.replace('_', '-')}" for name, value in options.items() if value)
+        raise UsageError(f"a directory takes no {names}", hint="leave it out")
+    if scheme == "file" and separator:
+        scheme, url = "directory", f"directory{url.removeprefix('file')}"
     url += ("&" if "?" in url else "?") * bool(given) + given
     kind = {"": "directory", "http": "https"}.get(scheme if separator else "", scheme)
     if kind not in kinds():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from slipway.boot.sandbox import check_parameters, forwarding
+from slipway.boot.sandbox import Sandbox, _keep, check_parameters, forwarding
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
 
@@ -28,3 +30,29 @@ def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         check_parameters(appliance, {"count": "x"})
     assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
+
+
+def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_does(tmp_path: Path) -> None:
+    (tmp_path / "overlay").write_bytes(b"state")
+    (tmp_path / f".kept.{os.getpid()}.qcow2").write_bytes(b"half of another's")
+    _keep(tmp_path / "overlay", tmp_path / "kept.qcow2")
+    assert (tmp_path / "kept.qcow2").read_bytes() == b"state"
+    assert (tmp_path / f".kept.{os.getpid()}.qcow2").read_bytes() == b"half of another's"
+    with pytest.raises(FileNotFoundError):
+        _keep(tmp_path / "none", tmp_path / "other.qcow2")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (Path("/home/a person/.ssh/id_ed25519.pub"), "-i '/home/a person/.ssh/id_ed25519' "),
+        (Path("/keys/mine"), ""),
+    ],
+)
+def test_a_started_machine_says_how_to_log_in(key: Path, words: str) -> None:
+    told: dict[str, Any] = {"accelerator": SimpleNamespace(name="tcg", reason="no KVM"), "console": Path("c"), "snapshot": ""}
+    box = Sandbox(guest=SimpleNamespace(), ports={"tcp/22": 4022}, unreachable=(), ssh_key=key, **told)  # type: ignore[arg-type]
+    assert box.listing[-1] == (f"log in: ssh -p 4022 {words}-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1")
+    without = Sandbox(guest=box.guest, ports=box.ports, unreachable=(), **told)
+    assert without.listing[-1] == "tcp/22     127.0.0.1:4022"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,12 @@ import pytest
 from example_root import make_root
 from slipway.builders import Source, Workplace, _tree
 from slipway.builders._tree import _mountpoints, _settings, _state, check_hygiene, read_secrets, tree_files
-from slipway.errors import BuildError, UsageError
+from slipway.cache import Cache
+from slipway.errors import BuildError, UsageError, UserError
 from slipway.job import Workshop, prepare
 from slipway.namespace import MOUNT, Namespace
+from slipway.progress import Progress
+from slipway.render import Rendered, RenderedFile
 from slipway.spec.model import Spec
 
 HEAD = {"schema": 1, "name": "web", "version": "1.0.0", "summary": "A web server", "category": "network"}
@@ -121,7 +125,31 @@ def test_a_tree_whose_folder_is_a_link_is_looked_at_in_the_tree(tmp_path: Path) 
 def test_setup_scripts_may_fill_what_memory_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No memory is taken by a limit: a build that is expected to need 64 MiB may take more, as far as there is more.
     monkeypatch.setattr(_tree, "available_memory_mib", lambda: 1024)
-    place = SimpleNamespace(progress=None, cache=None)
+    for given, expected in ((0, 768), (80, 80)):
+        place = SimpleNamespace(progress=None, cache=None, memory_mib=given)
+        with _tree.workspace(cast(Workplace, place), 64) as namespace:
+            status = os.statvfs(namespace.path(MOUNT))
+        assert status.f_blocks * status.f_frsize == expected << 20
+
+
+def test_with_less_memory_than_it_needs_a_build_works_on_disk(tmp_path: Path) -> None:
+    said = io.StringIO()
+    place = SimpleNamespace(progress=Progress(said), cache=Cache(tmp_path / "cache", limit_bytes=1), memory_mib=63)
     with _tree.workspace(cast(Workplace, place), 64) as namespace:
-        status = os.statvfs(namespace.path(MOUNT))
-    assert status.f_blocks * status.f_frsize == 768 << 20
+        namespace.path(MOUNT / "file").touch()
+        assert namespace.directory is not None
+        assert (namespace.directory / "file").exists()
+    assert said.getvalue() == "  memory             64 MiB wanted, 63 to be had: working on disk instead, which is slower\n"
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_stage_that_runs_out_of_memory_says_so_and_how_to_work_on_disk(tmp_path: Path, full: bool) -> None:
+    script = f"head -c {64 if full else 1}M /dev/zero >{MOUNT}/data || exit 3; exit 3"
+    with Namespace(memory_mib=16) as namespace:
+        Rendered({"part/build.sh": RenderedFile(content=script.encode())}).write(namespace.path(MOUNT / "render"))
+        with pytest.raises(UserError) as caught:
+            _tree.run_stage(namespace, "part", tmp_path / "log")
+    hint = "the 16 MiB of memory that it worked in are full; work on disk: export SLIPWAY_MEMORY_MIB=1"
+    assert caught.value.hint == (hint if full else f"the whole log is {tmp_path / 'log'}")
+    assert caught.value.message.startswith("stage part failed: exit status 3\n")
+    assert caught.value.exit_code == (4 if full else 5)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway.channels.keys import KeyRing
+from pages import blocks
+from slipway.channels.keys import KeyRing, rotate
 from slipway.channels.minisign import public_key, sign, verify
 from slipway.channels.moves import promote, publish_all
 from slipway.channels.state import Channel, read_channel
@@ -30,15 +31,12 @@ def key_of(ring: KeyRing) -> str:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """The first block of the section: what people are told to save as download.sh."""
-    section = (ROOT / "docs/store.md").read_text().partition("## To download by hand")[2].partition("\n## ")[0]
-    block = section.partition("`download.sh`:\n\n")[2].partition("\n\n")[0]
-    lines = block.splitlines()
-    assert len(lines) > 15
-    assert all(line.startswith("    ") for line in lines)
-    path = tmp_path / "download.sh"
-    path.write_text("".join(f"{line[4:]}\n" for line in lines))
-    return path
+    """What people are told to save as download.sh; current.sh is beside it."""
+    texts = [block.text for block in blocks(ROOT / "docs/store.md") if block.language == "sh"]
+    assert [len(text.splitlines()) > 15 for text in texts] == [True, False]
+    for name, text in zip(("download.sh", "current.sh"), texts, strict=True):
+        (tmp_path / name).write_text(f"{text}\n")
+    return tmp_path / "download.sh"
 
 
 @pytest.fixture
@@ -162,3 +160,28 @@ def test_a_signature_that_names_nothing_is_renewed(
     publish_all(shop, ring, [build(1)])
     comment = verify(data, path.read_bytes(), key)
     assert comment and comment.startswith("appliance=example release=1.0.0-b1 channel=nightly time=")
+
+
+def current(script: Path, channel: str, appliance: str = "example") -> str:
+    argv = ["sh", str(script.with_name("current.sh")), f"file://{script.parent}/store", channel, appliance]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_the_current_release_is_found_by_hand(shop: DirectoryStore, script: Path) -> None:
+    assert (current(script, "nightly"), current(script, "stable")) == ("1.0.0-b2", "1.0.0-b1")
+    assert current(script, "nightly", "other") == "1.0.0-b1"
+
+
+def test_after_a_rotation_older_releases_have_the_old_key_and_newer_ones_the_new(
+    shop: DirectoryStore, script: Path, ring: KeyRing, keys: Path, build: Build
+) -> None:
+    old = key_of(ring)
+    after = rotate("nightly", keys, "targets")
+    publish_all(shop, after, [build(3)])
+    new = key_of(after)
+    assert new != old
+    assert current(script, "nightly") == "1.0.0-b3"
+    assert run(script, "nightly", old, "example", "1.0.0-b2").returncode == 0
+    assert run(script, "nightly", new, "example", "1.0.0-b3").returncode == 0
+    shutil.rmtree(script.parent / "example-1.0.0-b3")
+    assert run(script, "nightly", old, "example", "1.0.0-b3").returncode != 0

@@ -169,7 +169,9 @@ def test_two_bundles_of_a_channel_count_together(
     monkeypatch.setenv(BUNDLE, '{"channel": "stable"}')
     with pytest.raises(HostError) as caught:
         load_ring("stable", tmp_path / "nowhere")
-    assert str(caught.value) == (f"error: line 1 of {BUNDLE} is no key bundle\n  hint: make it with: invoke keys export stable")
+    assert str(caught.value) == (
+        f"error: line 1 of {BUNDLE} is not what `invoke keys export` prints\n  hint: make it with: invoke keys export stable"
+    )
 
 
 # --- the root's end ------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_only_what_the_source_has_is_promoted(store: DirectoryStore, ring: KeyRi
     publish_all(store, ring, [build(1)])
     with pytest.raises(StoreError) as caught:
         promote(store, stable, source(store, ring), "example", "b9")
-    assert str(caught.value) == "error: nightly has no release b9 of example\n  hint: see: invoke channels"
+    assert str(caught.value) == "error: nightly has no release b9 of example\n  hint: there is: 1.0.0-b1"
     key = next(status.key for status in store.list("targets/") if status.key.endswith(".qcow2"))
     store.delete(key)
     with pytest.raises(StoreError) as caught:

@@ -27,6 +27,19 @@ def test_no_space_left_is_no_bug(tmp_path: Path, number: int) -> None:
     assert not list(output.parent.iterdir())
 
 
+def test_two_processes_with_one_number_do_not_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that share a folder have the same process ids; a name as long as names get fits, too."""
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    output = tmp_path / ("x" * 250 + ".vmdk")
+    with finished(output) as one:
+        one.write_bytes(b"one")
+        with finished(output) as other:
+            assert one != other
+            other.write_bytes(b"other")
+        assert (one.read_bytes(), output.read_bytes()) == (b"one", b"other")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"one"]
+
+
 def test_an_image_of_another_disk_gets_no_name(disk: Path, tmp_path: Path) -> None:
     def make(image: Path, _: Future[str]) -> None:
         shutil.copyfile(disk, image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import resource
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import zstandard
 from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import load
-from slipway.formats.raw import chunks, compress, sha256_of_sparse, unpack
+from slipway.formats.raw import JOB_SIZE, chunks, compress, sha256_of_sparse, unpack
 
 MIB = 1 << 20
 
@@ -52,6 +53,17 @@ def test_any_number_of_workers_gives_the_same_bytes(disk: Path, tmp_path: Path) 
         compress(disk, tmp_path / "out", workers=workers)
         outputs.append(sha256(tmp_path / "out"))
     assert len(set(outputs)) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 6])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(jobs: int, more: int, tmp_path: Path) -> None:
+    """Sizes around a multiple of a job's, and any number of workers: a job's end is a race."""
+    raw = tmp_path / "raw"
+    raw.write_bytes(random.Random(jobs).randbytes(jobs * JOB_SIZE + more))
+    found = {compress(raw, tmp_path / "packed", workers=workers).sha256 for workers in (1, 2, 4, 8) for _ in range(3)}
+    assert len(found) == 1
+    assert process.run(["zstd", "-dc", tmp_path / "packed"]).stdout == raw.read_bytes()
 
 
 def test_where_the_holes_are_makes_no_difference(disk: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""A client writes over TLS, directly and through the pool; without TLS, or with a wrong password, nobody gets in."""
+"""A client writes over TLS, directly and through the pool, by IPv4 and IPv6; without TLS, or with a wrong password, nobody
+gets in. From a network that is not one of the clients' neither port lets in. The pool has room for all its clients."""
 
 import os
 import shlex
@@ -17,7 +18,13 @@ about = {
 }
 assert len(password) == 24
 
+link = "ip -6 -o address show scope link | sed -n 's/.*inet6 \\(fe80[^/]*\\).*/\\1/p' | head -n 1"
+local = subprocess.run([*ssh, link], check=True, capture_output=True, text=True).stdout.strip()
+ipv6 = {**about, "host": f"{local}%{os.environ['SLIPWAY_INTERFACE']}"}
+
 for port in (5432, 6432):
+    with psycopg.connect(**ipv6, port=port, password=password, sslmode="require", connect_timeout=20) as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
     with psycopg.connect(**about, port=port, password=password, sslmode="require", connect_timeout=20) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS visits (port integer PRIMARY KEY)")
         connection.execute("INSERT INTO visits VALUES (%s) ON CONFLICT DO NOTHING", (port,))
@@ -28,6 +35,28 @@ for port in (5432, 6432):
             print(port, wrong["sslmode"], str(error).splitlines()[0])
         else:
             raise SystemExit(f"port {port} let in: {wrong['sslmode']}")
+
+files = subprocess.run([*ssh, "systemctl show --property LimitNOFILESoft --value pgbouncer"], check=True, capture_output=True, text=True)
+assert int(files.stdout) > 1000 + 20, files.stdout
+
+
+def clients(networks: str) -> None:
+    reload = f"/usr/lib/database/access '{networks}' && systemctl reload postgresql@17-main pgbouncer"
+    subprocess.run([*ssh, reload], check=True)
+
+
+clients("10.9.9.0/24 2001:db8::/32")
+try:
+    for port in (5432, 6432):
+        for way in (about, ipv6):
+            try:
+                psycopg.connect(**way, port=port, password=password, sslmode="require", connect_timeout=20).close()
+            except psycopg.OperationalError as error:
+                print(port, way["host"], str(error).splitlines()[0])
+            else:
+                raise SystemExit(f"port {port} let in a stranger from {way['host']}")
+finally:
+    clients(os.environ["SLIPWAY_PARAMETER_CLIENTS"])
 
 try:
     psycopg.connect(**{**about, "user": "postgres"}, password="postgres", sslmode="require", connect_timeout=20).close()

@@ -14,7 +14,7 @@ repository; nothing is read from a folder that others can write; no ``repr`` sho
 
 from __future__ import annotations
 
-from slipway.channels.keys.bundles import BUNDLE, export
+from slipway.channels.keys.bundles import BUNDLE, channels_of_bundles, export
 from slipway.channels.keys.files import MissingKeys, Secret, keys_directory
 from slipway.channels.keys.making import init, parse_signers
 from slipway.channels.keys.passphrase import PASSPHRASE_FILE, new_passphrase
@@ -30,7 +30,7 @@ from slipway.channels.keys.ring import (
     load_ring,
     trusted_root,
 )
-from slipway.channels.keys.rotation import protect, rotate
+from slipway.channels.keys.rotation import protect, require_rotatable, rotate
 
 __all__ = [
     "BUNDLE",
@@ -43,6 +43,7 @@ __all__ = [
     "KeyRing",
     "MissingKeys",
     "Secret",
+    "channels_of_bundles",
     "check_channel",
     "export",
     "fingerprint",
@@ -52,6 +53,7 @@ __all__ = [
     "new_passphrase",
     "parse_signers",
     "protect",
+    "require_rotatable",
     "rotate",
     "trusted_root",
 ]

@@ -10,17 +10,18 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys.files import Secret, parse_json
 from slipway.channels.keys.passphrase import is_encrypted, private_key
-from slipway.errors import HostError, UsageError
+from slipway.errors import HostError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from slipway.channels.keys.ring import KeyRing
 
-__all__ = ["BUNDLE", "Bundle", "export", "parse_bundles"]
+__all__ = ["BUNDLE", "Bundle", "channels_of_bundles", "export", "parse_bundles"]
 
 BUNDLE: Final = "SLIPWAY_KEY_BUNDLE"
 _ROLES: Final = ("targets", "snapshot", "timestamp")
@@ -46,20 +47,29 @@ def parse_bundles(channel: str) -> Bundle | None:
         if not line.value:
             continue
         source = f"line {number} of {BUNDLE}"
-        data = _hidden(parse_json(line.value, source))
         try:
+            data = _hidden(parse_json(line.value, source))
             if data["channel"] != channel:
                 continue
             roots = tuple(base64.b64decode(root, validate=True) for root in data["roots"])
             signers = {str(role): tuple(entries) for role, entries in data["signers"].items() if role in _ROLES}
             following = Bundle(roots=roots, signers=signers)
             found = _merged(found, following) if found else following
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, VerificationError):
             found = None
             data = None
         if data is None:
-            raise HostError(f"{source} is no key bundle", hint=f"make it with: invoke keys export {channel}")
+            raise HostError(f"{source} is not what `invoke keys export` prints", hint=f"make it with: invoke keys export {channel}")
     return found
+
+
+def channels_of_bundles() -> list[str]:
+    """Return the channels that the environment has keys of; lines that are no bundles are left out."""
+    found = set()
+    for text in os.environ.get(BUNDLE, "").splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            found.add(str(json.loads(text)["channel"]))
+    return sorted(found)
 
 
 def _merged(first: Bundle, second: Bundle) -> Bundle:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slipway.channels.keys.bundles import BUNDLE, parse_bundles
+from slipway.channels.keys.bundles import BUNDLE, channels_of_bundles, parse_bundles
 from slipway.channels.keys.files import (
     SIGNERS,
     MissingKeys,
@@ -212,8 +212,15 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
         missing = Path(str(error.filename))
         if missing in places:
             raise UsageError(f"there is no folder {missing}", hint="--root-key wants the folder of a root key") from None
-        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=f"run: invoke keys init {channel}") from None
+        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=_elsewhere(channel)) from None
     return KeyRing(channel=channel, roots=roots_in(folder), signers=signers, folder=folder, places=places)
+
+
+def _elsewhere(channel: str) -> str:
+    """Say where the keys of a channel may be; whoever knows the store may say more."""
+    if os.environ.get(BUNDLE):
+        return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}"
+    return f"they are where they were made: --keys DIR or {BUNDLE}; a new channel is made by: invoke keys init {channel}"
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:

@@ -20,7 +20,7 @@ from slipway.errors import HostError, UsageError
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata
 
-__all__ = ["protect", "rotate"]
+__all__ = ["protect", "require_rotatable", "rotate"]
 
 
 def rotate(
@@ -46,8 +46,7 @@ def rotate(
         UsageError: There is no such role.
         HostError: Too few root keys are here, or another change was interrupted.
     """
-    if role not in ROLES:
-        raise UsageError(f'there is no role "{role}"', hint=f"there is: {', '.join(ROLES)}")
+    _require_role(role)
     command = f"invoke keys rotate {channel} --role {role}"
     folder = directory / check_channel(channel)
     if _completed(folder, command):
@@ -68,6 +67,23 @@ def rotate(
         )
         carry_out(_folder(ring), change)
     return load_ring(channel, directory, places=places)
+
+
+def _require_role(role: str) -> None:
+    if role not in ROLES:
+        raise UsageError(f'there is no role "{role}"', hint=f"there is: {', '.join(ROLES)}")
+
+
+def require_rotatable(ring: KeyRing, role: str) -> None:
+    """Refuse a rotation that cannot be done here.
+
+    Raises:
+        UsageError: There is no such role.
+        HostError: The keys are in no folder, or no root key is here.
+    """
+    _require_role(role)
+    _folder(ring)
+    ring.require("root")
 
 
 def protect(channel: str, directory: Path, passphrase: Secret, *, places: tuple[Path, ...] = ()) -> list[str]:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from slipway.errors import HostError, StoreError
+from slipway.errors import StoreError
 from slipway.stores import MAX_LISTED, MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key, too_many
 from slipway.stores._pace import paced
 from slipway.stores.s3.failures import ANSWER, COMPLETION_S, code_of, field_of, lost, reported, retried
@@ -182,12 +182,10 @@ class S3Store:
     @cached_property
     def client(self) -> Any:
         """boto3's client, which threads may share."""
-        try:
+        options = self.options
+        with reported(options, self.url, ""):  # says so where boto3 is not installed
             import boto3
             from botocore.config import Config
-        except ImportError as error:
-            raise HostError(f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'") from error
-        options = self.options
         config = Config(
             # What is sent has a checksum in a signed header: over HTTP botocore would read it all once more to sign it, too.
             s3={"addressing_style": options.addressing, "payload_signing_enabled": False},

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from slipway.errors import StoreError
+from slipway.errors import HostError, StoreError
 from slipway.stores import NotFound
 from slipway.stores._pace import allowed
 from slipway.stores.s3.options import Options
@@ -76,10 +76,14 @@ def reported(options: Options, url: str, key: str, *, size: int = ANSWER, patien
     Raises:
         NotFound: There is no such object.
         StoreError: Anything else that the server or the way to it does.
+        HostError: boto3 is not installed: it is an extra.
     """
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
+    try:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+    except ImportError as error:
+        raise HostError(f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'") from error
 
     try:
         with allowed(url, key, size, patience_s=patience_s):

@@ -1,0 +1,114 @@
+"""What a change would do: the text of a question, and of ``--dry-run``. Nothing is changed here.
+
+What goes in: a session, and what somebody asks for. What comes out: lines that name from and to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from slipway.channels.keys import MissingKeys, load_ring
+from slipway.channels.publish import require_boot
+from slipway.channels.session import Session
+from slipway.channels.shelf import Shelf
+from slipway.channels.tombstones import find_release, require_not_withdrawn
+from slipway.errors import StoreError, UserError
+from slipway.records.release import read_release, verify_release
+
+__all__ = ["older", "promotion", "publication", "refreshed", "rollback", "withdrawal"]
+
+
+def older(shelf: Shelf, release: str, created: int) -> str:
+    """Return a warning if a release is older than the current one of a shelf."""
+    current = shelf.releases.get(shelf.current or "")
+    return f"; {release} is older than {shelf.current}" if current and created < current.created else ""
+
+
+def promotion(session: Session, appliance: str, release: str, source: str, target: str) -> str:
+    """Return what a promotion would do."""
+    mine = session.read(target).shelf(appliance) if target in session.channels() else Shelf()
+    entry = session.read(source).shelf(appliance).releases[release]
+    if mine.current == release:
+        return f"promote {appliance} {release} from {source} to {target}, where it is current already"
+    now = f"in place of {mine.current}" if mine.current else f"the first {appliance} there"
+    return f"promote {appliance} {release} from {source} to {target}, {now}{older(mine, release, entry.created)}"
+
+
+def rollback(session: Session, appliance: str, channel: str, to: str | None) -> tuple[str, str]:
+    """Return the release that a rollback would make current, and what it would do.
+
+    Raises:
+        StoreError: There is no such release, or none was current before.
+    """
+    shelf = session.read(channel).shelf(appliance)
+    target = find_release(shelf, appliance, channel, to) if to else shelf.previous()
+    if target is None:
+        now = f"{shelf.current} is the first" if shelf.current else f"it has none of {appliance}"
+        raise StoreError(f"{channel} has no release of {appliance} to go back to: {now}", hint="see: invoke channels")
+    current = shelf.releases.get(shelf.current or "")
+    newer = f"; {target} is newer" if current and shelf.releases[target].created > current.created else ""
+    return target, f"roll {appliance} in {channel} back from {shelf.current} to {target}{newer}"
+
+
+def withdrawal(session: Session, appliance: str, build: str, channels: Sequence[str], *, derived: bool) -> str:
+    """Return what a withdrawal would do."""
+    releases, holding = session.withdrawer(channels).preview(appliance, build, derived=derived)
+    places = ", ".join(holding) or "no channel: it is in none any more"
+    return f"withdraw {appliance} {', '.join(releases)} for good, from {places}"
+
+
+def publication(session: Session, name: str, folders: Iterable[Path], refused: dict[str, UserError]) -> list[str]:
+    """Return what publishing into a channel would do.
+
+    Args:
+        name: The channel; it need not be there yet.
+        refused: Gets by release why it cannot be published.
+    """
+    there = session.read(name) if name in session.channels() else None
+    known = (*([there] if there else []), *session.others(name))
+    new: dict[str, list[tuple[int, str]]] = {}
+    shelves: dict[str, Shelf] = {}
+    for folder in folders:
+        label = str(folder)
+        try:
+            build = read_release(folder)
+            appliance, release = build.manifest.appliance, build.manifest.release
+            label = f"{appliance} {release}"
+            require_boot(build)
+            verify_release(build)
+            require_not_withdrawn(known, [(appliance, release)])
+        except UserError as error:
+            refused[label] = error
+            continue
+        shelves[appliance] = there.shelf(appliance) if there else Shelf()
+        new.setdefault(appliance, []).append((build.manifest.created, release))
+    return [_published(name, appliance, shelves[appliance], found) for appliance, found in sorted(new.items())]
+
+
+def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple[int, str]]) -> str:
+    fresh = [release for _, release in sorted(found) if release not in shelf.releases]
+    if not fresh:
+        return f"{appliance}: {channel} has {shelf.current} already, nothing would change"
+    created, newest = max(found)
+    return (
+        f"publish {appliance} {', '.join(fresh)} into {channel}, with {newest} as the current one (before: "
+        f"{shelf.current or 'none'}){older(shelf, newest, created)}"
+    )
+
+
+def refreshed(session: Session, channels: Sequence[str]) -> list[str]:
+    """Return the channels that a refresh would sign anew."""
+    if channels:
+        return [session.ring(name).channel for name in channels]
+    found = []
+    for name in session.known():
+        with suppress(MissingKeys):
+            found.append(load_ring(name, session.keys).channel)
+    return found
+
+
+def untrusted_lines(problems: Mapping[str, UserError]) -> list[str]:
+    """Return a line for each channel that cannot be read."""
+    return [f"{name}: {error.message}" for name, error in problems.items()]

@@ -1,0 +1,87 @@
+"""A channel that goes for good: its metadata, its signatures, and what was seen of it here.
+
+What goes in: a session and a channel's name. What comes out: the keys of the objects that go, and then a store without
+them. Invariants: the timestamp goes first and other metadata last, so no reader finds half a channel; whatever
+interrupts a removal, the same command completes it; no image is touched, which is left to garbage collection.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Final
+
+from slipway.channels.keys import check_channel
+from slipway.channels.session import Session
+from slipway.channels.state import metadata_key
+from slipway.errors import StoreError, UserError
+
+__all__ = ["Removal", "remove"]
+
+_SIGNATURE: Final = "SHA256SUMS.{}.minisig"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What a removal would do.
+
+    Attributes:
+        keys: The objects, in the order in which they go.
+        used: Why somebody may still rely on the channel; empty if nobody can.
+    """
+
+    channel: str
+    keys: tuple[str, ...]
+    used: str
+
+    def require_unused(self) -> None:
+        """Refuse to remove what others may rely on.
+
+        Raises:
+            StoreError: They may.
+        """
+        if self.used:
+            raise StoreError(
+                f"the channel {self.channel} may still be used: {self.used}",
+                hint=f"if nobody relies on it: invoke channels remove {self.channel} --force",
+            )
+
+    @classmethod
+    def of(cls, session: Session, channel: str) -> Removal:
+        """Find what there is of a channel.
+
+        Raises:
+            StoreError: The store has nothing of it.
+        """
+        check_channel(channel)
+        timestamp = metadata_key(channel, "timestamp")
+        metadata = [status.key for status in session.store.list(f"metadata/{channel}/")]
+        name = _SIGNATURE.format(channel)
+        signatures = [status.key for status in session.store.list("releases/") if status.key.endswith(f"/{name}")]
+        if not metadata and not signatures and not session.forgettable(channel):
+            raise session.unknown(channel)
+        keys = [*(key for key in metadata if key == timestamp), *signatures, *(key for key in metadata if key != timestamp)]
+        # Without its timestamp it is the rest of a removal, or nothing that anybody could read.
+        used = _used(session, channel) if timestamp in metadata else ""
+        return cls(channel=channel, keys=tuple(keys), used=used)
+
+
+def _used(session: Session, channel: str) -> str:
+    if (session.trust / f"{channel}.root.json").exists():
+        return f"{session.trust / channel}.root.json is what clients trust it by"
+    try:
+        found = session.read(channel)
+        held = [name for name in found.appliances if found.shelf(name).current]
+    except UserError as error:
+        return error.message
+    return f"it has releases of {', '.join(held)}" if held else ""
+
+
+def remove(session: Session, removal: Removal) -> None:
+    """Remove a channel from the store, and forget what was seen of it here."""
+    folder = session.client_folder(removal.channel)
+    for key in removal.keys:
+        session.store.delete(key)
+    session.forget(removal.channel)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

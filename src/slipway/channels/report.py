@@ -1,0 +1,55 @@
+"""What became of channels, for people: a change of one, and those that cannot be read.
+
+What goes in: changes and errors. What comes out: lines, or one error that names every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from slipway.channels.expiry import Expired
+from slipway.channels.moves import Moved
+from slipway.errors import HostError, StoreError, UserError, VerificationError
+from slipway.records.manifest import PackageChanges
+from slipway.terminal import one_line
+
+__all__ = ["Untrusted", "describe", "require_none"]
+
+
+class Untrusted(HostError):
+    """No root of a channel is known here (exit code 4)."""
+
+
+def require_none(problems: Mapping[str, UserError]) -> None:
+    """Raise if there are channels that cannot be read or have expired: the gravest kind of error, which names all.
+
+    A channel that is merely not trusted here is none of them: the listing has a line of it.
+
+    Raises:
+        VerificationError: One is not what its keys signed, or makes no sense.
+        StoreError: The store does not have one whole.
+        HostError: The root of one is not known here.
+    """
+    problems = {name: error for name, error in problems.items() if not isinstance(error, Untrusted)}
+    if not problems:
+        return
+    kinds = (VerificationError, StoreError, HostError)
+    errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
+    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
+    kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
+    old = sum(isinstance(error, Expired) for error in problems.values())
+    count = f"{len(problems)} channel{'s' * (len(problems) != 1)}"
+    fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
+    raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
+
+
+def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
+    """A change of a channel for people."""
+    if not moved.written:
+        return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
+    lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
+    if changes:
+        lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
+        lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
+        lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
+    return [one_line(line) for line in lines]

@@ -1,0 +1,56 @@
+"""Locks in files (flock(2)) that somebody may remove when nobody has them.
+
+What goes in: a path. What comes out: an open file, locked until it is closed. Invariant: who has a lock has that of the file
+which bears the name then, so two never have one lock, whoever removed a file between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+__all__ = ["own_lock", "take_lock"]
+
+
+def take_lock(path: Path, how: int, waiting: Callable[[], None] | None = None) -> IO[bytes]:
+    """Lock a file, which is made if there is none.
+
+    Args:
+        how: LOCK_EX or LOCK_SH of :mod:`fcntl`.
+        waiting: Called before the lock is waited for; without it nobody waits.
+
+    Raises:
+        BlockingIOError: Somebody else has it, and nobody waits.
+    """
+    while True:
+        with ExitStack() as opened:
+            file = opened.enter_context(path.open("ab"))
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is None:
+                    raise
+                waiting()
+                fcntl.flock(file, how)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    opened.pop_all()
+                    return file
+
+
+@contextlib.contextmanager
+def own_lock(folder: Path) -> Iterator[Path]:
+    """A new lock file, held by this process."""
+    while True:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".lock", delete=False) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not Path(lock.name).exists():  # somebody took it for one of the dead before it was locked
+                continue
+            yield Path(lock.name)
+            return

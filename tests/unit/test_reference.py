@@ -1,0 +1,71 @@
+"""docs/reference.md has the settings, variables and exit codes of the code, and no others."""
+
+from __future__ import annotations
+
+import ast
+import re
+import signal
+from pathlib import Path
+
+from slipway.errors import BuildError, HostError, SpecError, StoreError, UsageError, UserError, VerificationError
+from slipway.settings import KEYS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/reference.md").read_text()
+#: From a process of Slipway to one that it starts.
+INTERNAL = {"SLIPWAY_HANDOVER", "SLIPWAY_OVERLAY", "SLIPWAY_PYTHON"}
+#: Python's and pip's own, and those of the work on Slipway itself.
+OTHERS = {"PATH", "PYTHONDONTWRITEBYTECODE", "SUDO_UID", "TZ", "TMPDIR"}
+
+
+def rows(title: str) -> list[list[str]]:
+    """Return the cells of a section's table, without its heading."""
+    section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[1:]]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def is_environment(node: ast.AST) -> bool:
+    return ast.unparse(node) == "os.environ"
+
+
+def variables() -> set[str]:
+    """Return the variables that the code asks the environment for, and all that begin with SLIPWAY_."""
+    found = set()
+    for path in (ROOT / "src/slipway").rglob("*.py"):
+        if "boot" in path.parts:  # these tell checks
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            asked = None
+            if isinstance(node, ast.Subscript) and is_environment(node.value):
+                asked = node.slice
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_environment(node.func.value) and node.args:
+                asked = node.args[0]
+            if isinstance(asked, ast.Constant) and isinstance(asked.value, str):
+                found.add(asked.value)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"SLIPWAY_[A-Z_]+[A-Z]", node.value):
+                found.add(node.value)
+    return found
+
+
+def test_every_setting_is_there_with_its_variable() -> None:
+    told = {names(key)[0]: names(variable)[0] for key, variable, *_ in rows("slipway.toml")}
+    assert told == {key: f"SLIPWAY_{key.upper()}" for key in KEYS}
+
+
+def test_every_variable_is_there_and_no_other() -> None:
+    told = {name for title, column in (("slipway.toml", 1), ("Other variables", 0)) for row in rows(title) for name in names(row[column])}
+    read = variables() | {f"SLIPWAY_{key.upper()}" for key in KEYS}
+    assert told - {"SLIPWAY_SECRET_NAME", "CI"} == read - INTERNAL - OTHERS
+    assert "SLIPWAY_SECRET_" in (ROOT / "src/slipway/builders/_tree.py").read_text()
+    assert "${CI-}" in (ROOT / "run").read_text()
+
+
+def test_every_exit_code_is_there_and_no_other() -> None:
+    codes = {error.exit_code for error in (UserError, UsageError, SpecError, HostError, BuildError, StoreError, VerificationError)}
+    signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)}
+    assert {int(row[0]) for row in rows("Exit codes")} == {0, 1} | codes | signals

@@ -23,6 +23,7 @@ SENT = {"builders/_secrets.py", "builders/_box.py"}
 LAYERS = (
     ("errors", "programs", "process", "terminal", "credentials", "ownership", "__init__"),
     (
+        "addresses",
         "progress",
         "namespace",
         "rooted",

@@ -259,7 +259,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
-        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.mirrors),
+        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.image_mirrors),
     }
     for service in _services(spec).enable:
         unit = service if "." in service else f"{service}.service"

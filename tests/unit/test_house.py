@@ -37,6 +37,7 @@ LAYERS = (
         "plain",
         "render",
         "invocation",
+        "answer",
         "arguments",
         "manual",
         "accelerator",

@@ -48,7 +48,7 @@ def _answer(machine: str, number: int, *arguments: int, architecture: int | None
 @pytest.mark.parametrize("machine", MACHINES)
 def test_what_a_build_needs_is_allowed(machine: str) -> None:
     numbers = _box._ARCHITECTURES[machine][1]
-    calls = [(number,) for number in NEEDED[machine]]
+    calls: list[tuple[int, ...]] = [(number,) for number in NEEDED[machine]]
     calls += [(numbers["clone"], CLONE_VM), (numbers["socket"], socket.AF_UNIX), (numbers["ioctl"], 0, TCGETS)]
     calls += [(numbers["mknodat"], 0, 0, stat.S_IFIFO | 0o600)]
     assert [call for call in calls if _answer(machine, *call)] == []

@@ -33,6 +33,7 @@ from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
+    "HYGIENE_CODE",
     "PACKAGE_CODE",
     "TREE_CODE",
     "box_files",
@@ -98,6 +99,8 @@ BOX_FILES = ("box.py", "box.sh", "chroot.sh")
 
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+#: The code of the check that a tree holds nothing that no image may hold.
+HYGIENE_CODE = ("disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 

@@ -18,6 +18,7 @@ from slipway.builders import Part, Source, Workplace
 from slipway.builders._layers import clean, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
+    HYGIENE_CODE,
     PACKAGE_CODE,
     TREE_CODE,
     box_files,
@@ -73,7 +74,7 @@ class Mmdebstrap:
                 packages=source.lock.base_packages,
             ),
             *((packages,) if source.packages else ()),
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", "disk/keys.py", *installer), more=marks),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, *HYGIENE_CODE, *installer), more=marks),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),

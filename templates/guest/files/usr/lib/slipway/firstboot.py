@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import identities
 from parameters import Failure, Value, ask, credentials, definitions, env_line, overruled, ovf, resolve, run
 from userdata import FILE, cloud_init, given_file
 
@@ -222,6 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown(root)
         return 0
     try:
+        identities.make(root)  # what slipway-identities.service could not
         fresh = set_up(root)
     except Failure as failure:
         reasons = failure.reasons

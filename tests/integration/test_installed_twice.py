@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,9 +95,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Path]]:
             subprocess.run(["cp", "-al", root / "cache1/pool", cache], check=True, timeout=60)
             (root / "build").rename(root / "build1")
         invoke(root, cache, "build", "twice", "--no-boot")
-        entries = [(json.loads(entry.read_text()), entry.parent) for entry in (cache / "stages").glob("*/entry")]
-        made.append({entry["kind"]: folder for entry, folder in entries})
+        made.append({entry_of(path.parent)["kind"]: path.parent for path in (cache / "stages").glob("*/entry")})
     return made
+
+
+def entry_of(folder: Path) -> dict[str, Any]:
+    """What the cache knows of a stage; the record's own sum is below it."""
+    found: dict[str, Any] = json.JSONDecoder().raw_decode((folder / "entry").read_text())[0]
+    return found
 
 
 def listing(namespace: Namespace, folder: Path) -> dict[str, list[object]]:
@@ -123,7 +129,7 @@ def test_what_differs_between_two_installations_is_a_known_identity(caches: list
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict[str, Path]]) -> None:
-    images = [json.loads((layers["artifact:raw"] / "entry").read_text())["facts"]["sha256"] for layers in caches]
+    images = [entry_of(layers["artifact:raw"])["facts"]["sha256"] for layers in caches]
     assert images[0] == images[1]
     instances = []
     with Namespace(memory_mib=6144) as namespace:

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from slipway import __file__ as package_file
@@ -26,7 +27,7 @@ from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
 from slipway.rooted import create
-from slipway.spec.folder import SourceFile, read_content
+from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
@@ -225,7 +226,9 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
     """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
     if item.link is not None:
         return RenderedFile(link=item.link)
-    return RenderedFile(content=read_content(item.path) if text is None else text.encode(), mode=item.mode)
+    if text is not None:
+        return RenderedFile(content=text.encode(), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:

@@ -126,9 +126,11 @@ class Mmdebstrap:
         """Nothing: the scripts need namespaces that only this builder makes."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side."""
+        """The tree and the disk, unpacked side by side; the appliance's own files are there a third time, as they are given."""
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
-        return max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+        own = () if source.bare else source.appliance.files
+        files = sum(item.path.stat().st_size for item in own if item.link is None)
+        return max(1024, 2 * _EXPANSION * download // 2**20 + 512) + 3 * files // 2**20
 
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:

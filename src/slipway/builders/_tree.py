@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from slipway import __file__ as package_file
@@ -26,13 +27,14 @@ from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
 from slipway.rooted import create
-from slipway.spec.folder import SourceFile, read_content
+from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
+    "HYGIENE_CODE",
     "PACKAGE_CODE",
     "TREE_CODE",
     "box_files",
@@ -88,7 +90,7 @@ USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
+    "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
 
 
@@ -98,6 +100,8 @@ BOX_FILES = ("box.py", "box.sh", "chroot.sh")
 
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+#: The code of the check that a tree holds nothing that no image may hold.
+HYGIENE_CODE = ("disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
@@ -222,7 +226,9 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
     """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
     if item.link is not None:
         return RenderedFile(link=item.link)
-    return RenderedFile(content=read_content(item.path) if text is None else text.encode(), mode=item.mode)
+    if text is not None:
+        return RenderedFile(content=text.encode(), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
@@ -259,7 +265,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
-        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.mirrors),
+        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.image_mirrors),
     }
     for service in _services(spec).enable:
         unit = service if "." in service else f"{service}.service"

@@ -12,13 +12,14 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from slipway.errors import BuildError, SpecError, Where, suggestion
 
-__all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
+__all__ = ["Check", "SourceFile", "check_entries", "open_content", "read_checks", "read_content", "read_files", "read_scripts"]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
@@ -28,7 +29,7 @@ _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 _INTERPRETER_BYTES: Final = 256
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
-#: A file of a folder is read into memory; larger ones are no part of a source tree.
+#: Templates, scripts and checks are read into memory; larger ones are none.
 MAX_FILE_BYTES: Final = 256 << 20
 #: What can be done to the machine before a check: cut its power, or let it start again by itself.
 BEFORE: Final = ("reset", "reboot")
@@ -72,7 +73,7 @@ class Check:
         Raises:
             BuildError: It has changed since.
         """
-        content = self.path.read_bytes()
+        content = read_content(self.path)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
         return content
@@ -84,6 +85,21 @@ def read_content(path: Path, shown: Path | None = None) -> bytes:
     Raises:
         SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
     """
+    with open_content(path, shown) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            message = f"the file has {size} bytes; at most {MAX_FILE_BYTES} are read"
+            raise SpecError(message, where=Where(shown or path), hint="make it smaller: a large file goes into files/ as it is")
+        return file.read(MAX_FILE_BYTES)
+
+
+@contextmanager
+def open_content(path: Path, shown: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a file that was found in a folder, if it still is one.
+
+    Raises:
+        SpecError: It is a link, a pipe or a device by now, or cannot be read.
+    """
     try:
         # Without waiting: opening a pipe would wait for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,14 +107,10 @@ def read_content(path: Path, shown: Path | None = None) -> bytes:
         message = f"cannot be read: {(error.strerror or str(error)).lower()}"
         raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
-        if status.st_size > MAX_FILE_BYTES:
-            message = f"the file has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read"
-            raise SpecError(message, where=Where(shown or path), hint="name it in downloads, with its hash")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_FILE_BYTES)
+            yield file
     finally:
         os.close(descriptor)
 

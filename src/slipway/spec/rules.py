@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from slipway.addresses import unreachable_elsewhere
 from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
 from slipway.spec.text import Document, KeyPath, dotted
@@ -64,6 +65,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_names(document, "users", "user")
     _check_timezone(document)
     _check_names(document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive"))
+    _check_sources(document)
     _check_names(document, "timers", "timer")
     _check_timers(document)
     _check_downloads(document)
@@ -122,6 +124,16 @@ def zone_names() -> tuple[str, ...]:
             lines = (Path(folder) / "tzdata.zi").read_text().splitlines()
             names |= {line.split()[2] for line in lines if line.startswith("L ")}  # zic(8): a link's target and name
     return tuple(names)
+
+
+def _check_sources(document: Document) -> None:
+    """Refuse a package source that only this host reaches: the machine's own apt has it as well."""
+    for path, item in _items(document, "sources"):
+        url = item.get("url")
+        reason = unreachable_elsewhere(url) if isinstance(url, str) else None
+        if reason:
+            hint = f'write its public address; for builds, in slipway.toml below [mirror]: {item.get("name")} = "{url}"'
+            document.error((*path, "url"), f"{dotted((*path, 'url'))}: {url} does not work in an image: {reason}", hint)
 
 
 def _check_names(document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})) -> None:

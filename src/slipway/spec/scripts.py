@@ -24,6 +24,7 @@ __all__ = ["interpreter", "load_checked", "script_errors"]
 #: What runs scripts of each kind, for messages.
 _RUN_BY: Final = {"setup": "sh -eu", "firstboot": "sh -eu", "check": "sh -x"}
 _FIRST_LINE: Final = re.compile(rb"#![ \t]*([^\s\0]+)(?:[ \t]+([^\r\n\0]*))?")
+_FIRST_LINE_BYTES: Final = 256
 _SHELLS: Final = ("sh", "dash", "bash")
 #: For each file its number, and then what the shell says of it.
 _LOOK: Final = 'number=0; for file; do echo "@ $number"; "$0" -n "$file" 2>&1; number=$((number + 1)); done; true'
@@ -91,7 +92,8 @@ def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]
     for file in appliance.files:
         if file.template or file.link is not None or file.mode != 0o755:
             continue
-        named = interpreter(read_content(file.path)[:256])
+        with file.path.open("rb") as content:  # it may be large
+            named = interpreter(content.read(_FIRST_LINE_BYTES))
         if named and not named[0].startswith("/"):
             message = f"the first line names {named[0]}, which is no path from the root"
             errors.append(SpecError(message, where=Where(_shown(file.path), 1, 1), hint=f"such as #!/usr/bin/{named[0]}"))

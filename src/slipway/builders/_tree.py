@@ -92,12 +92,8 @@ _DOCUMENTATION = {
     "man": ("/usr/share/man/*",),
     "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
-
-
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-
-
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
 #: The code of the check that a tree holds nothing that no image may hold.
@@ -228,7 +224,7 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
         return RenderedFile(link=item.link)
     if text is not None:
         return RenderedFile(content=text.encode(), mode=item.mode)
-    return RenderedFile.copied(partial(open_content, item.path), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path, depth=item.depth), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
@@ -247,7 +243,9 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
         # Slipway's own templates are above; one of an appliance is a stranger's.
         own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(item, box().render(read_content(item.path), values, shown=item.path) if own else None)
+        files[f"files{item.target}"] = _rendered(
+            item, box().render(read_content(item.path, depth=item.depth), values, shown=item.path) if own else None
+        )
     for path in () if source.bare else appliance.setup:
         files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for path in () if source.bare else appliance.firstboot:

@@ -22,6 +22,7 @@ __all__ = [
     "Checked",
     "Finding",
     "Findings",
+    "GivenValue",
     "Item",
     "Listing",
     "Lock",
@@ -116,11 +117,21 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenValue:
+    """A value that checks give, because the spec has none."""
+
+    appliance: Annotated[str, "whose parameter it is"]
+    parameter: Annotated[str, "its name"]
+    value: Annotated[str, "what the checked machine gets"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Valid:
     """What `validate` tells; `errors` has every error of every spec."""
 
     FORMAT: ClassVar[str] = "slipway/validate/1"
     appliances: Annotated[Sequence[str], "those that are valid"]
+    given: Annotated[Sequence[GivenValue], "values of parameters without a default, which the checks make up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

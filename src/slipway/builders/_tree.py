@@ -87,14 +87,10 @@ USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
+    "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
-
-
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-
-
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
@@ -223,7 +219,7 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
         return RenderedFile(link=item.link)
     if text is not None:
         return RenderedFile(content=text.encode(), mode=item.mode)
-    return RenderedFile.copied(partial(open_content, item.path), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path, depth=item.depth), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
@@ -242,7 +238,9 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
         # Slipway's own templates are above; one of an appliance is a stranger's.
         own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(item, box().render(read_content(item.path), values, shown=item.path) if own else None)
+        files[f"files{item.target}"] = _rendered(
+            item, box().render(read_content(item.path, depth=item.depth), values, shown=item.path) if own else None
+        )
     for path in () if source.bare else appliance.setup:
         files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for path in () if source.bare else appliance.firstboot:
@@ -261,7 +259,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
-        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.mirrors),
+        "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.image_mirrors),
     }
     for service in _services(spec).enable:
         unit = service if "." in service else f"{service}.service"

@@ -110,6 +110,7 @@ class Mmdebstrap:
         script("tree", "mmdebstrap/tree.sh.j2")
         script("tree", "mmdebstrap/tree.inside.sh.j2", "inside.sh")
         files["tree/finish.sh"] = RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes(), mode=0o755)
+        files["tree/mirrors.sh"] = RenderedFile(content=(templates / "mmdebstrap/mirrors.sh").read_bytes(), mode=0o755)
         files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", values).encode())
         files |= {f"tree/{path}": file for path, file in tree_files(source).items()}
         script("disk", "disk/disk.sh.j2")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from slipway.addresses import unreachable_elsewhere
 from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
 from slipway.spec.text import Document, KeyPath, dotted
@@ -59,6 +60,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_names(document, "instances", "instance")
     _check_names(document, "users", "user")
     _check_names(document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive"))
+    _check_sources(document)
     _check_names(document, "timers", "timer")
     _check_timers(document)
     _check_downloads(document)
@@ -95,6 +97,16 @@ def interface_names(document: Document) -> list[str]:
 def instance_names(document: Document) -> list[str]:
     """The further instances that a spec names."""
     return [name for _, item in _items(document, "instances") if isinstance(name := item.get("name"), str)]
+
+
+def _check_sources(document: Document) -> None:
+    """Refuse a package source that only this host reaches: the machine's own apt has it as well."""
+    for path, item in _items(document, "sources"):
+        url = item.get("url")
+        reason = unreachable_elsewhere(url) if isinstance(url, str) else None
+        if reason:
+            hint = f'write its public address; for builds, in slipway.toml below [mirror]: {item.get("name")} = "{url}"'
+            document.error((*path, "url"), f"{dotted((*path, 'url'))}: {url} does not work in an image: {reason}", hint)
 
 
 def _check_names(document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -140,6 +140,7 @@ class Packer:
         for name in _SCRIPTS:
             text = render(templates / f"provision/{name}.j2", values)
             files[f"provision/{name}"] = RenderedFile(content=text.encode())
+        files["provision/mirrors.sh"] = RenderedFile(content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes())
         files["provision/base-packages"] = RenderedFile(content=package_lines(source.lock.base_packages))
         files["provision/packages"] = RenderedFile(content=package_lines(source.lock.all_packages))
         files["provision/grub.cfg"] = RenderedFile(content=render(source.templates / "disk/grub.cfg.j2", values).encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -70,8 +70,14 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
     low = "builds work on disk instead, which is slower" if memory < 3072 else ""
     yield Finding(name="memory", state="limited" if low else "ok", detail=f"{size(memory * 2**20)} available", hint=low)
     yield _try("disk", lambda: _space(shop.settings.cache))
-    yield _try("mirrors", lambda: ", ".join(f"{archive}: {uri}" for archive, uri in shop.mirrors.items()))
+    yield _try("mirrors", lambda: _listed(shop.mirrors))
+    public = "the public ones that Debian's cloud-init names"
+    yield Finding(name="image mirrors", state="ok", detail=_listed(shop.settings.image_mirror) or public)
     yield _try("store", lambda: _store(shop.store), state="limited")
+
+
+def _listed(mirrors: Mapping[str, str]) -> str:
+    return ", ".join(f"{archive}: {uri}" for archive, uri in mirrors.items())
 
 
 def _try(name: str, look: Callable[[], str], *, state: str = "missing") -> Finding:

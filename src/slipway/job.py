@@ -214,6 +214,7 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
         appliance=appliance,
         lock=current_lock(shop, appliance, architecture),
         mirrors=with_sources(shop.mirrors, appliance.spec.sources),
+        image_mirrors=shop.settings.image_mirror,
         templates=shop.root / "templates",
         guest=shop.guest,
     )

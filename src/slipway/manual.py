@@ -95,7 +95,8 @@ Options in front of a task:
 
 Environment:
   SLIPWAY_STORE    the store, where --store is not given
-  SLIPWAY_MIRROR   the Debian mirror, where the host's own is not wanted
+  SLIPWAY_MIRROR   the Debian mirror that builds use, where the host's own is not wanted
+  SLIPWAY_IMAGE_MIRROR   the one that images use, where Debian's public ones are not wanted
   SLIPWAY_KEYS, SLIPWAY_KEY_BUNDLE, SLIPWAY_PASSPHRASE_FILE      keys of channels
   SLIPWAY_CACHE, SLIPWAY_CACHE_LIMIT_GIB, SLIPWAY_STATE          where things are kept
   SLIPWAY_MEMORY_MIB                          what a build works in; with less than it needs it works on disk

@@ -7,9 +7,11 @@ The file may say::
     cache = "/var/cache/slipway"    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
     cache_limit_gib = 20            # SLIPWAY_CACHE_LIMIT_GIB
     memory_mib = 8192               # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
-    mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: default is the host's own
+    mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: what builds use; default is the host's own
+    image_mirror = "http://..."                # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
 
-``mirror`` may also be a table with a URI for each archive (``debian``, ``debian-security``).
+Both mirrors may also be tables with a URI for each archive (``debian``, ``debian-security``); ``mirror`` also has names of
+a spec's ``sources``, for a copy of them that only this host reaches.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from slipway.addresses import unreachable_elsewhere
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 
 __all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings", "unknown_variables"]
@@ -34,6 +37,7 @@ VARIABLES: Final = (
     "SLIPWAY_CACHE",
     "SLIPWAY_CACHE_LIMIT_GIB",
     "SLIPWAY_HANDOVER",
+    "SLIPWAY_IMAGE_MIRROR",
     "SLIPWAY_KEYS",
     "SLIPWAY_KEY_BUNDLE",
     "SLIPWAY_MEMORY_MIB",
@@ -42,19 +46,23 @@ VARIABLES: Final = (
     STATE,
     "SLIPWAY_STORE",
 )
-KEYS: Final = ("cache", "cache_limit_gib", "memory_mib", "mirror", "store")
+KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "memory_mib", "mirror", "store")
 #: The units of settings that are whole numbers.
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
+_MIRRORS: Final = ("image_mirror", "mirror")
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,39}")
+_REACHED: Final = "name a mirror that the machines reach, without a user, or leave it out: images then use the public ones"
 _URI: Final = re.compile(r"[a-z][a-z0-9+]*:/[^\s\x00-\x1f\x7f]*")
 _DEFAULT_LIMIT_GIB: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one command. ``mirror`` is a URI by archive, without a slash at its end; empty: the host's own.
-    ``memory_mib`` is 0 where nothing is set."""
+    """The settings of one command. Mirrors are URIs by archive, without a slash at their ends; empty: the host's own for
+    ``mirror``, the distribution's public ones for ``image_mirror``. ``memory_mib`` is 0 where nothing is set."""
 
     mirror: Mapping[str, str] = field(default_factory=dict)
+    image_mirror: Mapping[str, str] = field(default_factory=dict)
     store: str | None = None
     cache: Path
     cache_limit_gib: int = _DEFAULT_LIMIT_GIB
@@ -95,17 +103,38 @@ def load_settings(root: Path) -> Settings:
     """
     file = root / FILE
     data = _read(file)
-    mirror = os.environ.get("SLIPWAY_MIRROR") or data.get("mirror", {})
-    if isinstance(mirror, str) and not _URI.fullmatch(mirror):
-        raise UsageError(f'SLIPWAY_MIRROR: "{mirror}" is no URI', hint='write it with its scheme: "http://..."')
+    mirror, image_mirror = _variable("SLIPWAY_MIRROR"), _variable("SLIPWAY_IMAGE_MIRROR")
+    if problem := _unfit(image_mirror):
+        raise UsageError(f"SLIPWAY_IMAGE_MIRROR: {problem}", hint=_REACHED)
+    written = data.get("mirror", {})
+    further = {name: uri for name, uri in written.items() if name not in ARCHIVES} if isinstance(written, dict) else {}
     cache = os.environ.get("SLIPWAY_CACHE") or data.get("cache")
     return Settings(
-        mirror=_archives(mirror),
+        mirror=_archives(mirror or written) | further,
+        image_mirror=_archives(image_mirror or data.get("image_mirror", {})),
         store=os.environ.get("SLIPWAY_STORE") or data.get("store") or None,
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
         cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
         memory_mib=_number("memory_mib", data, 0),
     )
+
+
+def _variable(name: str) -> str:
+    """Return the URI of an environment variable, or nothing."""
+    uri = os.environ.get(name, "")
+    if uri and not _URI.fullmatch(uri):
+        raise UsageError(f'{name}: "{uri}" is no URI', hint='write it with its scheme: "http://..."')
+    return uri
+
+
+def _unfit(uri: str) -> str | None:
+    """Say why a URI must not stand in an image; None if it may."""
+    if not uri:
+        return None
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        return "an image holds no user and no password"
+    reason = unreachable_elsewhere(uri)
+    return f"{uri} does not work in an image: {reason}" if reason else None
 
 
 def _archives(mirror: str | Mapping[str, str]) -> dict[str, str]:
@@ -163,18 +192,28 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
     if key in _UNITS:
         good = type(value) is int and value > 0
         return None if good else (f"{key}: {value!r} is not a number of {_UNITS[key]}", "write a whole number without quotes: 20")
-    if key == "mirror" and isinstance(value, dict):
-        for archive, uri in value.items():
-            if archive not in ARCHIVES:
-                return f"mirror.{archive}: unknown archive", suggestion(archive, ARCHIVES) or f"known here: {', '.join(ARCHIVES)}"
-            if not isinstance(uri, str) or not _URI.fullmatch(uri):
-                return f"mirror.{archive}: {uri!r} is no URI", 'write it in quotes, with its scheme: "http://..."'
-        return None
+    if key in _MIRRORS and isinstance(value, dict):
+        return next((problem for name, uri in value.items() if (problem := _archive_problem(key, name, uri))), None)
     if not isinstance(value, str) or not value:
         return f"{key}: {value!r} is not a text", "write it in quotes"
-    if key == "mirror" and not _URI.fullmatch(value):
-        return f"mirror: {value!r} is no URI", 'write it with its scheme: "http://..."'
-    return None
+    return _uri_problem(key, key, value) if key in _MIRRORS else None
+
+
+def _archive_problem(key: str, name: str, uri: Any) -> tuple[str, str] | None:
+    """What is wrong with one line of a table of mirrors, and the next step."""
+    near = suggestion(name, ARCHIVES)
+    if name not in ARCHIVES and (key == "image_mirror" or near or not _NAME.fullmatch(name)):
+        return f"{key}.{name}: unknown archive", near or f"known here: {', '.join(ARCHIVES)}"
+    if not isinstance(uri, str):
+        return f"{key}.{name}: {uri!r} is no URI", 'write it in quotes, with its scheme: "http://..."'
+    return _uri_problem(key, f"{key}.{name}", uri)
+
+
+def _uri_problem(key: str, shown: str, uri: str) -> tuple[str, str] | None:
+    if not _URI.fullmatch(uri):
+        return f"{shown}: {uri!r} is no URI", 'write it with its scheme: "http://..."'
+    problem = _unfit(uri) if key == "image_mirror" else None
+    return (f"{shown}: {problem}", _REACHED) if problem else None
 
 
 def _place(file: Path, text: str, key: str) -> Where:

@@ -28,3 +28,12 @@ def test_a_program_is_shown_with_its_version_or_its_path(tmp_path: Path) -> None
     lines = {finding.name: finding.line for finding in found}
     assert lines["zstd"].startswith("ok       zstd               *** ")
     assert lines["mmd"] == f"ok       mmd                {process.find_tool('mmd')}"
+
+
+def test_the_mirrors_of_images_are_others_than_those_of_builds(tmp_path: Path) -> None:
+    lines = {finding.name: finding.line for finding in _findings(Workshop(root=tmp_path))}
+    assert lines["image mirrors"] == "ok       image mirrors      the public ones that Debian's cloud-init names"
+    (tmp_path / "slipway.toml").write_text('image_mirror = {debian = "http://one.example/debian"}\n')
+    lines = {finding.name: finding.line for finding in _findings(Workshop(root=tmp_path))}
+    given = "debian: http://one.example/debian, debian-security: http://one.example/debian-security"
+    assert lines["image mirrors"] == f"ok       image mirrors      {given}"

@@ -146,6 +146,7 @@ def another_package(root: Path) -> None:
         pytest.param(appended("templates/mmdebstrap/base.sh.j2", "# more\n"), ALL, id="base's template"),
         pytest.param(appended("templates/mmdebstrap/chroot.sh", "# more\n"), ALL, id="what all scripts share"),
         pytest.param(appended("appliances/thing/appliance.yaml", "keep: [man]\n"), ALL, id="what is kept of packages"),
+        pytest.param(appended("slipway.toml", 'image_mirror = "http://m.example/debian"\n'), FROM_TREE, id="images' mirror"),
     ],
 )
 def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path], None], new: set[str]) -> None:
@@ -154,6 +155,16 @@ def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path],
     after = stages(root)
     assert before.keys() == after.keys()
     assert {kind for kind in after if before[kind] != after[kind]} == new
+
+
+@pytest.mark.parametrize("mirror", ["http://localhost:3142/debian", "file:///srv/debian", "http://10.1.2.3/debian"])
+def test_the_mirror_that_builds_use_is_in_no_image(root: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    before = stages(root)
+    monkeypatch.setenv("SLIPWAY_MIRROR", mirror)
+    assert stages(root) == before
+    shop = Workshop(root=root)
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    assert not [name for name, file in job.rendered.files.items() if mirror.encode() in file.content]
 
 
 def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +273,9 @@ DEPENDING = {
     "packages/pool.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
     "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "builders/_hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
+    "disk/archives.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/ext4.py": {"disk", *IMAGES, "boot"},
     "formats/_image.py": IMAGES - {"artifact:rootfs"} | {"boot"},
     "formats/qcow2.py": {"artifact:qcow2", "artifact:incus", "artifact:libvirt", "boot"},

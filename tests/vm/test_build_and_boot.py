@@ -274,10 +274,12 @@ secrets: [LICENCE_KEY]
 downloads: [{{url: "{address}/words", sha256: {hashlib.sha256(words).hexdigest()}, path: /usr/share/words}}]
 packages: [vendor-tool]
 pypi: ["pyyaml==6.0.2"]
-sources: [{{name: vendor, url: "{address}/vendor", suite: stable, signed_by: /etc/apt/keyrings/vendor.asc}}]
+sources: [{{name: vendor, url: "https://vendor.example/apt", suite: stable, signed_by: /etc/apt/keyrings/vendor.asc}}]
 formats: [rootfs]
 """
         (folder / "appliance.yaml").write_text(spec)
+        with (project / "slipway.toml").open("a") as settings:
+            settings.write(f'[mirror]\nvendor = "{address}/vendor"\n')
         assert "NO_PUBKEY" in invoke(project, "lock", "licensed", expect=5).stderr
         keyring.write_bytes(key)
         for name in ("licensed", "my-thing"):
@@ -302,7 +304,9 @@ formats: [rootfs]
         subprocess.run(["tar", "-C", tree, "-xf", root, "usr/share/words", "usr/bin/vendor-tool", "opt/pypi", "etc"], check=True)
         assert subprocess.run([tree / "usr/bin/vendor-tool"], check=True, capture_output=True).stdout == b"1.5\n"
         (source,) = (tree / "etc/apt/sources.list.d").glob("vendor.*")
-        assert f"URIs: {address}/vendor\n" in source.read_text() and "Signed-By: /etc/apt/keyrings/vendor.asc" in source.read_text()
+        assert (
+            "URIs: https://vendor.example/apt\n" in source.read_text() and "Signed-By: /etc/apt/keyrings/vendor.asc" in source.read_text()
+        )
         assert (tree / "etc/apt/keyrings/vendor.asc").read_bytes() == key
         assert list(tree.glob("opt/pypi/lib/python3.*/site-packages/yaml/_yaml.*.so"))
         assert (tree / "opt/pypi/bin/python3").readlink() == Path("/usr/bin/python3")

@@ -32,12 +32,13 @@ __all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is built: an appliance, its lock, the package mirrors that the image itself is given (by archive), and the
-    files that every guest has; a ``bare`` one without anything that the appliance adds to its base."""
+    """What is built: an appliance, its lock, the package mirrors of the build and those that the image itself is given
+    (by archive), and the files that every guest has; a ``bare`` one without anything that the appliance adds to its base."""
 
     appliance: Appliance
     lock: Lock
     mirrors: Mapping[str, str]
+    image_mirrors: Mapping[str, str] = field(default_factory=dict)
     templates: Path
     guest: tuple[SourceFile, ...]
     bare: bool = False

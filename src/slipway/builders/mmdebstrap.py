@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
+from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._known import require_known
 from slipway.builders._layers import clean, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
     PACKAGE_CODE,
     TREE_CODE,
     box_files,
-    check_hygiene,
     context,
     dpkg_configuration,
     package_lines,
@@ -73,7 +74,7 @@ class Mmdebstrap:
                 packages=source.lock.base_packages,
             ),
             *((packages,) if source.packages else ()),
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", "disk/keys.py", *installer), more=marks),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, *HYGIENE_CODE, *installer), more=marks),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),
@@ -110,6 +111,7 @@ class Mmdebstrap:
         script("tree", "mmdebstrap/tree.sh.j2")
         script("tree", "mmdebstrap/tree.inside.sh.j2", "inside.sh")
         files["tree/finish.sh"] = RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes(), mode=0o755)
+        files["tree/mirrors.sh"] = RenderedFile(content=(templates / "mmdebstrap/mirrors.sh").read_bytes(), mode=0o755)
         files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", values).encode())
         files |= {f"tree/{path}": file for path, file in tree_files(source).items()}
         script("disk", "disk/disk.sh.j2")
@@ -124,9 +126,11 @@ class Mmdebstrap:
         """Nothing: the scripts need namespaces that only this builder makes."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side."""
+        """The tree and the disk, unpacked side by side; the appliance's own files are there a third time, as they are given."""
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
-        return max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+        own = () if source.bare else source.appliance.files
+        files = sum(item.path.stat().st_size for item in own if item.link is None)
+        return max(1024, 2 * _EXPANSION * download // 2**20 + 512) + 3 * files // 2**20
 
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
@@ -208,6 +212,7 @@ class _Job:
                     # Read now: the plan may have taken a layer for good that was found harmed since.
                     self.secrets = read_secrets(self.source)
                     place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
+                    self._require_known()
                 self._script(stage.kind)
                 # The next stage goes on from what a later build will unpack.
                 clean(self.namespace, _LAYERS / stage.kind)
@@ -260,12 +265,29 @@ class _Job:
         Raises:
             BuildError: There are some; all are named.
         """
-        layers = ":".join(str(_LAYERS / stage.kind) for stage in reversed(self.plan.stages) if stage.kind in ("base", "packages", "tree"))
-        mounted = MOUNT / "hygiene"
+        with self._mounted("hygiene", ("tree", "packages", "base")) as tree:
+            check_hygiene(self.namespace, tree, self.source.appliance.name, self.secrets.values())
+
+    def _require_known(self) -> None:
+        """See :func:`require_known`."""
+        with self._mounted("known", ("packages", "base")) as tree:
+            require_known(self.source, (self.namespace.path(MOUNT / "render/tree/files"), self.namespace.path(tree)))
+
+    @contextmanager
+    def _mounted(self, name: str, kinds: Sequence[str]) -> Iterator[Path]:
+        """A read-only tree of these layers, the uppermost first, as far as they are part of the plan."""
+        planned = {stage.kind for stage in self.plan.stages}
+        layers = ":".join(str(_LAYERS / kind) for kind in kinds if kind in planned)
+        mounted = MOUNT / name
         self.namespace.run(["mkdir", "-p", mounted])
-        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers},{self.overlay}"])
-        check_hygiene(self.namespace, mounted, self.source.appliance.name, self.secrets.values())
-        self.namespace.run(["umount", mounted])
+        # One layer alone is no overlay yet; an empty one makes two of it.
+        empty = MOUNT / "empty"
+        self.namespace.run(["mkdir", "-p", empty])
+        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={empty}:{layers},{self.overlay}"])
+        try:
+            yield mounted
+        finally:
+            self.namespace.run(["umount", mounted])
 
     def _count(self, part: str) -> str:
         lock = self.source.lock

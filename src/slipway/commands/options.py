@@ -22,7 +22,6 @@ __all__ = ["Checkout", "Place", "Recipe", "all_names", "at_least_one", "chosen",
 _HELP: Final = {
     "names": "appliances",
     "name": "an appliance",
-    "json": "print JSON",
     "all": "every appliance",
     "jobs": "how many appliances at once",
     "channel": "a channel; can be given again",
@@ -168,10 +167,11 @@ def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequ
     """
     from slipway.errors import UsageError
     from slipway.job import prepare
+    from slipway.spec.scripts import load_checked
 
     for each in formats:
         if "," in each:
             hint = f"give the option once for each: {' '.join(f'--format {name}' for name in each.split(','))}"
             raise UsageError(f'"{each}" is no format', hint=hint)
-    appliances = shop.library.load_all(folders(names))
+    appliances = load_checked(shop.library, folders(names))
     return [prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats) for appliance in appliances]

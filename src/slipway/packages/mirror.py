@@ -30,6 +30,8 @@ __all__ = ["authentication", "download", "find_mirrors", "mirror_of", "source_te
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
 _LABELS: Final = {"Debian": "debian", "Debian-Security": "debian-security"}
+#: What an image's sources have until its own cloud-init says which mirror that is.
+_PUBLIC: Final = {"debian": "@primary@", "debian-security": "@security@"}
 _IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _HOST_LOGINS: Final = Path("/etc/apt/auth.conf")
 _HINT: Final = (
@@ -38,17 +40,21 @@ _HINT: Final = (
 
 
 def find_mirrors(settings: Settings) -> Mapping[str, str]:
-    """The URI of each archive (``debian``, ``debian-security``).
+    """The URI of each archive (``debian``, ``debian-security``) that builds use; of a spec's sources where the settings say so.
 
     What apt says takes it half a second, so it is remembered until the host's sources or lists change.
 
     Raises:
         HostError: The settings name none, and the host uses none.
     """
-    if settings.mirror:
-        if "debian" not in settings.mirror:
-            raise HostError("slipway.toml names a mirror for debian-security only", hint=_HINT)
+    if "debian" in settings.mirror:
         return _without_passwords(settings.mirror)
+    if "debian-security" in settings.mirror:
+        raise HostError("slipway.toml names a mirror for debian-security only", hint=_HINT)
+    return {**_hosts_own(settings), **_without_passwords(settings.mirror)}
+
+
+def _hosts_own(settings: Settings) -> dict[str, str]:
     memory = settings.cache / "mirrors.json"
     state = _host_state()
     try:
@@ -95,23 +101,22 @@ def authentication(file: Path) -> Path:
     return file
 
 
-def sources(base: Base, mirrors: Mapping[str, str]) -> str:
-    """The image's own package sources, as ``debian.sources`` (sources.list(5), deb822 style); without the passwords that
-    the host's sources may hold.
+def sources(base: Base, image_mirrors: Mapping[str, str]) -> str:
+    """The image's own package sources, as ``debian.sources`` (sources.list(5), deb822 style).
 
-    Raises:
-        HostError: There is no mirror for one of the base's archives.
+    An archive without a mirror gets a mark, ``@primary@`` or ``@security@``. ``mmdebstrap/mirrors.sh`` replaces it by the
+    public mirror that the distribution's cloud-init names. So no image depends on the mirror of whoever builds it.
     """
     blocks = []
     for archive in dict.fromkeys(suite.archive for suite in base.suites):
         suites = " ".join(suite.suite for suite in base.suites if suite.archive == archive)
-        blocks.append(_block(_public(mirror_of(archive, mirrors)), suites, base.components, _IMAGE_KEYRING))
+        blocks.append(_block(image_mirrors.get(archive, _PUBLIC[archive]), suites, base.components, _IMAGE_KEYRING))
     return "\n".join(blocks)
 
 
-def source_text(source: AptSource, *, signed_by: str | Path) -> str:
-    """A source besides the base's (sources.list(5), deb822 style)."""
-    return _block(source.url, source.suite, source.components, signed_by)
+def source_text(source: AptSource, *, signed_by: str | Path, uri: str | None = None) -> str:
+    """A source besides the base's (sources.list(5), deb822 style), or the copy of it at another URI."""
+    return _block(uri or source.url, source.suite, source.components, signed_by)
 
 
 def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Path) -> str:
@@ -119,8 +124,8 @@ def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Pa
 
 
 def with_sources(mirrors: Mapping[str, str], sources: Iterable[AptSource]) -> dict[str, str]:
-    """The URI of each archive, an appliance's further sources among them."""
-    return {**mirrors, **{source.name: source.url.rstrip("/") for source in sources}}
+    """The URI of each archive that builds use, an appliance's further sources among them."""
+    return {**{source.name: source.url.rstrip("/") for source in sources}, **mirrors}
 
 
 def mirror_of(archive: str, mirrors: Mapping[str, str]) -> str:

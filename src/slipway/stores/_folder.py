@@ -3,7 +3,8 @@
 What goes in: the folder, which its user names and which may be a link itself, and keys relative to it. Invariants:
 each part of a key is opened relative to the one before it with O_NOFOLLOW, so nothing outside of the folder is read,
 made, changed or removed, whatever is replaced by a link meanwhile; only regular files are opened; the lock and the
-temporary files are for those alone who may write to the folder.
+temporary files are for those alone who may write to the folder; the other folders have the rights of the store's own
+one, whatever the umask is, so that who may read or write there can do so everywhere.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ class Folder:
             make: Make the folders that are missing.
         """
         if make:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_readable(self.root)
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             *folders, name = key.split("/")
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode) & ~stat.S_ISVTX
             for folder in folders:
                 if make:
                     with contextlib.suppress(FileExistsError):
@@ -72,6 +74,8 @@ class Folder:
                 inner = self._into(descriptor, folder, key)
                 os.close(descriptor)
                 descriptor = inner
+                if make:
+                    _widen(descriptor, mode)
             yield descriptor, name
         finally:
             os.close(descriptor)
@@ -196,7 +200,7 @@ class Folder:
 
     @contextlib.contextmanager
     def _temporaries(self) -> Iterator[int]:
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_readable(self.root)
         with self.parent(TEMPORARY) as (parent, name):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=parent)
@@ -225,6 +229,18 @@ class Folder:
                 raise StoreError(f"{path} is held by another process", hint=hint)
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
+
+
+def make_readable(folder: Path) -> None:
+    """Make a folder, and those that lead to it, for everybody to read: what is published may be read, whatever the umask
+    is. A store that others must not read is a folder that its owner made so before."""
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        make_readable(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o755)
 
 
 def new_file(temporaries: int) -> tuple[int, str]:
@@ -257,6 +273,13 @@ def _tighten(descriptor: int, mode: int) -> None:
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 != mode:
         os.fchmod(descriptor, mode)
+
+
+def _widen(descriptor: int, mode: int) -> None:
+    """Give a folder of ours the rights that the store's own one has, also where a killed process had no time for it."""
+    status = os.fstat(descriptor)
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & mode != mode:
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | mode)
 
 
 def _is_link(name: str, descriptor: int) -> bool:

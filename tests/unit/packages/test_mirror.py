@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+import subprocess
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from slipway import process
 from slipway.errors import BuildError, HostError, redacted
 from slipway.packages import mirror
-from slipway.packages.mirror import download, find_mirrors, sources
+from slipway.packages.mirror import download, find_mirrors, sources, with_sources
 from slipway.settings import Settings
 from slipway.spec.library import Library
+from slipway.spec.model import AptSource
 
 ROOT = Path(__file__).parents[3]
 HINT = 'say which mirror of Debian to use: SLIPWAY_MIRROR=http://<mirror>/debian, or in slipway.toml: mirror = "http://<mirror>/debian"'
@@ -151,18 +153,51 @@ def test_a_host_of_another_distribution_has_to_be_told(tmp_path: Path, monkeypat
     assert str(caught.value) == f"error: this host's package sources hold no mirror of Debian\n  hint: {HINT}"
 
 
-def test_an_image_gets_the_same_mirrors_without_passwords() -> None:
+CLOUD = """\
+system_info:
+   package_mirrors:
+     - arches: [default]
+       failsafe:
+         primary: https://public.example/debian
+         security: https://public.example/debian-security
+"""
+
+
+def test_an_image_gets_the_mirror_that_is_set_for_it() -> None:
     base = dataclasses.replace(Library(ROOT).base("debian-13"), components=("main", "contrib"))
-    given = {"debian": "http://user:word@one.example:8080/debian", "debian-security": "http://two.example/security"}
-    assert sources(base, given) == (
+    assert sources(base, {"debian": "http://one.example:8080/debian"}) == (
         "Types: deb\nURIs: http://one.example:8080/debian\nSuites: trixie trixie-updates\nComponents: main contrib\n"
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
-        "Types: deb\nURIs: http://two.example/security\nSuites: trixie-security\nComponents: main contrib\n"
+        "Types: deb\nURIs: @security@\nSuites: trixie-security\nComponents: main contrib\n"
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
     )
 
 
-def test_an_archive_without_a_mirror_is_an_error() -> None:
-    with pytest.raises(HostError) as caught:
-        sources(Library(ROOT).base("debian-13"), {"debian": "http://one.example/debian"})
-    assert str(caught.value) == f"error: no mirror of the archive debian-security is known\n  hint: {HINT}"
+def finish(tree: Path, text: str, cloud: str) -> subprocess.CompletedProcess[str]:
+    """Run what replaces the marks in a tree's sources."""
+    (tree / "etc/apt/sources.list.d").mkdir(parents=True)
+    (tree / "etc/cloud").mkdir()
+    (tree / "etc/apt/sources.list.d/debian.sources").write_text(text)
+    (tree / "etc/cloud/cloud.cfg").write_text(cloud)
+    script = ROOT / "templates/mmdebstrap/mirrors.sh"
+    return subprocess.run(["sh", script, tree], capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_an_image_gets_the_public_mirrors_that_its_own_cloud_init_names(tmp_path: Path) -> None:
+    base = Library(ROOT).base("debian-13")
+    assert finish(tmp_path, sources(base, {}), CLOUD).returncode == 0
+    given = {"debian": "https://public.example/debian", "debian-security": "https://public.example/debian-security"}
+    assert (tmp_path / "etc/apt/sources.list.d/debian.sources").read_text() == sources(base, given)
+
+
+@pytest.mark.parametrize("cloud", ["", CLOUD.replace("https:", "file:"), CLOUD + "         primary: http://other.example/debian\n"])
+def test_a_tree_that_names_no_one_public_mirror_is_an_error(tmp_path: Path, cloud: str) -> None:
+    done = finish(tmp_path, sources(Library(ROOT).base("debian-13"), {}), cloud)
+    message = "error: /etc/cloud/cloud.cfg of this tree does not name one primary mirror: say which with SLIPWAY_IMAGE_MIRROR\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_a_source_of_a_spec_can_be_fetched_from_somewhere_else() -> None:
+    source = AptSource(name="vendor", url="https://vendor.example/apt/", suite="stable", signed_by="/etc/apt/keyrings/vendor.asc")
+    assert with_sources({"debian": "http://m"}, [source])["vendor"] == "https://vendor.example/apt"
+    assert with_sources({"debian": "http://m", "vendor": "http://localhost/v"}, [source])["vendor"] == "http://localhost/v"

@@ -82,3 +82,43 @@ def test_a_wrong_variable_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError) as caught:
         load_settings(tmp_path)
     assert (caught.value.message, caught.value.exit_code) == (message, 2)
+
+
+HINT = "name a mirror that the machines reach, without a user, or leave it out: images then use the public ones"
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("file:///srv/debian", '"file:" is no address of a server'),
+        ("http://localhost:3142/debian", "localhost is every machine itself"),
+        ("http://127.1/debian", "127.1 is every machine itself"),
+        ("http://0x7f000001/debian", "0x7f000001 is every machine itself"),
+        ("http://[::ffff:127.0.0.1]/debian", "::ffff:127.0.0.1 is every machine itself"),
+        ("http://[::1]:3142/debian", "::1 is every machine itself"),
+        ("http://0.0.0.0/debian", "0.0.0.0 is every machine itself"),
+        ("http://169.254.3.4/debian", "169.254.3.4 is a link-local address, which only neighbours reach"),
+        ("http://[fe80::1]/debian", "fe80::1 is a link-local address, which only neighbours reach"),
+    ],
+)
+def test_no_image_is_given_a_mirror_that_it_cannot_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, problem: str) -> None:
+    message = f"{uri} does not work in an image: {problem}"
+    Path("slipway.toml").write_text(f'image_mirror = "{uri}"\n')
+    with pytest.raises(UserError) as caught:
+        load_settings(Path())
+    assert (str(caught.value), caught.value.exit_code) == (f"slipway.toml:1:1: error: image_mirror: {message}\n  hint: {HINT}", 3)
+    Path("slipway.toml").unlink()
+    monkeypatch.setenv("SLIPWAY_IMAGE_MIRROR", uri)
+    with pytest.raises(UserError) as caught:
+        load_settings(tmp_path)
+    assert (str(caught.value), caught.value.exit_code) == (f"error: SLIPWAY_IMAGE_MIRROR: {message}\n  hint: {HINT}", 2)
+
+
+def test_an_images_mirror_has_no_password_and_may_be_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_IMAGE_MIRROR", "http://user:word@mirror.example/debian")
+    with pytest.raises(UserError) as caught:
+        load_settings(tmp_path)
+    assert caught.value.message == "SLIPWAY_IMAGE_MIRROR: an image holds no user and no password"
+    monkeypatch.setenv("SLIPWAY_IMAGE_MIRROR", "http://10.1.2.3/debian")
+    given = {"debian": "http://10.1.2.3/debian", "debian-security": "http://10.1.2.3/debian-security"}
+    assert load_settings(tmp_path).image_mirror == given

@@ -154,3 +154,41 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, https://, s3://"
     )
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """Nothing new is for anybody else, as with the umask of a careful user or of a service."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The modes of a store's folders, without the one of temporary files."""
+    found = (path for path in (folder, *folder.rglob("*")) if path.is_dir() and path.name != ".tmp")
+    return {path.relative_to(folder.parent).as_posix(): path.stat().st_mode & 0o7777 for path in found}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o2775, 0o700])
+def test_folders_have_the_rights_of_the_store_whatever_the_umask_is(folder: Path, closed: None, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    DirectoryStore(folder).create("a/b/c", b"1")
+    DirectoryStore(folder).swap("d/e", b"2", etag=None)
+    assert modes(folder) == dict.fromkeys(("store", "store/a", "store/a/b", "store/d"), mode)
+
+
+def test_a_new_store_and_what_leads_to_it_can_be_read(tmp_path: Path, closed: None) -> None:
+    folder = tmp_path / "srv/store"
+    DirectoryStore(folder).create("a/b", b"1")
+    assert modes(tmp_path / "srv") == dict.fromkeys(("srv", "srv/store", "srv/store/a"), 0o755)
+    assert (folder / "a/b").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_folder_that_an_earlier_umask_closed_is_opened_by_the_next_that_writes_there(folder: Path) -> None:
+    DirectoryStore(folder).create("a/b/c", b"1")
+    for name in ("a", "a/b"):
+        (folder / name).chmod(0o700)
+    DirectoryStore(folder).create("a/b/d", b"1")
+    assert modes(folder) == dict.fromkeys(("store", "store/a", "store/a/b"), 0o755)

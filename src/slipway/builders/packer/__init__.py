@@ -22,7 +22,16 @@ from typing import Any, Final
 from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import PACKAGE_CODE, TREE_CODE, check_hygiene, context, package_lines, place_downloads, tree_files, workspace
+from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._tree import (
+    PACKAGE_CODE,
+    TREE_CODE,
+    context,
+    package_lines,
+    place_downloads,
+    tree_files,
+    workspace,
+)
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
 from slipway.disk.contents import ROOT_OFFSET
@@ -99,7 +108,7 @@ class Packer:
             kind="packer",
             reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "setup", "provision"),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
-            code=("builders/packer", "disk/hygiene.py", "disk/keys.py", *TREE_CODE, *PACKAGE_CODE),
+            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE),
             packages=source.packages,
         )
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)
@@ -131,6 +140,7 @@ class Packer:
         for name in _SCRIPTS:
             text = render(templates / f"provision/{name}.j2", values)
             files[f"provision/{name}"] = RenderedFile(content=text.encode())
+        files["provision/mirrors.sh"] = RenderedFile(content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes())
         files["provision/base-packages"] = RenderedFile(content=package_lines(source.lock.base_packages))
         files["provision/packages"] = RenderedFile(content=package_lines(source.lock.all_packages))
         files["provision/grub.cfg"] = RenderedFile(content=render(source.templates / "disk/grub.cfg.j2", values).encode())

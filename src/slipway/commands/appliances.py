@@ -10,7 +10,7 @@ from typing import Final
 
 from slipway.answer import Answer
 from slipway.commands.options import Checkout, all_names, chosen, described
-from slipway.commands.output import show
+from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -23,10 +23,8 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
-    from slipway.errors import as_called
-
     folder = at.workshop().library.new(name, like or None)
-    print(as_called(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}"))
+    say(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
 
 
 @task(

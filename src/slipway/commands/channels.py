@@ -25,7 +25,7 @@ from slipway.commands.channel_shapes import (
     Withdrawn,
 )
 from slipway.commands.options import Place, described
-from slipway.commands.output import confirm, show, warn, would
+from slipway.commands.output import confirm, say, show, warn, would
 from slipway.commands.records import channel_record, failed_records, held_record, moved_records
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -100,7 +100,7 @@ def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, 
     confirm(deed, yes)
     remove(session, removal)
     answer.tell(Channels(store=session.store.url, removed=channel))
-    print(f"{channel} is removed, and what it alone had goes with: invoke gc")
+    say(f"{channel} is removed, and what it alone had goes with: invoke gc")
     if (session.keys / channel).exists():
         print(f"its keys are still in {session.keys / channel}: without them it can never be made again")
     update_catalog(shop, session)

@@ -11,6 +11,7 @@ from typing import Final
 from slipway.answer import Answer, stamp
 from slipway.commands.channel_shapes import Audited, Exported, Fetched
 from slipway.commands.options import Place, described
+from slipway.commands.output import say
 from slipway.commands.records import image_record
 from slipway.invocation import task
 
@@ -99,7 +100,7 @@ def verify(channel: list[str], *, at: Place, answer: Answer) -> None:
         lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
     answer.tell(Audited(store=session.store.url, sound=lines, problems=problems))
-    print("\n".join(lines), flush=True)
+    say("\n".join(lines))
     require_sound(problems)
 
 

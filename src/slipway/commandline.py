@@ -16,6 +16,7 @@ from invoke.completion.complete import print_completion_script
 from invoke.exceptions import Exit
 
 from slipway import __version__
+from slipway.answer import failure, problems_of
 from slipway.arguments import Asked, parse
 from slipway.errors import UserError
 from slipway.invocation import open_streams, unread, written
@@ -55,6 +56,9 @@ class Slipway(Program):
         try:
             self.asked = parse(self.argv[1:], contexts)
         except UserError as error:
+            if "--json" in self.argv:
+                name = next((word for word in self.argv[1:] if word in contexts), "")
+                sys.stdout.write(failure(name, error.exit_code, problems_of(error)))
             raise Exit(shown(str(error), sys.stderr), code=error.exit_code) from error
         if self.asked.task and self.asked.root and "root" in self.asked.task.args:
             # The checkout that `run` lies in, written as people see it.

@@ -33,8 +33,8 @@ __all__ = ["export_built", "export_published"]
 
 def export_published(
     shop: Workshop, client: Client, appliance: str, build: str | None, formats: Sequence[str], out: Path | None
-) -> list[Path]:
-    """Download a release's raw disk from a channel, verified, and make files of it.
+) -> dict[str, Path]:
+    """Download a release's raw disk from a channel, verified, and make files of it; return them by format.
 
     Args:
         build: Which release; the channel's current one if none is named.
@@ -55,8 +55,8 @@ def export_published(
     return made
 
 
-def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
-    """Make files of a release's folder.
+def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
+    """Make files of a release's folder; return them by format.
 
     Raises:
         BuildError: It is no finished build, was not made as raw, or cannot have one of the formats.
@@ -86,7 +86,7 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> list[Path]:
+def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
     artifact = next(artifact for artifact in manifest.artifacts if artifact.format == Raw.name)
     about = _description(manifest, shop.root / "templates")
     made: dict[str, Path] = {}
@@ -118,7 +118,7 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
                 step.detail = f"made, {size(done.size)}"
             made[name] = output
-        return [_keep(path, out / path.name) for path in made.values()]
+        return {name: _keep(path, out / path.name) for name, path in made.items()}
 
 
 def _keep(made: Path, target: Path) -> Path:

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import IO, Final
 
 from slipway import process
 
@@ -80,12 +80,15 @@ def _again(environment: Mapping[str, str]) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(environment))
 
 
-def run_apart(argv: Sequence[str]) -> int:
+def run_apart(argv: Sequence[str], *, stdout: int | IO[bytes] = 1) -> int:
     """Run a program that builds: without credentials, and with this process's standard output and error.
+
+    Args:
+        stdout: Where its standard output goes instead.
 
     Returns: Its exit code; for one that a signal has ended, 128 and the signal's number.
     """
     sys.stdout.flush()
-    with process.spawn(argv, env=build_environment(), stdout=1, stderr=2, patience_s=_PATIENCE_S) as child:
+    with process.spawn(argv, env=build_environment(), stdout=stdout, stderr=2, patience_s=_PATIENCE_S) as child:
         status = child.wait()
     return status if status >= 0 else 128 - status

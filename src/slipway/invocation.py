@@ -28,6 +28,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from slipway.answer import Answer
 from slipway.credentials import leave_behind
 from slipway.errors import HostError, UserError
 from slipway.terminal import screened, shown
@@ -188,10 +189,12 @@ def task(
 
         @functools.wraps(body)
         def reported(_: Context, **values: Any) -> None:
-            with outcome(), screened():
+            arguments = _gathered(groups, values)
+            answer = next((each for each in arguments.values() if isinstance(each, Answer)), Answer())
+            with outcome(), answer.printed(name or body.__name__), outcome(), screened():
                 if keyless:
                     leave_behind()
-                body(**_gathered(groups, values))
+                body(**arguments)
 
         flat, texts = _flat(parameters, help or {})
         reported.__signature__ = inspect.Signature([_CONTEXT, *flat])  # type: ignore[attr-defined]
@@ -218,7 +221,7 @@ def _flat(parameters: Mapping[str, inspect.Parameter], help: Mapping[str, str]) 
         if not dataclasses.is_dataclass(parameter.annotation):
             flat.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
-        for field in dataclasses.fields(parameter.annotation):
+        for field in _options(parameter.annotation):
             flat.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=field.type))
             texts[field.name] = field.metadata["help"]
     return flat, texts
@@ -229,5 +232,10 @@ def _gathered(groups: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     rest = dict(values)
     made = {}
     for name, group in groups.items():
-        made[name] = group(**{field.name: rest.pop(field.name) for field in dataclasses.fields(group)})
+        made[name] = group(**{field.name: rest.pop(field.name) for field in _options(group)})
     return rest | made
+
+
+def _options(group: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a group that are options."""
+    return [field for field in dataclasses.fields(group) if field.init]

@@ -197,6 +197,12 @@ confined() {
     fi
 }
 
+# forget_identities TREE: names and keys that packages or setup scripts made for one instance are removed, and noted for
+# first boot, which makes them again.
+forget_identities() {
+    in_tree "$1" /usr/bin/python3 -E -s -B /usr/lib/slipway/identities.py --forget
+}
+
 # clean_tree TREE: no identity, no secret, no trace of the building (what is left is found by the hygiene check and fails
 # the build).
 clean_tree() (

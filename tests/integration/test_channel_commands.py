@@ -81,14 +81,10 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
 
     said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes")
     assert said == ("example: stable now has 1.0.0-b2 (before: 1.0.0-b1)\nexample: nightly now has 1.0.0-b2 (before: 1.0.0-b2)\n")
-    rows = json.loads(invoke("channels", store, "--json"))
-    assert rows[0] == {
-        "appliance": "example",
-        "channel": "stable",
-        "current": "1.0.0-b2",
-        "releases": ["1.0.0-b2"],
-        "withdrawn": {"1.0.0-b1": "it eats disks"},
-    }
+    held = json.loads(invoke("channels", store, "--json"))["holdings"][0]
+    assert (held["appliance"], held["channel"], held["current"]) == ("example", "stable", "1.0.0-b2")
+    assert [each["release"] for each in held["releases"]] == ["1.0.0-b2"]
+    assert [(each["release"], each["reason"]) for each in held["withdrawn"]] == [("1.0.0-b1", "it eats disks")]
     assert invoke("channels", store) == (
         "stable   example  1.0.0-b2  1 release  1 withdrawn\nnightly  example  1.0.0-b2  1 release  1 withdrawn\n"
     )

@@ -85,7 +85,7 @@ def test_a_month_of_nights_leaves_every_channel_readable(tmp_path: Path) -> None
             repository.job("gc", "gc", "gc", day + 0.2)
         repository.read(day + GAP)
     listed = shell(tmp_path, "./run channels --json", {"SLIPWAY_STORE": str(tmp_path / "store")}, day=DAYS)
-    current = {row["channel"]: row["current"] for row in json.loads(listed)}
+    current = {row["channel"]: row["current"] for row in json.loads(listed)["holdings"]}
     assert current == {"stable": "1.0.0-b0", "candidate": "1.0.0-b0", "nightly": "1.0.0-b30"}
     # Without the schedule a channel ends within a week, and its readers are told.
     assert "expired" in repository.read(DAYS + GAP + 8, status=7)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from slipway.boot.trial import SCAN
+from slipway.spec.library import Library
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/slipway"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -34,6 +37,7 @@ LAYERS = (
         "plain",
         "render",
         "invocation",
+        "answer",
         "arguments",
         "manual",
         "accelerator",
@@ -171,3 +175,20 @@ def test_every_block_that_a_page_tells_to_type_is_typed_by_a_test_or_says_why_no
         if is_console(block) and not block.mark and (block.language != "console" or not block.text.startswith("$ "))
     ]
     assert unmarked == []
+
+
+@pytest.mark.parametrize("name", Library(ROOT).names())
+def test_each_promise_names_the_check_that_observes_it(name: str) -> None:
+    appliance = Library(ROOT).load(name)
+    checks = {check.name if check.place == "guest" else f"{check.place}/{check.name}" for check in appliance.checks}
+    own = {str(path.relative_to(appliance.folder / "checks")) for path in (appliance.folder / "checks").glob("**/*.*")}
+    _, _, section = (appliance.folder / "README.md").read_text().partition("\n## What it promises\n")
+    rows = [line.strip("| ").rsplit(" | ", 1) for line in section.splitlines() if line.startswith("| ")][1:]
+    assert rows, f"appliances/{name}/README.md has no list of promises"
+    named: set[str] = set()
+    for promise, observers in rows:
+        found = re.findall(r"`([^`]+)`", observers)
+        assert promise.endswith(".") and found, promise
+        named |= set(found)
+    assert named - checks - {SCAN} == set(), "no such check"
+    assert {check for check in own if not check.startswith("broken")} - named == set(), "a check that observes no promise"

@@ -274,6 +274,7 @@ DEPENDING = {
     "templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
     "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
+    "disk/archives.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/ext4.py": {"disk", *IMAGES, "boot"},
     "formats/_image.py": IMAGES - {"artifact:rootfs"} | {"boot"},
     "formats/qcow2.py": {"artifact:qcow2", "artifact:incus", "artifact:libvirt", "boot"},

@@ -84,10 +84,16 @@ def test_another_user_and_another_host_name_are_real_and_seen_by_one_build_alone
             argv = surroundings._wrapped(["/usr/bin/python3", program], around, view)
             said = json.loads(process.run(argv, env={"TZ": around.zone}, timeout_s=60).stdout)
             assert said[:4] == [around.umask, around.user, around.host, around.zone]
+            if around.user == "slipway-other" and not _everybody_can_enter(Path(surroundings.__file__).parent):
+                continue  # root's checkout is in its home: `reproduce` refuses that, and says why
             # Whoever builds has a private namespace, with a host name of its own.
             maker = surroundings._wrapped([sys.executable, "-P", "-c", NAMESPACE], around, view)
             assert process.run(maker, timeout_s=60).stdout == b"localhost 0\n"
     assert before == (Path("/etc/passwd").read_bytes(), os.uname().nodename)
+
+
+def _everybody_can_enter(path: Path) -> bool:
+    return all(place.stat().st_mode & 0o005 == 0o005 for place in (path, *path.parents))
 
 
 def test_a_checkout_that_another_user_cannot_enter_is_said_before_anything_is_built(tmp_path: Path) -> None:

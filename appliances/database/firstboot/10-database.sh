@@ -23,7 +23,7 @@ if [ -e $making ] || ! [ -e $data/PG_VERSION ]; then
     pg_createcluster 17 main --locale=C.UTF-8 --encoding=UTF8 -- --data-checksums --auth-local=peer --auth-host=scram-sha-256 >/dev/null
 fi
 
-fingerprint=$(/usr/lib/slipway/certificate $folder postgres)
+fingerprint=$(/usr/lib/slipway/certificate $folder postgres -- systemctl try-reload-or-restart postgresql@17-main pgbouncer)
 install -o postgres -g postgres -m 640 /usr/lib/database/postgresql.conf $folder/conf.d/10-database.conf
 cp /usr/lib/database/pg_ident.conf $folder/pg_ident.conf
 /usr/lib/database/access "$PARAM_CLIENTS"

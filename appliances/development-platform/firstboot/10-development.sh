@@ -8,7 +8,7 @@ if [ -n "$PARAM_SSH_KEY" ] && ! printf '%s\n' "$PARAM_SSH_KEY" | ssh-keygen -l -
     echo "ssh_key must be a public SSH key, such as \"ssh-ed25519 AAAA... name\"" >&2
     exit 1
 fi
-fingerprint=$(/usr/lib/slipway/certificate /etc/nginx/tls root)
+fingerprint=$(/usr/lib/slipway/certificate /etc/nginx/tls root -- systemctl try-reload-or-restart nginx)
 : >/etc/nginx/users
 chown root:www-data /etc/nginx/users
 chmod 640 /etc/nginx/users

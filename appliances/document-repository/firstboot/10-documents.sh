@@ -5,7 +5,7 @@ umask 027
 /usr/lib/slipway/accept user '[A-Za-z0-9_][A-Za-z0-9._-]{0,63}' "a user's name: letters, digits and . _ -, 64 at most"
 # htpasswd takes 255 bytes of a password and no more.
 /usr/lib/slipway/accept password '.+' "a password" 255
-fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root)
+fingerprint=$(/usr/lib/slipway/certificate /etc/documents/tls root -- systemctl try-reload-or-restart apache2)
 install -d -o www-data -g www-data -m 750 /var/lib/documents
 if ! [ -d /var/lib/documents/repository ]; then
     rm -rf /var/lib/documents/repository.new

@@ -7,6 +7,7 @@ for jar in activemq-client activemq-jaas geronimo-jms_1.1_spec geronimo-j2ee-man
     jars="$jars,\"/usr/share/java/$jar.jar\""
 done
 sed -i "/^common.loader=/s|\$|$jars|" /etc/tomcat11/catalina.properties
-# Nobody manages virtual hosts over the web.
+# Nobody manages virtual hosts over the web, and the distribution's page at / tells strangers its paths.
+rm -r /var/lib/tomcat11/webapps/ROOT
 rm /etc/tomcat11/Catalina/localhost/host-manager.xml
 grep -q '^common.loader=.*activemq-client.jar' /etc/tomcat11/catalina.properties

@@ -25,7 +25,7 @@ done
 networkctl reload
 sensor-mode "$PARAM_MODE"
 
-fingerprint=$(/usr/lib/slipway/certificate /etc/alerts-page root)
+fingerprint=$(/usr/lib/slipway/certificate /etc/alerts-page root -- systemctl try-restart alerts-page)
 umask 077
 python3 -I -c 'import hashlib, os, sys
 salt = os.urandom(16)

@@ -8,7 +8,7 @@ umask 022
 PARAM_DOMAIN=$(printf %s "$PARAM_DOMAIN" | tr '[:upper:]' '[:lower:]')
 PARAM_HOSTNAME=$(printf %s "$PARAM_HOSTNAME" | tr '[:upper:]' '[:lower:]')
 if [ "$PARAM_RELAY" = none ]; then PARAM_RELAY=; fi
-fingerprint=$(/usr/lib/slipway/certificate /etc/postfix/tls root)
+fingerprint=$(/usr/lib/slipway/certificate /etc/postfix/tls root --name "$PARAM_HOSTNAME" -- systemctl try-reload-or-restart postfix dovecot)
 postconf -e "myhostname=$PARAM_HOSTNAME" "mydomain=$PARAM_DOMAIN" "myorigin=$PARAM_DOMAIN" "virtual_mailbox_domains=$PARAM_DOMAIN" "relayhost=$PARAM_RELAY"
 echo "$PARAM_DOMAIN" >/etc/mailname
 : >/etc/postfix/mailboxes

@@ -24,8 +24,8 @@ try:
 except ValueError as error:
     sys.exit(f"virtual_address must be an address with its length, such as 192.0.2.10/24, or empty: {error}")
 END
-fingerprint=$(/usr/lib/slipway/certificate /etc/haproxy/tls root)
-cat /etc/haproxy/tls/server.crt /etc/haproxy/tls/server.key >/etc/haproxy/tls.pem
+fingerprint=$(/usr/lib/slipway/certificate /etc/haproxy/tls root -- /usr/lib/traffic-manager/use-certificate)
+/usr/lib/traffic-manager/use-certificate
 printf 'userlist admins\n    user admin password %s\n' "$(printf %s "$PARAM_PASSWORD" | openssl passwd -6 -stdin)" >/etc/haproxy/users.cfg
 export TRAFFIC_MANAGER_FIRST_BOOT=yes
 # The card of the first network, which a shared address is on.

@@ -4,7 +4,7 @@ set -eu
 umask 027
 number='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 /usr/lib/slipway/accept public_address "(|$number(\\.$number){3})" "an IPv4 address, or empty"
-fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio)
+fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio --name "$PARAM_SIP_DOMAIN" -- systemctl try-restart kamailio)
 advertise=${PARAM_PUBLIC_ADDRESS:+ advertise $PARAM_PUBLIC_ADDRESS}
 cat >/etc/kamailio/instance.cfg <<END
 # Made on first boot from the parameters; yours to change since.

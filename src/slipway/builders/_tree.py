@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from slipway import __file__ as package_file
@@ -26,13 +27,14 @@ from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
 from slipway.rooted import create
-from slipway.spec.folder import SourceFile, read_content
+from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
+    "HYGIENE_CODE",
     "PACKAGE_CODE",
     "TREE_CODE",
     "box_files",
@@ -88,16 +90,14 @@ USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*", "/usr/share/i18n/*"),
+    "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
-
-
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-
-
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+#: The code of the check that a tree holds nothing that no image may hold.
+HYGIENE_CODE = ("disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
@@ -222,7 +222,9 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
     """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
     if item.link is not None:
         return RenderedFile(link=item.link)
-    return RenderedFile(content=read_content(item.path) if text is None else text.encode(), mode=item.mode)
+    if text is not None:
+        return RenderedFile(content=text.encode(), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path, depth=item.depth), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
@@ -241,7 +243,9 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
         # Slipway's own templates are above; one of an appliance is a stranger's.
         own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(item, box().render(read_content(item.path), values, shown=item.path) if own else None)
+        files[f"files{item.target}"] = _rendered(
+            item, box().render(read_content(item.path, depth=item.depth), values, shown=item.path) if own else None
+        )
     for path in () if source.bare else appliance.setup:
         files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for path in () if source.bare else appliance.firstboot:

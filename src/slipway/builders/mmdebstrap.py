@@ -18,6 +18,7 @@ from slipway.builders import Part, Source, Workplace
 from slipway.builders._layers import clean, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
+    HYGIENE_CODE,
     PACKAGE_CODE,
     TREE_CODE,
     box_files,
@@ -73,7 +74,7 @@ class Mmdebstrap:
                 packages=source.lock.base_packages,
             ),
             *((packages,) if source.packages else ()),
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, "disk/hygiene.py", "disk/keys.py", *installer), more=marks),
+            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, *HYGIENE_CODE, *installer), more=marks),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),
@@ -125,9 +126,11 @@ class Mmdebstrap:
         """Nothing: the scripts need namespaces that only this builder makes."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side."""
+        """The tree and the disk, unpacked side by side; the appliance's own files are there a third time, as they are given."""
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
-        return max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+        own = () if source.bare else source.appliance.files
+        files = sum(item.path.stat().st_size for item in own if item.link is None)
+        return max(1024, 2 * _EXPANSION * download // 2**20 + 512) + 3 * files // 2**20
 
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:

@@ -5,15 +5,16 @@ What goes in: changes and errors. What comes out: lines, or one error that names
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from slipway.channels.expiry import Expired
 from slipway.channels.moves import Moved
+from slipway.channels.state import Channel
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "require_none"]
+__all__ = ["Untrusted", "describe", "holding_rows", "require_none"]
 
 
 class Untrusted(HostError):
@@ -41,6 +42,25 @@ def require_none(problems: Mapping[str, UserError]) -> None:
     count = f"{len(problems)} channel{'s' * (len(problems) != 1)}"
     fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
     raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
+
+
+def holding_rows(read: Iterable[Channel]) -> list[dict[str, str | None]]:
+    """Return what channels hold, for people."""
+    rows: list[dict[str, str | None]] = []
+    for channel in read:
+        for appliance in channel.appliances:
+            shelf = channel.shelf(appliance)
+            count, dead = len(shelf.releases), len(shelf.withdrawn)
+            rows.append(
+                {
+                    "channel": channel.name,
+                    "appliance": appliance,
+                    "current": shelf.current,
+                    "releases": f"{count} release{'s' * (count != 1)}",
+                    "withdrawn": f"{dead} withdrawn" if dead else "",
+                }
+            )
+    return rows
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:

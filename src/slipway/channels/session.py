@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from slipway.channels import moves, upkeep
 from slipway.channels.audit import examine, examine_rest
@@ -194,29 +193,17 @@ class Session:
                 problems[name] = error
         return channels, problems
 
-    def holdings(self, warn: Callable[[str], object] = str) -> tuple[list[dict[str, Any]], dict[str, UserError]]:
-        """What every channel holds, for a listing, and by name, why some cannot be read or have expired.
+    def holdings(self, warn: Callable[[str], object] = str) -> tuple[list[Channel], dict[str, UserError]]:
+        """The channels that can be read, for a listing, and by name, why some cannot be read or have expired.
 
         Args:
             warn: Called with the end of a root that comes soon.
         """
         self._require_visible()
-        rows = []
         channels, problems = self.readable()
         for channel in channels:
             self._look_at_end(channel, problems, warn)
-            for appliance in channel.appliances:
-                shelf = channel.shelf(appliance)
-                rows.append(
-                    {
-                        "channel": channel.name,
-                        "appliance": appliance,
-                        "current": shelf.current,
-                        "releases": list(shelf.releases),
-                        "withdrawn": {release: stone.reason for release, stone in shelf.withdrawn.items()},
-                    }
-                )
-        return rows, problems
+        return channels, problems
 
     def _look_at_end(self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]) -> None:
         """Note that a channel has expired, or that its root soon will."""
@@ -277,11 +264,14 @@ class Session:
             raise self.unknown(unknown[0])
         return Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
 
-    def refresh(self, channels: Sequence[str] = (), warn: Callable[[str], object] = str) -> list[str]:
+    def refresh(
+        self, channels: Sequence[str] = (), warn: Callable[[str], object] = str, signed: Callable[[Channel], object] = id
+    ) -> list[str]:
         """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
 
         Args:
             warn: Called with what a channel needs soon: a new root, or its targets key.
+            signed: Called with each channel as it is now.
 
         Raises:
             UserError: One of them cannot be renewed; the others are.
@@ -300,6 +290,7 @@ class Session:
                 for line in upkeep.warnings(channel, ring, self.clock):
                     warn(line)
                 done.append(name)
+                signed(channel)
             except UserError as error:
                 problems.append(error)
         if problems:

@@ -1,34 +1,55 @@
 """Tasks that other processes do: without credentials, or several at once.
 
-What goes in: a task's words. What comes out: its exit code, and the folders of the releases that it made.
+What goes in: a task's words. What comes out: how it ended, and the folders of the releases that it made.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from invoke.exceptions import Exit
+
     from slipway.job import Job, Workshop
 
-__all__ = ["built_apart", "side_by_side"]
+__all__ = ["Apart", "built_apart", "side_by_side"]
 
 #: The words that start a task in a process of its own.
 _SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway")
 
 
-def built_apart(shop: Workshop, name: str, words: Sequence[str]) -> tuple[int, list[Path]]:
-    """Run a task that builds in a process without credentials; return its exit code and the folders of the releases."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What became of a task in another process: what ended it, None after success; the folders of releases; its document."""
+
+    ended: Exit | None
+    folders: list[Path]
+    told: Mapping[str, Any]
+
+
+def built_apart(shop: Workshop, name: str, words: Sequence[str], *, json: bool = False) -> Apart:
+    """Run a task that builds in a process without credentials.
+
+    Args:
+        json: Have it print a document, and keep that.
+    """
     import tempfile
 
+    from slipway.answer import ended_by, read_document
     from slipway.credentials import run_apart
     from slipway.outputs import announced
 
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-        code = run_apart([*_SLIPWAY, name, *words, f"--built={folder}"])
-        return code, announced(folder, shop.root, {word for word in words if not word.startswith("-")})
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder, tempfile.TemporaryFile() as told:
+        argv = [*_SLIPWAY, name, *words, f"--built={folder}"]
+        code = run_apart([*argv, "--json"], stdout=told) if json else run_apart(argv)
+        told.seek(0)
+        document = read_document(told.read())
+        folders = announced(folder, shop.root, {word for word in words if not word.startswith("-")})
+        return Apart(ended=ended_by(code, document) if code else None, folders=folders, told=document)
 
 
 def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:

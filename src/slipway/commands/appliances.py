@@ -5,11 +5,13 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-from json import dumps
+from dataclasses import asdict
 from typing import Final
 
+from slipway.answer import Answer
 from slipway.commands.options import Checkout, all_names, chosen, described
 from slipway.commands.output import show
+from slipway.commands.shapes import Appliance, Listing, Lock, Locked, Valid
 from slipway.invocation import task
 
 __all__ = ["TASKS", "TITLE"]
@@ -27,47 +29,57 @@ def new(name: str, *, at: Checkout, like: str = "") -> None:
 
 
 @task(
-    keyless=True, help=described("json", names="their names alone; with --json on one line, as a workflow's matrix wants them"), name="list"
+    keyless=True, help={"names": "their names alone; with --json as an array on one line, as a workflow's matrix wants them"}, name="list"
 )
-def list_(*, at: Checkout, names: bool = False, json: bool = False) -> None:
+def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
     """Show the appliances there are."""
     if names:
         found = all_names(at.workshop())
-        print(dumps(found) if json else "\n".join(found))
+        answer.tell_line(list(found))
+        print("\n".join(found))
         return
     shop = at.workshop()
     rows = [
-        {
-            "name": each.name,
-            "version": each.spec.version,
-            "base": each.spec.base,
-            "category": each.spec.category,
-            "summary": each.spec.summary,
-        }
+        Appliance(
+            name=each.name,
+            version=each.spec.version,
+            base=each.spec.base,
+            category=each.spec.category,
+            summary=each.spec.summary,
+        )
         for each in shop.library.load_all(all_names(shop))
     ]
-    show(rows, as_json=json)
+    answer.tell(Listing(appliances=rows))
+    show(asdict(row) for row in rows)
 
 
 @task(keyless=True, help=described("names", "all"))
-def validate(names: list[str], *, at: Checkout, all: bool = False) -> None:
+def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = False) -> None:
     """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
     shop = at.workshop()
     wanted = chosen(shop, names, all) if names else all_names(shop)
-    count = len(shop.library.load_all(wanted))
+    found = shop.library.load_all(wanted)
+    answer.tell(Valid(appliances=[each.name for each in found]))
+    count = len(found)
     print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
 
 
 @task(keyless=True, help=described("names", "all", arch="processor architecture of the image, in Debian's words"))
-def lock(names: list[str], *, at: Checkout, all: bool = False, arch: str = "amd64") -> None:
+def lock(names: list[str], *, at: Checkout, answer: Answer, all: bool = False, arch: str = "amd64") -> None:
     """Resolve packages to exact versions and hashes, and say what changed."""
     from slipway.job import lock as make_lock
     from slipway.job import lock_path
 
     shop = at.workshop()
-    for appliance in shop.library.load_all(chosen(shop, names, all)):
+    wanted = shop.library.load_all(chosen(shop, names, all))
+    locks: list[Lock] = []
+    answer.tell(Locked(locks=locks))
+    for appliance in wanted:
         made, difference = make_lock(shop, appliance, arch, fresh=True)
         path = lock_path(appliance, arch)
+        changes = str(difference).splitlines() if difference else []
+        packages = len(made.all_packages)
+        locks.append(Lock(appliance=appliance.name, architecture=arch, path=str(path), packages=packages, changes=changes))
         if difference:
             print(f"{path}: {len(made.all_packages)} packages\n{difference}")
         else:

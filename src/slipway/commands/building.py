@@ -6,33 +6,37 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from json import dumps
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
 from slipway.commands.options import Checkout, Place, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.commands.publishing import publish_into
+from slipway.commands.records import release_record
+from slipway.commands.shapes import Built, Check, Checked, Item, Plan, Release, Rendered, Reproduced, Sizes, Stage
 from slipway.invocation import task
 from slipway.terminal import one_line
+
+if TYPE_CHECKING:
+    from slipway.job import Job, Workshop
 
 __all__ = ["TASKS", "TITLE"]
 
 TITLE: Final = "Build, boot and check"
 
 
-@task(keyless=True, help=described("name", "json"))
-def plan(name: str, *, at: Checkout, recipe: Recipe, json: bool = False) -> None:
+@task(keyless=True, help=described("name"))
+def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
     """Show the stages of a build: their ids, whether they are in the cache, and why one is new."""
     from slipway.outputs import explain
 
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     rows = explain(shop, job)
-    if json:
-        show(rows, as_json=True)
-        return
+    stages = [Stage(**row) for row in rows]
+    answer.tell(Plan(appliance=job.name, architecture=job.architecture, builder=job.builder.name, stages=stages))
     for row in rows:
         print(f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} {', '.join(row['reasons'])}".rstrip())
 
@@ -41,7 +45,7 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, json: bool = False) -> None
     keyless=True,
     help=described("name", out="an empty or new directory", source="with the builder packer: the platforms, as qemu,amazon-ebs"),
 )
-def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "") -> None:
+def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer) -> None:
     """Write the very files that the builder runs and reads."""
     from slipway import pipeline
 
@@ -53,6 +57,8 @@ def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: st
 
         shutil.rmtree(directory, ignore_errors=True)
     written = pipeline.write_rendered(shop, job, directory, tuple(filter(None, source.split(","))))
+    names = sorted(path.relative_to(directory).as_posix() for path in written)
+    answer.tell(Rendered(appliance=job.name, folder=str(directory), files=names))
     print(f"{directory}: {len(written)} files")
 
 
@@ -82,6 +88,7 @@ def build(
     jobs: int = 1,
     built: str = "",
     channel: str = "nightly",
+    answer: Answer,
 ) -> None:
     """Build, boot, check and record appliances; what is in the cache is not made again.
 
@@ -98,13 +105,15 @@ def build(
     options = [*recipe.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
     options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
     if publish:
-        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel)
+        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel, answer)
         return
     leave_behind()
     shop = at.workshop()
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe, format)
+    done: list[Release] = []
+    answer.tell(Built(releases=done))
     if jobs > 1 and len(prepared_jobs) > 1:
-        side_by_side(shop, "build", prepared_jobs, jobs, [*options, f"--built={built}"] if built else options)
+        build_side_by_side(shop, prepared_jobs, jobs, options, built, done)
         return
     for job in prepared_jobs:
         shop.progress.line(job.headline)
@@ -115,30 +124,46 @@ def build(
             same = ", ".join(verify(shop, job))
             print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
         announce(built, job.name, release.folder)
+        done.append(release_record(release))
         for line in listing(release):
             print(line, flush=True)
 
 
-def build_and_publish(words: Sequence[str], at: Place, channel: str) -> None:
+def build_side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str], built: str, done: list[Release]) -> None:
+    """Build by a process for each appliance; add what was built to ``done``, also when another appliance failed."""
+    import shutil
+    import tempfile
+
+    from slipway.outputs import announced
+    from slipway.records.release import read_release
+
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        try:
+            side_by_side(shop, "build", jobs, at_once, [*options, f"--built={folder}"])
+        finally:
+            done += [release_record(read_release(each)) for each in announced(folder, shop.root)]
+            for file in Path(folder).glob("*.json") if built else ():
+                shutil.copyfile(file, Path(built) / file.name)
+
+
+def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Answer) -> None:
     """Build in a process without credentials; publish from this one, which runs no appliance's code.
 
     What was built is published, also when another appliance failed.
     """
-    from invoke.exceptions import Exit
-
     from slipway.credentials import seal
 
     seal()
     shop, session, _ring = at.publishing(channel)  # before anything is built
-    code, folders = built_apart(shop, "build", words)
-    if folders:
-        publish_into(shop, session, folders, channel)
-    if code:
-        raise Exit(code=code)
+    done = built_apart(shop, "build", words, json=answer.json)
+    if done.folders:
+        publish_into(shop, session, done.folders, channel, answer)
+    if done.ended:
+        raise done.ended
 
 
-@task(keyless=True, help=described("name", "json", "format"))
-def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], json: bool = False) -> None:
+@task(keyless=True, help=described("name", "format"))
+def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], answer: Answer) -> None:
     """Build in surroundings that differ and show what came out: umask, user, host name, time zone, memory or disk, cache.
 
     As root also another user and another host name are among them.
@@ -149,28 +174,34 @@ def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], jso
     prepared(shop, [name], recipe, format)
     rows = list(build_in_all(shop, name, (recipe.builder, recipe.arch), format))
     table = [row.record() for row in rows]
-    show(table if json else [{name: name for name in table[0]}, *table], as_json=json)
+    answer.tell(Reproduced(appliance=name, rows=table))
+    show([{name: name for name in table[0]}, *table])
     require_same(rows)
 
 
 @task(keyless=True, help=described("names", "all", "built"))
-def releases(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False, built: str = "") -> None:
+def releases(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all: bool = False, built: str = "") -> None:
     """Show the folders of the releases that were built from what is here now."""
     from slipway.errors import BuildError
     from slipway.outputs import announce, finished
+    from slipway.records.release import read_release
 
     shop = at.workshop()
-    for job in prepared(shop, chosen(shop, names, all), recipe):
+    jobs = prepared(shop, chosen(shop, names, all), recipe)
+    found: list[Release] = []
+    answer.tell(Built(releases=found))
+    for job in jobs:
         done = finished(job, boot=True)
         if done is None:
             raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
         announce(built, job.name, done)
+        found.append(release_record(read_release(done)))
         if not built:
             print(done)
 
 
 @task(keyless=True, help=described("name", "firmware"))
-def check(name: str, *, at: Checkout, recipe: Recipe, firmware: str = "bios") -> None:
+def check(name: str, *, at: Checkout, recipe: Recipe, answer: Answer, firmware: str = "bios") -> None:
     """Boot the built image and run its checks again."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
@@ -181,6 +212,11 @@ def check(name: str, *, at: Checkout, recipe: Recipe, firmware: str = "bios") ->
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     report = pipeline.check(shop, job, again=True, firmware=firmware)
+    checks = [
+        Check(place=each.place, name=each.name, outcome=each.outcome, duration_s=each.duration_s, attempts=each.attempts)
+        for each in report.checks
+    ]
+    answer.tell(Checked(appliance=name, firmware=report.firmware, accelerator=report.accelerator, passed=report.passed, checks=checks))
     for found in report.checks:
         print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"))
 
@@ -205,8 +241,8 @@ def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False,
     faults.require_proven(proofs)
 
 
-@task(keyless=True, help=described("name", "json"))
-def sizes(name: str, *, at: Checkout, recipe: Recipe, json: bool = False) -> None:
+@task(keyless=True, help=described("name"))
+def sizes(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
     """Show what takes the space in a built image, by package and by folder: on the disk, and compressed."""
     from slipway.inspection import sizes as find_sizes
     from slipway.progress import size
@@ -214,9 +250,8 @@ def sizes(name: str, *, at: Checkout, recipe: Recipe, json: bool = False) -> Non
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     found = find_sizes(shop, job)
-    if json:
-        print(dumps(found, indent=2))
-        return
+    packages, parts = ([Item(**row) for row in found[title]] for title in ("packages", "folders"))
+    answer.tell(Sizes(appliance=job.name, packages=packages, folders=parts))
     for title, rows in found.items():
         total = {"name": f"all {title}", "size": sum(row["size"] for row in rows), "compressed": sum(row["compressed"] for row in rows)}
         for row in (*rows[:25], total):

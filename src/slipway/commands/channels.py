@@ -6,10 +6,27 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Final
 
+from slipway.answer import Answer, stamp
+from slipway.commands.channel_shapes import (
+    Channels,
+    ChannelState,
+    Collected,
+    Dropped,
+    Failed,
+    Object,
+    Promoted,
+    Pruned,
+    Recovered,
+    Refreshed,
+    RolledBack,
+    Withdrawn,
+)
 from slipway.commands.options import Place, described
 from slipway.commands.output import confirm, show, warn, would
+from slipway.commands.records import channel_record, failed_records, held_record, moved_records
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -20,7 +37,6 @@ TITLE: Final = "Channels of a store"
 
 @task(
     help=described(
-        "json",
         "yes",
         "dry_run",
         action="remove: take a whole channel out of the store",
@@ -29,36 +45,42 @@ TITLE: Final = "Channels of a store"
     )
 )
 def channels(
-    action: str = "", channel: str = "", *, at: Place, json: bool = False, yes: bool = False, force: bool = False, dry_run: bool = False
+    action: str = "", channel: str = "", *, at: Place, answer: Answer, yes: bool = False, force: bool = False, dry_run: bool = False
 ) -> None:
     """Show what each channel of a store holds, or remove one."""
+    from slipway.channels.report import holding_rows
     from slipway.channels.session import Untrusted, require_none
     from slipway.errors import UsageError
 
     if action == "remove":
-        _remove(channel, at, yes=yes, force=force, dry_run=dry_run)
+        _remove(channel, at, answer, yes=yes, force=force, dry_run=dry_run)
         return
     if action:
         raise UsageError(f'channels has no action "{action}"', hint="there is: remove")
     if yes or force or dry_run:
         raise UsageError("--yes, --force and --dry-run go with: channels remove CHANNEL")
     _shop, session = at.open(reading=True)
-    rows, problems = session.holdings(lambda line: print(f"warning: {line}", file=sys.stderr, flush=True))
-    if not json:
-        for row in rows:
-            row["releases"] = f"{len(row['releases'])} release{'s' * (len(row['releases']) != 1)}"
-            row["withdrawn"] = f"{len(row['withdrawn'])} withdrawn" if row["withdrawn"] else ""
-    show(rows, as_json=json)
+    warnings: list[str] = []
+    read, problems = session.holdings(warnings.append)
+    answer.tell(
+        Channels(
+            store=session.store.url,
+            channels=[channel_record(each) for each in read],
+            holdings=[held_record(each, name) for each in read for name in each.appliances],
+            warnings=warnings,
+            problems=failed_records(problems),
+        )
+    )
+    for line in warnings:
+        warn(line)
+    show(holding_rows(read))
     for name, error in problems.items():
-        if json and isinstance(error, Untrusted):
-            warn(f"{name}: not trusted here: {error.message}")
-        elif not json:
-            print(one_line(f"{name}  {'not trusted here' if isinstance(error, Untrusted) else 'cannot be read'}: {error.message}"))
+        print(one_line(f"{name}  {'not trusted here' if isinstance(error, Untrusted) else 'cannot be read'}: {error.message}"))
     sys.stdout.flush()
     require_none(problems)
 
 
-def _remove(channel: str, at: Place, *, yes: bool, force: bool, dry_run: bool) -> None:
+def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, dry_run: bool) -> None:
     """Remove a channel."""
     from slipway.channels.removal import Removal, remove
     from slipway.errors import UsageError
@@ -72,10 +94,12 @@ def _remove(channel: str, at: Place, *, yes: bool, force: bool, dry_run: bool) -
     if not force:
         removal.require_unused()
     if dry_run:
+        answer.tell(Channels(store=session.store.url, would=[deed]))
         would([deed])
         return
     confirm(deed, yes)
     remove(session, removal)
+    answer.tell(Channels(store=session.store.url, removed=channel))
     print(f"{channel} is removed, and what it alone had goes with: invoke gc")
     if (session.keys / channel).exists():
         print(f"its keys are still in {session.keys / channel}: without them it can never be made again")
@@ -84,7 +108,15 @@ def _remove(channel: str, at: Place, *, yes: bool, force: bool, dry_run: bool) -
 
 @task(help=described("name", "build", "yes", "from_", "dry_run", to="the channel that gets it"))
 def promote(
-    name: str, *, at: Place, build: str = "", from_: str = "nightly", to: str = "candidate", yes: bool = False, dry_run: bool = False
+    name: str,
+    *,
+    at: Place,
+    answer: Answer,
+    build: str = "",
+    from_: str = "nightly",
+    to: str = "candidate",
+    yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """List a release of one channel in another, and make it current there; no image is copied."""
     from slipway.channels import preview
@@ -102,11 +134,24 @@ def promote(
     for package, (before, after) in sorted(changes.changed.items()):
         print(one_line(f"  {package} {before} -> {after}"))
     deed = preview.promotion(session, name, release, from_, to)
+    told = Promoted(
+        store=session.store.url,
+        appliance=name,
+        release=release,
+        source=from_,
+        target=to,
+        added=changes.added,
+        removed=changes.removed,
+        updated=changes.changed,
+    )
     if dry_run:
+        answer.tell(replace(told, would=[deed]))
         would([deed])
         return
     confirm(deed, yes)
-    print("\n".join(describe(promotion())))
+    moved = promotion()
+    answer.tell(replace(told, moved=moved_records([moved])))
+    print("\n".join(describe(moved)))
     update_catalog(shop, session)
 
 
@@ -121,7 +166,15 @@ def promote(
     )
 )
 def rollback(
-    name: str, *, at: Place, channel: str = "stable", to: str = "", build: str = "", yes: bool = False, dry_run: bool = False
+    name: str,
+    *,
+    at: Place,
+    answer: Answer,
+    channel: str = "stable",
+    to: str = "",
+    build: str = "",
+    yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Make the release current again that was so before, or another one of the channel."""
     from slipway.channels import preview
@@ -135,11 +188,14 @@ def rollback(
     session.ring(channel).require("targets")
     wanted = to or build or None
     target, deed = preview.rollback(session, name, channel, wanted)
+    told = RolledBack(store=session.store.url, appliance=name, channel=channel, release=target)
     if dry_run:
+        answer.tell(replace(told, would=[deed]))
         would([deed])
         return
     confirm(deed, yes)
     moved = session.rollback(name, channel, wanted)
+    answer.tell(replace(told, moved=moved_records([moved])))
     print("\n".join(describe(moved)))
     if moved.release != target:
         warn(f"{channel} was changed meanwhile: it was to be {target}")
@@ -161,6 +217,7 @@ def withdraw(
     name: str,
     *,
     at: Place,
+    answer: Answer,
     channel: list[str],
     build: str = "",
     reason: str = "",
@@ -179,10 +236,21 @@ def withdraw(
     shop, session = at.open()
     deed = preview.withdrawal(session, name, build, channel, derived=derived)
     if dry_run:
+        answer.tell(Withdrawn(store=session.store.url, appliance=name, reason=reason, would=[deed]))
         would([deed])
         return
     confirm(deed, yes)
     done = session.withdraw(name, build, reason, channel, derived=derived)
+    answer.tell(
+        Withdrawn(
+            store=session.store.url,
+            appliance=name,
+            reason=reason,
+            releases=done.releases,
+            moved=moved_records(done.moved),
+            unreached=[Failed(name=each, message=problem) for each, problem in done.unreached.items()],
+        )
+    )
     for moved in done.moved:
         print("\n".join(describe(moved)), flush=True)
     for release in done.releases if len(done.releases) > 1 or not done.moved else ():
@@ -192,24 +260,36 @@ def withdraw(
 
 
 @task(help=described("channel", "dry_run"))
-def refresh(channel: list[str], *, at: Place, dry_run: bool = False) -> None:
+def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Renew the signatures of channels before they expire; run this every night."""
     from slipway.channels import preview
 
     _shop, session = at.open()
     if dry_run:
         names = preview.refreshed(session, channel)
-        would([f"sign {name} anew" for name in names] or ["sign nothing: no channel here has its keys here"])
+        deeds = [f"sign {name} anew" for name in names] or ["sign nothing: no channel here has its keys here"]
+        answer.tell(Refreshed(store=session.store.url, would=deeds))
+        would(deeds)
         return
-    done = session.refresh(channel, warn)
+    signed: list[ChannelState] = []
+    warnings: list[str] = []
+    answer.tell(Refreshed(store=session.store.url, channels=signed, warnings=warnings))
+
+    def note(line: str) -> None:
+        warnings.append(line)
+        warn(line)
+
+    done = session.refresh(channel, note, lambda each: signed.append(channel_record(each)))
     print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
 
 
 @task(help=described("yes", "dry_run", channel="the channel", to="restore this version; without it the newest one"))
-def recover(channel: str, *, at: Place, to: int = 0, yes: bool = False, dry_run: bool = False) -> None:
+def recover(channel: str, *, at: Place, answer: Answer, to: int = 0, yes: bool = False, dry_run: bool = False) -> None:
     """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
     _shop, session = at.open(new=True)
     found = session.findings(channel, to or None)
+    told = Recovered(store=session.store.url, channel=channel, known=found.lines)
+    answer.tell(told)
     print("\n".join(found.lines), flush=True)
     if found.problem is None and not to:
         return
@@ -217,10 +297,12 @@ def recover(channel: str, *, at: Place, to: int = 0, yes: bool = False, dry_run:
     if found.chosen is None:
         deed = f"forget what was seen of {channel}, of which nothing is left, and begin it again"
     if dry_run:
+        answer.tell(replace(told, would=[deed]))
         would([deed])
         return
     confirm(deed, yes)
     after = session.recover(found)
+    answer.tell(replace(told, version=found.chosen))
     if after is None:
         print(f"{channel} begins again with the next publish; who knows the old one refuses it: restore a backup if there is one")
     else:
@@ -228,22 +310,39 @@ def recover(channel: str, *, at: Place, to: int = 0, yes: bool = False, dry_run:
 
 
 @task(help=described("channel", "dry_run"))
-def prune(channel: list[str], *, at: Place, dry_run: bool = False) -> None:
+def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the current and the one before."""
     _shop, session = at.open()
-    for name, dropped in session.prune(channel, dry_run=dry_run).items():
-        for appliance, releases in dropped.items():
-            print(f"{name}: {appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(releases)}")
+    found = session.prune(channel, dry_run=dry_run)
+    dropped = [
+        Dropped(channel=name, appliance=appliance, releases=releases)
+        for name, by_appliance in found.items()
+        for appliance, releases in by_appliance.items()
+    ]
+    deeds = [f"drop {each.appliance} {', '.join(each.releases)} from {each.channel}" for each in dropped] or ["drop nothing"]
+    answer.tell(Pruned(store=session.store.url, would=deeds * dry_run, channels=list(found), dropped=dropped))
+    for each in dropped:
+        print(f"{each.channel}: {each.appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(each.releases)}")
 
 
 @task(help=described("dry_run"))
-def gc(*, at: Place, dry_run: bool = False) -> None:
+def gc(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Remove objects that no channel has referred to for a week."""
     from slipway.channels.session import Untrusted, require_none
     from slipway.progress import size
 
     _shop, session = at.open()
     collected = session.collect(dry_run=dry_run)
+    answer.tell(
+        Collected(
+            store=session.store.url,
+            would=[f"remove {len(collected.removed)} objects"] * dry_run,
+            removed=[Object(key=each.key, size=each.size, modified=stamp(each.modified)) for each in collected.removed],
+            size=collected.size,
+            uploads=collected.uploads,
+            problems=failed_records(collected.problems),
+        )
+    )
     for status in collected.removed:
         print(f"{'would remove' if dry_run else 'removed'} {status.key}")
     print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads", flush=True)

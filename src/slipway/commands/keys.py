@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from slipway.answer import Answer
 from slipway.commands.output import would
+from slipway.commands.records import keys_record
 from slipway.invocation import task
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def keys_(
     offline_targets: bool = False,
     no_passphrase: bool = False,
     dry_run: bool = False,
+    answer: Answer,
 ) -> None:
     """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's (rotate), show public
     ones, or print them for CI's secrets (export). Passphrases come from the terminal or SLIPWAY_PASSPHRASE_FILE."""
@@ -73,6 +76,8 @@ def keys_(
     places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
     if dry_run and action != "rotate":
         raise UsageError("--dry-run goes with: keys rotate")
+    if answer.json and action == "export":
+        raise UsageError("keys export takes no --json", hint="the bundle that it prints is one line of JSON already")
     if action == "init":
         known = rings.parse_signers(signer)
         passphrase = None if no_passphrase else rings.new_passphrase()
@@ -83,6 +88,7 @@ def keys_(
         if passphrase is None:
             raise UsageError("there is no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
         done = rings.protect(channel, directory, passphrase, places=places)
+        answer.tell(keys_record(rings.load_ring(channel, directory, places=places)))
         print("\n".join(f"{directory / name} is under a passphrase" for name in done) or "nothing changed")
         return
     elif action == "rotate":
@@ -92,7 +98,9 @@ def keys_(
             # Without asking for a passphrase.
             keys_here = rings.load_ring(channel, directory, places=places)
             rings.require_rotatable(keys_here, role)
-            would([f"replace the {role} key of {channel} in {directory / channel}; the next refresh tells the store"])
+            deeds = [f"replace the {role} key of {channel} in {directory / channel}; the next refresh tells the store"]
+            answer.tell(keys_record(keys_here, would=deeds))
+            would(deeds)
             return
         passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
         ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
@@ -107,6 +115,7 @@ def keys_(
         ring = rings.load_ring(channel, directory, places=places)
     else:
         raise UsageError(f'keys has no action "{action}"', hint="there is: init, protect, rotate, show, export")
+    answer.tell(keys_record(ring))
     for name in rings.ROLES:
         for key in ring.public(name):
             print(f"{name:<10} {rings.fingerprint(key)}")

@@ -5,29 +5,32 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from slipway.commands.options import Checkout, described
+from slipway.answer import Answer, stamp
+from slipway.commands.options import Checkout
 from slipway.commands.output import show
+from slipway.commands.shapes import Cache, CacheEntry, Finding, Findings
 from slipway.invocation import task
+
+if TYPE_CHECKING:
+    from slipway.cache import Usage
 
 __all__ = ["TASKS", "TITLE"]
 
 TITLE: Final = "This machine"
 
 
-@task(keyless=True, help=described("json"))
-def doctor(*, at: Checkout, json: bool = False) -> None:
+@task(keyless=True)
+def doctor(*, at: Checkout, answer: Answer) -> None:
     """Show what this host can do, what is missing, and the command that installs it."""
     from slipway.doctor import examine
     from slipway.errors import HostError
 
     findings = examine(at.workshop())
-    if json:
-        show([finding.record for finding in findings], as_json=True)
-    else:
-        for finding in findings:
-            print(finding.line)
+    answer.tell(Findings(findings=[Finding(**finding.record) for finding in findings]))
+    for finding in findings:
+        print(finding.line)
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
         raise HostError(f"missing: {', '.join(missing)}", hint="the commands above install it")
@@ -35,9 +38,9 @@ def doctor(*, at: Checkout, json: bool = False) -> None:
 
 @task(
     keyless=True,
-    help=described("json", action="prune: remove what was not used for the longest time, down to the limit", to="keep at most so many GiB"),
+    help=dict(action="prune: remove what was not used for the longest time, down to the limit", to="keep at most so many GiB"),
 )
-def cache(action: str = "", *, at: Checkout, to: int = -1, json: bool = False) -> None:
+def cache(action: str = "", *, at: Checkout, to: int = -1, answer: Answer) -> None:
     """Show what the cache of finished stages holds, or prune it."""
     from slipway.errors import UsageError
     from slipway.progress import size
@@ -45,14 +48,20 @@ def cache(action: str = "", *, at: Checkout, to: int = -1, json: bool = False) -
     if action not in ("", "prune"):
         raise UsageError(f'cache has no action "{action}"', hint="there is: prune")
     store = at.workshop().cache
+    removed = store.prune(keep_bytes=to * 2**30 if to >= 0 else None) if action == "prune" else []
+    usage = store.usage()
+    total = sum(entry.size for entry in usage)
+    entries, gone = ([_entry(each) for each in found] for found in (usage, removed))
+    answer.tell(Cache(folder=str(store.directory), limit=store.limit_bytes, size=total, entries=entries, removed=gone))
     if action == "prune":
-        removed = store.prune(keep_bytes=to * 2**30 if to >= 0 else None)
         print(f"{len(removed)} entries removed, {size(sum(entry.size for entry in removed))}")
         return
-    rows = [{"id": entry.id[:12], "kind": entry.kind, "size": entry.size if json else size(entry.size)} for entry in store.usage()]
-    show(rows, as_json=json)
-    if not json:
-        print(f"{store.directory}: {size(sum(entry.size for entry in store.usage()))} of {size(store.limit_bytes)}")
+    show({"id": entry.id[:12], "kind": entry.kind, "size": size(entry.size)} for entry in usage)
+    print(f"{store.directory}: {size(total)} of {size(store.limit_bytes)}")
+
+
+def _entry(found: Usage) -> CacheEntry:
+    return CacheEntry(id=found.id, kind=found.kind, size=found.size, used=stamp(found.used) if found.used else None)
 
 
 TASKS: Final = (

@@ -22,7 +22,6 @@ __all__ = ["Checkout", "Place", "Recipe", "all_names", "at_least_one", "chosen",
 _HELP: Final = {
     "names": "appliances",
     "name": "an appliance",
-    "json": "print JSON",
     "all": "every appliance",
     "jobs": "how many appliances at once",
     "channel": "a channel; can be given again",

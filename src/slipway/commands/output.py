@@ -1,31 +1,22 @@
 """What tasks print, and what they ask.
 
-What goes in: rows, and questions. What comes out: columns or JSON on standard output, and yes or an error.
+What goes in: rows, and questions. What comes out: columns on standard output, and yes or an error.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slipway.terminal import one_line
 
-__all__ = ["confirm", "print_json", "show", "warn", "would"]
+__all__ = ["confirm", "show", "warn", "would"]
 
 
-def print_json(data: Any) -> None:
-    """Print JSON."""
-    print(json.dumps(data, indent=2, sort_keys=True))
-
-
-def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print a listing: as JSON, or in columns as wide as what stands in them."""
+def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> None:
+    """Print a listing in columns as wide as what stands in them."""
     found = list(rows)
-    if as_json:
-        print_json(found)
-        return
     names = list(columns) or (list(found[0]) if found else [])
     cells = [[one_line(row[name]) for name in names] for row in found]
     widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]

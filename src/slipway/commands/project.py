@@ -5,12 +5,13 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import Final
 
+from slipway.answer import Answer
 from slipway.commands.options import Checkout, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
+from slipway.commands.shapes import Bench
 from slipway.invocation import task
 
 __all__ = ["TASKS", "TITLE"]
@@ -82,17 +83,15 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
     mutants.require_killed(found)
 
 
-@task(help=described("json", runs="how often each command is measured; the median counts"))
-def bench(*, at: Checkout, runs: int = 3, json: bool = False) -> None:
+@task(help=dict(runs="how often each command is measured; the median counts"))
+def bench(*, at: Checkout, answer: Answer, runs: int = 3) -> None:
     """Measure how fast this version is on this machine, beside a control; takes some minutes."""
     from slipway.bench.builds import bench as measure
 
     at_least_one("--runs", runs)
     report = measure(at.workshop(), runs=runs)
-    if json:
-        print(dumps(report.record(), indent=1))
-        return
-    show([row.record() for row in report.rows], as_json=False, columns=("name", "value", "unit", "goal", "outcome", "detail"))
+    answer.tell(Bench(**report.record()))
+    show([row.record() for row in report.rows], columns=("name", "value", "unit", "goal", "outcome", "detail"))
     for name, took in report.profiles.items():
         print(f"\n{name}, where the seconds went: " + ", ".join(f"{label} {seconds_:.1f}" for label, seconds_ in took.items()))
 

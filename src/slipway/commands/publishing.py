@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from slipway.answer import Answer
 from slipway.commands.apart import built_apart
+from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
 from slipway.commands.options import Place, Recipe, described
 from slipway.commands.output import would
+from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -26,7 +29,7 @@ __all__ = ["TASKS", "TITLE", "publish_into"]
 TITLE: Final = "Publish"
 
 
-def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str) -> None:
+def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str, answer: Answer) -> None:
     """Publish releases, and say what changed.
 
     Raises:
@@ -36,7 +39,17 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
     from slipway.channels.session import describe
 
     refused: dict[str, UserError] = {}
-    for moved in pipeline.publish(shop, folders, session, channel, refused):
+    moves = pipeline.publish(shop, folders, session, channel, refused)
+    answer.tell(
+        Published(
+            store=session.store.url,
+            channel=channel,
+            moved=moved_records(moves),
+            releases=[published_record(blobs) for moved in moves for blobs in moved.blobs],
+            refused=failed_records(refused),
+        )
+    )
+    for moved in moves:
         created = sum(len(blobs.created) for blobs in moved.blobs)
         print("\n".join(describe(moved)), flush=True)
         print(f"  in {session.store.url}, {created} objects created", flush=True)
@@ -66,10 +79,9 @@ def publish(
     folder: str = "",
     only: str = "",
     dry_run: bool = False,
+    answer: Answer,
 ) -> None:
     """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
-    from invoke.exceptions import Exit
-
     from slipway.channels import preview
     from slipway.channels.folders import builds_below
     from slipway.credentials import seal
@@ -87,24 +99,26 @@ def publish(
     else:
         # Appliances are read by a process that has no keys.
         words = [*names, *["--all"] * all, *recipe.words(), f"--root={at.root}"]
-        code, folders = built_apart(shop, "releases", words)
-        if code:
-            raise Exit(code=code)
+        done = built_apart(shop, "releases", words, json=answer.json)
+        if done.ended:
+            raise done.ended
+        folders = done.folders
     if dry_run:
         refused: dict[str, UserError] = {}
-        if ring is None:
-            would([f"make keys of the channel {channel} in {session.keys / channel}"])
-        would(preview.publication(session, channel, folders, refused))
+        begun = [] if ring else [f"make keys of the channel {channel} in {session.keys / channel}"]
+        deeds = [*begun, *preview.publication(session, channel, folders, refused)]
+        answer.tell(Published(store=session.store.url, channel=channel, would=deeds, refused=failed_records(refused)))
+        would(deeds)
         require_published(refused)
         return
-    publish_into(shop, session, folders, channel)
+    publish_into(shop, session, folders, channel, answer)
 
 
 @task(help=described("names", "built", channel="into this channel", no_publish="build only: this needs no keys"))
-def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nightly", no_publish: bool = False, built: str = "") -> None:
+def nightly(
+    names: list[str], *, at: Place, recipe: Recipe, answer: Answer, channel: str = "nightly", no_publish: bool = False, built: str = ""
+) -> None:
     """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
-    from invoke.exceptions import Exit
-
     from slipway.credentials import leave_behind, seal
     from slipway.nightly import build_all, deliver
     from slipway.outputs import announce
@@ -115,32 +129,46 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, channel: str = "nigh
         night = build_all(at.workshop(), names=names, builder=recipe.builder, arch=recipe.arch)
         for name, folder in night.releases.items():
             announce(built, name, folder)
+        folders = {name: str(folder) for name, folder in night.releases.items()}
+        answer.tell(Night(releases=folders, report=night.lines, failed=failed_records(night.failed)))
         print("\n".join(night.lines), flush=True)
         night.require_success()
         return
     seal()
     shop, session, _ring = at.publishing(channel)  # before hours of work
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
-    code, folders = built_apart(shop, "nightly", words)
-    lines, problems = deliver(shop, session, folders, channel)
+    done = built_apart(shop, "nightly", words, json=answer.json)
+    lines, problems = deliver(shop, session, done.folders, channel)
+    answer.tell(
+        Night(
+            store=session.store.url,
+            channel=channel,
+            releases={folder.parent.name: str(folder) for folder in done.folders},
+            report=[*done.told.get("report", ()), *lines],
+            failed=[*(Failed(**each) for each in done.told.get("failed", ())), *failed_records(problems)],
+        )
+    )
     print("\n".join(lines), flush=True)
-    if code:
-        raise Exit(code=code)
+    if done.ended:
+        raise done.ended
     require_published(problems)
 
 
 @task(help=described("dry_run"))
-def catalog(*, at: Place, dry_run: bool = False) -> None:
+def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
     from slipway.pipeline import write_catalog
 
     shop, session = at.open()
     left_out: list[str] = []
     changed, shown = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
+    deeds = [f"write {key}" for key in changed] or ["change nothing"]
+    written = [] if dry_run else changed
+    answer.tell(Cataloged(store=session.store.url, would=deeds * dry_run, written=written, shown=shown, left_out=left_out))
     for line in left_out:
         print(one_line(line))
     if dry_run:
-        would([f"write {key}" for key in changed] or ["change nothing"])
+        would(deeds)
     else:
         print("\n".join(changed) or "nothing changed")
     if not shown:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from slipway.answer import Answer, stamp
+from slipway.commands.channel_shapes import Audited, Exported, Fetched
 from slipway.commands.options import Place, described
+from slipway.commands.records import image_record
 from slipway.invocation import task
 
 __all__ = ["TASKS", "TITLE"]
@@ -27,7 +30,15 @@ TITLE: Final = "Read a store"
     )
 )
 def fetch(
-    name: str, *, at: Place, channel: str = "stable", format: str = "qcow2", build: str = "", arch: str = "amd64", out: str = ""
+    name: str,
+    *,
+    at: Place,
+    channel: str = "stable",
+    format: str = "qcow2",
+    build: str = "",
+    arch: str = "amd64",
+    out: str = "",
+    answer: Answer,
 ) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
     from slipway.channels.client import fetch_image, fetch_manifest
@@ -36,7 +47,19 @@ def fetch(
     client = session.client(channel)
     manifest = fetch_manifest(client, name, build or None, arch)
     folder = Path(out) if out else Path(at.root, "downloads", manifest.appliance)
-    print(fetch_image(client, manifest, format, folder, shop.progress))
+    path = fetch_image(client, manifest, format, folder, shop.progress)
+    answer.tell(
+        Fetched(
+            store=session.store.url,
+            channel=channel,
+            appliance=manifest.appliance,
+            release=manifest.release,
+            architecture=manifest.architecture,
+            created=stamp(manifest.created),
+            image=image_record(format, path, next(each.sha256 for each in manifest.artifacts if each.format == format)),
+        )
+    )
+    print(path)
 
 
 @task(
@@ -48,7 +71,7 @@ def fetch(
         release="an appliance, or the folder of a build",
     )
 )
-def export(release: str, *, at: Place, format: list[str], channel: str = "stable", build: str = "", out: str = "") -> None:
+def export(release: str, *, at: Place, format: list[str], channel: str = "stable", build: str = "", out: str = "", answer: Answer) -> None:
     """Make other formats of a release's raw disk, published or built here, without a build."""
     from slipway.conversion import export_built, export_published
     from slipway.errors import UsageError
@@ -61,12 +84,13 @@ def export(release: str, *, at: Place, format: list[str], channel: str = "stable
     else:
         shop, session = at.open(reading=True)
         made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
-    for path in made:
+    answer.tell(Exported(images=[image_record(form, path) for form, path in made.items()]))
+    for path in made.values():
         print(path)
 
 
 @task(help=described("channel"))
-def verify(channel: list[str], *, at: Place) -> None:
+def verify(channel: list[str], *, at: Place, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
     from slipway.channels.audit import require_sound
 
@@ -74,6 +98,7 @@ def verify(channel: list[str], *, at: Place) -> None:
     with shop.progress.step("verify") as step:
         lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
+    answer.tell(Audited(store=session.store.url, sound=lines, problems=problems))
     print("\n".join(lines), flush=True)
     require_sound(problems)
 

@@ -5,8 +5,8 @@ empty list means that every instance of the image starts equal and empty.
 
 Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is itself a finding. This
 module is also a program (``python -I hygiene.py --enter TREE``) that prints the findings as JSON, so that it can run
-where all files are readable, for example as root of a user namespace; it needs nothing but the standard library. With
-``--enter`` the tree is its root first, so that a folder that is a link (``/etc``) is the tree's and never the host's.
+where all files are readable, for example as root of a user namespace. With ``--enter`` the tree is its root first, so
+that a folder that is a link (``/etc``) is the tree's and never the host's.
 
 Content has a known exception: a file that is byte for byte what a package ships (by the MD5 sums that dpkg keeps, in
 ``info/*.md5sums`` and for configuration files in ``status``) is public already, an example or a test's key.
@@ -27,14 +27,15 @@ import os
 import re
 import stat
 import sys
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 if not __package__:  # as a program, without any path but the standard library's
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from slipway.disk.archives import initramfs, unpacked
 from slipway.disk.keys import armoured, binary_key, large_key
 
 __all__ = ["Finding", "inspect", "main"]
@@ -89,14 +90,15 @@ _PATH_RULES = (
     _PathRule("first-boot", r"etc/slipway/parameters\.env|var/lib/slipway/.+", "what first boot makes for one instance"),
     _PathRule(
         "database-cluster",
-        r"var/lib/postgresql/.+/PG_VERSION|var/lib/mysql/(?:ibdata1|aria_log_control|auto\.cnf)|var/lib/redis/.+",
+        r"var/lib/postgresql/.+/PG_VERSION|var/lib/mysql/(?:ibdata1|aria_log_control|auto\.cnf)|var/lib/redis/.+"
+        r"|etc/ldap/slapd\.d/.+\.ldif|var/lib/ldap/data\.mdb",
         "a database cluster, which first boot makes",
     ),
     _PathRule(
         "service-key",
         r"(?:etc/bind/|etc/)rndc\.key|(?:.*/)?\.erlang\.cookie|(?:.*/)?[^/]+\.keytab"
         r"|(?:.*/)?\.gnupg/(?:private-keys-v1\.d/.+|secring\.gpg)|etc/munge/munge\.key"
-        r"|etc/(?:corosync|pacemaker)/authkey|etc/dropbear/dropbear_.*_host_key|etc/krb5kdc/stash|etc/xrdp/rsakeys\.ini"
+        r"|etc/(?:corosync|pacemaker)/authkey|etc/dropbear/(?:initramfs/)?dropbear_.*_host_key|etc/krb5kdc/stash|etc/xrdp/rsakeys\.ini"
         r"|var/lib/tor/(?:.*/)?(?:[^/]*secret[^/]*key|private_key)|var/lib/samba/private/.+\.tdb"
         r"|etc/wireguard/[^/]*(?:private|\.key|\.psk)[^/]*|(?:.*/)?\.(?:pgpass|mylogin\.cnf)",
         "a key or password of a service, which instances would share",
@@ -133,10 +135,30 @@ _TEXT_RULES = tuple(
             rb"^[ \t]*password[ \t]*=[ \t]*\S",
             "a database's password",
         ),
-        ("instance-name", b"InitiatorName", r"etc/iscsi/.*", rb"^\s*InitiatorName\s*=\s*\S", "the iSCSI name of one instance"),
+        *(
+            (
+                "service-key",
+                word,
+                "(?:etc|srv|opt|var)/.*",
+                word + rb"""['"\]]*\s*(?:=>?|:|,)\s*['"]?[^'"<>{}$\s]{16,}""",
+                "a secret of a web program",
+            )
+            for word in (b"des_key", b"blowfish_secret", b"secret_key_base", b"SECRET_KEY", b"APP_KEY")
+        ),
+        (
+            "instance-name",
+            b"InitiatorName",
+            r"etc/(?:iscsi/.*|initiatorname.*)",
+            rb"^\s*InitiatorName\s*=\s*\S",
+            "the iSCSI name of one instance",
+        ),
         ("instance-name", b"MY_HOSTID", r"etc/popularity-contest\.conf", rb'^\s*MY_HOSTID\s*=\s*"?\w', "the name of one instance"),
     )
 )  # fmt: skip
+#: Scripts of the early boot bring files of the tree along.
+_INITRAMFS = re.compile(r"boot/(?:initrd|initramfs).*")
+#: What of the places above says the same of a file in an initramfs.
+_IN_INITRAMFS = ("authorized-keys", "credentials", "instance-name", "service-key", "ssh-host-key")
 _CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
 
 
@@ -194,6 +216,9 @@ def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[
     try:
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
+            if _INITRAMFS.fullmatch(path):
+                yield from _early(shipped, path, file)
+                return
             data = file.read(_KEY_FILE_BYTES)
             large = size > _KEY_FILE_BYTES and not data.startswith(b"\x7fELF") and large_key(file)
     except OSError as error:
@@ -207,18 +232,25 @@ def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[
     found = [("private-key", "a private key")] if large else []
     if size <= _KEY_FILE_BYTES:
         found = list(_secrets(path, data))
-    if found and not shipped(path, entry.path):
+    if found and not shipped.file(path, entry.path):
         yield from (Finding(f"/{path}", rule, detail) for rule, detail in found)
+
+
+def _early(shipped: _Shipped, path: str, file: IO[bytes]) -> Iterator[Finding]:
+    """Give what an initramfs holds, which has a copy of what was in the tree when it was made."""
+    try:
+        for name, data in initramfs(file, _KEY_FILE_BYTES):
+            rule = _rule(name)
+            found = [(rule.name, rule.detail)] if rule and data and rule.name in _IN_INITRAMFS else list(_secrets(name, data))
+            if found and not shipped(name, data):
+                yield from (Finding(f"/{path}", kind, f"{detail}, as /{name} in it") for kind, detail in found)
+    except ValueError as error:
+        yield Finding(f"/{path}", "unreadable", str(error))
 
 
 def _secrets(path: str, data: bytes) -> Iterator[tuple[str, str]]:
     """What is secret in a file's content: the rule, and what it is."""
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            # Bounded: a few bytes can become gigabytes.
-            data = zlib.decompressobj(31).decompress(data, 1 << 20)
-        except zlib.error:
-            return
+    data = unpacked(data, 1 << 20)  # bounded: a few bytes can become gigabytes
     kind = binary_key(data)
     if kind:
         yield ("service-key" if kind == "a keytab" else "private-key"), kind
@@ -248,12 +280,18 @@ class _Shipped:
         self._tree = tree
         self._sums: set[tuple[str, str]] | None = None
 
-    def __call__(self, path: str, file: str) -> bool:
+    def file(self, path: str, file: str) -> bool:
         """Whether a package ships exactly this file."""
+        with Path(file).open("rb") as opened:
+            return self._has(path, hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest())
+
+    def __call__(self, path: str, data: bytes) -> bool:
+        """Whether a package ships a file with exactly this content."""
+        return self._has(path, hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+    def _has(self, path: str, digest: str) -> bool:
         if self._sums is None:
             self._sums = set(self._read())
-        with Path(file).open("rb") as opened:
-            digest = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         return any((digest, name) in self._sums for name in (path, f"usr/{path}", path.removeprefix("usr/")))
 
     def _read(self) -> Iterator[tuple[str, str]]:

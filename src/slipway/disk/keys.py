@@ -24,6 +24,8 @@ _KEY = re.compile(
     + _BETWEEN
     + rb")*(?:[A-Za-z0-9+/=]|\\/){40,}"
     rb"|-----BEGIN OpenVPN Static key V1-----" + _BETWEEN + rb"[0-9a-f]{32}"
+    # A key of DNSSEC or TSIG, as BIND keeps it.
+    rb"|^Private-key-format: v\d"
     rb"|^PuTTY-User-Key-File-\d: "
     rb"|AGE-SECRET-KEY-1[A-Z0-9]{20}"
     rb"|^[ \t]*(?:Private|Preshared|private-|preshared-)[Kk]ey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}=[ \t]*$"
@@ -34,7 +36,7 @@ _KEY = re.compile(
 #: One of these is in every match of _KEY; looking for it first is what makes reading a whole tree fast.
 _KEY_WORDS = (
     b"PRIVATE KEY", b"PuTTY-User", b"AGE-SECRET", b"PrivateKey", b"PresharedKey", b"private-key", b"preshared-key",
-    b"OpenVPN Static", b'"kty"',
+    b"OpenVPN Static", b"Private-key-format", b'"kty"',
 )  # fmt: skip
 #: A key's armour in base64 once more, as in Kubernetes' secrets.
 _ENCODED = re.compile(rb"LS0tLS1CRUdJTi[A-Za-z0-9+/\s]{40,}={0,2}")

@@ -316,7 +316,7 @@ class Spec(MixIn):
     )
     timers: tuple[Timer, ...] = Field(default=(), description="Commands that run at certain times, once first boot has succeeded.")
     timezone: str | None = Field(default=None, pattern=TIMEZONE, description="Time zone of the machine; UTC unless it is named.")
-    locale: str = Field(default="C.UTF-8", pattern=LOCALE, description="Language of the machine; others than C need `keep: [locales]`.")
+    locale: str = Field(default="C.UTF-8", pattern=LOCALE, description="Language of the machine; its translations need `keep: [locales]`.")
     keyboard: str | None = Field(
         default=None, pattern=KEYBOARD, description="Layout of a keyboard at its console; needs the package console-setup."
     )

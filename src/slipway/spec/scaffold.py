@@ -48,6 +48,13 @@ What it is for, and how one uses it.
 | `setup/NN-name.sh` | runs in the image when it is built |
 | `firstboot/NN-name.sh` | runs once in every instance |
 | `checks/` | what has to hold before it may be published |
+
+## What it promises
+
+| promise | check |
+|-|-|
+| Whoever logs in is greeted with its name and version. | `10-greeting.sh` |
+| No port answers but those of the spec. | `ports-closed` |
 """
 
 _GREETING: Final = "{{ spec.name }} {{ spec.version }}: {{ spec.summary }}\n"

@@ -75,8 +75,8 @@ def test_a_listing_shows_an_expired_channel_and_refuses_it(
 ) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     assert session_at(store, keys, tmp_path, T + 6 * DAY).holdings()[1] == {}
-    rows, problems = session_at(store, keys, tmp_path, T + 8 * DAY).holdings()
-    assert [row["current"] for row in rows] == ["1.0.0-b1"]
+    read, problems = session_at(store, keys, tmp_path, T + 8 * DAY).holdings()
+    assert [channel.shelf("example").current for channel in read] == ["1.0.0-b1"]
     with pytest.raises(VerificationError) as caught:
         require_none(problems)
     assert str(caught.value) == (

@@ -17,6 +17,7 @@ from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing
 from slipway.channels.moves import promote, publish_all
+from slipway.channels.report import holding_rows
 from slipway.channels.session import Session, require_none
 from slipway.channels.shelf import MAX_RECORD
 from slipway.channels.state import Channel, read_channel
@@ -324,8 +325,8 @@ def test_what_is_sound_is_listed_and_the_rest_named(session: Session, store: Dir
     forge(store, ring, "example", own(current=1))
     (store.directory / "metadata/bogus").mkdir()
     put(store, "metadata/bogus/timestamp.json", b"x")
-    rows, problems = session.holdings()
-    assert [(row["channel"], row["current"]) for row in rows] == [("stable", "1.0.0-b1")]
+    read, problems = session.holdings()
+    assert [(row["channel"], row["current"]) for row in holding_rows(read)] == [("stable", "1.0.0-b1")]
     assert list(problems) == ["bogus", "nightly"]
     with pytest.raises(VerificationError) as caught:
         require_none(problems)

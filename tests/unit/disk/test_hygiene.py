@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from slipway.disk import hygiene
 from slipway.disk.hygiene import Finding, inspect, main
@@ -34,6 +37,16 @@ def put(tree: Path, path: str, content: str | bytes = "x\n") -> None:
 
 def rules(tree: Path) -> set[tuple[str, str]]:
     return {(finding.rule, finding.path) for finding in inspect(tree)}
+
+
+def archive(name: str, content: str) -> bytes:
+    """An archive of cpio with one file, as a kernel reads it."""
+    members = b""
+    for path, data in ((name, content.encode()), ("TRAILER!!!", b"")):
+        numbers = [1, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path) + 1, 0]
+        header = b"070701" + b"".join(b"%08X" % number for number in numbers) + path.encode() + b"\0"
+        members += header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
+    return members
 
 
 FOUND = [
@@ -103,6 +116,31 @@ FOUND = [
     ("private-key", "etc/kubernetes.yaml", "tls.key: " + base64.b64encode(armour("PRIVATE KEY").encode()).decode() + "\n"),
     ("private-key", "etc/jwk.json", json.dumps({"kty": "EC", "crv": "P-256", "x": "A" * 43, "d": "B" * 43})),
     ("private-key", "etc/openvpn/ta.key", "-----BEGIN OpenVPN Static key V1-----\n" + "0123456789abcdef" * 2 + "\n"),
+    (
+        "private-key",
+        "var/lib/bind/Kexample.private",
+        "Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\nPrivateKey: " + "A" * 43 + "=\n",
+    ),
+    ("private-key", "srv/any.xz", lzma.compress(armour("PRIVATE KEY").encode())),
+    ("private-key", "srv/any.bz2", bz2.compress(armour("PRIVATE KEY").encode())),
+    ("private-key", "srv/any.zst", zstandard.compress(armour("PRIVATE KEY").encode())),
+    ("private-key", "srv/half.zst", zstandard.compress(armour("PRIVATE KEY").encode() + os.urandom(9999))[:9000]),
+    ("private-key", "boot/initrd.img-6", archive("etc/ssl/x.key", armour("PRIVATE KEY"))),
+    ("instance-name", "boot/initrd.img-6", archive("etc/initiatorname.iscsi", "InitiatorName=iqn.1993-08.org.debian:01:abcdef\n")),
+    ("authorized-keys", "boot/initrd.img-6", archive("root-x/.ssh/authorized_keys", "ssh-ed25519 AAAA x\n")),
+    (
+        "service-key",
+        "boot/initramfs-6",
+        b"".join([archive("kernel/x", "x"), zstandard.compress(archive("etc/dropbear/dropbear_rsa_host_key", "x"))]),
+    ),
+    ("service-key", "boot/initrd", gzip.compress(archive("etc/dropbear/dropbear_rsa_host_key", "x"))),
+    ("unreadable", "boot/initrd.img-6", archive("etc/hosts", "x")[:-200]),
+    ("unreadable", "boot/initrd.img-6", zstandard.compress(archive("etc/hosts", "x"))[:-9]),
+    ("unreadable", "boot/initrd.img-6", b"x" * 50),
+    ("service-key", "etc/roundcube/config.inc.php", "<?php\n$config['des_key'] = 'UdYvJ4TzjCqXw0SgLkAbHn1m';\n"),
+    ("service-key", "etc/app/settings.py", 'SECRET_KEY = "django-insecure-0123456789abcdef"\n'),
+    ("database-cluster", "etc/ldap/slapd.d/cn=config.ldif", "olcRootPW:: e1NTSEF9\n"),
+    ("service-key", "etc/dropbear/initramfs/dropbear_ed25519_host_key", "x"),
     ("private-key", "etc/systemd/network/wg.netdev", "[WireGuardPeer]\nPresharedKey=" + "A" * 43 + "=\n"),
     ("private-key", "root/.gnupg-old/x", b"(11:private-key(3:rsa(1:n1:a)(1:d1:b)))" + b"x" * 20),
     ("private-key", "srv/gpg.key", b"Created: 20260101T000000\nKey: (private-key (ecc (curve Ed25519)(q #40#)(d #11#)))\n"),
@@ -152,6 +190,9 @@ LEFT_ALONE = [
     ("usr/share/a.py", 'KEY = "-----BEGIN PRIVATE KEY-----"\nMORE = "-----END PRIVATE KEY-----"\n'),
     ("usr/share/doc/a.txt", "Put it so:\n-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"),
     ("etc/wireguard/wg0.conf", "[Interface]\nPrivateKeyFile = /etc/wireguard/key\n#PrivateKey = ...\n"),
+    ("boot/initrd.img-6", archive("etc/machine-id", "x") + bytes(512)),
+    ("boot/initrd.img-7", zstandard.compress(archive("tmp/x", "x"))),
+    ("etc/app.php", "<?php $config['des_key'] = getenv('KEY'); // SECRET_KEY = '{{ made on the first start }}'\n"),
     ("proc/1/environ", armour("PRIVATE KEY")),
     ("etc/iscsi/initiatorname.iscsi", "## each instance makes its own\nGenerateName=yes\n"),
     ("etc/dbconfig-common/config", "# the password is asked for\ndbc_remember_admin_pass='false'\ndbc_dbpass=''\n"),
@@ -190,7 +231,7 @@ def test_leaves_alone(tmp_path: Path, path: str, content: str | bytes) -> None:
 
 def test_every_rule_is_tested() -> None:
     names = {rule.name for rule in hygiene._PATH_RULES}
-    assert names | {"host-configuration", "password", "private-key"} == {rule for rule, _, _ in FOUND}
+    assert names | {"host-configuration", "password", "private-key", "unreadable"} == {rule for rule, _, _ in FOUND}
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

@@ -392,3 +392,44 @@ def test_nothing_that_a_prompt_shows_moves_the_cursor(guest: Guest) -> None:
     guest.credential("slipway.sip_domain\x1b[2J", b"x")
     assert guest.boot().returncode == 1
     assert "\x1b" not in guest.issue
+
+
+@pytest.mark.parametrize(("written", "read"), [("True", "true"), ("False", "false"), ("true", "true")])
+def test_booleans_of_vsphere_have_capital_letters(guest: Guest, written: str, read: str) -> None:
+    guest.define([{"name": "open", "type": "boolean", "summary": "x"}, {"name": "motto", "type": "string", "summary": "x"}])
+    guest.ovf({"slipway.open": written, "motto": written})
+    assert guest.boot().returncode == 0
+    assert (value(guest, "open"), value(guest, "motto")) == (read, written)
+
+
+@pytest.mark.parametrize("answered", [None, "none\n"])
+def test_a_cloud_that_has_not_answered_is_asked_again_on_the_next_boot(guest: Guest, answered: str | None) -> None:
+    guest.define([DOMAIN])
+    run = guest.root / "run/cloud-init"
+    run.mkdir()
+    (run / "enabled").touch()
+    if answered is not None:
+        (run / "cloud-id").write_text(answered)
+    ended = guest.boot()
+    reason = "  this machine is in a cloud, and cloud-init got no metadata from it (see: cloud-init status --long)"
+    assert (ended.returncode, ended.stderr) == (1, f"{FAILED}\n{reason}\n")
+    (run / "cloud-id").write_text("openstack\n")
+    guest.cloud("slipway: {parameters: {sip_domain: example.org}}\n")
+    assert guest.boot().returncode == 0
+    assert value(guest, "sip_domain") == "example.org"
+
+
+def test_the_prompts_never_stop_what_is_set_up(guest: Guest) -> None:
+    guest.card("eth0", 2)
+    gone = guest.root / "sys/class/net/eth1/device"  # unplugged between two looks: no number
+    gone.mkdir(parents=True)
+    (guest.root / "etc/passwd").write_bytes(b"erika:x:1000:1000:Erika M\xfcller:/home/erika:/bin/sh\n")
+    (guest.root / "etc/shadow").write_text("erika:$y$x:1::::::\n")
+    assert guest.boot().returncode == 0
+    assert r"eth0: \4{eth0}" in guest.issue and "Log in as: erika" in guest.issue
+    (guest.root / "run/issue.d/50-slipway.issue").unlink()
+    (guest.root / "run/issue.d").rmdir()
+    (guest.root / "run/issue.d").touch()
+    again = guest.boot("--root", str(guest.root))
+    assert (again.returncode, again.stdout) == (0, "first boot: this appliance is set up\n")
+    assert again.stderr.startswith("first boot: the prompts lack something: ")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""A client writes over TLS, directly and through the pool, by IPv4 and IPv6; without TLS, or with a wrong password, nobody
-gets in. From a network that is not one of the clients' neither port lets in. The pool has room for all its clients."""
+"""A client writes over TLS, directly and through the pool, by IPv4 (verified by the machine's address) and IPv6; without TLS, or with
+a wrong password, nobody gets in. From a network that is not one of the clients' neither port lets in. The pool has room for all its
+clients."""
 
 import os
 import shlex
 import subprocess
+import tempfile
 
 import psycopg
 
@@ -22,10 +24,17 @@ link = "ip -6 -o address show scope link | sed -n 's/.*inet6 \\(fe80[^/]*\\).*/\
 local = subprocess.run([*ssh, link], check=True, capture_output=True, text=True).stdout.strip()
 ipv6 = {**about, "host": f"{local}%{os.environ['SLIPWAY_INTERFACE']}"}
 
+authority = tempfile.NamedTemporaryFile("w")  # noqa: SIM115 - until the end
+authority.write(
+    subprocess.run([*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True).stdout
+)
+authority.flush()
+verified = {"sslmode": "verify-full", "sslrootcert": authority.name}
+
 for port in (5432, 6432):
     with psycopg.connect(**ipv6, port=port, password=password, sslmode="require", connect_timeout=20) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
-    with psycopg.connect(**about, port=port, password=password, sslmode="require", connect_timeout=20) as connection:
+    with psycopg.connect(**about, **verified, port=port, password=password, connect_timeout=20) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS visits (port integer PRIMARY KEY)")
         connection.execute("INSERT INTO visits VALUES (%s) ON CONFLICT DO NOTHING", (port,))
     for wrong in ({"password": password, "sslmode": "disable"}, {"password": "not-this-one", "sslmode": "require"}):

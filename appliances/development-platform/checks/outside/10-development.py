@@ -32,7 +32,6 @@ def on_machine(command: str, who: list[str] = ssh) -> str:
 
 PASSWORD, CERTIFICATE = on_machine("cat /var/lib/slipway/parameters/password"), on_machine("cat /etc/nginx/tls/server.crt")
 CONTEXT = ssl.create_default_context(cadata=CERTIFICATE)
-CONTEXT.check_hostname = False
 cookies = http.cookiejar.CookieJar()
 opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=CONTEXT), urllib.request.HTTPCookieProcessor(cookies))
 
@@ -84,7 +83,7 @@ def notebook_cell(code: str) -> str:
     assert status == 201, kernel
     cookie = "; ".join(f"{item.name}={item.value}" for item in cookies)
     url = f"wss://{ADDRESS}/jupyter/api/kernels/{json.loads(kernel)['id']}/channels"
-    options = {"context": CONTEXT, "check_hostname": False}
+    options = {"context": CONTEXT}
     channel = websocket.create_connection(url, sslopt=options, cookie=cookie, origin=f"https://{ADDRESS}", timeout=240)
     header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "", "session": uuid.uuid4().hex, "version": "5.3"}
     content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}

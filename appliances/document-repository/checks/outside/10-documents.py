@@ -27,7 +27,6 @@ def on_machine(command: str) -> str:
 
 
 CONTEXT = ssl.create_default_context(cadata=on_machine("cat /etc/documents/tls/server.crt"))
-CONTEXT.check_hostname = False
 admin = (os.environ["SLIPWAY_PARAMETER_USER"], on_machine("cat /var/lib/slipway/parameters/password"))
 reader = ("reader", on_machine("document-user remove reader || true; document-user add reader"))
 

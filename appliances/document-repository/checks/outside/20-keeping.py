@@ -39,7 +39,6 @@ def on_machine(command: str) -> str:
 
 
 CONTEXT = ssl.create_default_context(cadata=on_machine("cat /etc/documents/tls/server.crt"))
-CONTEXT.check_hostname = False
 PASSWORD = on_machine("cat /var/lib/slipway/parameters/password")
 BASIC = base64.b64encode(f"{os.environ['SLIPWAY_PARAMETER_USER']}:{PASSWORD}".encode()).decode()
 

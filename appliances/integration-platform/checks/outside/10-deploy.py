@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-# timeout: 240
+# timeout: 400
 """An application is deployed over HTTPS; what it sends to a queue a STOMP client outside receives, and the other way round.
-Wrong passwords are refused by both servers. A message is left for the check after the reboot."""
+Wrong passwords are refused by both servers, and the manager by networks and roles. A message is left for the check after the reboot."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ import shlex
 import ssl
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,9 +26,9 @@ def on_machine(command: str) -> str:
     return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout
 
 
+DEPLOY = on_machine("cat /var/lib/slipway/parameters/deploy_password")
 PASSWORD, CERTIFICATE = on_machine("cat /var/lib/slipway/parameters/password"), on_machine("cat /etc/tomcat11/tls/server.crt")
 CONTEXT = ssl.create_default_context(cadata=CERTIFICATE)
-CONTEXT.check_hostname = False
 
 START = """<%@ page contentType="text/plain; charset=utf-8" import="javax.jms.*, javax.naming.InitialContext" %><%
 ConnectionFactory factory = (ConnectionFactory) new InitialContext().lookup("java:comp/env/jms/broker");
@@ -49,18 +50,18 @@ RECEIVE = """Message message = queues.createConsumer(queues.createQueue(request.
     } else out.print("nothing");"""
 
 
-def call(path: str, /, *, password: str = "", data: bytes | None = None, **query: str) -> str:
+def call(path: str, /, *, user: str = "deploy", password: str = "", data: bytes | None = None, **query: str) -> str:
     url = f"https://{ADDRESS}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
     request = urllib.request.Request(url, data=data, method="PUT" if data else "GET")
     if password:
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode())
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
         return answer.read().decode().strip()
 
 
-def refused(password: str) -> int:
+def refused(password: str, path: str = "/manager/text/list", user: str = "deploy") -> int:
     try:
-        call("/manager/text/list", password=password)
+        call(path, user=user, password=password)
     except urllib.error.HTTPError as error:
         return error.code
     return 200
@@ -79,7 +80,7 @@ def broker(password: str) -> stomp.Connection12:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
         authority.write(CERTIFICATE)
         authority.flush()
-        # The certificate has the machine's name, not its address; this protocol setting does not compare the two.
+        # This library compares no name with this setting; HTTPS does, with the same certificate.
         connection.set_ssl([(ADDRESS, 61612)], ca_certs=authority.name, ssl_version=ssl.PROTOCOL_TLS)
         connection.connect(USER, password, wait=True)
     return connection
@@ -90,8 +91,11 @@ with zipfile.ZipFile(archive, "w") as war:
     war.writestr("WEB-INF/web.xml", '<web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.1"/>')
     for name, body in {"send": SEND, "receive": RECEIVE}.items():
         war.writestr(f"{name}.jsp", f"{START}    {body}{END}")
-print(call("/manager/text/deploy", password=PASSWORD, data=archive.getvalue(), path="/proof", update="true"))
-assert (refused(""), refused("not-" + PASSWORD)) == (401, 401)
+print(call("/manager/text/deploy", password=DEPLOY, data=archive.getvalue(), path="/proof", update="true"))
+assert (refused(""), refused("not-" + DEPLOY)) == (401, 401)
+# Whoever has the page in a browser carries out no command of a script, and the other way round; strangers see nothing at /.
+assert (refused(PASSWORD, user=USER), refused(DEPLOY, "/manager/html")) == (403, 403)
+assert (refused(PASSWORD, "/manager/html", USER), refused("", "/")) == (200, 404)
 
 try:
     broker("not-" + PASSWORD)
@@ -107,3 +111,26 @@ assert call("/proof/receive.jsp", queue="in") == "from outside"
 assert received.bodies == ["grüße, from inside"], received.bodies
 assert call("/proof/send.jsp", queue="later", text="a message that lasts") == "sent"
 client.disconnect()
+
+# Only networks that may use the manager do; applications are for everybody.
+CONTEXT_FILE = "/etc/tomcat11/Catalina/localhost/manager.xml"
+
+
+def allow(networks: str) -> None:
+    on_machine(f'sed -i \'s#allow="[^"]*"#allow="{networks}"#\' {CONTEXT_FILE}')
+
+
+before = on_machine(f'sed -n \'s#.*allow="\\([^"]*\\)".*#\\1#p\' {CONTEXT_FILE}').strip()
+try:
+    allow("198.51.100.0/24")
+    until = time.monotonic() + 120
+    while refused(DEPLOY) != 403:
+        assert time.monotonic() < until, "the manager answers a stranger's network"
+        time.sleep(2)
+    assert call("/proof/send.jsp", queue="out", text="still here") == "sent"
+finally:
+    allow(before)
+until = time.monotonic() + 120
+while refused(DEPLOY) != 200:
+    assert time.monotonic() < until, "the manager does not answer its own network"
+    time.sleep(2)

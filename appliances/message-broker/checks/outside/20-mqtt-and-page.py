@@ -18,7 +18,6 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True).stdout
 trusted = subprocess.run([*ssh, "cat /etc/rabbitmq/tls/server.crt"], check=True, capture_output=True, text=True).stdout
 context = ssl.create_default_context(cadata=trusted)
-context.check_hostname = False
 address, user = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
 
 arrived: queue.Queue[bytes] = queue.Queue()

@@ -22,7 +22,17 @@ from typing import Any, Final
 from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._tree import PACKAGE_CODE, TREE_CODE, check_hygiene, context, package_lines, place_downloads, tree_files, workspace
+from slipway.builders._tree import (
+    HYGIENE_CODE,
+    PACKAGE_CODE,
+    TREE_CODE,
+    check_hygiene,
+    context,
+    package_lines,
+    place_downloads,
+    tree_files,
+    workspace,
+)
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
 from slipway.disk.contents import ROOT_OFFSET
@@ -99,7 +109,7 @@ class Packer:
             kind="packer",
             reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "setup", "provision"),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
-            code=("builders/packer", "disk/hygiene.py", "disk/keys.py", *TREE_CODE, *PACKAGE_CODE),
+            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE),
             packages=source.packages,
         )
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# timeout: 60
+# timeout: 120
 # Packages can be installed: their database is consistent, and apt has sources whose keys exist.
+# A locale can be made.
 set -eu
 apt-get check
 test -z "$(dpkg --audit)"
@@ -10,3 +11,6 @@ rm /run/uris
 keys=$(sed -n 's/^Signed-By: *//p' /etc/apt/sources.list.d/*.sources)
 test -n "$keys"
 for key in $keys; do test -s "$key"; done
+
+localedef --no-archive --inputfile=de_DE --charmap=UTF-8 /run/de_DE.UTF-8
+rm -r /run/de_DE.UTF-8

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -31,11 +33,34 @@ def write(path: Path, text: str, owner: str) -> None:
     new.replace(path)
 
 
+def networks(text: str) -> str:
+    """Return networks as Tomcat's RemoteCIDRValve takes them."""
+    try:
+        found = [str(ipaddress.ip_network(word, strict=False)) for word in text.split()]
+    except ValueError as error:
+        sys.exit(f"manager_networks must be networks such as 192.0.2.0/24, with spaces between: {error}")
+    if not found:
+        sys.exit("manager_networks must name a network: without one nobody could deploy anything")
+    return ",".join(found)
+
+
+managers = networks(os.environ["PARAM_MANAGER_NETWORKS"])
+if sys.argv[1:] == ["--check"]:
+    sys.exit()
 user, password, inner = os.environ["PARAM_USER"], os.environ["PARAM_PASSWORD"], secrets.token_hex(16)
 write(
     Path("/etc/tomcat11/tomcat-users.xml"),
     '<?xml version="1.0" encoding="utf-8"?>\n<tomcat-users xmlns="http://tomcat.apache.org/xml">\n'
-    f'  <user username={quoteattr(user)} password="{stored(password)}" roles="manager-gui,manager-script"/>\n</tomcat-users>\n',
+    # A browser sends its password along with what a foreign page asks for; only the page's own forms are guarded against that.
+    f'  <user username={quoteattr(user)} password="{stored(password)}" roles="manager-gui"/>\n'
+    f'  <user username="deploy" password="{stored(os.environ["PARAM_DEPLOY_PASSWORD"])}" roles="manager-script"/>\n</tomcat-users>\n',
+    "tomcat",
+)
+write(
+    Path("/etc/tomcat11/Catalina/localhost/manager.xml"),
+    '<?xml version="1.0" encoding="utf-8"?>\n'
+    '<Context docBase="/usr/share/tomcat11-admin/manager" antiResourceLocking="false" privileged="true">\n'
+    f'  <Valve className="org.apache.catalina.valves.RemoteCIDRValve" allow="127.0.0.0/8,::1/128,{managers}"/>\n</Context>\n',
     "tomcat",
 )
 context = Path("/usr/lib/integration-platform/context.xml").read_text(encoding="utf-8")

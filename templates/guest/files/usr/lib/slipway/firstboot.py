@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import identities
 from parameters import Failure, Value, ask, credentials, definitions, env_line, overruled, ovf, resolve, run
 from userdata import FILE, cloud_init, given_file
 
@@ -92,8 +93,12 @@ def interfaces(root: Path) -> dict[str, str]:
 
 def network_cards(root: Path) -> list[str]:
     """Devices of real network cards, in the order in which the kernel found them, which is that of their slots."""
-    found = [path for path in (root / "sys/class/net").glob("*") if (path / "device").exists()]
-    return [path.name for path in sorted(found, key=lambda path: int((path / "ifindex").read_text()))]
+    found = []
+    for path in (root / "sys/class/net").glob("*"):
+        with contextlib.suppress(OSError, ValueError):  # renamed or unplugged just now
+            if (path / "device").exists():
+                found.append((int((path / "ifindex").read_text()), path.name))
+    return [name for _, name in sorted(found)]
 
 
 def scripts(root: Path, environment: Mapping[str, str]) -> None:
@@ -158,7 +163,7 @@ def logins(root: Path) -> list[str]:
 
 def lines_of(path: Path) -> list[str]:
     """A file's lines; none if it does not exist."""
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
 
 
 def read_state(root: Path) -> dict[str, Any]:
@@ -181,12 +186,11 @@ def set_up(root: Path) -> dict[str, str]:
         return {}
     same = before.get("instance") == instance
     parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))
-    known = [parameter.name for parameter in parameters]
     sources = (
         ("a system credential", credentials(root)),
         (f"/{FILE}", given_file(root, parameters)),
         ("cloud-init", cloud_init(root, parameters)),
-        ("an OVF property", ovf(root, known)),
+        ("an OVF property", ovf(root, parameters)),
     )
     values = resolve(parameters, sources, before.get("generated", {}) if same else {}, ask)
     devices = interfaces(root)
@@ -219,16 +223,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown(root)
         return 0
     try:
+        identities.make(root)  # what slipway-identities.service could not
         fresh = set_up(root)
     except Failure as failure:
         reasons = failure.reasons
     except Exception as error:  # whatever it is, the appliance must not run, and the console must say why
         reasons = (f"{type(error).__name__}: {error}",)
     else:
-        issue(root, list(banner(root, fresh)))
-        if fresh:
-            with contextlib.suppress(Failure):  # said in the journal; this appliance is set up all the same
+        try:
+            issue(root, list(banner(root, fresh)))
+            if fresh:
                 run(["systemctl", "start", "--no-block", "slipway-shown.path"])
+        except Exception as error:  # this appliance is set up all the same
+            print(f"first boot: the prompts lack something: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         print("first boot: this appliance is set up", flush=True)
         return 0
     headline = "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."

@@ -306,12 +306,17 @@ def ovf_environment(root: Path) -> str | None:
     return None
 
 
-def ovf(root: Path, known: Sequence[str]) -> dict[str, str]:
-    """``slipway.<name>`` of the OVF environment, and plain names of parameters; other keys are for others."""
+def ovf(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
+    """``slipway.<name>`` of the OVF environment, and plain names of parameters; other keys are for others.
+
+    vSphere writes booleans as "True" and "False".
+    """
     text = ovf_environment(root)
     properties = ovf_properties(text) if text else {}
-    plain = {key: value for key, value in properties.items() if key in known}
-    return plain | {key.partition(".")[2]: value for key, value in properties.items() if key.startswith("slipway.")}
+    types = {parameter.name: parameter.type for parameter in parameters}
+    found = {key: value for key, value in properties.items() if key in types}
+    found |= {key.partition(".")[2]: value for key, value in properties.items() if key.startswith("slipway.")}
+    return {name: value.lower() if types.get(name) == "boolean" else value for name, value in found.items()}
 
 
 def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:

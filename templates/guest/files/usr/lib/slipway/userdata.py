@@ -49,6 +49,7 @@ def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
     Raises:
         Failure: It has another shape, or a value's text is lost.
     """
+    require_answer(root)
     file = root / INSTANCE / "cloud-config.txt"
     if not file.exists():
         return {}
@@ -79,6 +80,21 @@ def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
     if reasons:
         raise Failure(*reasons)
     return values
+
+
+def require_answer(root: Path) -> None:
+    """Make sure that a cloud that there is has answered: its values would come too late for ever.
+
+    cloud-init runs only where ds-identify has found a cloud or a seed; ``none`` is its source of last resort
+    (cloud-init, "cloud-id").
+
+    Raises:
+        Failure: It has not.
+    """
+    if (root / "run/cloud-init/enabled").exists():
+        name = root / "run/cloud-init/cloud-id"
+        if not name.exists() or name.read_text().strip() in ("", "none"):
+            raise Failure("this machine is in a cloud, and cloud-init got no metadata from it (see: cloud-init status --long)")
 
 
 def as_written(root: Path) -> dict[str, set[str]]:

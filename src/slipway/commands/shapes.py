@@ -1,0 +1,269 @@
+"""The shapes of what tasks about images and this machine print with ``--json``, with a text for each field.
+
+What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/json.md is made. A shape whose fields change
+their meaning, or go, gets the next number; a new field keeps it. Times are in UTC (ISO 8601), sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Final
+
+__all__ = [
+    "SHAPES",
+    "Appliance",
+    "Artifact",
+    "Bench",
+    "Built",
+    "Cache",
+    "CacheEntry",
+    "Check",
+    "Checked",
+    "Finding",
+    "Findings",
+    "Item",
+    "Listing",
+    "Lock",
+    "Locked",
+    "Plan",
+    "Release",
+    "Rendered",
+    "Reproduced",
+    "Sizes",
+    "Stage",
+    "Valid",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file of a release."""
+
+    format: Annotated[str, "as `--format` names it"]
+    file: Annotated[str, "its name"]
+    path: Annotated[str, "where it is"]
+    size: Annotated[int, "bytes"]
+    sha256: Annotated[str, "of the file"]
+    disk_sha256: Annotated[str, "of the raw disk that it was made from"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A finished build."""
+
+    appliance: Annotated[str, "whose it is"]
+    release: Annotated[str, "version and build id; names it in a store"]
+    version: Annotated[str, "of the spec"]
+    build: Annotated[str, "build id"]
+    architecture: Annotated[str, "in Debian's words"]
+    created: Annotated[str, "when it was built"]
+    booted: Annotated[bool, "it was booted and passed every check, so it may be published"]
+    folder: Annotated[str, "where it is"]
+    manifest: Annotated[str, "its manifest (docs/manifest.schema.json)"]
+    manifest_sha256: Annotated[str, "of the manifest"]
+    artifacts: Annotated[Sequence[Artifact], "its images"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What `build` and `releases` tell."""
+
+    FORMAT: ClassVar[str] = "slipway/build/1"
+    releases: Annotated[Sequence[Release], "those that are finished; when one fails, those before it"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a machine."""
+
+    place: Annotated[str, "`guest`, or the interface that it came in by"]
+    name: Annotated[str, "its name"]
+    outcome: Annotated[str, "`passed`, `failed` or `timed out`"]
+    duration_s: Annotated[float, "seconds"]
+    attempts: Annotated[int, "how often it was tried"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What `check` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/check/1"
+    appliance: Annotated[str, "what was booted"]
+    firmware: Annotated[str, "`bios`, `uefi` or `secureboot`"]
+    accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
+    passed: Annotated[bool, "every expected check passed"]
+    checks: Annotated[Sequence[Check], "in the order in which they ended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appliance:
+    """An appliance of a checkout."""
+
+    name: Annotated[str, "its folder"]
+    version: Annotated[str, "of the spec"]
+    base: Annotated[str, "the base system"]
+    category: Annotated[str, "of the spec"]
+    summary: Annotated[str, "of the spec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What `list` tells. With `--names`, the names alone as an array on one line, for the matrix of a workflow."""
+
+    FORMAT: ClassVar[str] = "slipway/list/1"
+    appliances: Annotated[Sequence[Appliance], "by name"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Valid:
+    """What `validate` tells; `errors` has every error of every spec."""
+
+    FORMAT: ClassVar[str] = "slipway/validate/1"
+    appliances: Annotated[Sequence[str], "those that are valid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock of packages."""
+
+    appliance: Annotated[str, "whose it is"]
+    architecture: Annotated[str, "in Debian's words"]
+    path: Annotated[str, "the file"]
+    packages: Annotated[int, "how many"]
+    changes: Annotated[Sequence[str], "what became different, a line each"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What `lock` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/lock/1"
+    locks: Annotated[Sequence[Lock], "those that were resolved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage of a build."""
+
+    kind: Annotated[str, "what it makes"]
+    id: Annotated[str, "64 digits, from everything that goes in"]
+    state: Annotated[str, "`cached`, `to make` or `not needed`"]
+    reasons: Annotated[Sequence[str], "why it is to be made"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `plan` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/plan/1"
+    appliance: Annotated[str, "what would be built"]
+    architecture: Annotated[str, "in Debian's words"]
+    builder: Annotated[str, "as `--builder` names it"]
+    stages: Annotated[Sequence[Stage], "in the order of the build"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What `render` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/render/1"
+    appliance: Annotated[str, "whose they are"]
+    folder: Annotated[str, "where they are"]
+    files: Annotated[Sequence[str], "paths in the folder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduced:
+    """What `reproduce` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/reproduce/1"
+    appliance: Annotated[str, "what was built"]
+    rows: Annotated[Sequence[Mapping[str, Any]], "the surroundings of each build, and by format the first 16 digits of its SHA-256"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What takes space in an image."""
+
+    name: Annotated[str, "a package or a folder"]
+    size: Annotated[int, "bytes on the disk"]
+    compressed: Annotated[int, "bytes, each file compressed alone"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What `sizes` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/sizes/1"
+    appliance: Annotated[str, "whose image it is"]
+    packages: Annotated[Sequence[Item], "the largest first"]
+    folders: Annotated[Sequence[Item], "the largest first"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """A finished stage in the cache."""
+
+    id: Annotated[str, "the stage, 64 digits"]
+    kind: Annotated[str, "what it makes"]
+    size: Annotated[int, "bytes"]
+    used: Annotated[str | None, "when it was used last; null for what a killed build left"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What `cache` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/cache/1"
+    folder: Annotated[str, "where it is"]
+    limit: Annotated[int, "bytes that it may take"]
+    size: Annotated[int, "bytes that it takes"]
+    entries: Annotated[Sequence[CacheEntry], "the longest unused first"]
+    removed: Annotated[Sequence[CacheEntry], "with `prune`: what is gone"] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that this host can or cannot do."""
+
+    name: Annotated[str, "what was looked at"]
+    state: Annotated[str, "`ok`, `missing` (builds fail) or `limited` (something else does)"]
+    detail: Annotated[str, "what was found"]
+    hint: Annotated[str, "what to do about it, or nothing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What `doctor` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/doctor/1"
+    findings: Annotated[Sequence[Finding], "in the order of the work"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What `bench` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/bench/1"
+    machine: Annotated[Mapping[str, Any], "processors, memory and system"]
+    rows: Annotated[Sequence[Mapping[str, Any]], "name, value, unit, goal and outcome of each measurement"]
+    profiles: Annotated[Mapping[str, Mapping[str, float]], "by row, where its seconds went"]
+
+
+#: By task, in the order of the page.
+SHAPES: Final[Mapping[str, type[Any]]] = {
+    "list": Listing,
+    "validate": Valid,
+    "lock": Locked,
+    "plan": Plan,
+    "render": Rendered,
+    "build": Built,
+    "releases": Built,
+    "check": Checked,
+    "sizes": Sizes,
+    "reproduce": Reproduced,
+    "cache": Cache,
+    "doctor": Findings,
+    "bench": Bench,
+}

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
+from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_known
 from slipway.builders._layers import clean, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
-    HYGIENE_CODE,
     PACKAGE_CODE,
     TREE_CODE,
     box_files,
-    check_hygiene,
     context,
     dpkg_configuration,
     package_lines,

@@ -63,6 +63,9 @@ def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path
     """
     from slipway.records.release import read_release
 
+    inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    if inside and not (folder / "manifest.json").exists():
+        raise BuildError(f"{folder} holds releases, and is none", hint=f"name one: {' '.join(map(str, inside))}")
     manifest = read_release(folder).manifest
     formats = _checked(manifest, formats)
     raw = next((artifact for artifact in manifest.artifacts if artifact.format == Raw.name), None)

@@ -50,7 +50,7 @@ def ask(project: Path) -> Ask:
     def ask(task: str, *words: str, status: int = 0, root: Path = project) -> Any:
         """Return a task's document, which is as the page says."""
         argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={root}", task, *words, "--json"]
-        done = subprocess.run(argv, env=environment, cwd=project, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, env=environment, cwd=project, capture_output=True, text=True, timeout=400)
         assert done.returncode == status, done.stdout + done.stderr
         told = json.loads(done.stdout)
         assert told["exit_code"] == status

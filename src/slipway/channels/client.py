@@ -159,6 +159,16 @@ class Client:
         return ending
 
 
+@contextmanager
+def _whole_store() -> Iterator[None]:
+    """Say what to do where the store does not have what its channel lists."""
+    try:
+        yield
+    except NotFound as error:
+        hint = "the store has lost it: its publisher sees what is missing by: invoke verify; another release: --build ID"
+        raise StoreError(error.message, hint=hint) from error
+
+
 def fetch_manifest(client: Client, appliance: str, build: str | None, architecture: str | None = None) -> Manifest:
     """The manifest of a release, the current one if none is named.
 
@@ -171,7 +181,8 @@ def fetch_manifest(client: Client, appliance: str, build: str | None, architectu
     """
     release = find_release(client.shelf(appliance), appliance, client.channel, build)
     wanted = client.wanted(appliance, release, MANIFEST)
-    text = client.store.read_range(wanted.key, 0, wanted.size + 1)
+    with _whole_store():
+        text = client.store.read_range(wanted.key, 0, wanted.size + 1)
     if hashlib.sha256(text).hexdigest() != wanted.sha256:
         raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
     manifest = read_manifest(text, source=wanted.key, of=(appliance, release))
@@ -206,7 +217,7 @@ def fetch_image(client: Client, manifest: Manifest, form: str, directory: Path, 
             hint="nothing was fetched; tell its publisher",
         )
     name = file_name(appliance, release, manifest.architecture, load(form))
-    with progress.step("fetch") as step:
+    with _whole_store(), progress.step("fetch") as step:
 
         def show(done: int) -> None:
             step.detail = f"{size(done)} of {size(image.size)} ({100 * done // max(1, image.size)} %)"

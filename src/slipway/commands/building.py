@@ -158,9 +158,10 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
     from slipway.credentials import seal
 
     seal()
-    shop, session, _ring = at.publishing(channel)  # before anything is built
+    shop = at.publishing(channel, dry_run=True)[0]  # before anything is built
     done = built_apart(shop, "build", words, json=answer.json)
     if done.folders:
+        shop, session, _ring = at.publishing(channel)
         publish_into(shop, session, done.folders, channel, answer)
     if done.ended:
         raise done.ended

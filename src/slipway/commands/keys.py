@@ -33,6 +33,11 @@ def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
     return lines
 
 
+def newest_root(folder: Path) -> Path:
+    """Return the newest root metadata of a channel's folder: what its readers start from."""
+    return max(folder.glob("*.root.json"), key=lambda path: int(path.name.partition(".")[0]))
+
+
 @task(
     help={
         "dry_run": "with rotate: say what would be done, and change nothing",
@@ -119,6 +124,8 @@ def keys_(
     for name in rings.ROLES:
         for key in ring.public(name):
             print(f"{name:<10} {rings.fingerprint(key)}")
+    if ring.folder:
+        print(f"trust      {newest_root(ring.folder)}: readers have it as trust/{channel}.root.json")
     minisign = public_key(ring.public("targets")[0], channel)
     if minisign:
         print(f"minisign   {minisign.splitlines()[1]}")

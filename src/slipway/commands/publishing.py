@@ -91,7 +91,7 @@ def publish(
     from slipway.pipeline import require_published
 
     seal()
-    shop, session, ring = at.publishing(channel, dry_run=dry_run)
+    shop = at.publishing(channel, dry_run=True)[0]  # what is missing is said first, and nothing is made yet
     if folder:
         if names or all or format:
             raise UsageError("name appliances, with --format, or give --folder, not both")
@@ -105,6 +105,7 @@ def publish(
         if done.ended:
             raise done.ended
         folders = done.folders
+    shop, session, ring = at.publishing(channel, dry_run=dry_run)
     if dry_run:
         refused: dict[str, UserError] = {}
         begun = [] if ring else [f"make keys of the channel {channel} in {session.keys / channel}"]
@@ -137,9 +138,10 @@ def nightly(
         night.require_success()
         return
     seal()
-    shop, session, _ring = at.publishing(channel)  # before hours of work
+    shop = at.publishing(channel, dry_run=True)[0]  # before hours of work
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
+    shop, session, _ring = at.publishing(channel)
     lines, problems = deliver(shop, session, done.folders, channel)
     answer.tell(
         Night(

@@ -27,6 +27,7 @@ __all__ = [
     "Listing",
     "Lock",
     "Locked",
+    "Machine",
     "Plan",
     "Release",
     "Rendered",
@@ -86,15 +87,22 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What `check` tells."""
+class Machine:
+    """A machine that was booted and checked."""
 
-    FORMAT: ClassVar[str] = "slipway/check/1"
     appliance: Annotated[str, "what was booted"]
     firmware: Annotated[str, "`bios`, `uefi` or `secureboot`"]
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     passed: Annotated[bool, "every expected check passed"]
     checks: Annotated[Sequence[Check], "in the order in which they ended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What `check` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/check/1"
+    machines: Annotated[Sequence[Machine], "those that passed; when one fails, those before it"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,12 @@ add_users() {
     done <"$1$2"
 }
 
+# refuse_locales TREE: logins have the machine's locale. Their client's may not be here, and then every program complains.
+refuse_locales() {
+    config=$1/etc/ssh/sshd_config
+    [ ! -f "$config" ] || sed -E -i -e '/^AcceptEnv /{s/ LANG( |$)/\1/;s/ LC_[^ ]*//g;s/^AcceptEnv *$/# AcceptEnv of no locale/}' "$config"
+}
+
 # check_timezone TREE ZONE: the tree has it.
 check_timezone() {
     if ! [ -f "$1/usr/share/zoneinfo/$2" ]; then

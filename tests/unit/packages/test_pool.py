@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,7 @@ def pool(tmp_path: Path) -> Pool:
 
 
 def names(pool: Pool) -> list[str]:
-    return sorted(path.name for path in pool.directory.iterdir() if path.name != "lock")
+    return sorted(path.name for path in pool.directory.iterdir() if path.name not in ("lock", "fetching"))
 
 
 def test_what_is_missing_is_downloaded_once(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
@@ -87,6 +88,14 @@ def test_what_a_killed_download_left_is_removed_and_what_is_in_use_is_not(pool: 
     pool.fetch((package,), mirrors)
     os.close(held)
     assert names(pool) == sorted([f"{package.sha256}.deb", "incoming-held"])
+
+
+def test_what_two_builds_want_is_downloaded_by_one(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    packages = [make_package(f"p{number}") for number in range(3)]
+    with ThreadPoolExecutor(4) as builds:
+        done = list(builds.map(lambda _: Pool(pool.directory).fetch(packages, mirrors), range(4)))
+    assert sorted(map(len, done)) == [0, 0, 0, 3]
+    assert not pool.missing(packages)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import IO
 
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._known import require_known
 from slipway.builders._layers import clean, overlay_option, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
@@ -210,6 +211,7 @@ class _Job:
                     # Read now: the plan may have taken a layer for good that was found harmed since.
                     self.secrets = read_secrets(self.source)
                     place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
+                    self._require_known()
                 self._script(stage.kind)
                 # The next stage goes on from what a later build will unpack.
                 clean(self.namespace, _LAYERS / stage.kind)
@@ -262,12 +264,29 @@ class _Job:
         Raises:
             BuildError: There are some; all are named.
         """
-        layers = ":".join(str(_LAYERS / stage.kind) for stage in reversed(self.plan.stages) if stage.kind in ("base", "packages", "tree"))
-        mounted = MOUNT / "hygiene"
+        with self._mounted("hygiene", ("tree", "packages", "base")) as tree:
+            check_hygiene(self.namespace, tree, self.source.appliance.name, self.secrets.values())
+
+    def _require_known(self) -> None:
+        """See :func:`require_known`."""
+        with self._mounted("known", ("packages", "base")) as tree:
+            require_known(self.source, (self.namespace.path(MOUNT / "render/tree/files"), self.namespace.path(tree)))
+
+    @contextmanager
+    def _mounted(self, name: str, kinds: Sequence[str]) -> Iterator[Path]:
+        """A read-only tree of these layers, the uppermost first, as far as they are part of the plan."""
+        planned = {stage.kind for stage in self.plan.stages}
+        layers = ":".join(str(_LAYERS / kind) for kind in kinds if kind in planned)
+        mounted = MOUNT / name
         self.namespace.run(["mkdir", "-p", mounted])
-        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers},{self.overlay}"])
-        check_hygiene(self.namespace, mounted, self.source.appliance.name, self.secrets.values())
-        self.namespace.run(["umount", mounted])
+        # One layer alone is no overlay yet; an empty one makes two of it.
+        empty = MOUNT / "empty"
+        self.namespace.run(["mkdir", "-p", empty])
+        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={empty}:{layers},{self.overlay}"])
+        try:
+            yield mounted
+        finally:
+            self.namespace.run(["umount", mounted])
 
     def _count(self, part: str) -> str:
         lock = self.source.lock

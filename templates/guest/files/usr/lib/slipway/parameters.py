@@ -7,7 +7,6 @@ type, and where it is from; or one :class:`Failure` that names everything that i
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re

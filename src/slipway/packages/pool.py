@@ -20,10 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from slipway.cache import create_file
-from slipway.errors import BuildError, HostError
+from slipway.errors import BuildError
 from slipway.locks import take_lock
-from slipway.ownership import make_private, require_own
+from slipway.ownership import make_private
 from slipway.packages.debfile import control_stanza
 from slipway.packages.locked import LockedPackage
 from slipway.packages.mirror import download, mirror_of
@@ -252,20 +251,7 @@ class Pool:
             target.unlink(missing_ok=True)
             self.path(package).unlink(missing_ok=True)
             return None
-        return f"{self._control(package)}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
-
-    def _control(self, package: LockedPackage) -> str:
-        """A package's control stanza, remembered beside it below a hash of its own."""
-        memory = self.directory / f"{package.sha256}.control"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            require_own(memory, memory.lstat())
-            digest, _, stanza = memory.read_text().partition("\n")
-            if hashlib.sha256(stanza.encode()).hexdigest() == digest:
-                return stanza
-        stanza = control_stanza(self.path(package))
-        with contextlib.suppress(HostError), create_file(memory) as file:
-            file.write(f"{hashlib.sha256(stanza.encode()).hexdigest()}\n{stanza}".encode())
-        return stanza
+        return f"{control_stanza(self.path(package))}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
 
 
 def _make_own(file: Path) -> None:

@@ -208,19 +208,6 @@ def test_a_repository_takes_nothing_that_is_missing_or_altered(
     assert pool.fetch((one, two, three), mirrors) == (two, three)
 
 
-def test_a_remembered_control_stanza_that_was_altered_is_read_anew(
-    pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path
-) -> None:
-    package = make_package("one")
-    pool.fetch((package,), mirrors)
-    pool.repository((package,), tmp_path / "repository")
-    memory = pool.directory / f"{package.sha256}.control"
-    memory.chmod(0o644)
-    memory.write_text(memory.read_text().replace("Package: one", "Package: evil"))
-    pool.repository((package,), tmp_path / "repository")
-    assert (tmp_path / "repository/Packages").read_text().startswith("Package: one\n")
-
-
 def test_a_package_that_is_altered_after_it_was_verified_is_noticed(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
     """A pool remembers what it has read by all that the file system says of the file, its size being the least of it."""
     package = make_package("one")

@@ -176,6 +176,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
         BuildError: The machine did not start.
     """
     from slipway.boot.checks import boot_and_check
+    from slipway.boot.delivery import samples
     from slipway.boot.tools import make_tools
 
     stage = job.stage("boot")
@@ -187,6 +188,8 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             report = BootReport.from_json(entry.facts)
             shop.progress.note("boot", f"from the cache: {report.summary}")
             return report
+        for name, value in samples(job.source.appliance.spec.parameters).items():
+            shop.progress.note("parameter", f"{name} has no default: the checks give it {value}")
         tools = job.plan.stage("tools")
         tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:

@@ -96,6 +96,13 @@ finish_packages() {
     fi
 }
 
+# drop_documentation TREE: what dpkg would have left out of the packages that were there before it. Licences stay, and so do
+# links of a package's folder to another one's, which has the licence of both.
+drop_documentation() {
+    find "$1/usr/share/doc" -mindepth 2 ! -type d ! -name copyright -delete
+    rm -rf "$1"/usr/share/info/* "$1"/usr/share/lintian/*
+}
+
 # no_host_keys TREE: no package's installation made a key that all instances would share.
 no_host_keys() {
     for key in "$1"/etc/ssh/ssh_host_*; do

@@ -1,6 +1,4 @@
-"""What stands in an appliance's tree, whatever builds it: the files over its root, what scripts that make it are told, and
-the check that it holds nothing that no image may hold.
-"""
+"""What stands in an appliance's tree, whatever builds it: the files over its root, and what scripts that make it are told."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,7 @@ from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
 from slipway.rooted import create
+from slipway.spec import parameters as rules
 from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
@@ -34,11 +33,9 @@ from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
-    "HYGIENE_CODE",
     "PACKAGE_CODE",
     "TREE_CODE",
     "box_files",
-    "check_hygiene",
     "context",
     "dpkg_configuration",
     "package_lines",
@@ -96,8 +93,6 @@ _DOCUMENTATION = {
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
-#: The code of the check that a tree holds nothing that no image may hold.
-HYGIENE_CODE = ("disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
@@ -260,6 +255,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         files["wheels"] = RenderedFile(content=f"installer {installer_version()}\n{wheels}".encode())
     definitions = [parameter.model_dump(mode="json") for parameter in spec.parameters]
     made = {
+        "/usr/lib/slipway/accepted.py": Path(rules.__file__).read_text(encoding="utf-8"),
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
@@ -361,28 +357,6 @@ def _settings(spec: Spec) -> dict[str, str]:
             f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
         )
     return found
-
-
-def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()) -> None:
-    """Look for identities, secrets and traces in a finished tree of a namespace; these secrets anywhere in it.
-
-    Raises:
-        BuildError: There are some; all are named.
-    """
-    # The program needs nothing but the standard library; it runs inside, where every file can be read.
-    program = Path(package_file).with_name("disk") / "hygiene.py"
-    words = json.dumps(list(secrets)).encode()
-    argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]
-    answer = namespace.run(argv, what="hygiene check", check=False, input=words)
-    try:
-        findings = json.loads(answer.stdout)
-    except ValueError:
-        raise BuildError("the hygiene check ended without a report", hint="this is a bug in slipway") from None
-    if findings:
-        lines = "\n".join(f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings)
-        raise BuildError(
-            f"the tree of {name} holds what no image may hold:\n{lines}", hint="remove it in a setup script, or make it on first boot"
-        )
 
 
 @contextmanager

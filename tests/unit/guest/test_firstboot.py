@@ -179,8 +179,8 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) 
     expected = [
         FAILED,
         '  no parameter is named "sip_domian" (given by a system credential): did you mean "sip_domain"?',
-        '  sip_domain must be a host name such as "sip.example.org": "-bad-" (given by cloud-init) is not',
-        '  mode must be one of "a", "b": "c" (given by a system credential) is not',
+        '  sip_domain must be a host name, such as "mail.example.org": "-bad-" (given by cloud-init) is not',
+        '  mode must be one of a, b: "c" (given by a system credential) is not',
         "  admin_password must be text without control characters: its value (given by a system credential) is not",
         "  admin_mail is not given: it has no default (string); "
         'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
@@ -203,7 +203,7 @@ def test_somebody_at_a_console_is_asked_for_what_has_no_default(guest: Guest) ->
         "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail Where reports go (admin_mail):",
         "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail It must be given. Where reports go (admin_mail):",
         "--timeout=300 --echo=yes --emoji=no --id=slipway:realm The realm (realm):",
-        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name such as "sip.example.org". The realm (realm):',
+        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name, such as "mail.example.org". The realm (realm):',
     ]
     guest.boot()
     assert len(guest.asked) == 4

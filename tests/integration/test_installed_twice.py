@@ -60,6 +60,13 @@ for folder, folders, files in os.walk("."):
         found[path[1:]] = [oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, content]
 print(json.dumps(found))
 """
+#: Prints the packages of a tree whose licence is not in it.
+UNLICENSED = """\
+cd "$1/usr/share/doc"
+for name in $(sed -n 's/^Package: //p' "$1/var/lib/dpkg/status"); do
+    test -s "$name/copyright" || echo "$name"
+done
+"""
 #: A first boot's part that makes them, with the tree as the root.
 MAKE = """\
 mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc"
@@ -141,6 +148,7 @@ def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict
             lower = ":".join(str(MOUNT / kind) for kind in ("tree", "packages", "base"))
             options = f"userxattr,lowerdir={lower},upperdir={upper},workdir={MOUNT / f'work-{name}'}"
             namespace.run(["mount", "-t", "overlay", "overlay", tree, "-o", options])
+            assert namespace.run(["sh", "-euc", UNLICENSED, "sh", tree]).stdout == b""
             image = listing(namespace, tree)
             assert not IDENTITIES & image.keys()
             said = namespace.run(["sh", "-euc", MAKE, "sh", tree, name * 32]).stdout.decode()

@@ -7,7 +7,6 @@ runs. Cached layers are unpacked only when a later stage is missing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from typing import IO
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_known
-from slipway.builders._layers import clean, pack, unpack
+from slipway.builders._layers import clean, overlay_option, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
     PACKAGE_CODE,
@@ -32,7 +31,7 @@ from slipway.builders._tree import (
     tree_files,
     workspace,
 )
-from slipway.errors import HostError, UsageError
+from slipway.errors import UsageError
 from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
@@ -174,7 +173,7 @@ class _Job:
         self.secrets = secrets
         self.saving: list[Future[None]] = []
         self.checking: Future[None] | None = None
-        self.overlay = _overlay_option(namespace.path(MOUNT))
+        self.overlay = overlay_option(namespace)
         rendered.write(namespace.path(MOUNT / "render"))
         namespace.run(["mkdir", "-p", _LAYERS])
 
@@ -299,20 +298,3 @@ class _Job:
 
     def _pack(self, part: str, file: IO[bytes]) -> None:
         pack(self.namespace, _LAYERS / part, file, what=f"packing the layer {part}")
-
-
-def _overlay_option(directory: Path) -> str:
-    """The options of every overlay: how it keeps its marks, and nothing that a kernel's own settings would decide.
-
-    Raises:
-        HostError: The file system takes no such marks.
-    """
-    marks = overlay_marks()
-    try:
-        os.setxattr(directory, f"{marks}.slipway", b"")
-        os.removexattr(directory, f"{marks}.slipway")
-    except OSError:
-        message = f"overlays keep marks in {marks} attributes here, and the file system to work in takes none"
-        raise HostError(message, hint="use Linux 6.6 or newer, or run as root") from None
-    options = "redirect_dir=nofollow,metacopy=off,index=off"
-    return f"userxattr,{options}" if marks == "user" else options

@@ -312,6 +312,25 @@ def test_host_keys_that_cloud_init_made_are_kept(guest: Guest) -> None:
     assert key.read_text() == made
 
 
+@pytest.mark.parametrize("left", ["", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAA", "\0" * 400])
+def test_a_host_key_that_a_power_cut_left_is_made_again(guest: Guest, left: str) -> None:
+    key = guest.root / "etc/ssh/ssh_host_ed25519_key"
+    key.write_text(left)
+    assert guest.boot().returncode == 0
+    subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_a_machine_without_any_host_key_gets_new_ones_and_keeps_what_somebody_removed_away(guest: Guest) -> None:
+    guest.boot()
+    folder = guest.root / "etc/ssh"
+    (folder / "ssh_host_ecdsa_key").unlink()
+    assert guest.boot().returncode == 0
+    assert not (folder / "ssh_host_ecdsa_key").exists()
+    (folder / "ssh_host_ed25519_key").unlink()
+    assert guest.boot().returncode == 0
+    assert guest.read("etc/ssh/ssh_host_ed25519_key").startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+
+
 def test_prompt_says_who_can_log_in(guest: Guest) -> None:
     guest.boot()
     assert "  Nobody can log in: give an SSH key by cloud-init, or by the system credential ssh.authorized_keys.root.\n" in guest.issue

@@ -117,6 +117,7 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
                 log.unlink(missing_ok=True)
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
                 step.detail = f"made, {size(done.size)}"
+            output.chmod(0o644)  # somebody's own file; a format makes what the cache keeps
             made[name] = output
         return {name: _keep(path, out / path.name) for name, path in made.items()}
 

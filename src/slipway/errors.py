@@ -7,7 +7,9 @@ UserError is a bug: it shows a traceback and exits with 1.
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,13 +42,16 @@ def redacted(text: str) -> str:
     return _PASSWORD.sub("***@", text)
 
 
+#: The variable in which ``run`` says how it was called.
+CALLED: Final = "SLIPWAY_RUN"
 #: How texts name the program: as in a checkout.
 _PROGRAM: Final = re.compile(r"(?<![\w./-])(?:invoke|\./run)(?= (?:--|[a-zA-Z]))")
 
 
 def as_called(text: str) -> str:
-    """Return a text with its commands as they can be typed: ``slipway`` where that is installed, without a checkout."""
-    return _PROGRAM.sub("slipway", text) if Path(sys.argv[0]).name == "slipway" else text
+    """Return a text with its commands as they can be typed: as the checkout's ``run`` was, or ``slipway`` where that is installed."""
+    name = "slipway" if Path(sys.argv[0]).name == "slipway" else os.environ.get(CALLED)
+    return _PROGRAM.sub(lambda _: shlex.quote(name), text) if name else text
 
 
 @dataclass(frozen=True, slots=True, order=True)

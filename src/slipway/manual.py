@@ -50,6 +50,8 @@ def task_help(context: ParserContext, docstring: str | None) -> str:
         for name, argument in arguments:
             plain = argument.kind in (bool, list) or argument.default in (None, "")
             text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
+            if argument.positional and argument.kind is list and not flag_of(argument).endswith("s"):
+                text += f"; {flag_of(argument)} {name.removesuffix('...')} is the same"
             wrapped = textwrap.wrap(text, _WIDTH - width) or [""]
             lines.append(f"  {name:<{width}}{wrapped[0]}".rstrip())
             lines.extend(" " * (width + 2) + line for line in wrapped[1:])

@@ -25,10 +25,12 @@ from typing import IO, Self
 from slipway import process
 from slipway.errors import HostError
 
-__all__ = ["MOUNT", "Namespace", "available_memory_mib", "overlay_marks"]
+__all__ = ["MOUNT", "Namespace", "available_memory_mib", "overlay_marks", "require_in_sight"]
 
 #: Where the private file system is: a directory that every system has (FHS 3.0, 3.12).
 MOUNT = Path("/mnt")
+#: With a network of its own, a namespace has this folder for itself, too.
+_RUN = Path("/run")
 
 #: The first process: makes the namespace ready, says so, then waits for its standard input to end.
 INIT = """\
@@ -114,6 +116,19 @@ def overlay_marks() -> str:
     return "trusted" if os.geteuid() == 0 and release < (6, 6) else "user"
 
 
+def require_in_sight(*paths: Path, network: bool = False) -> None:
+    """See that nothing that a namespace needs lies where it has files of its own.
+
+    Raises:
+        HostError: A path does.
+    """
+    for hidden in (MOUNT, *([_RUN] if network else [])):
+        for path in paths:
+            if path.absolute().is_relative_to(hidden) or path.resolve().is_relative_to(hidden.resolve()):
+                hint = f"have it elsewhere, or show it elsewhere, too: mount --bind {hidden}/... /srv/..."
+                raise HostError(f"{path} is below {hidden}, where builds and machines have files of their own", hint=hint)
+
+
 class Namespace:
     """A context manager: inside the block the namespace exists, after it nothing of it does.
 
@@ -135,6 +150,8 @@ class Namespace:
 
     def __enter__(self) -> Self:
         root = os.geteuid() == 0
+        needed = [Path(sys.executable), Path(sys.base_prefix), Path(__file__), *([self.directory] if self.directory else [])]
+        require_in_sight(*needed, network=self.network)
         argv = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         argv += ["--net"] if self.network else []
         if not root:

@@ -218,6 +218,7 @@ def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, 
         wheels=lock.wheels,
         downloads=appliance.spec.downloads,
         artifacts=artifacts,
+        image_mirrors=job.source.image_mirrors,
         created=created,
     )
     return bill, statement
@@ -274,15 +275,18 @@ def _put(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: byte
 
 def capture(shop: Workshop, job: Job) -> Inputs:
     """What a build is about to be made from, for the manifest: to be called when it begins."""
-    from slipway.records.git import git_state
+    from slipway.records.git import git_state, why_unknown
     from slipway.records.manifest import Inputs
 
     appliance = job.source.appliance
+    git = git_state(shop.root, (appliance.folder, job.source.templates, Path(__file__).parent))
+    if git.commit is None and (reason := why_unknown(shop.root)):
+        shop.progress.note("commit", reason)
     tools = {tool for part in job.builder.parts(job.source) for tool in part.tools}
     tools |= {tool for name in (BOOTED, *job.formats) for tool in load_format(name).versioned}
     versions = shop.versions(tuple(sorted(tools)))
     return Inputs(
-        git=git_state(shop.root),
+        git=git,
         spec=_digest(appliance.spec.model_dump(mode="json")),
         templates=_digest({path: file.digest for path, file in job.rendered.files.items()}),
         lock=job.lock_sha256,

@@ -24,7 +24,7 @@ __all__ = ["Row", "overview", "page"]
 _HEAD = """\
 # Appliances
 
-What `invoke build --all` made and `invoke appliances` wrote. Download: the smallest disk image. Installed: what its files take.
+What `./run build --all` made and `./run appliances` wrote. Download: the smallest disk image. Installed: what its files take.
 Memory: in use when all services run and nobody asks anything; start: until checks could run; both {machine}.
 
 | appliance | version | packages | download | installed | memory | start | ports |

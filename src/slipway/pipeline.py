@@ -179,6 +179,7 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
         BuildError: The machine did not start.
     """
     from slipway.boot.checks import boot_and_check
+    from slipway.boot.delivery import samples
     from slipway.boot.tools import make_tools
 
     stage = job.stage("boot")
@@ -190,6 +191,8 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             report = BootReport.from_json(entry.facts)
             shop.progress.note("boot", f"from the cache: {report.summary}")
             return report
+        for name, value in samples(job.source.appliance.spec.parameters).items():
+            shop.progress.note("parameter", f"{name} has no default: the checks give it {value}")
         tools = job.plan.stage("tools")
         tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
         emulator = find_emulator(shop, job)

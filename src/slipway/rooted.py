@@ -1,6 +1,7 @@
-"""Files below a folder whose content is not ours: written without following a link out of it.
+"""Files below a folder whose content is not ours: read and written without following a link out of it.
 
-What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly these places.
+What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly these places, or what
+a file there has.
 
 Invariants: no link below the folder is followed, and nothing that exists is replaced; new folders have the mode 0755,
 whatever the umask is. Each path is walked one name at
@@ -18,7 +19,7 @@ from typing import IO
 
 from slipway.errors import UsageError
 
-__all__ = ["create", "make_folders", "make_link"]
+__all__ = ["create", "make_folders", "make_link", "opened"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -61,6 +62,32 @@ def make_folders(root: Path, inside: str) -> Path:
     """
     with _parent(root, f"{inside.rstrip('/')}/x"):
         return root / inside.strip("/")
+
+
+@contextmanager
+def opened(path: Path, depth: int) -> Iterator[int]:
+    """Open a file for reading, without waiting for whoever writes into it if it is a pipe.
+
+    Args:
+        depth: How many of the path's last names are not to be links; those before are trusted.
+
+    Raises:
+        OSError: One of them is a link, is missing, or cannot be opened.
+    """
+    *folders, name = path.parts[-depth:]
+    descriptor = os.open(path.parents[depth - 1], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            inner = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from slipway.errors import UserError
+
 __all__ = ["Screen", "one_line", "plain", "report", "screened", "shown"]
 
 #: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of lines.
@@ -116,8 +118,10 @@ def screened() -> Iterator[None]:
     try:
         yield
         screen.flush()
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError, ValueError):
+            if isinstance(error, UserError) and _is_summary(before):
+                screen.write(f"{error}\n")  # standard error is not in the summary
             screen.flush()
         raise
     finally:

@@ -96,6 +96,13 @@ finish_packages() {
     fi
 }
 
+# drop_documentation TREE: what dpkg would have left out of the packages that were there before it. Licences stay, and so do
+# links of a package's folder to another one's, which has the licence of both.
+drop_documentation() {
+    find "$1/usr/share/doc" -mindepth 2 ! -type d ! -name copyright -delete
+    rm -rf "$1"/usr/share/info/* "$1"/usr/share/lintian/*
+}
+
 # no_host_keys TREE: no package's installation made a key that all instances would share.
 no_host_keys() {
     for key in "$1"/etc/ssh/ssh_host_*; do
@@ -119,6 +126,12 @@ add_users() {
     while read -r kind name _; do
         [ "$kind" != u ] || sed -i "s/^\($name:[^:]*\):[0-9]*:/\1:$day:/" "$1/etc/shadow"
     done <"$1$2"
+}
+
+# refuse_locales TREE: logins have the machine's locale. Their client's may not be here, and then every program complains.
+refuse_locales() {
+    config=$1/etc/ssh/sshd_config
+    [ ! -f "$config" ] || sed -E -i -e '/^AcceptEnv /{s/ LANG( |$)/\1/;s/ LC_[^ ]*//g;s/^AcceptEnv *$/# AcceptEnv of no locale/}' "$config"
 }
 
 # check_timezone TREE ZONE: the tree has it.

@@ -379,3 +379,15 @@ def test_files_are_laid_over_a_tree_and_it_is_cleaned_inside_of_it(tmp_path: Pat
     assert {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()} == dict.fromkeys(
         ("key", "x", "list"), "of the host\n"
     )
+
+
+def test_a_folder_with_too_many_entries_is_an_error_with_its_name() -> None:
+    """Making a file system takes time by the square of them."""
+    box = Path(__file__).parents[2] / "templates/mmdebstrap/box.sh"
+    made = 'mkdir -p "/mnt/tree/srv/a b" && cd "/mnt/tree/srv/a b" && seq 12 | xargs touch'
+    script = f'{made} && . "$1" && "$3" /mnt/tree "$2" 2>&1 && echo good'
+    with Namespace(memory_mib=16) as namespace:
+        assert namespace.run(["sh", "-euc", script, "sh", box, "12", "crowded"]).stdout == b"good\n"
+        done = namespace.run(["sh", "-euc", script, "sh", box, "11", "crowded"], check=False)
+    assert done.returncode == 1
+    assert done.stdout.decode() == "error: /srv/a b has 12 entries, and a folder of an image at most 11: spread them over folders\n"

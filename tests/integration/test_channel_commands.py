@@ -233,6 +233,7 @@ def test_other_formats_of_what_was_published_are_those_that_a_build_makes(projec
         assert path == project / f"out/thing-1.0.0-b1.amd64{load(name).suffix}"
         load(name).export(disk, project / name, virtual_size=1 << 30, log=project / "log", about=about)
         assert path.read_bytes() == (project / name).read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o644
     assert sorted(project.glob("out/*")) == sorted(made.values())
     assert not list((project / "cache/downloads").iterdir())
 

@@ -76,7 +76,9 @@ def test_whatever_is_given_the_exit_code_is_documented(task: str, tmp_path: Path
     (tmp_path / "docs").mkdir()
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     environment = {**kept, "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path / "home"), "SLIPWAY_CACHE": str(tmp_path / "cache")}
-    lines = [words for words in lines_of(TASKS[task]) if not {"--keys=/", "--root=/", "--out=/", "--built=/"} & set(words)]
+    # The whole machine is no example: what is read or written there depends on who else works on it.
+    whole = {f"--{option}=/" for option in ("keys", "root", "out", "built", "folder")}
+    lines = [words for words in lines_of(TASKS[task]) if not whole & set(words)]
     # The store and the keys are named as an option would be; SLIPWAY_ variables would start the process again.
     lines = [[*words, f"--keys={tmp_path / 'keys'}"] if takes(task, "keys") and not has(words, "--keys") else words for words in lines]
     argv = [sys.executable, "-P", "-c", SCRIPT]

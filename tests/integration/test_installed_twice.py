@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,13 @@ for folder, folders, files in os.walk("."):
         found[path[1:]] = [oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, content]
 print(json.dumps(found))
 """
+#: Prints the packages of a tree whose licence is not in it.
+UNLICENSED = """\
+cd "$1/usr/share/doc"
+for name in $(sed -n 's/^Package: //p' "$1/var/lib/dpkg/status"); do
+    test -s "$name/copyright" || echo "$name"
+done
+"""
 #: A first boot's part that makes them, with the tree as the root.
 MAKE = """\
 mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc"
@@ -94,9 +102,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Path]]:
             subprocess.run(["cp", "-al", root / "cache1/pool", cache], check=True, timeout=60)
             (root / "build").rename(root / "build1")
         invoke(root, cache, "build", "twice", "--no-boot")
-        entries = [(json.loads(entry.read_text()), entry.parent) for entry in (cache / "stages").glob("*/entry")]
-        made.append({entry["kind"]: folder for entry, folder in entries})
+        made.append({entry_of(path.parent)["kind"]: path.parent for path in (cache / "stages").glob("*/entry")})
     return made
+
+
+def entry_of(folder: Path) -> dict[str, Any]:
+    """What the cache knows of a stage; the record's own sum is below it."""
+    found: dict[str, Any] = json.JSONDecoder().raw_decode((folder / "entry").read_text())[0]
+    return found
 
 
 def listing(namespace: Namespace, folder: Path) -> dict[str, list[object]]:
@@ -123,7 +136,7 @@ def test_what_differs_between_two_installations_is_a_known_identity(caches: list
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict[str, Path]]) -> None:
-    images = [json.loads((layers["artifact:raw"] / "entry").read_text())["facts"]["sha256"] for layers in caches]
+    images = [entry_of(layers["artifact:raw"])["facts"]["sha256"] for layers in caches]
     assert images[0] == images[1]
     instances = []
     with Namespace(memory_mib=6144) as namespace:
@@ -135,6 +148,7 @@ def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict
             lower = ":".join(str(MOUNT / kind) for kind in ("tree", "packages", "base"))
             options = f"userxattr,lowerdir={lower},upperdir={upper},workdir={MOUNT / f'work-{name}'}"
             namespace.run(["mount", "-t", "overlay", "overlay", tree, "-o", options])
+            assert namespace.run(["sh", "-euc", UNLICENSED, "sh", tree]).stdout == b""
             image = listing(namespace, tree)
             assert not IDENTITIES & image.keys()
             said = namespace.run(["sh", "-euc", MAKE, "sh", tree, name * 32]).stdout.decode()

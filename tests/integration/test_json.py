@@ -169,6 +169,19 @@ def test_a_spec_with_errors_has_each_with_its_place(project: Path, ask: Ask) -> 
     assert any(each["line"] == 5 and each["column"] == 1 for each in told["errors"])
 
 
+def test_what_checks_give_a_parameter_without_a_default_is_said(project: Path, ask: Ask) -> None:
+    folder = project / "appliances/apart"
+    folder.mkdir()
+    spec = "schema: 1\nname: apart\nversion: 1.0.0\nsummary: It\ncategory: custom\n"
+    spec += (
+        "parameters: [{name: domain, type: hostname, summary: Its name}, {name: port, type: integer, default: '1', summary: Its port}]\n"
+    )
+    (folder / "appliance.yaml").write_text(spec)
+    told = ask("validate")
+    assert told["given"] == [{"appliance": "apart", "parameter": "domain", "value": "sample.test"}]
+    assert told["stderr"] == "apart: domain has no default: checks give it sample.test\n1 appliance is valid\n"
+
+
 def test_builds_and_exports(project: Path, ask: Ask) -> None:
     disk = write_disk(project / "disk.raw")
     raw = load("raw").export(disk, project / "packed", virtual_size=1 << 30, log=project / "log")

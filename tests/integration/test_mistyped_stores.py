@@ -50,7 +50,7 @@ def test_a_folder_that_is_not_there_is_no_store(tmp_path: Path, invoke: Invoke, 
     store = tmp_path / "stroe"
     assert invoke(task, *READING[task], f"--store={store}", status=6) == (
         f"error: there is no store in {store}: there is no such folder\n"
-        f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={store}\n"
+        f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; invoke publish NAME --store={store}\n"
     )
     assert not store.exists()
 
@@ -68,7 +68,7 @@ def test_publish_begins_a_store_where_nothing_is_and_nowhere_else(tmp_path: Path
     assert [path.name for path in other.rglob("*")] == ["metadata", "letter.txt"]
     assert invoke("verify", f"--store={empty}", status=6) == (
         f"error: there is no store in {empty}: the folder is empty\n"
-        f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={empty}\n"
+        f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; invoke publish NAME --store={empty}\n"
     )
     for store in (empty, tmp_path / "new"):
         invoke("publish", "--folder=build", f"--store={store}")
@@ -97,7 +97,7 @@ def test_a_prefix_without_any_object_is_no_store(invoke: Invoke) -> None:
             said = invoke(task, "--store=s3://bucket/stroe", f"--endpoint-url={endpoint}", status=6)
             assert said == (
                 "error: there is no store in s3://bucket/stroe: nothing was published there\n"
-                "  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store=s3://bucket/stroe\n"
+                "  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; invoke publish NAME --store=s3://bucket/stroe\n"
             )
     finally:
         server.stop()

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import BuildError
-from slipway.namespace import INIT, MOUNT, Namespace, available_memory_mib
+from slipway import namespace as namespace_module
+from slipway.builders._layers import overlay_option
+from slipway.errors import BuildError, HostError
+from slipway.namespace import INIT, MOUNT, Namespace, available_memory_mib, require_in_sight
 
 MAKER = """
 import sys, time
@@ -160,3 +162,49 @@ def orphans(init: int) -> list[str]:
         with contextlib.suppress(OSError):
             names.append(Path(f"/proc/{child}/comm").read_text().strip())
     return [name for name in names if name != "cat"]
+
+
+@pytest.mark.parametrize(("path", "network", "hidden"), [("/mnt/c/a", False, "/mnt"), ("/run/media/a", True, "/run")])
+def test_what_is_needed_is_not_where_a_namespace_has_its_own_files(path: str, network: bool, hidden: str) -> None:
+    with pytest.raises(HostError) as caught:
+        require_in_sight(Path("/usr"), Path(path), network=network)
+    assert str(caught.value) == (
+        f"error: {path} is below {hidden}, where builds and machines have files of their own\n"
+        f"  hint: have it elsewhere, or show it elsewhere, too: mount --bind {hidden}/... /srv/..."
+    )
+    require_in_sight(Path("/run/media/a"), Path("/mntx"))
+
+
+def test_a_checkout_below_mnt_is_an_error_that_says_so(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can show the checkout at another place")
+    program = "from slipway.namespace import Namespace\nwith Namespace():\n    pass\n"
+    script = f'mount --bind "$1" {MOUNT} && cd {MOUNT} && PYTHONPATH={MOUNT} exec "$2" -c "$3"'
+    argv = ["unshare", "--mount", "sh", "-euc", script, "sh", str(Path(namespace_module.__file__).parents[1]), sys.executable, program]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert f"{MOUNT}/slipway/namespace.py is below {MOUNT}, where builds and machines have files of their own" in done.stderr
+
+
+def test_work_on_an_overlay_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """As in a container whose files are an overlay's, with too little memory: nothing could be laid over it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a place that is an overlay's")
+    script = """\
+mkdir "$1/lower" "$1/upper" "$1/work" "$1/place"
+mount -t overlay overlay "$1/place" -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work"
+exec "$2" -c '
+import sys
+from pathlib import Path
+from slipway.builders._layers import overlay_option
+from slipway.namespace import Namespace
+with Namespace(directory=Path(sys.argv[1])) as namespace:
+    overlay_option(namespace)
+' "$1/place"
+"""
+    argv = ["unshare", "--mount", "sh", "-euc", script, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    expected = f"the file system of {tmp_path}/place takes no overlays; in a container, its own files are such a one"
+    assert done.returncode and expected in done.stderr, done.stderr
+    with Namespace(memory_mib=16) as namespace:
+        assert "metacopy=off" in overlay_option(namespace)
+        assert namespace.run(["ls", MOUNT]).stdout == b""

@@ -101,7 +101,9 @@ def test_the_newest_of_several_is_current_whatever_its_name(person: Person) -> N
 def test_one_bad_release_does_not_stop_the_others(person: Person) -> None:
     person.run("publish --folder=builds/1")
     person.run("withdraw example --build=b1 --reason=no --yes")
-    (person.folder / "builds/2/manifest.json").write_text("{}")
+    manifest = person.folder / "builds/2/manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text("{}")
     said = person.run("publish --folder=builds", 6)
     assert said.startswith("error: 2 releases were not published:\n  example 1.0.0-b1: example 1.0.0-b1 was withdrawn from nightly: no\n")
     assert said.endswith("\n  hint: the others were")

@@ -260,7 +260,8 @@ def test_a_prefix_without_any_object_is_no_store_but_may_become_one(store: S3Sto
             require_store(store)
         assert str(caught.value) == (
             f"error: there is no store in {store.url}: nothing was published there\n"
-            f"  hint: check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={store.url}"
+            "  hint: check --store and SLIPWAY_STORE; a new store begins with: "
+            f"invoke keys init nightly; invoke publish NAME --store={store.url}"
         )
         store.create("other/thing", b"")
     store.create("metadata/nightly/1.root.json", b"")

@@ -105,7 +105,7 @@ class Reader:
         (home / ".ssh").mkdir(parents=True)
         run = self.project / "run"
         self.project.mkdir()
-        run.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m slipway --search-root {self.project} "$@"\n')
+        run.write_text(f'#!/bin/sh\nSLIPWAY_RUN=./run exec {sys.executable} -P -m slipway --search-root {self.project} "$@"\n')
         run.chmod(0o755)
         (self.project / "templates").symlink_to(ROOT / "templates")
         (self.project / "appliances").mkdir()

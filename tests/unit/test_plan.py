@@ -273,6 +273,7 @@ DEPENDING = {
     "packages/pool.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
     "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "builders/_hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/archives.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/ext4.py": {"disk", *IMAGES, "boot"},

@@ -13,7 +13,7 @@ from slipway.settings import KEYS
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference.md").read_text()
 #: From a process of Slipway to one that it starts.
-INTERNAL = {"SLIPWAY_HANDOVER", "SLIPWAY_OVERLAY", "SLIPWAY_PYTHON"}
+INTERNAL = {"SLIPWAY_HANDOVER", "SLIPWAY_OVERLAY", "SLIPWAY_PYTHON", "SLIPWAY_RUN"}
 #: Python's and pip's own, and those of the work on Slipway itself.
 OTHERS = {"PATH", "PYTHONDONTWRITEBYTECODE", "SUDO_UID", "TZ", "TMPDIR"}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from slipway.errors import UsageError
 from slipway.render import Rendered, RenderedFile
+from slipway.spec.folder import open_content
 
 FILES = {
     "run.sh": RenderedFile(content=b"#!/bin/sh\n", mode=0o755),
@@ -42,3 +45,31 @@ def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
         Rendered(FILES).write(tmp_path)
     assert str(raised.value) == f"error: {tmp_path} is not empty\n  hint: give an empty directory with --out"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_copied_file_has_the_digest_of_its_content_and_is_never_whole_in_memory(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"start")
+    with large.open("r+b") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        copied = RenderedFile.copied(partial(open_content, large), mode=0o755)
+        Rendered({"tree/files/large": copied}).write(tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert copied.digest == RenderedFile(content=large.read_bytes(), mode=0o755).digest
+    assert (tmp_path / "out/tree/files/large").read_bytes() == large.read_bytes()
+
+
+def test_a_copied_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("one")
+    rendered = Rendered({"tree/files/file": RenderedFile.copied(partial(open_content, file))})
+    file.write_text("two")
+    with pytest.raises(UsageError) as caught:
+        rendered.write(tmp_path / "out")
+    message = "error: the file for tree/files/file has changed since this command began\n  hint: run the command again"
+    assert str(caught.value) == message

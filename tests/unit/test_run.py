@@ -145,6 +145,12 @@ def test_a_checkout_that_is_set_up_only_runs_the_task(checkout: Path) -> None:
     assert asked(checkout) == []
 
 
+def test_the_task_knows_how_it_was_called(checkout: Path) -> None:
+    set_up(checkout, "tasks")
+    program(checkout / ".venv/bin/python", 'echo "$SLIPWAY_RUN"')
+    assert run(checkout, "list").stdout == f"{checkout}/run\n"
+
+
 def test_a_larger_set_and_more_kinds_serve_a_smaller_task(checkout: Path) -> None:
     set_up(checkout, "dev", "build,lint,test")
     for task in ("list", "build", "lint", "test"):

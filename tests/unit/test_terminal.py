@@ -12,7 +12,7 @@ import pytest
 
 from slipway.channels.moves import Moved
 from slipway.channels.session import describe
-from slipway.errors import BuildError
+from slipway.errors import BuildError, StoreError
 from slipway.invocation import outcome
 from slipway.process import tail
 from slipway.progress import Progress
@@ -138,6 +138,11 @@ def test_a_jobs_summary_is_a_code_block(tmp_path: Path, monkeypatch: pytest.Monk
     assert summary.read_text() == (
         "A paragraph\n\n    ```\n    ![x](http://evil.example/)\n    <script>\n    \n    # heading\\r# another\n    more\n"
     )
+    with summary.open("a") as stream, pytest.raises(StoreError):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with screened():
+            raise StoreError("no <b>", hint="run: invoke list")
+    assert summary.read_text().endswith("    more\n\n    error: no <b>\n      hint: run: invoke list\n")
     with (tmp_path / "log").open("w") as stream:
         assert shown(hostile, stream) == hostile.replace("\r", "\\r")
 

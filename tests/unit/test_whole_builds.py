@@ -22,9 +22,9 @@ from slipway.boot import checks
 from slipway.boot.report import CheckResult
 from slipway.boot.trial import Trial
 from slipway.builders import Workplace
-from slipway.builders.mmdebstrap import _Job
+from slipway.builders.mmdebstrap import _LAYERS, _Job
 from slipway.cache import Cache, sha256_of
-from slipway.errors import UsageError
+from slipway.errors import SpecErrors, UsageError
 from slipway.job import Job, Workshop, lock_path, prepare
 from slipway.namespace import Namespace
 from slipway.outputs import capture
@@ -169,6 +169,27 @@ def test_a_tree_that_was_harmed_is_not_made_again_without_its_secrets(tmp_path: 
         with pytest.raises(UsageError) as caught:
             work.layer(stage)
     assert caught.value.message == "thing is built with secrets that the environment has not: LICENCE"
+
+
+def test_a_unit_that_the_image_has_not_is_missed_before_the_tree_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = f"{SPEC}services: {{enable: [there, ngnix]}}\n"
+    root = make_root(tmp_path, "thing", {"appliance.yaml": spec, "README.md": "A thing\n"}, monkeypatch)
+    shop = Workshop(root=root, progress=Progress(io.StringIO()))
+    job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
+    place = Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=tmp_path)
+    with Namespace(memory_mib=64) as namespace, ThreadPoolExecutor(1) as savers:
+        work = _Job(namespace, job.plan, job.rendered, job.source, place, savers, {})
+        units = _LAYERS / "packages/usr/lib/systemd/system"
+        namespace.run(["mkdir", "-p", _LAYERS / "base", units])
+        for name in ("there", "nginx"):
+            namespace.run(["touch", units / f"{name}.service"])
+        with pytest.raises(SpecErrors) as caught:
+            work.layer(job.stage("tree"))
+    where = "appliances/thing/appliance.yaml:8:28"
+    assert str(caught.value).replace(f"{root}/", "") == (
+        f'{where}: error: services.enable[1]: the image has no unit "ngnix"\n  hint: did you mean "nginx"?'
+    )
+    assert not (tmp_path / "tree.log").exists()
 
 
 def test_a_check_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

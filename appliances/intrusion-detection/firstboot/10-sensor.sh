@@ -24,6 +24,12 @@ for card in "$INTERFACE_UPSTREAM" "$INTERFACE_PROTECTED"; do
 done
 networkctl reload
 sensor-mode "$PARAM_MODE"
+# What Suricata makes of it decides: it would cut the cable of every start.
+said=$(runuser -u sensor -- suricata -T -c /etc/suricata/suricata.yaml -l /var/log/suricata 2>&1) || {
+    printf '%s\n' "$said" >&2
+    echo "home_networks are none that Suricata takes" >&2
+    exit 1
+}
 
 fingerprint=$(/usr/lib/slipway/certificate /etc/alerts-page root -- systemctl try-restart alerts-page)
 umask 077

@@ -5,6 +5,7 @@ set -eu
 rm -f /etc/ssl/private/ssl-cert-snakeoil.key /etc/ssl/certs/ssl-cert-snakeoil.pem
 adduser --quiet --system --group --home /var/vmail --shell /usr/sbin/nologin vmail
 chmod 700 /var/vmail
+sievec /etc/dovecot/spam.sieve
 # Dovecot puts its sockets there; Postfix would make it when it starts.
 install -d -o postfix -g root -m 700 /var/spool/postfix/private
 for service in submission submissions; do

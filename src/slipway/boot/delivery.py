@@ -20,7 +20,7 @@ from slipway import process
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 
-__all__ = ["PORT", "SEED", "Delivery", "deliver", "make_seed", "parameter_credentials", "parameter_values"]
+__all__ = ["PORT", "SEED", "Delivery", "deliver", "make_seed", "parameter_credentials", "parameter_values", "samples"]
 
 #: The virtio-serial port that results come through, and the serial numbers of the disk and of a seed.
 PORT, SERIAL, SEED = "slipway", "slipway-checks", "slipway-seed"
@@ -67,6 +67,12 @@ def parameter_values(parameters: tuple[Parameter, ...], given: Mapping[str, str]
             default = parameter.choices[0] if parameter.choices else _SAMPLES[parameter.type]
             values[parameter.name] = parameter.default if parameter.default is not None else default
     return values
+
+
+def samples(parameters: tuple[Parameter, ...]) -> dict[str, str]:
+    """The values that checks give parameters that have no default, by name."""
+    known = parameter_values(parameters)
+    return {each.name: known[each.name] for each in parameters if each.default is None and each.name in known}
 
 
 def parameter_credentials(parameters: tuple[Parameter, ...], values: Mapping[str, str]) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from typing import Any
 from slipway import process
 from slipway.accelerator import Accelerator
 from slipway.errors import HostError, UsageError
+from slipway.namespace import require_in_sight
 from slipway.programs import package_of
 from slipway.spec.base import Base
 
@@ -171,7 +172,12 @@ def unprivileged(*qemu: str) -> tuple[str, ...]:
 
 
 def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
-    """A file that takes what a machine writes instead of its image; nobody else can read it."""
+    """A file that takes what a machine writes instead of its image; nobody else can read it.
+
+    Raises:
+        HostError: One of the two is out of the machine's sight.
+    """
+    require_in_sight(image, overlay)
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay, f"{size_gib}G"])
     overlay.chmod(0o600)
 

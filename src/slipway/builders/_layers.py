@@ -7,13 +7,14 @@ out. :data:`CLEAN` removes before that what no archive can hold, so a build goes
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import IO, Final
 
-from slipway.errors import BuildError
-from slipway.namespace import Namespace
+from slipway.errors import BuildError, HostError
+from slipway.namespace import MOUNT, Namespace, overlay_marks
 
-__all__ = ["CLEAN", "clean", "pack", "unpack"]
+__all__ = ["CLEAN", "clean", "overlay_option", "pack", "unpack"]
 
 #: Sockets belong to processes that have ended; tar leaves them out.
 CLEAN: Final = 'find "$1" -xdev -type s -delete'
@@ -51,3 +52,41 @@ def unpack(namespace: Namespace, archive: Path, folder: Path, *, what: str) -> N
     words = ["--use-compress-program=zstd -q", *_ATTRIBUTES]
     with archive.open("rb") as file:
         namespace.run(["tar", "-C", folder, *words, "-xpf", "-"], what=what, stdin=file)
+
+
+#: Lays a folder over another, as every stage does, and takes it away again; $1 are the options.
+_TRIAL: Final = """\
+cd "$1"
+mkdir lower upper work point
+mount -t overlay slipway point -o "lowerdir=lower,upperdir=upper,workdir=work,$2"
+umount point
+"""
+
+
+def overlay_option(namespace: Namespace) -> str:
+    """Return the options of every overlay: how it keeps its marks, and nothing that a kernel's own settings would decide.
+
+    Raises:
+        HostError: The file system to work in takes no such marks, or nothing can be laid over it.
+    """
+    marks = overlay_marks()
+    directory = namespace.path(MOUNT)
+    try:
+        os.setxattr(directory, f"{marks}.slipway", b"")
+        os.removexattr(directory, f"{marks}.slipway")
+    except OSError:
+        message = f"overlays keep marks in {marks} attributes here, and the file system to work in takes none"
+        raise HostError(message, hint="use Linux 6.6 or newer, or run as root") from None
+    options = "redirect_dir=nofollow,metacopy=off,index=off"
+    options = f"userxattr,{options}" if marks == "user" else options
+    trial = MOUNT / "trial"
+    namespace.run(["mkdir", trial])
+    tried = namespace.run(["sh", "-euc", _TRIAL, "sh", trial, options], check=False)
+    namespace.run(["rm", "-rf", trial])
+    if tried.returncode:
+        where = f"the file system of {namespace.directory}" if namespace.directory else "the file system in memory"
+        hint = (
+            "work in memory: free some, or export SLIPWAY_MEMORY_MIB=...; or have the cache on a disk of its own: export SLIPWAY_CACHE=..."
+        )
+        raise HostError(f"{where} takes no overlays; in a container, its own files are such a one", hint=hint)
+    return options

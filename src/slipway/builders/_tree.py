@@ -1,6 +1,4 @@
-"""What stands in an appliance's tree, whatever builds it: the files over its root, what scripts that make it are told, and
-the check that it holds nothing that no image may hold.
-"""
+"""What stands in an appliance's tree, whatever builds it: the files over its root, and what scripts that make it are told."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from slipway import __file__ as package_file
@@ -26,18 +25,17 @@ from slipway.packages.wheels import install_wheels, installer_version
 from slipway.plain import Context
 from slipway.render import RenderedFile
 from slipway.rooted import create
-from slipway.spec.folder import SourceFile, read_content
+from slipway.spec import parameters as rules
+from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Services, Spec
 from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
-    "HYGIENE_CODE",
     "PACKAGE_CODE",
     "TREE_CODE",
     "box_files",
-    "check_hygiene",
     "context",
     "dpkg_configuration",
     "package_lines",
@@ -91,16 +89,10 @@ _DOCUMENTATION = {
     "man": ("/usr/share/man/*",),
     "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
 }
-
-
 #: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-
-
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
 TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
-#: The code of the check that a tree holds nothing that no image may hold.
-HYGIENE_CODE = ("disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
@@ -225,7 +217,9 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
     """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
     if item.link is not None:
         return RenderedFile(link=item.link)
-    return RenderedFile(content=read_content(item.path) if text is None else text.encode(), mode=item.mode)
+    if text is not None:
+        return RenderedFile(content=text.encode(), mode=item.mode)
+    return RenderedFile.copied(partial(open_content, item.path, depth=item.depth), mode=item.mode)
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
@@ -244,7 +238,9 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
     for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
         # Slipway's own templates are above; one of an appliance is a stranger's.
         own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(item, box().render(read_content(item.path), values, shown=item.path) if own else None)
+        files[f"files{item.target}"] = _rendered(
+            item, box().render(read_content(item.path, depth=item.depth), values, shown=item.path) if own else None
+        )
     for path in () if source.bare else appliance.setup:
         files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
     for path in () if source.bare else appliance.firstboot:
@@ -259,6 +255,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         files["wheels"] = RenderedFile(content=f"installer {installer_version()}\n{wheels}".encode())
     definitions = [parameter.model_dump(mode="json") for parameter in spec.parameters]
     made = {
+        "/usr/lib/slipway/accepted.py": Path(rules.__file__).read_text(encoding="utf-8"),
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
@@ -360,28 +357,6 @@ def _settings(spec: Spec) -> dict[str, str]:
             f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
         )
     return found
-
-
-def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()) -> None:
-    """Look for identities, secrets and traces in a finished tree of a namespace; these secrets anywhere in it.
-
-    Raises:
-        BuildError: There are some; all are named.
-    """
-    # The program needs nothing but the standard library; it runs inside, where every file can be read.
-    program = Path(package_file).with_name("disk") / "hygiene.py"
-    words = json.dumps(list(secrets)).encode()
-    argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]
-    answer = namespace.run(argv, what="hygiene check", check=False, input=words)
-    try:
-        findings = json.loads(answer.stdout)
-    except ValueError:
-        raise BuildError("the hygiene check ended without a report", hint="this is a bug in slipway") from None
-    if findings:
-        lines = "\n".join(f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings)
-        raise BuildError(
-            f"the tree of {name} holds what no image may hold:\n{lines}", hint="remove it in a setup script, or make it on first boot"
-        )
 
 
 @contextmanager

@@ -7,7 +7,6 @@ runs. Cached layers are unpacked only when a later stage is missing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace
-from slipway.builders._layers import clean, pack, unpack
+from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._known import require_known
+from slipway.builders._layers import clean, overlay_option, pack, unpack
 from slipway.builders._tree import (
     BOX_FILES,
-    HYGIENE_CODE,
     PACKAGE_CODE,
     TREE_CODE,
     box_files,
-    check_hygiene,
     context,
     dpkg_configuration,
     package_lines,
@@ -32,7 +31,7 @@ from slipway.builders._tree import (
     tree_files,
     workspace,
 )
-from slipway.errors import HostError, UsageError
+from slipway.errors import UsageError
 from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
@@ -126,9 +125,11 @@ class Mmdebstrap:
         """Nothing: the scripts need namespaces that only this builder makes."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side."""
+        """The tree and the disk, unpacked side by side; the appliance's own files are there a third time, as they are given."""
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
-        return max(1024, 2 * _EXPANSION * download // 2**20 + 512)
+        own = () if source.bare else source.appliance.files
+        files = sum(item.path.stat().st_size for item in own if item.link is None)
+        return max(1024, 2 * _EXPANSION * download // 2**20 + 512) + 3 * files // 2**20
 
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
@@ -172,7 +173,7 @@ class _Job:
         self.secrets = secrets
         self.saving: list[Future[None]] = []
         self.checking: Future[None] | None = None
-        self.overlay = _overlay_option(namespace.path(MOUNT))
+        self.overlay = overlay_option(namespace)
         rendered.write(namespace.path(MOUNT / "render"))
         namespace.run(["mkdir", "-p", _LAYERS])
 
@@ -210,6 +211,7 @@ class _Job:
                     # Read now: the plan may have taken a layer for good that was found harmed since.
                     self.secrets = read_secrets(self.source)
                     place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
+                    self._require_known()
                 self._script(stage.kind)
                 # The next stage goes on from what a later build will unpack.
                 clean(self.namespace, _LAYERS / stage.kind)
@@ -262,12 +264,29 @@ class _Job:
         Raises:
             BuildError: There are some; all are named.
         """
-        layers = ":".join(str(_LAYERS / stage.kind) for stage in reversed(self.plan.stages) if stage.kind in ("base", "packages", "tree"))
-        mounted = MOUNT / "hygiene"
+        with self._mounted("hygiene", ("tree", "packages", "base")) as tree:
+            check_hygiene(self.namespace, tree, self.source.appliance.name, self.secrets.values())
+
+    def _require_known(self) -> None:
+        """See :func:`require_known`."""
+        with self._mounted("known", ("packages", "base")) as tree:
+            require_known(self.source, (self.namespace.path(MOUNT / "render/tree/files"), self.namespace.path(tree)))
+
+    @contextmanager
+    def _mounted(self, name: str, kinds: Sequence[str]) -> Iterator[Path]:
+        """A read-only tree of these layers, the uppermost first, as far as they are part of the plan."""
+        planned = {stage.kind for stage in self.plan.stages}
+        layers = ":".join(str(_LAYERS / kind) for kind in kinds if kind in planned)
+        mounted = MOUNT / name
         self.namespace.run(["mkdir", "-p", mounted])
-        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={layers},{self.overlay}"])
-        check_hygiene(self.namespace, mounted, self.source.appliance.name, self.secrets.values())
-        self.namespace.run(["umount", mounted])
+        # One layer alone is no overlay yet; an empty one makes two of it.
+        empty = MOUNT / "empty"
+        self.namespace.run(["mkdir", "-p", empty])
+        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={empty}:{layers},{self.overlay}"])
+        try:
+            yield mounted
+        finally:
+            self.namespace.run(["umount", mounted])
 
     def _count(self, part: str) -> str:
         lock = self.source.lock
@@ -279,20 +298,3 @@ class _Job:
 
     def _pack(self, part: str, file: IO[bytes]) -> None:
         pack(self.namespace, _LAYERS / part, file, what=f"packing the layer {part}")
-
-
-def _overlay_option(directory: Path) -> str:
-    """The options of every overlay: how it keeps its marks, and nothing that a kernel's own settings would decide.
-
-    Raises:
-        HostError: The file system takes no such marks.
-    """
-    marks = overlay_marks()
-    try:
-        os.setxattr(directory, f"{marks}.slipway", b"")
-        os.removexattr(directory, f"{marks}.slipway")
-    except OSError:
-        message = f"overlays keep marks in {marks} attributes here, and the file system to work in takes none"
-        raise HostError(message, hint="use Linux 6.6 or newer, or run as root") from None
-    options = "redirect_dir=nofollow,metacopy=off,index=off"
-    return f"userxattr,{options}" if marks == "user" else options

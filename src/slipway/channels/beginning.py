@@ -12,7 +12,7 @@ from typing import Final
 
 from slipway.channels.keys import KeyRing, init
 from slipway.channels.session import Session
-from slipway.errors import UsageError
+from slipway.errors import UsageError, as_called
 
 __all__ = ["DEFAULT", "begins", "publishing_ring"]
 
@@ -50,7 +50,7 @@ def publishing_ring(session: Session, channel: str, *, default_store: bool, say:
             # Another command has made them meanwhile.
         else:
             say(f"this is the first publication: keys of the channel {channel} are made in {session.keys / channel}")
-            say(f"keep a copy; to put them under a passphrase: invoke keys protect {channel}")
+            say(as_called(f"keep a copy; to put them under a passphrase: invoke keys protect {channel}"))
     ring = session.ring(channel)
     ring.require("targets")
     return ring

@@ -126,7 +126,7 @@ def require_store(store: Store, *, new: bool = False) -> None:
     """
     if any(_OURS.fullmatch(status.key) for folder in _FOLDERS for status in _listed_in(store, folder)):
         return
-    hint = f"check --store and SLIPWAY_STORE; a new store begins with: invoke publish NAME --store={store.url}"
+    hint = f"check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; invoke publish NAME --store={store.url}"
     problem = "nothing was published there"
     if "://" not in store.url:
         problem = _folder_problem(Path(store.url))

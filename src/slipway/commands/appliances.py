@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.options import Checkout, all_names, chosen, described
-from slipway.commands.output import show
-from slipway.commands.shapes import Appliance, Listing, Lock, Locked, Valid
+from slipway.commands.output import say, show
+from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
+from slipway.terminal import one_line
 
 if TYPE_CHECKING:
     from slipway.packages.locked import Lock as Packages
@@ -27,10 +28,8 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
-    from slipway.errors import as_called
-
     folder = at.workshop().library.new(name, like or None)
-    print(as_called(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}"))
+    say(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
 
 
 @task(
@@ -61,10 +60,20 @@ def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
 @task(keyless=True, help=described("names", "all"))
 def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = False) -> None:
     """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
+    from slipway.boot.delivery import samples
+    from slipway.spec.scripts import load_checked
+
     shop = at.workshop()
     wanted = chosen(shop, names, all) if names else all_names(shop)
-    found = shop.library.load_all(wanted)
-    answer.tell(Valid(appliances=[each.name for each in found]))
+    found = load_checked(shop.library, wanted)
+    given = [
+        GivenValue(appliance=each.name, parameter=name, value=value)
+        for each in found
+        for name, value in samples(each.spec.parameters).items()
+    ]
+    answer.tell(Valid(appliances=[each.name for each in found], given=given))
+    for one in given:
+        print(one_line(f"{one.appliance}: {one.parameter} has no default: checks give it {one.value}"))
     count = len(found)
     print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
-from slipway.commands.options import Checkout, Place, Recipe, at_least_one, chosen, described, prepared
+from slipway.commands.options import MADE, Checkout, Place, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.commands.publishing import publish_into
-from slipway.commands.records import release_record
-from slipway.commands.shapes import Built, Check, Checked, Item, Plan, Release, Rendered, Reproduced, Sizes, Stage
+from slipway.commands.records import machine_record, release_record
+from slipway.commands.shapes import Built, Checked, Item, Machine, Plan, Release, Rendered, Reproduced, Sizes, Stage
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -43,7 +43,11 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
 
 @task(
     keyless=True,
-    help=described("name", out="an empty or new directory", source="with the builder packer: the platforms, as qemu,amazon-ebs"),
+    help=described(
+        "name",
+        out="an empty or new directory; without it build/NAME/render, which is emptied",
+        source="with the builder packer: the platforms, as qemu,amazon-ebs",
+    ),
 )
 def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer) -> None:
     """Write the very files that the builder runs and reads."""
@@ -179,15 +183,17 @@ def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], ans
     require_same(rows)
 
 
-@task(keyless=True, help=described("names", "all", "built"))
-def releases(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all: bool = False, built: str = "") -> None:
+@task(keyless=True, help=described("names", "all", "built", format=MADE))
+def releases(
+    names: list[str], *, at: Checkout, recipe: Recipe, format: list[str], answer: Answer, all: bool = False, built: str = ""
+) -> None:
     """Show the folders of the releases that were built from what is here now."""
     from slipway.errors import BuildError
     from slipway.outputs import announce, finished
     from slipway.records.release import read_release
 
     shop = at.workshop()
-    jobs = prepared(shop, chosen(shop, names, all), recipe)
+    jobs = prepared(shop, chosen(shop, names, all), recipe, format)
     found: list[Release] = []
     answer.tell(Built(releases=found))
     for job in jobs:
@@ -200,9 +206,9 @@ def releases(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, 
             print(done)
 
 
-@task(keyless=True, help=described("name", "firmware"))
-def check(name: str, *, at: Checkout, recipe: Recipe, answer: Answer, firmware: str = "bios") -> None:
-    """Boot the built image and run its checks again."""
+@task(keyless=True, help=described("names", "all", "firmware"))
+def check(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all: bool = False, firmware: str = "bios") -> None:
+    """Boot built images and run their checks again."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
     from slipway.errors import UsageError, suggestion
@@ -210,15 +216,16 @@ def check(name: str, *, at: Checkout, recipe: Recipe, answer: Answer, firmware: 
     if firmware not in FIRMWARES:
         raise UsageError(f'there is no firmware "{firmware}"', hint=suggestion(firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}")
     shop = at.workshop()
-    (job,) = prepared(shop, [name], recipe)
-    report = pipeline.check(shop, job, again=True, firmware=firmware)
-    checks = [
-        Check(place=each.place, name=each.name, outcome=each.outcome, duration_s=each.duration_s, attempts=each.attempts)
-        for each in report.checks
-    ]
-    answer.tell(Checked(appliance=name, firmware=report.firmware, accelerator=report.accelerator, passed=report.passed, checks=checks))
-    for found in report.checks:
-        print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"))
+    jobs = prepared(shop, chosen(shop, names, all), recipe)
+    machines: list[Machine] = []
+    answer.tell(Checked(machines=machines))
+    for job in jobs:
+        if len(jobs) > 1:
+            shop.progress.line(job.headline)
+        report = pipeline.check(shop, job, again=True, firmware=firmware)
+        machines.append(machine_record(job.name, report))
+        for found in report.checks:
+            print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"), flush=True)
 
 
 @task(keyless=True, help=described("names", "all", "jobs"))

@@ -25,7 +25,7 @@ from slipway.commands.channel_shapes import (
     Withdrawn,
 )
 from slipway.commands.options import Place, described
-from slipway.commands.output import confirm, show, warn, would
+from slipway.commands.output import confirm, say, show, warn, would
 from slipway.commands.records import channel_record, failed_records, held_record, moved_records
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -100,7 +100,7 @@ def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, 
     confirm(deed, yes)
     remove(session, removal)
     answer.tell(Channels(store=session.store.url, removed=channel))
-    print(f"{channel} is removed, and what it alone had goes with: invoke gc")
+    say(f"{channel} is removed, and what it alone had goes with: invoke gc")
     if (session.keys / channel).exists():
         print(f"its keys are still in {session.keys / channel}: without them it can never be made again")
     update_catalog(shop, session)
@@ -161,8 +161,8 @@ def promote(
         "yes",
         "dry_run",
         channel="in this channel",
-        to="to this release or build; without it the one that was current before",
-        build="the same as --to",
+        build="to this build id or release; without it the one that was current before",
+        to="the same as --build",
     )
 )
 def rollback(
@@ -205,10 +205,10 @@ def rollback(
 @task(
     help=described(
         "name",
-        "build",
         "yes",
         "channel",
         "dry_run",
+        build="a build id, or a release",
         reason="why, for those who have it",
         derived="also the builds after it that name it as their parent, and those with the same disk",
     )
@@ -283,15 +283,15 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
     print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
 
 
-@task(help=described("yes", "dry_run", channel="the channel", to="restore this version; without it the newest one"))
-def recover(channel: str, *, at: Place, answer: Answer, to: int = 0, yes: bool = False, dry_run: bool = False) -> None:
+@task(help=described("yes", "dry_run", channel="the channel", version="restore this version; without it the newest one"))
+def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: bool = False, dry_run: bool = False) -> None:
     """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
     _shop, session = at.open(new=True)
-    found = session.findings(channel, to or None)
+    found = session.findings(channel, version or None)
     told = Recovered(store=session.store.url, channel=channel, known=found.lines)
     answer.tell(told)
     print("\n".join(found.lines), flush=True)
-    if found.problem is None and not to:
+    if found.problem is None and not version:
         return
     deed = f"sign version {found.chosen} of {channel} anew"
     if found.chosen is None:

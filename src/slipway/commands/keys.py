@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
-from slipway.commands.output import would
+from slipway.commands.output import say, would
 from slipway.commands.records import keys_record
 from slipway.invocation import task
 
@@ -82,7 +82,7 @@ def keys_(
         known = rings.parse_signers(signer)
         passphrase = None if no_passphrase else rings.new_passphrase()
         ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=known, passphrase=passphrase)
-        print("\n".join(made_lines(ring, protected=passphrase is not None)))
+        say("\n".join(made_lines(ring, protected=passphrase is not None)))
     elif action == "protect":
         passphrase = rings.new_passphrase()
         if passphrase is None:
@@ -104,7 +104,7 @@ def keys_(
             return
         passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
         ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
-        print(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
+        say(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
     elif action == "export":
         if online and offline_targets:
             raise UsageError("--online or --offline-targets, not both", hint="without either, both are in the line")

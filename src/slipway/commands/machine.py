@@ -38,17 +38,22 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
 
 @task(
     keyless=True,
-    help=dict(action="prune: remove what was not used for the longest time, down to the limit", to="keep at most so many GiB"),
+    help=dict(
+        action="prune: remove what was not used for the longest time, down to the limit",
+        limit="with prune: keep at most so many GiB; without it cache_limit_gib",
+    ),
 )
-def cache(action: str = "", *, at: Checkout, to: int = -1, answer: Answer) -> None:
+def cache(action: str = "", *, at: Checkout, limit: int = -1, answer: Answer) -> None:
     """Show what the cache of finished stages holds, or prune it."""
     from slipway.errors import UsageError
     from slipway.progress import size
 
     if action not in ("", "prune"):
         raise UsageError(f'cache has no action "{action}"', hint="there is: prune")
+    if limit != -1 and (action != "prune" or limit < 0):
+        raise UsageError("--limit goes with cache prune, and wants a number from 0 on")
     store = at.workshop().cache
-    removed = store.prune(keep_bytes=to * 2**30 if to >= 0 else None) if action == "prune" else []
+    removed = store.prune(keep_bytes=limit * 2**30 if limit >= 0 else None) if action == "prune" else []
     usage = store.usage()
     total = sum(entry.size for entry in usage)
     entries, gone = ([_entry(each) for each in found] for found in (usage, removed))

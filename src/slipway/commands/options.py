@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
-__all__ = ["Checkout", "Place", "Recipe", "all_names", "at_least_one", "chosen", "described", "folders", "prepared"]
+__all__ = ["MADE", "Checkout", "Place", "Reading", "Recipe", "all_names", "at_least_one", "chosen", "described", "folders", "prepared"]
 
+#: The help of --format where nothing is made any more.
+MADE: Final = "as it was built with: --format"
 _HELP: Final = {
     "names": "appliances",
     "name": "an appliance",
@@ -66,14 +68,13 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Place(Checkout):
-    """A store, with the keys of its channels."""
+class Reading(Checkout):
+    """A store to read, with the keys or roots of its channels."""
 
     store: str = option(
         "", "s3://bucket/prefix?options, a directory, or https://... to read; without it SLIPWAY_STORE, slipway.toml, or build/store"
     )
     endpoint_url: str = option("", "the S3 server, where it is not Amazon's")
-    single_writer: bool = option(False, "use a server that ignores conditional writes, and promise that nobody else writes")
     keys: str = option("", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys")
 
     def open(self, *, new: bool = False, reading: bool = False) -> tuple[Workshop, Session]:
@@ -81,10 +82,17 @@ class Place(Checkout):
         from slipway.pipeline import session
 
         shop = self.workshop()
-        single_writer = "1" if self.single_writer else ""
+        single_writer = "1" if getattr(self, "single_writer", False) else ""
         return shop, session(
             shop, self.store, keys=self.keys, new=new, reading=reading, endpoint_url=self.endpoint_url, single_writer=single_writer
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Reading):
+    """A store to change, with the keys of its channels."""
+
+    single_writer: bool = option(False, "use a server that ignores conditional writes, and promise that nobody else writes")
 
     def publishing(self, channel: str, *, dry_run: bool = False) -> tuple[Workshop, Session, KeyRing | None]:
         """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys where they would be made.
@@ -167,10 +175,11 @@ def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequ
     """
     from slipway.errors import UsageError
     from slipway.job import prepare
+    from slipway.spec.scripts import load_checked
 
     for each in formats:
         if "," in each:
             hint = f"give the option once for each: {' '.join(f'--format {name}' for name in each.split(','))}"
             raise UsageError(f'"{each}" is no format', hint=hint)
-    appliances = shop.library.load_all(folders(names))
+    appliances = load_checked(shop.library, folders(names))
     return [prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats) for appliance in appliances]

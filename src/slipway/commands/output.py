@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from slipway.errors import as_called
 from slipway.terminal import one_line
 
-__all__ = ["confirm", "show", "warn", "would"]
+__all__ = ["confirm", "say", "show", "warn", "would"]
 
 
 def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> None:
@@ -24,9 +25,14 @@ def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> N
         print("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip())
 
 
+def say(text: str) -> None:
+    """Print text with its commands as they can be typed."""
+    print(as_called(text), flush=True)
+
+
 def warn(line: str) -> None:
     """Print a warning to standard error."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    print(as_called(f"warning: {line}"), file=sys.stderr, flush=True)
 
 
 def confirm(deed: str, yes: bool) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
-from slipway.commands.options import Place, Recipe, described
+from slipway.commands.options import MADE, Place, Recipe, described
 from slipway.commands.output import would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.invocation import task
@@ -64,6 +64,7 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
         "names",
         "all",
         "dry_run",
+        format=MADE,
         channel="into this channel",
         folder="releases that were built elsewhere: all below this folder",
         only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
@@ -74,6 +75,7 @@ def publish(
     *,
     at: Place,
     recipe: Recipe,
+    format: list[str],
     all: bool = False,
     channel: str = "nightly",
     folder: str = "",
@@ -91,14 +93,14 @@ def publish(
     seal()
     shop, session, ring = at.publishing(channel, dry_run=dry_run)
     if folder:
-        if names or all:
-            raise UsageError("name appliances or give --folder, not both")
+        if names or all or format:
+            raise UsageError("name appliances, with --format, or give --folder, not both")
         folders = builds_below(Path(folder), only)
     elif only:
         raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
     else:
         # Appliances are read by a process that has no keys.
-        words = [*names, *["--all"] * all, *recipe.words(), f"--root={at.root}"]
+        words = [*names, *["--all"] * all, *recipe.words(), f"--root={at.root}", *(f"--format={each}" for each in format)]
         done = built_apart(shop, "releases", words, json=answer.json)
         if done.ended:
             raise done.ended

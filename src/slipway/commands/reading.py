@@ -10,7 +10,8 @@ from typing import Final
 
 from slipway.answer import Answer, stamp
 from slipway.commands.channel_shapes import Audited, Exported, Fetched
-from slipway.commands.options import Place, described
+from slipway.commands.options import Reading, described
+from slipway.commands.output import say
 from slipway.commands.records import image_record
 from slipway.invocation import task
 
@@ -32,7 +33,7 @@ TITLE: Final = "Read a store"
 def fetch(
     name: str,
     *,
-    at: Place,
+    at: Reading,
     channel: str = "stable",
     format: str = "qcow2",
     build: str = "",
@@ -64,14 +65,16 @@ def fetch(
 
 @task(
     help=described(
-        "format",
         "build",
+        format="a format to make; can be given again",
         channel="from this channel",
         out="the folder for them; without it downloads/NAME",
         release="an appliance, or the folder of a build",
     )
 )
-def export(release: str, *, at: Place, format: list[str], channel: str = "stable", build: str = "", out: str = "", answer: Answer) -> None:
+def export(
+    release: str, *, at: Reading, format: list[str], channel: str = "stable", build: str = "", out: str = "", answer: Answer
+) -> None:
     """Make other formats of a release's raw disk, published or built here, without a build."""
     from slipway.conversion import export_built, export_published
     from slipway.errors import UsageError
@@ -90,7 +93,7 @@ def export(release: str, *, at: Place, format: list[str], channel: str = "stable
 
 
 @task(help=described("channel"))
-def verify(channel: list[str], *, at: Place, answer: Answer) -> None:
+def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
     from slipway.channels.audit import require_sound
 
@@ -99,7 +102,7 @@ def verify(channel: list[str], *, at: Place, answer: Answer) -> None:
         lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
     answer.tell(Audited(store=session.store.url, sound=lines, problems=problems))
-    print("\n".join(lines), flush=True)
+    say("\n".join(lines))
     require_sound(problems)
 
 

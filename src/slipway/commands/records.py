@@ -26,9 +26,10 @@ from slipway.commands.channel_shapes import (
     Role,
     Tombstone,
 )
-from slipway.commands.shapes import Artifact, Release
+from slipway.commands.shapes import Artifact, Check, Machine, Release
 
 if TYPE_CHECKING:
+    from slipway.boot.report import BootReport
     from slipway.channels.keys import KeyRing
     from slipway.channels.moves import Moved
     from slipway.channels.publish import Published
@@ -42,6 +43,7 @@ __all__ = [
     "held_record",
     "image_record",
     "keys_record",
+    "machine_record",
     "moved_records",
     "published_record",
     "release_record",
@@ -101,6 +103,15 @@ def release_record(release: Finished) -> Release:
             for each in manifest.artifacts
         ],
     )
+
+
+def machine_record(name: str, report: BootReport) -> Machine:
+    """Return a machine that was booted and checked."""
+    checks = [
+        Check(place=each.place, name=each.name, outcome=each.outcome, duration_s=each.duration_s, attempts=each.attempts)
+        for each in report.checks
+    ]
+    return Machine(appliance=name, firmware=report.firmware, accelerator=report.accelerator, passed=report.passed, checks=checks)
 
 
 def image_record(form: str, path: Path, sha256: str | None = None) -> Image:

@@ -22,10 +22,12 @@ __all__ = [
     "Checked",
     "Finding",
     "Findings",
+    "GivenValue",
     "Item",
     "Listing",
     "Lock",
     "Locked",
+    "Machine",
     "Plan",
     "Release",
     "Rendered",
@@ -85,15 +87,22 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """What `check` tells."""
+class Machine:
+    """A machine that was booted and checked."""
 
-    FORMAT: ClassVar[str] = "slipway/check/1"
     appliance: Annotated[str, "what was booted"]
     firmware: Annotated[str, "`bios`, `uefi` or `secureboot`"]
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     passed: Annotated[bool, "every expected check passed"]
     checks: Annotated[Sequence[Check], "in the order in which they ended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What `check` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/check/1"
+    machines: Annotated[Sequence[Machine], "those that passed; when one fails, those before it"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +125,21 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenValue:
+    """A value that checks give, because the spec has none."""
+
+    appliance: Annotated[str, "whose parameter it is"]
+    parameter: Annotated[str, "its name"]
+    value: Annotated[str, "what the checked machine gets"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Valid:
     """What `validate` tells; `errors` has every error of every spec."""
 
     FORMAT: ClassVar[str] = "slipway/validate/1"
     appliances: Annotated[Sequence[str], "those that are valid"]
+    given: Annotated[Sequence[GivenValue], "values of parameters without a default, which the checks make up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zstandard import ZstdCompressionObj
 
 __all__ = ["NOBODY", "ROOT_OFFSET", "Item", "contents", "differences", "main"]
 
@@ -108,6 +112,16 @@ def _owner(path: str, owners: Mapping[str, str]) -> str:
     return "(initramfs)" if path.startswith("/boot/initrd.img-") else NOBODY
 
 
+def _content(path: Path, compressor: ZstdCompressionObj) -> tuple[str, int]:
+    """Return the SHA-256 of a file, and how many bytes it takes compressed, a block at a time."""
+    digest, compressed = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            compressed += len(compressor.compress(block))
+    return digest.hexdigest(), compressed + len(compressor.flush())
+
+
 def look(tree: Path) -> Iterator[tuple[str, Item]]:
     """Every path below a directory, sorted."""
     import zstandard
@@ -124,11 +138,10 @@ def look(tree: Path) -> Iterator[tuple[str, Item]]:
             kind = stat.filemode(status.st_mode)[0]
             content, compressed, size = "", 0, 0
             if kind == "-":
-                data = path.read_bytes()
-                content = hashlib.sha256(data).hexdigest()
+                content, taken = _content(path, compressor.compressobj())
                 if (folder, content) not in seen:
                     seen.add((folder, content))
-                    size, compressed = len(data), len(compressor.compress(data))
+                    size, compressed = status.st_size, taken
             elif kind == "l":
                 content = str(path.readlink())
             elif kind in "bc":

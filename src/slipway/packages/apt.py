@@ -101,7 +101,8 @@ def open_root(
     uris: dict[str, str] = {suite.archive: mirror_of(suite.archive, mirrors) for suite in base.suites}
     keyring = (base.folder / base.keyring).read_bytes()
     suites = [(suite.suite, suite.archive) for suite in base.suites]
-    uris |= with_sources({}, [source for source, _ in sources])
+    further = with_sources(mirrors, [source for source, _ in sources])
+    uris |= {source.name: further[source.name] for source, _ in sources}
     keys = [hashlib.sha256(content).hexdigest() for content in (keyring, *(path.read_bytes() for _, path in sources))]
     identity = json.dumps([base.name, architecture, suites, base.components, uris, [str(source) for source, _ in sources], keys])
     root = directory / f"{base.name}-{architecture}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -141,7 +142,8 @@ class AptRoot:
         lines = [f"deb {self.uris[suite.archive]} {suite.suite} {components}\n" for suite in base.suites]
         (etc / "sources.list").write_text("".join(lines))
         for source, keys in sources:
-            (etc / f"sources.list.d/{source.name}.sources").write_text(source_text(source, signed_by=keys.absolute()))
+            text = source_text(source, signed_by=keys.absolute(), uri=self.uris[source.name])
+            (etc / f"sources.list.d/{source.name}.sources").write_text(text)
         # A proxy may have a password.
         (self.root / "apt.conf").touch(mode=0o600)
         (self.root / "apt.conf").chmod(0o600)

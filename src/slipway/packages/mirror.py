@@ -114,9 +114,9 @@ def sources(base: Base, image_mirrors: Mapping[str, str]) -> str:
     return "\n".join(blocks)
 
 
-def source_text(source: AptSource, *, signed_by: str | Path) -> str:
-    """A source besides the base's (sources.list(5), deb822 style)."""
-    return _block(source.url, source.suite, source.components, signed_by)
+def source_text(source: AptSource, *, signed_by: str | Path, uri: str | None = None) -> str:
+    """A source besides the base's (sources.list(5), deb822 style), or the copy of it at another URI."""
+    return _block(uri or source.url, source.suite, source.components, signed_by)
 
 
 def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Path) -> str:

@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from slipway.cache import create_file
-from slipway.errors import BuildError, HostError
-from slipway.ownership import make_private, require_own
+from slipway.errors import BuildError
+from slipway.locks import take_lock
+from slipway.ownership import make_private
 from slipway.packages.debfile import control_stanza
 from slipway.packages.locked import LockedPackage
 from slipway.packages.mirror import download, mirror_of
@@ -62,14 +62,23 @@ class Pool:
         Raises:
             BuildError: Some cannot be had in their locked version; all are named.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            good = list(threads.map(self._verify, packages))
-        wanted = tuple(package for package, is_good in zip(packages, good, strict=True) if not is_good)
-        if wanted:
+        wanted = self._not_good(packages)
+        if not wanted:
+            return ()
+        make_private(self.directory)
+        # What two builds want is downloaded by one of them.
+        with take_lock(self.directory / "fetching", fcntl.LOCK_EX, lambda: None):
+            wanted = self._not_good(wanted)
             with self.incoming() as folder:
                 for start in range(0, len(wanted), _BATCH):
                     self._download(wanted[start : start + _BATCH], mirrors, folder, log)
         return wanted
+
+    def _not_good(self, packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
+        """Those that are not there with the right bytes; a wrong one is removed."""
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            good = list(threads.map(self._verify, packages))
+        return tuple(package for package, is_good in zip(packages, good, strict=True) if not is_good)
 
     def fetch_file(self, url: str, sha256: str, log: Path | None = None) -> Path:
         """Have a file in the pool, and verified.
@@ -242,20 +251,7 @@ class Pool:
             target.unlink(missing_ok=True)
             self.path(package).unlink(missing_ok=True)
             return None
-        return f"{self._control(package)}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
-
-    def _control(self, package: LockedPackage) -> str:
-        """A package's control stanza, remembered beside it below a hash of its own."""
-        memory = self.directory / f"{package.sha256}.control"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            require_own(memory, memory.lstat())
-            digest, _, stanza = memory.read_text().partition("\n")
-            if hashlib.sha256(stanza.encode()).hexdigest() == digest:
-                return stanza
-        stanza = control_stanza(self.path(package))
-        with contextlib.suppress(HostError), create_file(memory) as file:
-            file.write(f"{hashlib.sha256(stanza.encode()).hexdigest()}\n{stanza}".encode())
-        return stanza
+        return f"{control_stanza(self.path(package))}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
 
 
 def _make_own(file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from slipway.formats import Artifact
@@ -37,6 +38,7 @@ def provenance(
     wheels: Iterable[Wheel] = (),
     downloads: Iterable[Download] = (),
     artifacts: Iterable[Artifact],
+    image_mirrors: Mapping[str, str] = MappingProxyType({}),
     created: int,
 ) -> bytes:
     """The statement.
@@ -47,6 +49,7 @@ def provenance(
         packages: All of Debian's packages that were installed.
         wheels: The packages of PyPI.
         downloads: The files that are in no package.
+        image_mirrors: The mirrors that images use, by archive, where settings name them: no commit has those.
         created: When the build ended, in seconds since 1970.
     """
     made = sorted(artifacts, key=lambda artifact: artifact.file)
@@ -79,6 +82,7 @@ def provenance(
                         "architecture": architecture,
                         "builder": builder,
                         "formats": [artifact.format for artifact in made],
+                        **({"imageMirrors": dict(image_mirrors)} if image_mirrors else {}),
                     },
                     "internalParameters": {"tools": dict(tool_versions)},
                     "resolvedDependencies": materials,

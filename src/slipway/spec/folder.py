@@ -12,13 +12,15 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from slipway.errors import BuildError, SpecError, Where, suggestion
+from slipway.rooted import opened
 
-__all__ = ["Check", "SourceFile", "check_entries", "read_checks", "read_content", "read_files", "read_scripts"]
+__all__ = ["Check", "SourceFile", "check_entries", "open_content", "read_checks", "read_content", "read_files", "read_scripts"]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
@@ -28,7 +30,7 @@ _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 _INTERPRETER_BYTES: Final = 256
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
-#: A file of a folder is read into memory; larger ones are no part of a source tree.
+#: Templates, scripts and checks are read into memory; larger ones are none.
 MAX_FILE_BYTES: Final = 256 << 20
 #: What can be done to the machine before a check: cut its power, or let it start again by itself.
 BEFORE: Final = ("reset", "reboot")
@@ -47,6 +49,11 @@ class SourceFile:
     mode: int = 0o644
     template: bool = False
     link: str | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many names of the path are the folder's own: that of the folder, and those in the target."""
+        return 1 + self.target.count("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,35 +79,46 @@ class Check:
         Raises:
             BuildError: It has changed since.
         """
-        content = self.path.read_bytes()
+        content = read_content(self.path, depth=2 if self.place == "guest" else 3)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
         return content
 
 
-def read_content(path: Path, shown: Path | None = None) -> bytes:
+def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> bytes:
     """Read a file that was found in a folder, if it still is one.
+
+    Args:
+        depth: How many of the path's last names belong to whoever wrote the folder: none of them may be a link.
 
     Raises:
         SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
     """
-    try:
-        # Without waiting: opening a pipe would wait for somebody to write into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        message = f"cannot be read: {(error.strerror or str(error)).lower()}"
-        raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    with open_content(path, shown, depth=depth) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            message = f"the file has {size} bytes; at most {MAX_FILE_BYTES} are read"
+            raise SpecError(message, where=Where(shown or path), hint="make it smaller: a large file goes into files/ as it is")
+        return file.read(MAX_FILE_BYTES)
+
+
+@contextmanager
+def open_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> Iterator[IO[bytes]]:
+    """Open a file that was found in a folder, if it still is one; see :func:`read_content`.
+
+    Raises:
+        SpecError: It is a link, a pipe or a device by now, or cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(path, depth))
+        except OSError as error:
+            message = f"cannot be read: {(error.strerror or str(error)).lower()}"
+            raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
-        if status.st_size > MAX_FILE_BYTES:
-            message = f"the file has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read"
-            raise SpecError(message, where=Where(shown or path), hint="name it in downloads, with its hash")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_FILE_BYTES)
-    finally:
-        os.close(descriptor)
+            yield file
 
 
 def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:
@@ -188,10 +206,14 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
         else:
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
             template = entry.name.endswith(".j2")
-            _require_unix_lines(_interpreter_line(folder / entry.name), shown / entry.name, errors)
-            yield SourceFile(
+            file = SourceFile(
                 path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
             )
+            try:
+                _require_unix_lines(_interpreter_line(file, shown / entry.name), shown / entry.name, errors)
+            except SpecError as error:
+                errors.append(error)
+            yield file
 
 
 def _climbs(directory: str, link: str) -> bool:
@@ -214,9 +236,13 @@ def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) ->
         errors.append(SpecError("this line ends with CR LF, as on Windows", where=Where(where, line, column), hint=hint))
 
 
-def _interpreter_line(path: Path) -> bytes:
-    """Return the first line of a program that names its interpreter (execve(2)); nothing of any other file."""
-    with path.open("rb") as file:
+def _interpreter_line(source: SourceFile, shown: Path) -> bytes:
+    """Return the first line of a program that names its interpreter (execve(2)); nothing of any other file.
+
+    Raises:
+        SpecError: The file cannot be read.
+    """
+    with open_content(source.path, shown, depth=source.depth) as file:
         return file.readline(_INTERPRETER_BYTES) if file.read(2) == b"#!" else b""
 
 
@@ -281,7 +307,7 @@ def read_checks(
 
 def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
     try:
-        content = read_content(path, shown / path.name)
+        content = read_content(path, shown / path.name, depth=2 if place == "guest" else 3)
     except SpecError as error:
         errors.append(error)
         content = b""

@@ -229,18 +229,18 @@ class Library:
 
     def _check_templates(self, merged: Merged, base: Base) -> list[SpecError]:
         """What is wrong with the templates, the base's among them, when they are rendered for this spec."""
-        templates = [file.path for file in (*base.files, *merged.contents.files) if file.template]
+        templates = [file for file in (*base.files, *merged.contents.files) if file.template]
         if not templates:
             return []
         from slipway.boxed import APPLIANCE_CPU_S, box
 
         context, errors, used = template_context(merged.spec, base), list[SpecError](), 0.0
-        for path in templates:
-            shown = self._shown(path)
+        for file in templates:
+            shown = self._shown(file.path)
             if used > APPLIANCE_CPU_S:
                 message = f"the templates before this one have taken all of the {APPLIANCE_CPU_S:g} s that an appliance's may take"
                 return [*errors, SpecError(message, where=Where(shown), hint="make fewer files of them, or make them in a setup script")]
-            found, seconds = box().check(read_content(path, shown), context, shown=shown)
+            found, seconds = box().check(read_content(file.path, shown, depth=file.depth), context, shown=shown)
             errors, used = [*errors, *found], used + seconds
         return errors
 

@@ -1,7 +1,9 @@
 """Which values a parameter accepts.
 
-What goes in: a parameter's type and choices, and a value as text. What comes out: what is wrong with it, or None. The
-first-boot program in the image applies the same rules to the values that an instance is given.
+What goes in: a parameter's type and choices, and a value as text. What comes out: what is wrong with it, or None.
+
+This file is in each image, too, as /usr/lib/slipway/accepted.py: first boot imports it. So it needs nothing but the
+standard library of the oldest base's Python, and an instance refuses no value that was accepted here.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ __all__ = ["value_problem"]
 #: RFC 1123, 2.1, in lower or upper case, without a trailing dot.
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-#: What the first-boot program accepts; a test compares the two.
 _LONGEST = 4096
 _SHORTEST_SECRET = 8
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Control characters, line breaks of Unicode, and halves of characters, which no file can hold (RFC 3629, 3).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | None:
@@ -28,6 +30,8 @@ def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | N
         kind: The parameter's type: string, hostname, integer, boolean, ipv4, ipv4-cidr or secret.
         choices: The only values accepted, if any.
     """
+    if _CONTROL.search(value):
+        return "text without control characters"
     if len(value) > _LONGEST:
         return f"at most {_LONGEST} characters"
     if choices and value not in choices:
@@ -47,7 +51,7 @@ def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | N
         return None if good else 'an IPv4 address with the length of its network, such as "192.0.2.1/24"'
     if kind == "secret" and len(value) < _SHORTEST_SECRET:
         return f"at least {_SHORTEST_SECRET} characters"
-    return "text without control characters" if _CONTROL.search(value) else None
+    return None
 
 
 def _is_address(value: str) -> bool:

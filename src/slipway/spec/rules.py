@@ -7,7 +7,11 @@ document. The rules work on plain data rather than on models, so that one wrong 
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,7 +20,7 @@ from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
 from slipway.spec.text import Document, KeyPath, dotted
 
-__all__ = ["check_rules", "instance_names", "interface_names"]
+__all__ = ["check_rules", "instance_names", "interface_names", "zone_names"]
 
 #: Labels of the partitions that templates/disk/layout.sfdisk.j2 makes.
 _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
@@ -59,6 +63,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_formats(document)
     _check_names(document, "instances", "instance")
     _check_names(document, "users", "user")
+    _check_timezone(document)
     _check_names(document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive"))
     _check_sources(document)
     _check_names(document, "timers", "timer")
@@ -97,6 +102,28 @@ def interface_names(document: Document) -> list[str]:
 def instance_names(document: Document) -> list[str]:
     """The further instances that a spec names."""
     return [name for _, item in _items(document, "instances") if isinstance(name := item.get("name"), str)]
+
+
+def _check_timezone(document: Document) -> None:
+    """A time zone that this host knows nothing of, by a name of today or before; what the image has is seen later."""
+    zone = document.data.get("timezone")
+    if not isinstance(zone, str) or document.known_bad(("timezone",)):
+        return
+    known = set(zone_names())
+    if known and zone not in known:
+        hint = suggestion(zone, known) or "such as Europe/Berlin; this host's are in /usr/share/zoneinfo"
+        document.error(("timezone",), f'timezone: there is no time zone "{zone}"', hint)
+
+
+@cache
+def zone_names() -> tuple[str, ...]:
+    """Return the time zones that this host knows, old names among them; nothing where it has no tzdata."""
+    names = zoneinfo.available_timezones()
+    for folder in zoneinfo.TZPATH:
+        with suppress(OSError):
+            lines = (Path(folder) / "tzdata.zi").read_text().splitlines()
+            names |= {line.split()[2] for line in lines if line.startswith("L ")}  # zic(8): a link's target and name
+    return tuple(names)
 
 
 def _check_sources(document: Document) -> None:

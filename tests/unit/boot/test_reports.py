@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from slipway.boot.checks import systemd_version
-from slipway.boot.delivery import deliver, parameter_values
+from slipway.boot.delivery import deliver, parameter_values, samples
 from slipway.boot.machine import Running
 from slipway.boot.report import Attempt, BootReport, CheckResult
 from slipway.boot.results import Died, Misreported, Reported, follow
@@ -181,6 +181,7 @@ def test_parameters_without_a_value_get_one_that_is_accepted() -> None:
         )
     )
     assert parameter_values(given, {"a": "mine"}) == {"a": "mine", "b": "x", "c": "7", "e": "192.0.2.1/24"}
+    assert samples(given) == {"a": "sample", "b": "x", "e": "192.0.2.1/24"}
 
 
 @pytest.mark.parametrize(("systemd", "drives"), [(257, {"slipway-checks"}), (252, {"slipway-checks", "slipway-seed"})])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,13 +13,16 @@ import pytest
 
 from example_root import make_root
 from slipway.builders import Source, Workplace, _tree
-from slipway.builders._tree import _mountpoints, _settings, _state, check_hygiene, read_secrets, tree_files
+from slipway.builders._hygiene import check_hygiene
+from slipway.builders._tree import _mountpoints, _settings, _state, read_secrets, tree_files
+from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import Cache
 from slipway.errors import BuildError, UsageError, UserError
 from slipway.job import Workshop, prepare
 from slipway.namespace import MOUNT, Namespace
 from slipway.progress import Progress
 from slipway.render import Rendered, RenderedFile
+from slipway.spec import parameters as rules
 from slipway.spec.model import Spec
 
 HEAD = {"schema": 1, "name": "web", "version": "1.0.0", "summary": "A web server", "category": "network"}
@@ -89,6 +93,26 @@ def test_a_file_and_a_download_in_one_place_are_refused(tmp_path: Path, monkeypa
     shop = Workshop(root=root)
     given = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64").source
     assert tree_files(given)["downloads"].content == f"{'a' * 64}  files/usr/bin/tool\n".encode()
+
+
+def test_the_image_has_the_rules_for_values_that_are_applied_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tree_files(source(tmp_path, monkeypatch, ""))["files/usr/lib/slipway/accepted.py"]
+    assert shipped.content == Path(rules.__file__).read_bytes()
+
+
+def test_large_files_are_counted_and_are_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = source(tmp_path, monkeypatch, "", **{"files/srv/large": "x"})
+    builder, before = Mmdebstrap(), Mmdebstrap().memory_mib(given)
+    (large,) = (item.path for item in given.appliance.files if item.target == "/srv/large")
+    os.truncate(large, 600 << 20)
+    assert builder.memory_mib(given) - before == 1800
+    tracemalloc.start()
+    try:
+        tree_files(given)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 def test_a_tree_with_what_no_image_may_hold_is_refused() -> None:

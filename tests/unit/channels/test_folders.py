@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
+from slipway import process
 from slipway.channels.folders import builds_below
 from slipway.errors import BuildError, UsageError
 from slipway.outputs import announce, announced
@@ -97,3 +98,20 @@ def test_what_is_asked_for_must_make_sense(built: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         builds_below(tmp_path / "empty", "web")
     assert str(caught.value) == f"error: there is no finished build below {tmp_path}/empty\n  hint: run: invoke build --all"
+
+
+def test_a_walk_has_no_depth_at_which_it_breaks(tmp_path: Path) -> None:
+    """A path has at most 4,096 bytes (PATH_MAX): what is deeper cannot be read, and is no error."""
+    build = tmp_path / "builds/one"
+    write_example(build, 1)
+    folder = os.open(tmp_path / "builds", os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    try:
+        assert builds_below(tmp_path / "builds") == [build]
+    finally:
+        process.run(["rm", "-rf", tmp_path / "builds/d"])  # pytest's own way of removing it is not deep enough

@@ -102,3 +102,15 @@ def test_what_makes_no_sense(keys: Path, tmp_path: Path) -> None:
     for name in ("", "Stable", "../x", "a/b"):
         with pytest.raises(UsageError, match="a channel cannot be called"):
             check_channel(name)
+
+
+def test_a_misspelt_channel_is_never_made_by_its_hint(tmp_path: Path) -> None:
+    init("nightly", tmp_path)
+    with pytest.raises(HostError) as caught:
+        load_ring("nightli", tmp_path)
+    assert caught.value.hint == 'did you mean "nightly"?'
+    with pytest.raises(HostError) as caught:
+        load_ring("stable", tmp_path)
+    assert caught.value.hint == (
+        "they are where they were made: --keys DIR or SLIPWAY_KEY_BUNDLE; a new channel is made by: invoke keys init stable"
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
@@ -17,10 +19,15 @@ from typing import Any
 import pytest
 import yaml
 
-__all__ = ["Guest", "guest", "parameters"]
+from slipway.spec import parameters as rules
+
+__all__ = ["Guest", "guest", "guest_module", "parameters"]
 
 FILES = Path(__file__).parents[3] / "templates/guest/files"
-PROGRAMS = FILES / "usr/lib/slipway"
+_ASSEMBLED = tempfile.TemporaryDirectory()
+#: The programs as they stand in an image: with the rules for values, which are the builder's own.
+PROGRAMS = Path(shutil.copytree(FILES / "usr/lib/slipway", Path(_ASSEMBLED.name) / "slipway"))
+shutil.copy(rules.__file__, PROGRAMS / "accepted.py")
 #: systemd-ask-password(1) with somebody at the console; it fails, as at its time limit, when there are no more answers.
 ANSWERING = """\
 #!/bin/sh
@@ -32,13 +39,23 @@ printf '%s\\n' "$answer"
 
 
 @pytest.fixture(scope="session")
-def parameters() -> ModuleType:
+def guest_module() -> Callable[[str], ModuleType]:
+    """Import a module of the image by its name."""
+
+    def load(name: str) -> ModuleType:
+        sys.path.insert(0, str(PROGRAMS))
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.remove(str(PROGRAMS))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def parameters(guest_module: Callable[[str], ModuleType]) -> ModuleType:
     """The module parameters.py of the image."""
-    sys.path.insert(0, str(PROGRAMS))
-    try:
-        return importlib.import_module("parameters")
-    finally:
-        sys.path.remove(str(PROGRAMS))
+    return guest_module("parameters")
 
 
 class Guest:

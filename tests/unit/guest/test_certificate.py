@@ -76,7 +76,9 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    umask = os.umask(0o077)  # first boot's, and the service's
     yield Machine(tmp_path, monkeypatch)
+    os.umask(umask)
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
@@ -101,7 +103,8 @@ def test_it_has_the_names_that_clients_use_and_what_clients_ask_of_it(machine: M
     assert datetime.timedelta(days=396) < made.not_valid_after_utc - now
     assert made.not_valid_after_utc - made.not_valid_before_utc <= datetime.timedelta(days=398)
     assert sorted(path.name for path in machine.folder.iterdir()) == ["server.crt", "server.key"]
-    assert [(machine.folder / name).stat().st_mode & 0o777 for name in ("server.key", "server.crt")] == [0o600, 0o644]
+    assert [(machine.folder / name).stat().st_mode & 0o777 for name in (".", "server.key", "server.crt")] == [0o755, 0o600, 0o644]
+    assert [(machine.state / name).stat().st_mode & 0o777 for name in (".", "authority.key", "authority.crt")] == [0o755, 0o600, 0o644]
 
 
 def test_a_client_that_trusts_the_authority_verifies_it_by_name_and_by_address(machine: Machine) -> None:

@@ -179,8 +179,8 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) 
     expected = [
         FAILED,
         '  no parameter is named "sip_domian" (given by a system credential): did you mean "sip_domain"?',
-        '  sip_domain must be a host name such as "sip.example.org": "-bad-" (given by cloud-init) is not',
-        '  mode must be one of "a", "b": "c" (given by a system credential) is not',
+        '  sip_domain must be a host name, such as "mail.example.org": "-bad-" (given by cloud-init) is not',
+        '  mode must be one of a, b: "c" (given by a system credential) is not',
         "  admin_password must be text without control characters: its value (given by a system credential) is not",
         "  admin_mail is not given: it has no default (string); "
         'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
@@ -203,7 +203,7 @@ def test_somebody_at_a_console_is_asked_for_what_has_no_default(guest: Guest) ->
         "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail Where reports go (admin_mail):",
         "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail It must be given. Where reports go (admin_mail):",
         "--timeout=300 --echo=yes --emoji=no --id=slipway:realm The realm (realm):",
-        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name such as "sip.example.org". The realm (realm):',
+        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name, such as "mail.example.org". The realm (realm):',
     ]
     guest.boot()
     assert len(guest.asked) == 4
@@ -310,6 +310,25 @@ def test_host_keys_that_cloud_init_made_are_kept(guest: Guest) -> None:
     made = key.read_text()
     assert guest.boot().returncode == 0
     assert key.read_text() == made
+
+
+@pytest.mark.parametrize("left", ["", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAA", "\0" * 400])
+def test_a_host_key_that_a_power_cut_left_is_made_again(guest: Guest, left: str) -> None:
+    key = guest.root / "etc/ssh/ssh_host_ed25519_key"
+    key.write_text(left)
+    assert guest.boot().returncode == 0
+    subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_a_machine_without_any_host_key_gets_new_ones_and_keeps_what_somebody_removed_away(guest: Guest) -> None:
+    guest.boot()
+    folder = guest.root / "etc/ssh"
+    (folder / "ssh_host_ecdsa_key").unlink()
+    assert guest.boot().returncode == 0
+    assert not (folder / "ssh_host_ecdsa_key").exists()
+    (folder / "ssh_host_ed25519_key").unlink()
+    assert guest.boot().returncode == 0
+    assert guest.read("etc/ssh/ssh_host_ed25519_key").startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
 
 
 def test_prompt_says_who_can_log_in(guest: Guest) -> None:

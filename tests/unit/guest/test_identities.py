@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import stat
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-PROGRAMS = Path(__file__).parents[3] / "templates/guest/files/usr/lib/slipway"
 ISCSI = "## DO NOT EDIT\nInitiatorName=iqn.1993-08.org.debian:01:1\n"
 
 
 @pytest.fixture(scope="module")
-def identities() -> ModuleType:
+def identities(guest_module: Callable[[str], ModuleType]) -> ModuleType:
     """The module identities.py of the image."""
-    sys.path.insert(0, str(PROGRAMS))
-    try:
-        return importlib.import_module("identities")
-    finally:
-        sys.path.remove(str(PROGRAMS))
+    return guest_module("identities")
 
 
 def put(root: Path, path: str, text: str, mode: int = 0o640) -> Path:
@@ -133,16 +127,9 @@ def test_one_that_fails_is_named_the_others_are_made_and_the_next_boot_tries_aga
     assert (tree / "runs").read_text() == "one\ntwo\ntwo\n"
 
 
-def test_first_boot_fails_where_one_cannot_be_made(tmp_path: Path, guest: Any) -> None:
+def test_first_boot_fails_where_one_cannot_be_made(guest: Any) -> None:
     put(guest.root, "usr/lib/slipway/identities.json", json.dumps({"bind9": {"/etc/bind/none": [0, 0, 0]}}))
-    ended = subprocess.run(
-        [sys.executable, "-E", "-s", "-B", PROGRAMS / "firstboot.py", "--root", guest.root],
-        env={"PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = guest.boot()
     assert ended.returncode == 1
     assert "the identity of bind9 cannot be made: sh failed with status 127; bind9: 2: rndc-confgen: not found" in ended.stderr
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
 
 from golden import require_golden
 from slipway.spec.parameters import value_problem
@@ -21,16 +25,83 @@ TEXTS = (
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_image_and_builder_accept_the_same_values(parameters: ModuleType, kind: str) -> None:
-    parameter = parameters.Parameter(name="x", type=kind)
-    accepted = {text: parameters.validate(parameter, text) is None for text in TEXTS}
-    assert accepted == {text: value_problem(kind, text) is None for text in TEXTS}
+def test_each_type_accepts_what_it_says(kind: str) -> None:
+    good = {
+        "string": {text for text in TEXTS if text.isprintable() and len(text) <= 4096},
+        "secret": {text for text in TEXTS if text.isprintable() and 8 <= len(text) <= 4096},
+        "hostname": {
+            "a",
+            "a.b",
+            "A1.example.org",
+            "x" * 63,
+            "0",
+            "007",
+            "9" * 18,
+            "9" * 19,
+            "true",
+            "false",
+            "True",
+            "yes",
+            "no",
+            "192.0.2",
+        }
+        | {"192.0.2.1", "192.0.2.256", "192.0.2.01", "abc", "1234567", "12345678", "1.5", "1e3"},
+        "integer": {"0", "-1", "9" * 18, "1234567", "12345678"},
+        "boolean": {"true", "false"},
+        "ipv4": {"192.0.2.1"},
+        "ipv4-cidr": {"192.0.2.1/24"},
+    }
+    assert {text for text in TEXTS if value_problem(kind, text) is None} == good[kind]
+
+
+def generated(seed: random.Random, kind: str) -> str:
+    """A text that is often one of the kind, and often nearly."""
+    label = "".join(seed.choices("abzAZ019-_é", k=seed.choice((1, 3, 62, 63, 64))))
+    octets = [str(seed.choice((0, 1, 9, 10, 99, 255, 256, "01"))) for _ in range(seed.choice((3, 4, 4, 4, 5)))]
+    return {
+        "string": "".join(seed.choices("aé\u20ac\U0001f600 \"'\\\\$`#%&;|<>=:@{}[]\t\n\x7f\ud800\u2028", k=seed.choice((0, 1, 2, 3, 9)))),
+        "secret": "".join(seed.choices("aé \"'\\$`#%&", k=seed.choice((0, 7, 8, 9, 4096, 4097)))) + seed.choice(("", "", "", "\n")),
+        "hostname": ".".join([label, *(["example"] if seed.random() < 0.5 else [])]),
+        "integer": seed.choice(("", "-", "+", " ")) + str(seed.randrange(10 ** seed.choice((1, 17, 18, 19)))),
+        "boolean": seed.choice(("true", "false", "True", "1", "")),
+        "ipv4": ".".join(octets),
+        "ipv4-cidr": ".".join(octets) + seed.choice(("/", "")) + str(seed.choice((0, 8, 32, 33, "08", ""))),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_an_instance_takes_each_value_that_the_builder_took(guest: Any, parameters: ModuleType, kind: str) -> None:
+    """By each way that values come, and as services and scripts then find them."""
+    seed = random.Random(f"values of {kind}")
+    texts = {generated(seed, kind) for _ in range(150)}
+    taken = sorted(text for text in texts if value_problem(kind, text) is None)
+    assert 2 <= len(taken) < len(texts)
+    # One boot has many parameters: each value is that of one.
+    named = {f"p{number}": text for number, text in enumerate(taken)}
+    guest.define([{"name": name, "type": kind} for name in named])
+    for name, text in named.items():
+        guest.credential(f"slipway.{name}", text.encode())
+    ended = guest.boot()
+    assert ended.returncode == 0, ended.stderr
+    folder = guest.root / "var/lib/slipway/parameters"
+    assert {name: (folder / name).read_text() for name in named} == named
+    for name in named:
+        (guest.root / "run/credentials/@system" / f"slipway.{name}").unlink()
+    assert all(parameters.validate(parameters.Parameter(name="x", type=kind), text) for text in texts - set(taken))
+    printed = 'printf "%s\\0" ' + " ".join(f'"$PARAM_{name.upper()}"' for name in named)
+    shell = subprocess.run(["sh", "-euc", f'. "$0"\n{printed}', guest.root / "etc/slipway/parameters.env"], capture_output=True, check=True)
+    assert shell.stdout.decode().split("\0")[:-1] == taken
+    guest.instance("b" * 32)
+    guest.cloud(yaml.safe_dump({"slipway": {"parameters": named}}, allow_unicode=True))
+    ended = guest.boot()
+    assert ended.returncode == 0, ended.stderr
+    assert {name: (folder / name).read_text() for name in named} == named
 
 
 def test_choices_limit_the_values(parameters: ModuleType) -> None:
     parameter = parameters.Parameter(name="x", type="integer", choices=("1", "2"))
     assert parameters.validate(parameter, "2") is None
-    assert parameters.validate(parameter, "3") == 'one of "1", "2"'
+    assert parameters.validate(parameter, "3") == "one of 1, 2"
 
 
 def test_secrets_have_eight_characters_or_more(parameters: ModuleType) -> None:

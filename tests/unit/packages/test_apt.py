@@ -16,6 +16,7 @@ from slipway.packages.apt import AptRoot, open_root
 from slipway.packages.locked import LockedPackage
 from slipway.spec.base import Base, Suite
 from slipway.spec.library import Library
+from slipway.spec.model import AptSource
 
 ROOT = Path(__file__).parents[3]
 INDEX = f"""\
@@ -143,3 +144,13 @@ def test_one_suite_that_cannot_be_had_is_an_error(signed: tuple[Path, bytes], ar
         pass
     assert "stable-updates" in str(caught.value)
     assert caught.value.hint == "see that this host reaches its mirror; SLIPWAY_MIRROR or mirror in slipway.toml names another one"
+
+
+def test_a_source_of_a_spec_is_read_at_its_copy_if_there_is_one(signed: tuple[Path, bytes], archive: Path, tmp_path: Path) -> None:
+    source = AptSource(name="vendor", url="https://vendor.invalid/apt", suite="stable", signed_by="/etc/apt/keyrings/vendor.asc")
+    mirrors = {"debian": f"copy:{archive}", "vendor": f"copy:{archive}"}
+    of = base(tmp_path, signed[1], "stable")
+    with open_root(tmp_path / "apt", of, "amd64", mirrors, sources=[(source, tmp_path / "key.asc")], fresh=False) as root:
+        assert root.available.names == {"web", "common", "manual", "old"}
+        text = (root.root / "etc/apt/sources.list.d/vendor.sources").read_text()
+    assert f"URIs: copy:{archive}\n" in text

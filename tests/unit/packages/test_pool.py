@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,7 @@ def pool(tmp_path: Path) -> Pool:
 
 
 def names(pool: Pool) -> list[str]:
-    return sorted(path.name for path in pool.directory.iterdir() if path.name != "lock")
+    return sorted(path.name for path in pool.directory.iterdir() if path.name not in ("lock", "fetching"))
 
 
 def test_what_is_missing_is_downloaded_once(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
@@ -87,6 +88,14 @@ def test_what_a_killed_download_left_is_removed_and_what_is_in_use_is_not(pool: 
     pool.fetch((package,), mirrors)
     os.close(held)
     assert names(pool) == sorted([f"{package.sha256}.deb", "incoming-held"])
+
+
+def test_what_two_builds_want_is_downloaded_by_one(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:
+    packages = [make_package(f"p{number}") for number in range(3)]
+    with ThreadPoolExecutor(4) as builds:
+        done = list(builds.map(lambda _: Pool(pool.directory).fetch(packages, mirrors), range(4)))
+    assert sorted(map(len, done)) == [0, 0, 0, 3]
+    assert not pool.missing(packages)
 
 
 @pytest.fixture
@@ -197,19 +206,6 @@ def test_a_repository_takes_nothing_that_is_missing_or_altered(
         "error: not in the pool, or not what was locked: two 1.0, three 1.0\n  hint: build again: they are fetched anew"
     )
     assert pool.fetch((one, two, three), mirrors) == (two, three)
-
-
-def test_a_remembered_control_stanza_that_was_altered_is_read_anew(
-    pool: Pool, make_package: Make, mirrors: dict[str, str], tmp_path: Path
-) -> None:
-    package = make_package("one")
-    pool.fetch((package,), mirrors)
-    pool.repository((package,), tmp_path / "repository")
-    memory = pool.directory / f"{package.sha256}.control"
-    memory.chmod(0o644)
-    memory.write_text(memory.read_text().replace("Package: one", "Package: evil"))
-    pool.repository((package,), tmp_path / "repository")
-    assert (tmp_path / "repository/Packages").read_text().startswith("Package: one\n")
 
 
 def test_a_package_that_is_altered_after_it_was_verified_is_noticed(pool: Pool, make_package: Make, mirrors: dict[str, str]) -> None:

@@ -34,11 +34,11 @@ try:
     for _ in range(60):
         sent = at("upstream", sys.executable, "-I", "-c", SEND)
         assert sent.returncode == 0, sent
-        found = root("grep -c '\"signature_id\":9000001' /var/log/suricata/eve.json || :")
+        found = root("grep -c '\"signature_id\":1000002' /var/log/suricata/eve.json || :")
         if int(found or 0):
             break
         time.sleep(1)
-    last = root("grep '\"signature_id\":9000001' /var/log/suricata/eve.json | tail -n 1")
+    last = root("grep '\"signature_id\":1000002' /var/log/suricata/eve.json | tail -n 1")
     assert '"action":"allowed"' in last, last
     assert at("upstream", "ping", "-c", "1", "-W", "3", "192.168.50.2").returncode != 0, "traffic crosses"
 finally:

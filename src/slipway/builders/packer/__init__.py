@@ -22,11 +22,10 @@ from typing import Any, Final
 from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
+from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._tree import (
-    HYGIENE_CODE,
     PACKAGE_CODE,
     TREE_CODE,
-    check_hygiene,
     context,
     package_lines,
     place_downloads,

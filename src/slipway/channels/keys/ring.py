@@ -29,7 +29,7 @@ from slipway.channels.keys.files import (
     roots_in,
 )
 from slipway.channels.keys.passphrase import can_ask, is_encrypted, private_key
-from slipway.errors import HostError, UsageError
+from slipway.errors import HostError, UsageError, suggestion
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
@@ -212,15 +212,17 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
         missing = Path(str(error.filename))
         if missing in places:
             raise UsageError(f"there is no folder {missing}", hint="--root-key wants the folder of a root key") from None
-        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=_elsewhere(channel)) from None
+        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=_elsewhere(channel, directory)) from None
     return KeyRing(channel=channel, roots=roots_in(folder), signers=signers, folder=folder, places=places)
 
 
-def _elsewhere(channel: str) -> str:
+def _elsewhere(channel: str, directory: Path) -> str:
     """Say where the keys of a channel may be; whoever knows the store may say more."""
     if os.environ.get(BUNDLE):
         return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}"
-    return f"they are where they were made: --keys DIR or {BUNDLE}; a new channel is made by: invoke keys init {channel}"
+    near = suggestion(channel, (each.parent.name for each in directory.glob(f"*/{SIGNERS}")))
+    elsewhere = f"they are where they were made: --keys DIR or {BUNDLE}; a new channel is made by: invoke keys init {channel}"
+    return near or elsewhere
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:

@@ -45,6 +45,8 @@ def networks(text: str) -> str:
 
 
 managers = networks(os.environ["PARAM_MANAGER_NETWORKS"])
+if sys.argv[1:] == ["--check"]:
+    sys.exit()
 user, password, inner = os.environ["PARAM_USER"], os.environ["PARAM_PASSWORD"], secrets.token_hex(16)
 write(
     Path("/etc/tomcat11/tomcat-users.xml"),

@@ -65,16 +65,25 @@ def variable(name: str) -> str:
 
 
 def host_keys(root: Path, *, renew: bool) -> None:
-    """SSH host keys: those that are missing, or all of them for a clone of another instance."""
+    """SSH host keys: those that are missing or torn, or all of them for a clone of another instance."""
     directory = root / "etc/ssh"
     for kind in HOST_KEYS if directory.is_dir() else ():
         key = directory / f"ssh_host_{kind}_key"
         if renew:
             key.unlink(missing_ok=True)
-        if not key.exists() or not key.stat().st_size:
+        if not whole_key(key):
             key.unlink(missing_ok=True)
             run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(key)])
             key.with_name(f"{key.name}.pub").chmod(0o644)
+
+
+def whole_key(key: Path) -> bool:
+    """Return whether a file holds a private key to its end. What a power cut leaves is empty or torn."""
+    try:
+        lines = key.read_bytes().split()
+    except OSError:
+        return False
+    return bool(lines) and lines[-1].endswith(b"KEY-----")
 
 
 def interfaces(root: Path) -> dict[str, str]:
@@ -183,6 +192,9 @@ def set_up(root: Path) -> dict[str, str]:
     instance = (root / "etc/machine-id").read_text().strip()
     before = read_state(root)
     if before.get("instance") == instance and before.get("done"):
+        # Somebody may have removed one kind, but without any nobody can log in.
+        if not any(whole_key(key) for key in (root / "etc/ssh").glob("ssh_host_*_key")):
+            host_keys(root, renew=False)
         return {}
     same = before.get("instance") == instance
     parameters = definitions(json.loads((root / "usr/lib/slipway/parameters.json").read_text()))

@@ -7,9 +7,7 @@ type, and where it is from; or one :class:`Failure` that names everything that i
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import ipaddress
 import os
 import re
 import secrets
@@ -22,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from accepted import value_problem  # the builder's own rules (src/slipway/spec/parameters.py)
 
 __all__ = [
     "Failure",
@@ -41,10 +41,8 @@ __all__ = [
 
 #: Letters and digits that nobody mistakes for each other on a console.
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: How long a question on the consoles waits for its answer, in seconds.
 PATIENCE_S = 300
-LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 
 class Failure(Exception):
@@ -90,49 +88,9 @@ def definitions(items: Sequence[Mapping[str, Any]]) -> list[Parameter]:
     ]
 
 
-def _hostname(text: str) -> str | None:
-    good = len(text) <= 253 and all(LABEL.fullmatch(label) for label in text.split("."))
-    return None if good else 'a host name such as "sip.example.org"'
-
-
-def _ipv4(text: str) -> str | None:
-    with contextlib.suppress(ValueError):
-        ipaddress.IPv4Address(text)
-        return None
-    return 'an IPv4 address such as "192.0.2.1"'
-
-
-def _ipv4_cidr(text: str) -> str | None:
-    address, slash, length = text.partition("/")
-    if slash and re.fullmatch(r"[0-9]|[12][0-9]|3[0-2]", length) and _ipv4(address) is None:
-        return None
-    return 'an IPv4 address with its prefix length, such as "192.0.2.1/24"'
-
-
-#: type -> what it accepts, or None if the text is that.
-TYPES: Mapping[str, Callable[[str], str | None]] = {
-    "string": lambda _: None,
-    "hostname": _hostname,
-    "integer": lambda text: None if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", text) else "a whole number",
-    "boolean": lambda text: None if text in ("true", "false") else '"true" or "false"',
-    "ipv4": _ipv4,
-    "ipv4-cidr": _ipv4_cidr,
-    "secret": lambda text: None if len(text) >= 8 else "at least 8 characters",
-}
-
-
 def validate(parameter: Parameter, text: str) -> str | None:
-    """What the parameter accepts, if it does not accept this text; None if it does.
-
-    The builder applies the same rules to defaults; a test compares the two.
-    """
-    if CONTROL.search(text):
-        return "text without control characters"
-    if len(text) > 4096:
-        return "at most 4096 characters"
-    if parameter.choices and text not in parameter.choices:
-        return "one of " + ", ".join(f'"{choice}"' for choice in parameter.choices)
-    return TYPES[parameter.type](text)
+    """What the parameter accepts, if it does not accept this text; None if it does."""
+    return value_problem(parameter.type, text, parameter.choices)
 
 
 def resolve(

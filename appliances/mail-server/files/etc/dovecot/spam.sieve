@@ -1,0 +1,5 @@
+# rspamd marks what is probably spam.
+require ["fileinto"];
+if header :is "X-Spam" "Yes" {
+  fileinto "Junk";
+}

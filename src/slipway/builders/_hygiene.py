@@ -1,0 +1,39 @@
+"""A finished tree of a namespace -> an error that names what no image may hold; the rules are :mod:`slipway.disk.hygiene`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from slipway import __file__ as package_file
+from slipway.errors import BuildError
+from slipway.namespace import Namespace
+
+__all__ = ["HYGIENE_CODE", "check_hygiene"]
+
+#: The code of the check that a tree holds nothing that no image may hold.
+HYGIENE_CODE = ("builders/_hygiene.py", "disk/hygiene.py", "disk/keys.py", "disk/archives.py")
+
+
+def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()) -> None:
+    """Look for identities, secrets and traces in a finished tree of a namespace; these secrets anywhere in it.
+
+    Raises:
+        BuildError: There are some; all are named.
+    """
+    # The program needs nothing but the standard library; it runs inside, where every file can be read.
+    program = Path(package_file).with_name("disk") / "hygiene.py"
+    words = json.dumps(list(secrets)).encode()
+    argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]
+    answer = namespace.run(argv, what="hygiene check", check=False, input=words)
+    try:
+        findings = json.loads(answer.stdout)
+    except ValueError:
+        raise BuildError("the hygiene check ended without a report", hint="this is a bug in slipway") from None
+    if findings:
+        lines = "\n".join(f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings)
+        raise BuildError(
+            f"the tree of {name} holds what no image may hold:\n{lines}", hint="remove it in a setup script, or make it on first boot"
+        )

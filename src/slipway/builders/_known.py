@@ -1,0 +1,131 @@
+"""What a spec names and only its packages can have: units to enable, a time zone, programs of scripts.
+
+What goes in: a source, and the tree that the packages have made. What comes out: nothing, or every error with the place
+in the author's file, before a script of the tree's stage fails on it. Invariant: no link leads out of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from slipway.builders import Source
+from slipway.errors import SpecError, SpecErrors, Where, suggestion
+from slipway.spec.scripts import interpreter
+
+__all__ = ["require_known"]
+
+_UNITS: Final = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
+_PROGRAMS: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+_LINKS: Final = 40
+_FIRST_LINE_BYTES: Final = 256
+
+
+def require_known(source: Source, trees: Sequence[Path]) -> None:
+    """Refuse what the image will not have.
+
+    Args:
+        trees: What is laid over the packages, and the tree of these.
+
+    Raises:
+        SpecErrors: The spec names something of that; all errors at once.
+    """
+    errors = [*_units(source, trees), *_timezone(source, trees), *_interpreters(source, trees)]
+    if errors:
+        raise SpecErrors(errors)
+
+
+def _units(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
+    services = source.appliance.spec.services
+    for key, names in (("enable", services.enable), ("disable", services.disable)):
+        for index, name in enumerate(names):
+            unit = name if "." in name else f"{name}.service"
+            stem, at, rest = unit.partition("@")
+            files = [unit, f"{stem}@.{rest.rpartition('.')[2]}"] if at else [unit]
+            places = [f"{folder}/{file}" for folder in _UNITS for file in files]
+            if not _there(trees, [*places, f"etc/init.d/{unit.removesuffix('.service')}"]):
+                known = sorted({entry.removesuffix(".service") for folder in _UNITS for entry in _entries(trees, folder)})
+                hint = suggestion(name, known) or "name a unit of a package in packages, or put one into files/etc/systemd/system/"
+                where = source.appliance.where.get(("services", key, index))
+                yield SpecError(f'services.{key}[{index}]: the image has no unit "{name}"', where=where, hint=hint)
+
+
+def _timezone(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
+    zone = source.appliance.spec.timezone
+    if zone and not _there(trees, [f"usr/share/zoneinfo/{zone}"]):
+        packages = {package.name for package in (*source.lock.base_packages, *source.packages)}
+        hint = "old names are in the package tzdata-legacy" if "tzdata" in packages else "add tzdata to packages"
+        yield SpecError(f'timezone: the image has no time zone "{zone}"', where=source.appliance.where.get(("timezone",)), hint=hint)
+
+
+def _interpreters(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
+    """What runs the programs of ``files/``; what a setup script may make is not missed."""
+    made_later = bool(source.appliance.setup)
+    for file in source.appliance.files:
+        if file.link is not None or file.mode != 0o755:
+            continue
+        named = interpreter(_read(trees[0], file.target))
+        if named is None:
+            continue
+        path, words = named[0], [word for word in named[1].split() if not word.startswith("-")]
+        by_name = Path(path).name == "env" and bool(words)
+        places = [f"{folder}/{words[0]}" for folder in _PROGRAMS] if by_name else [path.lstrip("/")]
+        own = by_name or not path.startswith(("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/"))
+        if _there(trees, places) or (own and made_later):
+            continue
+        program = words[0] if by_name else path
+        hint = f"add the package that has {Path(program).name} to packages, or correct the line"
+        current = Path.cwd()
+        where = Where(file.path.relative_to(current) if file.path.is_relative_to(current) else file.path, 1, 1)
+        yield SpecError(f"the image has no {program}, which the first line names", where=where, hint=hint)
+
+
+def _read(tree: Path, target: str) -> bytes:
+    """The first bytes of a file that was laid into a folder of our own."""
+    try:
+        with (tree / target.lstrip("/")).open("rb") as file:
+            return file.read(_FIRST_LINE_BYTES)
+    except OSError:
+        return b""
+
+
+def _there(trees: Sequence[Path], places: Iterable[str]) -> bool:
+    """Return True if one of these paths is in one of the trees, which lie one over the other."""
+    return any(_resolved(trees, place) is not None for place in places)
+
+
+def _entries(trees: Sequence[Path], folder: str) -> Iterator[str]:
+    for tree in trees:
+        found = _resolved([tree], folder)
+        if found is not None and found.is_dir():
+            yield from (entry.name for entry in os.scandir(found) if "." in entry.name)
+
+
+def _resolved(trees: Sequence[Path], place: str) -> Path | None:
+    """The file that a path means with the trees as root, links followed inside of them; None if there is none.
+
+    A link at the end that leads nowhere counts: systemd takes it for a masked unit or an alias.
+    """
+    waiting, done, followed = place.strip("/").split("/"), list[str](), 0
+    found: Path | None = None
+    while waiting:
+        name = waiting.pop(0)
+        if name in ("", "."):
+            continue
+        if name == "..":
+            done = done[:-1]
+            continue
+        done.append(name)
+        found = next((tree.joinpath(*done) for tree in trees if os.path.lexists(tree.joinpath(*done))), None)
+        if found is None:
+            return None
+        if found.is_symlink() and waiting:
+            followed += 1
+            if followed > _LINKS:
+                return None
+            target = str(found.readlink())
+            done = [] if target.startswith("/") else done[:-1]
+            waiting = [*target.strip("/").split("/"), *waiting]
+    return found

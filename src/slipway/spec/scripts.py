@@ -1,0 +1,147 @@
+"""Scripts of appliances, before anything is built: their shell syntax, and the program that their first line names.
+
+What goes in: loaded appliances. What comes out: every error with its file and line. Invariants: no script is run; a
+template is not looked at, since it is no script yet.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slipway import process
+from slipway.errors import SpecError, SpecErrors, Where
+from slipway.spec.folder import read_content
+from slipway.spec.library import Appliance, Library
+
+__all__ = ["interpreter", "load_checked", "script_errors"]
+
+#: What runs scripts of each kind, for messages.
+_RUN_BY: Final = {"setup": "sh -eu", "firstboot": "sh -eu", "check": "sh -x"}
+_FIRST_LINE: Final = re.compile(rb"#![ \t]*([^\s\0]+)(?:[ \t]+([^\r\n\0]*))?")
+_FIRST_LINE_BYTES: Final = 256
+_SHELLS: Final = ("sh", "dash", "bash")
+#: For each file its number, and then what the shell says of it.
+_LOOK: Final = 'number=0; for file; do echo "@ $number"; "$0" -n "$file" 2>&1; number=$((number + 1)); done; true'
+_SAID: Final = re.compile(r"(?:line )?([0-9]+): (.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what runs it."""
+
+    path: Path
+    kind: str
+    runs: str
+
+
+def load_checked(library: Library, names: Iterable[str]) -> tuple[Appliance, ...]:
+    """Load appliances, and look at their scripts.
+
+    Raises:
+        UsageError: There is none of a name.
+        SpecErrors: Some are wrong; all errors of all of them at once.
+    """
+    appliances: list[Appliance] = []
+    errors: list[SpecError] = []
+    for name in names:
+        try:
+            appliances.append(library.load(name))
+        except SpecErrors as error:
+            errors += error.errors
+    errors += script_errors(appliances)
+    if errors:
+        raise SpecErrors({str(error): error for error in errors}.values())
+    return tuple(appliances)
+
+
+def script_errors(appliances: Iterable[Appliance]) -> list[SpecError]:
+    """Return what is wrong with the scripts of appliances."""
+    errors: list[SpecError] = []
+    scripts = list(dict.fromkeys(script for each in appliances for script in _scripts(each, errors)))
+    errors += [error for script in scripts if script.runs == "python3" for error in _python_errors(script)]
+    for shell in _SHELLS:
+        errors += _shell_errors(shell, [script for script in scripts if script.runs == shell])
+    return errors
+
+
+def interpreter(content: bytes) -> tuple[str, str] | None:
+    """Return the path and the argument of the program that a script's first line names (execve(2)), if it names one."""
+    match = _FIRST_LINE.match(content)
+    return (match[1].decode(errors="replace"), (match[2] or b"").decode(errors="replace").strip()) if match else None
+
+
+def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]:
+    """The scripts of an appliance; those that name a program that does not run them are errors."""
+    plain = [*(("setup", path) for path in appliance.setup), *(("firstboot", path) for path in appliance.firstboot)]
+    for kind, path in (*plain, *(("check", check.path) for check in appliance.checks)):
+        runs = "python3" if path.suffix == ".py" else "sh"
+        named = interpreter(read_content(path))
+        if named and not _is(runs, *named):
+            by = runs if runs == "python3" else _RUN_BY[kind]
+            message = f"the first line names {named[0]}, and this is run by {by}"
+            hint = f"write it for {runs}; or put the program into files/ and start it from here"
+            errors.append(SpecError(message, where=Where(_shown(path), 1, 1), hint=hint))
+            continue
+        yield _Script(path, kind, runs)
+    for file in appliance.files:
+        if file.template or file.link is not None or file.mode != 0o755:
+            continue
+        with file.path.open("rb") as content:  # it may be large
+            named = interpreter(content.read(_FIRST_LINE_BYTES))
+        if named and not named[0].startswith("/"):
+            message = f"the first line names {named[0]}, which is no path from the root"
+            errors.append(SpecError(message, where=Where(_shown(file.path), 1, 1), hint=f"such as #!/usr/bin/{named[0]}"))
+        elif named:
+            runs = next((shell for shell in _SHELLS if _is(shell, *named, exact=True)), "")
+            yield _Script(file.path, "file", runs)
+
+
+def _is(program: str, path: str, argument: str, *, exact: bool = False) -> bool:
+    """Return True if a first line names a program, directly or by env(1)."""
+    words = [word for word in argument.split() if not word.startswith("-")]
+    name = Path(words[0] if Path(path).name == "env" and words else path).name
+    if exact:
+        return name == program
+    return name.startswith("python3") if program == "python3" else name in ("sh", "dash")
+
+
+def _python_errors(script: _Script) -> Iterator[SpecError]:
+    """The first syntax error of a program in Python, as this host's Python sees it."""
+    try:
+        ast.parse(read_content(script.path))
+    except SyntaxError as error:
+        yield SpecError(f"no Python: {error.msg}", where=Where(_shown(script.path), error.lineno or 1, error.offset or 1))
+    except ValueError as error:
+        yield SpecError(f"no Python: {error}", where=Where(_shown(script.path)))
+
+
+def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
+    """What a shell cannot read of scripts, without running any (sh(1), ``-n``)."""
+    program = shutil.which(shell) if scripts else None
+    if program is None:
+        return
+    told = process.run(["sh", "-c", _LOOK, program, *(script.path for script in scripts)], what="reading the scripts", timeout_s=60)
+    seen: set[int] = set()
+    number = 0
+    for line in told.stdout.decode(errors="replace").splitlines():
+        mark = re.fullmatch(r"@ ([0-9]+)", line)
+        if mark:
+            number = int(mark[1])
+        elif number not in seen:
+            seen.add(number)  # what follows an error is a consequence of it
+            path = scripts[number].path
+            said = _SAID.fullmatch(line.removeprefix(f"{path}: "))
+            where = Where(_shown(path), int(said[1]) if said else 0)
+            yield SpecError(f"{shell} cannot read this: {said[2] if said else line}", where=where, hint=f"look: {shell} -n {where.path}")
+
+
+def _shown(path: Path) -> Path:
+    """A path as errors show it."""
+    current = Path.cwd()
+    return path.relative_to(current) if path.is_relative_to(current) else path

@@ -1,0 +1,4 @@
+#!/bin/sh
+# Refused before anything is made.
+set -eu
+/usr/lib/slipway/certificate --check

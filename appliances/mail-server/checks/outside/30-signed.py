@@ -118,7 +118,7 @@ for start in (
 print("signed, and the key is in the DNS entries")
 
 # First boot again: a mailbox that was added, its password and the key stay.
-root(f"mailbox remove anna@{DOMAIN} 2>/dev/null || true")
+root(f"mailbox remove anna@{DOMAIN} 2>/dev/null; rm -rf /var/vmail/anna@{DOMAIN}")
 root(f"mailbox add anna@{DOMAIN}", "anna's own password\n")
 again = 'set -a; for p in /var/lib/slipway/parameters/*; do export PARAM_$(basename $p | tr a-z A-Z)="$(cat $p)"; done; '
 root(again + "SLIPWAY_BANNER=/dev/null sh -e /usr/lib/slipway/firstboot.d/10-mail.sh && postfix reload 2>/dev/null")

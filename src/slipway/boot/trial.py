@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.accelerator import Accelerator
-from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
 from slipway.builders import Source
@@ -35,7 +34,7 @@ class Trial:
     logs: Path
     step: Step
     firmware: str
-    emulator: Emulator
+    accelerator: Accelerator
     first_failure: bool
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -46,10 +45,6 @@ class Trial:
     @property
     def appliance(self) -> Appliance:
         return self.source.appliance
-
-    @property
-    def accelerator(self) -> Accelerator:
-        return self.emulator.accelerator
 
     @property
     def lock(self) -> Lock:

@@ -263,7 +263,7 @@ def guessing(secret: str) -> None:
     assert known.register() == 200
     guesser = Phone("bob", "wrong-password-1", here=GUESSER)
     codes = [guesser.register(timeout=3) for _ in range(13)]
-    assert codes[:11] == [401] * 11 and codes[-1] == 0, f"13 wrong passwords: {codes}"
+    assert codes[:11] == [403] * 11 and codes[-1] == 0, f"13 wrong passwords: {codes}"
     guesser.name, guesser.password = "carol", secret
     assert guesser.register(timeout=3) == 0, "a guesser may go on with other names"
     assert known.register() == 200, "a phone that is known there is shut out with the guesser"

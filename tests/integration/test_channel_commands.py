@@ -170,7 +170,7 @@ def test_a_key_can_be_replaced_and_shown(project: Path, invoke: Invoke) -> None:
     store = f"--store={project / 'store'}"
     invoke("publish", "--folder=builds/1", store)
     before = invoke("keys", "show", "nightly")
-    assert [line.split()[0] for line in before.splitlines()] == ["root", "targets", "snapshot", "timestamp", "minisign"]
+    assert [line.split()[0] for line in before.splitlines()] == ["root", "targets", "snapshot", "timestamp", "trust", "minisign"]
     after = invoke("keys", "rotate", "nightly", "--role=targets")
     assert before.splitlines()[1] not in after
     assert len(list((project / "keys/nightly").glob("*.pem"))) == 4

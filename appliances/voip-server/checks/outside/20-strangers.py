@@ -299,7 +299,8 @@ def office(secret: str) -> None:
     phones = [Phone("dora", secret, here=OFFICE) for _ in range(4)]
     for number in range(300):
         phones[0].request("REGISTER", f"sip:{DOMAIN}", f"<sip:dora@{DOMAIN}>", f"burst-{number}")
-    assert [phone.register() for phone in phones[1:]] == [200] * 3, "an office is shut out"
+    # As phones do that hear nothing: ask again. A slow machine takes seconds for the 300.
+    assert all(any(phone.register() == 200 for _ in range(8)) for phone in phones[1:]), "an office is shut out"
 
 
 def hear(call: Call, callee: Phone, injected: bool) -> None:

@@ -6,7 +6,7 @@ umask 027
 number='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 /usr/lib/slipway/accept public_address "(|$number(\\.$number){3})" "an IPv4 address, or empty"
 domain=$(printf %s "$PARAM_SIP_DOMAIN" | tr '[:upper:]' '[:lower:]')
-fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio --name "$PARAM_SIP_DOMAIN" -- systemctl try-restart kamailio)
+fingerprint=$(/usr/lib/slipway/certificate /etc/kamailio/tls kamailio --name "$PARAM_SIP_DOMAIN" -- /usr/lib/voip-server/use-certificate)
 cat >/etc/kamailio/instance.cfg <<END
 # Made on first boot from the parameters; yours to change since.
 #!substdef "!SIP_DOMAIN!$domain!g"

@@ -13,6 +13,7 @@ from typing import Final
 
 from slipway.builders import Source
 from slipway.errors import SpecError, SpecErrors, Where, suggestion
+from slipway.spec.folder import FIRST_LINE_BYTES
 from slipway.spec.scripts import interpreter
 
 __all__ = ["require_known"]
@@ -20,7 +21,6 @@ __all__ = ["require_known"]
 _UNITS: Final = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
 _PROGRAMS: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _LINKS: Final = 40
-_FIRST_LINE_BYTES: Final = 256
 
 
 def require_known(source: Source, trees: Sequence[Path]) -> None:
@@ -86,7 +86,7 @@ def _read(tree: Path, target: str) -> bytes:
     """The first bytes of a file that was laid into a folder of our own."""
     try:
         with (tree / target.lstrip("/")).open("rb") as file:
-            return file.read(_FIRST_LINE_BYTES)
+            return file.read(FIRST_LINE_BYTES)
     except OSError:
         return b""
 

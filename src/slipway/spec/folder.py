@@ -20,14 +20,24 @@ from typing import IO, Final
 from slipway.errors import BuildError, SpecError, Where, suggestion
 from slipway.rooted import opened
 
-__all__ = ["Check", "SourceFile", "check_entries", "open_content", "read_checks", "read_content", "read_files", "read_scripts"]
+__all__ = [
+    "FIRST_LINE_BYTES",
+    "Check",
+    "SourceFile",
+    "check_entries",
+    "open_content",
+    "read_checks",
+    "read_content",
+    "read_files",
+    "read_scripts",
+]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
-_INTERPRETER_BYTES: Final = 256
+FIRST_LINE_BYTES: Final = 256
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
 #: Templates, scripts and checks are read into memory; larger ones are none.
@@ -73,13 +83,18 @@ class Check:
     instances: tuple[str, ...] = ()
     sha256: str
 
+    @property
+    def depth(self) -> int:
+        """How many names of the path are the folder's own."""
+        return 2 if self.place == "guest" else 3
+
     def read(self) -> bytes:
         """The file's content, which is what it was when the appliance was loaded.
 
         Raises:
             BuildError: It has changed since.
         """
-        content = read_content(self.path, depth=2 if self.place == "guest" else 3)
+        content = read_content(self.path, depth=self.depth)
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
         return content
@@ -243,7 +258,7 @@ def _interpreter_line(source: SourceFile, shown: Path) -> bytes:
         SpecError: The file cannot be read.
     """
     with open_content(source.path, shown, depth=source.depth) as file:
-        return file.readline(_INTERPRETER_BYTES) if file.read(2) == b"#!" else b""
+        return file.readline(FIRST_LINE_BYTES) if file.read(2) == b"#!" else b""
 
 
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:

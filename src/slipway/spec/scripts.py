@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 
 from slipway import process
 from slipway.errors import SpecError, SpecErrors, Where
-from slipway.spec.folder import read_content
+from slipway.spec.folder import FIRST_LINE_BYTES, open_content, read_content
 from slipway.spec.library import Appliance, Library
 
 __all__ = ["interpreter", "load_checked", "script_errors"]
@@ -24,20 +25,23 @@ __all__ = ["interpreter", "load_checked", "script_errors"]
 #: What runs scripts of each kind, for messages.
 _RUN_BY: Final = {"setup": "sh -eu", "firstboot": "sh -eu", "check": "sh -x"}
 _FIRST_LINE: Final = re.compile(rb"#![ \t]*([^\s\0]+)(?:[ \t]+([^\r\n\0]*))?")
-_FIRST_LINE_BYTES: Final = 256
 _SHELLS: Final = ("sh", "dash", "bash")
-#: For each file its number, and then what the shell says of it.
-_LOOK: Final = 'number=0; for file; do echo "@ $number"; "$0" -n "$file" 2>&1; number=$((number + 1)); done; true'
+#: For each file its name, a number, and then what the shell says of it.
+_LOOK: Final = 'for file; do echo "@ $file"; "$0" -n "$file" 2>&1; done; true'
 _SAID: Final = re.compile(r"(?:line )?([0-9]+): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Script:
-    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what runs it."""
+    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what runs it.
+
+    ``depth`` is what :func:`~slipway.spec.folder.read_content` takes.
+    """
 
     path: Path
     kind: str
     runs: str
+    depth: int
 
 
 def load_checked(library: Library, names: Iterable[str]) -> tuple[Appliance, ...]:
@@ -78,28 +82,28 @@ def interpreter(content: bytes) -> tuple[str, str] | None:
 
 def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]:
     """The scripts of an appliance; those that name a program that does not run them are errors."""
-    plain = [*(("setup", path) for path in appliance.setup), *(("firstboot", path) for path in appliance.firstboot)]
-    for kind, path in (*plain, *(("check", check.path) for check in appliance.checks)):
+    plain = [*(("setup", path, 2) for path in appliance.setup), *(("firstboot", path, 2) for path in appliance.firstboot)]
+    for kind, path, depth in (*plain, *(("check", check.path, check.depth) for check in appliance.checks)):
         runs = "python3" if path.suffix == ".py" else "sh"
-        named = interpreter(read_content(path))
+        named = interpreter(read_content(path, depth=depth))
         if named and not _is(runs, *named):
             by = runs if runs == "python3" else _RUN_BY[kind]
             message = f"the first line names {named[0]}, and this is run by {by}"
             hint = f"write it for {runs}; or put the program into files/ and start it from here"
             errors.append(SpecError(message, where=Where(_shown(path), 1, 1), hint=hint))
             continue
-        yield _Script(path, kind, runs)
+        yield _Script(path, kind, runs, depth)
     for file in appliance.files:
         if file.template or file.link is not None or file.mode != 0o755:
             continue
-        with file.path.open("rb") as content:  # it may be large
-            named = interpreter(content.read(_FIRST_LINE_BYTES))
+        with open_content(file.path, depth=file.depth) as content:  # it may be large
+            named = interpreter(content.read(FIRST_LINE_BYTES))
         if named and not named[0].startswith("/"):
             message = f"the first line names {named[0]}, which is no path from the root"
             errors.append(SpecError(message, where=Where(_shown(file.path), 1, 1), hint=f"such as #!/usr/bin/{named[0]}"))
         elif named:
             runs = next((shell for shell in _SHELLS if _is(shell, *named, exact=True)), "")
-            yield _Script(file.path, "file", runs)
+            yield _Script(file.path, "file", runs, file.depth)
 
 
 def _is(program: str, path: str, argument: str, *, exact: bool = False) -> bool:
@@ -114,7 +118,7 @@ def _is(program: str, path: str, argument: str, *, exact: bool = False) -> bool:
 def _python_errors(script: _Script) -> Iterator[SpecError]:
     """The first syntax error of a program in Python, as this host's Python sees it."""
     try:
-        ast.parse(read_content(script.path))
+        ast.parse(read_content(script.path, depth=script.depth))
     except SyntaxError as error:
         yield SpecError(f"no Python: {error.msg}", where=Where(_shown(script.path), error.lineno or 1, error.offset or 1))
     except ValueError as error:
@@ -122,21 +126,29 @@ def _python_errors(script: _Script) -> Iterator[SpecError]:
 
 
 def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
-    """What a shell cannot read of scripts, without running any (sh(1), ``-n``)."""
+    """What a shell cannot read of scripts, without running any (sh(1), ``-n``).
+
+    It is given copies: it would follow a link that a script has become since, and tell what is there.
+    """
     program = shutil.which(shell) if scripts else None
     if program is None:
         return
-    told = process.run(["sh", "-c", _LOOK, program, *(script.path for script in scripts)], what="reading the scripts", timeout_s=60)
+    with tempfile.TemporaryDirectory(prefix="slipway-") as name:
+        folder = Path(name)
+        for number, script in enumerate(scripts):
+            (folder / str(number)).write_bytes(read_content(script.path, depth=script.depth))
+        words = ["sh", "-c", _LOOK, program, *map(str, range(len(scripts)))]
+        told = process.run(words, what="reading the scripts", cwd=folder, timeout_s=60).stdout
     seen: set[int] = set()
     number = 0
-    for line in told.stdout.decode(errors="replace").splitlines():
+    for line in told.decode(errors="replace").splitlines():
         mark = re.fullmatch(r"@ ([0-9]+)", line)
         if mark:
             number = int(mark[1])
         elif number not in seen:
             seen.add(number)  # what follows an error is a consequence of it
             path = scripts[number].path
-            said = _SAID.fullmatch(line.removeprefix(f"{path}: "))
+            said = _SAID.fullmatch(line.removeprefix(f"{number}: "))
             where = Where(_shown(path), int(said[1]) if said else 0)
             yield SpecError(f"{shell} cannot read this: {said[2] if said else line}", where=where, hint=f"look: {shell} -n {where.path}")
 

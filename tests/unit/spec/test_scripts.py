@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway.errors import SpecErrors
+from slipway.errors import SpecError, SpecErrors
 from slipway.spec.library import Library
-from slipway.spec.scripts import load_checked
+from slipway.spec.scripts import load_checked, script_errors
 
 Write = Callable[..., Path]
 
@@ -89,6 +89,19 @@ def test_nothing_is_run_and_what_is_no_script_is_left_alone(root: Path, write: W
         (folder / "files/usr/bin" / name).chmod(0o755)
     assert [each.name for each in load_checked(Library(root), ["web"])] == ["web"]
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["setup/10-a.sh", "firstboot/10-a.sh", "checks/a.sh", "checks/a.py", "files/usr/bin/a"])
+@pytest.mark.parametrize("up", [0, 1])
+def test_what_became_a_link_since_it_was_listed_is_not_read(root: Path, write: Write, tmp_path: Path, name: str, up: int) -> None:
+    script = write(files={name: "#!/bin/sh\n"}) / name
+    script.chmod(0o755)
+    appliance = Library(root).load("web")
+    swapped = (script, script.parent)[up]
+    kept = swapped.rename(tmp_path / "of-the-host")
+    swapped.symlink_to(kept)
+    with pytest.raises(SpecError, match="cannot be read"):
+        script_errors([appliance])
 
 
 def test_errors_of_specs_and_of_scripts_come_at_once(root: Path, write: Write) -> None:

@@ -25,25 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import identities
+from atomic import write
 from parameters import Failure, Value, ask, credentials, definitions, env_line, overruled, ovf, resolve, run
 from userdata import FILE, cloud_init, given_file
 
-__all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "shown", "write"]
+__all__ = ["banner", "host_keys", "interfaces", "logins", "main", "network_cards", "set_up", "shown"]
 
 HOST_KEYS = ("ed25519", "ecdsa")
-
-
-def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Put a file in place, whole and on the disk or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def write_parameters(root: Path, values: Mapping[str, Value]) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atomic import write
 from parameters import Failure, run
 
 __all__ = ["IDENTITIES", "Identity", "forget", "main", "make"]
@@ -113,7 +114,7 @@ def forget(root: Path) -> list[str]:
         if found:
             _remove_links(root, identity)
     if gone:
-        _write(root / FORGOTTEN, noted, 0o644)
+        write(root / FORGOTTEN, json.dumps(noted, sort_keys=True) + "\n", 0o644)
     return gone
 
 
@@ -144,7 +145,7 @@ def make(root: Path) -> list[str]:
             reasons.append(f"the identity of {identity.name} cannot be made: {error}")
             continue
         done.append(identity.name)
-        _write(root / MADE, {"instance": instance, "made": done}, 0o600)
+        write(root / MADE, json.dumps({"instance": instance, "made": done}) + "\n")
     if reasons:
         raise Failure(*reasons)
     return fresh
@@ -195,19 +196,6 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _write(path: Path, content: object, mode: int) -> None:
-    """Put a note in place, whole and on the disk or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(json.dumps(content, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -145,7 +145,7 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
         log = job.logs / f"{form.name}.log"
         artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
         step.detail = f"made, {size(artifact.size)}"
-        return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
+        return shop.cache.add(stage.id, stage.kind, {"disk": (scratch / form.name, artifact.sha256)}, artifact.facts())
 
 
 def _require_room(job: Job, raw_size: int) -> int:

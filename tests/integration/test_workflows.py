@@ -122,6 +122,15 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     assert held == {"snapshot", "timestamp"}
 
 
+def test_each_appliance_of_a_night_is_built_again_and_compared() -> None:
+    """Also where a check did not notice its fault; not where there is nothing to compare."""
+    job = load(ROOT / ".github/workflows/nightly.yml")["jobs"]["build"]
+    assert job["strategy"]["matrix"] == {"name": "${{ fromJSON(needs.list.outputs.names) }}"}
+    commands = {step["run"]: step for step in job["steps"] if "run" in step}
+    assert commands['./run build "$NAME"']["id"] == "build"
+    assert commands['./run build "$NAME" --verify-reproducible']["if"] == "${{ !cancelled() && steps.build.outcome == 'success' }}"
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_workflow_has_a_key_of_the_storage(path: Path) -> None:
     text = path.read_text()

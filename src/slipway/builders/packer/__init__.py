@@ -34,7 +34,7 @@ from slipway.builders._tree import (
 )
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
-from slipway.disk.contents import ROOT_OFFSET
+from slipway.disk.files import ROOT_OFFSET
 from slipway.errors import BuildError, HostError, SpecErrors, UsageError, Where, suggestion
 from slipway.formats import describe, load, require
 from slipway.namespace import MOUNT, Namespace
@@ -103,12 +103,13 @@ class Packer:
     def parts(self, source: Source) -> tuple[Part, ...]:
         """The base's disk as the default builder makes it (base, tree, disk), and what Packer makes of it (packer)."""
         names = [f"{stem}.auto.pkrvars.hcl" for stem in _variable_files(source)]
+        installer = ("packages/wheels.py",) if source.appliance.spec.pypi else ()
         qemu = source.appliance.base.architectures[source.lock.architecture].qemu["system"]
         packer = Part(
             kind="packer",
-            reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "setup", "provision"),
+            reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "downloads", "wheels", "setup", "provision"),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
-            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE),
+            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE, *installer),
             packages=source.packages,
         )
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)

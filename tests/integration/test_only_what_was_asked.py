@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -110,6 +111,39 @@ def test_one_bad_release_does_not_stop_the_others(person: Person) -> None:
     assert person.run("channels") == "nightly  example  1.0.0-b10  2 releases  1 withdrawn\n"
 
 
+def test_an_older_release_that_becomes_current_is_said_to_be(published: Person) -> None:
+    older = "  1.0.0-b4 is older than {0}; to go back: invoke rollback example --channel {1}\n"
+    write_example(published.folder / "more/4", 4)
+    said = published.run("publish --folder=more")
+    assert said.startswith("example: nightly now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "nightly"))
+    assert published.run("rollback example --channel=nightly --yes") == "example: nightly now has 1.0.0-b10 (before: 1.0.0-b4)\n"
+    published.run("promote example --to=stable --yes")
+    said = published.run("promote example --to=stable --build=b4 --yes")
+    assert said.endswith("example: stable now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "stable"))
+
+
+def test_what_is_withdrawn_is_named_and_from_where(published: Person) -> None:
+    withdraw = "withdraw example --reason=clock --yes --build="
+    assert published.run(withdraw + "b3") == "example 1.0.0-b3 is withdrawn from nightly\n"
+    assert published.run(withdraw + "b3") == "example 1.0.0-b3 was withdrawn already: clock\n"
+    assert published.run(withdraw + "b2") == (
+        "example 1.0.0-b2 is withdrawn from stable, nightly\nexample: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
+    )
+
+
+def test_who_fetches_is_told_of_withdrawn_images_in_the_same_folder(published: Person) -> None:
+    published.run("fetch example --out=images")
+    published.run("withdraw example --build=b2 --reason=slow --yes")
+    command = [*published.argv, "fetch", "example", "--out=images"]
+    for words in (command, [*command, "--json"]):
+        done = subprocess.run(words, cwd=published.folder, env=published.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        warning = "warning: images/example-1.0.0-b2.amd64.qcow2 was withdrawn from stable: slow\n"
+        assert done.stderr.endswith(warning)
+    left = {"path": "images/example-1.0.0-b2.amd64.qcow2", "release": "1.0.0-b2", "reason": "slow"}
+    assert json.loads(done.stdout)["withdrawn"] == [left]
+
+
 DRY: list[tuple[str, str]] = [
     (
         "publish --folder=more",
@@ -142,6 +176,11 @@ def test_a_dry_run_says_what_the_question_says_and_changes_nothing(published: Pe
         assert published.run(f"{words} --dry-run").startswith(wanted), words
     assert published.state() == before
     assert {path: path.read_bytes() for path in (published.folder / "keys").rglob("*.pem")} == keys
+
+
+def test_a_rollback_to_what_is_current_is_none(published: Person) -> None:
+    current = "leave example in stable as it is: 1.0.0-b2 is current already"
+    assert published.run("rollback example --build=b2 --dry-run") == f"would {current}\n"
 
 
 def test_rollback_is_what_was_current_before(published: Person) -> None:

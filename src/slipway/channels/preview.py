@@ -47,6 +47,8 @@ def rollback(session: Session, appliance: str, channel: str, to: str | None) -> 
     if target is None:
         now = f"{shelf.current} is the first" if shelf.current else f"it has none of {appliance}"
         raise StoreError(f"{channel} has no release of {appliance} to go back to: {now}", hint="see: invoke channels")
+    if target == shelf.current:
+        return target, f"leave {appliance} in {channel} as it is: {target} is current already"
     current = shelf.releases.get(shelf.current or "")
     newer = f"; {target} is newer" if current and shelf.releases[target].created > current.created else ""
     return target, f"roll {appliance} in {channel} back from {shelf.current} to {target}{newer}"

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from slipway.channels.expiry import Expired, way_out
 from slipway.channels.moves import Moved
 from slipway.channels.state import Channel
+from slipway.channels.withdrawal import Withdrawal
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "holding_rows", "require_none", "unread_rows"]
+__all__ = ["Untrusted", "describe", "describe_withdrawal", "holding_rows", "require_none", "unread_rows"]
 
 
 class Untrusted(HostError):
@@ -65,6 +66,21 @@ def holding_rows(read: Iterable[Channel], problems: Mapping[str, UserError]) -> 
     return rows
 
 
+def describe_withdrawal(done: Withdrawal) -> list[str]:
+    """A withdrawal for people: what is gone from where, and what is current instead."""
+    releases = ", ".join(done.releases)
+    are = "are" if len(done.releases) > 1 else "is"
+    if done.moved:
+        places = ", ".join(each.channel for each in done.moved)
+        lines = [f"{done.appliance} {releases} {are} withdrawn from {places}"]
+    else:
+        lines = [f"{done.appliance} {each} was withdrawn already: {reason}" for each, reason in done.already.items()]
+    for each in done.moved:
+        if each.release != each.before:
+            lines += describe(each)
+    return [one_line(line) for line in lines]
+
+
 def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
     """Return a line for each channel that has to be read with care, or cannot be read."""
     kinds = {Untrusted: "not trusted here", Expired: "expired"}
@@ -76,6 +92,9 @@ def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
     if not moved.written:
         return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
     lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
+    if moved.older:
+        back = f"invoke rollback {moved.appliance} --channel {moved.channel}"
+        lines.append(f"  {moved.release} is older than {moved.before}; to go back: {back}")
     if changes:
         lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
         lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]

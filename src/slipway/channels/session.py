@@ -324,9 +324,16 @@ class Session:
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
     def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
-        """Verify channels whole; whatever is wrong in one channel, the others are looked at."""
+        """Verify channels whole; whatever is wrong in one channel, the others are looked at.
+
+        Raises:
+            StoreError: There is no such channel, and none was seen here.
+        """
         if not channels:
             self._require_visible()
+        for name in () if read_only(self.store) else channels:
+            if name not in self.known():
+                raise self.unknown(name)
         lines: list[str] = []
         problems: list[str] = []
         expired: dict[str, str] = {}

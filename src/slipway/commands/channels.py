@@ -150,7 +150,7 @@ def promote(
     confirm(deed, yes)
     moved = promotion()
     answer.tell(replace(told, moved=moved_records([moved])))
-    print("\n".join(describe(moved)))
+    say("\n".join(describe(moved)))
     update_catalog(shop, session)
 
 
@@ -195,7 +195,7 @@ def rollback(
     confirm(deed, yes)
     moved = session.rollback(name, channel, wanted)
     answer.tell(replace(told, moved=moved_records([moved])))
-    print("\n".join(describe(moved)))
+    say("\n".join(describe(moved)))
     if moved.release != target:
         warn(f"{channel} was changed meanwhile: it was to be {target}")
     update_catalog(shop, session)
@@ -226,7 +226,7 @@ def withdraw(
 ) -> None:
     """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
     from slipway.channels import preview
-    from slipway.channels.session import describe
+    from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
     from slipway.pipeline import update_catalog
 
@@ -250,10 +250,8 @@ def withdraw(
             unreached=[Failed(name=each, message=problem) for each, problem in done.unreached.items()],
         )
     )
-    for moved in done.moved:
-        print("\n".join(describe(moved)), flush=True)
-    for release in done.releases if len(done.releases) > 1 or not done.moved else ():
-        print(f"  withdrawn: {release}", flush=True)
+    for line in describe_withdrawal(done):
+        say(line)
     update_catalog(shop, session)
     done.require_whole()
 

@@ -162,7 +162,7 @@ DRY: list[tuple[str, str]] = [
     ("channels remove stable --force", "would remove the channel stable from {store} for good: "),
     ("catalog", "would write "),
     ("keys rotate stable --role=targets", "would replace the targets key of stable in {keys}/stable; the next refresh tells the store\n"),
-    ("prune", ""),
+    ("prune", "nothing to drop from stable, nightly\n"),
     ("gc", "0 objects, 0 B; 0 unfinished uploads\n"),
 ]
 
@@ -221,6 +221,25 @@ def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:
     assert published.run("gc").endswith(f"\nstable  not trusted here, so every release is kept: {unknown}\n")
     assert published.run("catalog").startswith(f"left out: stable: {unknown}\n")
     assert published.run("verify stable", 4).startswith(f"error: {unknown}\n")
+
+
+@pytest.mark.parametrize("words", ["refresh", "refresh --dry-run", "prune", "verify", "catalog"])
+def test_what_can_do_nothing_at_all_is_no_success(published: Person, words: str) -> None:
+    """No keys, or no root, of any channel are here: as with an empty secret in CI."""
+    before = published.state()
+    said = published.run(words, 4, SLIPWAY_KEYS=str(published.folder / "nothing"))
+    trusted = f"no channel of {published.store} is trusted here, so"
+    root = f"\n  hint: put the root of a channel, from its publisher, into {published.folder}/trust/CHANNEL.root.json"
+    keyless = (
+        f"error: no channel of {published.store} has its keys here\n"
+        "  hint: they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set SLIPWAY_KEY_BUNDLE"
+    )
+    wanted = {
+        "verify": f"error: {trusted} nothing was looked at: stable, nightly{root}",
+        "catalog": f"error: {trusted} no index is written: stable, nightly{root}",
+    }
+    assert said == wanted.get(words, keyless)
+    assert published.state() == before
 
 
 def test_a_channel_can_be_removed_and_leaves_nothing(published: Person) -> None:

@@ -15,11 +15,28 @@ from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "describe_withdrawal", "holding_rows", "require_none", "unread_rows"]
+__all__ = ["Untrusted", "describe", "describe_withdrawal", "holding_rows", "require_none", "require_refreshed", "unread_rows"]
 
 
 class Untrusted(HostError):
     """No root of a channel is known here (exit code 4)."""
+
+
+def require_refreshed(problems: Mapping[str, UserError]) -> None:
+    """Raise if a channel could not be renewed: the error of the only one, or one that names all.
+
+    Raises:
+        UserError: Of the kind of the first one.
+    """
+    if len(problems) < 2:
+        for error in problems.values():
+            raise error
+        return
+    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
+    hints = "; ".join(dict.fromkeys(error.hint for error in problems.values() if error.hint))
+    kind = type(min(problems.values(), key=lambda error: -error.exit_code))
+    plain = next(each for each in kind.__mro__ if "exit_code" in vars(each))
+    raise plain(f"{len(problems)} channels were not refreshed:{listing}", hint=hints or None)
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:

@@ -264,7 +264,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
     _shop, session = at.open()
     if dry_run:
         names = preview.refreshed(session, channel)
-        deeds = [f"sign {name} anew" for name in names] or ["sign nothing: no channel here has its keys here"]
+        deeds = [f"sign {name} anew" for name in names]
         answer.tell(Refreshed(store=session.store.url, would=deeds))
         would(deeds)
         return
@@ -277,7 +277,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
         warn(line)
 
     done = session.refresh(channel, note, lambda each: signed.append(channel_record(each)))
-    print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
+    print(f"refreshed: {', '.join(done)}")
 
 
 @task(help=described("yes", "dry_run", channel="the channel", version="restore this version; without it the newest one"))
@@ -320,6 +320,8 @@ def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fals
     answer.tell(Pruned(store=session.store.url, would=deeds * dry_run, channels=list(found), dropped=dropped))
     for each in dropped:
         print(f"{each.channel}: {each.appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(each.releases)}")
+    if not dropped:
+        print(f"nothing to drop from {', '.join(found)}")
 
 
 @task(help=described("dry_run"))

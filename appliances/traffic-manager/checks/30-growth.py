@@ -34,9 +34,12 @@ for number in range(ROUNDS):
 # What others write meanwhile is not in each round.
 assert min(grown) < 4096, f"{REQUESTS} requests leave {grown} bytes each time"
 until = time.monotonic() + 30
-while f"/{mark}-{ROUNDS - 1}-{REQUESTS - 1} " not in subprocess.run(
-    ["journalctl", "--unit=haproxy", "--since=-10min", "--output=cat"], check=True, capture_output=True, text=True
-).stdout:
+while (
+    f"/{mark}-{ROUNDS - 1}-{REQUESTS - 1} "
+    not in subprocess.run(
+        ["journalctl", "--unit=haproxy", "--since=-10min", "--output=cat"], check=True, capture_output=True, text=True
+    ).stdout
+):
     assert time.monotonic() < until, "the journal does not tell of the requests"
     time.sleep(1)
 opened = [

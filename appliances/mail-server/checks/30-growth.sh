@@ -1,7 +1,6 @@
 #!/bin/sh
 # timeout: 180
-# Mail that was read and removed leaves little: what stays of each is measured, and counted for 30,000 in a month. Mail that
-# waits for nobody is given up, and the queue is empty.
+# Mail that was read and removed leaves little: what stays of each is measured, and counted for 30,000 in a month.
 set -eu
 address=$(cat /var/lib/slipway/parameters/user)@$(cat /var/lib/slipway/parameters/domain)
 mails=10

@@ -10,7 +10,8 @@ import struct
 import subprocess
 
 FIREWALL = os.environ["SLIPWAY_PARAMETER_INSIDE_ADDRESS"].partition("/")[0]
-ssh = shlex.split(os.environ["SLIPWAY_SSH"])
+#: From inside, by the address inside.
+ssh = [*shlex.split(os.environ["SLIPWAY_SSH"])[:-1], f"root@{FIREWALL}"]
 EACH, ROUNDS = 500, 3
 
 

@@ -28,6 +28,7 @@ from slipway.channels.state import Channel, channels_in, is_channel, metadata_ke
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, suggestion
+from slipway.ownership import require_writable
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store, read_only
 
@@ -43,6 +44,20 @@ class Session:
     trust: Path
     memory: Path
     clock: Clock = time.time
+
+    def require_writable(self, *, keys: bool) -> None:
+        """Refuse, before work starts, a folder in which nothing could be published when it ends.
+
+        Args:
+            keys: They will be made, too.
+
+        Raises:
+            OSError: Nothing can be made in the store, or where keys are.
+        """
+        if "://" not in self.store.url:
+            require_writable(Path(self.store.url))
+        if keys:
+            require_writable(self.keys)
 
     def channels(self) -> tuple[str, ...]:
         """The channels there are, the most trusted first; on a web server those there are of the ones trusted here."""

@@ -138,10 +138,11 @@ def nightly(
         night.require_success()
         return
     seal()
-    shop = at.publishing(channel, dry_run=True)[0]  # before hours of work
+    shop, session, ring = at.publishing(channel, dry_run=True)  # before hours of work
+    session.require_writable(keys=ring is None)
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
-    shop, session, _ring = at.publishing(channel)
+    shop, session, ring = at.publishing(channel)
     lines, problems = deliver(shop, session, done.folders, channel)
     answer.tell(
         Night(

@@ -17,6 +17,8 @@ import ctypes
 import fcntl
 import os
 import platform
+import resource
+import signal
 import socket
 import stat
 import struct
@@ -43,6 +45,19 @@ _PASSED_ON: Final = ("SOURCE_DATE_EPOCH", "INITRD")
 #: NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs) and SETFCAP.
 KEPT: Final = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 18, 31})
 
+#: Every command's limits, whatever the caller's are, as far as its hard ones allow; without a number there is none (getrlimit(2)).
+_LIMITS: Final[Mapping[str, int | None]] = {
+    "CORE": 0,
+    "NOFILE": 1024,
+    "STACK": 8 << 20,
+    "MEMLOCK": 8 << 20,
+    "MSGQUEUE": 819_200,
+    "NPROC": 65_536,
+    "SIGPENDING": 65_536,
+    "NICE": 0,
+    "RTPRIO": 0,
+    **dict.fromkeys(("CPU", "FSIZE", "DATA", "RSS", "AS", "RTTIME")),
+}
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 #: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by its mode.
 _HIDDEN: Final = frozenset({"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"})
@@ -232,6 +247,22 @@ def _read_only(point: str) -> None:
     _mount("none", point, flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
 
 
+def forget_caller() -> None:
+    """Have signals, limits and personality as a new system has them, whatever the process had that began all this.
+
+    Python itself ignores SIGPIPE, and what it becomes would.
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _call("personality", 0)
+    for name, soft in _LIMITS.items():
+        limit = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(limit)[1]
+        possible = hard if soft is None or -1 < hard < soft else soft
+        resource.setrlimit(limit, (possible, hard))
+
+
 def _loopback_up() -> None:
     """Bring up the loopback device, the only one (netdevice(7): SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -268,6 +299,7 @@ def main(argv: Sequence[str]) -> int:
     options.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     given = options.parse_args(argv)
     os.umask(0o022)
+    forget_caller()
     socket.sethostname("localhost")
     _loopback_up()
     enter(given.tree, dict(item.split("=", 1) for item in given.show), bare=given.bare)

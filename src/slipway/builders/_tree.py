@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +43,7 @@ __all__ = [
     "package_lines",
     "place_downloads",
     "read_secrets",
+    "require_clock",
     "run_stage",
     "tree_files",
     "workspace",
@@ -358,6 +361,18 @@ def _settings(spec: Spec) -> dict[str, str]:
             f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
         )
     return found
+
+
+def require_clock(source: Source) -> None:
+    """Refuse to build before the time that files of an image have at most: what is made then keeps its own.
+
+    Raises:
+        HostError: This machine's clock is before the newest locked package.
+    """
+    now, epoch = (datetime.fromtimestamp(seconds, UTC) for seconds in (time.time(), source.lock.source_date_epoch))
+    if now <= epoch:
+        message = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the lock has a package of {epoch:%Y-%m-%d %H:%M}"
+        raise HostError(message, hint="set the clock: sudo timedatectl set-ntp true")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from slipway.builders._tree import (
     package_lines,
     place_downloads,
     read_secrets,
+    require_clock,
     run_stage,
     tree_files,
     workspace,
@@ -134,6 +135,7 @@ class Mmdebstrap:
     @contextmanager
     def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
         """Build what is missing; the disk lives in the namespace's memory until the block ends."""
+        require_clock(source)
         made = any(stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages)
         secrets = read_secrets(source) if made else {}
         with workspace(workplace, self.memory_mib(source)) as namespace, ThreadPoolExecutor(1) as savers:

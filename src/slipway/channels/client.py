@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from slipway.channels.download import Wanted, download
-from slipway.channels.expiry import HINT, Expired, clock_says
+from slipway.channels.expiry import Expired, clock_says, renewal
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
@@ -146,7 +146,7 @@ class Client:
         with suppress(KeyError, UserError):
             end = f" on {self._end(role):%Y-%m-%d}"
         subject = f"the {role} metadata of the channel {self.channel}" if role else f"the channel {self.channel}"
-        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", hint=HINT)
+        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", todo=renewal(self.channel, role))
 
     def _end(self, role: str) -> datetime:
         """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an expired list of targets."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from slipway.channels.expiry import Expired
+from slipway.channels.expiry import Expired, way_out
 from slipway.channels.moves import Moved
 from slipway.channels.state import Channel
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "holding_rows", "require_none"]
+__all__ = ["Untrusted", "describe", "holding_rows", "require_none", "unread_rows"]
 
 
 class Untrusted(HostError):
@@ -41,11 +41,12 @@ def require_none(problems: Mapping[str, UserError]) -> None:
     old = sum(isinstance(error, Expired) for error in problems.values())
     count = f"{len(problems)} channel{'s' * (len(problems) != 1)}"
     fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
-    raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
+    hint = way_out(error.todo for error in problems.values() if isinstance(error, Expired)) if old == len(problems) else gravest.hint
+    raise kind(f"{count} {fault}:{listing}", hint=hint)
 
 
-def holding_rows(read: Iterable[Channel]) -> list[dict[str, str | None]]:
-    """Return what channels hold, for people."""
+def holding_rows(read: Iterable[Channel], problems: Mapping[str, UserError]) -> list[dict[str, str | None]]:
+    """Return what channels hold, for people; those that have expired say so in each row."""
     rows: list[dict[str, str | None]] = []
     for channel in read:
         for appliance in channel.appliances:
@@ -58,9 +59,16 @@ def holding_rows(read: Iterable[Channel]) -> list[dict[str, str | None]]:
                     "current": shelf.current,
                     "releases": f"{count} release{'s' * (count != 1)}",
                     "withdrawn": f"{dead} withdrawn" if dead else "",
+                    "state": "expired" if isinstance(problems.get(channel.name), Expired) else "",
                 }
             )
     return rows
+
+
+def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
+    """Return a line for each channel that has to be read with care, or cannot be read."""
+    kinds = {Untrusted: "not trusted here", Expired: "expired"}
+    return [one_line(f"{name}  {kinds.get(type(error), 'cannot be read')}: {error.message}") for name, error in problems.items()]
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from slipway.channels import moves, upkeep
-from slipway.channels.audit import examine, examine_rest
+from slipway.channels.audit import Audited, examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.expiry import Expired, require_fresh, root_warning
@@ -323,23 +323,21 @@ class Session:
                 problems[name] = error
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
-    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> tuple[list[str], list[str]]:
-        """Verify channels whole.
-
-        Returns:
-            Lines for people, and problems, if there are any; whatever is wrong in one channel, the others are looked at.
-        """
+    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
+        """Verify channels whole; whatever is wrong in one channel, the others are looked at."""
         if not channels:
             self._require_visible()
         lines: list[str] = []
         problems: list[str] = []
+        expired: dict[str, str] = {}
         read = []
         for name in channels or self.known():
             try:
                 channel = self.read(name)
                 found = examine(self.store, channel, self.clock(), started=started)
                 problems += found.problems
-                if not found.problems:
+                expired |= found.expired
+                if not found.all_problems:
                     self.client(name)  # as users see it: python-tuf's own client, with what it remembers
                     lines.append(f"{name}: {found.objects} objects, {found.size} bytes, signatures and hashes right")
                 lines += [f"warning: {warning}" for warning in found.warnings]
@@ -348,6 +346,8 @@ class Session:
                 if channels:
                     raise
                 lines.append(f"{name}: not looked at: {error.message}")
+            except Expired as error:
+                expired[f"{name}: {error.message}"] = error.todo
             except UserError as error:
                 problems.append(f"{name}: {error.message}")
         if read_only(self.store):
@@ -357,7 +357,7 @@ class Session:
             problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""
             lines.append(f"{left} objects belong to no channel{advice}")
-        return lines, problems
+        return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
 
 
 def _where_keys_are(channel: str) -> str:

@@ -48,8 +48,7 @@ def channels(
     action: str = "", channel: str = "", *, at: Place, answer: Answer, yes: bool = False, force: bool = False, dry_run: bool = False
 ) -> None:
     """Show what each channel of a store holds, or remove one."""
-    from slipway.channels.report import holding_rows
-    from slipway.channels.session import Untrusted, require_none
+    from slipway.channels.report import holding_rows, require_none, unread_rows
     from slipway.errors import UsageError
 
     if action == "remove":
@@ -73,9 +72,9 @@ def channels(
     )
     for line in warnings:
         warn(line)
-    show(holding_rows(read))
-    for name, error in problems.items():
-        print(one_line(f"{name}  {'not trusted here' if isinstance(error, Untrusted) else 'cannot be read'}: {error.message}"))
+    show(holding_rows(read, problems))
+    for line in unread_rows(problems):
+        say(line)
     sys.stdout.flush()
     require_none(problems)
 

@@ -95,15 +95,14 @@ def export(
 @task(help=described("channel"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
-    from slipway.channels.audit import require_sound
-
     shop, session = at.open(reading=True)
     with shop.progress.step("verify") as step:
-        lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
+        audited = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
-    answer.tell(Audited(store=session.store.url, sound=lines, problems=problems))
-    say("\n".join(lines))
-    require_sound(problems)
+    answer.tell(Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems))
+    for line in audited.lines:
+        say(line)
+    audited.require_sound()
 
 
 TASKS: Final = (

@@ -14,10 +14,10 @@ import pytest
 from example_root import make_root
 from slipway.builders import Source, Workplace, _tree
 from slipway.builders._hygiene import check_hygiene
-from slipway.builders._tree import _mountpoints, _settings, _state, read_secrets, tree_files
+from slipway.builders._tree import _mountpoints, _settings, _state, read_secrets, require_clock, tree_files
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import Cache
-from slipway.errors import BuildError, UsageError, UserError
+from slipway.errors import BuildError, HostError, UsageError, UserError
 from slipway.job import Workshop, prepare
 from slipway.namespace import MOUNT, Namespace
 from slipway.progress import Progress
@@ -98,6 +98,20 @@ def test_a_file_and_a_download_in_one_place_are_refused(tmp_path: Path, monkeypa
 def test_the_image_has_the_rules_for_values_that_are_applied_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = tree_files(source(tmp_path, monkeypatch, ""))["files/usr/lib/slipway/accepted.py"]
     assert shipped.content == Path(rules.__file__).read_bytes()
+
+
+def test_a_clock_before_the_locks_time_makes_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times after the lock's become the lock's: what is written before it would keep its own, and differ."""
+    given = source(tmp_path, monkeypatch, "")
+    require_clock(given)
+    monkeypatch.setattr("slipway.builders._tree.time.time", lambda: 1_600_000_000.5)
+    with pytest.raises(HostError) as caught:
+        require_clock(given)
+    message = "error: this machine's clock says 2020-09-13 12:26 UTC, and the lock has a package of 2023-11-14 22:13"
+    assert str(caught.value) == f"{message}\n  hint: set the clock: sudo timedatectl set-ntp true"
+    place = SimpleNamespace(cache=None)
+    with pytest.raises(HostError), Mmdebstrap().disk(cast("Any", None), cast("Any", None), given, cast("Workplace", place)):
+        pass
 
 
 def test_large_files_are_counted_and_are_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,9 +270,8 @@ def test_where_somebody_has_put_a_pair_none_is_asked_for(machine: Machine) -> No
 def test_an_answer_for_another_key_is_refused(machine: Machine) -> None:
     own = machine.keep()
     machine.acme("due")
-    machine.run(
-        "sh", "-c", "openssl req -x509 -newkey rsa:2048 -nodes -subj / -keyout /run/key -out /var/lib/slipway-acme/answer.pem 2>/dev/null"
-    )
+    other = "openssl req -x509 -newkey rsa:2048 -nodes -subj / -keyout /run/key -out /var/lib/slipway-acme/answer.pem"
+    machine.run("sh", "-c", f"{other} -addext subjectAltName=DNS:{NAME} 2>/dev/null")
     assert f"acme: no certificate from {DIRECTORY}: it answered with another certificate: " in machine.acme("take", ok=False).stderr
     machine.run(LIBRARY / "certificate", "--renew")
     assert machine.keep() == own

@@ -2,10 +2,10 @@
 
 An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and SHA-256 and is
 put there last. Files are written without a name (O_TMPFILE) and linked into place when whole, so a killed build leaves
-either an entry or nothing that looks like one. What an entry holds is compared with its ``entry`` before use, and
-one that does not agree is dropped and made again, but only by who has its lock. Two builds that want the same stage take
-turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays there until the block ends, whoever
-prunes meanwhile.
+either an entry or nothing that looks like one. What an entry holds is compared with its ``entry``, by its size for a
+plan and by its SHA-256 before use. One that does not agree is dropped and made again, but only by who has its lock. Two
+builds that want the same stage take turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays
+there until the block ends, whoever prunes meanwhile.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ _ENTRY = "entry"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A finished stage: where it is, which files it has, and what its maker wrote down about it."""
+    """A finished stage: where it is, which files it has with their sizes and SHA-256, and what its maker wrote down about it."""
 
     id: str
     folder: Path
+    files: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, Any]
 
     def file(self, name: str) -> Path:
@@ -68,11 +69,14 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
+def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Iterator[IO[bytes]]:
     """A file to write that gets its name only when the block ends well; whatever else happens, it never existed.
 
     An existing file of that name is replaced. Where the file system has no unnamed files, it is a hidden one beside
     the target that is removed when the block fails.
+
+    Args:
+        lasting: It has to be there, whole, after a power cut.
 
     Raises:
         HostError: There is no space left.
@@ -91,7 +95,8 @@ def create_file(target: Path, *, mode: int = 0o444) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
             if not named:
                 _link(file.fileno(), hidden)
         hidden.replace(target)
@@ -144,11 +149,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _unharmed(entry: Entry) -> bool:
-    record = _read_record(entry.folder)
-    return all(sha256_of(entry.file(name)) == known["sha256"] for name, known in record["files"].items())
-
-
 class Cache:
     """The stages below one directory.
 
@@ -173,7 +173,7 @@ class Cache:
         make_private(folder)
 
     def find(self, stage_id: str) -> Entry | None:
-        """An entry whose files are all there in the size and with the change time they were left with, or None.
+        """An entry whose files are all there in the size that they were left with, or None.
 
         This is the cheap look for planning; :meth:`verified` reads the content too.
 
@@ -190,9 +190,9 @@ class Cache:
                 require_own(folder / name, status)
                 if not stat.S_ISREG(status.st_mode):
                     return None
-                if status.st_size != known["size"] or status.st_mtime_ns != known["mtime_ns"]:
+                if status.st_size != known["size"]:
                     return None
-            return Entry(id=stage_id, folder=folder, facts=record["facts"])
+            return Entry(id=stage_id, folder=folder, files=record["files"], facts=record["facts"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -216,7 +216,7 @@ class Cache:
         """An entry whose files have been read and are what was put there."""
         entry = self.find(stage_id)
         try:
-            if entry and _unharmed(entry):
+            if entry and all(sha256_of(entry.file(name)) == known["sha256"] for name, known in entry.files.items()):
                 os.utime(entry.folder / _ENTRY)
                 return entry
         except (OSError, ValueError, KeyError):  # who has its lock has removed it meanwhile
@@ -299,9 +299,13 @@ class Cache:
                 lock_path.unlink(missing_ok=True)
 
     def add(
-        self, stage_id: str, kind: str, files: Mapping[str, Callable[[IO[bytes]], None] | Path], facts: Mapping[str, Any] | None = None
+        self,
+        stage_id: str,
+        kind: str,
+        files: Mapping[str, Callable[[IO[bytes]], None] | tuple[Path, str]],
+        facts: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch` that is moved here."""
+        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch`, with its SHA-256, that is moved here."""
         self._keep(stage_id)
         folder = self._folder(stage_id)
         self.drop(stage_id)
@@ -311,14 +315,15 @@ class Cache:
             make_private(folder)
             require_own(folder, folder.lstat())
             for name, source in files.items():
-                if isinstance(source, Path):
-                    source.replace(folder / name)
+                if isinstance(source, tuple):
+                    made, sha256 = source
+                    made.replace(folder / name)
                     (folder / name).chmod(0o444)
                 else:
                     with create_file(folder / name) as file:
                         source(file)
-                status = (folder / name).stat()
-                known[name] = {"size": status.st_size, "sha256": sha256_of(folder / name), "mtime_ns": status.st_mtime_ns}
+                    sha256 = sha256_of(folder / name)
+                known[name] = {"size": (folder / name).stat().st_size, "sha256": sha256}
             record = {"kind": kind, "created": int(time.time()), "files": known, "facts": dict(facts or {})}
             with create_file(folder / _ENTRY) as file:
                 text = json.dumps(record, indent=1, sort_keys=True)
@@ -326,7 +331,7 @@ class Cache:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Entry(id=stage_id, folder=folder, facts=dict(facts or {}))
+        return Entry(id=stage_id, folder=folder, files=known, facts=dict(facts or {}))
 
     def usage(self) -> list[Usage]:
         """All entries, the longest unused first; what is no entry (a killed build's) is the very first."""

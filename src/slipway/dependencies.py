@@ -97,7 +97,7 @@ def read_pins(path: Path) -> list[Pin]:
         BuildError: There is none, or a line is no version with hashes.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BuildError(f"{path.name} is missing in {path.parent}", hint=f"run: {UPDATE}") from None
     pins = []
@@ -134,7 +134,7 @@ def problems(root: Path, metadata: Metadata | None = None) -> list[str]:
     Raises:
         BuildError: A lock file is missing or malformed.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sets = {name: read_pins(lock_path(root, name)) for name in SETS}
     found: dict[str, None] = {}  # a set that keeps its order
     for name, pins in sets.items():

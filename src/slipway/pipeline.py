@@ -145,7 +145,7 @@ def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path,
         log = job.logs / f"{form.name}.log"
         artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
         step.detail = f"made, {size(artifact.size)}"
-        return shop.cache.add(stage.id, stage.kind, {"disk": scratch / form.name}, artifact.facts())
+        return shop.cache.add(stage.id, stage.kind, {"disk": (scratch / form.name, artifact.sha256)}, artifact.facts())
 
 
 def _require_room(job: Job, raw_size: int) -> int:
@@ -280,6 +280,12 @@ def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | Non
                 raise error
             left_out.append(f"left out: {name}: {error.message}")
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
+    if problems and not channels:
+        require_none({name: error for name, error in problems.items() if not isinstance(error, Untrusted)})
+        raise HostError(
+            f"no channel of {session.store.url} is trusted here, so no index is written: {', '.join(problems)}",
+            hint=f"put the root of a channel, from its publisher, into {session.trust}/CHANNEL.root.json",
+        )
     found = read_catalog(session.store, channels)
     changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not

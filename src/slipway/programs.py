@@ -87,7 +87,7 @@ def _package(word: str) -> tuple[str, str]:
 
 @cache
 def _table() -> tuple[dict[str, Needs], dict[str, Program]]:
-    return parse(TABLE.read_text())
+    return parse(TABLE.read_text(encoding="utf-8"))
 
 
 @cache

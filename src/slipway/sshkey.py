@@ -29,7 +29,7 @@ def make_key(path: Path, comment: str) -> str:
     for file in (path, public):
         file.unlink(missing_ok=True)
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
-    return public.read_text().strip()
+    return public.read_text(encoding="utf-8").strip()
 
 
 def require_public(path: Path) -> None:

@@ -98,7 +98,7 @@ def add_artifact(shop: Workshop, job: Job, name: str) -> None:
     with shop.cache.scratch() as scratch:
         disk = scratch / "disk"
         run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"])
-        facts = Artifact(
+        artifact = Artifact(
             format=name,
             file="disk",
             size=disk.stat().st_size,
@@ -106,8 +106,8 @@ def add_artifact(shop: Workshop, job: Job, name: str) -> None:
             uncompressed_size=1 << 30,
             uncompressed_sha256="d" * 64,
             compression=None,
-        ).facts()
-        shop.cache.add(job.stage(f"artifact:{name}").id, f"artifact:{name}", {"disk": disk}, facts)
+        )
+        shop.cache.add(job.stage(f"artifact:{name}").id, f"artifact:{name}", {"disk": (disk, artifact.sha256)}, artifact.facts())
 
 
 @pytest.fixture

@@ -122,6 +122,15 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     assert held == {"snapshot", "timestamp"}
 
 
+def test_each_appliance_of_a_night_is_built_again_and_compared() -> None:
+    """Also where a check did not notice its fault; not where there is nothing to compare."""
+    job = load(ROOT / ".github/workflows/nightly.yml")["jobs"]["build"]
+    assert job["strategy"]["matrix"] == {"name": "${{ fromJSON(needs.list.outputs.names) }}"}
+    commands = {step["run"]: step for step in job["steps"] if "run" in step}
+    assert commands['./run build "$NAME"']["id"] == "build"
+    assert commands['./run build "$NAME" --verify-reproducible']["if"] == "${{ !cancelled() && steps.build.outcome == 'success' }}"
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_workflow_has_a_key_of_the_storage(path: Path) -> None:
     text = path.read_text()
@@ -148,6 +157,15 @@ def test_every_channel_that_is_promoted_to_is_refreshed_withdrawn_from_and_rolle
     channels = {*inputs["from"]["options"], *inputs["to"]["options"]}
     assert default("refresh", "refresh") == default("withdraw", "withdraw") == channels
     assert set(inputs_of("rollback")["channel"]["options"]) == channels
+
+
+def test_owners_of_code_are_nobody_that_was_made_up() -> None:
+    """A rule of an unknown owner looks like protection and is none: so each rule waits for its reader's own."""
+    lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    paths = {line.split()[1] for line in lines if line.split()[2:] == ["@OWNER/TEAM"]}
+    assert paths == {"*", "/.ci/", "/.github/", "/requirements/", "/src/slipway/channels/", "/trust/"}
+    assert [path for path in paths - {"*", "/trust/"} if not (ROOT / path.strip("/")).is_dir()] == []
 
 
 def test_every_workflow_variable_and_environment_is_on_the_page() -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from slipway import process
-from slipway.disk.contents import ROOT_OFFSET
+from slipway.disk.files import ROOT_OFFSET
 
 __all__ = ["write_odd_disk", "write_tree_disk"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,30 @@ def test_no_settings_of_invoke_count_but_ours(tmp_path: Path) -> None:
         ended = slipway(f"list --names --root {ROOT}", HOME=str(tmp_path), INVOKE_TASKS_COLLECTION_NAME="other", INVOKE_RUN_ECHO="1")
         assert (ended.returncode, ended.stderr) == (0, "")
         assert ended.stdout.splitlines() == sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "invoke.py").write_text("import sys\nprint('loading', flush=True)\nsys.stdin.read()\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    pipe = subprocess.PIPE
+    # What is run in the background ignores SIGINT, and what CI runs may be.
+    argv = ["env", "--default-signal=INT", sys.executable, "-P", "-m", "slipway", "list"]
+    with subprocess.Popen(argv, env=environment, cwd="/", stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
+        assert started.stdout and started.stdout.readline() == "loading\n"
+        started.send_signal(signal.SIGINT)
+        assert started.communicate(timeout=30) == ("", "")
+    assert started.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_is_said_once_a_task_has_begun() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with pytest.raises(Exit) as caught, outcome():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (caught.value.message, caught.value.code) == ("interrupted", 130)
 
 
 FULL = "error: standard output: no space left on device\n  hint: free some space there\n"

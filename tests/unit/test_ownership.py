@@ -9,7 +9,7 @@ from typing import IO
 
 import pytest
 
-from slipway.cache import Cache
+from slipway.cache import Cache, sha256_of
 from slipway.errors import HostError
 from slipway.job import Workshop
 from slipway.ownership import require_own_folder, require_private
@@ -135,7 +135,7 @@ def test_everything_in_the_cache_is_for_this_user_alone(tmp_path: Path) -> None:
         cache = Cache(tmp_path / "cache", limit_bytes=1 << 30)
         with cache.scratch() as scratch:
             (scratch / "disk").write_bytes(b"x")
-            cache.add("a" * 64, "artifact:raw", {"disk": scratch / "disk"})
+            cache.add("a" * 64, "artifact:raw", {"disk": (scratch / "disk", sha256_of(scratch / "disk"))})
         with cache.locked("a" * 64), Pool(tmp_path / "cache/pool").incoming():
             pass
     finally:

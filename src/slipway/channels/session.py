@@ -23,7 +23,7 @@ from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, channels_
 from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
-from slipway.channels.report import Untrusted, describe, require_none
+from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
 from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
@@ -88,6 +88,24 @@ class Session:
             listing = f"there is: {', '.join(there)}; a new one" if there else "a new one"
             hint = near or f"{listing} is made by: invoke keys init {channel}"
             raise MissingKeys(f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint) from error
+
+    def rings(self, channels: Sequence[str] = ()) -> list[KeyRing]:
+        """Return the keys of the channels named, or of all whose keys are here.
+
+        Raises:
+            MissingKeys: Those of a channel that is named are not here; or those of none are.
+        """
+        if channels:
+            return [self.ring(name) for name in channels]
+        rings = []
+        known = self.known()
+        for name in known:
+            with suppress(MissingKeys):
+                rings.append(load_ring(name, self.keys))
+        if not rings:
+            names = ", ".join(known) or "no channel"
+            raise MissingKeys(f"no channel of {self.store.url} has its keys here", hint=_where_keys_are(names))
+        return rings
 
     def root(self, channel: str) -> bytes:
         """The root that a channel is trusted by.
@@ -292,38 +310,23 @@ class Session:
             UserError: One of them cannot be renewed; the others are.
         """
         done = []
-        problems: list[UserError] = []
-        for name in channels or self.known():
-            try:
-                ring = self.ring(name) if channels else load_ring(name, self.keys)
-            except MissingKeys:
-                if channels:
-                    raise
-                continue
+        problems: dict[str, UserError] = {}
+        for ring in self.rings(channels):
             try:
                 channel = upkeep.refresh(self.store, ring, clock=self.clock).channel
                 for line in upkeep.warnings(channel, ring, self.clock):
                     warn(line)
-                done.append(name)
+                done.append(ring.channel)
                 signed(channel)
             except UserError as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
+                problems[ring.channel] = error
+        require_refreshed(problems)
         return done
 
     def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
         """Drop old releases of the channels named, or of all whose keys are here; by channel and appliance."""
-        dropped = {}
-        for name in channels or self.known():
-            try:
-                ring = self.ring(name) if channels else load_ring(name, self.keys)
-            except MissingKeys:
-                if channels:
-                    raise
-                continue
-            dropped[name] = upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run)
-        return dropped
+        rings = self.rings(channels)
+        return {ring.channel: upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run) for ring in rings}
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """See :func:`slipway.channels.collect.collect`."""
@@ -339,9 +342,17 @@ class Session:
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
     def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
-        """Verify channels whole; whatever is wrong in one channel, the others are looked at."""
+        """Verify channels whole; whatever is wrong in one channel, the others are looked at.
+
+        Raises:
+            StoreError: There is no such channel, and none was seen here.
+            HostError: No channel is trusted here.
+        """
         if not channels:
             self._require_visible()
+        for name in () if read_only(self.store) else channels:
+            if name not in self.known():
+                raise self.unknown(name)
         lines: list[str] = []
         problems: list[str] = []
         expired: dict[str, str] = {}
@@ -372,6 +383,11 @@ class Session:
             problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""
             lines.append(f"{left} objects belong to no channel{advice}")
+        if not (channels or read or problems or expired) and self.known():
+            raise HostError(
+                f"no channel of {self.store.url} is trusted here, so nothing was looked at: {', '.join(self.known())}",
+                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
+            )
         return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
 
 

@@ -302,7 +302,7 @@ def start(
         parameter, path = item.partition("=")[::2]
         if not Path(path).is_file():
             raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
-        values[parameter] = Path(path).read_text().removesuffix("\n")
+        values[parameter] = Path(path).read_text(encoding="utf-8").removesuffix("\n")
     if ssh_key:
         require_public(Path(ssh_key))
     shop = at.workshop()

@@ -116,7 +116,7 @@ def schema(*, at: Checkout, check: bool = False) -> None:
     from slipway.spec.model import json_schema
 
     path, text = Path(at.root) / "docs/appliance.schema.json", json_schema()
-    same = path.is_file() and path.read_text() == text
+    same = path.is_file() and path.read_text(encoding="utf-8") == text
     if check and not same:
         raise VerificationError(f"{path} is out of date", hint="run: invoke schema")
     if not same:

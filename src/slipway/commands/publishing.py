@@ -14,7 +14,7 @@ from slipway.answer import Answer
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
 from slipway.commands.options import MADE, Place, Recipe, described
-from slipway.commands.output import would
+from slipway.commands.output import say, would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -51,7 +51,7 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
     )
     for moved in moves:
         created = sum(len(blobs.created) for blobs in moved.blobs)
-        print("\n".join(describe(moved)), flush=True)
+        say("\n".join(describe(moved)))
         print(f"  in {session.store.url}, {created} objects created", flush=True)
         kept = [file for blobs in moved.blobs for file in blobs.kept]
         if kept:

@@ -1,7 +1,8 @@
 """What is in a disk: a raw image's root file system -> its files, by who brought them and what they take.
 
-:func:`contents` copies the file system out with its own tools' debugfs(8) or unsquashfs(1), without mounting it, into a
-private namespace, and runs this module there as a program, which sees every file with its owner and mode.
+An ext4 is read as it lies in the disk. A read-only root is unpacked into a private namespace by unsquashfs(1), where this
+module runs as a program, for the files there have owners of their own. Invariants: nothing is mounted, and both give the same
+for the same files.
 """
 
 from __future__ import annotations
@@ -11,26 +12,27 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from zstandard import ZstdCompressionObj
+from slipway.disk.files import ROOT_OFFSET, Ext4, File
 
-__all__ = ["NOBODY", "ROOT_OFFSET", "Item", "contents", "differences", "main"]
+__all__ = ["NOBODY", "Item", "contents", "differences", "files_of", "look", "main"]
 
-#: Where the root partition begins, in bytes (templates/disk/layout.sfdisk.j2).
-ROOT_OFFSET = 135168 * 512
 #: The owner of files that came from no package.
 NOBODY = "(made by the build)"
+_LISTS = b"var/lib/dpkg/info/"
+_CHUNK = 1 << 20
+#: What a file's content is read by.
+Reader = Callable[[File], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One path of a tree. ``kind`` is a letter as in ls(1); ``content`` a SHA-256, a link's target or a device's number;
-    sizes are bytes, ``compressed`` what zstd's level 3 makes of the file alone; ``package`` is who brought it."""
+    sizes are bytes, ``compressed`` what zstd's level 3 makes of the file alone; ``package`` is who brought it; ``links`` counts
+    the names of a file, and ``attributes`` are the extended ones."""
 
     kind: str
     mode: int
@@ -40,6 +42,8 @@ class Item:
     compressed: int
     content: str
     package: str
+    links: int = 1
+    attributes: str = ""
 
 
 def is_squashfs(raw: Path) -> bool:
@@ -50,53 +54,64 @@ def is_squashfs(raw: Path) -> bool:
 
 
 def contents(raw: Path) -> dict[str, Item]:
-    """The files of a disk's root partition by path. What is twice in one folder is one file with two names (which
-    debugfs copies twice), and takes space under the first.
+    """The files of a disk's root partition by path. A file with several names takes space under the first.
 
     Raises:
         BuildError: The file system cannot be read.
     """
+    if is_squashfs(raw):
+        return _unpacked(raw)
+    with Ext4(raw, offset=ROOT_OFFSET) as system:
+        return dict(look(list(system.files()), system.content))
+
+
+def _unpacked(raw: Path) -> dict[str, Item]:
     from slipway.namespace import MOUNT, Namespace
 
     tree = MOUNT / "tree"
     with Namespace(memory_mib=2 * raw.stat().st_size // 2**20) as namespace:
         namespace.seal()
         namespace.run(["mkdir", tree])
-        if is_squashfs(raw):
-            command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-force", "-offset", str(ROOT_OFFSET), "-dest", tree, raw]
-        else:
-            command = ["debugfs", "-R", f"rdump / {tree}", f"{raw}?offset={ROOT_OFFSET}"]
+        command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-force", "-offset", str(ROOT_OFFSET), "-dest", tree, raw]
         namespace.run(command, what="reading the file system")
-        answer = namespace.run([sys.executable, __file__, "--enter", tree], what="looking at the files")
+        source = str(Path(__file__).parents[2])
+        argv: list[str | Path] = [sys.executable, "-I", "-c", _START, source, tree]
+        answer = namespace.run(argv, what="looking at the files")
     return {path: Item(*fields) for path, *fields in map(json.loads, answer.stdout.splitlines())}
+
+
+#: The program: a checkout's modules may be nowhere that Python looks.
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.disk.contents import main; main(sys.argv[2])"
 
 
 def differences(first: Mapping[str, Item], second: Mapping[str, Item]) -> list[str]:
     """The paths that differ between two disks, each with what differs."""
     found = []
+    compared = ("kind", "mode", "owner", "mtime", "size", "content", "links", "attributes")
     for path in sorted(first.keys() | second.keys()):
         one, other = first.get(path), second.get(path)
         if one is None or other is None:
             found.append(f"{path}: only in the {'first' if one else 'second'}")
         elif one != other:
-            names = [name for name in ("kind", "mode", "owner", "mtime", "size", "content") if getattr(one, name) != getattr(other, name)]
+            names = [name for name in compared if getattr(one, name) != getattr(other, name)]
             found.append(f"{path}: {', '.join(names) or 'package'}")
     return found
 
 
-def _packages(tree: Path) -> dict[str, str]:
+def _packages(files: Sequence[File], read: Reader) -> dict[str, str]:
     """The package of each path, from dpkg's lists, under the names that the files really have."""
     owners = {}
     real: dict[str, str] = {}
-    for listing in (tree / "var/lib/dpkg/info").glob("*.list"):
-        if not stat.S_ISREG(listing.lstat().st_mode):
+    links = {os.fsdecode(file.path) for file in files if stat.S_ISLNK(file.mode) and b"/" not in file.path}
+    for listing in files:
+        if not (listing.path.startswith(_LISTS) and listing.path.endswith(b".list") and stat.S_ISREG(listing.mode)):
             continue
-        package = listing.name.removesuffix(".list").partition(":")[0]
-        for path in listing.read_text(errors="replace").splitlines():
+        package = os.fsdecode(listing.path[len(_LISTS) :]).removesuffix(".list").partition(":")[0]
+        for path in b"".join(read(listing)).decode(errors="surrogateescape").splitlines():
             folder, _, name = path.rpartition("/")
             if folder not in real:
                 # Debian's root has links to /usr: /lib/udev is in the list, and /usr/lib/udev on the disk.
-                merged = folder.split("/")[1:2] and (tree / folder.split("/")[1]).is_symlink()
+                merged = folder.split("/")[1:2] and folder.split("/")[1] in links
                 real[folder] = f"/usr{folder}" if merged else folder
             owners[f"{real[folder]}/{name}"] = package
     return owners
@@ -112,68 +127,89 @@ def _owner(path: str, owners: Mapping[str, str]) -> str:
     return "(initramfs)" if path.startswith("/boot/initrd.img-") else NOBODY
 
 
-def _content(path: Path, compressor: ZstdCompressionObj) -> tuple[str, int]:
-    """Return the SHA-256 of a file, and how many bytes it takes compressed, a block at a time."""
-    digest, compressed = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            compressed += len(compressor.compress(block))
-    return digest.hexdigest(), compressed + len(compressor.flush())
-
-
-def look(tree: Path) -> Iterator[tuple[str, Item]]:
-    """Every path below a directory, sorted."""
+def look(files: Sequence[File], read: Reader) -> Iterator[tuple[str, Item]]:
+    """Every path of a tree but its root, in the files' order."""
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=3)
-    owners = _packages(tree)
-    seen = set()
+    owners = _packages(files, read)
+    known: dict[int, tuple[str, int]] = {}
+    for file in files:
+        if not file.path:
+            continue
+        kind = stat.filemode(file.mode)[0]
+        content, compressed, size = "", 0, 0
+        if kind == "-" and file.inode in known:
+            content, _ = known[file.inode]
+        elif kind == "-":
+            digest, stream, size = hashlib.sha256(), compressor.compressobj(), file.size
+            for block in read(file):
+                digest.update(block)
+                compressed += len(stream.compress(block))
+            compressed += len(stream.flush())
+            content = digest.hexdigest()
+            known[file.inode] = content, compressed
+        elif kind == "l":
+            content = os.fsdecode(file.target)
+        elif kind in "bc":
+            content = f"{file.device[0]}:{file.device[1]}"
+        path = f"/{os.fsdecode(file.path)}"
+        yield (
+            path,
+            Item(
+                kind,
+                stat.S_IMODE(file.mode),
+                f"{file.uid}:{file.gid}",
+                0 if kind == "l" else file.mtime,
+                size,
+                compressed,
+                content,
+                _owner(path, owners),
+                file.links if kind == "-" else 1,
+                ", ".join(f"{name}={value.hex()}" for name, value in sorted(file.attributes.items())),
+            ),
+        )
+
+
+def files_of(tree: Path) -> Iterator[File]:
+    """Every path below a folder, a folder before what is in it."""
     for folder, folders, files in os.walk(tree):
         folders.sort()
         for name in sorted((*folders, *files)):
             path = Path(folder, name)
-            shown = f"/{path.relative_to(tree)}"
             status = path.lstat()
-            kind = stat.filemode(status.st_mode)[0]
-            content, compressed, size = "", 0, 0
-            if kind == "-":
-                content, taken = _content(path, compressor.compressobj())
-                if (folder, content) not in seen:
-                    seen.add((folder, content))
-                    size, compressed = status.st_size, taken
-            elif kind == "l":
-                content = str(path.readlink())
-            elif kind in "bc":
-                content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
-            yield (
-                shown,
-                Item(
-                    kind,
-                    stat.S_IMODE(status.st_mode),
-                    f"{status.st_uid}:{status.st_gid}",
-                    0 if kind == "l" else int(status.st_mtime),
-                    size,
-                    compressed,
-                    content,
-                    _owner(shown, owners),
-                ),
+            yield File(
+                path=os.fsencode(path.relative_to(tree)),
+                inode=status.st_ino,
+                mode=status.st_mode,
+                uid=status.st_uid,
+                gid=status.st_gid,
+                mtime=int(status.st_mtime),
+                size=status.st_size,
+                links=status.st_nlink,
+                target=os.fsencode(path.readlink()) if stat.S_ISLNK(status.st_mode) else b"",
+                device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+                attributes={name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)},
             )
 
 
-def main(argv: list[str]) -> int:
-    """The program: print what is below a directory, a JSON list for each path; with --enter, as this process' root."""
+def read_below(tree: Path) -> Reader:
+    """Return what reads the files of a folder."""
+
+    def read(file: File) -> Iterator[bytes]:
+        with (tree / os.fsdecode(file.path)).open("rb") as stream:
+            while block := stream.read(_CHUNK):
+                yield block
+
+    return read
+
+
+def main(folder: str) -> None:
+    """The program: print what is below a folder, a JSON list for each path; with the folder as this process' root."""
     import zstandard  # noqa: F401 - before the root changes
 
-    tree = Path(argv[-1])
-    if argv[0] == "--enter":
-        os.chroot(tree)
-        tree = Path("/")
-    for path, item in look(tree):
+    os.chroot(folder)
+    root = Path("/")
+    for path, item in look(list(files_of(root)), read_below(root)):
         fields = [getattr(item, name) for name in Item.__slots__]
         sys.stdout.write(json.dumps([path, *fields]) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -20,7 +20,10 @@ from typing import Final, Self
 
 from slipway.errors import BuildError
 
-__all__ = ["Ext4", "File"]
+__all__ = ["ROOT_OFFSET", "Ext4", "File"]
+
+#: Where the root partition begins, in bytes (templates/disk/layout.sfdisk.j2).
+ROOT_OFFSET: Final = 135168 * 512
 
 _MAGIC: Final = 0xEF53
 _CLEAN: Final = 0x1

@@ -185,7 +185,8 @@ def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str,
         VerificationError: The file is not the one that was published, or does not hold the disk that it should.
         HostError: There is no space left.
     """
-    with create_file(output, mode=0o644) as file:
+    # Gigabytes that somebody works with now, and unpacks again after a power cut.
+    with create_file(output, mode=0o644, lasting=False) as file:
         before, after = _Digest(), _Digest()
         damage = ""
         source = _Hashed(packed, before)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway.cache import create_file
-from slipway.disk.contents import ROOT_OFFSET
-from slipway.disk.files import Ext4, File
+from slipway.disk.files import ROOT_OFFSET, Ext4, File
 from slipway.errors import BuildError
 from slipway.formats import Artifact, Description, Format
 from slipway.formats.raw import Frame, sha256_of_sparse

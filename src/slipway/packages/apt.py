@@ -202,7 +202,7 @@ class AptRoot:
         if missing:
             raise BuildError(f"the package lists changed while they were read: {', '.join(missing)} is gone", hint="run it again")
         texts = [_as_installed(stanzas[package.name]) for package in packages]
-        (self.root / "status").write_text("".join(f"{text}\n\n" for text in texts))
+        (self.root / "status").write_text("".join(f"{text}\n\n" for text in texts), encoding="utf-8")
 
     def solve(self, names: Sequence[str]) -> tuple[LockedPackage, ...]:
         """What apt would install besides what is installed, sorted by name.

@@ -121,7 +121,7 @@ def zone_names() -> tuple[str, ...]:
     names = zoneinfo.available_timezones()
     for folder in zoneinfo.TZPATH:
         with suppress(OSError):
-            lines = (Path(folder) / "tzdata.zi").read_text().splitlines()
+            lines = (Path(folder) / "tzdata.zi").read_text(encoding="utf-8").splitlines()
             names |= {line.split()[2] for line in lines if line.startswith("L ")}  # zic(8): a link's target and name
     return tuple(names)
 

@@ -76,14 +76,14 @@ def new_appliance(folder: Path) -> None:
     """
     with _place(folder) as place:
         place.mkdir()
-        (place / "appliance.yaml").write_text(_SPEC.format(name=folder.name))
-        (place / "README.md").write_text(_README.format(name=folder.name))
+        (place / "appliance.yaml").write_text(_SPEC.format(name=folder.name), encoding="utf-8")
+        (place / "README.md").write_text(_README.format(name=folder.name), encoding="utf-8")
         greeting = place / "files/etc/motd.j2"
         greeting.parent.mkdir(parents=True)
-        greeting.write_text(_GREETING)
+        greeting.write_text(_GREETING, encoding="utf-8")
         check = place / "checks/10-greeting.sh"
         check.parent.mkdir()
-        check.write_text(_CHECK)
+        check.write_text(_CHECK, encoding="utf-8")
         check.chmod(0o755)
 
 

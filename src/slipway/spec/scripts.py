@@ -130,7 +130,8 @@ def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
 
     It is given copies: it would follow a link that a script has become since, and tell what is there.
     """
-    program = shutil.which(shell) if scripts else None
+    # The system's own, whatever the caller's PATH has: sh is this one wherever a build starts it, too.
+    program = shutil.which(shell, path=process.SYSTEM_PATH) if scripts else None
     if program is None:
         return
     with tempfile.TemporaryDirectory(prefix="slipway-") as name:

@@ -19,7 +19,7 @@ from slipway.channels.publish import publish, sums_key, target_key
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.channels.upkeep import refresh
-from slipway.errors import VerificationError
+from slipway.errors import StoreError, VerificationError
 from slipway.records.release import Release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -310,6 +310,19 @@ def test_what_is_wrong_in_one_channel_hides_nothing_in_the_others(
     audited = session.audit([], lambda key: None)
     assert [line.split(": ")[:2] for line in audited.lines] == [["bogus", "not looked at"]]
     assert [problem.split(":")[0] for problem in audited.all_problems] == ["stable", "nightly"]
+
+
+def test_a_channel_that_there_is_not_is_no_problem_of_the_store(
+    whole: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, tmp_path: Path
+) -> None:
+    session = Session(store=whole, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients", clock=lambda: T)
+    for name, hint in (("nightli", 'did you mean "nightly"?'), ("other", "there is: stable, nightly")):
+        with pytest.raises(StoreError) as caught:
+            session.audit(["stable", name], lambda key: None)
+        assert str(caught.value) == f"error: {whole.url} has no channel {name}\n  hint: {hint}"
+    for status in list(whole.list("metadata/stable/")):
+        whole.delete(status.key)
+    assert [problem.split(":")[0] for problem in session.audit(["stable"], lambda key: None).problems] == ["stable"]
 
 
 def test_the_objects_of_a_stopped_publication_are_counted(whole: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:

@@ -136,6 +136,28 @@ def test_what_several_publishers_have_to_run_is_said_once_for_each(
     assert caught.value.hint == way_out(["invoke recover stable", "invoke recover nightly"])
 
 
+def test_a_refresh_names_each_channel_that_it_could_not_renew(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    promote(store, stable, lambda: channel_of(store, ring), "example", clock=lambda: T)
+    session = session_at(store, keys, tmp_path, T + 8 * DAY)
+    expired = "expired on 2027-01-22: newer ones may have been hidden; this host's clock says 2027-01-23 08:00 UTC"
+    hint = "if this clock is right, and nobody published or refreshed since then, go on with: invoke recover"
+    with pytest.raises(VerificationError) as caught:
+        session.refresh()
+    assert str(caught.value) == (
+        "error: 2 channels were not refreshed:\n"
+        f"  stable: the timestamp of the channel stable {expired}\n"
+        f"  nightly: the timestamp of the channel nightly {expired}\n"
+        f"  hint: {hint} stable; {hint} nightly"
+    )
+    assert session.recover(session.findings("stable")) is not None
+    with pytest.raises(VerificationError) as caught:
+        session.refresh()
+    assert str(caught.value) == f"error: the timestamp of the channel nightly {expired}\n  hint: {hint} nightly"
+
+
 def test_what_a_publisher_is_told_to_run_mends_it(store: DirectoryStore, keys: Path, build: Build, tmp_path: Path) -> None:
     """A year later all has ended: the commands for the timestamp, then for the root."""
     ring = init("nightly", keys, now=T - 5 * DAY)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from example_tree import write_odd_disk, write_tree_disk
-from slipway.disk.contents import ROOT_OFFSET
-from slipway.disk.files import Ext4, File
+from slipway.disk.files import ROOT_OFFSET, Ext4, File
 from slipway.errors import BuildError
 
 

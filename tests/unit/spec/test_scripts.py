@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,15 @@ def errors(root: Path) -> str:
     with pytest.raises(SpecErrors) as caught:
         load_checked(Library(root), ["web"])
     return str(caught.value).replace(f"{root}/", "")
+
+
+def test_the_systems_own_shell_reads_them(root: Path, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one that the caller's PATH has first: a build runs the system's."""
+    (tmp_path / "sh").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "sh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    write(files={"setup/10-a.sh": "if true; then\n"})
+    assert 'sh cannot read this: Syntax error: end of file unexpected (expecting "fi")' in errors(root)
 
 
 @pytest.mark.parametrize(

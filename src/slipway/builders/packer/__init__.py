@@ -23,6 +23,7 @@ from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._known import require_units
 from slipway.builders._tree import (
     PACKAGE_CODE,
     TREE_CODE,
@@ -34,7 +35,7 @@ from slipway.builders._tree import (
 )
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
-from slipway.disk.contents import ROOT_OFFSET
+from slipway.disk.files import ROOT_OFFSET
 from slipway.errors import BuildError, HostError, SpecErrors, UsageError, Where, suggestion
 from slipway.formats import describe, load, require
 from slipway.namespace import MOUNT, Namespace
@@ -61,6 +62,8 @@ _SCRIPTS: Final = ("10-packages.sh", "20-appliance.sh", "30-clean.sh")
 _FOLDER: Final = MOUNT / "packer"
 #: What Packer writes about a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
 _PLACE: Final = re.compile(r"^\s*on (\S+) line ([0-9]+)", re.MULTILINE)
+#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's source.
+_NO_UNIT: Final = re.compile(r"^(?:==>)?\s*\S+: slipway: no unit (\S+)\s*$", re.MULTILINE)
 _SEED: Final = """\
 #cloud-config
 disable_root: false
@@ -103,12 +106,13 @@ class Packer:
     def parts(self, source: Source) -> tuple[Part, ...]:
         """The base's disk as the default builder makes it (base, tree, disk), and what Packer makes of it (packer)."""
         names = [f"{stem}.auto.pkrvars.hcl" for stem in _variable_files(source)]
+        installer = ("packages/wheels.py",) if source.appliance.spec.pypi else ()
         qemu = source.appliance.base.architectures[source.lock.architecture].qemu["system"]
         packer = Part(
             kind="packer",
-            reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "setup", "provision"),
+            reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "downloads", "wheels", "setup", "provision"),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
-            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE),
+            code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE, *installer),
             packages=source.packages,
         )
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)
@@ -141,6 +145,7 @@ class Packer:
             text = render(templates / f"provision/{name}.j2", values)
             files[f"provision/{name}"] = RenderedFile(content=text.encode())
         files["provision/mirrors.sh"] = RenderedFile(content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes())
+        files["provision/known.sh"] = RenderedFile(content=(templates / "provision/known.sh").read_bytes())
         files["provision/base-packages"] = RenderedFile(content=package_lines(source.lock.base_packages))
         files["provision/packages"] = RenderedFile(content=package_lines(source.lock.all_packages))
         files["provision/grub.cfg"] = RenderedFile(content=render(source.templates / "disk/grub.cfg.j2", values).encode())
@@ -207,6 +212,7 @@ class Packer:
 
         Raises:
             HostError: Packer is not installed.
+            SpecErrors: The spec names units that the image does not have.
             BuildError: It failed; its own words are shown, with the place in the template where they name one.
         """
         version = require_packer()
@@ -245,6 +251,7 @@ class Packer:
         with log.open("rb") as file:
             file.seek(before)
             said = file.read().decode(errors="replace")
+        _require_units(source, said)
         places = dict.fromkeys(_PLACE.findall(said))
         console = namespace.path(_FOLDER / "console.log")
         if console.exists():
@@ -269,6 +276,15 @@ class Packer:
         namespace.run(["debugfs", "-R", f"rdump / {tree}", disk], what="reading the file system")
         check_hygiene(namespace, tree, source.appliance.name)
         namespace.run(["rm", "-rf", "--one-file-system", tree])
+
+
+def _require_units(source: Source, said: str) -> None:
+    """Refuse a spec if the machine said that it names units which the image does not have.
+
+    Raises:
+        SpecErrors: It did.
+    """
+    require_units(source, set(_NO_UNIT.findall(said)))
 
 
 def _origin(source: Source, name: str, line: int) -> Where:

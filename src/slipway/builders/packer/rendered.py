@@ -31,7 +31,7 @@ class Text:
         """An error at a line of it: where it is in the template, with the spec's key and what was rendered."""
         origin = self.origins[min(line, len(self.origins)) - 1]
         shown = [f"rendered as {self.name}:{line}:{column}"]
-        key = _KEY.search(self.template.read_text().splitlines()[origin - 1])
+        key = _KEY.search(self.template.read_text(encoding="utf-8").splitlines()[origin - 1])
         if key:
             path = tuple(key[1].split("."))
             stands = appliance.where.get(path) or appliance.where.get(path[:1])
@@ -46,7 +46,7 @@ def render_lines(template: Path, name: str, context: Mapping[str, Any]) -> Text:
         SpecError: A name does not exist, or a value cannot be written.
     """
     marked = []
-    for number, line in enumerate(template.read_text().splitlines(keepends=True), 1):
+    for number, line in enumerate(template.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         tag = line.lstrip().startswith(("{%", "{#"))
         marked.append(line if tag else f"\ue000{number}\ue001{line}")
     rendered = render_text("".join(marked), context, name=str(template)).splitlines()

@@ -38,6 +38,9 @@ _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
 FIRST_LINE_BYTES: Final = 256
+#: A first line that names a shell, and how much is read of such a script.
+_SHELL: Final = re.compile(rb"#!.*\b(?:ba|da|k|z)?sh\b")
+_MAX_SHELL_BYTES: Final = 1 << 20
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
 #: Templates, scripts and checks are read into memory; larger ones are none.
@@ -225,7 +228,7 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
                 path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
             )
             try:
-                _require_unix_lines(_interpreter_line(file, shown / entry.name), shown / entry.name, errors)
+                _require_unix_lines(_unix_part(file, shown / entry.name), shown / entry.name, errors)
             except SpecError as error:
                 errors.append(error)
             yield file
@@ -251,14 +254,19 @@ def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) ->
         errors.append(SpecError("this line ends with CR LF, as on Windows", where=Where(where, line, column), hint=hint))
 
 
-def _interpreter_line(source: SourceFile, shown: Path) -> bytes:
-    """Return the first line of a program that names its interpreter (execve(2)); nothing of any other file.
+def _unix_part(source: SourceFile, shown: Path) -> bytes:
+    """Return what has to have lines of Unix: the whole text of a shell script, and the first line of another program.
 
     Raises:
         SpecError: The file cannot be read.
     """
     with open_content(source.path, shown, depth=source.depth) as file:
-        return file.readline(FIRST_LINE_BYTES) if file.read(2) == b"#!" else b""
+        first = file.readline(FIRST_LINE_BYTES)
+        named = first if first.startswith(b"#!") else b""
+        if not (_SHELL.match(first) or source.target.endswith(".sh")):
+            return named
+        text = first + file.read(_MAX_SHELL_BYTES)
+        return named if b"\0" in text else text  # an archive that unpacks itself
 
 
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:

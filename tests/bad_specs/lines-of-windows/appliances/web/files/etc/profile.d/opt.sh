@@ -1,0 +1,2 @@
+PATH=/opt/bin:$PATH
+export PATH

@@ -89,7 +89,7 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
         "stable   example  1.0.0-b2  1 release  1 withdrawn\nnightly  example  1.0.0-b2  1 release  1 withdrawn\n"
     )
     assert invoke("refresh", store) == "refreshed: stable, nightly\n"
-    assert invoke("prune", store, "--dry-run") == ""
+    assert invoke("prune", store, "--dry-run") == "nothing to drop from stable, nightly\n"
     assert invoke("gc", store, "--dry-run") == "0 objects, 0 B; 0 unfinished uploads\n"
     assert invoke("gc", store) == "0 objects, 0 B; 0 unfinished uploads\n"
     said = invoke("verify", store)

@@ -46,6 +46,18 @@ def test_a_first_publication_of_nothing_makes_no_keys_and_no_store(tmp_path: Pat
     assert not (tmp_path / "build").exists()
 
 
+def test_a_plan_makes_no_lock(tmp_path: Path, types: Types) -> None:
+    (tmp_path / "templates").rmdir()
+    (tmp_path / "templates").symlink_to(ROOT / "templates")
+    types("new thing", 0)
+    assert "appliances/other\n" in types("new other --like=appliances/thing/", 0)
+    files = sorted(tmp_path.glob("appliances/thing/**/*"))
+    assert types("plan appliances/thing --arch=arm64", 3) == (
+        "appliances/thing/lock.arm64.json: error: there is no lock of thing for arm64\n  hint: run: invoke lock thing --arch arm64\n"
+    )
+    assert sorted(tmp_path.glob("appliances/thing/**/*")) == files
+
+
 def test_the_folder_of_an_appliance_is_no_release(tmp_path: Path, types: Types) -> None:
     for number in (1, 2):
         write_example(tmp_path / f"build/example/1.0.0-b{number}", number)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Final
 
 from slipway.answer import Answer
-from slipway.commands.options import Checkout, all_names, chosen, described
+from slipway.commands.options import Checkout, all_names, chosen, described, folders
 from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
@@ -23,7 +23,7 @@ TITLE: Final = "Appliances"
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
     """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
-    folder = at.workshop().library.new(name, like or None)
+    folder = at.workshop().library.new(name, folders([like])[0] if like else None)
     say(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
-from slipway.commands.options import MADE, Checkout, Place, Recipe, at_least_one, chosen, described, prepared
+from slipway.commands.options import MADE, Checkout, Place, Recipe, at_least_one, chosen, described, folders, prepared
 from slipway.commands.output import show
 from slipway.commands.publishing import publish_into
 from slipway.commands.records import machine_record, release_record
@@ -33,12 +33,30 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
     from slipway.outputs import explain
 
     shop = at.workshop()
+    _require_lock(shop, name, recipe.arch)
     (job,) = prepared(shop, [name], recipe)
     rows = explain(shop, job)
     stages = [Stage(**row) for row in rows]
     answer.tell(Plan(appliance=job.name, architecture=job.architecture, builder=job.builder.name, stages=stages))
     for row in rows:
         print(f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} {', '.join(row['reasons'])}".rstrip())
+
+
+def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
+    """Refuse to plan without a lock: to make one is no part of showing what there is.
+
+    Raises:
+        SpecError: There is none.
+    """
+    from slipway.errors import SpecError, Where
+    from slipway.job import lock_path
+
+    appliance = shop.library.load(*folders([name]))
+    path = lock_path(appliance, architecture)
+    if not path.exists():
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        hint = f"run: invoke lock {appliance.name} --arch {architecture}"
+        raise SpecError(f"there is no lock of {appliance.name} for {architecture}", where=Where(shown), hint=hint)
 
 
 @task(

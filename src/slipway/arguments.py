@@ -68,7 +68,7 @@ def parse(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Asked:
     """
     asked, rest = Asked(), list(words)
     while rest and rest[0].startswith("-"):
-        _leading(asked, rest)
+        _leading(asked, rest, tasks)
         if asked.mode in ("version", "complete", "shell", "list"):
             asked.rest += rest
             return asked
@@ -88,7 +88,7 @@ def parse(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Asked:
     return asked
 
 
-def _leading(asked: Asked, rest: list[str]) -> None:
+def _leading(asked: Asked, rest: list[str], tasks: Mapping[str, ParserContext]) -> None:
     """Take an option in front of the task."""
     word = rest.pop(0)
     name, equals, value = word.partition("=")
@@ -97,18 +97,24 @@ def _leading(asked: Asked, rest: list[str]) -> None:
     elif name in _VALUES:
         if not equals:
             value = rest.pop(0) if rest else ""
-        if not value:
+        if not value.strip():
             raise UsageError(f"{name} needs a value")
         if _VALUES[name] == "root":
             asked.root = value
         else:
             asked.mode, asked.rest = "shell", [value]
     else:
-        _refuse(word, _SWITCHES.keys() | _VALUES.keys(), "", ())
+        named = next((each for each in rest if each in tasks), "")
+        _refuse(word, _SWITCHES.keys() | _VALUES.keys(), "", tasks.get(named))
 
 
-def _refuse(word: str, known: Iterable[str], name: str, tasks_with_dry_run: Iterable[str]) -> NoReturn:
+def _refuse(word: str, known: Iterable[str], name: str, task: ParserContext | None) -> NoReturn:
     """Refuse an option that is not known.
+
+    Args:
+        known: The options there are.
+        name: The task that the option follows, if it follows one.
+        task: The task of the whole line.
 
     Raises:
         UsageError: Always.
@@ -117,8 +123,8 @@ def _refuse(word: str, known: Iterable[str], name: str, tasks_with_dry_run: Iter
     here = f"{name}: " if name else ""
     if _OF_INVOKE.fullmatch(word):
         if word.partition("=")[0] in ("--dry", "-R"):
-            dry = "--dry-run" in known
-            listing = f"invoke {name} --dry-run shows what would be done" if dry else listing
+            dry = task is not None and "--dry-run" in task.flags
+            listing = f"invoke {task.name} --dry-run shows what would be done" if task and dry else listing
         raise UsageError(f"{here}{word.partition('=')[0]} is an option of Invoke, and has no effect on Slipway", hint=listing)
     word = word.partition("=")[0]
     raise UsageError(f"{here}unknown option {word}", hint=suggestion(word, known) or listing)
@@ -162,7 +168,7 @@ class _Words:
             self._set(flags[inverse[name]], False, name)
             return
         if name not in flags:
-            _refuse(word, flags, str(self.context.name), ())
+            _refuse(word, flags, str(self.context.name), self.context)
         argument = flags[name]
         if not argument.takes_value:
             if equals:
@@ -171,7 +177,7 @@ class _Words:
             return
         if not equals:
             value = self._next_value(argument, name)
-        if not value:
+        if not value.strip():
             self._fail(f"{name} has an empty value", hint="give it a value, or leave it out; an unset variable is empty")
         self._set(argument, value, name)
 
@@ -204,7 +210,7 @@ class _Words:
         if argument is None:
             hint = "one command line is one task" if word in self.tasks else None
             self._fail(f'unexpected "{word}"', hint=hint)
-        if not word:
+        if not word.strip():
             self._fail(f"{word_of(argument)} is empty", hint="give it a value, or leave it out; an unset variable is empty")
         argument.set_value(word, cast=argument.kind is list)
 

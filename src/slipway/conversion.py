@@ -21,6 +21,7 @@ from slipway.errors import BuildError, HostError
 from slipway.formats import Description, file_name, load, require, with_needed
 from slipway.formats.raw import Raw, unpack
 from slipway.job import Workshop
+from slipway.ownership import require_writable
 from slipway.progress import size
 from slipway.records.manifest import Manifest
 from slipway.spec.model import Interface, Parameter
@@ -48,6 +49,7 @@ def export_published(
 
     manifest = fetch_manifest(client, appliance, build)
     formats = _checked(manifest, formats)
+    require_writable(_folder(shop, manifest, out))  # before a download
     downloads = shop.settings.cache / "downloads"
     packed = fetch_image(client, manifest, Raw.name, downloads, shop.progress)
     made = _export(shop, manifest, packed, formats, out)
@@ -89,11 +91,15 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+def _folder(shop: Workshop, manifest: Manifest, out: Path | None) -> Path:
+    return out or shop.root / "downloads" / manifest.appliance
+
+
 def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
     artifact = next(artifact for artifact in manifest.artifacts if artifact.format == Raw.name)
     about = _description(manifest, shop.root / "templates")
     made: dict[str, Path] = {}
-    out = out or shop.root / "downloads" / manifest.appliance
+    out = _folder(shop, manifest, out)
     out.mkdir(parents=True, exist_ok=True)
     # Beside their place: what gets its name there has to be on the same file system.
     with shop.cache.scratch() as scratch, TemporaryDirectory(prefix=".export-", dir=out) as unfinished:

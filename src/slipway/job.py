@@ -20,7 +20,7 @@ from slipway.cache import Cache, sha256_of
 from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
-from slipway.ownership import require_private
+from slipway.ownership import require_private, require_writable
 from slipway.packages.lock import Lock, LockDiff, LockedPackage, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
@@ -168,6 +168,7 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         fresh: Ask the mirrors for new package lists even if those at hand are recent.
     """
     path = lock_path(appliance, architecture)
+    require_writable(path.parent)
     before = None
     # A lock that cannot be read, such as one with a merge conflict, is made anew: the errors of others say so.
     with contextlib.suppress(SpecErrors):

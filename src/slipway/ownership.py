@@ -9,6 +9,7 @@ refused, and not used after a look at its content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from slipway.errors import HostError
 
-__all__ = ["make_private", "require_own", "require_own_folder", "require_private"]
+__all__ = ["make_private", "require_own", "require_own_folder", "require_private", "require_writable"]
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -58,6 +59,18 @@ def make_private(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder, before work starts, that takes no file when it ends. One that is not there yet is made later.
+
+    Raises:
+        OSError: Nothing can be made in it, or in the nearest folder above it.
+    """
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), str(there))
 
 
 def require_own(path: Path, status: os.stat_result) -> None:

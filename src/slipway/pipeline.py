@@ -280,6 +280,12 @@ def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | Non
                 raise error
             left_out.append(f"left out: {name}: {error.message}")
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
+    if problems and not channels:
+        require_none({name: error for name, error in problems.items() if not isinstance(error, Untrusted)})
+        raise HostError(
+            f"no channel of {session.store.url} is trusted here, so no index is written: {', '.join(problems)}",
+            hint=f"put the root of a channel, from its publisher, into {session.trust}/CHANNEL.root.json",
+        )
     found = read_catalog(session.store, channels)
     changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not

@@ -80,7 +80,7 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     )
 
     said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes")
-    assert said == ("example: stable now has 1.0.0-b2 (before: 1.0.0-b1)\nexample: nightly now has 1.0.0-b2 (before: 1.0.0-b2)\n")
+    assert said == ("example 1.0.0-b1 is withdrawn from stable, nightly\nexample: stable now has 1.0.0-b2 (before: 1.0.0-b1)\n")
     held = json.loads(invoke("channels", store, "--json"))["holdings"][0]
     assert (held["appliance"], held["channel"], held["current"]) == ("example", "stable", "1.0.0-b2")
     assert [each["release"] for each in held["releases"]] == ["1.0.0-b2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -110,6 +111,39 @@ def test_one_bad_release_does_not_stop_the_others(person: Person) -> None:
     assert person.run("channels") == "nightly  example  1.0.0-b10  2 releases  1 withdrawn\n"
 
 
+def test_an_older_release_that_becomes_current_is_said_to_be(published: Person) -> None:
+    older = "  1.0.0-b4 is older than {0}; to go back: invoke rollback example --channel {1}\n"
+    write_example(published.folder / "more/4", 4)
+    said = published.run("publish --folder=more")
+    assert said.startswith("example: nightly now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "nightly"))
+    assert published.run("rollback example --channel=nightly --yes") == "example: nightly now has 1.0.0-b10 (before: 1.0.0-b4)\n"
+    published.run("promote example --to=stable --yes")
+    said = published.run("promote example --to=stable --build=b4 --yes")
+    assert said.endswith("example: stable now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "stable"))
+
+
+def test_what_is_withdrawn_is_named_and_from_where(published: Person) -> None:
+    withdraw = "withdraw example --reason=clock --yes --build="
+    assert published.run(withdraw + "b3") == "example 1.0.0-b3 is withdrawn from nightly\n"
+    assert published.run(withdraw + "b3") == "example 1.0.0-b3 was withdrawn already: clock\n"
+    assert published.run(withdraw + "b2") == (
+        "example 1.0.0-b2 is withdrawn from stable, nightly\nexample: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
+    )
+
+
+def test_who_fetches_is_told_of_withdrawn_images_in_the_same_folder(published: Person) -> None:
+    published.run("fetch example --out=images")
+    published.run("withdraw example --build=b2 --reason=slow --yes")
+    command = [*published.argv, "fetch", "example", "--out=images"]
+    for words in (command, [*command, "--json"]):
+        done = subprocess.run(words, cwd=published.folder, env=published.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        warning = "warning: images/example-1.0.0-b2.amd64.qcow2 was withdrawn from stable: slow\n"
+        assert done.stderr.endswith(warning)
+    left = {"path": "images/example-1.0.0-b2.amd64.qcow2", "release": "1.0.0-b2", "reason": "slow"}
+    assert json.loads(done.stdout)["withdrawn"] == [left]
+
+
 DRY: list[tuple[str, str]] = [
     (
         "publish --folder=more",
@@ -128,7 +162,7 @@ DRY: list[tuple[str, str]] = [
     ("channels remove stable --force", "would remove the channel stable from {store} for good: "),
     ("catalog", "would write "),
     ("keys rotate stable --role=targets", "would replace the targets key of stable in {keys}/stable; the next refresh tells the store\n"),
-    ("prune", ""),
+    ("prune", "nothing to drop from stable, nightly\n"),
     ("gc", "0 objects, 0 B; 0 unfinished uploads\n"),
 ]
 
@@ -142,6 +176,11 @@ def test_a_dry_run_says_what_the_question_says_and_changes_nothing(published: Pe
         assert published.run(f"{words} --dry-run").startswith(wanted), words
     assert published.state() == before
     assert {path: path.read_bytes() for path in (published.folder / "keys").rglob("*.pem")} == keys
+
+
+def test_a_rollback_to_what_is_current_is_none(published: Person) -> None:
+    current = "leave example in stable as it is: 1.0.0-b2 is current already"
+    assert published.run("rollback example --build=b2 --dry-run") == f"would {current}\n"
 
 
 def test_rollback_is_what_was_current_before(published: Person) -> None:
@@ -182,6 +221,25 @@ def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:
     assert published.run("gc").endswith(f"\nstable  not trusted here, so every release is kept: {unknown}\n")
     assert published.run("catalog").startswith(f"left out: stable: {unknown}\n")
     assert published.run("verify stable", 4).startswith(f"error: {unknown}\n")
+
+
+@pytest.mark.parametrize("words", ["refresh", "refresh --dry-run", "prune", "verify", "catalog"])
+def test_what_can_do_nothing_at_all_is_no_success(published: Person, words: str) -> None:
+    """No keys, or no root, of any channel are here: as with an empty secret in CI."""
+    before = published.state()
+    said = published.run(words, 4, SLIPWAY_KEYS=str(published.folder / "nothing"))
+    trusted = f"no channel of {published.store} is trusted here, so"
+    root = f"\n  hint: put the root of a channel, from its publisher, into {published.folder}/trust/CHANNEL.root.json"
+    keyless = (
+        f"error: no channel of {published.store} has its keys here\n"
+        "  hint: they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set SLIPWAY_KEY_BUNDLE"
+    )
+    wanted = {
+        "verify": f"error: {trusted} nothing was looked at: stable, nightly{root}",
+        "catalog": f"error: {trusted} no index is written: stable, nightly{root}",
+    }
+    assert said == wanted.get(words, keyless)
+    assert published.state() == before
 
 
 def test_a_channel_can_be_removed_and_leaves_nothing(published: Person) -> None:

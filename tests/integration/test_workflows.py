@@ -159,6 +159,15 @@ def test_every_channel_that_is_promoted_to_is_refreshed_withdrawn_from_and_rolle
     assert set(inputs_of("rollback")["channel"]["options"]) == channels
 
 
+def test_owners_of_code_are_nobody_that_was_made_up() -> None:
+    """A rule of an unknown owner looks like protection and is none: so each rule waits for its reader's own."""
+    lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    paths = {line.split()[1] for line in lines if line.split()[2:] == ["@OWNER/TEAM"]}
+    assert paths == {"*", "/.ci/", "/.github/", "/requirements/", "/src/slipway/channels/", "/trust/"}
+    assert [path for path in paths - {"*", "/trust/"} if not (ROOT / path.strip("/")).is_dir()] == []
+
+
 def test_every_workflow_variable_and_environment_is_on_the_page() -> None:
     page = (ROOT / "docs/ci.md").read_text()
     for path in WORKFLOWS:

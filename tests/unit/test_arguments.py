@@ -23,8 +23,9 @@ EMPTY = "\n  hint: give it a value, or leave it out; an unset variable is empty"
     [
         (
             "--dry withdraw core --yes",
-            "--dry is an option of Invoke, and has no effect on Slipway\n  hint: invoke --help shows the options",
+            "--dry is an option of Invoke, and has no effect on Slipway\n  hint: invoke withdraw --dry-run shows what would be done",
         ),
+        ("-R list", "-R is an option of Invoke, and has no effect on Slipway\n  hint: invoke --help shows the options"),
         ("-e list", "-e is an option of Invoke, and has no effect on Slipway\n  hint: invoke --help shows the options"),
         ("list -w", "list: -w is an option of Invoke, and has no effect on Slipway" + HELP.format("list")),
         ("build core --hide=out", "build: --hide is an option of Invoke, and has no effect on Slipway" + HELP.format("build")),
@@ -55,15 +56,16 @@ def test_no_option_of_any_task_goes_without_a_value_or_takes_an_empty_one(task: 
     context = next(each for each in namespace().to_contexts() if each.name == task)
     flags = [flag for flag, argument in context.flags.items() if argument.takes_value]
     for flag in flags:
-        for words in ((flag,), (flag, ""), (f"{flag}=",), (flag, "--help")):
+        for words in ((flag,), (flag, ""), (f"{flag}=",), (flag, " "), (f"{flag}=\t\n",), (flag, "--help")):
             with pytest.raises(UsageError) as caught:
                 read(task, *words)
             assert caught.value.message in (f"{task}: {flag} needs a value", f"{task}: {flag} has an empty value")
 
 
-def test_an_empty_word_is_no_name() -> None:
+@pytest.mark.parametrize("word", ["", " ", "\t"])
+def test_an_empty_word_is_no_name(word: str) -> None:
     with pytest.raises(UsageError) as caught:
-        read("build", "")
+        read("build", word)
     assert str(caught.value) == f"error: build: NAME... is empty{EMPTY}"
 
 

@@ -19,7 +19,6 @@ for networks in "$network" 0.0.0.0/0 "$own/32" "10.9.0.0/24@nosuch.invalid:51820
 done
 test "$(cat /etc/systemd/network/05-wg0.netdev; ip -4 route; wg show wg0 allowed-ips)" = "$before"
 
-test "$(sysctl -n net.netfilter.nf_conntrack_max)" = 65536
 cp /etc/nftables.conf /run/nftables.conf
 trap 'cp /run/nftables.conf /etc/nftables.conf; systemctl restart nftables' EXIT
 echo 'tabel inet mistyped {' >>/etc/nftables.conf

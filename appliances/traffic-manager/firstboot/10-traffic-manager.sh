@@ -24,6 +24,10 @@ try:
 except ValueError as error:
     sys.exit(f"virtual_address must be an address with its length, such as 192.0.2.10/24, or empty: {error}")
 END
+if [ -n "$PARAM_VIRTUAL_ADDRESS" ] && [ -n "$PARAM_ACME_DIRECTORY" ]; then
+    echo "acme_directory: must be empty with virtual_address: a challenge reaches only the instance that has the address" >&2
+    exit 1
+fi
 fingerprint=$(/usr/lib/slipway/certificate /etc/haproxy/tls root -- /usr/lib/traffic-manager/use-certificate)
 /usr/lib/traffic-manager/use-certificate
 printf 'userlist admins\n    user admin password %s\n' "$(printf %s "$PARAM_PASSWORD" | openssl passwd -6 -stdin)" >/etc/haproxy/users.cfg

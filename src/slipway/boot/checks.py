@@ -19,7 +19,7 @@ from pathlib import Path
 from slipway.accelerator import probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.failure import failure
-from slipway.boot.lab import lab
+from slipway.boot.lab import agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
 from slipway.boot.report import Attempt, BootReport
@@ -161,6 +161,7 @@ def _once(trial: Trial) -> None:
             credentials={**delivery.credentials, "ssh.authorized_keys.root": public_key.encode()},
             drives=delivery.drives,
             ports={PORT: results},
+            agent=agent_socket(0),
             variables=trial.work / "variables.fd" if trial.firmware != "bios" else None,
         )
         with running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:

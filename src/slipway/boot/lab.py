@@ -21,7 +21,7 @@ from slipway.boot.machine import mac_address
 from slipway.boot.room import Room
 from slipway.errors import HostError
 
-__all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "lab"]
+__all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "agent_socket", "lab"]
 
 GATEWAY, ADDRESS, UPSTREAM = "10.77.0.1", "10.77.0.10", "upstream.test"
 _TUN = Path("/dev/net/tun")
@@ -88,6 +88,11 @@ class Lab:
 def address(instance: int) -> str:
     """The address that an instance is given on its first interface; the machine itself is the first."""
     return str(IPv4Address(ADDRESS) + instance)
+
+
+def agent_socket(instance: int) -> str:
+    """Return the name of the abstract socket that leads to an instance's guest agent."""
+    return f"slipway-agent-{instance}"
 
 
 def _tap(instance: int, number: int) -> str:

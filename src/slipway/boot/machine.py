@@ -71,7 +71,8 @@ _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
 class Machine:
     """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id; ``credentials`` are
     given to the guest's systemd (https://systemd.io/CREDENTIALS), and ``drives`` (serial number -> file) are raw disks
-    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file.
+    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file, and ``agent``
+    is the name of an abstract socket (unix(7)), in the network namespace of QEMU, that leads to the guest's agent.
     ``instance`` tells machines of one network apart."""
 
     architecture: str
@@ -87,6 +88,7 @@ class Machine:
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     drives: Mapping[str, Path] = field(default_factory=dict)
     ports: Mapping[str, Path] = field(default_factory=dict)
+    agent: str = ""
     variables: Path | None = None
     instance: int = 0
 
@@ -150,6 +152,9 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
     argv += ["-device", "VGA" if machine.architecture == "amd64" else "virtio-gpu-pci"]
     for number, (name, file) in enumerate(machine.ports.items()):
         argv += ["-chardev", f"file,id=port{number},path={_quoted(file)}", "-device", f"virtserialport,chardev=port{number},name={name}"]
+    if machine.agent:
+        argv += ["-chardev", f"socket,id=agent,path={_quoted(machine.agent)},abstract=on,server=on,wait=off"]
+        argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     for file in credentials:
         argv += ["-smbios", f"type=11,path={_quoted(file)}"]
     return [*argv, *_CONFINED, "-qmp", "stdio"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from slipway import process
 from slipway.boot.delivery import SEED, make_seed, parameter_credentials, parameter_values
-from slipway.boot.lab import Lab, address
+from slipway.boot.lab import Lab, address, agent_socket
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import CheckResult
 from slipway.boot.results import Died, require_short
@@ -97,6 +97,7 @@ class Instances:
                 credentials=credentials,
                 drives=drives,
                 ports={},
+                agent=agent_socket(number),
                 variables=self.trial.work / f"variables-{name}.fd" if self.like.variables else None,
             )
             self.stack.enter_context(running(machine, enter=self.network.enter, log=self.trial.logs / "qemu.log"))
@@ -142,7 +143,8 @@ class Client:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
         ssh = ["ssh", "-F", "none", "-i", str(_KEY), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
         parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
-        return {f"{prefix}ADDRESS": address(number), f"{prefix}SSH": shlex.join(ssh), **parameters}
+        about = {"ADDRESS": address(number), "AGENT": f"@{agent_socket(number)}", "SSH": shlex.join(ssh)}
+        return {**{f"{prefix}{name}": value for name, value in about.items()}, **parameters}
 
 
 def run_outside(trial: Trial, client: Client, check: Check) -> None:

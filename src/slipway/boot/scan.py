@@ -35,7 +35,7 @@ PATIENCE_S = 2.0
 AT_LEAST, AT_FIRST, AT_ONCE = 250, 4_000, 20_000
 #: A machine that answers for so many ports answers for all: a silent one was lost on the way.
 ANSWERS = 1_000
-#: How often silent ports of such a machine are asked again.
+#: How often silent ports of such a machine are asked again although none has answered.
 AGAIN = 4
 #: How long a slow machine may take to answer what waits in its queue, in seconds.
 DRAIN_S = 60.0
@@ -65,15 +65,16 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
 
     A slow machine has more questions in its queue than it answers within the patience for one, and each further
     question would wait behind them. So the number halves when ports stay silent, and nothing is asked until a port
-    answers again. It doubles when all of them answer, or when the machine drops what it does not allow.
+    answers again. It doubles when all of them answer, or when the machine drops what it does not allow. Silent ports
+    are asked for as long as some of them answer, and a few times more.
 
     Raises:
         OSError: No route leads to the address.
     """
     found, waiting, refused = list[int](), list(ports), 0
-    at_once, known = AT_FIRST, 0
-    for _ in range(1 + AGAIN):
-        silent = list[int]()
+    at_once, known, fruitless = AT_FIRST, 0, 0
+    while fruitless < AGAIN:
+        silent, before = list[int](), len(waiting)
         while waiting:
             batch, waiting = waiting[:at_once], waiting[at_once:]
             opened, quiet, closed = _ask(address, batch)
@@ -85,10 +86,11 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
             at_once = max(AT_LEAST, at_once // 2) if slow else min(AT_ONCE, at_once * 2)
             if slow:
                 _drain(address, known)
-        waiting = silent
         if not silent or len(found) + refused < ANSWERS:
             break
-    return Scan(tuple(sorted(found)), tuple(sorted(waiting)), refused)
+        fruitless = fruitless + 1 if len(silent) == before else 0
+        waiting = silent
+    return Scan(tuple(sorted(found)), tuple(sorted(silent)), refused)
 
 
 def _drain(address: str, known: int) -> None:

@@ -7,7 +7,7 @@ in the author's file, before a script of the tree's stage fails on it. Invariant
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from slipway.errors import SpecError, SpecErrors, Where, suggestion
 from slipway.spec.folder import FIRST_LINE_BYTES
 from slipway.spec.scripts import interpreter
 
-__all__ = ["require_known"]
+__all__ = ["require_known", "require_units"]
 
 _UNITS: Final = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
 _PROGRAMS: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
@@ -37,19 +37,40 @@ def require_known(source: Source, trees: Sequence[Path]) -> None:
         raise SpecErrors(errors)
 
 
-def _units(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
+def require_units(source: Source, missing: Collection[str]) -> None:
+    """Refuse a spec that names units of which the image was found to have none.
+
+    Raises:
+        SpecErrors: It does, each with its place.
+    """
+    errors = [_no_unit(source, place, name) for place, name in _named_units(source) if name in missing]
+    if errors:
+        raise SpecErrors(errors)
+
+
+def _named_units(source: Source) -> Iterator[tuple[tuple[str, str, int], str]]:
+    """Yield the units that a spec names, each with its place there."""
     services = source.appliance.spec.services
     for key, names in (("enable", services.enable), ("disable", services.disable)):
         for index, name in enumerate(names):
-            unit = name if "." in name else f"{name}.service"
-            stem, at, rest = unit.partition("@")
-            files = [unit, f"{stem}@.{rest.rpartition('.')[2]}"] if at else [unit]
-            places = [f"{folder}/{file}" for folder in _UNITS for file in files]
-            if not _there(trees, [*places, f"etc/init.d/{unit.removesuffix('.service')}"]):
-                known = sorted({entry.removesuffix(".service") for folder in _UNITS for entry in _entries(trees, folder)})
-                hint = suggestion(name, known) or "name a unit of a package in packages, or put one into files/etc/systemd/system/"
-                where = source.appliance.where.get(("services", key, index))
-                yield SpecError(f'services.{key}[{index}]: the image has no unit "{name}"', where=where, hint=hint)
+            yield ("services", key, index), name
+
+
+def _no_unit(source: Source, place: tuple[str, str, int], name: str, known: Iterable[str] = ()) -> SpecError:
+    hint = suggestion(name, known) or "name a unit of a package in packages, or put one into files/etc/systemd/system/"
+    message = f'services.{place[1]}[{place[2]}]: the image has no unit "{name}"'
+    return SpecError(message, where=source.appliance.where.get(place), hint=hint)
+
+
+def _units(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
+    for at, name in _named_units(source):
+        unit = name if "." in name else f"{name}.service"
+        stem, instance, rest = unit.partition("@")
+        files = [unit, f"{stem}@.{rest.rpartition('.')[2]}"] if instance else [unit]
+        places = [f"{folder}/{file}" for folder in _UNITS for file in files]
+        if not _there(trees, [*places, f"etc/init.d/{unit.removesuffix('.service')}"]):
+            known = sorted({entry.removesuffix(".service") for folder in _UNITS for entry in _entries(trees, folder)})
+            yield _no_unit(source, at, name, known)
 
 
 def _timezone(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:

@@ -261,6 +261,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/usr/lib/slipway/accepted.py": Path(rules.__file__).read_text(encoding="utf-8"),
         "/usr/lib/slipway/parameters.json": json.dumps(definitions, indent=1) + "\n",
         "/etc/hostname": f"{appliance.name}\n",
+        "/usr/lib/slipway/image-name": f"{appliance.name}\n",
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
         "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.image_mirrors),
     }

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from slipway.channels.expiry import expired_parts, root_warning
+from slipway.channels.expiry import expired_parts, renewal, root_warning, way_out
 from slipway.channels.minisign import verify
 from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Listed
@@ -28,42 +28,51 @@ from slipway.stores import NotFound, Store
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-__all__ = ["Audited", "examine", "examine_rest", "require_sound"]
+__all__ = ["Audited", "examine", "examine_rest"]
 
 _RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
 _RANGE: Final = 8 << 20
 _LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
+_CHANGED: Final = "somebody or something else than slipway changed the store: publish those builds again, or withdraw them"
 Started = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """What was read, in objects and bytes, and what was found: ``problems``, and ``warnings`` of what comes next."""
+    """What was read, in objects and bytes, and what was found.
+
+    Attributes:
+        problems: What is not as its keys signed it.
+        expired: What has ended, by its sentence: the publisher's command for it.
+        warnings: What comes next.
+        lines: What was found in order, for people.
+    """
 
     objects: int = 0
     size: int = 0
     problems: tuple[str, ...] = ()
+    expired: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    @property
+    def all_problems(self) -> list[str]:
+        """Everything that is wrong, each thing once."""
+        return list(dict.fromkeys((*self.expired, *self.problems)))
 
     def require_sound(self) -> None:
-        """See :func:`require_sound`."""
-        require_sound(self.problems)
+        """Refuse what has problems.
 
-
-def require_sound(problems: Iterable[str]) -> None:
-    """Refuse what has problems.
-
-    Raises:
-        VerificationError: It has; each is a line.
-    """
-    found = list(dict.fromkeys(problems))
-    if found:
+        Raises:
+            VerificationError: It has; each is a line. Age is never taken for a change.
+        """
+        found = self.all_problems
+        if not found:
+            return
+        hints = [_CHANGED] if self.problems else []
+        hints += [way_out(self.expired.values())] if self.expired else []
         count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
-        raise VerificationError(
-            "\n  ".join((f"{count} in the store:", *found)),
-            hint="somebody or something else than slipway changed the store, or it was left alone for too long: "
-            "publish those builds again, or withdraw them; for an expired channel: invoke refresh",
-        )
+        raise VerificationError("\n  ".join((f"{count} in the store:", *found)), hint="; ".join(hints))
 
 
 def examine(store: Store, channel: Channel, now: float, *, started: Started = lambda key: None) -> Audited:
@@ -85,9 +94,10 @@ def examine(store: Store, channel: Channel, now: float, *, started: Started = la
             problems += [f"{channel.name}: {problem}" for problem in _release(store, channel, appliance, release, listed, started)]
             objects += len(listed.files)
             size += sum(length for length, _ in listed.files.values())
-    expired = [f"{channel.name}: its {role} metadata {rest}" for role, rest in expired_parts(channel, now)]
+    name = channel.name
+    expired = {f"{name}: its {role} metadata {rest}": renewal(name, role) for role, rest in expired_parts(channel, now)}
     ending = root_warning(channel, now)
-    return Audited(objects=objects, size=size, problems=(*expired, *problems), warnings=(ending,) if ending else ())
+    return Audited(objects=objects, size=size, problems=tuple(problems), expired=expired, warnings=(ending,) if ending else ())
 
 
 def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from slipway.channels.download import Wanted, download
-from slipway.channels.expiry import HINT, Expired, clock_says
+from slipway.channels.expiry import Expired, clock_says, renewal
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
@@ -32,7 +32,7 @@ from slipway.stores import NotFound, Store
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
 
-__all__ = ["Client", "Wanted", "fetch_image", "fetch_manifest"]
+__all__ = ["Client", "Wanted", "fetch_image", "fetch_manifest", "withdrawn_images"]
 
 _CHUNK: Final = 1 << 20
 
@@ -146,7 +146,7 @@ class Client:
         with suppress(KeyError, UserError):
             end = f" on {self._end(role):%Y-%m-%d}"
         subject = f"the {role} metadata of the channel {self.channel}" if role else f"the channel {self.channel}"
-        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", hint=HINT)
+        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", todo=renewal(self.channel, role))
 
     def _end(self, role: str) -> datetime:
         """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an expired list of targets."""
@@ -192,6 +192,18 @@ def fetch_manifest(client: Client, appliance: str, build: str | None, architectu
             hint=f"give --arch {manifest.architecture}, or another release: --build ID",
         )
     return manifest
+
+
+def withdrawn_images(client: Client, appliance: str, directory: Path) -> dict[Path, tuple[str, str]]:
+    """Return the files of withdrawn releases in a folder of downloads, each with its release and the reason."""
+    withdrawn = client.shelf(appliance).withdrawn
+    starts = {f"{appliance}-{release}.": release for release in withdrawn}
+    found = {}
+    for path in sorted(directory.iterdir()) if starts and directory.is_dir() else ():
+        release = next((release for start, release in starts.items() if path.name.startswith(start)), None)
+        if release:
+            found[path] = (release, withdrawn[release].reason)
+    return found
 
 
 def fetch_image(client: Client, manifest: Manifest, form: str, directory: Path, progress: Progress) -> Path:

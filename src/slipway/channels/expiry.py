@@ -6,7 +6,7 @@ Invariant: every refusal for age names the date in the metadata and the time her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,15 +17,43 @@ if TYPE_CHECKING:
 
     from slipway.channels.state import Channel
 
-__all__ = ["HINT", "ROOT_WARNING_DAYS", "Expired", "clock_says", "expired_parts", "require_fresh", "root_warning"]
+__all__ = ["ROOT_WARNING_DAYS", "Expired", "clock_says", "expired_parts", "renewal", "require_fresh", "root_warning", "way_out"]
 
 #: How long before its end a root is asked for.
 ROOT_WARNING_DAYS: Final = 30
-HINT: Final = "if this clock is right, the channel's publisher has to run: invoke refresh; if they did, this store is an old copy"
 
 
 class Expired(VerificationError):
-    """Metadata that is signed as it must be, and too old."""
+    """Metadata that is signed as it must be, and too old.
+
+    Args:
+        todo: What its publisher has to run (:func:`renewal`).
+        hint: The next step; by default, that of a reader.
+    """
+
+    def __init__(self, message: str, *, todo: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or way_out((todo,)))
+        self.todo = todo
+
+
+def renewal(channel: str, role: str) -> str:
+    """Return what a publisher runs when a role of a channel has expired.
+
+    Nothing is signed on top of an expired timestamp, so `recover` comes first; a root is replaced by new keys.
+    """
+    if role == "root":
+        return f"invoke keys rotate {channel} --role root, then: invoke refresh --channel {channel}"
+    return f"invoke recover {channel}" if role == "timestamp" else f"invoke refresh --channel {channel}"
+
+
+def way_out(todo: Iterable[str]) -> str:
+    """Return the hint for what has expired.
+
+    Args:
+        todo: What the publishers have to run.
+    """
+    commands = "; ".join(dict.fromkeys(todo))
+    return f"if this clock is right, the publisher has to run: {commands}; if that was done, this store is an old copy"
 
 
 def clock_says(now: float) -> str:
@@ -55,7 +83,7 @@ def require_fresh(channel: Channel, now: float) -> None:
         Expired: One has; the message names the first, its date and this host's clock.
     """
     for role, rest in expired_parts(channel, now):
-        raise Expired(f"the {role} metadata of the channel {channel.name} {rest}", hint=HINT)
+        raise Expired(f"the {role} metadata of the channel {channel.name} {rest}", todo=renewal(channel.name, role))
 
 
 def root_warning(channel: Channel, now: float) -> str | None:

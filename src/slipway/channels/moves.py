@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish, target_key
-from slipway.channels.shelf import MAX_RECORD
+from slipway.channels.shelf import MAX_RECORD, Shelf
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
@@ -45,7 +45,11 @@ __all__ = ["Moved", "find_release", "manifest_of", "package_difference", "promot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a change did to a channel: the release that is current now, and the one that was."""
+    """What a change did to a channel: the release that is current now, and the one that was.
+
+    Attributes:
+        older: A release that was published or promoted became current in place of a newer one.
+    """
 
     appliance: str
     channel: str
@@ -54,6 +58,7 @@ class Moved:
     written: bool
     retries: int = 0
     blobs: Sequence[Published] = field(default=())
+    older: bool = False
 
 
 def publish_all(
@@ -116,6 +121,7 @@ def publish_all(
             written=appliance in committed.channel.changed(),
             retries=committed.retries,
             blobs=tuple(blobs[name, release] for name, release in listed if name == appliance),
+            older=_is_older(committed.channel.shelf(appliance), before[appliance]),
         )
         for appliance in dict.fromkeys(name for name, _ in listed)
     ]
@@ -229,8 +235,9 @@ def promote(
         require_still_alive(store, ring, everybody, [(appliance, release)], clock)
     elif done.written:
         require_still_current(store, ring, everybody, appliance, release, before, clock)
-    settle(store, ring, appliance, release, done.channel.shelf(appliance).releases[release].files, clock=clock)
-    return _moved(done, appliance, before)
+    shelf = done.channel.shelf(appliance)
+    settle(store, ring, appliance, release, shelf.releases[release].files, clock=clock)
+    return replace(_moved(done, appliance, before), older=_is_older(shelf, before))
 
 
 def rollback(
@@ -339,6 +346,12 @@ def _verified(store: Store, appliance: str, release: str, file: str, entry: List
     if hashlib.sha256(data).hexdigest() != sha256:
         raise VerificationError(f"{key} is not what was published", hint="the store was changed by something else")
     return data
+
+
+def _is_older(shelf: Shelf, before: str | None) -> bool:
+    """Return True if the current release was built before the one that was current before."""
+    now, then = (shelf.releases.get(release or "") for release in (shelf.current, before))
+    return now is not None and then is not None and now.created < then.created
 
 
 def _moved(done: Committed, appliance: str, before: str | None) -> Moved:

@@ -6,10 +6,8 @@ What goes in: a session, and what somebody asks for. What comes out: lines that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from slipway.channels.keys import MissingKeys, load_ring
 from slipway.channels.publish import require_boot
 from slipway.channels.session import Session
 from slipway.channels.shelf import Shelf
@@ -47,6 +45,8 @@ def rollback(session: Session, appliance: str, channel: str, to: str | None) -> 
     if target is None:
         now = f"{shelf.current} is the first" if shelf.current else f"it has none of {appliance}"
         raise StoreError(f"{channel} has no release of {appliance} to go back to: {now}", hint="see: invoke channels")
+    if target == shelf.current:
+        return target, f"leave {appliance} in {channel} as it is: {target} is current already"
     current = shelf.releases.get(shelf.current or "")
     newer = f"; {target} is newer" if current and shelf.releases[target].created > current.created else ""
     return target, f"roll {appliance} in {channel} back from {shelf.current} to {target}{newer}"
@@ -100,13 +100,7 @@ def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple
 
 def refreshed(session: Session, channels: Sequence[str]) -> list[str]:
     """Return the channels that a refresh would sign anew."""
-    if channels:
-        return [session.ring(name).channel for name in channels]
-    found = []
-    for name in session.known():
-        with suppress(MissingKeys):
-            found.append(load_ring(name, session.keys).channel)
-    return found
+    return [ring.channel for ring in session.rings(channels)]
 
 
 def untrusted_lines(problems: Mapping[str, UserError]) -> list[str]:

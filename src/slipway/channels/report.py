@@ -7,18 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from slipway.channels.expiry import Expired
+from slipway.channels.expiry import Expired, way_out
 from slipway.channels.moves import Moved
 from slipway.channels.state import Channel
+from slipway.channels.withdrawal import Withdrawal
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "holding_rows", "require_none"]
+__all__ = ["Untrusted", "describe", "describe_withdrawal", "holding_rows", "require_none", "require_refreshed", "unread_rows"]
 
 
 class Untrusted(HostError):
     """No root of a channel is known here (exit code 4)."""
+
+
+def require_refreshed(problems: Mapping[str, UserError]) -> None:
+    """Raise if a channel could not be renewed: the error of the only one, or one that names all.
+
+    Raises:
+        UserError: Of the kind of the first one.
+    """
+    if len(problems) < 2:
+        for error in problems.values():
+            raise error
+        return
+    listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
+    hints = "; ".join(dict.fromkeys(error.hint for error in problems.values() if error.hint))
+    kind = type(min(problems.values(), key=lambda error: -error.exit_code))
+    plain = next(each for each in kind.__mro__ if "exit_code" in vars(each))
+    raise plain(f"{len(problems)} channels were not refreshed:{listing}", hint=hints or None)
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:
@@ -41,11 +59,12 @@ def require_none(problems: Mapping[str, UserError]) -> None:
     old = sum(isinstance(error, Expired) for error in problems.values())
     count = f"{len(problems)} channel{'s' * (len(problems) != 1)}"
     fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
-    raise kind(f"{count} {fault}:{listing}", hint=gravest.hint)
+    hint = way_out(error.todo for error in problems.values() if isinstance(error, Expired)) if old == len(problems) else gravest.hint
+    raise kind(f"{count} {fault}:{listing}", hint=hint)
 
 
-def holding_rows(read: Iterable[Channel]) -> list[dict[str, str | None]]:
-    """Return what channels hold, for people."""
+def holding_rows(read: Iterable[Channel], problems: Mapping[str, UserError]) -> list[dict[str, str | None]]:
+    """Return what channels hold, for people; those that have expired say so in each row."""
     rows: list[dict[str, str | None]] = []
     for channel in read:
         for appliance in channel.appliances:
@@ -58,9 +77,31 @@ def holding_rows(read: Iterable[Channel]) -> list[dict[str, str | None]]:
                     "current": shelf.current,
                     "releases": f"{count} release{'s' * (count != 1)}",
                     "withdrawn": f"{dead} withdrawn" if dead else "",
+                    "state": "expired" if isinstance(problems.get(channel.name), Expired) else "",
                 }
             )
     return rows
+
+
+def describe_withdrawal(done: Withdrawal) -> list[str]:
+    """A withdrawal for people: what is gone from where, and what is current instead."""
+    releases = ", ".join(done.releases)
+    are = "are" if len(done.releases) > 1 else "is"
+    if done.moved:
+        places = ", ".join(each.channel for each in done.moved)
+        lines = [f"{done.appliance} {releases} {are} withdrawn from {places}"]
+    else:
+        lines = [f"{done.appliance} {each} was withdrawn already: {reason}" for each, reason in done.already.items()]
+    for each in done.moved:
+        if each.release != each.before:
+            lines += describe(each)
+    return [one_line(line) for line in lines]
+
+
+def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
+    """Return a line for each channel that has to be read with care, or cannot be read."""
+    kinds = {Untrusted: "not trusted here", Expired: "expired"}
+    return [one_line(f"{name}  {kinds.get(type(error), 'cannot be read')}: {error.message}") for name, error in problems.items()]
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
@@ -68,6 +109,9 @@ def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
     if not moved.written:
         return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
     lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
+    if moved.older:
+        back = f"invoke rollback {moved.appliance} --channel {moved.channel}"
+        lines.append(f"  {moved.release} is older than {moved.before}; to go back: {back}")
     if changes:
         lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
         lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]

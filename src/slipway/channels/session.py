@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from slipway.channels import moves, upkeep
-from slipway.channels.audit import examine, examine_rest
+from slipway.channels.audit import Audited, examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.expiry import Expired, require_fresh, root_warning
@@ -23,11 +23,12 @@ from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, channels_
 from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
-from slipway.channels.report import Untrusted, describe, require_none
+from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
 from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, suggestion
+from slipway.ownership import require_writable
 from slipway.records.manifest import PackageChanges
 from slipway.stores import Store, read_only
 
@@ -43,6 +44,20 @@ class Session:
     trust: Path
     memory: Path
     clock: Clock = time.time
+
+    def require_writable(self, *, keys: bool) -> None:
+        """Refuse, before work starts, a folder in which nothing could be published when it ends.
+
+        Args:
+            keys: They will be made, too.
+
+        Raises:
+            OSError: Nothing can be made in the store, or where keys are.
+        """
+        if "://" not in self.store.url:
+            require_writable(Path(self.store.url))
+        if keys:
+            require_writable(self.keys)
 
     def channels(self) -> tuple[str, ...]:
         """The channels there are, the most trusted first; on a web server those there are of the ones trusted here."""
@@ -73,6 +88,24 @@ class Session:
             listing = f"there is: {', '.join(there)}; a new one" if there else "a new one"
             hint = near or f"{listing} is made by: invoke keys init {channel}"
             raise MissingKeys(f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint) from error
+
+    def rings(self, channels: Sequence[str] = ()) -> list[KeyRing]:
+        """Return the keys of the channels named, or of all whose keys are here.
+
+        Raises:
+            MissingKeys: Those of a channel that is named are not here; or those of none are.
+        """
+        if channels:
+            return [self.ring(name) for name in channels]
+        rings = []
+        known = self.known()
+        for name in known:
+            with suppress(MissingKeys):
+                rings.append(load_ring(name, self.keys))
+        if not rings:
+            names = ", ".join(known) or "no channel"
+            raise MissingKeys(f"no channel of {self.store.url} has its keys here", hint=_where_keys_are(names))
+        return rings
 
     def root(self, channel: str) -> bytes:
         """The root that a channel is trusted by.
@@ -277,38 +310,23 @@ class Session:
             UserError: One of them cannot be renewed; the others are.
         """
         done = []
-        problems: list[UserError] = []
-        for name in channels or self.known():
-            try:
-                ring = self.ring(name) if channels else load_ring(name, self.keys)
-            except MissingKeys:
-                if channels:
-                    raise
-                continue
+        problems: dict[str, UserError] = {}
+        for ring in self.rings(channels):
             try:
                 channel = upkeep.refresh(self.store, ring, clock=self.clock).channel
                 for line in upkeep.warnings(channel, ring, self.clock):
                     warn(line)
-                done.append(name)
+                done.append(ring.channel)
                 signed(channel)
             except UserError as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
+                problems[ring.channel] = error
+        require_refreshed(problems)
         return done
 
     def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
         """Drop old releases of the channels named, or of all whose keys are here; by channel and appliance."""
-        dropped = {}
-        for name in channels or self.known():
-            try:
-                ring = self.ring(name) if channels else load_ring(name, self.keys)
-            except MissingKeys:
-                if channels:
-                    raise
-                continue
-            dropped[name] = upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run)
-        return dropped
+        rings = self.rings(channels)
+        return {ring.channel: upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run) for ring in rings}
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """See :func:`slipway.channels.collect.collect`."""
@@ -323,23 +341,29 @@ class Session:
                 problems[name] = error
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
-    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> tuple[list[str], list[str]]:
-        """Verify channels whole.
+    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
+        """Verify channels whole; whatever is wrong in one channel, the others are looked at.
 
-        Returns:
-            Lines for people, and problems, if there are any; whatever is wrong in one channel, the others are looked at.
+        Raises:
+            StoreError: There is no such channel, and none was seen here.
+            HostError: No channel is trusted here.
         """
         if not channels:
             self._require_visible()
+        for name in () if read_only(self.store) else channels:
+            if name not in self.known():
+                raise self.unknown(name)
         lines: list[str] = []
         problems: list[str] = []
+        expired: dict[str, str] = {}
         read = []
         for name in channels or self.known():
             try:
                 channel = self.read(name)
                 found = examine(self.store, channel, self.clock(), started=started)
                 problems += found.problems
-                if not found.problems:
+                expired |= found.expired
+                if not found.all_problems:
                     self.client(name)  # as users see it: python-tuf's own client, with what it remembers
                     lines.append(f"{name}: {found.objects} objects, {found.size} bytes, signatures and hashes right")
                 lines += [f"warning: {warning}" for warning in found.warnings]
@@ -348,6 +372,8 @@ class Session:
                 if channels:
                     raise
                 lines.append(f"{name}: not looked at: {error.message}")
+            except Expired as error:
+                expired[f"{name}: {error.message}"] = error.todo
             except UserError as error:
                 problems.append(f"{name}: {error.message}")
         if read_only(self.store):
@@ -357,7 +383,12 @@ class Session:
             problems += more
             advice = ": invoke gc removes them when they are a week old" if left else ""
             lines.append(f"{left} objects belong to no channel{advice}")
-        return lines, problems
+        if not (channels or read or problems or expired) and self.known():
+            raise HostError(
+                f"no channel of {self.store.url} is trusted here, so nothing was looked at: {', '.join(self.known())}",
+                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
+            )
+        return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
 
 
 def _where_keys_are(channel: str) -> str:

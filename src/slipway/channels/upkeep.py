@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from slipway.channels.commit import Committed, commit
-from slipway.channels.expiry import Expired, clock_says, root_warning
+from slipway.channels.expiry import Expired, clock_says, renewal, root_warning
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
 from slipway.channels.memory import memory_of
 from slipway.channels.state import Channel, Shelf
@@ -123,7 +123,8 @@ def _require_root(channel: Channel, clock: Clock) -> None:
     if end.timestamp() <= clock():
         raise Expired(
             f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what is signed now; {clock_says(clock())}",
-            hint=f"where its root keys are: invoke keys rotate {channel.name} --role root, then: invoke refresh --channel {channel.name}",
+            todo=(todo := renewal(channel.name, "root")),
+            hint=f"where its root keys are: {todo}",
         )
 
 

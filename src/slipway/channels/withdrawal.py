@@ -26,12 +26,17 @@ _ROUNDS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """What a withdrawal did: the releases, the change of each channel, and why some could not be reached."""
+    """What a withdrawal did: the releases, the change of each channel, and why some could not be reached.
+
+    Attributes:
+        already: Releases that a channel had withdrawn before, with the reason that was given then.
+    """
 
     appliance: str
     releases: tuple[str, ...]
     moved: tuple[Moved, ...]
     unreached: Mapping[str, str]
+    already: Mapping[str, str] = field(default_factory=dict)
 
     def require_whole(self) -> None:
         """Raise if a channel may still have one of the releases.
@@ -80,6 +85,7 @@ class Withdrawer:
         reasons = {release: reason}
         if derived:
             reasons |= {each: f"derived from {release}: {reason}" for each in self._derived(appliance, release, shelves)}
+        buried = {each: stone.reason for shelf in shelves.values() for each, stone in shelf.withdrawn.items()}
         moved: dict[str, Moved] = {}
         for _ in range(_ROUNDS):
             holding = [name for name, shelf in shelves.items() if reasons.keys() & shelf.releases.keys() and name not in self._unreached]
@@ -94,6 +100,7 @@ class Withdrawer:
             releases=tuple(reasons),
             moved=tuple(moved.values()),
             unreached=self._unreached,
+            already={each: buried[each] for each in reasons if each in buried},
         )
 
     def preview(self, appliance: str, build: str, *, derived: bool = False) -> tuple[list[str], list[str]]:

@@ -158,10 +158,11 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
     from slipway.credentials import seal
 
     seal()
-    shop = at.publishing(channel, dry_run=True)[0]  # before anything is built
+    shop, session, ring = at.publishing(channel, dry_run=True)  # before anything is built
+    session.require_writable(keys=ring is None)
     done = built_apart(shop, "build", words, json=answer.json)
     if done.folders:
-        shop, session, _ring = at.publishing(channel)
+        shop, session, ring = at.publishing(channel)
         publish_into(shop, session, done.folders, channel, answer)
     if done.ended:
         raise done.ended

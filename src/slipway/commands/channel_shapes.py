@@ -41,6 +41,7 @@ __all__ = [
     "RolledBack",
     "Tombstone",
     "Withdrawn",
+    "WithdrawnImage",
 ]
 
 
@@ -297,6 +298,15 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnImage:
+    """A file of a withdrawn release."""
+
+    path: Annotated[str, "where it is"]
+    release: Annotated[str, "version and build id"]
+    reason: Annotated[str, "why it was withdrawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched(Told):
     """What `fetch` tells."""
 
@@ -307,6 +317,7 @@ class Fetched(Told):
     architecture: Annotated[str, "in Debian's words"]
     created: Annotated[str, "when it was built"]
     image: Annotated[Image, "what was downloaded"]
+    withdrawn: Annotated[Sequence[WithdrawnImage], "files in the same folder that must not be used"] = field(default=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

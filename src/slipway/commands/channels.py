@@ -48,8 +48,7 @@ def channels(
     action: str = "", channel: str = "", *, at: Place, answer: Answer, yes: bool = False, force: bool = False, dry_run: bool = False
 ) -> None:
     """Show what each channel of a store holds, or remove one."""
-    from slipway.channels.report import holding_rows
-    from slipway.channels.session import Untrusted, require_none
+    from slipway.channels.report import holding_rows, require_none, unread_rows
     from slipway.errors import UsageError
 
     if action == "remove":
@@ -73,9 +72,9 @@ def channels(
     )
     for line in warnings:
         warn(line)
-    show(holding_rows(read))
-    for name, error in problems.items():
-        print(one_line(f"{name}  {'not trusted here' if isinstance(error, Untrusted) else 'cannot be read'}: {error.message}"))
+    show(holding_rows(read, problems))
+    for line in unread_rows(problems):
+        say(line)
     sys.stdout.flush()
     require_none(problems)
 
@@ -151,7 +150,7 @@ def promote(
     confirm(deed, yes)
     moved = promotion()
     answer.tell(replace(told, moved=moved_records([moved])))
-    print("\n".join(describe(moved)))
+    say("\n".join(describe(moved)))
     update_catalog(shop, session)
 
 
@@ -196,7 +195,7 @@ def rollback(
     confirm(deed, yes)
     moved = session.rollback(name, channel, wanted)
     answer.tell(replace(told, moved=moved_records([moved])))
-    print("\n".join(describe(moved)))
+    say("\n".join(describe(moved)))
     if moved.release != target:
         warn(f"{channel} was changed meanwhile: it was to be {target}")
     update_catalog(shop, session)
@@ -227,7 +226,7 @@ def withdraw(
 ) -> None:
     """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
     from slipway.channels import preview
-    from slipway.channels.session import describe
+    from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
     from slipway.pipeline import update_catalog
 
@@ -251,10 +250,8 @@ def withdraw(
             unreached=[Failed(name=each, message=problem) for each, problem in done.unreached.items()],
         )
     )
-    for moved in done.moved:
-        print("\n".join(describe(moved)), flush=True)
-    for release in done.releases if len(done.releases) > 1 or not done.moved else ():
-        print(f"  withdrawn: {release}", flush=True)
+    for line in describe_withdrawal(done):
+        say(line)
     update_catalog(shop, session)
     done.require_whole()
 
@@ -267,7 +264,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
     _shop, session = at.open()
     if dry_run:
         names = preview.refreshed(session, channel)
-        deeds = [f"sign {name} anew" for name in names] or ["sign nothing: no channel here has its keys here"]
+        deeds = [f"sign {name} anew" for name in names]
         answer.tell(Refreshed(store=session.store.url, would=deeds))
         would(deeds)
         return
@@ -280,7 +277,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
         warn(line)
 
     done = session.refresh(channel, note, lambda each: signed.append(channel_record(each)))
-    print(f"refreshed: {', '.join(done) or 'nothing, no channel here has its keys here'}")
+    print(f"refreshed: {', '.join(done)}")
 
 
 @task(help=described("yes", "dry_run", channel="the channel", version="restore this version; without it the newest one"))
@@ -323,6 +320,8 @@ def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fals
     answer.tell(Pruned(store=session.store.url, would=deeds * dry_run, channels=list(found), dropped=dropped))
     for each in dropped:
         print(f"{each.channel}: {each.appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(each.releases)}")
+    if not dropped:
+        print(f"nothing to drop from {', '.join(found)}")
 
 
 @task(help=described("dry_run"))

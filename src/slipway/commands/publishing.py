@@ -14,7 +14,7 @@ from slipway.answer import Answer
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
 from slipway.commands.options import MADE, Place, Recipe, described
-from slipway.commands.output import would
+from slipway.commands.output import say, would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -51,7 +51,7 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
     )
     for moved in moves:
         created = sum(len(blobs.created) for blobs in moved.blobs)
-        print("\n".join(describe(moved)), flush=True)
+        say("\n".join(describe(moved)))
         print(f"  in {session.store.url}, {created} objects created", flush=True)
         kept = [file for blobs in moved.blobs for file in blobs.kept]
         if kept:
@@ -138,10 +138,11 @@ def nightly(
         night.require_success()
         return
     seal()
-    shop = at.publishing(channel, dry_run=True)[0]  # before hours of work
+    shop, session, ring = at.publishing(channel, dry_run=True)  # before hours of work
+    session.require_writable(keys=ring is None)
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
-    shop, session, _ring = at.publishing(channel)
+    shop, session, ring = at.publishing(channel)
     lines, problems = deliver(shop, session, done.folders, channel)
     answer.tell(
         Night(

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from slipway.answer import Answer, stamp
-from slipway.commands.channel_shapes import Audited, Exported, Fetched
+from slipway.commands.channel_shapes import Audited, Exported, Fetched, WithdrawnImage
 from slipway.commands.options import Reading, described
-from slipway.commands.output import say
+from slipway.commands.output import say, warn
 from slipway.commands.records import image_record
 from slipway.invocation import task
+from slipway.terminal import one_line
 
 __all__ = ["TASKS", "TITLE"]
 
@@ -42,13 +43,14 @@ def fetch(
     answer: Answer,
 ) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
-    from slipway.channels.client import fetch_image, fetch_manifest
+    from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
 
     shop, session = at.open(reading=True)
     client = session.client(channel)
     manifest = fetch_manifest(client, name, build or None, arch)
     folder = Path(out) if out else Path(at.root, "downloads", manifest.appliance)
     path = fetch_image(client, manifest, format, folder, shop.progress)
+    left = withdrawn_images(client, manifest.appliance, folder)
     answer.tell(
         Fetched(
             store=session.store.url,
@@ -58,9 +60,12 @@ def fetch(
             architecture=manifest.architecture,
             created=stamp(manifest.created),
             image=image_record(format, path, next(each.sha256 for each in manifest.artifacts if each.format == format)),
+            withdrawn=[WithdrawnImage(path=str(each), release=release, reason=why) for each, (release, why) in left.items()],
         )
     )
     print(path)
+    for each, (_, why) in left.items():
+        warn(one_line(f"{each} was withdrawn from {channel}: {why}"))
 
 
 @task(
@@ -95,15 +100,14 @@ def export(
 @task(help=described("channel"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
-    from slipway.channels.audit import require_sound
-
     shop, session = at.open(reading=True)
     with shop.progress.step("verify") as step:
-        lines, problems = session.audit(channel, lambda key: setattr(step, "detail", key))
+        audited = session.audit(channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
-    answer.tell(Audited(store=session.store.url, sound=lines, problems=problems))
-    say("\n".join(lines))
-    require_sound(problems)
+    answer.tell(Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems))
+    for line in audited.lines:
+        say(line)
+    audited.require_sound()
 
 
 TASKS: Final = (

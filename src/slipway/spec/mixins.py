@@ -93,7 +93,8 @@ def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
     units = {"enable": enable, "disable": disable, "exposed": _merge_exposed(sources), "exposure": _merge_exposure(sources)}
     merged.spec = spec.model_copy(
         update={
-            "packages": _merge_packages(sources, merged),
+            "packages": _merge_names(sources, merged, "packages"),
+            "tools": _merge_names(sources, merged, "tools"),
             "services": spec.services.model_copy(update=units),
             "ports": _merge_ports(sources, merged),
             "parameters": _merge_named(sources, merged, "parameters", "parameter"),
@@ -112,14 +113,14 @@ def _note(merged: Merged, source: Source, there: KeyPath, here: KeyPath) -> None
             merged.where[(*here, *path[len(there) :])] = Where(source.document.path, *place)
 
 
-def _merge_packages(sources: Sequence[Source], merged: Merged) -> tuple[str, ...]:
-    packages: list[str] = []
+def _merge_names(sources: Sequence[Source], merged: Merged, key: str) -> tuple[str, ...]:
+    names: list[str] = []
     for source in sources:
-        for index, name in enumerate(source.model.packages if source.model else ()):
-            if name not in packages:
-                _note(merged, source, ("packages", index), ("packages", len(packages)))
-                packages.append(name)
-    return tuple(packages)
+        for index, name in enumerate(getattr(source.model, key) if source.model else ()):
+            if name not in names:
+                _note(merged, source, (key, index), (key, len(names)))
+                names.append(name)
+    return tuple(names)
 
 
 def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -262,6 +262,9 @@ class MixIn(SpecModel):
     """What several appliances share; see docs/spec.md for how it is merged."""
 
     packages: Names = Field(default=(), description="Debian packages to install besides the base's.")
+    tools: Names = Field(
+        default=(), description="Debian packages whose programs checks from outside use; they are in no image, but in a tree of their own."
+    )
     services: Services = Field(default=Services.model_construct(), description="systemd units to switch on or off.")
     ports: tuple[Port, ...] = Field(default=(), description="Ports that it listens on.")
     parameters: tuple[Parameter, ...] = Field(default=(), description="Values given or generated on first boot, never in the image.")
@@ -292,9 +295,6 @@ class Spec(MixIn):
         min_length=1,
         max_length=8,
         description="Network interfaces, the first one leading outside.",
-    )
-    tools: Names = Field(
-        default=(), description="Debian packages whose programs checks from outside use; they are in no image, but in a tree of their own."
     )
     resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
     root: Root = Field(default=Root.model_construct(), description="The root file system.")

@@ -192,8 +192,10 @@ def test_a_machine_without_a_system_ends_when_the_block_does(tmp_path: Path) -> 
         assert guest.ask("query-status")["running"] is True
         with pytest.raises(OSError, match="QEMU: The command nonsense has not been found"):
             guest.ask("nonsense")
-        # There is nothing that would restart it.
+        # There is nothing that would restart it, and its BIOS, which would, stands still.
+        guest.ask("stop")
         assert guest.reboot(0.5) is False
+        guest.ask("cont")
         guest.ask("system_reset")
         assert guest.ask("query-status")["running"] is True
     assert guest.qemu.returncode is not None

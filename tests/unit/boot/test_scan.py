@@ -70,6 +70,13 @@ def test_lost_packets_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(ports) for ports in asked] == [65_535, 16_000, 2, 1]
 
 
+def test_a_machine_is_asked_for_as_long_as_some_of_its_silent_ports_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = list(range(10_000, 10_000 + 3 * scan.AGAIN))
+    rounds = [([silent[number]], silent[number + 1 :], 0) for number in range(len(silent))]
+    answers(monkeypatch, ([80], silent, 65_534 - len(silent)), *rounds)
+    assert scan.scan(ADDRESS).silent == ()
+
+
 def test_a_silent_port_of_a_machine_that_refuses_others_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = answers(monkeypatch, ([80], [8080], 65_533), ([], [8080], 0))
     assert scan.main([ADDRESS, "80"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def test_what_is_there_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "files/usr/bin/c": "#!/usr/bin/b\n",
     }
     assert known(tmp_path, monkeypatch, more, **files) == ""
+
+
+def test_both_builders_know_the_same_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packer's has no tree to look into: a script of its own looks in the machine."""
+    names = ["nginx", "getty@tty1", "fstrim.timer", "old", "alias", "nginx.service", "ngnix", "getty@", "tty@1", "ol", "fstrim"]
+    more = f"services: {{enable: [{', '.join(names)}]}}\n"
+    said = known(tmp_path, monkeypatch, more)
+    by_tree = [name for name in names if f'the image has no unit "{name}"' in said]
+    script = Path(__file__).parents[3] / "templates/packer/provision/known.sh"
+    done = subprocess.run(["sh", script, tmp_path / "tree", *names], capture_output=True, text=True, timeout=20)
+    assert [line.removeprefix("slipway: no unit ") for line in done.stderr.splitlines()] == by_tree == ["ngnix", "tty@1", "ol", "fstrim"]
+    assert done.returncode == 1
+    assert subprocess.run(["sh", script, tmp_path / "tree", *names[:6]], timeout=20).returncode == 0
 
 
 def test_each_that_is_missing_has_its_place_and_a_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,26 @@ def test_an_error_names_the_template_and_the_key_of_the_spec(root: Path) -> None
 
 
 @pytest.mark.usefixtures("current")
+def test_a_unit_that_the_machine_misses_has_its_place_in_the_spec(root: Path) -> None:
+    spec = root / "appliances/thing/appliance.yaml"
+    spec.write_text(f"{SPEC}services: {{enable: [web, wbe], disable: [ssh.socket]}}\n")
+    files = rendered(root)
+    assert "\nsh provision/known.sh / web wbe ssh.socket\n" in files["provision/20-appliance.sh"]
+    assert files["provision/known.sh"].startswith("#!/bin/sh\n# known.sh TREE UNIT...: ")
+    shop = Workshop(root=root)
+    source = prepare(shop, shop.library.load("thing"), builder="packer", architecture="amd64").source
+    said = "==> qemu.appliance: slipway: no unit wbe\n    qemu.appliance: slipway: no unit ssh.socket\n"
+    with pytest.raises(SpecErrors) as raised:
+        packer_module._require_units(source, said)
+    hint = "\n  hint: name a unit of a package in packages, or put one into files/etc/systemd/system/"
+    assert str(raised.value).replace(str(spec), "SPEC") == (
+        f'SPEC:9:26: error: services.enable[1]: the image has no unit "wbe"{hint}\n'
+        f'SPEC:9:42: error: services.disable[0]: the image has no unit "ssh.socket"{hint}'
+    )
+    packer_module._require_units(source, "==> qemu.appliance: slipway: no unit nginx\nslipway: no unit wbe\n")
+
+
+@pytest.mark.usefixtures("current")
 def test_the_users_values_are_read_checked_and_passed_on(root: Path) -> None:
     file = root / "appliances/thing/office.pkrvars.hcl"
     file.write_text('ssh_timeout = "1h"\nqemu_memory = 2048\n')

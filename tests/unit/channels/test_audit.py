@@ -19,7 +19,7 @@ from slipway.channels.publish import publish, sums_key, target_key
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.channels.upkeep import refresh
-from slipway.errors import VerificationError
+from slipway.errors import StoreError, VerificationError
 from slipway.records.release import Release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -47,7 +47,7 @@ def put(store: DirectoryStore, key: str, data: bytes) -> None:
 
 
 def problems(store: Store, ring: KeyRing) -> list[str]:
-    return [problem.removeprefix(f"{ring.channel}: ") for problem in examine(store, channel_of(store, ring), T).problems]
+    return [problem.removeprefix(f"{ring.channel}: ") for problem in examine(store, channel_of(store, ring), T).all_problems]
 
 
 def key_of(store: Store, file: str, release: str = "1.0.0-b1") -> str:
@@ -63,7 +63,7 @@ def whole(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -
     promote(store, stable, lambda: channel_of(store, ring), "example", "b1", clock=lambda: T)
     for each in (ring, stable):
         found = examine(store, channel_of(store, each), T)
-        assert (found.problems, found.warnings) == ((), ())
+        assert (found.all_problems, found.warnings) == ([], ())
     assert examine_rest(store, [channel_of(store, ring), channel_of(store, stable)]) == ([], 0)
     return store
 
@@ -269,7 +269,7 @@ def test_all_that_has_expired_is_named(store: DirectoryStore, keys: Path, build:
 
     ring = init("nightly", keys, now=T)
     publish_all(store, ring, [build(1)], clock=lambda: T)
-    found = examine(store, channel_of(store, ring), T + days * DAY).problems
+    found = examine(store, channel_of(store, ring), T + days * DAY).all_problems
     assert [problem.split()[2] for problem in found] == expired
     assert all(problem.startswith("nightly: its ") and " metadata expired on 202" in problem for problem in found)
 
@@ -281,7 +281,8 @@ def test_a_root_that_ends_soon_is_warned_of(store: DirectoryStore, keys: Path, b
     ring = init("nightly", keys, now=T - (365 - left) * DAY)
     publish_all(store, ring, [build(1)], clock=lambda: T)
     found = examine(store, channel_of(store, ring), T)
-    assert [problem.split()[2] for problem in found.problems] == (["root"] if left < 0 else [])
+    assert [problem.split()[2] for problem in found.expired] == (["root"] if left < 0 else [])
+    assert not found.problems
     assert list(found.warnings) == (
         [
             f"the root of the channel nightly ends on {channel_of(store, ring).root.signed.expires:%Y-%m-%d}, "
@@ -300,15 +301,28 @@ def test_what_is_wrong_in_one_channel_hides_nothing_in_the_others(
     whole: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, tmp_path: Path
 ) -> None:
     session = Session(store=whole, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients", clock=lambda: T)
-    lines, found = session.audit([], lambda key: None)
-    assert found == []
-    assert [line.split()[0] for line in lines] == ["stable:", "nightly:", "0"]
+    audited = session.audit([], lambda key: None)
+    assert audited.all_problems == []
+    assert [line.split()[0] for line in audited.lines] == ["stable:", "nightly:", "0"]
     put(whole, "metadata/stable/timestamp.json", b"{}")
     put(whole, "metadata/bogus/timestamp.json", b"{}")
     whole.delete(key_of(whole, "example.qcow2", "1.0.0-b2"))
-    lines, found = session.audit([], lambda key: None)
-    assert [line.split(": ")[:2] for line in lines] == [["bogus", "not looked at"]]
-    assert [problem.split(":")[0] for problem in found] == ["stable", "nightly"]
+    audited = session.audit([], lambda key: None)
+    assert [line.split(": ")[:2] for line in audited.lines] == [["bogus", "not looked at"]]
+    assert [problem.split(":")[0] for problem in audited.all_problems] == ["stable", "nightly"]
+
+
+def test_a_channel_that_there_is_not_is_no_problem_of_the_store(
+    whole: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, tmp_path: Path
+) -> None:
+    session = Session(store=whole, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients", clock=lambda: T)
+    for name, hint in (("nightli", 'did you mean "nightly"?'), ("other", "there is: stable, nightly")):
+        with pytest.raises(StoreError) as caught:
+            session.audit(["stable", name], lambda key: None)
+        assert str(caught.value) == f"error: {whole.url} has no channel {name}\n  hint: {hint}"
+    for status in list(whole.list("metadata/stable/")):
+        whole.delete(status.key)
+    assert [problem.split(":")[0] for problem in session.audit(["stable"], lambda key: None).problems] == ["stable"]
 
 
 def test_the_objects_of_a_stopped_publication_are_counted(whole: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
@@ -325,6 +339,5 @@ def test_problems_are_lines(whole: DirectoryStore, ring: KeyRing) -> None:
         examine(whole, channel_of(whole, ring), T).require_sound()
     assert str(caught.value) == (
         f"error: 2 problems in the store:\n  nightly: {SUMS} is missing\n  nightly: {key} is missing\n"
-        "  hint: somebody or something else than slipway changed the store, or it was left alone for too long: "
-        "publish those builds again, or withdraw them; for an expired channel: invoke refresh"
+        "  hint: somebody or something else than slipway changed the store: publish those builds again, or withdraw them"
     )

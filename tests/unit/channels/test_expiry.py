@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from slipway.channels.audit import examine, require_sound
+from slipway.channels.audit import examine
 from slipway.channels.client import Client
-from slipway.channels.expiry import HINT, Expired
-from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring
-from slipway.channels.moves import publish_all
+from slipway.channels.expiry import Expired, renewal, way_out
+from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring, rotate
+from slipway.channels.moves import promote, publish_all
+from slipway.channels.report import holding_rows, unread_rows
 from slipway.channels.session import Session, require_none
+from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.stores.directory import DirectoryStore
@@ -23,6 +25,10 @@ from slipway.stores.directory import DirectoryStore
 Build = Callable[..., Path]
 DAY = 86400
 T = 1_800_000_000  # 2027-01-15 08:00 UTC
+
+
+def channel_of(store: DirectoryStore, ring: KeyRing) -> Channel:
+    return read_channel(store, ring.channel, ring.roots[0])
 
 
 def session_at(store: DirectoryStore, keys: Path, tmp_path: Path, now: float) -> Session:
@@ -47,7 +53,7 @@ def test_a_user_is_told_the_date_and_the_clock(
     said, _, clock = caught.value.message.rpartition(" says ")
     assert said == f"the {role} metadata of the channel nightly expired on {end}; this host's clock"
     assert abs(time.mktime(time.strptime(clock, "%Y-%m-%d %H:%M UTC")) - time.timezone - now) < 120
-    assert caught.value.hint == HINT
+    assert caught.value.hint == way_out([renewal("nightly", role)])
     assert caught.value.exit_code == 7
 
 
@@ -82,24 +88,90 @@ def test_a_listing_shows_an_expired_channel_and_refuses_it(
     assert str(caught.value) == (
         "error: 1 channel expired:\n"
         "  nightly: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
-        f"  hint: {HINT}"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
     )
     assert caught.value.exit_code == 7
 
 
 def test_an_expired_channel_among_unreadable_ones_is_counted_with_them() -> None:
     with pytest.raises(VerificationError) as caught:
-        require_none({"one": Expired("old", hint="wait"), "two": StoreError("gone")})
+        require_none({"one": Expired("old", todo="wait", hint="wait"), "two": StoreError("gone")})
     assert str(caught.value) == "error: 2 channels cannot be read or expired:\n  one: old\n  two: gone\n  hint: wait"
 
 
 def test_an_audit_refuses_an_expired_channel(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
-    _, problems = session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None)
-    assert problems == ["nightly: its timestamp metadata expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC"]
     with pytest.raises(VerificationError) as caught:
-        require_sound(problems)
+        session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None).require_sound()
+    assert str(caught.value) == (
+        "error: 1 problem in the store:\n"
+        "  nightly: its timestamp metadata expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
+    )
     assert caught.value.exit_code == 7
+
+
+def test_an_audit_tells_age_from_change(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    store.delete("releases/example/1.0.0-b1/SHA256SUMS")
+    hints = []
+    for days in (0, 8):
+        with pytest.raises(VerificationError) as caught:
+            session_at(store, keys, tmp_path, T + days * DAY).audit(["nightly"], lambda key: None).require_sound()
+        hints.append(str(caught.value.hint))
+    changed = "somebody or something else than slipway changed the store: publish those builds again, or withdraw them"
+    assert hints == [changed, f"{changed}; {way_out(['invoke recover nightly'])}"]
+
+
+def test_what_several_publishers_have_to_run_is_said_once_for_each(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    promote(store, stable, lambda: channel_of(store, ring), "example", clock=lambda: T)
+    read, problems = session_at(store, keys, tmp_path, T + 8 * DAY).holdings()
+    assert [row["state"] for row in holding_rows(read, problems)] == ["expired", "expired"]
+    assert [line.split(":")[0] for line in unread_rows(problems)] == ["stable  expired", "nightly  expired"]
+    with pytest.raises(VerificationError) as caught:
+        require_none(problems)
+    assert caught.value.hint == way_out(["invoke recover stable", "invoke recover nightly"])
+
+
+def test_a_refresh_names_each_channel_that_it_could_not_renew(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    promote(store, stable, lambda: channel_of(store, ring), "example", clock=lambda: T)
+    session = session_at(store, keys, tmp_path, T + 8 * DAY)
+    expired = "expired on 2027-01-22: newer ones may have been hidden; this host's clock says 2027-01-23 08:00 UTC"
+    hint = "if this clock is right, and nobody published or refreshed since then, go on with: invoke recover"
+    with pytest.raises(VerificationError) as caught:
+        session.refresh()
+    assert str(caught.value) == (
+        "error: 2 channels were not refreshed:\n"
+        f"  stable: the timestamp of the channel stable {expired}\n"
+        f"  nightly: the timestamp of the channel nightly {expired}\n"
+        f"  hint: {hint} stable; {hint} nightly"
+    )
+    assert session.recover(session.findings("stable")) is not None
+    with pytest.raises(VerificationError) as caught:
+        session.refresh()
+    assert str(caught.value) == f"error: the timestamp of the channel nightly {expired}\n  hint: {hint} nightly"
+
+
+def test_what_a_publisher_is_told_to_run_mends_it(store: DirectoryStore, keys: Path, build: Build, tmp_path: Path) -> None:
+    """A year later all has ended: the commands for the timestamp, then for the root."""
+    ring = init("nightly", keys, now=T - 5 * DAY)
+    publish_all(store, ring, [build(1)], clock=lambda: T)
+    now = T + 370 * DAY
+    session = session_at(store, keys, tmp_path, now)
+    roles = [problem.split()[2] for problem in examine(store, session.read("nightly"), now).expired]
+    assert roles == ["root", "timestamp", "snapshot", "targets", "example"]
+    rotate("nightly", keys, "root", now=now)
+    with pytest.raises(VerificationError, match=r"go on with: invoke recover nightly$"):
+        session.refresh(["nightly"])
+    assert session.recover(session.findings("nightly")) is not None
+    session.refresh(["nightly"])
+    assert session.audit(["nightly"], lambda key: None).all_problems == []
 
 
 @pytest.mark.parametrize(("left", "when"), [(31, None), (29.5, "in 29 days"), (1.5, "in 1 day"), (0.5, "within a day")])

@@ -111,6 +111,4 @@ def test_a_misspelt_channel_is_never_made_by_its_hint(tmp_path: Path) -> None:
     assert caught.value.hint == 'did you mean "nightly"?'
     with pytest.raises(HostError) as caught:
         load_ring("stable", tmp_path)
-    assert caught.value.hint == (
-        "they are where they were made: --keys DIR or SLIPWAY_KEY_BUNDLE; a new channel is made by: invoke keys init stable"
-    )
+    assert caught.value.hint == "they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set SLIPWAY_KEY_BUNDLE"

@@ -326,7 +326,7 @@ def test_what_is_sound_is_listed_and_the_rest_named(session: Session, store: Dir
     (store.directory / "metadata/bogus").mkdir()
     put(store, "metadata/bogus/timestamp.json", b"x")
     read, problems = session.holdings()
-    assert [(row["channel"], row["current"]) for row in holding_rows(read)] == [("stable", "1.0.0-b1")]
+    assert [(row["channel"], row["current"]) for row in holding_rows(read, problems)] == [("stable", "1.0.0-b1")]
     assert list(problems) == ["bogus", "nightly"]
     with pytest.raises(VerificationError) as caught:
         require_none(problems)

@@ -201,9 +201,9 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
     collected = session.collect()
     assert {name: error.message for name, error in collected.problems.items()} == {"stable": message}
     assert not collected.removed
-    lines, problems = session.audit([], lambda key: None)
-    assert [line.split(":")[0] for line in lines] == ["nightly"]
-    assert problems == [f"stable: {message}"]
+    audited = session.audit([], lambda key: None)
+    assert [line.split(":")[0] for line in audited.lines] == ["nightly"]
+    assert audited.all_problems == [f"stable: {message}"]
 
 
 def test_one_channel_that_is_refused_keeps_no_other_from_its_refresh(

@@ -107,7 +107,7 @@ def test_an_expired_source_is_not_promoted_from(store: DirectoryStore, ring: Key
         promote(store, stable, source(store, ring), "example", clock=lambda: T + 8 * 86400)
     assert str(caught.value) == (
         "error: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
-        "  hint: if this clock is right, the channel's publisher has to run: invoke refresh; if they did, this store is an old copy"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
     )
 
 

@@ -65,6 +65,16 @@ assert said("podman pod inspect pod --format '{{.State}}'") == "Running"
 said("podman pod rm -f -t 0 pod")
 assert said("podman run --rm --init box true") == ""
 
+# A container that prints for a month (40 MB here) does not fill the disk, whatever its log driver.
+CHATTY = "for _ in range(1300): print('x' * 30000)"
+for driver in ("k8s-file", ""):
+    before = int(said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1"))
+    option = f"--log-driver {driver}" if driver else ""
+    said(f"podman run --name chatty {option} box python3.13 -S -c {shlex.quote(CHATTY)} >/dev/null")
+    grown = int(said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1")) - before
+    said("podman rm -f -t 0 chatty")
+    assert grown < 24, f"{grown} MiB of a container's log, by {driver or 'what is usual'}"
+
 # A limit holds
 fits = said(f"podman run --rm --memory 200m box python3.13 -S -c {shlex.quote(GREEDY)} 20")
 assert fits == "20", fits

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # timeout: 600
-"""The user logs in by RDP, and a screenshot shows the desktop, and then Firefox in it; a wrong password, or no TLS, shows nothing."""
+"""The user logs in by RDP, and a screenshot shows the desktop, and then Firefox in it; a wrong password, or no TLS, shows nothing.
+What sessions say is the journal's."""
 
 import os
 import shlex
@@ -98,9 +99,14 @@ try:
         assert screenshot(BACKDROP)[0] < 0.01, "a wrong password shows the desktop"
     assert not on_machine(f"pgrep -u {USER} xfdesktop || true"), "a wrong password starts a session"
 
-    # With the right one the desktop is there: its backdrop, and panels on it.
+    # With the right one the desktop is there: its backdrop, and panels on it. What a month of sessions said is not on the disk.
+    errors = f"~{USER}/.xsession-errors"
+    on_machine(f"runuser -u {USER} -- sh -c 'umask 077; truncate -s 50M {errors}'")
     with client(password, "/sec:tls") as session:
         wait_for(session, "the desktop", BACKDROP, 0.7)
+        assert int(on_machine(f"stat -c %s {errors}")) < 2**20, "what sessions say stays at the user's home"
+        said_to = on_machine(f"readlink /proc/$(pgrep -u {USER} -x xfce4-session | head -n 1)/fd/2")
+        assert said_to.startswith("socket:"), f"the session says what it has to say to {said_to}"
         on_machine(BROWSE)
         wait_for(session, "Firefox", PAGE, 0.5)
 finally:

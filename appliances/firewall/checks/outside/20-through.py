@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-# timeout: 120
+# timeout: 180
 """Through the firewall: a forwarded port leads inside and nothing else does, and inside clients are translated and may not go
-everywhere.
+everywhere. Five thousand connections of theirs at once leave room for one more.
 
 The client that both directions need lives in the network namespace of the inside segment, which this check enters; it
 has the address that the default of `forward_tcp` leads to, and loses it at the end.
 """
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -35,6 +36,21 @@ try:
 except OSError as error:
     print("refused:", error)
 """
+HOLDER = """
+import resource, socket, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+held = []
+try:
+    for number in range(int(sys.argv[3])):
+        held.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20))
+except OSError as error:
+    print(f"connection {number}: {error}", flush=True)
+else:
+    print("open", flush=True)
+sys.stdin.read()
+"""
+FLOWS = 5000
 
 
 def inside(*argv: str) -> str:
@@ -101,6 +117,24 @@ def denied() -> None:
     print(f"{GATEWAY}:{port} is not reached from inside")
 
 
+def many() -> None:
+    """Thousands of connections are open, as an office's or a file sharer's are, and one more is let through."""
+    with contextlib.ExitStack() as stack:
+        # They wait to be accepted, which the kernel does for 4,096 of a socket; two of them have room for all.
+        servers = [stack.enter_context(socket.create_server((GATEWAY, 0), backlog=4096)) for _ in range(2)]
+        for server in servers:
+            argv = [sys.executable, "-c", HOLDER, GATEWAY, str(server.getsockname()[1]), str(FLOWS // len(servers))]
+            holder = stack.enter_context(
+                subprocess.Popen(["ip", "netns", "exec", "inside", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(holder.kill)
+            assert holder.stdout is not None
+            said = holder.stdout.readline()
+            assert said == "open\n", f"of {FLOWS} connections through the firewall: {said}"
+        translated()
+    print(f"one more beside {FLOWS} connections")
+
+
 device = next(name for name in inside("ls", "/sys/class/net").split() if name not in ("lo", "sit0", "tunl0"))
 inside("ip", "link", "set", device, "up")
 inside("ip", "address", "replace", f"{CLIENT}/{INSIDE.network.prefixlen}", "dev", device)
@@ -110,6 +144,7 @@ try:
     kept_out()
     translated()
     denied()
+    many()
 finally:
     inside("ip", "route", "del", f"{GATEWAY}/32")
     inside("ip", "address", "del", f"{CLIENT}/{INSIDE.network.prefixlen}", "dev", device)

@@ -2,7 +2,7 @@
 # timeout: 240
 # with: branch
 """Two sites: a client behind one firewall reaches a client behind the other through WireGuard, and nothing of it is seen
-between them but encrypted packets."""
+between them but encrypted packets. One has a lease from its provider, the other a fixed address."""
 
 import contextlib
 import ipaddress
@@ -94,6 +94,11 @@ for site, other in zip(PREFIXES, reversed(PREFIXES), strict=True):
     if keys[other] not in on(site, "wg show wg0 peers"):
         address = told(other, "PARAMETER_WIREGUARD_ADDRESS").partition("/")[0]
         on(site, f"firewall-peer {keys[other]}@{address}/32,{network(other)}@{told(other, 'ADDRESS')}:51820")
+
+# The branch's provider gives it a fixed address, by parameter, and no lease.
+outside = on("branch-inside", "ip -4 -oneline address show scope global")
+assert f" {told('branch-inside', 'ADDRESS')}/24 " in outside and "dynamic" not in outside, f"no fixed address: {outside}"
+assert on("branch-inside", f"getent ahostsv4 {os.environ['SLIPWAY_UPSTREAM']}").startswith(os.environ["SLIPWAY_GATEWAY"])
 
 end, packets = threading.Event(), []
 listener = threading.Thread(target=listen, args=(end, packets))

@@ -4,9 +4,11 @@
 Wrong passwords are refused by both servers, and the manager by networks and roles. A message is left for the check after the reboot."""
 
 import base64
+import contextlib
 import io
 import os
 import shlex
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -50,18 +52,18 @@ RECEIVE = """Message message = queues.createConsumer(queues.createQueue(request.
     } else out.print("nothing");"""
 
 
-def call(path: str, /, *, user: str = "deploy", password: str = "", data: bytes | None = None, **query: str) -> str:
+def call(path: str, /, *, user: str = "deploy", password: str = "", data: bytes | None = None, method: str = "", **query: str) -> str:
     url = f"https://{ADDRESS}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-    request = urllib.request.Request(url, data=data, method="PUT" if data else "GET")
+    request = urllib.request.Request(url, data=data, method=method or ("PUT" if data else "GET"))
     if password:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
         return answer.read().decode().strip()
 
 
-def refused(password: str, path: str = "/manager/text/list", user: str = "deploy") -> int:
+def refused(password: str, path: str = "/manager/text/list", user: str = "deploy", method: str = "") -> int:
     try:
-        call(path, user=user, password=password)
+        call(path, user=user, password=password, method=method)
     except urllib.error.HTTPError as error:
         return error.code
     return 200
@@ -111,6 +113,28 @@ assert call("/proof/receive.jsp", queue="in") == "from outside"
 assert received.bodies == ["grüße, from inside"], received.bodies
 assert call("/proof/send.jsp", queue="later", text="a message that lasts") == "sent"
 client.disconnect()
+
+# Who has the page sees what waits, and only scripts move or remove it
+for text in ("one", "two"):
+    assert call("/proof/send.jsp", queue="wrong", text=text) == "sent"
+waiting = {line.split("\t")[2]: line.split("\t")[0] for line in call("/queues/", user=USER, password=PASSWORD).splitlines()}
+assert (waiting["later"], waiting["wrong"]) == ("1", "2"), waiting
+shown = [line.split("\t")[2] for line in call("/queues/", user=USER, password=PASSWORD, queue="wrong").splitlines()]
+assert shown == ["one", "two"], shown
+assert [refused(*who, method="POST") for who in ((PASSWORD, "/queues/?queue=wrong", USER), ("", "/queues/?queue=wrong"))] == [403, 401]
+assert call("/queues/", password=DEPLOY, method="POST", queue="wrong", to="right") == "2"
+assert call("/proof/receive.jsp", queue="right") == "one"
+assert call("/queues/", password=DEPLOY, method="POST", queue="right") == "1"
+assert call("/queues/", user=USER, password=PASSWORD, queue="right") == ""
+
+# A stranger who announces 120 MB by OpenWire is cut off, again and again, and the broker serves others
+for _ in range(3):
+    link = socket.create_connection((ADDRESS, 61617), timeout=60)
+    with CONTEXT.wrap_socket(link, server_hostname=ADDRESS) as stranger, contextlib.suppress(ConnectionError, ssl.SSLError):
+        stranger.sendall((120_000_000).to_bytes(4, "big") + b"\x01" * 4096)
+        while stranger.recv(65536):
+            pass
+broker(PASSWORD).disconnect()
 
 # Only networks that may use the manager do; applications are for everybody.
 CONTEXT_FILE = "/etc/tomcat11/Catalina/localhost/manager.xml"

@@ -16,8 +16,10 @@ import urllib.request
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True, timeout=60).stdout
 address = os.environ["SLIPWAY_ADDRESS"]
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+authority = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True, timeout=60
+).stdout
+context = ssl.create_default_context(cadata=authority)
 SERVER = """
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):

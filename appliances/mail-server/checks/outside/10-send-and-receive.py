@@ -18,9 +18,8 @@ def root(command: str) -> str:
     return subprocess.run([*ssh, command], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-password, certificate = root("cat /var/lib/slipway/parameters/password"), root("cat /etc/postfix/tls/server.crt")
+password, certificate = root("cat /var/lib/slipway/parameters/password"), root("cat /var/lib/slipway/certificates/authority.crt")
 context = ssl.create_default_context(cadata=certificate)
-context.check_hostname = False
 address = os.environ["SLIPWAY_ADDRESS"]
 user = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{os.environ['SLIPWAY_PARAMETER_DOMAIN']}"
 

@@ -12,8 +12,10 @@ import time
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True, timeout=60).stdout
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+authority = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True, timeout=60
+).stdout
+context = ssl.create_default_context(cadata=authority)
 address, domain = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_DOMAIN"]
 user = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{domain}"
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"

@@ -21,12 +21,13 @@ import uuid
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 ADDRESS, DOMAIN, HOST = (os.environ[f"SLIPWAY_{name}"] for name in ("ADDRESS", "PARAMETER_DOMAIN", "PARAMETER_HOSTNAME"))
 USER = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{DOMAIN}"
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
 
 def root(command: str, given: str = "") -> str:
     return subprocess.run([*ssh, command], input=given, check=True, capture_output=True, text=True, timeout=100).stdout.strip()
+
+
+context = ssl.create_default_context(cadata=root("cat /var/lib/slipway/certificates/authority.crt"))
 
 
 def logs_in(user: str, password: str, source: str = "") -> bool:

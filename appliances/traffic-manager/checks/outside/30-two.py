@@ -2,7 +2,8 @@
 # timeout: 240
 # with: second
 """Of two instances the one with the higher priority has the shared address, however much higher. Its cable is pulled: the
-other one takes the address and answers; it is plugged in again: it takes the address back. Its HAProxy hangs: the same."""
+other one takes the address and answers; it is plugged in again: it takes the address back. Its HAProxy hangs: the same. Its
+keepalived is killed, which leaves the address on both: it starts again, and one alone has it."""
 
 import os
 import shlex
@@ -57,5 +58,10 @@ try:
     finally:
         subprocess.run([*ssh, "pkill -CONT -x haproxy"], check=True)
     print(f"taken back after {wait_for(one):.1f} s")
+    kill = "systemctl kill --kill-whom=main --signal=KILL keepalived; sleep 10; systemctl is-active keepalived"
+    subprocess.run([*ssh, kill], check=True, stdout=subprocess.DEVNULL)
+    wait_for(one)
+    assert {holder() for _ in range(5)} == {one}, "both have the address after keepalived was killed"
+    print("one alone has it after keepalived was killed")
 finally:
     subprocess.run([*ssh, "traffic-manager address none"], check=False)

@@ -23,6 +23,7 @@ from slipway import process
 from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
+from slipway.builders._known import require_units
 from slipway.builders._tree import (
     PACKAGE_CODE,
     TREE_CODE,
@@ -61,6 +62,8 @@ _SCRIPTS: Final = ("10-packages.sh", "20-appliance.sh", "30-clean.sh")
 _FOLDER: Final = MOUNT / "packer"
 #: What Packer writes about a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
 _PLACE: Final = re.compile(r"^\s*on (\S+) line ([0-9]+)", re.MULTILINE)
+#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's source.
+_NO_UNIT: Final = re.compile(r"^(?:==>)?\s*\S+: slipway: no unit (\S+)\s*$", re.MULTILINE)
 _SEED: Final = """\
 #cloud-config
 disable_root: false
@@ -142,6 +145,7 @@ class Packer:
             text = render(templates / f"provision/{name}.j2", values)
             files[f"provision/{name}"] = RenderedFile(content=text.encode())
         files["provision/mirrors.sh"] = RenderedFile(content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes())
+        files["provision/known.sh"] = RenderedFile(content=(templates / "provision/known.sh").read_bytes())
         files["provision/base-packages"] = RenderedFile(content=package_lines(source.lock.base_packages))
         files["provision/packages"] = RenderedFile(content=package_lines(source.lock.all_packages))
         files["provision/grub.cfg"] = RenderedFile(content=render(source.templates / "disk/grub.cfg.j2", values).encode())
@@ -208,6 +212,7 @@ class Packer:
 
         Raises:
             HostError: Packer is not installed.
+            SpecErrors: The spec names units that the image does not have.
             BuildError: It failed; its own words are shown, with the place in the template where they name one.
         """
         version = require_packer()
@@ -246,6 +251,7 @@ class Packer:
         with log.open("rb") as file:
             file.seek(before)
             said = file.read().decode(errors="replace")
+        _require_units(source, said)
         places = dict.fromkeys(_PLACE.findall(said))
         console = namespace.path(_FOLDER / "console.log")
         if console.exists():
@@ -270,6 +276,15 @@ class Packer:
         namespace.run(["debugfs", "-R", f"rdump / {tree}", disk], what="reading the file system")
         check_hygiene(namespace, tree, source.appliance.name)
         namespace.run(["rm", "-rf", "--one-file-system", tree])
+
+
+def _require_units(source: Source, said: str) -> None:
+    """Refuse a spec if the machine said that it names units which the image does not have.
+
+    Raises:
+        SpecErrors: It did.
+    """
+    require_units(source, set(_NO_UNIT.findall(said)))
 
 
 def _origin(source: Source, name: str, line: int) -> Where:

@@ -221,8 +221,7 @@ def _elsewhere(channel: str, directory: Path) -> str:
     if os.environ.get(BUNDLE):
         return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}"
     near = suggestion(channel, (each.parent.name for each in directory.glob(f"*/{SIGNERS}")))
-    elsewhere = f"they are where they were made: --keys DIR or {BUNDLE}; a new channel is made by: invoke keys init {channel}"
-    return near or elsewhere
+    return near or f"they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set {BUNDLE}"
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:

@@ -15,3 +15,6 @@ if cut -d: -f1,2 /etc/shadow | grep -vE ':[!*]+$'; then
     exit 1
 fi
 sshd -T | grep -qx 'passwordauthentication no'
+# Its name is its own, too.
+hostname | grep -qxE "$(cat /usr/lib/slipway/image-name)-[0-9a-f]{6}"
+test "$(hostname)" = "$(cat /etc/hostname)"

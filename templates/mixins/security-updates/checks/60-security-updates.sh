@@ -1,7 +1,7 @@
 #!/bin/sh
 # timeout: 300
 # A newer package in a doctored security archive is installed by the night's own services, at the hour of the parameter; its
-# daemon is restarted, and after a new kernel the console asks for a restart.
+# daemon is restarted, and after a new kernel the console asks for a restart. A month of such nights does not fill the disk.
 set -eu
 work=/var/tmp/slipway-updates
 configuration=/etc/apt/apt.conf.d/99slipway-check
@@ -23,6 +23,11 @@ package() { # VERSION: a daemon, whose program is another file in each version
     printf 'Package: updates-probe\nVersion: %s\nArchitecture: all\nMaintainer: check <root@localhost>\nDescription: daemon of a check\n' \
         "$1" >"$work/tree/DEBIAN/control"
     dpkg-deb --root-owner-group --build "$work/tree" "$work/$1.deb" >/dev/null
+}
+# Beside the journal, which has a limit, and apt's caches of its lists, which are replaced; in KiB.
+kept() {
+    sync
+    du --summarize --total --exclude=/var/log/journal --exclude='*.bin' /var/log /var/cache /var/backups | tail -n 1 | cut -f 1
 }
 main_pid() { systemctl show -p MainPID --value updates-probe.service; }
 
@@ -57,8 +62,12 @@ grep -qx "OnCalendar=\*-\*-\* $(cat /var/lib/slipway/parameters/update_time)" /e
 systemctl is-active apt-daily.timer apt-daily-upgrade.timer
 rm -f /var/lib/apt/periodic/*
 /etc/kernel/postinst.d/unattended-upgrades "$(uname -r)" "/boot/vmlinuz-$(uname -r)"
+before_night=$(kept)
 systemctl start apt-daily.service
 systemctl start apt-daily-upgrade.service
+month=$((($(kept) - before_night) * 31))
+echo "a month of such nights leaves $month KiB"
+test $((month * 4)) -lt "$(df --output=size /var/log | tail -n 1)"
 test "$(dpkg-query -W -f '${Version}' updates-probe)" = 2.0
 test "$(main_pid)" != "$before"
 cmp "/proc/$(main_pid)/exe" /usr/bin/updates-probe

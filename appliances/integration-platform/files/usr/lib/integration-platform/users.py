@@ -56,13 +56,18 @@ write(
     f'  <user username="deploy" password="{stored(os.environ["PARAM_DEPLOY_PASSWORD"])}" roles="manager-script"/>\n</tomcat-users>\n',
     "tomcat",
 )
-write(
-    Path("/etc/tomcat11/Catalina/localhost/manager.xml"),
-    '<?xml version="1.0" encoding="utf-8"?>\n'
-    '<Context docBase="/usr/share/tomcat11-admin/manager" antiResourceLocking="false" privileged="true">\n'
-    f'  <Valve className="org.apache.catalina.valves.RemoteCIDRValve" allow="127.0.0.0/8,::1/128,{managers}"/>\n</Context>\n',
-    "tomcat",
-)
+# The manager, and the page of queues
+for name, folder, more in (
+    ("manager", "/usr/share/tomcat11-admin/manager", ' antiResourceLocking="false" privileged="true"'),
+    ("queues", "/usr/share/queues", ""),
+):
+    write(
+        Path(f"/etc/tomcat11/Catalina/localhost/{name}.xml"),
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<Context docBase="{folder}"{more}>\n'
+        f'  <Valve className="org.apache.catalina.valves.RemoteCIDRValve" allow="127.0.0.0/8,::1/128,{managers}"/>\n</Context>\n',
+        "tomcat",
+    )
 context = Path("/usr/lib/integration-platform/context.xml").read_text(encoding="utf-8")
 write(Path("/etc/tomcat11/context.xml"), context.replace("@password@", inner), "tomcat")
 

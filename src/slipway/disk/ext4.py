@@ -29,6 +29,7 @@ _RO_SPARSE_SUPER = 0x1
 _INODE_UNINIT = 0x1
 _WRITTEN = 0x178  # s_kbytes_written, 64 bits; of one tree, just made or from the cache, it differed by 48 KiB
 _SUPER_CHECKSUM = 0x3FC
+_ATTRIBUTES = (0xEA020000).to_bytes(4, "little")
 
 
 def normalise(disk: Path, *, offset: int, epoch: int) -> int:
@@ -55,6 +56,29 @@ def _is_power(number: int, base: int) -> bool:
     while number % base == 0:
         number //= base
     return number == 1
+
+
+def _sort_attributes(inode: bytearray) -> None:
+    """Put the attributes inside of an inode into one order; mke2fs has them in that of the tree's own file system."""
+    first = 0x80 + struct.unpack_from("<H", inode, 0x80)[0] + 4
+    if inode[first - 4 : first] != _ATTRIBUTES:
+        return
+    entries, at = [], first
+    while inode[at : at + 4].strip(b"\0"):
+        length, index, value_at, elsewhere, size, digest = struct.unpack_from("<BBHIII", inode, at)
+        if elsewhere:
+            return
+        value = bytes(inode[first + value_at : first + value_at + size])
+        entries.append((index, bytes(inode[at + 16 : at + 16 + length]), value, digest))
+        at += (16 + length + 3) & ~3
+    area, at, end = bytearray(len(inode) - first), 0, len(inode) - first
+    for index, name, value, digest in sorted(entries):
+        end -= (len(value) + 3) & ~3
+        struct.pack_into("<BBHIII", area, at, len(name), index, end if value else 0, 0, len(value), digest)
+        area[at + 16 : at + 16 + len(name)] = name
+        area[end : end + len(value)] = value
+        at += (16 + len(name) + 3) & ~3
+    inode[first:] = area
 
 
 class _Filesystem:
@@ -131,6 +155,7 @@ class _Filesystem:
         extra = struct.unpack_from("<H", inode, 0x80)[0] >= 0x18
         if extra:
             struct.pack_into("<HIIIiI", inode, 0x82, 0, 0, 0, 0, time, 0)
+            _sort_attributes(inode)
         checksum = _crc32c(self.seed, struct.pack("<I", number) + bytes(inode[0x64:0x68]))
         checksum = _crc32c(checksum, bytes(inode))
         struct.pack_into("<H", inode, 0x7C, checksum & 0xFFFF)

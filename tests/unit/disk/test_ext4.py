@@ -9,6 +9,7 @@ import pytest
 
 from slipway.cache import sha256_of
 from slipway.disk.ext4 import normalise
+from slipway.disk.files import Ext4
 from slipway.errors import BuildError
 from slipway.process import run
 
@@ -52,6 +53,28 @@ def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(tmp
             assert f"{kind}: 0x{time:08x}:00000000" in shown, (path, shown)
     check = run(["e2fsck", "-f", "-n", f"{disk}?offset={OFFSET}"], check=False)
     assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
+
+
+def test_attributes_are_in_one_order_whatever_the_trees_own_file_system_has(tmp_path: Path) -> None:
+    """Btrfs names them in another order than tmpfs, and mke2fs writes them as they come."""
+    values = {"user.a": b"1", "user.bb": b"22222", "user.c": b""}  # as many as fit into an inode
+    (tmp_path / "value").mkdir()
+    made = []
+    for name, order in (("one", list(values)), ("two", list(values)[::-1])):
+        disk = make_disk(tmp_path, name)
+        for attribute in order:
+            (tmp_path / "value/x").write_bytes(values[attribute])
+            command = f"ea_set -f {tmp_path / 'value/x'} sub/new {attribute}"
+            run(["debugfs", "-w", "-R", command, f"{disk}?offset={OFFSET}"], env={"E2FSPROGS_FAKE_TIME": str(EPOCH)})
+        before = sha256_of(disk)
+        normalise(disk, offset=OFFSET, epoch=EPOCH)
+        made.append((before, sha256_of(disk)))
+        with Ext4(disk, offset=OFFSET) as system:
+            assert next(file for file in system.files() if file.path == b"sub/new").attributes == values
+        check = run(["e2fsck", "-f", "-n", f"{disk}?offset={OFFSET}"], check=False)
+        assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
+    assert made[0][0] != made[1][0]
+    assert made[0][1] == made[1][1]
 
 
 def test_a_time_after_2038_is_one_after_the_epoch(tmp_path: Path) -> None:

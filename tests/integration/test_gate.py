@@ -397,6 +397,7 @@ for place in PLACES:
     attempt("wrote", lambda: (place, open(place + "/planted", "w").close()))
 for file in ("/etc/shadow", "/proc/1/root" + PLACES[0], "/old", "/dev/kvm", "/dev/mem", "/dev/sda", "/dev/kmsg"):
     attempt("read", lambda: (file, open(file).read(9)))
+attempt("a device of taps", lambda: os.open("/dev/net/tun", os.O_RDWR))
 for name, value in os.environ.items():
     if "spied" in value or name.startswith(("AWS_", "SLIPWAY_KEY", "http", "SSH_")) and value:
         got.append((name, value))

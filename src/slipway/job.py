@@ -178,10 +178,14 @@ def lock_path(appliance: Appliance, architecture: str) -> Path:
 
 
 def _earlier(path: Path) -> Lock | None:
-    """Return the lock that is there; None if there is none, or it cannot be read.
+    """Return the lock that is to be replaced; None if there is none, or it cannot be read.
 
     One with a merge conflict is made anew: the errors of others say so.
+
+    Raises:
+        OSError: It could not be written.
     """
+    require_writable(path.parent)
     with contextlib.suppress(SpecErrors):
         return read_lock(path) if path.exists() else None
     return None
@@ -194,7 +198,6 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         fresh: Ask the mirrors for new package lists even if those at hand are recent.
     """
     path = lock_path(appliance, architecture)
-    require_writable(path.parent)
     before = _earlier(path)
     keyrings = {file.target: file.path for file in appliance.files}
     now = resolve(
@@ -309,7 +312,6 @@ def lock_qemu(shop: Workshop, architecture: str, *, fresh: bool = False) -> dict
     for system, packages in sorted(wanted.packages.items()):
         path = tree_lock_path(shop.root / QEMU, system, architecture)
         path.parent.mkdir(exist_ok=True)
-        require_writable(path.parent)
         before = _earlier(path)
         now = resolve_apart(base, packages, architecture, mirrors=shop.mirrors, apt_root=shop.settings.cache / "apt", fresh=fresh)
         write_lock(path, now)

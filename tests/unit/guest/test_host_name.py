@@ -22,7 +22,7 @@ def _text(path: Path) -> str:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The file system of an instance that has not started yet."""
-    files = {IMAGE: "web\n", "etc/hostname": "web\n", "etc/machine-id": "a" * 32 + "\n", "var/lib/slipway/keep": ""}
+    files = {IMAGE: "web\n", "etc/hostname": "web\n", "etc/machine-id": "a" * 32 + "\n"}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -50,7 +50,7 @@ LAYERS = (
     ("boot",),
     ("records",),
     ("stores", "channels"),
-    ("catalog",),
+    ("catalog", "serving"),
     ("job",),
     ("outputs",),
     ("dependencies", "pipeline", "doctor", "development", "fresh"),

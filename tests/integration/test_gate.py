@@ -120,7 +120,7 @@ def gate(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         return follow(*words, **{**limits, "start_s": patience_s, "check_s": patience_s})  # type: ignore[arg-type]
 
     monkeypatch.setattr(checks, "follow", soon)
-    monkeypatch.setattr(checks, "probe", lambda _: Accelerator(name="tcg", reason="it is played"))
+    monkeypatch.setattr(pipeline, "probe", lambda _: Accelerator(name="tcg", reason="it is played"))
     monkeypatch.setattr(trial, "FACTOR", {"kvm": 1, "tcg": 1})
     monkeypatch.setattr(outside, "_RETRY_S", 1)
     monkeypatch.setattr(outside, "_LATE_S", 1)

@@ -91,6 +91,8 @@ class Machine:
     agent: str = ""
     variables: Path | None = None
     instance: int = 0
+    #: The words that run another QEMU than the host's, where ``enter`` of :func:`running` leads to.
+    program: tuple[str, ...] = ()
 
     @classmethod
     def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
@@ -129,7 +131,8 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
     """
     secure = machine.firmware == "secureboot"
     kvm = machine.accelerator.name == "kvm"
-    argv = [f"qemu-system-{machine.system}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    program = machine.program or (f"qemu-system-{machine.system}",)
+    argv = [*program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-machine", machine.machine + (",smm=on" if secure else "")]
     argv += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
     argv += ["-smp", str(machine.cpus), "-m", str(machine.memory_mib)]
@@ -161,9 +164,12 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
 
 
 @cache
-def unprivileged(qemu: str) -> tuple[str, ...]:
-    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen."""
-    said = process.run([qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
+def unprivileged(*qemu: str) -> tuple[str, ...]:
+    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen.
+
+    The words are those that run QEMU.
+    """
+    said = process.run([*qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
     newer = re.search(r"^-run-with [^\n]*user=", said, re.MULTILINE) is not None
     user = f"{_NOBODYS_ID}:{_NOBODYS_ID}"
     sandbox = _CONFINED[1].replace("elevateprivileges=deny", "elevateprivileges=allow")
@@ -336,10 +342,11 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent))
         argv = command(machine, _write_credentials(machine, Path(folder)))
-        argv[0] = process.find_tool(argv[0])
+        if not machine.program:
+            argv[0] = process.find_tool(argv[0])
         if os.geteuid() == 0:
             at = argv.index("-sandbox")
-            argv[at : at + 2] = unprivileged(argv[0])
+            argv[at : at + 2] = unprivileged(*(*enter, *machine.program) if machine.program else argv[:1])
         errors = stack.enter_context(log.open("ab"))
         qemu = stack.enter_context(process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         machine_running = Running(qemu)

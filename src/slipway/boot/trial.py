@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.accelerator import Accelerator
+from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
 from slipway.builders import Source
@@ -34,7 +35,7 @@ class Trial:
     logs: Path
     step: Step
     firmware: str
-    accelerator: Accelerator
+    emulator: Emulator
     first_failure: bool
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -45,6 +46,10 @@ class Trial:
     @property
     def appliance(self) -> Appliance:
         return self.source.appliance
+
+    @property
+    def accelerator(self) -> Accelerator:
+        return self.emulator.accelerator
 
     @property
     def lock(self) -> Lock:

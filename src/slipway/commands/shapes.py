@@ -146,7 +146,7 @@ class Valid:
 class Lock:
     """A lock of packages."""
 
-    appliance: Annotated[str, "whose it is"]
+    appliance: Annotated[str, "whose it is; empty for that of a QEMU"]
     architecture: Annotated[str, "in Debian's words"]
     path: Annotated[str, "the file"]
     packages: Annotated[int, "how many"]

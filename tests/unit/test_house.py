@@ -158,11 +158,11 @@ def test_the_committed_schemas_are_what_the_code_says() -> None:
 
 
 def test_every_test_that_a_promise_names_is_there() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/concepts/trust.md").read_text())
     assert len(named) > 50
     for path, name in named:
         functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)}
-        assert name in functions, f"docs/security.md: there is no {name} in {path}"
+        assert name in functions, f"docs/concepts/trust.md: there is no {name} in {path}"
 
 
 def test_every_block_that_a_page_tells_to_type_is_typed_by_a_test_or_says_why_not() -> None:

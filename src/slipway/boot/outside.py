@@ -2,7 +2,7 @@
 
 A check is tried again until it passes or its time is up: those on this host wait for what they need themselves, so for a
 minute at most. A check runs in the network's room: it is nobody on this host and sees none of its files. What it is told
-(addresses, an SSH command, parameters) is in its environment, docs/spec.md.
+(addresses, an SSH command, parameters) is in its environment, docs/reference/spec.md.
 """
 
 from __future__ import annotations

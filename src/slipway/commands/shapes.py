@@ -1,6 +1,6 @@
 """The shapes of what tasks about images and this machine print with ``--json``, with a text for each field.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/json.md is made. A shape whose fields change
+What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/reference/json.md is made. A shape whose fields change
 their meaning, or go, gets the next number; a new field keeps it. Times are in UTC (ISO 8601), sizes in bytes.
 """
 

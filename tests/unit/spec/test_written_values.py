@@ -127,7 +127,7 @@ FIELDS: Mapping[str, Callable[[str], dict[str, Any]]] = {
 }
 #: Keys with a few values, and the keys of a mapping that have to be parameters' names.
 CHOSEN = {"kernel", "keep", "ports.protocol", "parameters.type", "root.mode", "formats", "instances.parameters.[key]"}
-#: A command is in systemd's own language (docs/spec.md): specifiers and variables are its author's, in the guest.
+#: A command is in systemd's own language (docs/reference/spec.md): specifiers and variables are its author's, in the guest.
 OF_A_LANGUAGE = {"timers.command"}
 #: Values whose files have a writer of their own, which escapes: JSON for parameters, filters of templates for the rest.
 ESCAPED = {"parameters.default", "parameters.choices", "instances.parameters"}

@@ -59,6 +59,15 @@ def test_a_check_does_not_write_to_the_report() -> None:
     assert [(result.name, result.outcome) for result in found] == [("10-writes.sh", "failed"), ("20-real.sh", "failed")]
 
 
+def test_a_check_whose_time_is_up_says_what_it_was_doing() -> None:
+    hangs = "import time\n\n\ndef ask():\n    print('asking')\n    time.sleep(60)\n\n\nask()\n"
+    python, shell = reported({"10-hangs.py": hangs, "20-hangs.sh": "echo asking; sleep 60\n"})
+    assert (python.outcome, shell.outcome) == ("timed out", "timed out")
+    assert python.output.startswith("asking\nFatal Python error: Aborted\n")
+    assert '  File "/mnt/runner/checks/10-hangs.py", line 6 in ask\n' in python.output
+    assert shell.output == "+ echo asking\nasking\n+ sleep 60\n"
+
+
 def test_what_a_check_wrote_is_reported() -> None:
     (found,) = reported({"10-says.sh": "echo hello; exit 1\n"})
     assert found.output == "+ echo hello\nhello\n+ exit 1\n"

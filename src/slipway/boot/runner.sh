@@ -11,13 +11,14 @@ now() { read -r up _ </proc/uptime && echo "${up%.*}${up#*.}"; } # hundredths of
 
 # check NAME TIMEOUT_S COMMAND...: "check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT", the output in base64.
 check() {
-    name=$1 limit=$(($2 * 100 * FACTOR)) attempts=0 begin=$(now) outcome=failed
+    name=$1 limit=$(($2 * 100 * FACTOR)) attempts=0 begin=$(now) outcome=failed signal=TERM
     shift 2
+    if [ "$1" = python3 ]; then signal=ABRT; fi # it says where it stands
     while :; do
         attempts=$((attempts + 1))
         left=$(((limit - $(now) + begin) / 100 + 1))
         # No standard input: a check that reads it would eat the list of those after it. No port: only this program reports.
-        timeout -k 5 "$left" "$@" >latest 2>&1 </dev/null 3>&- 4<&-
+        timeout -s "$signal" -k 5 "$left" "$@" >latest 2>&1 </dev/null 3>&- 4<&-
         code=$?
         # A try that the limit cuts off has nothing to say, unless it was the only one.
         case $attempts:$code in
@@ -85,7 +86,7 @@ ports)
     say memory "$(awk '/^MemTotal:/ { total = $2 } /^MemAvailable:/ { print total - $2 }' /proc/meminfo)"
     while read -r limit name <&4; do
         case $name in
-        *.py) check "$name" "$limit" python3 "checks/$name" ;;
+        *.py) check "$name" "$limit" python3 -u -X faulthandler "checks/$name" ;;
         *) check "$name" "$limit" sh -x "checks/$name" ;; # one that fails has said in which command
         esac
     done 4<list

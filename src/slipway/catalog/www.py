@@ -22,7 +22,7 @@ from slipway.templating import render
 __all__ = ["index"]
 
 FORMAT: Final = "slipway/www/1"
-#: Where a machine runs; the formats to download, the first of which has its link; what to type then, as docs/formats.md has it.
+#: Where a machine runs; the formats to download, the first of which has its link; what to type then, as docs/reference/formats.md has it.
 _PLATFORMS: Final[Sequence[tuple[str, Sequence[str], Sequence[str]]]] = (
     ("KVM, libvirt", ["qcow2"], ["virt-install --import --name {name} --memory {memory} --vcpus {cpus} --disk {file} --osinfo linux2022"]),
     ("Proxmox VE", ["proxmox", "qcow2"], ["sh {file} 100 local-lvm"]),

@@ -235,3 +235,11 @@ def test_each_promise_names_the_check_that_observes_it(name: str) -> None:
         named |= set(found)
     assert named - checks - {SCAN} == set(), "no such check"
     assert {check for check in own if not check.startswith("broken")} - named == set(), "a check that observes no promise"
+
+
+@pytest.mark.parametrize("name", Library(ROOT).names())
+def test_each_appliance_says_how_it_begins_is_backed_up_and_updated(name: str) -> None:
+    """README.md promises it of every one."""
+    text = (ROOT / "appliances" / name / "README.md").read_text()
+    missing = [what for what in ("first boot", "back up", "update") if what not in text.lower()]
+    assert missing == [], f"appliances/{name}/README.md"

@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from slipway.channels.keys.ring import fingerprint
 from slipway.channels.publish import target_key
@@ -27,9 +27,15 @@ from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
 from slipway.stores import Conflict, NotFound, Store
 
+<<<<<<< HEAD
 __all__ = ["Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
+=======
+__all__ = ["INDEXED", "Catalog", "Offer", "exists", "kinds", "read_catalog", "write"]
+>>>>>>> df9ec98ce9184bcf4972bcb59f98b1248348a124
 
 _ATTEMPTS = 10
+#: The formats that indexes show.
+INDEXED: Final = ("incus", "ova")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +91,14 @@ class Catalog:
     fingerprints: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
+    def hidden(self) -> list[Offer]:
+        """The offers that no index can show."""
+        return [offer for offer in self.offers if not any(map(offer.artifact, INDEXED))]
+
+    @property
     def shown(self) -> int:
         """How many of the offers an index can show."""
-        return sum(bool(offer.artifact("incus") or offer.artifact("ova")) for offer in self.offers)
+        return len(self.offers) - len(self.hidden)
 
 
 class _Kind(Protocol):
@@ -181,4 +192,4 @@ def _put(store: Store, key: str, data: bytes, *, dry_run: bool = False) -> bool:
         except Conflict:
             continue
         return True
-    raise StoreError(f"{key} is being changed by somebody else all the time", hint="run the command again")
+    raise StoreError(f"{key} is being changed by other writers all the time", hint="run the command again")

@@ -18,13 +18,8 @@ from typing import Any
 from slipway.accelerator import Accelerator, probe
 from slipway.boot.emulator import choose
 from slipway.boot.machine import firmware_files
-<<<<<<< HEAD
-from slipway.errors import HostError, UserError
-from slipway.job import Workshop, host_qemu, tree_of_qemu
-=======
 from slipway.errors import HostError, SpecErrors, UserError
-from slipway.job import Workshop
->>>>>>> df9ec98ce9184bcf4972bcb59f98b1248348a124
+from slipway.job import Workshop, host_qemu, tree_of_qemu
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.process import find_tool
 from slipway.programs import programs

@@ -27,11 +27,7 @@ from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
 from slipway.stores import Conflict, NotFound, Store
 
-<<<<<<< HEAD
-__all__ = ["Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
-=======
-__all__ = ["INDEXED", "Catalog", "Offer", "exists", "kinds", "read_catalog", "write"]
->>>>>>> df9ec98ce9184bcf4972bcb59f98b1248348a124
+__all__ = ["INDEXED", "Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
 
 _ATTEMPTS = 10
 #: The formats that indexes show.

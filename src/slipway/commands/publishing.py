@@ -193,17 +193,11 @@ def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     if dry_run:
         would(deeds)
     else:
-<<<<<<< HEAD
-        print("\n".join(changed) or "nothing changed")
-    if not shown:
-        print("warning: no current release was made as incus or ova: only the pages show anything", file=sys.stderr)
-=======
         print("\n".join(done.changed) or "nothing changed")
     for line in done.warnings:
         warn(one_line(line))
     if not done.shown:
-        warn("no current release was made as incus or ova, so no index shows anything")
->>>>>>> df9ec98ce9184bcf4972bcb59f98b1248348a124
+        warn("no current release was made as incus or ova: only the pages show anything")
 
 
 TASKS: Final = (

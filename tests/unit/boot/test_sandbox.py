@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
 from slipway.accelerator import Accelerator
 from slipway.boot.emulator import Emulator
-from slipway.boot.sandbox import Sandbox, _keep, check_parameters, forwarding
-=======
 from slipway.boot.sandbox import Sandbox, _keep, forwarding, require_startable
->>>>>>> df9ec98ce9184bcf4972bcb59f98b1248348a124
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
 

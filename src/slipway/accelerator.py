@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Accelerator", "main", "probe"]
+__all__ = ["Accelerator", "host_architecture", "main", "probe"]
 
 #: A million turns take about a millisecond on a processor, and a hundred times that where every exit is emulated.
 SLOW_S = 0.02
@@ -38,11 +38,16 @@ class Accelerator:
     seconds: float = 0.0
 
 
+def host_architecture() -> str:
+    """Return Debian's name of this host's architecture."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
 def probe(architecture: str = "amd64") -> Accelerator:
     """What to run a guest of an architecture with on this host."""
     from slipway import process
 
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    machine = host_architecture()
     if machine != architecture:
         return Accelerator(name="tcg", reason=f"a guest for {architecture} on {machine} is emulated")
     if not Path("/dev/kvm").exists():

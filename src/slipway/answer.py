@@ -47,7 +47,9 @@ class Problem:
 class Answer:
     """The option ``--json`` of a task, and what the task tells."""
 
-    json: bool = field(default=False, metadata={"help": "print one JSON document (docs/json.md), and everything else on standard error"})
+    json: bool = field(
+        default=False, metadata={"help": "print one JSON document (docs/reference/json.md), and everything else on standard error"}
+    )
     _told: Shape | None = field(default=None, init=False)
     _line: str = field(default="", init=False)
     _out: TextIO | None = field(default=None, init=False)

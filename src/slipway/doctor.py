@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slipway.accelerator import probe
+from slipway.accelerator import Accelerator, probe
+from slipway.boot.emulator import choose
 from slipway.boot.machine import firmware_files
 from slipway.errors import HostError, SpecErrors, UserError
-from slipway.job import Workshop
+from slipway.job import Workshop, host_qemu, tree_of_qemu
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.process import find_tool
 from slipway.programs import programs
@@ -66,6 +67,7 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
     accelerator = probe()
     slow = "" if accelerator.name == "kvm" else "checks take several times as long as with KVM"
     yield Finding(name="accelerator", state="ok" if not slow else "limited", detail=f"{accelerator.name}: {accelerator.reason}", hint=slow)
+    yield _try("qemu", partial(_qemu, shop, accelerator), state="limited")
     memory = available_memory_mib()
     low = "builds work on disk instead, which is slower" if memory < 3072 else ""
     yield Finding(name="memory", state="limited" if low else "ok", detail=f"{size(memory * 2**20)} available", hint=low)
@@ -108,6 +110,14 @@ def _program(name: str) -> str:
     """Return a program's version line, or its path if it has none."""
     said = tool_version(name)
     return find_tool(name) if said.startswith("sha256 ") else said
+
+
+def _qemu(shop: Workshop, accelerator: Accelerator) -> str:
+    """Say which QEMU runs machines, and why."""
+    tree = tree_of_qemu(shop, "x86_64")
+    chosen = choose(shop.settings.qemu, accelerator, host_qemu(shop, "x86_64"), tree[0] if tree else None)
+    made = chosen.name == "host" or tree is None or shop.cache.find(tree[1].id)
+    return chosen.summary if made else f"{chosen.summary} (the first check makes it)"
 
 
 def _firmware(firmware: str) -> str:

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
+from slipway.accelerator import host_architecture
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
@@ -24,6 +26,7 @@ from slipway.ownership import require_private, require_writable
 from slipway.packages.lock import Lock, LockDiff, LockedPackage, check_lock, differences, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
+from slipway.packages.resolve import resolve_apart
 from slipway.plan import Plan, Stage, make_stage
 from slipway.progress import Progress
 from slipway.render import Rendered
@@ -32,10 +35,23 @@ from slipway.spec.folder import SourceFile
 from slipway.spec.library import Appliance, Library, guest_files
 from slipway.tools import code_digest, tool_versions
 
-__all__ = ["BOOTED", "Job", "Workshop", "current_lock", "lock", "lock_path", "prepare"]
+__all__ = [
+    "BOOTED",
+    "Job",
+    "Workshop",
+    "current_lock",
+    "host_qemu",
+    "lock",
+    "lock_path",
+    "lock_qemu",
+    "prepare",
+    "tree_of_qemu",
+]
 
 #: The format that is booted and checked: what QEMU reads.
 BOOTED = "qcow2"
+#: Where it is said which QEMU is newer than a host's.
+QEMU: Final = Path("templates/qemu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +177,20 @@ def lock_path(appliance: Appliance, architecture: str) -> Path:
     return appliance.folder / f"lock.{architecture}.json"
 
 
+def _earlier(path: Path) -> Lock | None:
+    """Return the lock that is to be replaced; None if there is none, or it cannot be read.
+
+    One with a merge conflict is made anew: the errors of others say so.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    require_writable(path.parent)
+    with contextlib.suppress(SpecErrors):
+        return read_lock(path) if path.exists() else None
+    return None
+
+
 def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool = False) -> tuple[Lock, LockDiff]:
     """Resolve an appliance's packages to exact versions and write its lock, if anything changed.
 
@@ -168,11 +198,7 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         fresh: Ask the mirrors for new package lists even if those at hand are recent.
     """
     path = lock_path(appliance, architecture)
-    require_writable(path.parent)
-    before = None
-    # A lock that cannot be read, such as one with a merge conflict, is made anew: the errors of others say so.
-    with contextlib.suppress(SpecErrors):
-        before = read_lock(path) if path.exists() else None
+    before = _earlier(path)
     keyrings = {file.target: file.path for file in appliance.files}
     now = resolve(
         appliance.base,
@@ -260,6 +286,46 @@ def _part_inputs(shop: Workshop, part: Part) -> dict[str, str]:
     return {**shop.versions(part.tools), **_code(*part.code), **content, **part.more}
 
 
+def host_qemu(shop: Workshop, system: str) -> str:
+    """Return what this host's QEMU for a processor says of its version; empty where the setting leaves it aside."""
+    name = f"qemu-system-{system}"
+    return "" if shop.settings.qemu == "tree" else shop.versions((name,))[name]
+
+
+def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
+    """Return the lock and the stage of a QEMU in a tree of its own; None if none comes into question on this host.
+
+    Whether it is used is decided when a machine starts (:func:`slipway.boot.emulator.choose`).
+    """
+    from slipway.boot.emulator import wants_tree
+    from slipway.boot.qemu_tree import PART, tree_lock
+
+    if not wants_tree(shop.settings.qemu, host_qemu(shop, system)):
+        return None
+    found = tree_lock(shop.root / QEMU, system, host_architecture())
+    if found is None:
+        return None
+    part = replace(PART, packages=found.packages)
+    return found, make_stage(part.kind, {"system": system, **_part_inputs(shop, part)})
+
+
+def lock_qemu(shop: Workshop, architecture: str, *, fresh: bool = False) -> dict[Path, tuple[Lock, LockDiff]]:
+    """Resolve the packages of QEMU's trees for a host's architecture and write their locks, by path."""
+    from slipway.boot.qemu_tree import lock_path as tree_lock_path
+    from slipway.spec.emulators import read_emulators
+
+    wanted = read_emulators(shop.root / QEMU)
+    base, done = shop.library.base(wanted.base), {}
+    for system, packages in sorted(wanted.packages.items()):
+        path = tree_lock_path(shop.root / QEMU, system, architecture)
+        path.parent.mkdir(exist_ok=True)
+        before = _earlier(path)
+        now = resolve_apart(base, packages, architecture, mirrors=shop.mirrors, apt_root=shop.settings.cache / "apt", fresh=fresh)
+        write_lock(path, now)
+        done[path] = now, differences(before, now)
+    return done
+
+
 def _content(packages: Sequence[LockedPackage]) -> str:
     """One digest of all that packages are: a version is a name, its content is the hash."""
     lines = "".join(f"{package.sha256} {package.size} {package.name} {package.version}\n" for package in sorted(packages))
@@ -309,12 +375,15 @@ def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dic
     spec = appliance.spec
     machine = spec.model_dump(mode="json", include={"interfaces", "instances", "ports", "parameters", "resources", "services"})
     system = appliance.base.architectures[architecture].qemu["system"]
+    qemu = {f"qemu-system-{system}": said} if (said := host_qemu(shop, system)) else {}
+    tree = tree_of_qemu(shop, system)
     return {
         **{
             f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s} {check.before} {check.instances}"
             for check in appliance.checks
         },
         "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),
-        **shop.versions((f"qemu-system-{system}",)),
+        **qemu,
+        **({tree[1].kind: tree[1].id} if tree else {}),
         **_code("boot"),
     }

@@ -103,6 +103,7 @@ Environment:
   SLIPWAY_KEYS, SLIPWAY_KEY_BUNDLE, SLIPWAY_PASSPHRASE_FILE      keys of channels
   SLIPWAY_CACHE, SLIPWAY_CACHE_LIMIT_GIB, SLIPWAY_STATE          where things are kept
   SLIPWAY_MEMORY_MIB                          what a build works in; with less than it needs it works on disk
+  SLIPWAY_QEMU                                which QEMU runs machines: host, tree or auto
 
 Exit codes:
   0 done, 1 a bug, 2 usage, 3 a spec is wrong, 4 this host lacks something, 5 a build or check failed,

@@ -15,18 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.accelerator import probe
 from slipway.boot.report import BootReport
 from slipway.builders import Workplace
 from slipway.cache import Entry
 from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
-from slipway.job import BOOTED, Job, Workshop
+from slipway.job import BOOTED, Job, Workshop, host_qemu, tree_of_qemu
 from slipway.outputs import capture, finished, record, released_image
 from slipway.plan import Stage
 from slipway.progress import size
 from slipway.render import Rendered
 
 if TYPE_CHECKING:
+    from slipway.boot.emulator import Emulator
     from slipway.boot.sandbox import Sandbox
     from slipway.channels.moves import Moved
     from slipway.channels.session import Session
@@ -39,6 +41,7 @@ __all__ = [
     "built_image",
     "check",
     "export",
+    "find_emulator",
     "publish",
     "require_published",
     "session",
@@ -194,12 +197,50 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
             shop.progress.note("parameter", f"{name} has no default: the checks give it {value}")
         tools = job.plan.stage("tools")
         tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
+        emulator = find_emulator(shop, job)
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(job.source, image, scratch, job.logs, step, firmware=firmware, tools=tree, first_failure=first_failure)
+            report = boot_and_check(
+                job.source,
+                image,
+                scratch,
+                job.logs,
+                step,
+                emulator=emulator,
+                firmware=firmware,
+                tools=tree,
+                first_failure=first_failure,
+            )
             step.detail = report.summary
         if firmware == "bios":
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())
         return report
+
+
+def find_emulator(shop: Workshop, job: Job) -> Emulator:
+    """Choose the QEMU for an appliance's machines; one in a tree of its own is made now, if it is not in the cache.
+
+    Raises:
+        BuildError: The tree cannot be made, and the setting allows no other.
+    """
+    from slipway.boot.emulator import choose, host_version
+    from slipway.boot.qemu_tree import make_tree
+
+    system = job.source.appliance.base.architectures[job.architecture].qemu["system"]
+    said, tree = host_qemu(shop, system), tree_of_qemu(shop, system)
+    chosen = choose(shop.settings.qemu, probe(job.architecture), said, tree[0] if tree else None)
+    if chosen.name == "host" or tree is None:
+        return chosen
+    try:
+        made = make_tree(tree[1], tree[0], system, shop.mirrors, _workplace(shop, job))
+    except BuildError as error:
+        if shop.settings.qemu == "tree":
+            raise
+        reason = f"a newer one cannot be made here: {error.message.partition(chr(10))[0]}"
+        chosen = replace(chosen, name="host", version=host_version(said), reason=reason)
+    else:
+        chosen = replace(chosen, tree=made)
+    shop.progress.note("qemu", chosen.summary)
+    return chosen
 
 
 @contextmanager
@@ -216,8 +257,9 @@ def start(
 
     with shop.cache.keeping(), shop.cache.scratch() as work:
         image = built_image(shop, job)
+        emulator = find_emulator(shop, job)
         folder = job.outputs / "sandbox"
-        options: dict[str, Any] = {"parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
+        options: dict[str, Any] = {"emulator": emulator, "parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
         with sandbox(job.source.appliance, job.architecture, image, work, folder, **options) as box:
             yield box
 

@@ -7,6 +7,7 @@ The file may say::
     cache = "/var/cache/slipway"    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
     cache_limit_gib = 20            # SLIPWAY_CACHE_LIMIT_GIB
     memory_mib = 8192               # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
+    qemu = "auto"                   # SLIPWAY_QEMU: host, tree (a newer one of its own), or auto: what is faster
     mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: what builds use; default is the host's own
     image_mirror = "http://..."                # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
 
@@ -43,11 +44,15 @@ VARIABLES: Final = (
     "SLIPWAY_MEMORY_MIB",
     "SLIPWAY_MIRROR",
     "SLIPWAY_PASSPHRASE_FILE",
+    "SLIPWAY_QEMU",
     "SLIPWAY_RUN",
     STATE,
     "SLIPWAY_STORE",
 )
-KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "memory_mib", "mirror", "store")
+KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "memory_mib", "mirror", "qemu", "store")
+#: Which QEMU runs machines (:mod:`slipway.boot.emulator`).
+QEMUS: Final = ("auto", "host", "tree")
+_WHICH: Final = "auto takes the faster one"
 #: The units of settings that are whole numbers.
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
 _MIRRORS: Final = ("image_mirror", "mirror")
@@ -68,6 +73,7 @@ class Settings:
     cache: Path
     cache_limit_gib: int = _DEFAULT_LIMIT_GIB
     memory_mib: int = 0
+    qemu: str = "auto"
 
 
 def default_cache() -> Path:
@@ -117,7 +123,16 @@ def load_settings(root: Path) -> Settings:
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
         cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
         memory_mib=_number("memory_mib", data, 0),
+        qemu=_qemu(data),
     )
+
+
+def _qemu(data: Mapping[str, Any]) -> str:
+    """Return which QEMU is to run machines."""
+    given = os.environ.get("SLIPWAY_QEMU")
+    if given and given not in QEMUS:
+        raise UsageError(f'SLIPWAY_QEMU: "{given}" is not one of {", ".join(QEMUS)}', hint=suggestion(given, QEMUS) or _WHICH)
+    return given or str(data.get("qemu", "auto"))
 
 
 def _variable(name: str) -> str:
@@ -197,6 +212,9 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
         return next((problem for name, uri in value.items() if (problem := _archive_problem(key, name, uri))), None)
     if not isinstance(value, str) or not value:
         return f"{key}: {value!r} is not a text", "write it in quotes"
+    if key == "qemu":
+        wrong = f"{key}: {value!r} is not one of {', '.join(QEMUS)}"
+        return None if value in QEMUS else (wrong, suggestion(value, QEMUS) or _WHICH)
     return _uri_problem(key, key, value) if key in _MIRRORS else None
 
 

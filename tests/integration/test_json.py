@@ -1,4 +1,4 @@
-"""`--json`: one document on standard output, as docs/json.md says, whatever becomes of the task."""
+"""`--json`: one document on standard output, as docs/reference/json.md says, whatever becomes of the task."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def ask(project: Path) -> Ask:
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    same = (ROOT / "docs/json.md").read_text() == page()
-    assert same, "run: PYTHONPATH=src:tests/support python tests/support/json_shapes.py >docs/json.md"
+    same = (ROOT / "docs/reference/json.md").read_text() == page()
+    assert same, "run: PYTHONPATH=src:tests/support python tests/support/reference_pages.py"
 
 
 def test_every_task_that_a_pipeline_uses_has_it() -> None:

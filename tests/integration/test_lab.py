@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -45,6 +46,22 @@ def test_nothing_of_it_is_left(tmp_path: Path) -> None:
     with lab(["outside", "inside"], log=tmp_path / "log"):
         pass
     assert Path("/proc/net/dev").read_text().count(":") == before
+
+
+#: Makes the network where the device of taps is as the kernel makes it: no udev has opened it to all.
+AS_THE_KERNEL_MAKES_IT = """\
+set -eu
+mount -t tmpfs tmpfs /dev/net
+mknod -m 600 /dev/net/tun c 10 200
+exec "$1" -c 'import pathlib, sys; from slipway.boot.lab import lab
+with lab(["outside", "inside"], log=pathlib.Path(sys.argv[1])) as network: print(network.networks())' "$2"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can use such a device")
+def test_root_needs_no_device_that_is_open_to_all(tmp_path: Path) -> None:
+    argv = ["unshare", "--mount", "sh", "-c", AS_THE_KERNEL_MAKES_IT, "sh", sys.executable, str(tmp_path / "log")]
+    assert "tap0.1" in process.run(argv).stdout.decode()
 
 
 @contextlib.contextmanager

@@ -135,8 +135,8 @@ def test_links_lead_to_the_forge_that_the_checkout_is_from(
     made = hook()
     assert made.home(tmp_path) == page
     assert made.urls(page).get("Changelog") == (f"{page}/blob/HEAD/CHANGELOG.md" if page else None)
-    text = "[a](docs/a.md), [b](https://b.example), [c](#c)"
-    there = f"[a]({page}/blob/HEAD/docs/a.md)" if page else "a"
+    text = "[a](folder/a.md), [b](https://b.example), [c](#c)"
+    there = f"[a]({page}/blob/HEAD/folder/a.md)" if page else "a"
     assert made.readme(text, page) == f"{there}, [b](https://b.example), [c](#c)"
 
 

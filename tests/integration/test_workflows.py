@@ -169,7 +169,7 @@ def test_owners_of_code_are_nobody_that_was_made_up() -> None:
 
 
 def test_every_workflow_variable_and_environment_is_on_the_page() -> None:
-    page = (ROOT / "docs/ci.md").read_text()
+    page = (ROOT / "docs/how-to/run-in-ci.md").read_text()
     for path in WORKFLOWS:
         assert f"`{path.stem}`" in page
         assert [name for name in re.findall(r"vars\.(\w+)", path.read_text()) if f"`{name}`" not in page] == []

@@ -22,7 +22,7 @@ bytes, ids complete. This page is made from the code (`tests/support/json_shapes
 | field of every document | | |
 |-|-|-|
 | `format` | text | `slipway/TASK/VERSION` |
-| `exit_code` | number | the task's [exit code](reference.md#exit-codes) |
+| `exit_code` | number | the task's [exit code](exit-codes.md) |
 | `errors` | list | what went wrong; empty after success |
 
 Each of `errors`:
@@ -46,7 +46,7 @@ def shape_of(task: str) -> type[Any]:
 
 
 def page() -> str:
-    """Return docs/json.md."""
+    """Return docs/reference/json.md."""
     parts = [_INTRODUCTION, _table(Problem), _FAILURES]
     for title, table in (("Images and this machine", shapes.SHAPES), ("Stores and channels", channel_shapes.SHAPES)):
         parts.append(f"\n## {title}\n")

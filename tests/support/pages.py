@@ -53,7 +53,8 @@ class Block:
 
 def pages() -> list[Path]:
     """List the pages that say what to type."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "appliances").glob("*/README.md"))]
+    own = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    return [*own, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "appliances").glob("*/README.md"))]
 
 
 def is_console(block: Block) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slipway.credentials import build_environment
+from slipway.settings import KEYS
 
 SOURCE = Path(__file__).parents[2] / "src"
 #: Prints what this process knows, what the kernel shows of it, and what a program sees that it starts.
@@ -63,6 +64,11 @@ def test_there_may_be_none(how: str) -> None:
     said, child = started(how)
     assert said["knows"] is None
     assert "HOME=/nowhere" in child
+
+
+def test_every_setting_reaches_a_build() -> None:
+    given = {f"SLIPWAY_{key.upper()}": "x" for key in KEYS}
+    assert build_environment(given) == given
 
 
 def test_what_is_not_on_the_list_is_left_out() -> None:

@@ -32,6 +32,7 @@ def test_a_program_is_shown_with_its_version_or_its_path(tmp_path: Path) -> None
     assert lines["mmd"] == f"ok       mmd                {process.find_tool('mmd')}"
 
 
+@pytest.mark.integration
 def test_the_mirrors_of_images_are_others_than_those_of_builds(tmp_path: Path) -> None:
     lines = {finding.name: finding.line for finding in _findings(Workshop(root=tmp_path))}
     assert lines["image mirrors"] == "ok       image mirrors      the public ones that Debian's cloud-init names"

@@ -1,4 +1,4 @@
-"""docs/reference.md has the settings, variables and exit codes of the code, and no others."""
+"""docs/reference/ says what the code says: settings, variables, exit codes, commands, keys of a spec and formats."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
+from reference_pages import PAGES, REMEDY
+from slipway import formats
 from slipway.errors import BuildError, HostError, SpecError, StoreError, UsageError, UserError, VerificationError
 from slipway.settings import KEYS
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/reference.md").read_text()
+FOLDER = ROOT / "docs/reference"
 #: From a process of Slipway to one that it starts.
 INTERNAL = {"SLIPWAY_HANDOVER", "SLIPWAY_OVERLAY", "SLIPWAY_PYTHON", "SLIPWAY_RUN"}
 #: Python's and pip's own, and those of the work on Slipway itself.
 OTHERS = {"PATH", "PYTHONDONTWRITEBYTECODE", "SUDO_UID", "TZ", "TMPDIR"}
 
 
-def rows(title: str) -> list[list[str]]:
-    """Return the cells of a section's table, without its heading."""
-    section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+def rows(page: str, title: str) -> list[list[str]]:
+    """Return the cells of a section's first table, without its heading."""
+    _, heading, rest = (FOLDER / page).read_text().partition(f"# {title}\n")
+    assert heading, f"{page} has no section {title}"
+    section = rest.partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[1:]]
 
@@ -53,12 +59,13 @@ def variables() -> set[str]:
 
 
 def test_every_setting_is_there_with_its_variable() -> None:
-    told = {names(key)[0]: names(variable)[0] for key, variable, *_ in rows("slipway.toml")}
+    told = {names(key)[0]: names(variable)[0] for key, variable, *_ in rows("settings.md", "slipway.toml")}
     assert told == {key: f"SLIPWAY_{key.upper()}" for key in KEYS}
 
 
 def test_every_variable_is_there_and_no_other() -> None:
-    told = {name for title, column in (("slipway.toml", 1), ("Other variables", 0)) for row in rows(title) for name in names(row[column])}
+    tables = (("slipway.toml", 1), ("Other variables", 0))
+    told = {name for title, column in tables for row in rows("settings.md", title) for name in names(row[column])}
     read = variables() | {f"SLIPWAY_{key.upper()}" for key in KEYS}
     assert told - {"SLIPWAY_SECRET_NAME", "CI"} == read - INTERNAL - OTHERS
     assert "SLIPWAY_SECRET_" in (ROOT / "src/slipway/builders/_tree.py").read_text()
@@ -68,4 +75,19 @@ def test_every_variable_is_there_and_no_other() -> None:
 def test_every_exit_code_is_there_and_no_other() -> None:
     codes = {error.exit_code for error in (UserError, UsageError, SpecError, HostError, BuildError, StoreError, VerificationError)}
     signals = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)}
-    assert {int(row[0]) for row in rows("Exit codes")} == {0, 1} | codes | signals
+    assert {int(row[0]) for row in rows("exit-codes.md", "Exit codes")} == {0, 1} | codes | signals
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_is_made_from_the_code_is_up_to_date(page: str) -> None:
+    same = (FOLDER / page).read_text() == PAGES[page]()
+    assert same, REMEDY
+
+
+def test_every_format_is_there_with_its_files_and_what_it_brings_along() -> None:
+    told = {names(row[0])[0]: row for row in rows("formats.md", "Formats: one disk for every platform")}
+    assert set(told) == set(formats.names())
+    for name, row in told.items():
+        form = formats.load(name)
+        assert names(row[1])[0] == form.suffix
+        assert all(needed in " ".join(row[1:]) for needed in form.needs), name

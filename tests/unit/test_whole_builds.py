@@ -199,7 +199,7 @@ def test_a_check_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(checks, "expected_checks", lambda _: ("guest/it",))
     monkeypatch.setattr(checks, "expected_in_guest", lambda _: ("it",))
     source: Any = SimpleNamespace(appliance=SimpleNamespace(checks=()))
-    accelerator: Any = SimpleNamespace(name="kvm")
+    emulator: Any = SimpleNamespace(accelerator=SimpleNamespace(name="kvm"))
     step: Any = SimpleNamespace(detail="")
     trial = Trial(
         source=source,
@@ -209,7 +209,7 @@ def test_a_check_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         logs=tmp_path,
         step=step,
         firmware="bios",
-        accelerator=accelerator,
+        emulator=emulator,
         first_failure=False,
     )
     guest: Any = None

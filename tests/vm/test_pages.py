@@ -55,7 +55,7 @@ def _change(appliance: Path) -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_example_of_the_spec_builds_boots_and_passes(tmp_path: Path) -> None:
-    (block,) = [block for block in blocks(ROOT / "docs/spec.md") if block.language == "yaml"]
+    (block,) = [block for block in blocks(ROOT / "docs/reference/spec.md") if block.language == "yaml"]
     reader = Reader(tmp_path, MIRROR)
     place = reader.project / "appliances/web"
     place.mkdir()

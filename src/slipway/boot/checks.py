@@ -14,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from slipway.accelerator import probe
 from slipway.boot.delivery import PORT, deliver, parameter_values
+from slipway.boot.emulator import Emulator
 from slipway.boot.failure import failure
 from slipway.boot.lab import agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
+from slipway.boot.qemu_tree import open_tree
 from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
@@ -61,6 +63,7 @@ def boot_and_check(
     logs: Path,
     step: Step,
     *,
+    emulator: Emulator,
     firmware: str = "bios",
     tools: Entry | None = None,
     first_failure: bool = False,
@@ -72,6 +75,7 @@ def boot_and_check(
         work: A directory for the overlay and the like.
         logs: Where the console and the output of checks are kept.
         step: Shown while it runs; its detail says what is happening.
+        emulator: What runs the machines.
         firmware: bios, uefi or secureboot.
         tools: The tree of programs that checks use.
         first_failure: Stop at the first check that fails, without switching the machine off in peace.
@@ -89,7 +93,7 @@ def boot_and_check(
         logs=logs,
         step=step,
         firmware=firmware,
-        accelerator=probe(source.lock.architecture),
+        emulator=emulator,
         first_failure=first_failure,
     )
     logs.mkdir(parents=True, exist_ok=True)
@@ -116,6 +120,7 @@ def boot_and_check(
         checks=tuple(trial.results),
         expected=expected_checks(trial.appliance),
         memory_mib=trial.memory_mib,
+        qemu=emulator.version,
     )
     if trial.failed:
         count = f"{len(trial.failed)} of {len(report.checks)}"
@@ -164,6 +169,9 @@ def _once(trial: Trial) -> None:
             agent=agent_socket(0),
             variables=trial.work / "variables.fd" if trial.firmware != "bios" else None,
         )
+        tree = trial.emulator.tree
+        if tree:
+            machine = replace(machine, program=open_tree(tree, machine.system, network.enter))
         with running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
             trial.guest = guest
             _inside(trial, guest)

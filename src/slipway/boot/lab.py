@@ -29,6 +29,9 @@ _TUN = Path("/dev/net/tun")
 #: What a check may take of this host: bytes in a file (its output is one), and processes.
 _LIMITS = ("--fsize=67108864", "--core=0", "--nproc=4096")
 
+#: Makes the taps, as this host's user: where no udev has opened it to all, only root may open the device of taps.
+_TAPS = 'for tap; do ip tuntap add dev "$tap" mode tap; done'
+
 #: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the first interface's, the
 #: namespace of the client behind it, or an empty word.
 _LINKS = """\
@@ -39,7 +42,6 @@ ip address add "$GATEWAY/24" dev "$outside"
 ip link set "$outside" up
 shift
 while [ $# -gt 0 ]; do
-    ip tuntap add dev "$1" mode tap
     bridge=$outside
     if [ -n "$2" ]; then
         ip netns add "$2"
@@ -134,8 +136,9 @@ def lab(
             for number, interface in enumerate(interfaces)
             for word in (_tap(instance, number), f"{prefix}{interface}" if number else "")
         ]
-        argv = ["sh", "-c", _LINKS, "lab", interfaces[0], *links]
-        namespace.run(argv, what="making the network for the checks", env={"GATEWAY": GATEWAY})
+        what = "making the network for the checks"
+        process.run([*namespace.beside, "sh", "-euc", _TAPS, "lab", *links[::2]], what=what)
+        namespace.run(["sh", "-c", _LINKS, "lab", interfaces[0], *links], what=what, env={"GATEWAY": GATEWAY})
         argv = [server, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--group=root"]
         argv += [f"--interface={interfaces[0]}", "--bind-interfaces", "--log-facility=-", "--pid-file", "--dhcp-leasefile=/run/leases"]
         argv += [f"--dhcp-range={ADDRESS},10.77.0.99,1h", "--dhcp-authoritative"]

@@ -46,6 +46,8 @@ __all__ = [
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: However much else a host does, nobody waits longer than this times the usual.
 MOST_SLOWDOWN = 4.0
+#: How many nanoseconds its threads have to run or wait until how fast a machine is lately is measured anew.
+_MEASURED_NS = 10 * 10**9
 #: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 #: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.
@@ -91,6 +93,8 @@ class Machine:
     agent: str = ""
     variables: Path | None = None
     instance: int = 0
+    #: The words that run another QEMU than the host's, where ``enter`` of :func:`running` leads to.
+    program: tuple[str, ...] = ()
 
     @classmethod
     def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
@@ -129,7 +133,8 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
     """
     secure = machine.firmware == "secureboot"
     kvm = machine.accelerator.name == "kvm"
-    argv = [f"qemu-system-{machine.system}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    program = machine.program or (f"qemu-system-{machine.system}",)
+    argv = [*program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-machine", machine.machine + (",smm=on" if secure else "")]
     argv += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
     argv += ["-smp", str(machine.cpus), "-m", str(machine.memory_mib)]
@@ -161,9 +166,12 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
 
 
 @cache
-def unprivileged(qemu: str) -> tuple[str, ...]:
-    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen."""
-    said = process.run([qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
+def unprivileged(*qemu: str) -> tuple[str, ...]:
+    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen.
+
+    The words are those that run QEMU.
+    """
+    said = process.run([*qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
     newer = re.search(r"^-run-with [^\n]*user=", said, re.MULTILINE) is not None
     user = f"{_NOBODYS_ID}:{_NOBODYS_ID}"
     sandbox = _CONFINED[1].replace("elevateprivileges=deny", "elevateprivileges=allow")
@@ -225,6 +233,8 @@ class Running:
         self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
         #: How long QEMU may take to answer, in seconds.
         self.patience_s = 60.0
+        #: What the threads ran and waited when that was measured last, and how many times longer all took before that.
+        self._measured, self._lately = (0, 0), 1.0
 
     @property
     def ended(self) -> int | None:
@@ -236,10 +246,15 @@ class Running:
         """How many times longer than on an idle host all takes: 1 to :data:`MOST_SLOWDOWN`.
 
         The processors' threads ran for some time, and waited for a processor of the host for some time (Linux,
-        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat).
+        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). Both count since the start, and lately: a host
+        that was idle for an hour may have got work a minute ago.
         """
         ran, waited = _scheduled(self.qemu.pid)
-        return min(MOST_SLOWDOWN, (ran + waited) / ran) if ran > 10**9 else 1.0
+        since = (ran - self._measured[0], waited - self._measured[1])
+        if sum(since) >= _MEASURED_NS:
+            self._measured, self._lately = (ran, waited), sum(since) / max(since[0], 1)
+        whole = (ran + waited) / ran if ran > 10**9 else 1.0
+        return max(1.0, min(MOST_SLOWDOWN, max(whole, self._lately)))
 
     def ask(self, name: str, **arguments: Any) -> Any:
         """Send a command and return the answer.
@@ -336,10 +351,11 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent))
         argv = command(machine, _write_credentials(machine, Path(folder)))
-        argv[0] = process.find_tool(argv[0])
+        if not machine.program:
+            argv[0] = process.find_tool(argv[0])
         if os.geteuid() == 0:
             at = argv.index("-sandbox")
-            argv[at : at + 2] = unprivileged(argv[0])
+            argv[at : at + 2] = unprivileged(*(*enter, *machine.program) if machine.program else argv[:1])
         errors = stack.enter_context(log.open("ab"))
         qemu = stack.enter_context(process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         machine_running = Running(qemu)

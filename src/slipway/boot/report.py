@@ -44,7 +44,7 @@ class BootReport:
 
     ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the checks
     that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its services
-    ran, None if it did not say.
+    ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if unknown.
     """
 
     accelerator: str
@@ -53,6 +53,7 @@ class BootReport:
     checks: tuple[CheckResult, ...]
     expected: tuple[str, ...]
     memory_mib: int | None = None
+    qemu: str = ""
 
     @property
     def passed(self) -> bool:
@@ -81,4 +82,5 @@ class BootReport:
             checks=tuple(CheckResult(**check) for check in data["checks"]),
             expected=tuple(data["expected"]),
             memory_mib=data.get("memory_mib"),
+            qemu=data.get("qemu", ""),
         )

@@ -51,7 +51,7 @@ _ETC: Final = [
     "ssl/certs",
     "ssl/openssl.cnf",
 ]
-_DEVICES: Final = ["full", "null", "random", "tty", "urandom", "zero", "net/tun"]
+_DEVICES: Final = ["full", "null", "random", "tty", "urandom", "zero"]
 
 #: Builds the root, as this host's user, who alone may reach some of the folders. $1 and $2: the id of the room's root, and
 #: the folder; then links (NAME TARGET), "--", then folders and files.
@@ -61,7 +61,7 @@ umask 022
 owner=$1
 cd "$2"
 shift 2
-mkdir -p dev/net dev/pts dev/shm etc home/check mnt proc run sys tmp old
+mkdir -p dev/pts dev/shm etc home/check mnt proc run sys tmp old
 chmod 1777 tmp dev/shm
 ln -s /proc/self/fd dev/fd
 while [ "$1" != -- ]; do

@@ -13,12 +13,13 @@ import secrets
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipway.accelerator import Accelerator, probe
 from slipway.boot.delivery import parameter_credentials, parameter_values
+from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Machine, Running, make_overlay, running
+from slipway.boot.qemu_tree import open_tree
 from slipway.cache import place
 from slipway.errors import HostError, UsageError, suggestion
 from slipway.namespace import Namespace
@@ -37,7 +38,7 @@ class Sandbox:
     that may log in as root."""
 
     guest: Running
-    accelerator: Accelerator
+    emulator: Emulator
     console: Path
     ports: Mapping[str, int]
     unreachable: tuple[str, ...]
@@ -47,7 +48,8 @@ class Sandbox:
     @property
     def listing(self) -> list[str]:
         """What somebody at a terminal wants to know."""
-        lines = [f"running on {self.accelerator.name} ({self.accelerator.reason}); Ctrl-C stops it", f"console: {self.console}"]
+        runs = self.emulator.accelerator
+        lines = [f"running on {runs.name} ({runs.reason}); Ctrl-C stops it", f"QEMU: {self.emulator.summary}", f"console: {self.console}"]
         lines += [f"{name:<10} 127.0.0.1:{port}" for name, port in self.ports.items()]
         lines += [f"{name:<10} not forwarded: only single ports of the first interface are" for name in self.unreachable]
         lines += [f"log in: {self.login}"] if self.ssh_key else []
@@ -90,6 +92,7 @@ def sandbox(
     work: Path,
     folder: Path,
     *,
+    emulator: Emulator,
     parameters: Mapping[str, str],
     keep: str = "",
     ssh_key: Path | None = None,
@@ -100,6 +103,7 @@ def sandbox(
     Args:
         work: A directory for what is thrown away.
         folder: Where snapshots are kept.
+        emulator: What runs the machine.
         parameters: Values for first boot; others take their defaults.
         keep: The name of a snapshot.
         ssh_key: A public key that may log in as root.
@@ -123,10 +127,10 @@ def sandbox(
         image = base
     make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
     given = parameter_values(spec.parameters, parameters)
-    with _running(appliance, architecture, overlay, given, ssh_key, internet) as (guest, machine, ports, unreachable):
+    with _running(appliance, architecture, overlay, emulator, given, ssh_key, internet) as (guest, machine, ports, unreachable):
         yield Sandbox(
             guest=guest,
-            accelerator=machine.accelerator,
+            emulator=emulator,
             console=machine.console,
             ports=ports,
             unreachable=unreachable,
@@ -153,7 +157,13 @@ def _keep(overlay: Path, snapshot: Path) -> None:
 
 @contextlib.contextmanager
 def _running(
-    appliance: Appliance, architecture: str, disk: Path, values: Mapping[str, str], ssh_key: Path | None, internet: bool
+    appliance: Appliance,
+    architecture: str,
+    disk: Path,
+    emulator: Emulator,
+    values: Mapping[str, str],
+    ssh_key: Path | None,
+    internet: bool,
 ) -> Iterator[tuple[Running, Machine, dict[str, int], tuple[str, ...]]]:
     """The machine, its ports, and those that nothing leads to."""
     spec = appliance.spec
@@ -165,7 +175,7 @@ def _running(
     credentials = parameter_credentials(spec.parameters, values)
     if ssh_key:
         credentials["ssh.authorized_keys.root"] = ssh_key.read_bytes()
-    accelerator = probe(architecture)
+    accelerator = emulator.accelerator
     machine = Machine.for_base(
         appliance.base,
         architecture,
@@ -180,7 +190,11 @@ def _running(
         variables=None if appliance.base.architectures[architecture].bios else work / "variables.fd",
     )
     unreachable = tuple(f"{port.protocol}/{port.numbers} ({port.interface})" for port in spec.ports if port not in single)
-    with Namespace(memory_mib=16) as namespace, running(machine, enter=namespace.enter, log=work / "qemu.log") as guest:
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(Namespace(memory_mib=16))
+        if emulator.tree:
+            machine = replace(machine, program=open_tree(emulator.tree, machine.system, namespace.enter))
+        guest = stack.enter_context(running(machine, enter=namespace.enter, log=work / "qemu.log"))
         if guest.ended is not None:
             raise HostError(f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}")
         guest.ask("set-action", reboot="reset")  # What reboots starts again, unlike in a boot for checks.

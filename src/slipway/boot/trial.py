@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.accelerator import Accelerator
+from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
 from slipway.builders import Source
@@ -34,7 +35,7 @@ class Trial:
     logs: Path
     step: Step
     firmware: str
-    accelerator: Accelerator
+    emulator: Emulator
     first_failure: bool
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
@@ -47,13 +48,22 @@ class Trial:
         return self.source.appliance
 
     @property
+    def accelerator(self) -> Accelerator:
+        return self.emulator.accelerator
+
+    @property
     def lock(self) -> Lock:
         return self.source.lock
 
     @property
     def factor(self) -> int:
         """Return what every time limit is multiplied by now: without KVM, and on a host with other work, all is slower."""
-        return math.ceil(FACTOR[self.accelerator.name] * (self.guest.slowdown if self.guest else host_slowdown()))
+        return math.ceil(FACTOR[self.accelerator.name] * self.slowdown)
+
+    @property
+    def slowdown(self) -> float:
+        """Return how many times longer than on an idle host all takes now."""
+        return self.guest.slowdown if self.guest else host_slowdown()
 
     @property
     def port(self) -> Path:

@@ -1,6 +1,6 @@
 """A finished build -> a release in a store, create-only: images first, what refers to them after them.
 
-Keys (docs/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file, and last
+Keys (docs/reference/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file, and last
 ``releases/<appliance>/<release>/SHA256SUMS``. Invariants: what a release consists of is said by the build that is here,
 or by the channel's verified metadata where that lists the release already, and never by the store; what is there
 already was read and compared; nothing is ever replaced; whatever this writes before it is stopped, a later run completes.

@@ -6,7 +6,8 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.options import Checkout, all_names, chosen, described, folders
@@ -14,6 +15,10 @@ from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
 from slipway.terminal import one_line
+
+if TYPE_CHECKING:
+    from slipway.packages.locked import Lock as Packages
+    from slipway.packages.locked import LockDiff
 
 __all__ = ["TASKS", "TITLE"]
 
@@ -73,26 +78,37 @@ def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = Fals
     print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
 
 
-@task(keyless=True, help=described("names", "all", arch="processor architecture of the image, in Debian's words"))
-def lock(names: list[str], *, at: Checkout, answer: Answer, all: bool = False, arch: str = "amd64") -> None:
+@task(
+    keyless=True,
+    help=described(
+        "names",
+        "all",
+        arch="processor architecture of the image, in Debian's words; with --qemu, of this host",
+        qemu="the QEMU that runs machines where there is no KVM, too; alone, only that",
+    ),
+)
+def lock(names: list[str], *, at: Checkout, answer: Answer, all: bool = False, arch: str = "amd64", qemu: bool = False) -> None:
     """Resolve packages to exact versions and hashes, and say what changed."""
     from slipway.job import lock as make_lock
-    from slipway.job import lock_path
+    from slipway.job import lock_path, lock_qemu
 
     shop = at.workshop()
-    wanted = shop.library.load_all(chosen(shop, names, all))
+    wanted = shop.library.load_all(chosen(shop, names, all)) if names or all or not qemu else ()
     locks: list[Lock] = []
     answer.tell(Locked(locks=locks))
     for appliance in wanted:
         made, difference = make_lock(shop, appliance, arch, fresh=True)
-        path = lock_path(appliance, arch)
-        changes = str(difference).splitlines() if difference else []
-        packages = len(made.all_packages)
-        locks.append(Lock(appliance=appliance.name, architecture=arch, path=str(path), packages=packages, changes=changes))
-        if difference:
-            print(f"{path}: {len(made.all_packages)} packages\n{difference}")
-        else:
-            print(f"{path}: {len(made.all_packages)} packages, nothing changed")
+        locks.append(_locked(appliance.name, arch, lock_path(appliance, arch), made, difference))
+    for path, (made, difference) in lock_qemu(shop, arch, fresh=True).items() if qemu else ():
+        locks.append(_locked("", arch, path, made, difference))
+
+
+def _locked(appliance: str, arch: str, path: Path, made: Packages, difference: LockDiff) -> Lock:
+    """Print what became of a lock, and return its record."""
+    packages = len(made.all_packages)
+    print(f"{path}: {packages} packages\n{difference}" if difference else f"{path}: {packages} packages, nothing changed")
+    changes = str(difference).splitlines() if difference else []
+    return Lock(appliance=appliance, architecture=arch, path=str(path), packages=packages, changes=changes)
 
 
 TASKS: Final = (

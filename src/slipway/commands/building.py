@@ -369,7 +369,7 @@ def start(
         answer.tell_now(
             Started(
                 appliance=job.name,
-                accelerator=box.accelerator.name,
+                accelerator=box.emulator.accelerator.name,
                 console=str(box.console),
                 ports=box.ports,
                 unreachable=box.unreachable,

@@ -170,7 +170,7 @@ def nightly(
 
 @task(help=described("dry_run"))
 def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
+    """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a channel then keeps them up to date."""
     from slipway.pipeline import write_catalog
 
     shop, session = at.open(dry_run=dry_run)
@@ -197,7 +197,7 @@ def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     for line in done.warnings:
         warn(one_line(line))
     if not done.shown:
-        warn("no current release was made as incus or ova, so no index shows anything")
+        warn("no current release was made as incus or ova: only the pages show anything")
 
 
 TASKS: Final = (

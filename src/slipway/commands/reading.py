@@ -119,8 +119,23 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     audited.require_sound()
 
 
+@task(help=dict(port="the port; 0 is any that is free"))
+def serve(*, at: Reading, port: int = 8000) -> None:
+    """Show a store's pages on this machine's loopback, until Ctrl-C."""
+    from slipway.errors import StoreError
+    from slipway.serving import FIRST, Server
+
+    _, session = at.open(reading=True)
+    if session.store.stat(FIRST) is None:
+        raise StoreError(f"{session.store.url} has no pages", hint="run: invoke catalog")
+    with Server(session.store, port) as server:
+        print(server.url, flush=True)
+        server.serve_forever()
+
+
 TASKS: Final = (
     fetch,
     export,
     verify,
+    serve,
 )

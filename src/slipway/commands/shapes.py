@@ -1,6 +1,6 @@
 """The shapes of what tasks about images and this machine print with ``--json``, with a text for each field.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/json.md is made. A shape whose fields change
+What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/reference/json.md is made. A shape whose fields change
 their meaning, or go, gets the next number; a new field keeps it. Times are in UTC (ISO 8601), sizes in bytes.
 """
 
@@ -149,7 +149,7 @@ class Valid:
 class Lock:
     """A lock of packages."""
 
-    appliance: Annotated[str, "whose it is"]
+    appliance: Annotated[str, "whose it is; empty for that of a QEMU"]
     architecture: Annotated[str, "in Debian's words"]
     path: Annotated[str, "the file"]
     packages: Annotated[int, "how many"]

@@ -18,7 +18,7 @@ from slipway.packages.wheels import resolve_wheels
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
-__all__ = ["requested_of_base", "resolve"]
+__all__ = ["requested_of_base", "resolve", "resolve_apart"]
 
 
 def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, ...]:
@@ -100,6 +100,36 @@ def resolve(
         tools=locked_tools,
         pypi_requested=tuple(sorted(pypi)),
         wheels=resolve_wheels(pypi, (*base_packages, *packages), architecture, where or {}),
+    )
+
+
+def resolve_apart(
+    base: Base, names: Sequence[str], architecture: str, *, mirrors: Mapping[str, str], apt_root: Path, fresh: bool = False
+) -> Lock:
+    """Find the exact packages of programs that are unpacked beside another system: these and what they depend on.
+
+    Args:
+        base: Whose archives have them; nothing of its own packages is in the lock.
+        mirrors: The URI of each of the base's archives.
+        apt_root: A directory for package lists.
+        fresh: Ask for new lists even if those at hand are recent.
+
+    Raises:
+        SpecErrors: There is no package of a name.
+        BuildError: They cannot be installed together, or the mirrors do not answer or verify.
+    """
+    with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
+        _check_names(names, apt.available, {}, None)
+        apt.install_nothing()
+        packages = apt.solve(sorted(names))
+    return Lock(
+        base=base.name,
+        kernel="",
+        architecture=architecture,
+        source_date_epoch=0,
+        requested=tuple(sorted(names)),
+        base_packages=(),
+        packages=packages,
     )
 
 

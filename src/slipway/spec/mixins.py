@@ -3,7 +3,7 @@
 What goes in: an appliance's spec and the mix-ins that it includes, in order. What comes out: one spec, one set of files
 and scripts, and where each item of the merged lists stands. Invariants: one level (a mix-in includes nothing); lists
 are the mix-ins' items, then the spec's own, each once; of what only one can be, the later one wins; what cannot be
-merged (two parameters of one name, two scripts of one name) is an error. docs/spec.md tells this to authors.
+merged (two parameters of one name, two scripts of one name) is an error. docs/reference/spec.md tells this to authors.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ class Resources(SpecModel):
 
 
 class MixIn(SpecModel):
-    """What several appliances share; see docs/spec.md for how it is merged."""
+    """What several appliances share; see docs/reference/spec.md for how it is merged."""
 
     packages: Names = Field(default=(), description="Debian packages to install besides the base's.")
     tools: Names = Field(

@@ -24,7 +24,7 @@ __all__ = ["copy_appliance", "new_appliance"]
 
 _SPEC: Final = """\
 # yaml-language-server: $schema=../../docs/appliance.schema.json
-# docs/spec.md explains every key.
+# docs/reference/spec.md explains every key.
 schema: 1
 name: {name}
 version: 0.1.0

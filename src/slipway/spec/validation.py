@@ -87,7 +87,7 @@ def _report(document: Document, model: type[BaseModel], path: KeyPath, kind: str
         document.error(path, f"{name}: {value} is too {'small' if small else 'large'}", limit)
     else:
         # Unknown kinds of a later pydantic: its own words are better than none.
-        document.error(path, f"{name}: {kind.replace('_', ' ')}", "docs/spec.md says what is accepted")
+        document.error(path, f"{name}: {kind.replace('_', ' ')}", "docs/reference/spec.md says what is accepted")
 
 
 def _report_missing(document: Document, model: type[BaseModel], path: KeyPath) -> None:

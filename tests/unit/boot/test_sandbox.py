@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from slipway.accelerator import Accelerator
+from slipway.boot.emulator import Emulator
 from slipway.boot.sandbox import Sandbox, _keep, forwarding, require_startable
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
@@ -51,8 +53,10 @@ def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_do
     ],
 )
 def test_a_started_machine_says_how_to_log_in(key: Path, words: str) -> None:
-    told: dict[str, Any] = {"accelerator": SimpleNamespace(name="tcg", reason="no KVM"), "console": Path("c"), "snapshot": ""}
+    emulator = Emulator(name="host", version="9.0", reason="it is new", accelerator=Accelerator(name="tcg", reason="no KVM"))
+    told: dict[str, Any] = {"emulator": emulator, "console": Path("c"), "snapshot": ""}
     box = Sandbox(guest=SimpleNamespace(), ports={"tcp/22": 4022}, unreachable=(), ssh_key=key, **told)  # type: ignore[arg-type]
     assert box.listing[-1] == (f"log in: ssh -p 4022 {words}-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1")
     without = Sandbox(guest=box.guest, ports=box.ports, unreachable=(), **told)
+    assert without.listing[:2] == ["running on tcg (no KVM); Ctrl-C stops it", "QEMU: 9.0, this host's own: it is new"]
     assert without.listing[-1] == "tcp/22     127.0.0.1:4022"

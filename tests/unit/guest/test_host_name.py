@@ -12,10 +12,17 @@ PROGRAM = Path(__file__).parents[3] / "templates/guest/files/usr/lib/slipway/hos
 IMAGE = "usr/lib/slipway/image-name"
 
 
+GUEST = PROGRAM.parents[4]
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() and not path.is_symlink() else ""
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The file system of an instance that has not started yet."""
-    files = {IMAGE: "web\n", "etc/hostname": "web\n", "etc/machine-id": "a" * 32 + "\n", "var/lib/slipway/keep": ""}
+    files = {IMAGE: "web\n", "etc/hostname": "web\n", "etc/machine-id": "a" * 32 + "\n"}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -70,3 +77,12 @@ def test_a_long_name_is_still_one_that_the_kernel_takes(root: Path) -> None:
     for name in (IMAGE, "etc/hostname"):
         (root / name).write_text("w" * 63 + "\n")
     assert len(started(root)) == 63
+
+
+@pytest.mark.parametrize("unit", sorted(path.relative_to(GUEST) for path in GUEST.glob("**/*.*") if "[Install]" in _text(path)), ids=str)
+def test_each_unit_of_every_machine_starts_with_it(unit: Path) -> None:
+    """It has the link that `systemctl enable` would make."""
+    lines = (GUEST / unit).read_text().splitlines()
+    wanted = next(line.partition("=")[2] for line in lines if line.startswith("WantedBy="))
+    links = [folder / unit.name for folder in GUEST.glob(f"*/etc/systemd/system/{wanted}.wants")]
+    assert [str(link.readlink()) for link in links if link.is_symlink()] == [f"/usr/lib/systemd/system/{unit.name}"]

@@ -13,7 +13,7 @@ from slipway.settings import Settings, load_settings
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("MIRROR", "STORE", "CACHE", "CACHE_LIMIT_GIB", "MEMORY_MIB"):
+    for name in ("MIRROR", "STORE", "CACHE", "CACHE_LIMIT_GIB", "MEMORY_MIB", "QEMU"):
         monkeypatch.delenv(f"SLIPWAY_{name}", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.chdir(tmp_path)
@@ -30,15 +30,19 @@ def test_a_relative_cache_variable_of_xdg_is_ignored(tmp_path: Path, monkeypatch
 
 
 def test_the_file_says_otherwise_and_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = 'store = "s3://a/b"\ncache = "here"\ncache_limit_gib = 5\nmemory_mib = 64\n[mirror]\ndebian = "http://one.example/debian/"\n'
+    text = 'store = "s3://a/b"\ncache = "here"\ncache_limit_gib = 5\nmemory_mib = 64\nqemu = "host"\n[mirror]\ndebian = "http://one.example/debian/"\n'
     (tmp_path / "slipway.toml").write_text(text)
     one = {"debian": "http://one.example/debian", "debian-security": "http://one.example/debian-security"}
-    assert load_settings(tmp_path) == Settings(mirror=one, store="s3://a/b", cache=tmp_path / "here", cache_limit_gib=5, memory_mib=64)
+    read = {"store": "s3://a/b", "cache": tmp_path / "here", "cache_limit_gib": 5, "memory_mib": 64, "qemu": "host"}
+    assert load_settings(tmp_path) == Settings(mirror=one, **read)  # type: ignore[arg-type]
+    monkeypatch.setenv("SLIPWAY_QEMU", "tree")
     given = {"MIRROR": "http://two.example/x", "STORE": "/store", "CACHE": "/cache", "CACHE_LIMIT_GIB": "7", "MEMORY_MIB": "1"}
     for name, value in given.items():
         monkeypatch.setenv(f"SLIPWAY_{name}", value)
     two = {"debian": "http://two.example/x", "debian-security": "http://two.example/x-security"}
-    assert load_settings(tmp_path) == Settings(mirror=two, store="/store", cache=Path("/cache"), cache_limit_gib=7, memory_mib=1)
+    assert load_settings(tmp_path) == Settings(
+        mirror=two, store="/store", cache=Path("/cache"), cache_limit_gib=7, memory_mib=1, qemu="tree"
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,10 @@ def test_the_file_says_otherwise_and_variables_win(tmp_path: Path, monkeypatch: 
             'store = 1\n\ncache_limit_gib = "5"\n',
             "slipway.toml:1:1: error: store: 1 is not a text\n  hint: write it in quotes\n"
             "slipway.toml:3:1: error: cache_limit_gib: '5' is not a number of GiB\n  hint: write a whole number without quotes: 20",
+        ),
+        (
+            'qemu = "tre"\n',
+            "slipway.toml:1:1: error: qemu: 'tre' is not one of auto, host, tree\n  hint: did you mean \"tree\"?",
         ),
         ("store = \n", "slipway.toml:1:9: error: <…>\n  hint: https://toml.io says what TOML is"),
         (
@@ -75,6 +83,7 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, messa
         ("SLIPWAY_MIRROR", "mirror", 'SLIPWAY_MIRROR: "mirror" is no URI'),
         ("SLIPWAY_CACHE_LIMIT_GIB", "0", 'SLIPWAY_CACHE_LIMIT_GIB: "0" is not a number of GiB'),
         ("SLIPWAY_MEMORY_MIB", "8 GiB", 'SLIPWAY_MEMORY_MIB: "8 GiB" is not a number of MiB'),
+        ("SLIPWAY_QEMU", "newest", 'SLIPWAY_QEMU: "newest" is not one of auto, host, tree'),
     ],
 )
 def test_a_wrong_variable_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:

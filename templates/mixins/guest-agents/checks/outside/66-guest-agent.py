@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""The hypervisor's host learns the machine's address from its agent, and freezes its file systems for a snapshot: nothing is written
-until they are thawed, and then everything goes on."""
+"""The hypervisor's host learns the machine's address and its own name from its agent, and freezes its file systems for a
+snapshot: nothing is written until they are thawed, and then everything goes on."""
 
 import base64
 import itertools
 import json
 import os
+import re
 import socket
 import time
 
@@ -72,6 +73,10 @@ assert isinstance(cards, list)
 addresses = {address["ip-address"] for card in cards for address in card.get("ip-addresses", ())}
 assert os.environ["SLIPWAY_ADDRESS"] in addresses, addresses
 
+name = agent.ask("guest-get-host-name")
+assert isinstance(name, dict)
+assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{6}", name["host-name"]), f"the image's name, and none of its own: {name}"
+
 if agent.ask("guest-fsfreeze-status") == "frozen":  # by a try before this one
     agent.ask("guest-fsfreeze-thaw")
 agent.run("/usr/bin/rm", "-f", "/var/tmp/agent-check")
@@ -99,4 +104,4 @@ agent.run("/usr/bin/rm", "-f", "/var/tmp/agent-check")
 pause = max(later - earlier for earlier, later in itertools.pairwise(times))
 assert pause > FROZEN_S - 1, f"written while frozen: the longest pause was {pause:.1f} s"
 assert len(times) > before, "nothing is written after the thaw"
-print(f"{sorted(addresses)}; frozen for {pause:.1f} s")
+print(f"{name['host-name']}, {sorted(addresses)}; frozen for {pause:.1f} s")

@@ -103,7 +103,7 @@ def _table(model: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         text = text.replace("<", "&lt;")
         default = "required" if key in required else _default(value)
         rows.append(f"| `{key}` | {_kind(value)} | {default} | {text} |\n")
-    return "| key | value | default | what it is |\n|-|-|-|-|\n" + "".join(rows)
+    return "| key | value | default | meaning |\n|-|-|-|-|\n" + "".join(rows)
 
 
 def _default(value: Mapping[str, Any]) -> str:

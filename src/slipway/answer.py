@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Protocol
+from typing import Annotated, Any, ClassVar, Final, Protocol, TextIO
 
 from invoke.exceptions import Exit
 
@@ -52,6 +52,14 @@ class Answer:
     )
     _told: Shape | None = field(default=None, init=False)
     _line: str = field(default="", init=False)
+    _out: TextIO | None = field(default=None, init=False)
+
+    def tell_now(self, shape: Shape) -> None:
+        """Print a document at once, for a task that goes on; how it ends is told by its exit code alone."""
+        if self._out is not None:
+            self._out.write(document({"format": shape.FORMAT, **asdict(shape), "exit_code": 0, "errors": []}))
+            self._out.flush()
+            self._out = None
 
     def tell(self, shape: Shape) -> None:
         """Take what will be printed when the task ends; lists in it may still grow."""
@@ -68,6 +76,7 @@ class Answer:
             yield
             return
         before, sys.stdout = sys.stdout, sys.stderr
+        self._out = before
         code, problems = 0, list[Problem]()
         try:
             yield
@@ -79,9 +88,11 @@ class Answer:
             raise
         finally:
             sys.stdout = before
+            told, self._out = self._out is None, None
             # What ended the task is told by its exit code, also where nobody reads standard output any more.
             with suppress(*([OSError] if code else [])):
-                before.write(self._document(task, code, problems))
+                if not told:
+                    before.write(self._document(task, code, problems))
                 before.flush()
 
     def _document(self, task: str, code: int, problems: list[Problem]) -> str:

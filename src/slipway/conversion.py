@@ -49,7 +49,7 @@ def export_published(
 
     manifest = fetch_manifest(client, appliance, build)
     formats = _checked(manifest, formats)
-    require_writable(_folder(shop, manifest, out))  # before a download
+    _require_places(shop, manifest, out)  # before a download
     downloads = shop.settings.cache / "downloads"
     packed = fetch_image(client, manifest, Raw.name, downloads, shop.progress)
     made = _export(shop, manifest, packed, formats, out)
@@ -74,6 +74,7 @@ def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path
     if raw is None:
         there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
         raise BuildError(f"{manifest.appliance} {manifest.release} was not made as {Raw.name}", hint=f"there is: {there}")
+    _require_places(shop, manifest, out)
     return _export(shop, manifest, folder / raw.file, formats, out)
 
 
@@ -93,6 +94,21 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
 
 def _folder(shop: Workshop, manifest: Manifest, out: Path | None) -> Path:
     return out or shop.root / "downloads" / manifest.appliance
+
+
+def _logs(shop: Workshop) -> Path:
+    """Where the output of programs goes: outside the scratch folder, since an error's hint names it."""
+    return shop.root / "build/logs"
+
+
+def _require_places(shop: Workshop, manifest: Manifest, out: Path | None) -> None:
+    """Refuse, before work starts, places that take no file.
+
+    Raises:
+        OSError: Nothing can be made in one of them.
+    """
+    for folder in (_folder(shop, manifest, out), _logs(shop), shop.settings.cache):
+        require_writable(folder)
 
 
 def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
@@ -120,8 +136,7 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
             with shop.progress.step(name) as step:
                 images = {other: made[other] for other in form.needs}
                 virtual_size = manifest.resources["disk_gib"] * 2**30
-                # Outside the scratch folder: an error's hint names it.
-                log = shop.root / "build/logs" / f"export-{manifest.appliance}-{name}.log"
+                log = _logs(shop) / f"export-{manifest.appliance}-{name}.log"
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.unlink(missing_ok=True)
                 done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))

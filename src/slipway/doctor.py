@@ -18,7 +18,7 @@ from typing import Any
 from slipway.accelerator import Accelerator, probe
 from slipway.boot.emulator import choose
 from slipway.boot.machine import firmware_files
-from slipway.errors import HostError, UserError
+from slipway.errors import HostError, SpecErrors, UserError
 from slipway.job import Workshop, host_qemu, tree_of_qemu
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
 from slipway.process import find_tool
@@ -71,11 +71,27 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
     memory = available_memory_mib()
     low = "builds work on disk instead, which is slower" if memory < 3072 else ""
     yield Finding(name="memory", state="limited" if low else "ok", detail=f"{size(memory * 2**20)} available", hint=low)
+    settings = _try("slipway.toml", lambda: _settings(shop))
+    if settings.state != "ok":
+        yield settings
+        return
     yield _try("disk", lambda: _space(shop.settings.cache))
     yield _try("mirrors", lambda: _listed(shop.mirrors))
     public = "the public ones that Debian's cloud-init names"
     yield Finding(name="image mirrors", state="ok", detail=_listed(shop.settings.image_mirror) or public)
     yield _try("store", lambda: _store(shop.store), state="limited")
+
+
+def _settings(shop: Workshop) -> str:
+    """Read slipway.toml and the variables; what else is looked at depends on them.
+
+    Raises:
+        HostError: They are wrong.
+    """
+    try:
+        return str(shop.settings.cache)
+    except SpecErrors as error:
+        raise HostError(f"{error.message}: the lines below", hint="mend it, and call doctor again") from error
 
 
 def _listed(mirrors: Mapping[str, str]) -> str:

@@ -42,6 +42,7 @@ _HINTS: Final = {
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENOSPC: "free some space there",
     errno.EPERM: "look at its owner and mode, and at those of the folders above it",
+    errno.ENOTDIR: "name a folder, or move away what stands in its place",
     errno.EROFS: "mount it read-write, or use another folder",
 }
 

@@ -236,7 +236,16 @@ def current_lock(shop: Workshop, appliance: Appliance, architecture: str) -> Loc
 
 
 def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture: str, formats: Sequence[str] = ()) -> Job:
-    """Read everything, render, and plan; nothing is made (but a lock, if there is none)."""
+    """Read everything, render, and plan; nothing is made (but a lock, if there is none).
+
+    Raises:
+        UsageError: There is no such builder or format, or the base is not for this architecture.
+        SpecErrors: The lock is not for what the spec says now.
+    """
+    # What was typed comes first: a lock takes a while.
+    maker = find_builder(builder)
+    wanted = with_needed(formats or appliance.spec.formats)
+    appliance.base.architecture(architecture)
     source = Source(
         appliance=appliance,
         lock=current_lock(shop, appliance, architecture),
@@ -245,9 +254,7 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
         templates=shop.root / "templates",
         guest=shop.guest,
     )
-    maker = find_builder(builder)
     rendered = maker.render(source)
-    wanted = with_needed(formats or appliance.spec.formats)
     stages: list[Stage] = []
     for part in maker.parts(source):
         inputs = {**rendered.digests(*part.reads), **_part_inputs(shop, part)}

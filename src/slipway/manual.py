@@ -48,7 +48,8 @@ def task_help(context: ParserContext, docstring: str | None) -> str:
         lines.append(title)
         width = min(28, max(len(name) for name, _ in arguments)) + 2
         for name, argument in arguments:
-            plain = argument.kind in (bool, list) or argument.default in (None, "")
+            told = "without it" in (argument.help or "")  # a number stands for that
+            plain = told or argument.kind in (bool, list) or argument.default in (None, "")
             text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
             if argument.positional and argument.kind is list and not flag_of(argument).endswith("s"):
                 text += f"; {flag_of(argument)} {name.removesuffix('...')} is the same"

@@ -37,6 +37,7 @@ from slipway.errors import BuildError, SpecError, SpecErrors, UsageError, Where,
 __all__ = ["Mutant", "Outcome", "choose", "prove", "read", "require_killed"]
 
 TABLES: Final = "tests/mutants"
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS: Final = {"name", "file", "old", "new", "tests"}
 #: How long a mutant's tests may take, in seconds; twice what all took without a fault comes on top.
 _PATIENCE_S: Final = 60
@@ -125,7 +126,12 @@ def read(root: Path) -> tuple[Mutant, ...]:
 def _items(path: Path) -> list[tuple[int, Any]]:
     """Read the items of a file's list with their lines; what is no list is one item."""
     text = path.read_text(encoding="utf-8")
-    node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        data: Any = loader.construct_document(node) if node else None
+    finally:
+        loader.dispose()
     if not isinstance(node, yaml.SequenceNode):
         return [(1, data)]
     return [(place.start_mark.line + 1, item) for place, item in zip(node.value, data, strict=True)]

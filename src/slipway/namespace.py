@@ -88,22 +88,24 @@ def _group_memory(system: Path) -> Iterator[int]:
             _, controllers, path = line.split(":", 2)
             if controllers not in ("", "memory"):
                 continue
-            below, limit, used = ("", "memory.max", "memory.current")
+            below, limits, used = ("", ["memory.max", "memory.high"], "memory.current")
             if controllers:
-                below, limit, used = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+                below, limits, used = ("memory", ["memory.limit_in_bytes"], "memory.usage_in_bytes")
             top = system / "sys/fs/cgroup" / below
             group = top / path.lstrip("/")
             for folder in dict.fromkeys((group, *group.parents, top)):
                 if folder.is_relative_to(top):
-                    yield from _left(folder, limit, used)
+                    for limit in limits:
+                        yield from _left(folder, limit, used)
 
 
 def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
     """Find what one control group has left, if it has a limit."""
     with contextlib.suppress(OSError, ValueError):
         most = int((folder / limit).read_text())  # "max" is no number
-        droppable = re.search(r"^(?:total_)?inactive_file ([0-9]+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
-        yield max(0, most - int((folder / used).read_text()) + (int(droppable[1]) if droppable else 0))
+        # The second count of version 1 is that of the groups in it too, as is the limit.
+        droppable = re.findall(r"^(?:total_)?inactive_file ([0-9]+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        yield max(0, most - int((folder / used).read_text()) + max(map(int, droppable), default=0))
 
 
 def overlay_marks() -> str:

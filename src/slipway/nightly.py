@@ -37,11 +37,18 @@ class Night:
 
 
 def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmdebstrap", arch: str = "amd64") -> Night:
-    """Renew locks and build, for the appliances named or for all."""
+    """Renew locks and build, for the appliances named or for all.
+
+    Raises:
+        UsageError: There is no such appliance, or no base is for this architecture.
+    """
     lines: list[str] = []
     failed: dict[str, UserError] = {}
     releases: dict[str, Path] = {}
-    for appliance in shop.library.load_all(names):
+    appliances = shop.library.load_all(names)
+    if not any(arch in each.base.architectures for each in appliances):
+        appliances[0].base.architecture(arch)
+    for appliance in appliances:
         try:
             _, difference = lock(shop, appliance, arch, fresh=True)
             lines += [f"* {appliance.name}: lock renewed", *(f"  {line}" for line in str(difference).splitlines())] if difference else []

@@ -65,9 +65,11 @@ def require_writable(folder: Path) -> None:
     """Refuse a folder, before work starts, that takes no file when it ends. One that is not there yet is made later.
 
     Raises:
-        OSError: Nothing can be made in it, or in the nearest folder above it.
+        OSError: Nothing can be made in it, or in the nearest folder above it; or that is no folder.
     """
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
     if not os.access(there, os.W_OK | os.X_OK):
         number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(number, os.strerror(number), str(there))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from slipway.boot.sandbox import Sandbox
     from slipway.channels.moves import Moved
     from slipway.channels.session import Session
+    from slipway.records.manifest import Manifest
     from slipway.records.release import Release
 
 __all__ = [
+    "Indexed",
     "build",
     "built_image",
     "check",
@@ -305,14 +307,26 @@ def update_catalog(shop: Workshop, session: Session) -> None:
         shop.progress.line(f"the catalog does not follow every channel: {error}")
 
 
-def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> tuple[list[str], int]:
-    """Write a store's indexes; return the keys of the objects that became different, and how many releases they show.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexed:
+    """What became of a store's indexes: the keys of objects that became different, how many releases they show, which
+    they cannot show, and what is wrong with channels that they show all the same."""
+
+    changed: list[str]
+    shown: int
+    hidden: list[str]
+    warnings: list[str]
+
+
+def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> Indexed:
+    """Write a store's indexes.
 
     Args:
         left_out: Gets a line for each channel that is not trusted here; without it, that is an error.
         dry_run: Only say which would become different.
     """
-    from slipway.catalog import read_catalog, write
+    from slipway.catalog import INDEXED, read_catalog, write
+    from slipway.channels.expiry import Expired, require_fresh
     from slipway.channels.session import Untrusted, require_none
 
     channels, problems = session.readable()
@@ -331,7 +345,22 @@ def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | Non
     found = read_catalog(session.store, channels)
     changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not
-    return changed, found.shown
+    hidden = [
+        f"{offer.manifest.appliance} {offer.manifest.release} in {offer.channel}: it was made as {_formats(offer.manifest)}, "
+        f"and indexes show {' and '.join(INDEXED)}"
+        for offer in found.hidden
+    ]
+    warnings = []
+    for channel in channels:
+        try:
+            require_fresh(channel, session.clock())
+        except Expired as error:
+            warnings.append(f"{error.message}: its readers refuse it; run: {error.todo}")
+    return Indexed(changed=changed, shown=found.shown, hidden=hidden, warnings=warnings)
+
+
+def _formats(manifest: Manifest) -> str:
+    return ", ".join(sorted(artifact.format for artifact in manifest.artifacts)) or "nothing"
 
 
 def require_published(refused: Mapping[str, UserError]) -> None:

@@ -25,7 +25,7 @@ from typing import IO
 from slipway.errors import BuildError, HostError
 from slipway.programs import package_of
 
-__all__ = ["Completed", "end", "environment", "find_tool", "run", "spawn", "tail"]
+__all__ = ["Completed", "abort", "end", "environment", "find_tool", "run", "spawn", "tail"]
 
 #: Where programs are: for every child, and before the caller's own PATH for what this process starts by name.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -93,6 +93,18 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
         if stream:
             with contextlib.suppress(BrokenPipeError):  # what it was still to read goes nowhere
                 stream.close()
+
+
+def abort(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """Have a process that :func:`spawn` started say where it stands, if it can (SIGABRT), and end it with all of its session."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGABRT)
+        process.wait(patience_s)
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            os.killpg(process.pid, 0)  # until nobody of the session is left
+            time.sleep(0.02)
+    end(process)
 
 
 @contextlib.contextmanager

@@ -62,8 +62,8 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     invoke("keys", "init", "stable", "--root-keys=3", "--threshold=2")
     said = invoke("promote", "example", store, "--to=stable", status=2)
     assert said == (
-        "error: there is nobody to ask: promote example 1.0.0-b2 from nightly to stable, the first example there?\n"
-        "  hint: to look: --dry-run; to do it: --yes\n"
+        "error: no terminal to ask on: promote example 1.0.0-b2 from nightly to stable, the first example there?\n"
+        "  hint: pass --yes; to look first: --dry-run\n"
     )
     said = invoke("promote", "example", store, "--to=stable", "--build=b1", "--yes")
     assert said == "  + nginx 1.1\nexample: stable now has 1.0.0-b1 (before: none)\n"
@@ -121,7 +121,7 @@ def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: 
     (project / "store/metadata/bogus").mkdir()
     (project / "store/metadata/bogus/1.root.json").write_text("{}")
     stable = "stable: metadata/stable/timestamp.json is no TUF metadata"
-    bogus = "bogus: nothing is known here that the channel bogus could be trusted by"
+    bogus = "bogus: no trusted root for channel bogus"
     said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes", status=6)
     assert said == (
         f"error: example 1.0.0-b1 may still be in 2 channels:\n  {stable}\n  {bogus}\n"
@@ -156,8 +156,8 @@ def test_a_reader_needs_the_root_alone(project: Path, invoke: Invoke) -> None:
     invoke("publish", "--folder=builds/1", store)
     said = invoke("fetch", "example", store, "--channel=nightly", "--keys=none", status=4)
     assert said == (
-        "error: nothing is known here that the channel nightly could be trusted by\n"
-        f"  hint: get its root.json from its publisher, by a way that you trust, and put it into {project}/trust/nightly.root.json\n"
+        "error: no trusted root for channel nightly\n"
+        f"  hint: get root.json from the publisher over a trusted channel, and save it as {project}/trust/nightly.root.json\n"
     )
     (project / "trust").mkdir()
     (project / "trust/nightly.root.json").write_bytes((project / "keys/nightly/1.root.json").read_bytes())
@@ -288,7 +288,7 @@ def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: I
         assert message in invoke(*words, store, status=7)
     assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
     said = invoke("recover", "nightly", store, status=2)
-    assert said == ("error: there is nobody to ask: sign version 3 of nightly anew?\n  hint: to look: --dry-run; to do it: --yes\n")
+    assert said == ("error: no terminal to ask on: sign version 3 of nightly anew?\n  hint: pass --yes; to look first: --dry-run\n")
     said = invoke("recover", "nightly", store, "--yes")
     assert said.endswith(
         f"problem: {message}\nto be signed anew: version 3\n"

@@ -45,7 +45,7 @@ class MemoryStore:
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
         found = self.objects.get(key)
         if (hashlib.sha256(found).hexdigest() if found is not None else None) != etag:
-            raise Conflict(f"{key} was changed by somebody else")
+            raise Conflict(f"{key} was changed by another writer")
         self.objects[key] = data
         return hashlib.sha256(data).hexdigest()
 

@@ -253,7 +253,7 @@ def test_a_machine_that_is_lost_before_a_check_from_outside(gate: Gate, play: li
 
 def test_a_machine_that_dies_during_a_check_from_outside_is_started_again(gate: Gate) -> None:
     gate.plays([["write", f"{PASS}finished\n"], ["die", "3"]], client="exit 1")
-    assert gate.build() == f"{DIED}QEMU ended with status 3 during outside/30-client.sh"
+    assert gate.build() == f"{DIED}QEMU ended with status 3, during outside/30-client.sh"
     assert gate.starts == 2
 
 
@@ -318,6 +318,27 @@ def test_a_port_of_the_spec_that_is_not_open_is_said_after_one_scan(gate: Gate) 
     said = gate.build().splitlines()
     assert said[:2] == ["1 of 8 checks of web failed", "  outside/ports-closed failed:"]
     assert said[-2:] == ["    in the spec, but not open: 80", "    log: LOGS/outside-ports-closed.log"]
+
+
+def test_on_a_busy_host_the_scan_and_clients_have_more_patience(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a check whose time would have been up before the host got its other work."""
+    scanner = gate.directory / "scan.py"
+    scanner.write_text("import sys\nprint(*sys.argv[2:])\n")
+    monkeypatch.setattr(outside, "_SCANNER", scanner)
+    monkeypatch.setattr(Running, "slowdown", property(lambda _: 3.2))
+    gate.plays([["write", f"{PASS}finished\n"]], client='echo "$SLIPWAY_SSH"; sleep 3')
+    assert gate.build() == ""
+    logs = gate.root / "build/web/logs"
+    assert (logs / "outside-ports-closed.log").read_text() == "--patience=6.4 --wait=4\n"
+    assert "-oConnectTimeout=64 " in (logs / "outside-30-client.sh.log").read_text()
+
+
+def test_a_check_whose_time_is_up_says_where_it_stands(gate: Gate) -> None:
+    client = "# timeout: 2\nimport signal\n\nprint('asking')\nsignal.pause()\n"
+    gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/40-client.py": client})
+    said = gate.build().splitlines()
+    assert said[:4] == ["1 of 9 checks of web failed", "  outside/40-client.py timed out:", "    asking", "    Fatal Python error: Aborted"]
+    assert '      File "/checks/outside/40-client.py", line 5 in <module>' in said
 
 
 def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:

@@ -25,8 +25,8 @@ from slipway.formats import load
 
 ROOT = Path(__file__).parents[2]
 Ask = Callable[..., Any]
-#: What a pipeline has no use for: it runs until Ctrl-C, writes into the checkout, or is about Slipway itself.
-WITHOUT = {"start", "new", "faults", "test", "lint", "mutants", "deps", "schema", "appliances"}
+#: What a pipeline has no use for: it writes into the checkout, or is about Slipway itself.
+WITHOUT = {"new", "test", "lint", "mutants", "deps", "schema", "appliances"}
 
 
 @pytest.fixture

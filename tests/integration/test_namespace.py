@@ -82,6 +82,22 @@ def test_the_limit_of_a_control_group_counts(tmp_path: Path, version: int, seen:
     assert system(tmp_path, groups, files) == 1280
 
 
+def test_what_all_groups_in_one_can_drop_is_left_to_it(tmp_path: Path) -> None:
+    """Version 1 has two counts, of which only the second is of the groups in it, as the limit is."""
+    stat = f"cache 9\ninactive_file 0\ntotal_cache 9\ntotal_inactive_file {512 << 20}\n"
+    group = "sys/fs/cgroup/memory/memory"
+    files = {f"{group}.limit_in_bytes": str(2048 << 20), f"{group}.usage_in_bytes": str(1024 << 20), f"{group}.stat": stat}
+    assert system(tmp_path, "5:memory:/job/step\n", files) == 1536
+
+
+@pytest.mark.parametrize(("high", "most"), [("1024", "2048"), ("2048", "1024"), ("1024", "max")])
+def test_a_group_is_slowed_down_before_its_limit(tmp_path: Path, high: str, most: str) -> None:
+    """What is beyond memory.high is reclaimed at once, and whoever asks for it waits (cgroup v2)."""
+    mib = {"high": high, "max": most, "current": "256"}
+    files = {f"sys/fs/cgroup/memory.{name}": text if text == "max" else str(int(text) << 20) for name, text in mib.items()}
+    assert system(tmp_path, "0::/\n", files | {"sys/fs/cgroup/memory.stat": "inactive_file 0\n"}) == 768
+
+
 def test_without_limits_what_is_free_is_available(tmp_path: Path) -> None:
     assert system(tmp_path / "none", "0::/\n", {}) == 4096
     assert system(tmp_path / "large", "0::/\n", {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "1"}) == 4096

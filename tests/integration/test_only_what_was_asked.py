@@ -215,7 +215,7 @@ def test_a_channel_is_made_by_its_keys_and_a_name_by_mistake_is_none(published: 
 
 def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:
     (published.folder / "keys/stable").rename(published.folder / "elsewhere")
-    unknown = "nothing is known here that the channel stable could be trusted by"
+    unknown = "no trusted root for channel stable"
     assert published.run("channels") == f"nightly  example  1.0.0-b10  4 releases\nstable  not trusted here: {unknown}\n"
     assert published.run("verify").startswith(f"stable: not looked at: {unknown}\nnightly: ")
     assert published.run("gc").endswith(f"\nstable  not trusted here, so every release is kept: {unknown}\n")

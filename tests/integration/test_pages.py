@@ -84,7 +84,7 @@ def test_indexes_that_show_nothing_are_said_to(tmp_path: Path) -> None:
     assert reader.types("./run publish --folder build")[0] == 0
     status, said = reader.types("./run catalog")
     assert status == 0
-    assert said.splitlines()[-1] == "warning: no current release was made as incus or ova, so no index shows anything"
+    assert said.splitlines()[-1] == "warning: no current release was made as incus or ova: only the pages show anything"
     write_release_folder(folder.parent / "second", {"ova": b"ova" * 99}, appliance="second")
     assert reader.types(f"./run publish --folder {folder.parent}/second")[0] == 0
     status, said = reader.types("./run catalog")

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from example_release import write_example
+from slipway.channels.keys import init
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +26,20 @@ NAME = min(path.name for path in (ROOT / "appliances").iterdir())
 #: Root without root's way around modes.
 PLAIN = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []
 DENIED = "permission denied\n  hint: look at its owner and mode, and at those of the folders above it\n"
+
+#: Runs command lines one after the other in one process: most of a command's time is its start.
+SCRIPT = """
+import contextlib, io, json, sys
+from slipway.commandline import main
+for words in json.loads(sys.argv[1]):
+    said, error, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(said):
+        try:
+            main(["slipway", "--search-root=root", *words.split()])
+        except SystemExit as ended:
+            code = ended.code
+    print(json.dumps([code, said.getvalue(), error.getvalue()]), flush=True)
+"""
 
 
 class Desk:
@@ -62,6 +79,15 @@ class Desk:
         return subprocess.run(
             argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
         )
+
+    def run_all(self, lines: list[str]) -> dict[str, tuple[int, str, str]]:
+        """Run command lines; return how each ended and what it printed. `publish`, which starts its process again, comes first."""
+        argv = [*PLAIN, sys.executable, "-P", "-c", SCRIPT, json.dumps(lines)]
+        done = subprocess.run(
+            argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+        )
+        found = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+        return dict(zip(lines, found, strict=True))
 
 
 @pytest.fixture
@@ -114,6 +140,56 @@ def test_what_cannot_be_written_is_a_line_before_work(desk: Desk, closed: str, w
     # Nothing was fetched or made first.
     assert " made" not in done.stderr
     assert sorted(desk.folder.rglob("*.deb")) == before
+
+
+@pytest.fixture
+def stocked(desk: Desk) -> Desk:
+    """With two releases in a channel, the older of which is current in another one."""
+    for channel in ("nightly", "stable"):
+        init(channel, desk.folder / "keys")
+    for number in (1, 2):
+        write_example(desk.folder / f"builds/{number}", number)
+    lines = ["publish --folder builds", "promote example --build b1 --to stable --yes", "promote example --build b2 --to stable --yes"]
+    assert {line: code for line, (code, _, _) in desk.run_all(lines).items()} == dict.fromkeys(lines, 0)
+    return desk
+
+
+def test_a_store_that_takes_nothing_is_said_before_a_question_and_can_be_read(stocked: Desk) -> None:
+    store = stocked.close("store")
+    changing = [
+        "publish --folder builds", "catalog", "promote example --to stable", "rollback example", "refresh", "prune", "gc",
+        "withdraw example --build b1 --reason no", "channels remove nightly --force",
+    ]  # fmt: skip
+    reading = [
+        "channels", "verify", "fetch example --out out", "catalog --dry-run", "rollback example --dry-run",
+        "withdraw example --build b1 --reason no --dry-run", "refresh --dry-run", "prune --dry-run", "gc --dry-run",
+    ]  # fmt: skip
+    ended = stocked.run_all([*changing, *reading])
+    for line in changing:
+        assert ended[line] == (4, "", f"error: {store}: {DENIED}"), line
+    assert {line: ended[line][0] for line in reading} == dict.fromkeys(reading, 0), ended
+
+
+def test_a_folder_for_downloads_that_takes_nothing_is_said_before_the_store_is_asked(stocked: Desk) -> None:
+    (stocked.folder / "file").touch()
+    out, root = stocked.close("out"), stocked.close("root")
+    away = "--store=/nonexistent"
+    lines = [
+        f"fetch example --out out {away}", f"fetch example --out out/new/folder {away}", f"fetch example {away}",
+        f"fetch example --out file {away}",
+        "export example --format vhd --out out", "export example --format vhd", "export builds/1 --format vhd --out out",
+        "export example --format vhd --out home",
+    ]  # fmt: skip
+    ended = stocked.run_all(lines)
+    denied = {line: (4, "", f"error: {root if 'out' not in line else out}: {DENIED}") for line in lines}
+    denied[lines[3]] = (
+        4,
+        "",
+        f"error: {stocked.folder}/file: not a directory\n  hint: name a folder, or move away what stands in its place\n",
+    )
+    denied[lines[7]] = (4, "", f"error: {root}: {DENIED}")  # where logs go
+    assert ended == denied
+    assert not (stocked.folder / "cache/downloads").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")

@@ -28,14 +28,14 @@ cat /dev/virtio-ports/slipway
 """
 
 
-def reported(scripts: dict[str, str]) -> list[CheckResult]:
+def reported(scripts: dict[str, str], *, settings: str = "FACTOR=0", limit_s: int = 60) -> list[CheckResult]:
     """Run checks as in a guest, and read what was reported as the host does; the standard checks are left out."""
     with Namespace(memory_mib=16) as namespace:
         folder = namespace.path(MOUNT / "runner")
         (folder / "checks").mkdir(parents=True)
-        (folder / "runner.sh").write_bytes(RUNNER.read_bytes())
-        (folder / "settings.sh").write_text("FACTOR=0\nSERVICES=\nPORTS=\nGROWING=\n")
-        (folder / "list").write_text("".join(f"60 {name}\n" for name in scripts))
+        (folder / "runner.sh").write_text(RUNNER.read_text().replace("check root-grown 30 ", "check root-grown 0 "))
+        (folder / "settings.sh").write_text(f"{settings}\nSERVICES=\nPORTS=\nGROWING=\n")
+        (folder / "list").write_text("".join(f"{limit_s} {name}\n" for name in scripts))
         for name, text in scripts.items():
             (folder / "checks" / name).write_text(text)
         said = namespace.run(["sh", "-c", GUEST], what="running the checks", timeout_s=60).stdout.decode()
@@ -57,6 +57,30 @@ def test_a_check_that_reads_its_input_does_not_eat_the_list() -> None:
 def test_a_check_does_not_write_to_the_report() -> None:
     found = reported({"10-writes.sh": "echo check 20-real.sh passed 1 1 >&3\n", "20-real.sh": "exit 1\n"})
     assert [(result.name, result.outcome) for result in found] == [("10-writes.sh", "failed"), ("20-real.sh", "failed")]
+
+
+def test_a_check_whose_time_is_up_says_what_it_was_doing() -> None:
+    hangs = "import time\n\n\ndef ask():\n    print('asking')\n    time.sleep(60)\n\n\nask()\n"
+    python, shell = reported({"10-hangs.py": hangs, "20-hangs.sh": "echo asking; sleep 60\n"})
+    assert (python.outcome, shell.outcome) == ("timed out", "timed out")
+    assert python.output.startswith("asking\nFatal Python error: Aborted\n")
+    assert '  File "/mnt/runner/checks/10-hangs.py", line 6 in ask\n' in python.output
+    assert shell.output == "+ echo asking\nasking\n+ sleep 60\n"
+
+
+THIRD = "tries=$(cat tries || echo 1)\necho $((tries + 1)) >tries\n[ $tries = 3 ]\n"
+HANGS_FIRST = "if [ -e there ]; then exit 0; fi\ntouch there\nsleep 60\n"
+
+
+def test_on_a_host_that_got_busy_a_check_has_more_time() -> None:
+    """The machine is slower than when the host was asked, so what would be given up is tried on."""
+    found = reported({"10-third.sh": THIRD, "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=1", limit_s=1)
+    assert [(result.outcome, result.attempts) for result in found] == [("passed", 3), ("passed", 2)]
+
+
+def test_on_a_host_that_is_as_busy_as_it_was_a_check_has_its_time() -> None:
+    found = reported({"10-third.sh": THIRD, "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=100000", limit_s=1)
+    assert [(result.outcome, result.attempts) for result in found] == [("failed", 2), ("timed out", 1)]
 
 
 def test_what_a_check_wrote_is_reported() -> None:

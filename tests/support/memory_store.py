@@ -83,7 +83,7 @@ class MemoryStore:
             if there is None and etag is not None:
                 raise Conflict(f"{key} is not there any more")
             if there is not None and there[1] != etag:
-                raise Conflict(f"{key} was changed by somebody else")
+                raise Conflict(f"{key} was changed by another writer")
             return self._put(key, data)
 
     def read(self, key: str, *, limit: int = MAX_READ) -> Blob:

@@ -26,34 +26,35 @@ _BUILTINS = {
 
 def in_python(text: str) -> set[str]:
     """Find the programs that a module starts; a name that is put together ends in *."""
-    tree = ast.parse(text)
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found |= set(_Scope([node, tree]).programs())
-    return found | set(_Scope([tree]).programs())
-
-
-def _own(scope: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a scope without those of the functions in it."""
-    for node in ast.iter_child_nodes(scope):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
-            yield from _own(node)
+    module = _Scope(ast.parse(text))
+    scopes, found = [module], set[str]()
+    while scopes:
+        scope = scopes.pop()
+        found |= set(scope.programs())
+        scopes += [_Scope(function, module) for function in scope.functions]
+    return found
 
 
 class _Scope:
-    """A function or a module, with what names were set to; the first scope is the innermost."""
+    """A function or a module: its nodes without those of functions in it, and what names were set to, innermost first."""
 
-    def __init__(self, scopes: list[ast.AST]) -> None:
-        self.scopes = scopes
-        self.values: list[dict[str, list[ast.expr]]] = [{} for _ in scopes]
-        for scope, values in zip(scopes, self.values, strict=True):
-            for node in _own(scope):
+    def __init__(self, root: ast.AST, module: _Scope | None = None) -> None:
+        self.nodes: list[ast.AST] = []
+        self.functions: list[ast.AST] = []
+        values: dict[str, list[ast.expr]] = {}
+        waiting = [root]
+        while waiting:
+            for node in ast.iter_child_nodes(waiting.pop()):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    self.functions.append(node)
+                    continue
+                waiting.append(node)
+                self.nodes.append(node)
                 if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                         if isinstance(target, ast.Name):
                             values.setdefault(target.id, []).append(node.value)
+        self.values: list[dict[str, list[ast.expr]]] = [values, *(module.values if module else ())]
 
     def value_of(self, name: str) -> list[ast.expr]:
         """What a name was set to, in the innermost scope that sets it."""
@@ -61,7 +62,7 @@ class _Scope:
 
     def programs(self) -> Iterator[str]:
         """Yield what the calls of the innermost scope start."""
-        for node in _own(self.scopes[0]):
+        for node in self.nodes:
             if isinstance(node, ast.Assign) and any(isinstance(each, ast.Name) and each.id == "tools" for each in node.targets):
                 yield from self.tools(node.value)
             if not isinstance(node, ast.Call):

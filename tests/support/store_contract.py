@@ -179,7 +179,7 @@ class StoreContract(ReadingContract):
         for stale in (first, None):
             with pytest.raises(Conflict) as caught:
                 store.swap("now", b"3", etag=stale)
-            assert caught.value.message == "now was changed by somebody else"
+            assert caught.value.message == "now was changed by another writer"
         with pytest.raises(Conflict) as caught:
             store.swap("gone", b"3", etag=first)
         assert caught.value.message == "gone is not there any more"

@@ -102,3 +102,22 @@ def test_a_task_that_fails_at_once_is_a_document_of_errors(
 def test_what_a_killed_process_left_is_no_document() -> None:
     assert read_document(b"") == read_document(b'{"errors": [') == read_document(b"[]") == {}
     assert ended_by(137, {}).problems == list[Problem]()
+
+
+def test_a_task_that_goes_on_tells_at_once_and_its_exit_code_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    def run(*, answer: Answer) -> None:
+        answer.tell_now(Counted(found=["a"]))
+        said.append(capsys.readouterr().out)
+        answer.tell_now(Counted(found=["b"]))
+        print("for people")
+        raise StoreError("gone")
+
+    code, out, err = ended(run, capsys)
+    assert json.loads(said[0]) == {"format": "slipway/count/1", "found": ["a"], "exit_code": 0, "errors": []}
+    assert (code, out, err) == (StoreError.exit_code, "", "for people\n")
+    without = Answer()
+    with without.printed("run"):
+        without.tell_now(Counted(found=["a"]))
+    assert capsys.readouterr().out == ""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
+from invoke.parser import ParserContext
 
 from slipway.arguments import Asked, parse
 from slipway.commands import namespace
 from slipway.errors import UsageError
 
 
+@cache
+def contexts() -> dict[str, ParserContext]:
+    """What the real tasks take."""
+    return {str(context.name): context for context in namespace().to_contexts()}
+
+
 def read(*words: str) -> Asked:
-    """Read a command line with the real tasks."""
-    return parse(words, {str(context.name): context for context in namespace().to_contexts()})
+    """Read a command line with the real tasks; what it gives a task is written into a copy."""
+    return parse(words, {name: deepcopy(context) if name in words else context for name, context in contexts().items()})
 
 
 HELP = "\n  hint: invoke {} --help shows what it takes"
@@ -53,8 +63,7 @@ def test_what_was_not_meant_is_refused(words: str, message: str) -> None:
 
 @pytest.mark.parametrize("task", sorted(namespace().task_names))
 def test_no_option_of_any_task_goes_without_a_value_or_takes_an_empty_one(task: str) -> None:
-    context = next(each for each in namespace().to_contexts() if each.name == task)
-    flags = [flag for flag, argument in context.flags.items() if argument.takes_value]
+    flags = [flag for flag, argument in contexts()[task].flags.items() if argument.takes_value]
     for flag in flags:
         for words in ((flag,), (flag, ""), (f"{flag}=",), (flag, " "), (f"{flag}=\t\n",), (flag, "--help")):
             with pytest.raises(UsageError) as caught:

@@ -35,6 +35,7 @@ def test_a_command_in_a_text_is_called_as_the_program_was(
     assert as_called(TEXT) == said
 
 
+@pytest.mark.integration
 def test_hints_and_help_have_it_also_behind_another_process(tmp_path: Path) -> None:
     (tmp_path / "appliances").mkdir()
     (tmp_path / "templates").mkdir()

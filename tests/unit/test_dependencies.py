@@ -159,6 +159,7 @@ def test_lint_fails_where_they_disagree(tmp_path: Path) -> None:
         development.lint(tmp_path)
 
 
+@pytest.mark.integration
 def test_deps_says_that_they_agree() -> None:
     argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "deps", f"--root={ROOT}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)

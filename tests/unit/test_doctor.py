@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ def test_a_program_is_shown_with_its_version_or_its_path(tmp_path: Path) -> None
     assert lines["mmd"] == f"ok       mmd                {process.find_tool('mmd')}"
 
 
+@pytest.mark.integration
 def test_the_mirrors_of_images_are_others_than_those_of_builds(tmp_path: Path) -> None:
     lines = {finding.name: finding.line for finding in _findings(Workshop(root=tmp_path))}
     assert lines["image mirrors"] == "ok       image mirrors      the public ones that Debian's cloud-init names"
@@ -37,3 +40,18 @@ def test_the_mirrors_of_images_are_others_than_those_of_builds(tmp_path: Path) -
     lines = {finding.name: finding.line for finding in _findings(Workshop(root=tmp_path))}
     given = "debian: http://one.example/debian, debian-security: http://one.example/debian-security"
     assert lines["image mirrors"] == f"ok       image mirrors      {given}"
+
+
+def test_a_wrong_file_of_settings_hides_nothing_else_and_its_errors_have_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "slipway.toml").write_text('stor = "x"\ncache_limit_gib = "many"\n')
+    argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={tmp_path}", "doctor"]
+    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("ok       python ")
+    assert lines[-2:] == ["MISSING  slipway.toml       2 errors: the lines below", f"{'':<28}-> mend it, and call doctor again"]
+    assert done.stderr == (
+        f'{tmp_path}/slipway.toml:1:1: error: stor: unknown key\n  hint: did you mean "store"?\n'
+        f"{tmp_path}/slipway.toml:2:1: error: cache_limit_gib: 'many' is not a number of GiB\n"
+        "  hint: write a whole number without quotes: 20\n"
+    )
+    assert done.returncode == 3

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Collection
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +53,7 @@ LAYERS = (
     ("boot",),
     ("records",),
     ("stores", "channels"),
-    ("catalog",),
+    ("catalog", "serving"),
     ("job",),
     ("outputs",),
     ("dependencies", "pipeline", "doctor", "development", "fresh"),
@@ -67,6 +70,19 @@ def name_of(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A module's syntax tree, to look at and not to change."""
+    return ast.parse(path.read_text())
+
+
+def dotted(name: ast.expr) -> str:
+    """A name as it is written; of what is no name, only what follows a dot."""
+    if isinstance(name, ast.Attribute):
+        return f"{dotted(name.value)}.{name.attr}"
+    return name.id if isinstance(name, ast.Name) else ""
+
+
 def layer(module: str) -> int:
     """The number of the layer that a dotted name below slipway belongs to."""
     first = module.partition(".")[0]
@@ -76,7 +92,7 @@ def layer(module: str) -> int:
 def imports(path: Path) -> set[str]:
     """Dotted names below slipway that a module imports when it is loaded or when it runs (not for types alone)."""
     found = set()
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for_types = {
         id(inner)
         for node in ast.walk(tree)
@@ -110,11 +126,11 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
     text = path.read_text()
-    tree = ast.parse(text)
+    tree = parsed(path)
     assert ast.get_docstring(tree), "no docstring"
-    assert any(
-        isinstance(node, ast.Assign | ast.AnnAssign) and "__all__" in ast.unparse(node).split(":")[0].split("=")[0] for node in tree.body
-    )
+    assigned = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
+    assigned += [[node.target] for node in tree.body if isinstance(node, ast.AnnAssign)]
+    assert "__all__" in {dotted(target) for targets in assigned for target in targets}
     assert len(text.splitlines()) <= 400, "over 400 lines: a design question"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.end_lineno:
@@ -125,12 +141,39 @@ def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_only_process_starts_processes_and_nothing_prints_or_exits(path: Path) -> None:
-    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    calls = {dotted(node.func) for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)}
     assert not calls & {"os.system", "os.popen", "os.fork", "os.posix_spawn", "sys.exit", "exit"}
     if name_of(path) not in PROGRAMS and not name_of(path).startswith("commands/"):
         assert "print" not in calls
     if name_of(path) not in {"process.py", *SENT}:
         assert not {name for name in calls if name.startswith("subprocess.")}
+
+
+def starts_slipway(function: ast.AST, helpers: Collection[str] = ()) -> bool:
+    """Whether a function starts Python with all of Slipway (``-m slipway`` or ``-m invoke``), itself or by a helper."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.List | ast.Tuple):
+            words = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
+            if any(option == "-m" and module in ("slipway", "invoke") for option, module in pairwise(words)):
+                return True
+        elif isinstance(node, ast.Call) and dotted(node.func) in helpers:
+            return True
+    return False
+
+
+def test_a_test_of_a_unit_does_not_start_all_of_slipway() -> None:
+    """It takes half a second each; such a test has the mark of those that run with it (CONTRIBUTING.md)."""
+    slow = []
+    for path in sorted((ROOT / "tests/unit").rglob("*.py")):
+        if '"-m"' not in path.read_text():
+            continue
+        functions = [node for node in parsed(path).body if isinstance(node, ast.FunctionDef)]
+        helpers = {each.name for each in functions if not each.name.startswith("test_") and starts_slipway(each)}
+        for each in functions:
+            marked = any(dotted(mark) == "pytest.mark.integration" for mark in each.decorator_list)
+            if each.name.startswith("test_") and not marked and starts_slipway(each, helpers):
+                slow.append(f"{path.relative_to(ROOT)}::{each.name}")
+    assert slow == []
 
 
 def test_no_appliance_is_named_outside_of_its_folder() -> None:
@@ -161,7 +204,7 @@ def test_every_test_that_a_promise_names_is_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/concepts/trust.md").read_text())
     assert len(named) > 50
     for path, name in named:
-        functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)}
+        functions = {node.name for node in ast.walk(parsed(ROOT / path)) if isinstance(node, ast.FunctionDef)}
         assert name in functions, f"docs/concepts/trust.md: there is no {name} in {path}"
 
 
@@ -192,3 +235,11 @@ def test_each_promise_names_the_check_that_observes_it(name: str) -> None:
         named |= set(found)
     assert named - checks - {SCAN} == set(), "no such check"
     assert {check for check in own if not check.startswith("broken")} - named == set(), "a check that observes no promise"
+
+
+@pytest.mark.parametrize("name", Library(ROOT).names())
+def test_each_appliance_says_how_it_begins_is_backed_up_and_updated(name: str) -> None:
+    """README.md promises it of every one."""
+    text = (ROOT / "appliances" / name / "README.md").read_text()
+    missing = [what for what in ("first boot", "back up", "update") if what not in text.lower()]
+    assert missing == [], f"appliances/{name}/README.md"

@@ -31,6 +31,7 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -68,6 +69,7 @@ def test_every_error_ends_with_its_code(error: UserError, code: int) -> None:
     assert (caught.value.code, caught.value.message) == (code, "error: x")
 
 
+@pytest.mark.integration
 def test_a_spec_error_ends_with_3_and_its_place(tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     folder = tmp_path / "appliances/web"
@@ -81,12 +83,14 @@ def test_a_spec_error_ends_with_3_and_its_place(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.integration
 def test_several_names_follow_one_task() -> None:
     names = sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
     done = invoke("validate", *names)
     assert (done.returncode, done.stdout) == (0, f"{len(names)} appliances are valid\n")
 
 
+@pytest.mark.integration
 def test_help_of_every_task_says_what_it_does_and_what_it_takes() -> None:
     tasks = re.findall(r"^  (\S+) ", invoke("--list").stdout, re.MULTILINE)
     assert len(tasks) >= 15
@@ -102,6 +106,7 @@ def test_help_of_every_task_says_what_it_does_and_what_it_takes() -> None:
         assert lines[0].startswith(f"Usage: invoke {name}") and lines[2], name
 
 
+@pytest.mark.integration
 def test_listing_imports_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "invoke", "--search-root", str(ROOT), "list"], capture_output=True, text=True, cwd=ROOT

@@ -35,6 +35,7 @@ def test_no_settings_of_invoke_count_but_ours(tmp_path: Path) -> None:
         assert ended.stdout.splitlines() == sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
 
 
+@pytest.mark.integration
 def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "invoke.py").write_text("import sys\nprint('loading', flush=True)\nsys.stdin.read()\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}

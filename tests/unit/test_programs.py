@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def shell_files() -> Iterator[tuple[Path, str]]:
             yield path, path.read_text().partition("\ninside)\n")[0]
 
 
+@cache
 def started() -> dict[str, set[str]]:
     """Each program that is started, with the files that do."""
     found: dict[str, set[str]] = {}
@@ -73,27 +75,24 @@ def started() -> dict[str, set[str]]:
     return found
 
 
-STARTED = started()
-
-
 def declared(name: str) -> bool:
     """Whether the table has a program; a name that is put together has to be the beginning of one."""
     return name in TABLE or (name.endswith("*") and any(each.startswith(name[:-1]) for each in TABLE))
 
 
 def test_every_program_that_is_started_is_in_the_table() -> None:
-    missing = {name: sorted(files) for name, files in STARTED.items() if not declared(name)}
+    missing = {name: sorted(files) for name, files in started().items() if not declared(name)}
     assert {name: files for name, files in missing.items() if name not in BASE.keys() | NOBODYS} == {}
 
 
 def test_the_list_of_what_every_debian_has_is_no_longer_than_needed() -> None:
-    assert BASE.keys() - STARTED.keys() == set()
+    assert BASE.keys() - started().keys() == set()
 
 
 def test_what_builds_and_boots_need_is_of_the_kind_that_they_install() -> None:
     """A program that only tests install fails on the machine of somebody who builds."""
     optional = ("src/slipway/builders/packer/", "src/slipway/development.py")
-    for name, files in STARTED.items():
+    for name, files in started().items():
         host = [file for file in files if file.startswith(("src/", "templates/", "appliances/")) and not file.startswith(optional)]
         if host and name in TABLE:
             assert "build" in TABLE[name].kinds, f"{name} in {host[0]}"

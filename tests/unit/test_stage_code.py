@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,14 @@ SHAPELESS = {
 OF_FORMATS = {"process.py"}
 
 
-def imported(module: str) -> Iterator[str]:
+@cache
+def imported(module: str) -> frozenset[str]:
     """The modules of slipway that one imports when it runs, wherever in it; not those for types alone."""
     tree = ast.parse((HERE / module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
-    found = set()
+    found, modules = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "slipway":
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
@@ -49,7 +51,8 @@ def imported(module: str) -> Iterator[str]:
         place = HERE.joinpath(*name.split(".")[1:])
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():
-                yield path.relative_to(HERE).as_posix()
+                modules.add(path.relative_to(HERE).as_posix())
+    return frozenset(modules)
 
 
 def reached(code: Iterable[str], shapeless: set[str]) -> set[str]:
@@ -60,7 +63,7 @@ def reached(code: Iterable[str], shapeless: set[str]) -> set[str]:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting += set(imported(module)) - shapeless
+            waiting += imported(module) - shapeless
     return seen
 
 

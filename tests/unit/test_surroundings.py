@@ -71,6 +71,7 @@ def test_a_build_that_had_other_surroundings_is_no_row() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user and another host name need root")
+@pytest.mark.integration
 def test_another_user_and_another_host_name_are_real_and_seen_by_one_build_alone() -> None:
     before = (Path("/etc/passwd").read_bytes(), os.uname().nodename)
     shop: object = None

@@ -46,6 +46,8 @@ __all__ = [
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: However much else a host does, nobody waits longer than this times the usual.
 MOST_SLOWDOWN = 4.0
+#: How many nanoseconds its threads have to run or wait until how fast a machine is lately is measured anew.
+_MEASURED_NS = 10 * 10**9
 #: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 #: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.
@@ -231,6 +233,8 @@ class Running:
         self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
         #: How long QEMU may take to answer, in seconds.
         self.patience_s = 60.0
+        #: What the threads ran and waited when that was measured last, and how many times longer all took before that.
+        self._measured, self._lately = (0, 0), 1.0
 
     @property
     def ended(self) -> int | None:
@@ -242,10 +246,15 @@ class Running:
         """How many times longer than on an idle host all takes: 1 to :data:`MOST_SLOWDOWN`.
 
         The processors' threads ran for some time, and waited for a processor of the host for some time (Linux,
-        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat).
+        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). Both count since the start, and lately: a host
+        that was idle for an hour may have got work a minute ago.
         """
         ran, waited = _scheduled(self.qemu.pid)
-        return min(MOST_SLOWDOWN, (ran + waited) / ran) if ran > 10**9 else 1.0
+        since = (ran - self._measured[0], waited - self._measured[1])
+        if sum(since) >= _MEASURED_NS:
+            self._measured, self._lately = (ran, waited), sum(since) / max(since[0], 1)
+        whole = (ran + waited) / ran if ran > 10**9 else 1.0
+        return max(1.0, min(MOST_SLOWDOWN, max(whole, self._lately)))
 
     def ask(self, name: str, **arguments: Any) -> Any:
         """Send a command and return the answer.

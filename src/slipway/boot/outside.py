@@ -8,20 +8,21 @@ minute at most. A check runs in the network's room: it is nobody on this host an
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slipway import process
+from slipway.boot.attempt import PYTHON, attempt
 from slipway.boot.delivery import SEED, make_seed, parameter_credentials, parameter_values
 from slipway.boot.lab import Lab, address, agent_socket
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.report import CheckResult
-from slipway.boot.results import Died, require_short
+from slipway.boot.results import Died, ending, require_short
 from slipway.boot.room import HOME
+from slipway.boot.scan import PATIENCE_S
 from slipway.boot.tools import TREE
 from slipway.boot.trial import SCAN, Trial
 from slipway.cache import sha256_of
@@ -36,6 +37,8 @@ __all__ = ["Client", "Instances", "furnish", "outside_checks", "run_outside"]
 _RETRY_S = 60
 _INSTANCE_S = 30
 _RESTART_S = 120
+#: How long a machine may take to answer a client of SSH on an idle host, in seconds.
+_CONNECT_S = 20
 #: How long a port of the spec may take to open once the guest's own checks have passed, in seconds.
 _LATE_S = 20
 #: Where a check finds its key, and itself.
@@ -140,7 +143,8 @@ class Client:
         return told
 
     def _about(self, prefix: str, number: int, values: Mapping[str, str], user: str) -> dict[str, str]:
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20", "BatchMode=yes"]
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
+        options.append(f"ConnectTimeout={math.ceil(_CONNECT_S * self.others.trial.slowdown)}")
         ssh = ["ssh", "-F", "none", "-i", str(_KEY), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
         parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
         about = {"ADDRESS": address(number), "AGENT": f"@{agent_socket(number)}", "SSH": shlex.join(ssh)}
@@ -166,7 +170,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
     else:
         outcome, output, attempts = "failed", "the machine did not start again", 0
     if outcome != "passed" and client.guest.ended is not None:
-        raise Died(f"QEMU ended with status {client.guest.ended} during {check.place}/{check.name}")
+        raise Died(f"{ending(client.guest.ended)}, during {check.place}/{check.name}")
     require_short(trial.port, trial.console)
     duration = round(time.monotonic() - begun, 2)
     trial.results.append(
@@ -179,29 +183,34 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
 
     A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of the last whole try.
     """
-    interpreter = [sys.executable, "-I"] if check.path.suffix == ".py" else ["sh", "-x"]
+    interpreter = PYTHON if check.path.suffix == ".py" else ("sh", "-x")
     words = []
     if check.name == SCAN:
-        words = [address(0), f"--wait={_LATE_S * trial.factor}", *_allowed(trial.appliance, check.place)]
+        words = [address(0), f"--patience={PATIENCE_S * trial.slowdown:.1f}", f"--wait={_LATE_S * trial.factor}"]
+        words += _allowed(trial.appliance, check.place)
     argv: list[str | Path] = [*client.network.client(check.place), *interpreter, _CHECKS / check.place / check.name, *words]
     log = trial.log(check.place, check.name)
     latest = log.with_name(f"{log.name}.part")
-    limit = check.timeout_s * trial.factor
     # A further instance has just been started.
-    retry_s = (_RETRY_S + (_INSTANCE_S if check.instances else 0)) * trial.factor
+    retry_s = _RETRY_S + (_INSTANCE_S if check.instances else 0)
     outcome, output, attempts, begun = "", "", 0, time.monotonic()
+    gone_s = 0.0
+
+    def left_s() -> float:
+        return max(1.0, check.timeout_s * trial.factor - gone_s)
+
     while True:
         attempts += 1
         latest.unlink(missing_ok=True)
-        left = max(1.0, limit - (time.monotonic() - begun))
-        done = process.run(argv, env=environment, log=latest, timeout_s=left, check=False)
-        status, cut_off = done.returncode, done.returncode < 0 and done.duration_s >= left
+        gone_s = time.monotonic() - begun
+        status = attempt(argv, environment, latest, limit_s=left_s)
+        cut_off = status is None
         if not outcome or not cut_off:
             outcome = "timed out" if cut_off else "failed" if status else "passed"
             output = _end_of(latest)
             latest.replace(log)
         final = cut_off or status == 0 or check.name == SCAN
-        if final or time.monotonic() - begun >= min(limit, retry_s):
+        if final or time.monotonic() - begun >= min(check.timeout_s, retry_s) * trial.factor:
             latest.unlink(missing_ok=True)
             return outcome, output, attempts
         time.sleep(1)

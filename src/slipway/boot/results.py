@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import re
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from typing import Final
 
 from slipway.boot.machine import Running
 from slipway.boot.report import CheckResult
+from slipway.namespace import available_memory_mib
 
-__all__ = ["Died", "Misreported", "Reported", "follow", "require_short"]
+__all__ = ["Died", "Misreported", "Reported", "ending", "follow", "require_short"]
 
 _CRASH: Final = re.compile(rb"Kernel panic|Oops:|BUG: unable to handle|end Kernel|mas_empty_area")
 _OUTCOMES: Final = {"passed": "passed", "failed": "failed", "timed-out": "timed out"}
@@ -134,7 +136,7 @@ def follow(
         require_short(results, console)
         if line is None:
             if guest.ended is not None:
-                raise Died(f"QEMU ended with status {guest.ended}")
+                raise Died(ending(guest.ended))
             if not running_checks and _crashed(console):
                 raise Died("its kernel crashed")
             if time.monotonic() - heard > patience * guest.slowdown:
@@ -147,6 +149,13 @@ def follow(
             yield result
         elif reported.finished:
             return
+
+
+def ending(status: int) -> str:
+    """Say how QEMU ended; who kills it is the kernel of a host, or of a container, that has no memory left."""
+    if status != -signal.SIGKILL:
+        return f"QEMU ended with status {status}"
+    return f"QEMU was killed (signal 9), as it is where memory is used up; {available_memory_mib()} MiB are available now"
 
 
 def _crashed(console: Path) -> bool:

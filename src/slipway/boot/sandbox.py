@@ -26,7 +26,7 @@ from slipway.namespace import Namespace
 from slipway.spec.library import Appliance
 from slipway.spec.parameters import value_problem
 
-__all__ = ["Sandbox", "check_parameters", "forwarding", "sandbox"]
+__all__ = ["Sandbox", "forwarding", "require_startable", "sandbox"]
 
 _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
@@ -65,12 +65,14 @@ class Sandbox:
         return shlex.join(words)
 
 
-def check_parameters(appliance: Appliance, given: Mapping[str, str]) -> None:
-    """See that the parameters exist and accept their values.
+def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str = "") -> None:
+    """See that the parameters exist and accept their values, and that a snapshot can have its name.
 
     Raises:
-        UsageError: One does not.
+        UsageError: One does not, or it cannot.
     """
+    if keep and not _SNAPSHOT.fullmatch(keep):
+        raise UsageError(f'"{keep}" is no name for a snapshot', hint="lower-case letters, digits, dots and hyphens")
     known = {parameter.name: parameter for parameter in appliance.spec.parameters}
     for name, value in given.items():
         if name not in known:
@@ -111,9 +113,7 @@ def sandbox(
         HostError: QEMU did not start, or the guest did not switch itself off when its state was to be kept.
         UsageError: A parameter or the snapshot's name is not accepted.
     """
-    check_parameters(appliance, parameters)
-    if keep and not _SNAPSHOT.fullmatch(keep):
-        raise UsageError(f'"{keep}" is no name for a snapshot', hint="lower-case letters, digits, dots and hyphens")
+    require_startable(appliance, parameters, keep)
     spec = appliance.spec
     snapshot = folder / f"{keep}.qcow2"
     saving = bool(keep) and not snapshot.exists()

@@ -1,4 +1,4 @@
-"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--wait=SECONDS] PORT...``
+"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--patience=SECONDS] [--wait=SECONDS] PORT...``
 
 It fails unless the named ports are the open ones (run it as ``python -I scan.py``).
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 __all__ = ["Scan", "main", "refused_udp_ports", "scan"]
 
-#: How long a port may take to answer, in seconds; the kernel asks a second time after one.
+#: How long a port may take to answer on an idle host, in seconds; the kernel asks a second time after one.
 PATIENCE_S = 2.0
 #: How many ports are asked at once: at least, at first, and at most. The queue of the lab's links is longer
 #: than the most (slipway.boot.lab).
@@ -37,8 +37,8 @@ AT_LEAST, AT_FIRST, AT_ONCE = 250, 4_000, 20_000
 ANSWERS = 1_000
 #: How often silent ports of such a machine are asked again although none has answered.
 AGAIN = 4
-#: How long a slow machine may take to answer what waits in its queue, in seconds.
-DRAIN_S = 60.0
+#: How many times longer a slow machine may take to answer what waits in its queue.
+DRAIN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Scan:
         return () if self.drops else self.silent
 
 
-def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
+def scan(address: str, ports: Iterable[int] = range(1, 65536), *, patience_s: float = PATIENCE_S) -> Scan:
     """Ask TCP ports of an IPv4 address, as many at once as the machine answers in time.
 
     A slow machine has more questions in its queue than it answers within the patience for one, and each further
@@ -77,7 +77,7 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
         silent, before = list[int](), len(waiting)
         while waiting:
             batch, waiting = waiting[:at_once], waiting[at_once:]
-            opened, quiet, closed = _ask(address, batch)
+            opened, quiet, closed = _ask(address, batch, patience_s)
             found += opened
             silent += quiet
             refused += len(closed)
@@ -85,7 +85,7 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
             slow = quiet and len(found) + refused >= ANSWERS
             at_once = max(AT_LEAST, at_once // 2) if slow else min(AT_ONCE, at_once * 2)
             if slow:
-                _drain(address, known)
+                _drain(address, known, patience_s)
         if not silent or len(found) + refused < ANSWERS:
             break
         fruitless = fruitless + 1 if len(silent) == before else 0
@@ -93,14 +93,14 @@ def scan(address: str, ports: Iterable[int] = range(1, 65536)) -> Scan:
     return Scan(tuple(sorted(found)), tuple(sorted(silent)), refused)
 
 
-def _drain(address: str, known: int) -> None:
+def _drain(address: str, known: int, patience_s: float) -> None:
     """Wait until a port that has answered before answers again, and so what was asked before it."""
-    until = time.monotonic() + DRAIN_S
-    while time.monotonic() < until and _ask(address, [known])[1]:
+    until = time.monotonic() + DRAIN * patience_s
+    while time.monotonic() < until and _ask(address, [known], patience_s)[1]:
         pass
 
 
-def _ask(address: str, ports: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+def _ask(address: str, ports: Sequence[int], patience_s: float) -> tuple[list[int], list[int], list[int]]:
     """Return the ports that accept a connection, the silent ones, and the refused ones."""
     waiting, found, silent, refused = deque(ports), list[int](), list[int](), list[int]()
     asked: dict[int, tuple[socket.socket, int, float]] = {}
@@ -113,7 +113,7 @@ def _ask(address: str, ports: Sequence[int]) -> tuple[list[int], list[int], list
                 if connection is None:
                     refused.append(port)
                     continue
-                asked[connection.fileno()] = (connection, port, time.monotonic() + PATIENCE_S)
+                asked[connection.fileno()] = (connection, port, time.monotonic() + patience_s)
                 poll.register(connection, select.EPOLLOUT)
             answered = {number for number, _ in poll.poll(0.1, at_once)}
             now = time.monotonic()
@@ -152,12 +152,12 @@ def _connect(address: str, port: int) -> socket.socket | None:
     raise OSError(problem, f"port {port} cannot be asked")
 
 
-def refused_udp_ports(address: str, ports: Iterable[int]) -> list[int]:
+def refused_udp_ports(address: str, ports: Iterable[int], patience_s: float = PATIENCE_S) -> list[int]:
     """Return the refused ones of some UDP ports of an IPv4 address (ICMP port unreachable): nobody listens there."""
     refused = []
     for port in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-            asked.settimeout(PATIENCE_S / 2)
+            asked.settimeout(patience_s / 2)
             asked.connect((address, port))
             try:
                 asked.send(b"")
@@ -205,21 +205,21 @@ class Named:
         """Return every TCP port that may be open."""
         return {number for port in self.tcp for number in _numbers(port)}
 
-    def closed(self, address: str, is_open: Collection[int]) -> tuple[list[int], list[int]]:
+    def closed(self, address: str, is_open: Collection[int], patience_s: float) -> tuple[list[int], list[int]]:
         """Return the named TCP ports that are not open, and the named UDP ports that are refused."""
         tcp = [int(port) for port in self.tcp if port.isdecimal() and int(port) not in is_open]
-        return tcp, refused_udp_ports(address, self.udp)
+        return tcp, refused_udp_ports(address, self.udp, patience_s)
 
 
-def _opened_late(address: str, closed: tuple[list[int], list[int]], wait_s: float) -> bool:
+def _opened_late(address: str, closed: tuple[list[int], list[int]], wait_s: float, patience_s: float) -> bool:
     """Ask closed ports again, and no others; return True as soon as none is left."""
     until = time.monotonic() + wait_s
     tcp, udp = closed
     while (tcp or udp) and time.monotonic() < until:
         time.sleep(min(1.0, wait_s))
-        opened = _ask(address, tcp)[0]
+        opened = _ask(address, tcp, patience_s)[0]
         tcp = [port for port in tcp if port not in opened]
-        udp = refused_udp_ports(address, udp)
+        udp = refused_udp_ports(address, udp, patience_s)
     return not tcp and not udp
 
 
@@ -244,15 +244,16 @@ def _problems(surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[in
 def main(argv: Sequence[str]) -> int:
     """Compare the ports of an address with the named ones, say what was found, and return the exit status."""
     address, *words = argv
-    wait_s = float(words.pop(0).partition("=")[2]) if words and words[0].startswith("--wait=") else 0.0
-    named = Named.read(words)
+    options = dict(word.split("=", 1) for word in words if word.startswith("--"))
+    patience_s, wait_s = float(options.get("--patience", PATIENCE_S)), float(options.get("--wait", 0))
+    named = Named.read(word for word in words if not word.startswith("--"))
     begun = time.monotonic()
-    found = scan(address)
-    closed = named.closed(address, found.open)
+    found = scan(address, patience_s=patience_s)
+    closed = named.closed(address, found.open, patience_s)
     wrong = bool(set(found.open) - named.allowed or found.lost)
-    if any(closed) and not wrong and _opened_late(address, closed, wait_s):
-        found = scan(address)
-        closed = named.closed(address, found.open)
+    if any(closed) and not wrong and _opened_late(address, closed, wait_s, patience_s):
+        found = scan(address, patience_s=patience_s)
+        closed = named.closed(address, found.open, patience_s)
     took = time.monotonic() - begun
     how = "drops what is not allowed" if found.drops else "refuses closed ports"
     say = [

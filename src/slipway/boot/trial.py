@@ -58,7 +58,12 @@ class Trial:
     @property
     def factor(self) -> int:
         """Return what every time limit is multiplied by now: without KVM, and on a host with other work, all is slower."""
-        return math.ceil(FACTOR[self.accelerator.name] * (self.guest.slowdown if self.guest else host_slowdown()))
+        return math.ceil(FACTOR[self.accelerator.name] * self.slowdown)
+
+    @property
+    def slowdown(self) -> float:
+        """Return how many times longer than on an idle host all takes now."""
+        return self.guest.slowdown if self.guest else host_slowdown()
 
     @property
     def port(self) -> Path:

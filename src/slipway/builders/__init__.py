@@ -105,6 +105,24 @@ class Builder(Protocol):
         ...
 
 
+def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse platforms that a builder does not render for.
+
+    Args:
+        name: The builder.
+        known: Its targets.
+
+    Raises:
+        UsageError: It renders for none, or not for one of these.
+    """
+    if targets and not known:
+        raise UsageError(f"{name} builds for no platform in particular", hint="--source goes with --builder packer")
+    for target in targets:
+        if target not in known:
+            hint = suggestion(target, known) or f"there is: {', '.join(known)}"
+            raise UsageError(f'there is no source "{target}"', hint=hint)
+
+
 @cache
 def builder_names() -> tuple[str, ...]:
     """The builders that exist."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from slipway.builders import Part, Source, Workplace
+from slipway.builders import Part, Source, Workplace, require_targets
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_known
 from slipway.builders._layers import clean, overlay_option, pack, unpack
@@ -32,7 +32,6 @@ from slipway.builders._tree import (
     tree_files,
     workspace,
 )
-from slipway.errors import UsageError
 from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
@@ -85,8 +84,7 @@ class Mmdebstrap:
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
         """The scripts, and everything they read, by part."""
-        if targets:
-            raise UsageError("mmdebstrap builds for no platform in particular", hint="--source goes with --builder packer")
+        require_targets(self.name, self.targets, targets)
         appliance, lock = source.appliance, source.lock
         layers = [str(_LAYERS / kind) for kind in ("packages", "base") if kind != "packages" or source.packages]
         values = Context({**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]})

@@ -1,8 +1,8 @@
-"""What a store publishes -> indexes that programs of others read, kept in the store itself.
+"""What a store publishes -> pages for people and indexes for other programs, kept in the store itself.
 
-What goes in: the channels of a store, verified. What comes out: a few objects with references to ``targets/``: streams
-for Incus and LXD, a content library for vSphere. Invariants: they are views, written anew after a change, and nothing
-here trusts them; only what is current in a channel is in them, so nothing that was withdrawn is.
+What goes in: the channels of a store, verified. What comes out: a few objects with references to ``targets/``: pages,
+streams for Incus and LXD, a content library for vSphere. Invariants: they are views, written anew after a change, and
+nothing here trusts them; only what is current in a channel is offered, so nothing that was withdrawn is.
 
 A kind of index is one module of this package with a function ``index(catalog, templates)`` that gives the objects by key.
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
+from slipway.channels.keys.ring import fingerprint
 from slipway.channels.publish import target_key
+from slipway.channels.shelf import Shelf, Tombstone
 from slipway.channels.state import Channel, Listed
 from slipway.errors import StoreError, VerificationError
 from slipway.formats import Artifact
@@ -25,9 +27,11 @@ from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
 from slipway.stores import Conflict, NotFound, Store
 
-__all__ = ["Catalog", "Offer", "exists", "kinds", "read_catalog", "write"]
+__all__ = ["INDEXED", "Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
 
 _ATTEMPTS = 10
+#: The formats that indexes show.
+INDEXED: Final = ("incus", "ova")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +54,47 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A release that a channel lists, or has withdrawn: then it has a ``tombstone`` and no files.
+
+    ``added`` is when it came to the channel, or was withdrawn, in seconds since 1970; ``files`` are size and SHA-256 by name.
+    """
+
+    channel: str
+    appliance: str
+    release: str
+    added: int
+    current: bool
+    files: Mapping[str, tuple[int, str]]
+    tombstone: Tombstone | None = None
+
+    def key(self, file: str) -> str:
+        """Return where a file is in the store."""
+        return target_key(self.appliance, self.release, file, self.files[file][1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """What a store offers; ``revision`` grows with every change of any channel."""
+    """What a store offers; ``revision`` grows with every change of any channel.
+
+    ``listings`` are all releases, the newest first; ``fingerprints`` those of each channel's root keys, by channel, the
+    most trusted channel first.
+    """
 
     offers: Sequence[Offer]
     revision: int
+    listings: Sequence[Listing] = ()
+    fingerprints: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def hidden(self) -> list[Offer]:
+        """The offers that no index can show."""
+        return [offer for offer in self.offers if not any(map(offer.artifact, INDEXED))]
 
     @property
     def shown(self) -> int:
         """How many of the offers an index can show."""
-        return sum(bool(offer.artifact("incus") or offer.artifact("ova")) for offer in self.offers)
+        return len(self.offers) - len(self.hidden)
 
 
 class _Kind(Protocol):
@@ -82,17 +117,33 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
         StoreError: One is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
+    listings: list[Listing] = []
+    fingerprints: dict[str, list[str]] = {}
     revision = 0
     for channel in channels:
+        root = channel.root.signed
+        fingerprints[channel.name] = [fingerprint(root.keys[keyid]) for keyid in sorted(root.roles["root"].keyids)]
         revision += channel.snapshot.signed.version if channel.snapshot else 0
         for appliance in channel.appliances:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
+            listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
                 manifest = _manifest(store, appliance, shelf.current, shelf.releases[shelf.current])
                 first = all(other != appliance for _, other in found)
                 offer = Offer(channel=channel.name, first=first, revision=role.signed.version, manifest=manifest)
                 found[channel.name, appliance] = offer
-    return Catalog(offers=tuple(found.values()), revision=revision)
+    listings.sort(key=lambda listing: (-listing.added, listing.appliance, listing.release))
+    return Catalog(offers=tuple(found.values()), revision=revision, listings=tuple(listings), fingerprints=fingerprints)
+
+
+def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
+    for release, listed in shelf.releases.items():
+        current = release == shelf.current
+        yield Listing(channel=channel, appliance=appliance, release=release, added=listed.added, current=current, files=listed.files)
+    for release, tombstone in shelf.withdrawn.items():
+        yield Listing(
+            channel=channel, appliance=appliance, release=release, added=tombstone.time, current=False, files={}, tombstone=tombstone
+        )
 
 
 def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Manifest:
@@ -137,4 +188,4 @@ def _put(store: Store, key: str, data: bytes, *, dry_run: bool = False) -> bool:
         except Conflict:
             continue
         return True
-    raise StoreError(f"{key} is being changed by somebody else all the time", hint="run the command again")
+    raise StoreError(f"{key} is being changed by other writers all the time", hint="run the command again")

@@ -133,7 +133,7 @@ def settle(
             _put_signature(store, ring, appliance, release, files, clock)
             return
     key = sums_key(appliance, release)
-    raise StoreError(f"{key} is being changed by somebody else all the time", hint="run it again")
+    raise StoreError(f"{key} is being changed by other writers all the time", hint="run it again")
 
 
 def _require_replaceable(store: Store, channel: str, appliance: str, release: str) -> None:

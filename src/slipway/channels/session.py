@@ -116,8 +116,8 @@ class Session:
         root = trusted_root(channel, self.keys, self.trust)
         if root is None:
             raise Untrusted(
-                f"nothing is known here that the channel {channel} could be trusted by",
-                hint=f"get its root.json from its publisher, by a way that you trust, and put it into {self.trust / channel}.root.json",
+                f"no trusted root for channel {channel}",
+                hint=f"get root.json from the publisher over a trusted channel, and save it as {self.trust / channel}.root.json",
             )
         return root
 

@@ -11,11 +11,38 @@ from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
-from slipway.commands.options import MADE, Checkout, Place, Recipe, at_least_one, chosen, described, folders, prepared
+from slipway.commands.options import (
+    MADE,
+    Checkout,
+    Place,
+    Recipe,
+    at_least_one,
+    chosen,
+    described,
+    folders,
+    prepared,
+    require_folder,
+    require_words,
+)
 from slipway.commands.output import show
 from slipway.commands.publishing import publish_into
-from slipway.commands.records import machine_record, release_record
-from slipway.commands.shapes import Built, Checked, Item, Machine, Plan, Release, Rendered, Reproduced, Sizes, Stage
+from slipway.commands.records import machine_record, proof_record, release_record
+from slipway.commands.shapes import (
+    Built,
+    Checked,
+    FaultProof,
+    Faults,
+    Item,
+    Machine,
+    Plan,
+    Release,
+    Rendered,
+    Reproduced,
+    Sizes,
+    Stage,
+    Started,
+)
+from slipway.commands.values import given_values
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -52,6 +79,7 @@ def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
     from slipway.job import lock_path
 
     appliance = shop.library.load(*folders([name]))
+    appliance.base.architecture(architecture)
     path = lock_path(appliance, architecture)
     if not path.exists():
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -70,7 +98,12 @@ def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
 def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer) -> None:
     """Write the very files that the builder runs and reads."""
     from slipway import pipeline
+    from slipway.builders import builder as find_builder
+    from slipway.builders import require_targets
 
+    platforms = tuple(filter(None, source.split(",")))
+    maker = find_builder(recipe.builder)
+    require_targets(maker.name, maker.targets, platforms)
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
     directory = Path(out) if out else shop.root / "build" / name / "render"
@@ -78,7 +111,7 @@ def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: st
         import shutil
 
         shutil.rmtree(directory, ignore_errors=True)
-    written = pipeline.write_rendered(shop, job, directory, tuple(filter(None, source.split(","))))
+    written = pipeline.write_rendered(shop, job, directory, platforms)
     names = sorted(path.relative_to(directory).as_posix() for path in written)
     answer.tell(Rendered(appliance=job.name, folder=str(directory), files=names))
     print(f"{directory}: {len(written)} files")
@@ -124,6 +157,8 @@ def build(
     if publish and no_boot:
         raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
     at_least_one("--jobs", jobs)
+    require_folder("--built", built)
+    require_words(recipe.builder, format)
     options = [*recipe.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
     options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
     if publish:
@@ -212,6 +247,7 @@ def releases(
     from slipway.outputs import announce, finished
     from slipway.records.release import read_release
 
+    require_folder("--built", built)
     shop = at.workshop()
     jobs = prepared(shop, chosen(shop, names, all), recipe, format)
     found: list[Release] = []
@@ -249,11 +285,14 @@ def check(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all
 
 
 @task(keyless=True, help=described("names", "all", "jobs"))
-def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False, jobs: int = 1) -> None:
+def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False, jobs: int = 1, answer: Answer) -> None:
     """Break appliances in the ways that their faults/ describe, and see that the right check fails each time."""
     from slipway import faults
+    from slipway.errors import UsageError
 
     at_least_one("--jobs", jobs)
+    if answer.json and jobs > 1:
+        raise UsageError("--json does not go with --jobs", hint="call it once for each appliance")
     shop = at.workshop()
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
@@ -262,9 +301,14 @@ def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False,
         return
     for name in [name for name, its in found.items() if not its]:
         print(f"{name} has no faults", flush=True)
-    proofs = [faults.prove(shop, job, fault) for job in prepared_jobs for fault in found[job.name]]
-    for proof in proofs:
-        print(proof, flush=True)
+    proofs: list[faults.Proof] = []
+    told: list[FaultProof] = []
+    answer.tell(Faults(proofs=told))
+    for job in prepared_jobs:
+        for fault in found[job.name]:
+            proofs.append(faults.prove(shop, job, fault))
+            told.append(proof_record(job.name, proofs[-1]))
+            print(proofs[-1], flush=True)
     faults.require_proven(proofs)
 
 
@@ -307,26 +351,31 @@ def start(
     keep: str = "",
     ssh_key: str = "",
     internet: bool = False,
+    answer: Answer,
 ) -> None:
     """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this host's loopback."""
     from slipway import pipeline
-    from slipway.errors import UsageError
+    from slipway.boot.sandbox import require_startable
     from slipway.sshkey import require_public
 
-    values = dict(item.partition("=")[::2] for item in set)
-    if any("=" not in item for item in set):
-        raise UsageError("--set wants name=value")
-    for item in set_file:
-        parameter, path = item.partition("=")[::2]
-        if not Path(path).is_file():
-            raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
-        values[parameter] = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    values = given_values(set, set_file)
     if ssh_key:
         require_public(Path(ssh_key))
     shop = at.workshop()
+    require_startable(shop.library.load(*folders([name])), values, keep)  # before a lock is made
     (job,) = prepared(shop, [name], recipe)
     key = Path(ssh_key) if ssh_key else None
     with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=key, internet=internet) as box:
+        answer.tell_now(
+            Started(
+                appliance=job.name,
+                accelerator=box.emulator.accelerator.name,
+                console=str(box.console),
+                ports=box.ports,
+                unreachable=box.unreachable,
+                login=box.login if box.ssh_key else None,
+            )
+        )
         for line in box.listing:
             print(line, flush=True)
         try:

@@ -116,6 +116,8 @@ class Cataloged(Told):
     written: Annotated[Sequence[str], "the indexes that became different"]
     shown: Annotated[int, "how many releases they show"]
     left_out: Annotated[Sequence[str], "channels that are not trusted here"]
+    hidden: Annotated[Sequence[str], "current releases that were made in no format that an index shows"]
+    warnings: Annotated[Sequence[str], "channels that have expired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

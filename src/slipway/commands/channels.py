@@ -87,7 +87,7 @@ def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, 
 
     if not channel:
         raise UsageError("channels remove wants a CHANNEL", hint="invoke channels shows which there are")
-    shop, session = at.open()
+    shop, session = at.open(dry_run=dry_run)
     removal = Removal.of(session, channel)
     deed = f"remove the channel {channel} from {session.store.url} for good: {len(removal.keys)} objects"
     if not force:
@@ -125,7 +125,7 @@ def promote(
 
     if from_ == to:
         raise UsageError(f"--from and --to are both {to}", hint="name two channels; invoke rollback moves within one")
-    shop, session = at.open()
+    shop, session = at.open(dry_run=dry_run)
     release, changes, promotion = session.promotion(name, build or None, from_, to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
@@ -183,7 +183,7 @@ def rollback(
 
     if to and build:
         raise UsageError("--to and --build are the same", hint="give one of them")
-    shop, session = at.open()
+    shop, session = at.open(dry_run=dry_run)
     session.ring(channel).require("targets")
     wanted = to or build or None
     target, deed = preview.rollback(session, name, channel, wanted)
@@ -232,7 +232,7 @@ def withdraw(
 
     if not build or not reason:
         raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
-    shop, session = at.open()
+    shop, session = at.open(dry_run=dry_run)
     deed = preview.withdrawal(session, name, build, channel, derived=derived)
     if dry_run:
         answer.tell(Withdrawn(store=session.store.url, appliance=name, reason=reason, would=[deed]))
@@ -261,7 +261,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
     """Renew the signatures of channels before they expire; run this every night."""
     from slipway.channels import preview
 
-    _shop, session = at.open()
+    _shop, session = at.open(dry_run=dry_run)
     if dry_run:
         names = preview.refreshed(session, channel)
         deeds = [f"sign {name} anew" for name in names]
@@ -283,7 +283,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
 @task(help=described("yes", "dry_run", channel="the channel", version="restore this version; without it the newest one"))
 def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: bool = False, dry_run: bool = False) -> None:
     """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
-    _shop, session = at.open(new=True)
+    _shop, session = at.open(new=True, dry_run=True)
     found = session.findings(channel, version or None)
     told = Recovered(store=session.store.url, channel=channel, known=found.lines)
     answer.tell(told)
@@ -292,11 +292,12 @@ def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: b
         return
     deed = f"sign version {found.chosen} of {channel} anew"
     if found.chosen is None:
-        deed = f"forget what was seen of {channel}, of which nothing is left, and begin it again"
+        deed = f"forget what was seen of {channel}: nothing of it is left, and it begins again"
     if dry_run:
         answer.tell(replace(told, would=[deed]))
         would([deed])
         return
+    session.require_writable(keys=False)
     confirm(deed, yes)
     after = session.recover(found)
     answer.tell(replace(told, version=found.chosen))
@@ -309,7 +310,7 @@ def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: b
 @task(help=described("channel", "dry_run"))
 def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the current and the one before."""
-    _shop, session = at.open()
+    _shop, session = at.open(dry_run=dry_run)
     found = session.prune(channel, dry_run=dry_run)
     dropped = [
         Dropped(channel=name, appliance=appliance, releases=releases)
@@ -330,7 +331,7 @@ def gc(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     from slipway.channels.session import Untrusted, require_none
     from slipway.progress import size
 
-    _shop, session = at.open()
+    _shop, session = at.open(dry_run=dry_run)
     collected = session.collect(dry_run=dry_run)
     answer.tell(
         Collected(

@@ -5,6 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,20 @@ __all__ = ["TASKS", "TITLE"]
 
 TITLE: Final = "Keys of channels"
 
+_ACTIONS: Final = ("init", "protect", "rotate", "show", "export")
+#: The actions that an option has an effect on.
+_GOES_WITH: Final = {
+    "role": ("rotate",),
+    "root_keys": ("init",),
+    "threshold": ("init",),
+    "signer": ("init",),
+    "root_key": ("protect", "rotate", "show"),
+    "online": ("export",),
+    "offline_targets": ("export",),
+    "no_passphrase": ("init", "rotate"),
+    "dry_run": ("rotate",),
+}
+
 
 def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
     """Say where new keys are, and what to do with them."""
@@ -31,6 +46,22 @@ def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
     if not protected:
         lines.append(f"targets and root have no passphrase; to give them one: invoke keys protect {ring.channel}")
     return lines
+
+
+def _require_fitting(action: str, given: Iterable[str]) -> None:
+    """Refuse options that an action takes no notice of.
+
+    Raises:
+        UsageError: There is one, or no such action.
+    """
+    from slipway.errors import UsageError, suggestion
+
+    if action not in _ACTIONS:
+        raise UsageError(f'keys has no action "{action}"', hint=suggestion(action, _ACTIONS) or f"there is: {', '.join(_ACTIONS)}")
+    for name in given:
+        if action not in _GOES_WITH[name]:
+            hint = f"it goes with: {', '.join(f'keys {each}' for each in _GOES_WITH[name])}"
+            raise UsageError(f"--{name.replace('_', '-')} does not go with: keys {action}", hint=hint)
 
 
 def newest_root(folder: Path) -> Path:
@@ -79,8 +110,11 @@ def keys_(
 
     directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
     places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
-    if dry_run and action != "rotate":
-        raise UsageError("--dry-run goes with: keys rotate")
+    given = {
+        "role": role, "root_keys": root_keys != 1, "threshold": threshold != 1, "signer": signer, "root_key": root_key,
+        "online": online, "offline_targets": offline_targets, "no_passphrase": no_passphrase, "dry_run": dry_run,
+    }  # fmt: skip
+    _require_fitting(action, [name for name, value in given.items() if value])
     if answer.json and action == "export":
         raise UsageError("keys export takes no --json", hint="the bundle that it prints is one line of JSON already")
     if action == "init":
@@ -89,9 +123,10 @@ def keys_(
         ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=known, passphrase=passphrase)
         say("\n".join(made_lines(ring, protected=passphrase is not None)))
     elif action == "protect":
+        rings.load_ring(channel, directory, places=places)  # before the question
         passphrase = rings.new_passphrase()
         if passphrase is None:
-            raise UsageError("there is no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
+            raise UsageError("no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
         done = rings.protect(channel, directory, passphrase, places=places)
         answer.tell(keys_record(rings.load_ring(channel, directory, places=places)))
         print("\n".join(f"{directory / name} is under a passphrase" for name in done) or "nothing changed")
@@ -116,10 +151,8 @@ def keys_(
         roles = rings.ONLINE if online else ("targets",) if offline_targets else ("targets", *rings.ONLINE)
         print(rings.export(rings.load_ring(channel, directory), roles))
         return
-    elif action == "show":
-        ring = rings.load_ring(channel, directory, places=places)
     else:
-        raise UsageError(f'keys has no action "{action}"', hint="there is: init, protect, rotate, show, export")
+        ring = rings.load_ring(channel, directory, places=places)
     answer.tell(keys_record(ring))
     for name in rings.ROLES:
         for key in ring.public(name):

@@ -5,6 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer, stamp
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "TITLE"]
 
+#: No number of GiB: one that cannot be typed (:mod:`slipway.arguments`).
+_NO_LIMIT: Final = -(10**9)
+
 TITLE: Final = "This machine"
 
 
@@ -27,13 +31,16 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
     from slipway.doctor import examine
     from slipway.errors import HostError
 
-    findings = examine(at.workshop())
+    shop = at.workshop()
+    findings = examine(shop)
     answer.tell(Findings(findings=[Finding(**finding.record) for finding in findings]))
     for finding in findings:
         print(finding.line)
+    sys.stdout.flush()
+    _ = shop.settings  # its errors have their lines
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
-        raise HostError(f"missing: {', '.join(missing)}", hint="the commands above install it")
+        raise HostError(f"missing: {', '.join(missing)}", hint="each line with an arrow says what to do")
 
 
 @task(
@@ -43,14 +50,14 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
         limit="with prune: keep at most so many GiB; without it cache_limit_gib",
     ),
 )
-def cache(action: str = "", *, at: Checkout, limit: int = -1, answer: Answer) -> None:
+def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Answer) -> None:
     """Show what the cache of finished stages holds, or prune it."""
     from slipway.errors import UsageError
     from slipway.progress import size
 
     if action not in ("", "prune"):
         raise UsageError(f'cache has no action "{action}"', hint="there is: prune")
-    if limit != -1 and (action != "prune" or limit < 0):
+    if limit != _NO_LIMIT and (action != "prune" or limit < 0):
         raise UsageError("--limit goes with cache prune, and wants a number from 0 on")
     store = at.workshop().cache
     removed = store.prune(keep_bytes=limit * 2**30 if limit >= 0 else None) if action == "prune" else []

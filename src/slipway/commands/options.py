@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from slipway.channels.session import Session
     from slipway.job import Job, Workshop
 
-__all__ = ["MADE", "Checkout", "Place", "Reading", "Recipe", "all_names", "at_least_one", "chosen", "described", "folders", "prepared"]
+__all__ = [
+    "MADE",
+    "Checkout",
+    "Place",
+    "Reading",
+    "Recipe",
+    "all_names",
+    "at_least_one",
+    "chosen",
+    "described",
+    "folders",
+    "prepared",
+    "require_folder",
+    "require_formats",
+    "require_words",
+]
 
 #: The help of --format where nothing is made any more.
 MADE: Final = "as it was built with: --format"
@@ -77,15 +92,27 @@ class Reading(Checkout):
     endpoint_url: str = option("", "the S3 server, where it is not Amazon's")
     keys: str = option("", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys")
 
-    def open(self, *, new: bool = False, reading: bool = False) -> tuple[Workshop, Session]:
-        """Return what a task about a store works with; with ``new``, the store may begin now."""
+    def open(self, *, new: bool = False, reading: bool = False, dry_run: bool = False) -> tuple[Workshop, Session]:
+        """Return what a task about a store works with.
+
+        Args:
+            new: The store may begin now.
+            reading: Nothing will be written.
+            dry_run: Nothing will be written this time.
+
+        Raises:
+            OSError: Nothing can be written there, and something will be.
+        """
         from slipway.pipeline import session
 
         shop = self.workshop()
         single_writer = "1" if getattr(self, "single_writer", False) else ""
-        return shop, session(
+        opened = session(
             shop, self.store, keys=self.keys, new=new, reading=reading, endpoint_url=self.endpoint_url, single_writer=single_writer
         )
+        if not (reading or dry_run):
+            opened.require_writable(keys=False)
+        return shop, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +129,7 @@ class Place(Reading):
         """
         from slipway.channels.beginning import begins, publishing_ring
 
-        shop, session = self.open(new=True)
+        shop, session = self.open(new=True, dry_run=dry_run)
         default_store = not self.store and shop.settings.store is None
         if dry_run and begins(session, channel, default_store=default_store):
             return shop, session, None
@@ -167,19 +194,62 @@ def at_least_one(option: str, number: int) -> int:
     return number
 
 
-def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()) -> list[Job]:
-    """Return jobs for appliances; every error of every spec is found before anything is made.
+def require_folder(option: str, path: str) -> None:
+    """Refuse a folder that takes no files.
 
     Raises:
-        UsageError: A word has several formats or names in it.
+        UsageError: There is none.
+        OSError: Nothing can be written there.
     """
     from slipway.errors import UsageError
-    from slipway.job import prepare
-    from slipway.spec.scripts import load_checked
+    from slipway.ownership import require_writable
+
+    if not path:
+        return
+    if not Path(path).is_dir():
+        raise UsageError(f"there is no folder {path}", hint=f"{option} wants a folder that exists")
+    require_writable(Path(path))
+
+
+def require_words(builder: str, formats: Sequence[str]) -> None:
+    """Refuse a builder or formats that do not exist.
+
+    Raises:
+        UsageError: One does not.
+    """
+    from slipway.builders import builder as find_builder
+
+    find_builder(builder)
+    require_formats(formats)
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Refuse formats that do not exist.
+
+    Raises:
+        UsageError: One does not, or a word has several in it.
+    """
+    from slipway.errors import UsageError
+    from slipway.formats import load
 
     for each in formats:
         if "," in each:
             hint = f"give the option once for each: {' '.join(f'--format {name}' for name in each.split(','))}"
             raise UsageError(f'"{each}" is no format', hint=hint)
+        load(each)
+
+
+def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()) -> list[Job]:
+    """Return jobs for appliances; every error of every spec is found before anything is made.
+
+    Raises:
+        UsageError: There is no such appliance, builder or format, or a base is not for this architecture.
+    """
+    from slipway.job import prepare
+    from slipway.spec.scripts import load_checked
+
+    require_words(recipe.builder, formats)
     appliances = load_checked(shop.library, folders(names))
+    for appliance in appliances:
+        appliance.base.architecture(recipe.arch)
     return [prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats) for appliance in appliances]

@@ -43,14 +43,14 @@ def confirm(deed: str, yes: bool) -> None:
 
     Raises:
         Declined: The answer is no, Ctrl-C or Ctrl-D.
-        UsageError: Nobody can be asked.
+        UsageError: There is no terminal to ask on.
     """
     from slipway.errors import Declined, UsageError
 
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"there is nobody to ask: {deed}?", hint="to look: --dry-run; to do it: --yes")
+        raise UsageError(f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run")
     try:
         answer = input(f"{one_line(deed)}? [y/N] ")
     except (EOFError, KeyboardInterrupt) as error:

@@ -5,7 +5,6 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
-from slipway.commands.options import MADE, Place, Recipe, described
-from slipway.commands.output import say, would
+from slipway.commands.options import MADE, Place, Recipe, described, require_folder, require_words
+from slipway.commands.options import folders as folders_of
+from slipway.commands.output import say, warn, would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -91,7 +91,10 @@ def publish(
     from slipway.pipeline import require_published
 
     seal()
-    shop = at.publishing(channel, dry_run=True)[0]  # what is missing is said first, and nothing is made yet
+    require_words(recipe.builder, format)
+    shop, session, ring = at.publishing(channel, dry_run=True)  # what is missing is said first, and nothing is made yet
+    if not dry_run:
+        session.require_writable(keys=ring is None)
     if folder:
         if names or all or format:
             raise UsageError("name appliances, with --format, or give --folder, not both")
@@ -123,10 +126,14 @@ def nightly(
 ) -> None:
     """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
     from slipway.credentials import leave_behind, seal
+    from slipway.errors import UsageError
     from slipway.nightly import build_all, deliver
     from slipway.outputs import announce
     from slipway.pipeline import require_published
 
+    require_words(recipe.builder, ())
+    require_folder("--built", built)
+    names = folders_of(names)
     if no_publish:
         leave_behind()
         night = build_all(at.workshop(), names=names, builder=recipe.builder, arch=recipe.arch)
@@ -142,6 +149,8 @@ def nightly(
     session.require_writable(keys=ring is None)
     words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
+    if done.ended and (done.ended.code == UsageError.exit_code or (ring is None and not done.folders)):
+        raise done.ended  # nothing was begun that has to be ended, and no keys are made for nothing
     shop, session, ring = at.publishing(channel)
     lines, problems = deliver(shop, session, done.folders, channel)
     answer.tell(
@@ -161,23 +170,34 @@ def nightly(
 
 @task(help=described("dry_run"))
 def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Write a store's indexes for Incus, LXD and vSphere; once they are there, every change of a channel keeps them up to date."""
+    """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a channel then keeps them up to date."""
     from slipway.pipeline import write_catalog
 
-    shop, session = at.open()
+    shop, session = at.open(dry_run=dry_run)
     left_out: list[str] = []
-    changed, shown = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
-    deeds = [f"write {key}" for key in changed] or ["change nothing"]
-    written = [] if dry_run else changed
-    answer.tell(Cataloged(store=session.store.url, would=deeds * dry_run, written=written, shown=shown, left_out=left_out))
-    for line in left_out:
+    done = write_catalog(shop, session, left_out=left_out, dry_run=dry_run)
+    deeds = [f"write {key}" for key in done.changed] or ["change nothing"]
+    answer.tell(
+        Cataloged(
+            store=session.store.url,
+            would=deeds * dry_run,
+            written=[] if dry_run else done.changed,
+            shown=done.shown,
+            left_out=left_out,
+            hidden=done.hidden,
+            warnings=done.warnings,
+        )
+    )
+    for line in (*left_out, *(f"left out: {each}" for each in done.hidden)):
         print(one_line(line))
     if dry_run:
         would(deeds)
     else:
-        print("\n".join(changed) or "nothing changed")
-    if not shown:
-        print("warning: no current release was made as incus or ova, so no index shows anything", file=sys.stderr)
+        print("\n".join(done.changed) or "nothing changed")
+    for line in done.warnings:
+        warn(one_line(line))
+    if not done.shown:
+        warn("no current release was made as incus or ova: only the pages show anything")
 
 
 TASKS: Final = (

@@ -10,7 +10,7 @@ from typing import Final
 
 from slipway.answer import Answer, stamp
 from slipway.commands.channel_shapes import Audited, Exported, Fetched, WithdrawnImage
-from slipway.commands.options import Reading, described
+from slipway.commands.options import Reading, described, require_formats
 from slipway.commands.output import say, warn
 from slipway.commands.records import image_record
 from slipway.invocation import task
@@ -44,11 +44,14 @@ def fetch(
 ) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
+    from slipway.ownership import require_writable
 
+    require_formats([format])
+    require_writable(_downloads(at, name, out))
     shop, session = at.open(reading=True)
     client = session.client(channel)
     manifest = fetch_manifest(client, name, build or None, arch)
-    folder = Path(out) if out else Path(at.root, "downloads", manifest.appliance)
+    folder = _downloads(at, manifest.appliance, out)
     path = fetch_image(client, manifest, format, folder, shop.progress)
     left = withdrawn_images(client, manifest.appliance, folder)
     answer.tell(
@@ -66,6 +69,11 @@ def fetch(
     print(path)
     for each, (_, why) in left.items():
         warn(one_line(f"{each} was withdrawn from {channel}: {why}"))
+
+
+def _downloads(at: Reading, name: str, out: str) -> Path:
+    """Return the folder that an image is fetched into."""
+    return Path(out) if out else Path(at.root, "downloads", name)
 
 
 @task(
@@ -86,6 +94,7 @@ def export(
 
     if not format:
         raise UsageError("export wants --format", hint="for example: --format ova")
+    require_formats(format)
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():
         made = export_built(at.workshop(), Path(release), formats, Path(out) if out else None)
@@ -110,8 +119,23 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     audited.require_sound()
 
 
+@task(help=dict(port="the port; 0 is any that is free"))
+def serve(*, at: Reading, port: int = 8000) -> None:
+    """Show a store's pages on this machine's loopback, until Ctrl-C."""
+    from slipway.errors import StoreError
+    from slipway.serving import FIRST, Server
+
+    _, session = at.open(reading=True)
+    if session.store.stat(FIRST) is None:
+        raise StoreError(f"{session.store.url} has no pages", hint="run: invoke catalog")
+    with Server(session.store, port) as server:
+        print(server.url, flush=True)
+        server.serve_forever()
+
+
 TASKS: Final = (
     fetch,
     export,
     verify,
+    serve,
 )

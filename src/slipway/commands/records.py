@@ -26,7 +26,7 @@ from slipway.commands.channel_shapes import (
     Role,
     Tombstone,
 )
-from slipway.commands.shapes import Artifact, Check, Machine, Release
+from slipway.commands.shapes import Artifact, Check, FaultProof, Machine, Release
 
 if TYPE_CHECKING:
     from slipway.boot.report import BootReport
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slipway.channels.publish import Published
     from slipway.channels.state import Channel
     from slipway.errors import UserError
+    from slipway.faults import Proof
     from slipway.records.release import Release as Finished
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "keys_record",
     "machine_record",
     "moved_records",
+    "proof_record",
     "published_record",
     "release_record",
 ]
@@ -112,6 +114,19 @@ def machine_record(name: str, report: BootReport) -> Machine:
         for each in report.checks
     ]
     return Machine(appliance=name, firmware=report.firmware, accelerator=report.accelerator, passed=report.passed, checks=checks)
+
+
+def proof_record(name: str, proof: Proof) -> FaultProof:
+    """Return what became of a fault of an appliance."""
+    return FaultProof(
+        appliance=name,
+        fault=proof.fault.name,
+        summary=proof.fault.summary,
+        caught_by=proof.fault.caught_by,
+        failed=f"{proof.failed.place}/{proof.failed.name}" if proof.failed else None,
+        good=proof.good,
+        problem=proof.problem,
+    )
 
 
 def image_record(form: str, path: Path, sha256: str | None = None) -> Image:

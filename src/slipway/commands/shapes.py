@@ -20,6 +20,8 @@ __all__ = [
     "CacheEntry",
     "Check",
     "Checked",
+    "FaultProof",
+    "Faults",
     "Finding",
     "Findings",
     "GivenValue",
@@ -34,6 +36,7 @@ __all__ = [
     "Reproduced",
     "Sizes",
     "Stage",
+    "Started",
     "Valid",
 ]
 
@@ -202,6 +205,40 @@ class Reproduced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultProof:
+    """What became of an appliance that was broken on purpose."""
+
+    appliance: Annotated[str, "what was broken"]
+    fault: Annotated[str, "the patch, without `.patch`"]
+    summary: Annotated[str, "its first line"]
+    caught_by: Annotated[str, "the check that has to notice, as place/name"]
+    failed: Annotated[str | None, "the first check that failed; null if none did"]
+    good: Annotated[bool, "they are the same"]
+    problem: Annotated[str, "why it never came to the checks, or nothing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What `faults` tells."""
+
+    FORMAT: ClassVar[str] = "slipway/faults/1"
+    proofs: Annotated[Sequence[FaultProof], "in the order in which they were tried"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What `start` tells, as soon as the machine runs; how it ends is told by the exit code alone."""
+
+    FORMAT: ClassVar[str] = "slipway/start/1"
+    appliance: Annotated[str, "what runs"]
+    accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
+    console: Annotated[str, "the file that its console is written to"]
+    ports: Annotated[Mapping[str, int], "by protocol/port of the machine, the port of 127.0.0.1 that leads there"]
+    unreachable: Annotated[Sequence[str], "ports that nothing leads to"]
+    login: Annotated[str | None, "with `--ssh-key`: the command that logs in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """What takes space in an image."""
 
@@ -280,6 +317,8 @@ SHAPES: Final[Mapping[str, type[Any]]] = {
     "build": Built,
     "releases": Built,
     "check": Checked,
+    "faults": Faults,
+    "start": Started,
     "sizes": Sizes,
     "reproduce": Reproduced,
     "cache": Cache,

@@ -25,13 +25,9 @@ def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, 
     """The packages that a base names for a kernel and an architecture, sorted.
 
     Raises:
-        SpecError: The base is not for this architecture.
+        UsageError: The base is not for this architecture.
     """
-    if architecture not in base.architectures:
-        known = ", ".join(sorted(base.architectures))
-        place = Where(base.folder / "base.yaml")
-        raise SpecError(f"the base {base.name} is not for {architecture}", where=place, hint=f"it is for: {known}")
-    entry = base.architectures[architecture]
+    entry = base.architecture(architecture)
     kernels: tuple[str, ...] = getattr(entry.kernels, kernel)
     return tuple(sorted({*base.packages, *entry.packages, *kernels}))
 

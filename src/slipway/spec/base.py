@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.errors import UsageError
 from slipway.spec.folder import SourceFile, read_files
 from slipway.spec.model import Names, SpecModel, Summary
 from slipway.spec.patterns import FILE_NAME, GUID, IMAGE_PATH, IMAGE_PATHS, WORD
@@ -86,6 +87,17 @@ class Base:
     architectures: Mapping[str, Architecture]
     folder: Path
     files: tuple[SourceFile, ...] = ()
+
+    def architecture(self, name: str) -> Architecture:
+        """Return what differs by architecture.
+
+        Raises:
+            UsageError: The base is not for this one.
+        """
+        if name not in self.architectures:
+            known = ", ".join(sorted(self.architectures))
+            raise UsageError(f'the base {self.name} is not for the architecture "{name}"', hint=f"it is for: {known}")
+        return self.architectures[name]
 
 
 def read_base(folder: Path, shown: Path) -> tuple[Base | None, Document]:

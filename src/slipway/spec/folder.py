@@ -25,6 +25,7 @@ __all__ = [
     "Check",
     "SourceFile",
     "check_entries",
+    "check_faults",
     "open_content",
     "read_checks",
     "read_content",
@@ -41,6 +42,8 @@ FIRST_LINE_BYTES: Final = 256
 #: A first line that names a shell, and how much is read of such a script.
 _SHELL: Final = re.compile(rb"#!.*\b(?:ba|da|k|z)?sh\b")
 _MAX_SHELL_BYTES: Final = 1 << 20
+#: The first line of a patch's first change.
+_HUNK: Final = re.compile(rb"^@@ .*\n", re.MULTILINE)
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
 #: Templates, scripts and checks are read into memory; larger ones are none.
@@ -257,13 +260,16 @@ def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) ->
 def _unix_part(source: SourceFile, shown: Path) -> bytes:
     """Return what has to have lines of Unix: the whole text of a shell script, and the first line of another program.
 
+    An executable text without a first line that names a program is a shell script, too: sh runs it (execvp(3)).
+
     Raises:
         SpecError: The file cannot be read.
     """
     with open_content(source.path, shown, depth=source.depth) as file:
         first = file.readline(FIRST_LINE_BYTES)
         named = first if first.startswith(b"#!") else b""
-        if not (_SHELL.match(first) or source.target.endswith(".sh")):
+        unnamed = source.mode == 0o755 and not named
+        if not (_SHELL.match(first) or source.target.endswith(".sh") or unnamed):
             return named
         text = first + file.read(_MAX_SHELL_BYTES)
         return named if b"\0" in text else text  # an archive that unpacks itself
@@ -279,6 +285,18 @@ def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Pa
         except SpecError as error:
             errors.append(error)
     return tuple(scripts)
+
+
+def check_faults(folder: Path, shown: Path, errors: list[SpecError]) -> None:
+    """Report patches that were converted to lines of Windows: none of them fits any more."""
+    for entry in _entries(folder, shown, errors):
+        if entry.name.endswith(".patch") and entry.is_file(follow_symlinks=False):
+            try:
+                content = read_content(folder / entry.name, shown / entry.name)
+                hunk = _HUNK.search(content)  # what follows may be about a file that has such lines
+                _require_unix_lines(content[: hunk.end() if hunk else len(content)], shown / entry.name, errors)
+            except SpecError as error:
+                errors.append(error)
 
 
 def _plain_files(

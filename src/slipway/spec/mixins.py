@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway.errors import SpecError, Where, suggestion
-from slipway.spec.folder import Check, SourceFile, check_entries, read_checks, read_files, read_scripts
+from slipway.spec.folder import Check, SourceFile, check_entries, check_faults, read_checks, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
 from slipway.spec.parameters import value_problem
 from slipway.spec.rules import check_rules, instance_names
@@ -64,6 +64,8 @@ def read_contents(
     if text == "appliance.yaml":
         known += ["faults/", "lock.*.json", "*.pkrvars.hcl"]
     there = check_entries(folder, shown, known, errors)
+    if "faults" in there:
+        check_faults(folder / "faults", shown / "faults", errors)
     return Contents(
         files=read_files(folder / "files", shown / "files", errors) if "files" in there else (),
         setup=read_scripts(folder / "setup", shown / "setup", errors) if "setup" in there else (),

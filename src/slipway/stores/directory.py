@@ -70,7 +70,7 @@ class DirectoryStore:
                 except NotFound:
                     found = None
                 if found != etag:
-                    raise Conflict(f"{key} was changed by somebody else" if found else f"{key} is not there any more")
+                    raise Conflict(f"{key} was changed by another writer" if found else f"{key} is not there any more")
                 with self._folder.parent(key, make=True) as (parent, target):
                     os.replace(name, target, src_dir_fd=temporaries, dst_dir_fd=parent)
                     os.fsync(parent)

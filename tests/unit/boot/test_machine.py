@@ -210,6 +210,19 @@ def test_a_machine_has_restarted_when_qemu_says_so(event: str, restarted: bool) 
         assert Running(qemu).reboot(1) is restarted
 
 
+def test_a_host_that_got_work_lately_is_as_slow_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour without other work says nothing about the next minute, and a busy start is not forgotten."""
+    with process.spawn(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        guest = Running(qemu)
+        found = []
+        for ran_s, waited_s in [(0.5, 9), (1, 29), (2000, 30), (2001, 31), (2010, 51), (2015, 100), (2020, 100), (2030, 100)]:
+            monkeypatch.setattr(
+                "slipway.boot.machine._scheduled", lambda _, ran_s=ran_s, waited_s=waited_s: (ran_s * 10**9, waited_s * 10**9)
+            )
+            found.append(round(guest.slowdown, 2))
+    assert found == [1, 4, 1.01, 1.02, 3.1, 4, 4, 1.05]
+
+
 @pytest.mark.integration
 def test_a_machine_that_waits_for_its_processor_is_given_more_time() -> None:
     """Three that need all of one processor take three times as long; one that sleeps is as fast as ever."""

@@ -14,7 +14,7 @@ from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import deliver, parameter_values, samples
 from slipway.boot.machine import Running
 from slipway.boot.report import Attempt, BootReport, CheckResult
-from slipway.boot.results import Died, Misreported, Reported, follow
+from slipway.boot.results import Died, Misreported, Reported, ending, follow
 from slipway.packages.locked import Lock, LockedPackage
 from slipway.spec.library import Library
 from slipway.spec.model import Parameter
@@ -57,6 +57,12 @@ def test_results_are_read_until_the_guest_is_done(tmp_path: Path) -> None:
         CheckResult(name="one", place="guest", outcome="passed", duration_s=0.25, attempts=1),
         CheckResult(name="two", place="guest", outcome="timed out", duration_s=30.0, attempts=3, output="nothing listens\n"),
     ]
+
+
+def test_a_machine_that_was_killed_is_told_with_the_memory_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.boot.results.available_memory_mib", lambda: 312)
+    assert ending(-9) == "QEMU was killed (signal 9), as it is where memory is used up; 312 MiB are available now"
+    assert ending(-6) == "QEMU ended with status -6"
 
 
 @pytest.mark.parametrize("slowdown", [1, 1000])

@@ -11,7 +11,7 @@ import pytest
 
 from slipway.accelerator import Accelerator
 from slipway.boot.emulator import Emulator
-from slipway.boot.sandbox import Sandbox, _keep, check_parameters, forwarding
+from slipway.boot.sandbox import Sandbox, _keep, forwarding, require_startable
 from slipway.errors import UsageError
 from slipway.spec.model import Parameter
 
@@ -27,10 +27,10 @@ def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
     parameters = [Parameter(name="password", summary="P", type="secret"), Parameter(name="count", summary="C", type="integer")]
     appliance: Any = SimpleNamespace(name="web", spec=SimpleNamespace(parameters=parameters))
     with pytest.raises(UsageError) as caught:
-        check_parameters(appliance, {"password": "spied-on\x07"})
+        require_startable(appliance, {"password": "spied-on\x07"})
     assert str(caught.value) == "error: password: its value is not accepted\n  hint: it has to be text without control characters"
     with pytest.raises(UsageError) as caught:
-        check_parameters(appliance, {"count": "x"})
+        require_startable(appliance, {"count": "x"})
     assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
 
 

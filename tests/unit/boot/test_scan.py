@@ -38,20 +38,30 @@ def test_a_udp_port_that_nobody_listens_on_is_refused() -> None:
     assert scan.refused_udp_ports(ADDRESS, [port]) == [port]
 
 
+#: How long each question was waited for.
+patience: list[float] = []
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[list[int], list[int], int]) -> list[list[int]]:
     """Have the machine answer in rounds: open, silent, how many refused. Returns what is asked in each."""
     asked: list[list[int]] = []
 
-    def ask(_: str, ports: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    def ask(_: str, ports: Sequence[int], patience_s: float) -> tuple[list[int], list[int], list[int]]:
         asked.append(list(ports))
+        patience.append(patience_s)
         opened, silent, refused = rounds[min(len(asked), len(rounds)) - 1]
         return opened, silent, [1] * refused
 
+    def refused_udp(_: str, ports: Sequence[int], patience_s: float) -> list[int]:
+        patience.append(patience_s)
+        return [port for port in ports if port == 53]
+
     monkeypatch.setattr(scan, "_ask", ask)
-    monkeypatch.setattr(scan, "_drain", lambda address, known: None)
+    monkeypatch.setattr(scan, "_drain", lambda address, known, patience_s: patience.append(patience_s))
     monkeypatch.setattr(scan, "AT_FIRST", 65_535)
     monkeypatch.setattr(scan, "AT_LEAST", 65_535)
-    monkeypatch.setattr(scan, "refused_udp_ports", lambda _, ports: [port for port in ports if port == 53])
+    monkeypatch.setattr(scan, "refused_udp_ports", refused_udp)
+    patience.clear()
     return asked
 
 
@@ -125,6 +135,16 @@ def test_a_hundred_surplus_ports_take_a_few_lines(monkeypatch: pytest.MonkeyPatc
     assert lines[-1].endswith("138, 139 and 60 more")
 
 
+def test_every_port_of_a_busy_host_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those that are asked again, those that open late, and what the machine has in its queue."""
+    answers(monkeypatch, ([80], [8080], 65_533), ([8080], [], 0))
+    assert scan.main([ADDRESS, "--wait=0.1", "--patience=7.5", "80", "443", "8080", "udp/53"]) == 1
+    assert set(patience) == {7.5}
+    answers(monkeypatch, ([80], [8080], 65_533), ([8080], [], 0))
+    assert scan.main([ADDRESS, "80", "8080"]) == 0
+    assert set(patience) == {scan.PATIENCE_S}
+
+
 @pytest.mark.parametrize(("named", "problem"), [("443", "in the spec, but not open: 443"), ("udp/53", "UDP, in the spec, but refused: 53")])
 def test_a_named_port_that_does_not_answer_fails_after_one_scan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str, problem: str
@@ -156,6 +176,7 @@ def test_a_surplus_port_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(asked) == 1
 
 
+@pytest.mark.integration
 def test_the_program_finds_a_surplus_port() -> None:
     with socket.create_server((ADDRESS, 0)) as server:
         port = server.getsockname()[1]

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,8 +22,10 @@ from slipway.channels.session import Session, require_none
 from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import HostError, StoreError, VerificationError
+from slipway.pipeline import write_catalog
 from slipway.stores.directory import DirectoryStore
 
+ROOT = Path(__file__).parents[3]
 Build = Callable[..., Path]
 DAY = 86400
 T = 1_800_000_000  # 2027-01-15 08:00 UTC
@@ -190,3 +194,26 @@ def test_a_listing_and_an_audit_warn_of_a_root_that_ends_soon(
     ]
     assert said == (expected if when else [])
     assert list(examine(store, session.read("nightly"), T).warnings) == (expected if when else [])
+
+
+def test_the_catalog_says_which_channel_has_expired_and_what_no_index_shows(
+    store: DirectoryStore, keys: Path, build: Build, make_release: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What is in an expired channel stays in the indexes, since nothing there trusts them; but no command is silent about it."""
+    for name in ("nightly", "stable"):
+        ring = init(name, keys, now=T)
+        publish_all(store, ring, [build(1)], clock=lambda: T)
+        publish_all(store, ring, [make_release(images={"ova": b"an OVA"}, appliance="shown").folder], clock=lambda: T)
+    fresh = load_ring("nightly", keys)
+    refresh(store, fresh, clock=lambda: T + 6 * DAY)
+    shop: Any = SimpleNamespace(library=SimpleNamespace(root=ROOT))
+    done = write_catalog(shop, session_at(store, keys, tmp_path, T + 8 * DAY), left_out=[], dry_run=True)
+    assert done.shown == 2
+    assert done.hidden == [
+        f"example 1.0.0-b1 in {name}: it was made as qcow2, raw, and indexes show incus and ova" for name in ("stable", "nightly")
+    ]
+    assert done.warnings == [
+        "the timestamp metadata of the channel stable expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC: "
+        "its readers refuse it; run: invoke recover stable"
+    ]
+    assert write_catalog(shop, session_at(store, keys, tmp_path, T + 6 * DAY), left_out=[], dry_run=True).warnings == []

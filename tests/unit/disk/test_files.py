@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from example_tree import write_odd_disk, write_tree_disk
+from slipway import process
 from slipway.disk.files import ROOT_OFFSET, Ext4, File
 from slipway.errors import BuildError
 
@@ -60,9 +61,10 @@ def test_a_folder_comes_before_what_is_in_it_and_siblings_in_their_order(system:
 def changed(disk: Path, tmp_path: Path, place: int, content: bytes) -> Path:
     """The disk with other bytes in its super block."""
     other = tmp_path / "other.raw"
-    data = bytearray(disk.read_bytes())
-    data[ROOT_OFFSET + 1024 + place : ROOT_OFFSET + 1024 + place + len(content)] = content
-    other.write_bytes(data)
+    process.run(["cp", "--sparse=always", disk, other])
+    with other.open("r+b") as file:
+        file.seek(ROOT_OFFSET + 1024 + place)
+        file.write(content)
     return other
 
 
@@ -84,7 +86,8 @@ def test_what_is_not_understood_is_an_error(made: tuple[Path, Path], tmp_path: P
 
 def test_a_disk_that_ends_too_early_is_an_error(made: tuple[Path, Path], tmp_path: Path) -> None:
     short = tmp_path / "short.raw"
-    short.write_bytes(made[0].read_bytes()[: ROOT_OFFSET + 1500])
+    with made[0].open("rb") as file:
+        short.write_bytes(file.read(ROOT_OFFSET + 1500))
     with pytest.raises(BuildError) as caught:
         Ext4(short, offset=ROOT_OFFSET)
     assert caught.value.message == f"the root file system of {short} cannot be read: the disk ends too early"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from dissect.hypervisor.disk.vhd import VHD
 from dissect.hypervisor.disk.vhdx import VHDX
 from dissect.hypervisor.disk.vmdk import VMDK
 
+from example_disk import write_disk
 from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import load
@@ -50,11 +52,39 @@ def test_it_says_what_it_is(name: str, disk: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"disk.raw", output.name, "disk.log"}
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The disk in each format, by its name, to read."""
+    folder = tmp_path_factory.mktemp("images")
+    disk = write_disk(folder / "disk.raw")
+    made = {name: folder / f"disk.{name}" for name in NAMES}
+    for name, output in made.items():
+        export(name, disk, output)
+    return made
+
+
+@contextmanager
+def damaged(image: Path, place: int) -> Iterator[None]:
+    """An image with another bit at a place, for as long as the block lasts."""
+
+    def turn() -> None:
+        with image.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+
+    image.chmod(0o644)
+    turn()
+    try:
+        yield
+    finally:
+        turn()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_another_reader_finds_the_same_disk(name: str, disk: Path, tmp_path: Path) -> None:
-    output = tmp_path / f"disk.{name}"
-    export(name, disk, output)
-    with output.open("rb") as file:
+def test_another_reader_finds_the_same_disk(name: str, disk: Path, images: Mapping[str, Path]) -> None:
+    with images[name].open("rb") as file:
         reader = READERS[name](file)
         found = hashlib.sha256(reader.read(24 * MIB)).hexdigest()
         assert not reader.read(4 * MIB).strip(b"\0")
@@ -106,32 +136,18 @@ def test_a_table_with_bitmap_places_is_read_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 8, 40, 60, 64])
-def test_a_damaged_footer_is_noticed(disk: Path, tmp_path: Path, place: int) -> None:
-    output = tmp_path / "disk.vhd"
-    export("vhd", disk, output)
+def test_a_damaged_footer_is_noticed(images: Mapping[str, Path], place: int) -> None:
+    output = images["vhd"]
     check_footer(output)
-    output.chmod(0o644)
-    with output.open("r+b") as file:
-        file.seek(24 * MIB + place)
-        byte = file.read(1)
-        file.seek(24 * MIB + place)
-        file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(ValueError, match=r"is no fixed VHD of|has a wrong checksum"):
+    with damaged(output, 24 * MIB + place), pytest.raises(ValueError, match=r"is no fixed VHD of|has a wrong checksum"):
         check_footer(output)
 
 
 @pytest.mark.parametrize("place", [65536 + 9, 131072 + 4, 196608 + 20, 262144 + 70])
-def test_a_damaged_header_is_noticed(disk: Path, tmp_path: Path, place: int) -> None:
-    output = tmp_path / "disk.vhdx"
-    export("vhdx", disk, output)
+def test_a_damaged_header_is_noticed(images: Mapping[str, Path], place: int) -> None:
+    output = images["vhdx"]
     check_headers(output)
-    output.chmod(0o644)
-    with output.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(ValueError, match="is damaged"):
+    with damaged(output, place), pytest.raises(ValueError, match="is damaged"):
         check_headers(output)
 
 
@@ -147,10 +163,9 @@ def test_the_geometry_is_the_specifications(size: int, expected: tuple[int, int,
     assert struct.unpack(">HBB", footer(size, bytes(16))[56:60]) == (cylinders, heads, sectors)
 
 
-def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(disk: Path, tmp_path: Path) -> None:
+def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(images: Mapping[str, Path]) -> None:
     """The one with the larger number is the current one; equal ones make an image that no reader accepts ([MS-VHDX] 2.2.2)."""
-    export("vhdx", disk, tmp_path / "x")
-    content = (tmp_path / "x").read_bytes()[: 3 * 65536]
+    content = images["vhdx"].read_bytes()[: 3 * 65536]
     first, second = (struct.unpack_from("<Q", content, place + 8)[0] for place in (65536, 131072))
     assert first < second
     assert content[65536 + 16 : 65536 + 68] == content[131072 + 16 : 131072 + 68]

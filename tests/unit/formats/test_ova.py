@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from example_disk import ABOUT
+from example_disk import ABOUT, write_disk
 from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, load
@@ -30,6 +30,15 @@ def export(disk: Path, output: Path, about: Description = ABOUT) -> Artifact:
 def contents(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
         return {member.name: found.read() for member in archive if (found := archive.extractfile(member))}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an OVA that is as it has to be."""
+    folder = tmp_path_factory.mktemp("good")
+    export(write_disk(folder / "disk.raw"), folder / "thing.ova")
+    check_ova(folder / "thing.ova")
+    return contents(folder / "thing.ova")
 
 
 def write(path: Path, files: dict[str, bytes]) -> None:
@@ -53,13 +62,11 @@ def test_it_holds_description_manifest_and_disk_in_this_order(disk: Path, tmp_pa
     process.run(["qemu-img", "compare", "-f", "raw", "-F", "vmdk", disk, tmp_path / "disk.vmdk"])
 
 
-def test_its_description_has_the_machine_and_what_it_asks_for(disk: Path, tmp_path: Path) -> None:
-    export(disk, tmp_path / "thing.ova")
-    files = contents(tmp_path / "thing.ova")
-    envelope = ElementTree.fromstring(files["thing.ovf"])
+def test_its_description_has_the_machine_and_what_it_asks_for(good: dict[str, bytes]) -> None:
+    envelope = ElementTree.fromstring(good["thing.ovf"])
     (file,) = envelope.iter(f"{OVF}File")
     assert file.get(f"{OVF}href") == "thing-disk1.vmdk"
-    assert file.get(f"{OVF}size") == str(len(files["thing-disk1.vmdk"]))
+    assert file.get(f"{OVF}size") == str(len(good["thing-disk1.vmdk"]))
     (described,) = envelope.iter(f"{OVF}Disk")
     assert described.get(f"{OVF}capacity") == str(SIZE)
     assert [network.get(f"{OVF}name") for network in envelope.iter(f"{OVF}Network")] == ["outside", "inside"]
@@ -129,25 +136,23 @@ def late_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
     ],
 )
 def test_what_importers_may_stumble_over_is_refused(
-    disk: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]], message: str
+    good: dict[str, bytes], tmp_path: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]], message: str
 ) -> None:
-    export(disk, tmp_path / "good.ova")
+    write(tmp_path / "good.ova", good)
     check_ova(tmp_path / "good.ova")
-    write(tmp_path / "bad.ova", change(contents(tmp_path / "good.ova")))
+    write(tmp_path / "bad.ova", change(dict(good)))
     with pytest.raises(VerificationError) as caught:
         check_ova(tmp_path / "bad.ova")
     assert message in str(caught.value)
 
 
-def test_a_file_that_is_there_twice_is_refused(disk: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_there_twice_is_refused(good: dict[str, bytes], tmp_path: Path) -> None:
     """Importers take one or the other of them, and only one has the digest that was written down."""
-    export(disk, tmp_path / "bad.ova")
-    files = contents(tmp_path / "bad.ova")
     with tarfile.open(tmp_path / "twice.ova", "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in ("thing.ovf", "thing.mf", "thing-disk1.vmdk", "thing-disk1.vmdk"):
             member = tarfile.TarInfo(name)
-            member.size = len(files[name])
-            archive.addfile(member, BytesIO(files[name]))
+            member.size = len(good[name])
+            archive.addfile(member, BytesIO(good[name]))
     with pytest.raises(VerificationError) as caught:
         check_ova(tmp_path / "twice.ova")
     assert caught.value.message == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"

@@ -55,13 +55,13 @@ def test_any_number_of_workers_gives_the_same_bytes(disk: Path, tmp_path: Path) 
     assert len(set(outputs)) == 1
 
 
-@pytest.mark.parametrize("jobs", [1, 6])
+@pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(jobs: int, more: int, tmp_path: Path) -> None:
     """Sizes around a multiple of a job's, and any number of workers: a job's end is a race."""
     raw = tmp_path / "raw"
     raw.write_bytes(random.Random(jobs).randbytes(jobs * JOB_SIZE + more))
-    found = {compress(raw, tmp_path / "packed", workers=workers).sha256 for workers in (1, 2, 4, 8) for _ in range(3)}
+    found = {compress(raw, tmp_path / "packed", workers=workers).sha256 for workers in (1, 2, 8) for _ in range(3)}
     assert len(found) == 1
     assert process.run(["zstd", "-dc", tmp_path / "packed"]).stdout == raw.read_bytes()
 
@@ -175,10 +175,10 @@ def test_another_disk_inside_is_refused(disk: Path, tmp_path: Path) -> None:
 
 
 def test_no_more_is_unpacked_than_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few kilobytes hold 2 GiB of noughts and ones; their own hash is right."""
+    """A few kilobytes hold half a GiB of ones; their own hash is right."""
     bomb = tmp_path / "bomb"
     with bomb.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
-        for _ in range(2048):
+        for _ in range(512):
             writer.write(b"1" * MIB)
     written: list[int] = []
     monkeypatch.setattr("slipway.formats.raw.write_sparse", lambda file, data: written.append(len(data)))

@@ -142,6 +142,7 @@ def test_what_is_right_stays(machine: Machine) -> None:
     assert machine.again() == 0
 
 
+@pytest.mark.integration
 def test_a_new_address_and_a_new_name_are_in_the_next_one_and_the_service_is_told(machine: Machine) -> None:
     first = machine.keep()
     authority = (machine.state / "authority.crt").read_bytes()
@@ -155,6 +156,7 @@ def test_a_new_address_and_a_new_name_are_in_the_next_one_and_the_service_is_tol
     assert (machine.state / "authority.crt").read_bytes() == authority
 
 
+@pytest.mark.integration
 def test_it_is_made_again_a_month_before_its_end(machine: Machine) -> None:
     machine.monkeypatch.setattr(machine.program, "DAYS", 31)
     first = machine.keep()
@@ -165,6 +167,7 @@ def test_it_is_made_again_a_month_before_its_end(machine: Machine) -> None:
     assert machine.keep() != first
 
 
+@pytest.mark.integration
 def test_a_clone_has_another_authority_and_another_key(machine: Machine) -> None:
     machine.keep("one")
     key, authority = (machine.folder / "server.key").read_bytes(), (machine.state / "authority.key").read_bytes()
@@ -174,6 +177,7 @@ def test_a_clone_has_another_authority_and_another_key(machine: Machine) -> None
     assert handshake(machine, machine.state / "authority.crt", "vm")
 
 
+@pytest.mark.integration
 def test_somebodys_own_stays_and_only_its_service_reads_the_key(machine: Machine, tmp_path: Path) -> None:
     machine.keep()
     other = Machine(tmp_path / "elsewhere", machine.monkeypatch)
@@ -190,6 +194,7 @@ def test_somebodys_own_stays_and_only_its_service_reads_the_key(machine: Machine
     assert machine.keep() == mine
 
 
+@pytest.mark.integration
 def test_a_pair_is_installed_and_one_that_is_none_is_refused(machine: Machine, tmp_path: Path) -> None:
     first = machine.keep()
     other = Machine(tmp_path / "elsewhere", machine.monkeypatch)
@@ -205,6 +210,7 @@ def test_a_pair_is_installed_and_one_that_is_none_is_refused(machine: Machine, t
     assert machine.renew() == "" and machine.keep() == theirs
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("cut", range(1, 9))
 def test_a_power_cut_leaves_a_pair_or_both_are_made_again(machine: Machine, cut: int) -> None:
     machine.keep()

@@ -19,7 +19,7 @@ import uuid
 
 import websocket
 
-ADDRESS, TOOLS, NAME = os.environ["SLIPWAY_ADDRESS"], pathlib.Path(os.environ["SLIPWAY_TOOLS"]), "development-platform"
+ADDRESS, TOOLS = os.environ["SLIPWAY_ADDRESS"], pathlib.Path(os.environ["SLIPWAY_TOOLS"])
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 developer = [*ssh[:-1], f"developer@{ADDRESS}"]
 
@@ -30,6 +30,7 @@ def on_machine(command: str, who: list[str] = ssh) -> str:
     return ran.stdout.strip()
 
 
+NAME = on_machine("hostname")
 PASSWORD, CERTIFICATE = on_machine("cat /var/lib/slipway/parameters/password"), on_machine("cat /etc/nginx/tls/server.crt")
 CONTEXT = ssl.create_default_context(cadata=CERTIFICATE)
 cookies = http.cookiejar.CookieJar()

@@ -42,7 +42,7 @@ said("""\
     set -e
     mkdir -p box/tmp
     for program in getent sleep true python3; do
-        path=$(readlink -f "$(command -v $program)")
+        path=$(readlink -f "/usr/bin/$program")
         for file in "$path" $(ldd "$path" | grep -o '/[^ ]*'); do mkdir -p "box$(dirname "$file")"; cp -L "$file" "box$file"; done
     done
     ln -s usr/bin box/bin

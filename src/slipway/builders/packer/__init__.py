@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from slipway import process
 from slipway.accelerator import probe
-from slipway.builders import Part, Source, Workplace
+from slipway.builders import Part, Source, Workplace, require_targets
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_units
 from slipway.builders._tree import (
@@ -36,7 +36,7 @@ from slipway.builders._tree import (
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import sha256_of
 from slipway.disk.files import ROOT_OFFSET
-from slipway.errors import BuildError, HostError, SpecErrors, UsageError, Where, suggestion
+from slipway.errors import BuildError, HostError, SpecErrors, UsageError, Where
 from slipway.formats import describe, load, require
 from slipway.namespace import MOUNT, Namespace
 from slipway.plan import Plan
@@ -131,10 +131,8 @@ class Packer:
             hint = f"invoke build {source.appliance.name}, without --builder, gives them to its setup scripts"
             raise UsageError(f"{source.appliance.name} is built with secrets, which Packer's build is not given", hint=hint)
         targets = tuple(dict.fromkeys(targets or ("qemu",)))
+        require_targets(self.name, self.targets, targets)
         for target in targets:
-            if target not in _BASES:
-                hint = suggestion(target, _BASES) or f"there is: {', '.join(_BASES)}"
-                raise UsageError(f'there is no source "{target}"', hint=hint)
             if _BASES[target] == "ova":
                 require(load("ova"), source.appliance.name, source.appliance.spec.kernel)
         files = dict(Mmdebstrap().render(replace(source, bare=True)).files)

@@ -56,7 +56,7 @@ class S3Store:
                 if self._same(key, data):
                     return False
                 raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
-        raise Conflict(f"{key} is being written by somebody else", hint="try again")
+        raise Conflict(f"{key} is being written by another writer", hint="try again")
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
         """See :meth:`slipway.stores.Store.create_file`; large ones in parts, of which a later run uses what was sent."""
@@ -71,7 +71,7 @@ class S3Store:
             self._require_conditions()
             if self._upload(key, path, sha256):
                 return True
-        raise Conflict(f"{key} is being written by somebody else", hint="try again")
+        raise Conflict(f"{key} is being written by another writer", hint="try again")
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
         """See :meth:`slipway.stores.Store.swap`."""
@@ -83,7 +83,7 @@ class S3Store:
         if new is not None:
             return new
         gone = etag is not None and self.stat(key) is None
-        raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by somebody else")
+        raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by another writer")
 
     def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         """See :meth:`slipway.stores.Store.read`."""

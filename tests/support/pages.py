@@ -19,7 +19,7 @@ __all__ = ["Block", "Reader", "blocks", "is_console", "pages"]
 
 ROOT = Path(__file__).parents[2]
 #: Fences that nobody types.
-_PLAIN = ("text", "yaml", "toml", "hcl", "sh", "json")
+_PLAIN = ("text", "mermaid", "yaml", "toml", "hcl", "sh", "json")
 _MARK = re.compile(r"<!-- (example|minutes): (\S.*\S) -->")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 #: What a person answers, by the end of what stands on the terminal.

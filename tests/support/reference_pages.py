@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -66,9 +67,11 @@ def keys_of_a_spec() -> str:
     _, end, after = rest.partition(_END)
     assert begin and end, "docs/reference/spec.md has lost the comments around its tables"
     schema = Spec.model_json_schema()
-    parts = [before, begin, "\n", _table(schema, schema)]
-    for name, (place, description) in _objects(schema).items():
-        parts.append(f"\n### `{place}`\n\n{description}\n\n{_table(schema['$defs'][name], schema)}")
+    objects = _objects(schema)
+    places = {name: place for name, (place, _) in objects.items()}
+    parts = [before, begin, "\n", _table(schema, schema, places)]
+    for name, (place, description) in objects.items():
+        parts.append(f"\n### `{place}`\n\n{description}\n\n{_table(schema['$defs'][name], schema, places)}")
     return "".join([*parts, "\n", end, after])
 
 
@@ -93,7 +96,7 @@ def _reference(value: Mapping[str, Any]) -> str:
     return str(value.get("$ref", "")).rpartition("/")[2]
 
 
-def _table(model: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _table(model: Mapping[str, Any], schema: Mapping[str, Any], places: Mapping[str, str]) -> str:
     rows = []
     required = model.get("required", ())
     for key in [*required, *(key for key in model["properties"] if key not in required)]:
@@ -102,8 +105,10 @@ def _table(model: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         text = value.get("description") or schema["$defs"][_reference(value)]["description"]
         text = text.replace("<", "&lt;")
         default = "required" if key in required else _default(value)
-        rows.append(f"| `{key}` | {_kind(value)} | {default} | {text} |\n")
-    return "| key | value | default | what it is |\n|-|-|-|-|\n" + "".join(rows)
+        kind, place = _kind(value), places.get(_reference(value.get("items", value)))
+        kind = f"[{kind}](#{re.sub('[^a-z]', '', place)})" if place else kind
+        rows.append(f"| `{key}` | {kind} | {default} | {text} |\n")
+    return "| key | value | default | meaning |\n|-|-|-|-|\n" + "".join(rows)
 
 
 def _default(value: Mapping[str, Any]) -> str:

@@ -50,10 +50,9 @@ def anchors(path: Path) -> set[str]:
 
 def links(path: Path) -> Iterator[tuple[Path, str]]:
     """Yield the file and the anchor of each relative link of a page."""
-    for line in prose(path.read_text(encoding="utf-8")):
-        for target in _LINK.findall(line):
-            name, _, anchor = target.partition("#")
-            yield (path.parent / name).resolve() if name else path, anchor
+    for target in _LINK.findall("\n".join(prose(path.read_text(encoding="utf-8")))):
+        name, _, anchor = target.partition("#")
+        yield (path.parent / name).resolve() if name else path, anchor
 
 
 def dead(path: Path) -> list[str]:
@@ -77,7 +76,7 @@ def test_a_dead_link_and_a_dead_anchor_are_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "[a](there.md) [b](there.md#the-one-heading-here) [`c`](https://c.example/x.md) `[d](no.md)`\n"
-        "[`e`](gone.md), [f](there.md#none)\n```text\n[g](no.md)\n```\n[h](#page)\n"
+        "[the\ne](gone.md), [f](there.md#none)\n```text\n[g](no.md)\n```\n[h](#page)\n"
     )
     assert dead(page) == [
         f"{page}: there is no {tmp_path}/gone.md",

@@ -91,3 +91,25 @@ def test_every_format_is_there_with_its_files_and_what_it_brings_along() -> None
         form = formats.load(name)
         assert names(row[1])[0] == form.suffix
         assert all(needed in " ".join(row[1:]) for needed in form.needs), name
+
+
+def test_every_part_of_the_picture_of_the_house_is_there() -> None:
+    section = (ROOT / "docs/concepts/architecture.md").read_text().partition("\n## The house\n")[2].partition("\n## ")[0]
+    picture, _, table = section.partition("\n| part |")
+    drawn = [name for label in re.findall(r"\[([a-z, ]+)\]", picture) for name in label.split(", ")]
+    told = [name.removesuffix(".py").rstrip("/") for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in names(row)]
+    assert len(drawn) > 20
+    assert len(told) > 10
+    source = ROOT / "src/slipway"
+    assert [name for name in drawn + told if not (source / name).is_dir() and not (source / f"{name}.py").is_file()] == []
+
+
+def test_every_decision_has_its_status_its_date_and_its_alternatives() -> None:
+    index = (ROOT / "docs/adr/README.md").read_text()
+    for path in sorted((ROOT / "docs/adr").glob("0*.md")):
+        title, _, status, *rest = path.read_text().splitlines()
+        number, _, decision = title.removeprefix("# ").partition(". ")
+        found = re.fullmatch(r"Status: (\w+), (\d{4}-\d\d-\d\d)", status)
+        assert found, path.name
+        assert "## Alternatives" in rest, path.name
+        assert f"| {number} | [{decision}]({path.name}) | {found[1]} | {found[2]} |\n" in index, f"docs/adr/README.md lacks {path.name}"

@@ -114,54 +114,54 @@ class SpecModel(BaseModel):
 
 
 class Exposed(SpecModel):
-    """A service that cannot be confined as much as the others."""
+    """A service with more rights than the others need."""
 
     service: Service = Field(description="An enabled service.")
-    exposure: int = Field(ge=0, le=100, description="The highest exposure that it may have.")
-    reason: Summary = Field(description="What it does that needs this.")
+    exposure: int = Field(ge=0, le=100, description="The highest exposure of this service.")
+    reason: Summary = Field(description="Its reason for these rights.")
 
 
 class Services(SpecModel):
-    """systemd units that are switched on or off when the image is made."""
+    """systemd units to switch on or off in the image."""
 
-    enable: _Services = Field(default=(), description="Units that start on boot, after first boot has succeeded.")
-    disable: _Services = Field(default=(), description="Units that a package would start, and that shall not.")
+    enable: _Services = Field(default=(), description="Units to start on boot, after first boot has succeeded.")
+    disable: _Services = Field(default=(), description="Units of packages, not to be started.")
     exposure: int = Field(
         default=100,
         ge=0,
         le=100,
         description="The highest exposure of an enabled service, as `systemd-analyze security --threshold` counts; 100 is any.",
     )
-    exposed: tuple[Exposed, ...] = Field(default=(), description="Enabled services that are allowed more, each with the reason.")
+    exposed: tuple[Exposed, ...] = Field(default=(), description="Enabled services with a higher limit, each with the reason.")
 
 
 class Interface(SpecModel):
     """A network interface of the appliance. The first one leads outside."""
 
     name: str = Field(pattern=INTERFACE, description="How ports and the folders below checks/ refer to it.")
-    summary: str = Field(default="", pattern=SETTING, max_length=200, description="What it is connected to.")
+    summary: str = Field(default="", pattern=SETTING, max_length=200, description="Its network.")
 
 
 class Instance(SpecModel):
-    """A further instance of the appliance, for checks that need more than one."""
+    """A further instance of the appliance, for checks of several machines."""
 
     name: str = Field(pattern=INSTANCE, description='How checks refer to it: "# with: NAME".')
-    parameters: dict[str, Value] = Field(default={}, description="Its values, where they are not the defaults.")
+    parameters: dict[str, Value] = Field(default={}, description="Its values, if other than the defaults.")
     cloud_init: bool = Field(
         default=False, description="It is given its SSH key, for the default user, and its values by cloud-init, not by credentials."
     )
 
 
 class Port(SpecModel):
-    """A port that the appliance listens on, or a range of ports that it opens as it needs them."""
+    """A port of the appliance, or a range of ports to open as needed."""
 
     port: int = Field(ge=1, le=65535, description="Port number.")
     last: int | None = Field(
         default=None, ge=1, le=65535, description="The last one of a range: none of them has to listen, all of them may, for a while."
     )
     protocol: Literal["tcp", "udp"] = Field(description="Transport protocol.")
-    purpose: Summary = Field(description="What is served there, in a few words.")
-    interface: str = Field(default="outside", pattern=INTERFACE, description="The interface on which it can be reached.")
+    purpose: Summary = Field(description="Its service, in a few words.")
+    interface: str = Field(default="outside", pattern=INTERFACE, description="Its interface.")
 
     @property
     def numbers(self) -> str:
@@ -170,44 +170,44 @@ class Port(SpecModel):
 
 
 class Parameter(SpecModel):
-    """A value that every instance has for itself, given or generated on first boot."""
+    """A value of each instance, given or generated on first boot."""
 
     name: str = Field(pattern=PARAMETER, description="Its name, also in /etc/slipway/parameters.env.")
-    type: ParameterType = Field(description="What values are accepted.")
-    default: Value | None = Field(default=None, description="Taken where none is given. Without it, first boot needs a value.")
+    type: ParameterType = Field(description="The kind of its values.")
+    default: Value | None = Field(default=None, description="The value if none is given. Without a default, first boot needs a value.")
     generate: int | None = Field(default=None, ge=8, le=256, description="For a secret: how many characters first boot generates.")
     choices: _Values = Field(default=(), description="The only values accepted, if any are named.")
-    summary: Summary = Field(description="What it is, for the person who is asked for it.")
+    summary: Summary = Field(description="Its meaning, for the person at the console.")
 
 
 class User(SpecModel):
-    """A system user that nobody can log in as with a password."""
+    """A system user without a password."""
 
     name: str = Field(pattern=USER, description="Its name, and that of its group.")
-    summary: Summary | None = Field(default=None, description="What it is for.")
+    summary: Summary | None = Field(default=None, description="Its purpose.")
     home: str = Field(default="/nonexistent", pattern=IMAGE_PATH, description="Its home, made on boot unless it is /nonexistent.")
     shell: str = Field(default="/usr/sbin/nologin", pattern=IMAGE_PATH, description="Its login shell.")
-    groups: _Groups = Field(default=(), description="Further groups that it is in.")
+    groups: _Groups = Field(default=(), description="Its further groups.")
 
 
 class Timer(SpecModel):
-    """A command that runs at certain times, as a service of its own."""
+    """A command at certain times, as a service of its own."""
 
     name: str = Field(pattern=NAME, description="Name of its timer and of its service.")
     calendar: Summary = Field(description="When it runs, as in systemd.time(7); at the next boot if the machine was off then.")
     command: Annotated[str, Field(pattern=LINE, max_length=1000)] = Field(
-        description="What runs, as ExecStart= in systemd.service(5): a program's path and its arguments, no shell."
+        description="The command, as ExecStart= in systemd.service(5): a program's path and its arguments, no shell."
     )
-    user: str = Field(default="root", pattern=USER, description="Who it runs as.")
-    summary: Summary | None = Field(default=None, description="What it is for.")
+    user: str = Field(default="root", pattern=USER, description="Its user.")
+    summary: Summary | None = Field(default=None, description="Its purpose.")
 
 
 class Download(SpecModel):
-    """A file that is in no package, fetched when the image is built."""
+    """A file of no package, fetched during the build."""
 
-    url: str = Field(pattern=URL, max_length=2000, description="Where it is; any place that has these bytes will do.")
+    url: str = Field(pattern=URL, max_length=2000, description="Its address; any place with these bytes will do.")
     sha256: str = Field(pattern=SHA256, description="The SHA-256 of its bytes; others are refused.")
-    path: str = Field(pattern=IMAGE_PATH, description="Where it is put, before the setup scripts run; owned by root.")
+    path: str = Field(pattern=IMAGE_PATH, description="Its path in the image, before the setup scripts run; owned by root.")
     executable: bool = Field(default=False, description="Whether it is a program.")
 
 
@@ -215,14 +215,12 @@ class AptSource(SpecModel):
     """A repository of packages besides the base's, for the build and for the machine's own apt."""
 
     name: str = Field(pattern=NAME, description="Its name in locks, and of its file in /etc/apt/sources.list.d.")
-    url: str = Field(pattern=URL, max_length=2000, description="Where it is: the part before dists/.")
+    url: str = Field(pattern=URL, max_length=2000, description="Its address: the part before dists/.")
     suite: str = Field(pattern=WORD, description="As in sources.list(5).")
     components: Annotated[tuple[Annotated[str, Field(pattern=WORD)], ...], AfterValidator(unique)] = Field(
         default=("main",), min_length=1, description="As in sources.list(5)."
     )
-    signed_by: str = Field(
-        pattern=KEYRING, description="The keys that sign it, and nothing else: a file of the image that stands in files/, .asc or .gpg."
-    )
+    signed_by: str = Field(pattern=KEYRING, description="The only keys to believe for it: a file of the image, in files/, .asc or .gpg.")
 
     def __str__(self) -> str:
         return " ".join((self.name, self.url, self.suite, *self.components))
@@ -233,8 +231,8 @@ class Root(SpecModel):
 
     mode: Literal["read-write", "read-only"] = Field(
         default="read-write",
-        description="read-write is one ext4. read-only is a squashfs in one of two slots, which an update replaces as a whole, "
-        "and a state partition that holds what changes in /etc, /home, /root, /srv and /var.",
+        description="read-write is one ext4. read-only is a squashfs in one of two slots, replaced as a whole by an update, "
+        "and a state partition for changes in /etc, /home, /root, /srv and /var.",
     )
     slot_mib: int | None = Field(
         default=None, ge=256, le=1048576, description="Of a read-only root: the size of each slot, in MiB; half as much again as it takes."
@@ -242,16 +240,16 @@ class Root(SpecModel):
 
 
 class Volume(SpecModel):
-    """A file system of its own on the appliance's disk, made on first boot with what the image has at its path."""
+    """A file system of its own on the appliance's disk, made on first boot with the image's files at its path."""
 
     name: str = Field(pattern=VOLUME, description="Label of its partition and of its file system.")
-    path: str = Field(pattern=IMAGE_PATH, description="Where it is mounted.")
+    path: str = Field(pattern=IMAGE_PATH, description="Its mount point.")
     size_gib: int | None = Field(default=None, ge=1, le=65536, description="Its size, in GiB; without one, a share of what is left.")
-    summary: Summary | None = Field(default=None, description="What it is for.")
+    summary: Summary | None = Field(default=None, description="Its purpose.")
 
 
 class Resources(SpecModel):
-    """The machine that the appliance is made for."""
+    """The machine to run on."""
 
     cpus: int = Field(default=1, ge=1, le=256, description="Virtual processors.")
     memory_mib: int = Field(default=1024, ge=128, le=1048576, description="Memory, in MiB.")
@@ -266,7 +264,7 @@ class MixIn(SpecModel):
         default=(), description="Debian packages whose programs checks from outside use; they are in no image, but in a tree of their own."
     )
     services: Services = Field(default=Services.model_construct(), description="systemd units to switch on or off.")
-    ports: tuple[Port, ...] = Field(default=(), description="Ports that it listens on.")
+    ports: tuple[Port, ...] = Field(default=(), description="Ports of its services.")
     parameters: tuple[Parameter, ...] = Field(default=(), description="Values given or generated on first boot, never in the image.")
     instances: tuple[Instance, ...] = Field(
         default=(), max_length=4, description="Further instances for checks from outside, started when a check asks for one."
@@ -281,8 +279,8 @@ class Spec(MixIn):
     version: str = Field(
         pattern=VERSION, max_length=64, description='Version of the appliance, in quotes if it looks like a number: "24.10".'
     )
-    summary: Summary = Field(description="What it is, in one line.")
-    category: str = Field(pattern=NAME, description="What it is listed under in the catalog.")
+    summary: Summary = Field(description="The appliance in one line.")
+    category: str = Field(pattern=NAME, description="Its group in the catalog.")
     base: str = Field(default="debian-13", pattern=BASE, description="Operating system: a folder in templates/bases/.")
     kernel: Literal["cloud", "generic"] = Field(
         default="cloud", description="cloud is small; generic has drivers for real hardware and displays."
@@ -296,7 +294,7 @@ class Spec(MixIn):
         max_length=8,
         description="Network interfaces, the first one leading outside.",
     )
-    resources: Resources = Field(default=Resources.model_construct(), description="The machine that it is made for.")
+    resources: Resources = Field(default=Resources.model_construct(), description="The machine to run on, and to be checked on.")
     root: Root = Field(default=Root.model_construct(), description="The root file system.")
     volumes: tuple[Volume, ...] = Field(default=(), max_length=8, description="Further file systems on the disk.")
     formats: Annotated[tuple[_Format, ...], AfterValidator(unique)] = Field(
@@ -307,21 +305,21 @@ class Spec(MixIn):
     sysctl: dict[Annotated[str, Field(pattern=SYSCTL)], _Setting] = Field(default={}, description="Kernel settings, set on every boot.")
     sources: tuple[AptSource, ...] = Field(default=(), description="Repositories of packages besides the base's.")
     pypi: Annotated[tuple[Annotated[str, Field(pattern=REQUIREMENT)], ...], AfterValidator(unique)] = Field(
-        default=(), description="Packages of PyPI with their versions, which the image has in a virtual environment, /opt/pypi."
+        default=(), description="Packages of PyPI with their versions, in a virtual environment, /opt/pypi."
     )
     downloads: tuple[Download, ...] = Field(default=(), description="Files from elsewhere, by their hash.")
     secrets: Annotated[tuple[Annotated[str, Field(pattern=SECRET)], ...], AfterValidator(unique)] = Field(
         default=(),
-        description="Secrets of a build (SLIPWAY_SECRET_<NAME>), which setup scripts find in /run/secrets and no image holds.",
+        description="Secrets of a build (SLIPWAY_SECRET_<NAME>): setup scripts find them in /run/secrets, and no image holds them.",
     )
-    timers: tuple[Timer, ...] = Field(default=(), description="Commands that run at certain times, once first boot has succeeded.")
+    timers: tuple[Timer, ...] = Field(default=(), description="Commands at certain times, once first boot has succeeded.")
     timezone: str | None = Field(default=None, pattern=TIMEZONE, description="Time zone of the machine; UTC unless it is named.")
     locale: str = Field(default="C.UTF-8", pattern=LOCALE, description="Language of the machine; its translations need `keep: [locales]`.")
     keyboard: str | None = Field(
         default=None, pattern=KEYBOARD, description="Layout of a keyboard at its console; needs the package console-setup."
     )
     keep: Annotated[tuple[Literal["docs", "man", "locales"], ...], AfterValidator(unique)] = Field(
-        default=(), description="Parts of packages that an image leaves out unless they are named here."
+        default=(), description="Parts of packages to keep; an image leaves them out otherwise."
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/reference/store.md, "To download by hand", word for word: for people who have nothing but curl, sha256sum and minisign."""
+"""docs/how-to/download-by-hand.md, "To download by hand", word for word: for people who have nothing but curl, sha256sum and minisign."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def key_of(ring: KeyRing) -> str:
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     """What people are told to save as download.sh; current.sh is beside it."""
-    texts = [block.text for block in blocks(ROOT / "docs/reference/store.md") if block.language == "sh"]
+    texts = [block.text for block in blocks(ROOT / "docs/how-to/download-by-hand.md") if block.language == "sh"]
     assert [len(text.splitlines()) > 15 for text in texts] == [True, False]
     for name, text in zip(("download.sh", "current.sh"), texts, strict=True):
         (tmp_path / name).write_text(f"{text}\n")

@@ -157,7 +157,9 @@ def test_channels_are_listed_the_most_trusted_first(store: DirectoryStore, ring:
 
 
 def test_pruning_keeps_days_weeks_months_and_what_a_rollback_needs(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
-    publish_all(store, ring, [build(number) for number in range(1, 61)])
+    builds = [build(number) for number in range(1, 61)]
+    for path in builds:
+        publish_all(store, ring, [path])
     rollback(store, ring, "example", "b30")
     shelf = channel_of(store, ring).shelf("example")
     keep = kept(shelf, Policy(days=3, weeks=2, months=2))

@@ -32,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def document(capsys: pytest.CaptureFixture[str], task: str) -> dict[str, Any]:
-    """Return what was printed on standard output, which is as docs/json.md says."""
+    """Return what was printed on standard output, which is as docs/reference/json.md says."""
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     rest = {name: value for name, value in told.items() if name not in ("format", "exit_code", "errors")}
     assert told["format"] == shape_of(task).FORMAT
@@ -45,7 +45,8 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
 ) -> None:
     seen: list[dict[str, Any]] = []
     qemu = SimpleNamespace(wait=lambda: seen.append(document(capsys, "start")))
-    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "accelerator": SimpleNamespace(name="tcg", reason="no KVM")}
+    emulator = SimpleNamespace(accelerator=SimpleNamespace(name="tcg", reason="no KVM"), summary="9.0")
+    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "emulator": emulator}
 
     @contextmanager
     def start(*_: object, **__: object) -> Iterator[Sandbox]:

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -43,8 +44,10 @@ CPU_S: Final = 2.0
 APPLIANCE_CPU_S: Final = 10.0
 #: The memory that a template may take, beside that of Python and Jinja2.
 MEMORY_MIB: Final = 192
-#: A kernel that is busy elsewhere gives little processor time a second.
+#: For how long the process may neither work nor wait for a processor, in seconds, and how often it is asked. A kernel that
+#: is busy elsewhere gives little processor time a second; the process' own limit ends what works without end.
 _PATIENCE_S: Final = 60.0
+_ASK_S: Final = 1.0
 _START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.boxed import main; main()"
 _HINT: Final = "write less into it, or make the file in a setup script"
 
@@ -109,7 +112,7 @@ class Box:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()
-            line = _line(self._process.stdout)
+            line = _line(self._process.pid, self._process.stdout)
             if line:
                 answer: dict[str, Any] = json.loads(line)
                 return answer
@@ -122,12 +125,23 @@ def _started() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     return process.spawn(argv, cwd=Path("/"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def _line(stream: IO[bytes]) -> bytes:
-    """A line of the process' output; what there is of it at the end, or when its time is over."""
-    ready, _, _ = select.select([stream], [], [], _PATIENCE_S)
+def _line(pid: int, stream: IO[bytes]) -> bytes:
+    """A line of the process' output; nothing if it ends, or does nothing for too long."""
+    begun = time.monotonic() - _busy_s(pid)
+    while not select.select([stream], [], [], min(_ASK_S, _PATIENCE_S))[0]:
+        if time.monotonic() - _busy_s(pid) - begun > _PATIENCE_S:
+            return b""
     # Answers are written at once, and the limit of a template's processor time ends the writing too.
-    line = stream.readline() if ready else b""
+    line = stream.readline()
     return line if line.endswith(b"\n") else b""
+
+
+def _busy_s(pid: int) -> float:
+    """How long a process has worked or waited for a processor (Linux, Documentation/scheduler/sched-stats.rst), in seconds."""
+    with contextlib.suppress(OSError, ValueError):
+        ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        return (int(ran) + int(waited)) / 1e9
+    return 0.0
 
 
 _BOX: Final = Box()

@@ -68,19 +68,19 @@ def test_a_check_whose_time_is_up_says_what_it_was_doing() -> None:
     assert shell.output == "+ echo asking\nasking\n+ sleep 60\n"
 
 
-THIRD = "tries=$(cat tries || echo 1)\necho $((tries + 1)) >tries\n[ $tries = 3 ]\n"
 HANGS_FIRST = "if [ -e there ]; then exit 0; fi\ntouch there\nsleep 60\n"
 
 
 def test_on_a_host_that_got_busy_a_check_has_more_time() -> None:
     """The machine is slower than when the host was asked, so what would be given up is tried on."""
-    found = reported({"10-third.sh": THIRD, "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=1", limit_s=1)
-    assert [(result.outcome, result.attempts) for result in found] == [("passed", 3), ("passed", 2)]
+    fails, hangs = reported({"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=1", limit_s=2)
+    assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "passed", 2)
+    assert fails.duration_s >= 4 * 2
 
 
 def test_on_a_host_that_is_as_busy_as_it_was_a_check_has_its_time() -> None:
-    found = reported({"10-third.sh": THIRD, "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=100000", limit_s=1)
-    assert [(result.outcome, result.attempts) for result in found] == [("failed", 2), ("timed out", 1)]
+    fails, hangs = reported({"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=100000", limit_s=2)
+    assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "timed out", 1)
 
 
 def test_what_a_check_wrote_is_reported() -> None:

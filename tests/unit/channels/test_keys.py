@@ -49,6 +49,17 @@ def test_two_of_three_root_keys_are_enough_and_one_is_not(keys: Path, store: Dir
     assert sorted(path.name for path in (keys / "stable").iterdir()) == before
 
 
+def test_one_root_key_that_was_moved_away_is_asked_for(keys: Path, tmp_path: Path) -> None:
+    init("stable", keys)
+    (root,) = (keys / "stable").glob("root-*.pem")
+    root.rename(tmp_path / root.name)
+    with pytest.raises(HostError) as caught:
+        rotate("stable", keys, "root")
+    assert str(caught.value) == (
+        "error: the root key of the channel stable must sign, and is not here\n  hint: bring it: --root-key FOLDER"
+    )
+
+
 def test_a_key_that_is_elsewhere_signs_by_its_uri(keys: Path, store: DirectoryStore, build: Build, tmp_path: Path) -> None:
     private = generate_private_key(SECP256R1())
     (tmp_path / "far.pem").write_bytes(

@@ -55,13 +55,16 @@ def test_any_number_of_workers_gives_the_same_bytes(disk: Path, tmp_path: Path) 
     assert len(set(outputs)) == 1
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("jobs", [1, 6])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(jobs: int, more: int, tmp_path: Path) -> None:
-    """Sizes around a multiple of a job's, and any number of workers: a job's end is a race."""
+    """Sizes around a multiple of a job's, and any number of workers: a job's end is a race.
+
+    One worker loses it in half of the tries, where there are more jobs than it may have before it.
+    """
     raw = tmp_path / "raw"
     raw.write_bytes(random.Random(jobs).randbytes(jobs * JOB_SIZE + more))
-    found = {compress(raw, tmp_path / "packed", workers=workers).sha256 for workers in (1, 2, 8) for _ in range(3)}
+    found = {compress(raw, tmp_path / "packed", workers=workers).sha256 for workers in ((1, 1, 1, 1, 2, 8) if more == 0 else (1, 8))}
     assert len(found) == 1
     assert process.run(["zstd", "-dc", tmp_path / "packed"]).stdout == raw.read_bytes()
 

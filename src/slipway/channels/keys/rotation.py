@@ -171,7 +171,9 @@ def _require_threshold(channel: str, before: Metadata[Any], after: Metadata[Any]
             delegator.signed.verify_delegate("root", after.signed_bytes, after.signatures)
         except UnsignedMetadataError:
             threshold = delegator.signed.roles["root"].threshold
-            raise HostError(
-                f"{threshold} root keys of the channel {channel} must sign, and they are not here",
-                hint="bring more of them: --root-key FOLDER, once for each",
-            ) from None
+            if threshold == 1:
+                said, hint = f"the root key of the channel {channel} must sign, and is not here", "bring it: --root-key FOLDER"
+            else:
+                said = f"{threshold} root keys of the channel {channel} must sign, and they are not here"
+                hint = "bring more of them: --root-key FOLDER, once for each"
+            raise HostError(said, hint=hint) from None

@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def document(capsys: pytest.CaptureFixture[str], task: str) -> dict[str, Any]:
-    """Return what was printed on standard output, which is as docs/json.md says."""
+    """Return what was printed on standard output, which is as docs/reference/json.md says."""
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     rest = {name: value for name, value in told.items() if name not in ("format", "exit_code", "errors")}
     assert told["format"] == shape_of(task).FORMAT

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +32,9 @@ if TYPE_CHECKING:
     from slipway.boot.sandbox import Sandbox
     from slipway.channels.moves import Moved
     from slipway.channels.session import Session
-    from slipway.records.manifest import Manifest
     from slipway.records.release import Release
 
 __all__ = [
-    "Indexed",
     "build",
     "built_image",
     "check",
@@ -46,8 +44,6 @@ __all__ = [
     "require_published",
     "session",
     "start",
-    "update_catalog",
-    "write_catalog",
     "write_rendered",
 ]
 
@@ -291,76 +287,10 @@ def publish(
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):
+        from slipway.indexing import update_catalog
+
         update_catalog(shop, session)
     return moves
-
-
-def update_catalog(shop: Workshop, session: Session) -> None:
-    """Make a store's indexes follow its channels, where it has any. They are views that nothing trusts: if this cannot be
-    done here, it is said, and what was done to a channel stands."""
-    from slipway import catalog
-
-    try:
-        if catalog.exists(session.store):
-            write_catalog(shop, session)
-    except UserError as error:
-        shop.progress.line(f"the catalog does not follow every channel: {error}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Indexed:
-    """What became of a store's indexes: the keys of objects that became different, how many releases they show, which
-    they cannot show, and what is wrong with channels that they show all the same."""
-
-    changed: list[str]
-    shown: int
-    hidden: list[str]
-    warnings: list[str]
-
-
-def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> Indexed:
-    """Write a store's indexes.
-
-    Args:
-        left_out: Gets a line for each channel that is not trusted here; without it, that is an error.
-        dry_run: Only say which would become different.
-    """
-    from slipway.catalog import INDEXED, read_catalog, write
-    from slipway.channels.expiry import Expired, require_fresh
-    from slipway.channels.session import Untrusted, require_none
-
-    channels, problems = session.readable()
-    for name, error in problems.items():
-        if isinstance(error, Untrusted):
-            if left_out is None:
-                raise error
-            left_out.append(f"left out: {name}: {error.message}")
-    require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
-    if problems and not channels:
-        require_none({name: error for name, error in problems.items() if not isinstance(error, Untrusted)})
-        raise HostError(
-            f"no channel of {session.store.url} is trusted here, so no index is written: {', '.join(problems)}",
-            hint=f"put the root of a channel, from its publisher, into {session.trust}/CHANNEL.root.json",
-        )
-    found = read_catalog(session.store, channels)
-    changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
-    require_none(problems)  # what can be read is in the catalog; what cannot is not
-    hidden = [
-        f"{offer.manifest.appliance} {offer.manifest.release} in {offer.channel}: it was made as {_formats(offer.manifest)}, "
-        f"and indexes show {' and '.join(INDEXED)}"
-        for offer in found.hidden
-    ]
-    warnings = []
-    for channel in channels:
-        try:
-            require_fresh(channel, session.clock())
-        except Expired as error:
-            warnings.append(f"{error.message}: its readers refuse it; run: {error.todo}")
-    return Indexed(changed=changed, shown=found.shown, hidden=hidden, warnings=warnings)
-
-
-def _formats(manifest: Manifest) -> str:
-    return ", ".join(sorted(artifact.format for artifact in manifest.artifacts)) or "nothing"
 
 
 def require_published(refused: Mapping[str, UserError]) -> None:

@@ -42,6 +42,7 @@ def test_the_mirrors_of_images_are_others_than_those_of_builds(tmp_path: Path) -
     assert lines["image mirrors"] == f"ok       image mirrors      {given}"
 
 
+@pytest.mark.integration
 def test_a_wrong_file_of_settings_hides_nothing_else_and_its_errors_have_their_lines(tmp_path: Path) -> None:
     (tmp_path / "slipway.toml").write_text('stor = "x"\ncache_limit_gib = "many"\n')
     argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={tmp_path}", "doctor"]

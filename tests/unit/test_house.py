@@ -56,6 +56,7 @@ LAYERS = (
     ("catalog", "serving"),
     ("job",),
     ("outputs",),
+    ("indexing",),
     ("dependencies", "pipeline", "doctor", "development", "fresh"),
     ("conversion", "faults", "inspection", "mutants", "nightly", "parallel", "surroundings"),
     ("overview",),

@@ -15,9 +15,7 @@ from example_root import make_root
 from json_shapes import judge, shape_of
 from slipway import faults as proving
 from slipway import pipeline
-from slipway.accelerator import Accelerator
 from slipway.answer import Answer
-from slipway.boot.emulator import Emulator
 from slipway.boot.report import CheckResult
 from slipway.boot.sandbox import Sandbox
 from slipway.commands import building
@@ -25,7 +23,6 @@ from slipway.commands.options import Checkout, Recipe
 from slipway.errors import BuildError, UsageError
 from slipway.faults import Fault, Proof
 
-EMULATOR = Emulator(name="host", version="9.0", reason="it is new", accelerator=Accelerator(name="tcg", reason="no KVM"))
 SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: web\npackages: [web]\n"
 
 
@@ -35,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def document(capsys: pytest.CaptureFixture[str], task: str) -> dict[str, Any]:
-    """Return what was printed on standard output, which is as docs/json.md says."""
+    """Return what was printed on standard output, which is as docs/reference/json.md says."""
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     rest = {name: value for name, value in told.items() if name not in ("format", "exit_code", "errors")}
     assert told["format"] == shape_of(task).FORMAT
@@ -48,7 +45,8 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
 ) -> None:
     seen: list[dict[str, Any]] = []
     qemu = SimpleNamespace(wait=lambda: seen.append(document(capsys, "start")))
-    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "emulator": EMULATOR}
+    emulator = SimpleNamespace(accelerator=SimpleNamespace(name="tcg", reason="no KVM"), summary="9.0")
+    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "emulator": emulator}
 
     @contextmanager
     def start(*_: object, **__: object) -> Iterator[Sandbox]:

@@ -83,7 +83,7 @@ def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, 
     """Remove a channel."""
     from slipway.channels.removal import Removal, remove
     from slipway.errors import UsageError
-    from slipway.pipeline import update_catalog
+    from slipway.indexing import update_catalog
 
     if not channel:
         raise UsageError("channels remove wants a CHANNEL", hint="invoke channels shows which there are")
@@ -121,7 +121,7 @@ def promote(
     from slipway.channels import preview
     from slipway.channels.session import describe
     from slipway.errors import UsageError
-    from slipway.pipeline import update_catalog
+    from slipway.indexing import update_catalog
 
     if from_ == to:
         raise UsageError(f"--from and --to are both {to}", hint="name two channels; invoke rollback moves within one")
@@ -179,7 +179,7 @@ def rollback(
     from slipway.channels import preview
     from slipway.channels.session import describe
     from slipway.errors import UsageError
-    from slipway.pipeline import update_catalog
+    from slipway.indexing import update_catalog
 
     if to and build:
         raise UsageError("--to and --build are the same", hint="give one of them")
@@ -228,7 +228,7 @@ def withdraw(
     from slipway.channels import preview
     from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
-    from slipway.pipeline import update_catalog
+    from slipway.indexing import update_catalog
 
     if not build or not reason:
         raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")

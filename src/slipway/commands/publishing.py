@@ -171,7 +171,7 @@ def nightly(
 @task(help=described("dry_run"))
 def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a channel then keeps them up to date."""
-    from slipway.pipeline import write_catalog
+    from slipway.indexing import write_catalog
 
     shop, session = at.open(dry_run=dry_run)
     left_out: list[str] = []

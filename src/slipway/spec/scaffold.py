@@ -30,7 +30,7 @@ name: {name}
 version: 0.1.0
 summary: A new appliance
 category: custom
-# include: [security-updates]      installs them every night; docs/spec.md names the other mix-ins
+# include: [security-updates]      installs them every night; docs/reference/spec.md names the other mix-ins
 packages: []
 services: {{enable: [], disable: []}}
 ports:

@@ -22,7 +22,7 @@ from slipway.channels.session import Session, require_none
 from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import HostError, StoreError, VerificationError
-from slipway.pipeline import write_catalog
+from slipway.indexing import write_catalog
 from slipway.stores.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[3]

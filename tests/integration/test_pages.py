@@ -16,6 +16,7 @@ from example_disk import ABOUT, write_disk
 from example_release import write_release_folder
 from pages import Block, Reader, blocks, is_console, pages
 from slipway.formats import load
+from slipway.spec.library import Library
 
 PAGES = [path for path in pages() if any(is_console(block) and block.mark != "example" for block in blocks(path))]
 BUILD = re.compile(r"\./run build (\S+)( .*)?")
@@ -39,13 +40,19 @@ def leave(reader: Reader, name: str, number: int) -> Path:
         "build": build,
         "release": f"1.0.0-{build}",
         "created": 1_800_000_000 + number,
-        "kernel": "cloud",
+        "kernel": _kernel(reader, name),
         "system": "Debian 13",
     }
     write_release_folder(folder, images, appliance=name, disk=digest, uncompressed_size=disk.stat().st_size, **changes)
     for form in made:
         (reader.folder / form).unlink()
     return folder
+
+
+def _kernel(reader: Reader, name: str) -> str:
+    """Return the kernel of an appliance's spec; that of a release without an appliance is the default."""
+    library = Library(reader.project)
+    return library.load(name).spec.kernel if name in library.names() else "cloud"
 
 
 def in_its_place(reader: Reader, block: Block, number: int) -> None:

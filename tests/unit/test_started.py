@@ -15,7 +15,9 @@ from example_root import make_root
 from json_shapes import judge, shape_of
 from slipway import faults as proving
 from slipway import pipeline
+from slipway.accelerator import Accelerator
 from slipway.answer import Answer
+from slipway.boot.emulator import Emulator
 from slipway.boot.report import CheckResult
 from slipway.boot.sandbox import Sandbox
 from slipway.commands import building
@@ -23,6 +25,7 @@ from slipway.commands.options import Checkout, Recipe
 from slipway.errors import BuildError, UsageError
 from slipway.faults import Fault, Proof
 
+EMULATOR = Emulator(name="host", version="9.0", reason="it is new", accelerator=Accelerator(name="tcg", reason="no KVM"))
 SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: web\npackages: [web]\n"
 
 
@@ -45,8 +48,7 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
 ) -> None:
     seen: list[dict[str, Any]] = []
     qemu = SimpleNamespace(wait=lambda: seen.append(document(capsys, "start")))
-    emulator = SimpleNamespace(accelerator=SimpleNamespace(name="tcg", reason="no KVM"), summary="9.0")
-    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "emulator": emulator}
+    fields: dict[str, Any] = {"guest": SimpleNamespace(qemu=qemu), "emulator": EMULATOR}
 
     @contextmanager
     def start(*_: object, **__: object) -> Iterator[Sandbox]:

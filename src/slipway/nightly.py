@@ -46,7 +46,7 @@ def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmde
     failed: dict[str, UserError] = {}
     releases: dict[str, Path] = {}
     appliances = shop.library.load_all(names)
-    if not any(arch in each.base.architectures for each in appliances):
+    if appliances and not any(arch in each.base.architectures for each in appliances):
         appliances[0].base.architecture(arch)
     for appliance in appliances:
         try:

@@ -160,7 +160,7 @@ DRY: list[tuple[str, str]] = [
     ("refresh", "would sign stable anew\nwould sign nightly anew\n"),
     ("refresh stable", "would sign stable anew\n"),
     ("channels remove stable --force", "would remove the channel stable from {store} for good: "),
-    ("catalog", "would write "),
+    ("catalog", "left out: example 1.0.0-b2 in stable: it was made as qcow2, raw, and indexes show incus and ova\n"),
     ("keys rotate stable --role=targets", "would replace the targets key of stable in {keys}/stable; the next refresh tells the store\n"),
     ("prune", "nothing to drop from stable, nightly\n"),
     ("gc", "0 objects, 0 B; 0 unfinished uploads\n"),

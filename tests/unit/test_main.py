@@ -83,7 +83,10 @@ def test_what_the_system_refuses_is_one_line_with_its_path_and_a_hint(tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(Exit) as ended, outcome():
         (tmp_path / "file/below").write_text("")
-    assert (ended.value.code, ended.value.message) == (HostError.exit_code, f"error: {tmp_path}/file/below: not a directory")
+    assert (ended.value.code, ended.value.message) == (
+        HostError.exit_code,
+        f"error: {tmp_path}/file/below: not a directory\n  hint: name a folder, or move away what stands in its place",
+    )
     with pytest.raises(Exit) as ended, outcome():
         raise PermissionError(13, "Permission denied", "/some/place")
     hint = "look at its owner and mode, and at those of the folders above it"

@@ -79,7 +79,9 @@ def test_a_long_name_is_still_one_that_the_kernel_takes(root: Path) -> None:
     assert len(started(root)) == 63
 
 
-@pytest.mark.parametrize("unit", sorted(path.relative_to(GUEST) for path in GUEST.glob("**/*.*") if "[Install]" in _text(path)), ids=str)
+@pytest.mark.parametrize(
+    "unit", sorted(path.relative_to(GUEST) for path in GUEST.glob("**/systemd/system/*.*") if "[Install]" in _text(path)), ids=str
+)
 def test_each_unit_of_every_machine_starts_with_it(unit: Path) -> None:
     """It has the link that `systemctl enable` would make."""
     lines = (GUEST / unit).read_text().splitlines()

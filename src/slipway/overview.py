@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.errors import BuildError
+from slipway.formats import smallest
 from slipway.inspection import raw_disk
 from slipway.job import BOOTED, Job, Workshop
 from slipway.outputs import finished
@@ -73,7 +74,7 @@ def _row(shop: Workshop, job: Job, manifest: Manifest, folder: Path) -> Row:
         summary=manifest.summary,
         version=manifest.version,
         packages=len(job.source.lock.all_packages),
-        download=min(artifact.size for artifact in manifest.artifacts),
+        download=smallest(manifest.artifacts),
         installed=installed,
         memory_mib=boot.get("memory_mib"),
         start_s=boot["attempts"][-1]["started_s"] if boot.get("attempts") else None,

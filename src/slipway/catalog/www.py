@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.catalog import Catalog, Listing, Offer
+from slipway.formats import smallest
 from slipway.progress import size
 from slipway.templating import render
 
@@ -47,7 +48,7 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
     folder = templates / "catalog/www"
     appliances = _appliances(catalog)
     filters = _filters(appliances, list(catalog.fingerprints))
-    common = {"channels": [_channel(name, keys) for name, keys in catalog.fingerprints.items()]}
+    common = {"channels": [{"name": name, "fingerprints": list(keys)} for name, keys in catalog.fingerprints.items()]}
     made = {
         "index.html": render(folder / "index.html.j2", {**common, "appliances": appliances, "filters": filters}),
         "filters.css": render(folder / "filters.css.j2", {"filters": filters}),
@@ -85,8 +86,7 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
         "architectures": sorted({offer.manifest.architecture for offer in offers}),
         "channels_of": [offer.channel for offer in offers],
         "updated": _day(max((listing.added for listing in listings), default=0)),
-        "download": min((entry["bytes"] for entry in _files(best) if entry["disk"]), default=0) if best else 0,
-        "download_text": size(min((entry["bytes"] for entry in _files(best) if entry["disk"]), default=0)) if best else "",
+        "download": size(smallest(best.manifest.artifacts)) if best else "",
         "machine": _machine(best) if best else {},
         "platforms": list(_platforms(best)) if best else [],
         "files": list(_files(best)) if best else [],
@@ -159,17 +159,14 @@ def _machine(offer: Offer) -> dict[str, Any]:
 
 
 def _files(offer: Offer) -> Iterator[dict[str, Any]]:
-    """Describe the files of a release: its images, then what is said of them."""
+    """Describe the files that a release was made as."""
     manifest = offer.manifest
     for artifact in sorted(manifest.artifacts, key=lambda artifact: artifact.file):
         yield {
-            "format": artifact.format,
             "file": artifact.file,
             "href": f"../../{offer.key(artifact)}",
             "size": size(artifact.size),
-            "bytes": artifact.size,
             "sha256": artifact.sha256,
-            "disk": artifact.size > (1 << 20) or artifact.format in ("qcow2", "raw"),
         }
 
 
@@ -242,10 +239,6 @@ def _filters(appliances: Sequence[dict[str, Any]], channels: Sequence[str]) -> l
         {"title": title, "letter": letter, "values": [{"text": text, "id": ids[key, text]} for text in values]}
         for title, letter, key, values in groups
     ]
-
-
-def _channel(name: str, fingerprints: Sequence[str]) -> dict[str, Any]:
-    return {"name": name, "fingerprints": list(fingerprints)}
 
 
 def _feed(channel: str, listings: Sequence[Listing]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from slipway.errors import BuildError, UsageError, suggestion
 if TYPE_CHECKING:
     from slipway.builders import Source
 
-__all__ = ["Artifact", "Description", "Format", "describe", "file_name", "load", "names", "require", "with_needed"]
+__all__ = ["Artifact", "Description", "Format", "describe", "file_name", "load", "names", "require", "smallest", "with_needed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,14 @@ def with_needed(wanted: Sequence[str]) -> tuple[str, ...]:
     for name in wanted:
         found |= dict.fromkeys((*with_needed(load(name).needs), name))
     return tuple(found)
+
+
+def smallest(artifacts: Iterable[Artifact]) -> int:
+    """Return the size of the smallest file that holds a machine by itself, in bytes; 0 if there is none.
+
+    What needs another format's file beside it, such as metadata or a description, does not.
+    """
+    return min((artifact.size for artifact in artifacts if artifact.format in names() and not load(artifact.format).needs), default=0)
 
 
 def require(form: Format, appliance: str, kernel: str) -> None:

@@ -207,3 +207,9 @@ def test_three_hundred_appliances_are_a_page_that_loads(shop: Shop) -> None:
     made = index(replace(found, offers=many), ABOUT.templates)
     assert len(gzip.compress(made["www/index.html"])) < 200_000
     assert len(json.loads(made["www/catalog.json"])["appliances"]) == 301
+
+
+def test_a_download_is_a_machine_and_not_what_describes_one(shop: Shop) -> None:
+    shop.publish("b1", images={"qcow2": b"image" * 1000, "incus": b"metadata", "rootfs": b"tree" * 2000})
+    shop.write()
+    assert "4.9 KiB" in page(shop, "index.html").said

@@ -52,6 +52,7 @@ class Gate:
         (directory / "site/sitecustomize.py").write_text(f"from slipway import process\nprocess.SYSTEM_PATH = {found_first!r}\n")
         self.python_path = os.pathsep.join((str(HERE.parent / "src"), str(directory / "site")))
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
+        monkeypatch.setenv("SLIPWAY_QEMU", "host")  # the played one: for another, the mirror would be asked
         self.directory, self.monkeypatch = directory, monkeypatch
 
     def plays(self, *plays: Play, client: str = "exit 0", more: str = "", files: Mapping[str, str] | None = None) -> None:

@@ -26,7 +26,7 @@ BASE = {
     for package, names in {
         "bash": "bash",
         "ca-certificates": "update-ca-certificates",  # in fresh machines only, which have it
-        "coreutils": "base64 cat chmod chown chroot cp cut dd dirname env head id install ln ls mkdir mkfifo mktemp mv"
+        "coreutils": "base64 cat chmod chown chroot cp cut dd df dirname env head id install ln ls mkdir mkfifo mktemp mv"
         " readlink rm seq sha256sum sleep sort tee touch tr truncate wc",
         "dash": "sh",
         "diffutils": "diff",

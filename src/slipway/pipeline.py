@@ -22,7 +22,7 @@ from slipway.cache import Entry
 from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, host_qemu, tree_of_qemu
-from slipway.outputs import capture, finished, record, released_image
+from slipway.outputs import capture, expected, expected_boot, finished, record, released_image
 from slipway.plan import Stage
 from slipway.progress import size
 from slipway.render import Rendered
@@ -58,7 +58,8 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
         return read_release(done)
     inputs = capture(shop, job)
     job.logs.mkdir(parents=True, exist_ok=True)
-    with shop.cache.keeping():
+    coming = shop.progress.expecting(expected(shop, job, boot=boot), shop.durations)
+    with shop.cache.keeping(), coming:
         artifacts = export(shop, job)
         report = check(shop, job) if boot else None
         release = record(shop, job, artifacts, report, inputs)
@@ -182,7 +183,8 @@ def check(shop: Workshop, job: Job, *, again: bool = False, firmware: str = "bio
 
     stage = job.stage("boot")
     waiting = partial(shop.progress.note, stage.kind, "waiting: another build is at it")
-    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting):
+    coming = shop.progress.expecting(expected_boot(shop, job, firmware), shop.durations)
+    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting), coming:
         image = built_image(shop, job)
         entry = None if again else shop.cache.verified(stage.id)
         if entry:

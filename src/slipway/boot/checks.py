@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +188,11 @@ def _once(trial: Trial) -> None:
             guest.power_off(30 * trial.factor)
 
 
+def _after(expected: Sequence[str], names: Collection[str]) -> str:
+    """The check of the guest that runs now, or nothing: they run in their order."""
+    return next((f"guest/{name}" for name in expected if name not in names), "")
+
+
 def _inside(trial: Trial, guest: Running) -> None:
     """Follow what the guest reports until it says that it is done.
 
@@ -198,14 +204,15 @@ def _inside(trial: Trial, guest: Running) -> None:
     expected = expected_checks(trial.appliance)
     reported = Reported(expected=expected_in_guest(trial.appliance))
     longest = max([60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")])
-    trial.step.detail = "starting"
+    trial.step.detail = f"starting, {len(expected)} checks to come"
     limits = {"start_s": _START_S[trial.accelerator.name], "check_s": (longest + 60) * FACTOR[trial.accelerator.name]}
     for result in follow(guest, trial.port, trial.console, reported, **limits):
         if not trial.results:
             trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         trial.results.append(result)
         trial.log(result.place, result.name).write_text(result.output, encoding="utf-8", errors="backslashreplace")
-        trial.step.detail = f"{len(trial.results)} of {len(expected)} checks"
+        trial.tell(result)
+        trial.show(_after(reported.expected, reported.names))
         if trial.enough:
             return
     trial.memory_mib = None if reported.memory_kib is None else reported.memory_kib // 1024

@@ -75,6 +75,17 @@ class Trial:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
 
+    def show(self, check: str) -> None:
+        """Show which check runs now, and how many there are."""
+        done, count = len(self.results), len(expected_checks(self.appliance))
+        under_way = f"check {done + 1} of {count}: {check}"
+        self.step.detail = under_way if check else f"{done} of {count} checks ended"
+
+    def tell(self, result: CheckResult) -> None:
+        """Tell how a check ended, to who asked for more than the usual."""
+        name = f"{result.place}/{result.name}"
+        self.step.tell(f"{name}: {result.outcome}, {result.duration_s:.1f} s")
+
     def log(self, place: str, name: str) -> Path:
         """Return the file that keeps the output of a check."""
         return self.logs / f"{place}-{name}.log"

@@ -1,4 +1,4 @@
-"""Images: plan, build, boot, check and run them.
+"""Images: build, boot, check and run them.
 
 What goes in: arguments. What comes out: lines, or JSON.
 """
@@ -25,6 +25,7 @@ from slipway.commands.options import (
     require_words,
 )
 from slipway.commands.output import show
+from slipway.commands.planning import plan, render
 from slipway.commands.publishing import publish_into
 from slipway.commands.records import machine_record, proof_record, release_record
 from slipway.commands.shapes import (
@@ -34,12 +35,9 @@ from slipway.commands.shapes import (
     Faults,
     Item,
     Machine,
-    Plan,
     Release,
-    Rendered,
     Reproduced,
     Sizes,
-    Stage,
     Started,
 )
 from slipway.commands.values import given_values
@@ -52,69 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "TITLE"]
 
 TITLE: Final = "Build, boot and check"
-
-
-@task(keyless=True, help=described("name"))
-def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
-    """Show the stages of a build: their ids, whether they are in the cache, and why one is new."""
-    from slipway.outputs import explain
-
-    shop = at.workshop()
-    _require_lock(shop, name, recipe.arch)
-    (job,) = prepared(shop, [name], recipe)
-    rows = explain(shop, job)
-    stages = [Stage(**row) for row in rows]
-    answer.tell(Plan(appliance=job.name, architecture=job.architecture, builder=job.builder.name, stages=stages))
-    for row in rows:
-        print(f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} {', '.join(row['reasons'])}".rstrip())
-
-
-def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
-    """Refuse to plan without a lock: to make one is no part of showing what there is.
-
-    Raises:
-        SpecError: There is none.
-    """
-    from slipway.errors import SpecError, Where
-    from slipway.job import lock_path
-
-    appliance = shop.library.load(*folders([name]))
-    appliance.base.architecture(architecture)
-    path = lock_path(appliance, architecture)
-    if not path.exists():
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        hint = f"run: invoke lock {appliance.name} --arch {architecture}"
-        raise SpecError(f"there is no lock of {appliance.name} for {architecture}", where=Where(shown), hint=hint)
-
-
-@task(
-    keyless=True,
-    help=described(
-        "name",
-        out="an empty or new directory; without it build/NAME/render, which is emptied",
-        source="with the builder packer: the platforms, as qemu,amazon-ebs",
-    ),
-)
-def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer) -> None:
-    """Write the very files that the builder runs and reads."""
-    from slipway import pipeline
-    from slipway.builders import builder as find_builder
-    from slipway.builders import require_targets
-
-    platforms = tuple(filter(None, source.split(",")))
-    maker = find_builder(recipe.builder)
-    require_targets(maker.name, maker.targets, platforms)
-    shop = at.workshop()
-    (job,) = prepared(shop, [name], recipe)
-    directory = Path(out) if out else shop.root / "build" / name / "render"
-    if not out:
-        import shutil
-
-        shutil.rmtree(directory, ignore_errors=True)
-    written = pipeline.write_rendered(shop, job, directory, platforms)
-    names = sorted(path.relative_to(directory).as_posix() for path in written)
-    answer.tell(Rendered(appliance=job.name, folder=str(directory), files=names))
-    print(f"{directory}: {len(written)} files")
 
 
 @task(
@@ -234,7 +169,7 @@ def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], ans
     rows = list(build_in_all(shop, name, (recipe.builder, recipe.arch), format))
     table = [row.record() for row in rows]
     answer.tell(Reproduced(appliance=name, rows=table))
-    show([{name: name for name in table[0]}, *table])
+    show(table)
     require_same(rows)
 
 

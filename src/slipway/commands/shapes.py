@@ -172,6 +172,7 @@ class Stage:
     id: Annotated[str, "64 digits, from everything that goes in"]
     state: Annotated[str, "`cached`, `to make` or `not needed`"]
     reasons: Annotated[Sequence[str], "why it is to be made"]
+    usual_s: Annotated[float | None, "how many seconds it usually took here; null if unknown, or nothing to make"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

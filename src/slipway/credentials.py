@@ -28,6 +28,7 @@ __all__ = ["build_environment", "leave_behind", "run_apart", "seal"]
 #: What a build may know of the environment; everything else is left out.
 _ALLOWED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TERM|COLORTERM|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CI"
+    r"|GITHUB_(ACTIONS|STEP_SUMMARY)"  # without them nobody would keep commands of others from the runner
     r"|(?i:https?|ftp|all|no)_(?i:proxy)|XDG_CACHE_HOME|XDG_RUNTIME_DIR|VIRTUAL_ENV|PYTHONPATH|PYTHONDONTWRITEBYTECODE"
     r"|PYTHONWARNINGS|SOURCE_DATE_EPOCH|PIP_[A-Z_]+|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE"
     r"|SLIPWAY_(MIRROR|IMAGE_MIRROR|CACHE|CACHE_LIMIT_GIB|MEMORY_MIB|QEMU|RUN|STORE|SECRET_[A-Z0-9_]+)"

@@ -53,8 +53,8 @@ def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmde
             _, difference = lock(shop, appliance, arch, fresh=True)
             lines += [f"* {appliance.name}: lock renewed", *(f"  {line}" for line in str(difference).splitlines())] if difference else []
             job = prepare(shop, appliance, builder=builder, architecture=arch)
-            shop.progress.line(job.headline)
-            releases[appliance.name] = pipeline.build(shop, job).folder
+            with shop.progress.group(job.headline):
+                releases[appliance.name] = pipeline.build(shop, job).folder
         except UserError as error:
             failed[appliance.name] = error
             lines += [f"* {appliance.name}: **failed**", "", *(f"      {line}" for line in str(error).splitlines()), ""]

@@ -129,6 +129,8 @@ class Progress:
         self._lock = threading.RLock()
         self._steps: list[Step] = []
         self._coming: dict[str, Expected] = {}
+        #: What the steps of the current group took, in seconds, by label.
+        self.took: dict[str, float] = {}
         self._view = Live(self.stream, self._rows)
 
     def line(self, text: str = "") -> None:
@@ -184,6 +186,7 @@ class Progress:
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
         """Print a title above the lines of the block; in a GitHub workflow they are folded under it."""
+        self.took.clear()
         folded = bool(os.environ.get("GITHUB_ACTIONS")) and not self.quiet
         if not folded:
             self.line(title)
@@ -213,6 +216,7 @@ class Progress:
     def _end(self, step: Step, line: str) -> None:
         with self._lock:
             self._steps.remove(step)
+            self.took[step.label] = self.took.get(step.label, 0.0) + time.monotonic() - step.started
             self._coming.pop(step.label, None)
             if not self._steps:
                 self._view.stop()

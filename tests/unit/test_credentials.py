@@ -73,6 +73,7 @@ def test_every_setting_reaches_a_build() -> None:
 
 def test_what_is_not_on_the_list_is_left_out() -> None:
     given = {"PATH": "p", "https_proxy": "x", "SLIPWAY_MIRROR": "m", "SLIPWAY_IMAGE_MIRROR": "i", "SLIPWAY_STORE": "s", "LC_ALL": "C"}
+    given |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": "/summary"}
     given |= {"SSL_CERT_FILE": "c", "REQUESTS_CA_BUNDLE": "c", "PIP_INDEX_URL": "i"}
     others = ("SLIPWAY_KEYS", "SLIPWAY_KEY_BUNDLE", "AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "LD_PRELOAD", "PATHS", "LC_a")
     assert build_environment(given | dict.fromkeys(others, "spied")) == given

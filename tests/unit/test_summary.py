@@ -35,9 +35,7 @@ def test_a_table_goes_to_the_end_of_the_summary(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     add_table("Built", ["appliance", "size"], [("web", "1 MiB"), ("x|`y", "")])
     add_table("Nothing", ["appliance"], [])
-    assert summary.read_text() == (
-        "before\n\n### Built\n\n| appliance | size |\n| - | - |\n| `web` | `1 MiB` |\n| `x\\x7c\\x60y` |  |\n\n"
-    )
+    assert summary.read_text() == ("before\n\n### Built\n\n| appliance | size |\n| - | - |\n| `web` | `1 MiB` |\n| `x\\x7c\\x60y` |  |\n\n")
 
 
 def test_without_a_summary_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

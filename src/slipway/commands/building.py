@@ -13,9 +13,9 @@ from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
 from slipway.commands.options import (
     MADE,
-    Checkout,
     Place,
     Recipe,
+    Working,
     at_least_one,
     chosen,
     described,
@@ -24,7 +24,7 @@ from slipway.commands.options import (
     require_folder,
     require_words,
 )
-from slipway.commands.output import show
+from slipway.commands.output import say, show
 from slipway.commands.planning import plan, render
 from slipway.commands.publishing import publish_into
 from slipway.commands.records import machine_record, proof_record, release_record
@@ -40,6 +40,7 @@ from slipway.commands.shapes import (
     Sizes,
     Started,
 )
+from slipway.commands.summaries import BuildSummary
 from slipway.commands.values import given_values
 from slipway.invocation import task
 from slipway.terminal import one_line
@@ -94,7 +95,7 @@ def build(
     at_least_one("--jobs", jobs)
     require_folder("--built", built)
     require_words(recipe.builder, format)
-    options = [*recipe.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
+    options = [*recipe.words(), *at.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
     options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
     if publish:
         build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel, answer)
@@ -107,18 +108,21 @@ def build(
     if jobs > 1 and len(prepared_jobs) > 1:
         build_side_by_side(shop, prepared_jobs, jobs, options, built, done)
         return
-    for job in prepared_jobs:
-        shop.progress.line(job.headline)
-        release = pipeline.build(shop, job, boot=not no_boot)
-        if verify_reproducible:
-            from slipway.inspection import verify_reproducible as verify
+    summary = BuildSummary()
+    with summary.written():
+        for job in prepared_jobs:
+            with shop.progress.group(job.headline), summary.row(job.name):
+                release = pipeline.build(shop, job, boot=not no_boot)
+                if verify_reproducible:
+                    from slipway.inspection import verify_reproducible as verify
 
-            same = ", ".join(verify(shop, job))
-            print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
-        announce(built, job.name, release.folder)
-        done.append(release_record(release))
-        for line in listing(release):
-            print(line, flush=True)
+                    same = ", ".join(verify(shop, job))
+                    print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
+                announce(built, job.name, release.folder)
+                done.append(release_record(release))
+            summary.add(release)
+            for line in [*listing(release), *summary.lines(shop.progress, release, last=not built)]:
+                say(line)
 
 
 def build_side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str], built: str, done: list[Release]) -> None:
@@ -157,7 +161,7 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
 
 
 @task(keyless=True, help=described("name", "format"))
-def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], answer: Answer) -> None:
+def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answer: Answer) -> None:
     """Build in surroundings that differ and show what came out: umask, user, host name, time zone, memory or disk, cache.
 
     As root also another user and another host name are among them.
@@ -175,7 +179,7 @@ def reproduce(name: str, *, at: Checkout, recipe: Recipe, format: list[str], ans
 
 @task(keyless=True, help=described("names", "all", "built", format=MADE))
 def releases(
-    names: list[str], *, at: Checkout, recipe: Recipe, format: list[str], answer: Answer, all: bool = False, built: str = ""
+    names: list[str], *, at: Working, recipe: Recipe, format: list[str], answer: Answer, all: bool = False, built: str = ""
 ) -> None:
     """Show the folders of the releases that were built from what is here now."""
     from slipway.errors import BuildError
@@ -198,7 +202,7 @@ def releases(
 
 
 @task(keyless=True, help=described("names", "all", "firmware"))
-def check(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all: bool = False, firmware: str = "bios") -> None:
+def check(names: list[str], *, at: Working, recipe: Recipe, answer: Answer, all: bool = False, firmware: str = "bios") -> None:
     """Boot built images and run their checks again."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
@@ -220,7 +224,7 @@ def check(names: list[str], *, at: Checkout, recipe: Recipe, answer: Answer, all
 
 
 @task(keyless=True, help=described("names", "all", "jobs"))
-def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False, jobs: int = 1, answer: Answer) -> None:
+def faults(names: list[str], *, at: Working, recipe: Recipe, all: bool = False, jobs: int = 1, answer: Answer) -> None:
     """Break appliances in the ways that their faults/ describe, and see that the right check fails each time."""
     from slipway import faults
     from slipway.errors import UsageError
@@ -232,7 +236,7 @@ def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False,
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
     if jobs > 1 and len(prepared_jobs) > 1:
-        side_by_side(shop, "faults", prepared_jobs, jobs, [*recipe.words(), f"--root={at.root}"])
+        side_by_side(shop, "faults", prepared_jobs, jobs, [*recipe.words(), *at.words(), f"--root={at.root}"])
         return
     for name in [name for name, its in found.items() if not its]:
         print(f"{name} has no faults", flush=True)
@@ -248,7 +252,7 @@ def faults(names: list[str], *, at: Checkout, recipe: Recipe, all: bool = False,
 
 
 @task(keyless=True, help=described("name"))
-def sizes(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
+def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
     """Show what takes the space in a built image, by package and by folder: on the disk, and compressed."""
     from slipway.inspection import sizes as find_sizes
     from slipway.progress import size
@@ -279,7 +283,7 @@ def sizes(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
 def start(
     name: str,
     *,
-    at: Checkout,
+    at: Working,
     recipe: Recipe,
     set: list[str],
     set_file: list[str],

@@ -7,7 +7,7 @@ do their work in the modules that they call.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -24,7 +24,7 @@ from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, host_qemu, tree_of_qemu
 from slipway.outputs import capture, expected, expected_boot, finished, record, released_image
 from slipway.plan import Stage
-from slipway.progress import size
+from slipway.progress import Step, size
 from slipway.render import Rendered
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def publish(
     """
     ring = session.ring(channel)
     with shop.progress.step("publish") as step:
-        moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key), refused)
+        moves = session.publish(ring, folders, _uploading(step, folders), refused)
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):
@@ -293,6 +293,24 @@ def publish(
 
         update_catalog(shop, session)
     return moves
+
+
+def _uploading(step: Step, folders: Sequence[Path]) -> Callable[[str], None]:
+    """Return what is told of each object before it is brought into a store, and counts the bytes of those before it."""
+    sizes: dict[tuple[str, str, str], int] = {}
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            sizes[folder.parent.name, folder.name, path.name] = path.stat().st_size
+    total, done = sum(sizes.values()), [0, 0]
+    step.transferred(0, total)
+
+    def started(key: str) -> None:
+        done[0] += done[1]
+        _, appliance, release, name = ("", *key.split("/"))[-4:]
+        done[1] = sizes.get((appliance, release, name.partition(".")[2]), 0)
+        step.transferred(done[0], total)
+
+    return started
 
 
 def require_published(refused: Mapping[str, UserError]) -> None:

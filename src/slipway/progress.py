@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TextIO
 
 from slipway.durations import Durations
@@ -78,11 +79,27 @@ class Step:
         self.measure: Callable[[], int] | None = None
         self.tell: Callable[[str], None] = lambda text: None
         self._done, self._total = 0, 0
+        self._begun: tuple[float, int] | None = None
         self._rate, self._looked = 0.0, (self.started, 0)
 
     def transferred(self, done: int, total: int) -> None:
         """Say how many bytes of how many are done; a total of 0 is unknown."""
+        if self._begun is None:  # what an interrupted run has left is no work of this one
+            self._begun = self._looked = (time.monotonic(), done)
         self._done, self._total = done, total
+
+    def watch(self, folder: Path, total: int) -> None:
+        """Count the bytes of the files that somebody else downloads into a folder, of so many."""
+        self.transferred(0, total)
+        self.measure = lambda: max(self._done, _bytes_in(folder))
+
+    @property
+    def transfer(self) -> str:
+        """What was transferred, and how fast that was."""
+        since, before = self._begun or (self.started, 0)
+        took = time.monotonic() - since
+        moved = self._total - before
+        return f"{size(self._total)}, {size(moved / took)}/s" if took and moved else size(self._total)
 
     def row(self, now: float) -> Row:
         """Return what is shown at a time of the monotonic clock."""
@@ -102,7 +119,7 @@ class Step:
         since, before = self._looked
         if now - since >= 1.0:
             latest = max(0, self._done - before) / (now - since)
-            self._rate = latest if not before else (1 - _FRESH) * self._rate + _FRESH * latest
+            self._rate = latest if not self._rate else (1 - _FRESH) * self._rate + _FRESH * latest
             self._looked = (now, self._done)
         (done, unit), (total, same) = size(self._done).split(), size(self._total).split()
         text = f"{done} {unit} of {total} {same}" if unit != same else f"{done} of {total} {same}"
@@ -245,6 +262,13 @@ class Progress:
         if not self.live or all(len(line) <= columns for line in text.split("\n")):
             return text
         return "\n".join(_broken(line, columns) for line in text.split("\n"))
+
+
+def _bytes_in(folder: Path) -> int:
+    """The bytes of a folder's files; what comes and goes meanwhile counts or does not."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    return 0
 
 
 def _broken(line: str, columns: int) -> str:

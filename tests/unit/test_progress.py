@@ -104,8 +104,8 @@ def test_the_steps_of_a_build_on_a_terminal(columns: int) -> None:
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_a_transfer_has_a_bar_its_rate_and_what_is_left(columns: int) -> None:
     with Terminal(columns) as shown, Progress(shown.stream).step("fetch") as step:
-        step.started -= 10
-        step._looked = (step.started, 0)
+        step.transferred(0, 120 << 20)
+        step._looked = (time.monotonic() - 10, 0)
         step.transferred(30 << 20, 120 << 20)
         time.sleep(0.6)
         step.detail = "120.0 MiB"
@@ -275,3 +275,26 @@ print("rich" in sys.modules)
 
 def test_durations_for_people() -> None:
     assert [seconds(each) for each in (0.04, 59.9, 60, 572)] == ["0.0 s", "59.9 s", "1 min 00 s", "9 min 32 s"]
+
+
+def test_the_rate_of_a_transfer_counts_what_this_run_has_moved() -> None:
+    step = Step("fetch")
+    step.transferred(60 << 20, 120 << 20)
+    assert step._begun is not None
+    step._begun = (step._begun[0] - 10, step._begun[1])
+    step.transferred(120 << 20, 120 << 20)
+    assert step.transfer == "120.0 MiB, 6.0 MiB/s"
+    there = Step("fetch")
+    there.transferred(5, 5)
+    assert there.transfer == "5 B"
+
+
+def test_a_download_of_another_program_is_counted_in_its_folder(tmp_path: Path) -> None:
+    step = Step("fetch")
+    step.watch(tmp_path, 100)
+    (tmp_path / "a").write_bytes(b"x" * 40)
+    assert step.row(time.monotonic()).part == 0.4
+    (tmp_path / "a").unlink()  # it has its place now
+    assert step.row(time.monotonic()).part == 0.4
+    tmp_path.rmdir()
+    assert step.row(time.monotonic()).text == "40 of 100 B"

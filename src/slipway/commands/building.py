@@ -6,11 +6,13 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
+from slipway.commands.holding import Holding
 from slipway.commands.options import (
     MADE,
     Place,
@@ -79,6 +81,7 @@ def build(
     jobs: int = 1,
     built: str = "",
     channel: str = "nightly",
+    holding: Holding,
     answer: Answer,
 ) -> None:
     """Build, boot, check and record appliances; what is in the cache is not made again.
@@ -93,6 +96,7 @@ def build(
     if publish and no_boot:
         raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
     at_least_one("--jobs", jobs)
+    holding.require_terminal(alone=jobs == 1 and not publish)
     require_folder("--built", built)
     require_words(recipe.builder, format)
     options = [*recipe.words(), *at.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
@@ -112,7 +116,7 @@ def build(
     with summary.written():
         for job in prepared_jobs:
             with shop.progress.group(job.headline), summary.row(job.name):
-                release = pipeline.build(shop, job, boot=not no_boot)
+                release = pipeline.build(shop, job, boot=not no_boot, on_failure=holding.on_failure)
                 if verify_reproducible:
                     from slipway.inspection import verify_reproducible as verify
 
@@ -201,24 +205,46 @@ def releases(
             print(done)
 
 
-@task(keyless=True, help=described("names", "all", "firmware"))
-def check(names: list[str], *, at: Working, recipe: Recipe, answer: Answer, all: bool = False, firmware: str = "bios") -> None:
-    """Boot built images and run their checks again."""
+@task(
+    keyless=True,
+    help=described("names", "all", "firmware", only="run this check and no other of its appliance's; can be given again"),
+)
+def check(
+    names: list[str],
+    *,
+    at: Working,
+    recipe: Recipe,
+    holding: Holding,
+    answer: Answer,
+    only: list[str],
+    all: bool = False,
+    firmware: str = "bios",
+) -> None:
+    """Boot built images and run their checks again; with --only, some of them: that is no pass."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
+    from slipway.boot.trial import find_checks
     from slipway.errors import UsageError, suggestion
 
     if firmware not in FIRMWARES:
         raise UsageError(f'there is no firmware "{firmware}"', hint=suggestion(firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}")
+    holding.require_terminal(alone=True)
     shop = at.workshop()
     jobs = prepared(shop, chosen(shop, names, all), recipe)
+    wanted = [find_checks(job.source.appliance, only) for job in jobs]
     machines: list[Machine] = []
     answer.tell(Checked(machines=machines))
-    for job in jobs:
-        if len(jobs) > 1:
-            shop.progress.line(job.headline)
-        report = pipeline.check(shop, job, again=True, firmware=firmware)
-        machines.append(machine_record(job.name, report))
+    for job, some in zip(jobs, wanted, strict=True):
+        with shop.progress.group(job.headline) if len(jobs) > 1 else nullcontext():
+            report = pipeline.check(
+                shop,
+                job,
+                again=True,
+                firmware=firmware,
+                only=some,
+                on_failure=holding.on_failure,
+            )
+        machines.append(machine_record(job.name, report, only=some))
         for found in report.checks:
             print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"), flush=True)
 

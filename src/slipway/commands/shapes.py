@@ -98,6 +98,7 @@ class Machine:
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     passed: Annotated[bool, "every expected check passed"]
     checks: Annotated[Sequence[Check], "in the order in which they ended"]
+    only: Annotated[Sequence[str], "with `--only`: the checks that were asked for, as place/name"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,15 @@ from slipway.packages.locked import LockedWheel
 HERE = Path(slipway.__file__).parent
 #: Modules that shape no byte of a stage that imports them, by the reason.
 SHAPELESS = {
-    "say what is wrong": {"errors.py", "plain.py", "progress.py", "terminal.py", "programs.py", "builders/_known.py"},
+    "say what is wrong": {
+        "errors.py",
+        "plain.py",
+        "progress.py",
+        "terminal.py",
+        "programs.py",
+        "builders/_known.py",
+        "builders/_broken.py",
+    },
     "keep what was made, and who may": {"cache.py", "locks.py", "ownership.py", "settings.py", "plan.py"},
     "what they make of a spec is rendered, and that is in the id": {
         *("addresses.py", "boxed.py", "builders/__init__.py", "disk/identity.py", "packages/mirror.py", "templating.py"),

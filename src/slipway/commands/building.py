@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -105,7 +106,7 @@ def build(
         build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel, answer)
         return
     leave_behind()
-    shop = at.workshop()
+    shop = replace(at.workshop(), on_broken=holding.on_broken)
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe, format)
     done: list[Release] = []
     answer.tell(Built(releases=done))

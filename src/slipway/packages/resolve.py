@@ -1,7 +1,9 @@
-"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them now.
+"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them
+now.
 
-The base is solved first and alone, then the extra packages where exactly the base is installed, so that whatever an
-appliance asks for, its base is the same as every other one's. Invariant: recommended packages are never installed.
+The base is solved first and alone, then the extra packages where exactly the base is installed, so
+that whatever an appliance asks for, its base is the same as every other one's. Invariant:
+recommended packages are never installed.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def resolve(
     Args:
         kernel: ``cloud`` or ``generic``.
         extra_packages: What the appliance's spec names.
-        sources: Where extra packages come from too, each with the file of its keys; the base's and the tools do not.
+        sources: Where extra packages come from too, each with the file of its keys; the base's and
+            the tools do not.
         pypi: Packages of PyPI, with their versions.
         mirrors: The URI of each of the base's archives.
         pool: The base's packages are put into it: the lock's time is the newest in them.
@@ -76,7 +79,10 @@ def resolve(
             base_packages = apt.solve(sorted({*requested, *apt.available.essential, "apt"}))
         except BuildError as error:
             _, unmet = apt.explain(requested)
-            message = f"the packages of the base {base.name} cannot be installed together:\n{_why(error, unmet)}"
+            message = (
+                f"the packages of the base {base.name} cannot be installed together:\n"
+                f"{_why(error, unmet)}"
+            )
             raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
         if not sources:
             packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
@@ -104,9 +110,16 @@ def resolve(
 
 
 def resolve_apart(
-    base: Base, names: Sequence[str], architecture: str, *, mirrors: Mapping[str, str], apt_root: Path, fresh: bool = False
+    base: Base,
+    names: Sequence[str],
+    architecture: str,
+    *,
+    mirrors: Mapping[str, str],
+    apt_root: Path,
+    fresh: bool = False,
 ) -> Lock:
-    """Find the exact packages of programs that are unpacked beside another system: these and what they depend on.
+    """Find the exact packages of programs that are unpacked beside another system: these and what
+    they depend on.
 
     Args:
         base: Whose archives have them; nothing of its own packages is in the lock.
@@ -133,7 +146,9 @@ def resolve_apart(
     )
 
 
-def _solve_tools(apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]) -> tuple[LockedPackage, ...]:
+def _solve_tools(
+    apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
+) -> tuple[LockedPackage, ...]:
     """A system of its own that has the tools."""
     if not names:
         return ()
@@ -143,11 +158,17 @@ def _solve_tools(apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | 
     except BuildError as error:
         _, unmet = apt.explain(names)
         message = f"tools: they cannot be installed together:\n{_why(error, unmet)}"
-        raise SpecErrors([SpecError(message, where=where.get(("tools",)), hint="leave out what conflicts")]) from None
+        raise SpecErrors(
+            [SpecError(message, where=where.get(("tools",)), hint="leave out what conflicts")]
+        ) from None
 
 
 def _solve_extra(
-    apt: AptRoot, base: Base, base_packages: tuple[LockedPackage, ...], names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
+    apt: AptRoot,
+    base: Base,
+    base_packages: tuple[LockedPackage, ...],
+    names: Sequence[str],
+    where: Mapping[tuple[str | int, ...], Where],
 ) -> tuple[LockedPackage, ...]:
     """What an appliance's own packages add to its base."""
     if not names:
@@ -160,14 +181,35 @@ def _solve_extra(
         removed, unmet = apt.explain(names)
         if not removed:
             message = f"packages: they cannot be installed together:\n{_why(error, unmet)}"
-            raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts")]) from None
-        message = f"packages: {', '.join(removed)} of the base {base.name} would have to be removed for them"
-        raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts with the base")]) from None
+            raise SpecErrors(
+                [SpecError(message, where=place, hint="leave out what conflicts")]
+            ) from None
+        message = (
+            f"packages: {', '.join(removed)} of the base {base.name} would have to be "
+            "removed for them"
+        )
+        raise SpecErrors(
+            [SpecError(message, where=place, hint="leave out what conflicts with the base")]
+        ) from None
     present = {package.name: package.version for package in base_packages}
-    changed = [f"{package.name} ({present[package.name]} -> {package.version})" for package in packages if package.name in present]
+    changed = [
+        f"{package.name} ({present[package.name]} -> {package.version})"
+        for package in packages
+        if package.name in present
+    ]
     if changed:
-        message = f"packages: these of the base {base.name} would have to change: {', '.join(changed)}"
-        raise SpecErrors([SpecError(message, where=place, hint="an appliance adds to its base; what it needs changed goes into the base")])
+        message = (
+            f"packages: these of the base {base.name} would have to change: {', '.join(changed)}"
+        )
+        raise SpecErrors(
+            [
+                SpecError(
+                    message,
+                    where=place,
+                    hint="an appliance adds to its base; what it needs changed goes into the base",
+                )
+            ]
+        )
     return packages
 
 
@@ -193,18 +235,40 @@ def _check_names(
             continue
         if providers:
             hint = f"choose one of: {', '.join(providers)}"
-            errors.append(SpecError(f'{key}: "{name}" is a virtual package that several provide', where=place, hint=hint))
+            errors.append(
+                SpecError(
+                    f'{key}: "{name}" is a virtual package that several provide',
+                    where=place,
+                    hint=hint,
+                )
+            )
             continue
-        # Comparing with every name of a distribution takes a second: those of similar length that share a letter pair do.
+        # Comparing with every name of a distribution takes a second: those of similar length that
+        # share a letter pair do.
         pairs = {name[start : start + 2] for start in range(len(name) - 1)}
-        near = [known for known in available.names if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)]
-        hint = suggestion(name, near) or "its name may have changed from one release to another: look it up on Debian's pages"
-        errors.append(SpecError(f'{key}: there is no package "{name}" in this release', where=place, hint=hint))
+        near = [
+            known
+            for known in available.names
+            if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)
+        ]
+        hint = (
+            suggestion(name, near)
+            or "its name may have changed from one release to another: look it up on Debian's pages"
+        )
+        errors.append(
+            SpecError(
+                f'{key}: there is no package "{name}" in this release', where=place, hint=hint
+            )
+        )
     if errors:
         raise SpecErrors(errors)
 
 
 def _why(error: BuildError, unmet: Sequence[str]) -> str:
     """Which dependencies cannot be met, or else what apt said as it failed."""
-    said = unmet or [line.strip().removeprefix("E: ") for line in error.message.splitlines() if line.strip().startswith("E: ")]
+    said = unmet or [
+        line.strip().removeprefix("E: ")
+        for line in error.message.splitlines()
+        if line.strip().startswith("E: ")
+    ]
     return "\n".join(f"    {line}" for line in said)

@@ -1,7 +1,9 @@
-"""What a release was made of and how: an in-toto Statement v1 with a SLSA Provenance v1 predicate, not signed by itself.
+"""What a release was made of and how: an in-toto Statement v1 with a SLSA Provenance v1 predicate,
+not signed by itself.
 
-Sources: https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1. The file's hash stands in the manifest,
-which stands in signed channel metadata. Invariant: the same arguments give the same bytes.
+Sources: https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1. The file's hash stands
+in the manifest, which stands in signed channel metadata. Invariant: the same arguments give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def provenance(
         packages: All of Debian's packages that were installed.
         wheels: The packages of PyPI.
         downloads: The files that are in no package.
-        image_mirrors: The mirrors that images use, by archive, where settings name them: no commit has those.
+        image_mirrors: The mirrors that images use, by archive, where settings name them: no commit
+            has those.
         created: When the build ended, in seconds since 1970.
     """
     made = sorted(artifacts, key=lambda artifact: artifact.file)
@@ -61,17 +64,31 @@ def provenance(
         }
         for package in packages
     ]
-    materials += [{"name": wheel.name, "uri": wheel_url(wheel), "digest": {"sha256": wheel.sha256}} for wheel in wheels]
-    materials += [{"name": item.path, "uri": item.url, "digest": {"sha256": item.sha256}} for item in downloads]
+    materials += [
+        {"name": wheel.name, "uri": wheel_url(wheel), "digest": {"sha256": wheel.sha256}}
+        for wheel in wheels
+    ]
+    materials += [
+        {"name": item.path, "uri": item.url, "digest": {"sha256": item.sha256}}
+        for item in downloads
+    ]
     materials.sort(key=lambda material: material["uri"])
     for name, digest in sorted(digests.items()):
         materials.append({"name": name, "digest": {"sha256": digest}})
     if git.commit:
-        materials.append({"name": "source", "digest": {"gitCommit": git.commit}, "annotations": {"dirty": git.dirty}})
+        materials.append(
+            {
+                "name": "source",
+                "digest": {"gitCommit": git.commit},
+                "annotations": {"dirty": git.dirty},
+            }
+        )
     return canonical_json(
         {
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": artifact.file, "digest": {"sha256": artifact.sha256}} for artifact in made],
+            "subject": [
+                {"name": artifact.file, "digest": {"sha256": artifact.sha256}} for artifact in made
+            ],
             "predicateType": "https://slsa.dev/provenance/v1",
             "predicate": {
                 "buildDefinition": {
@@ -89,7 +106,12 @@ def provenance(
                 },
                 "runDetails": {
                     "builder": {"id": f"urn:slipway:builder:{builder}"},
-                    "metadata": {"invocationId": build, "finishedOn": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")},
+                    "metadata": {
+                        "invocationId": build,
+                        "finishedOn": datetime.fromtimestamp(created, UTC).strftime(
+                            "%Y-%m-%dT%H:%M:%SZ"
+                        ),
+                    },
                 },
             },
         }

@@ -1,6 +1,7 @@
 """A lock's packages -> a software bill of materials: CycloneDX 1.6, JSON (ECMA-424).
 
-Invariants: the same packages give the same bytes; the serial number comes from the content and the time from the lock.
+Invariants: the same packages give the same bytes; the serial number comes from the content and the
+time from the lock.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ __all__ = ["package_url", "read_packages", "sbom", "wheel_url"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
-    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its archive's vendor stands."""
-    qualifiers: Mapping[str, str] = {"arch": package.architecture, "distro": f"{distribution}-{release}"}
+    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its
+    archive's vendor stands.
+    """
+    qualifiers: Mapping[str, str] = {
+        "arch": package.architecture,
+        "distro": f"{distribution}-{release}",
+    }
     vendor = distribution if package.archive.startswith(distribution) else package.archive
     return PackageURL("deb", vendor, package.name, package.version, dict(qualifiers)).to_string()
 
@@ -54,7 +60,10 @@ def sbom(
         release: The distribution's release, such as ``trixie``.
         source_date_epoch: The lock's time, in seconds since 1970; it becomes the document's.
     """
-    listed = [(package_url(package, distribution=distribution, release=release), package) for package in packages]
+    listed = [
+        (package_url(package, distribution=distribution, release=release), package)
+        for package in packages
+    ]
     components = [
         Component(
             type=ComponentType.LIBRARY,
@@ -72,7 +81,9 @@ def sbom(
             name=item.path,
             bom_ref=f"file:{item.path}",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=item.sha256)],
-            external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))],
+            external_references=[
+                ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))
+            ],
         )
         for item in downloads
     ]
@@ -81,18 +92,27 @@ def sbom(
             appliance,
             version,
             source_date_epoch,
-            sorted((str(item.purl or item.name), *(digest.content for digest in item.hashes)) for item in components),
+            sorted(
+                (str(item.purl or item.name), *(digest.content for digest in item.hashes))
+                for item in components
+            ),
         ]
     )
     serial = bytearray(hashlib.sha256(content.encode()).digest()[:16])
-    # CycloneDX takes the UUID versions 1 to 5 of RFC 9562; its own hash makes this one as unique as a random one.
+    # CycloneDX takes the UUID versions 1 to 5 of RFC 9562; its own hash makes this one as unique as
+    # a random one.
     serial[6], serial[8] = serial[6] & 0x0F | 0x40, serial[8] & 0x3F | 0x80
     document = Bom(
         components=components,
         serial_number=uuid.UUID(bytes=bytes(serial)),
         metadata=BomMetaData(
             timestamp=datetime.fromtimestamp(source_date_epoch, UTC),
-            component=Component(type=ComponentType.OPERATING_SYSTEM, name=appliance, version=version, bom_ref=f"appliance:{appliance}"),
+            component=Component(
+                type=ComponentType.OPERATING_SYSTEM,
+                name=appliance,
+                version=version,
+                bom_ref=f"appliance:{appliance}",
+            ),
         ),
     )
     document.register_dependency(document.metadata.component, components)  # type: ignore[arg-type]

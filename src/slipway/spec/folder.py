@@ -1,8 +1,9 @@
 """The folders beside a spec: files, setup and firstboot scripts, checks.
 
-What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may not. Invariants:
-no symbolic link is followed, so nothing outside the folder is read; every name is UTF-8 without control characters or
-backslashes; a relative link's target stays below the image's root.
+What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may
+not. Invariants: no symbolic link is followed, so nothing outside the folder is read; every name is
+UTF-8 without control characters or backslashes; a relative link's target stays below the image's
+root.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ BEFORE: Final = ("reset", "reboot")
 class SourceFile:
     """A file that goes into the image.
 
-    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644 as git would keep
-    it, ``template`` whether it is rendered first, ``link`` the target of a symbolic link or None.
+    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644
+    as git would keep it, ``template`` whether it is rendered first, ``link`` the target of a
+    symbolic link or None.
     """
 
     path: Path
@@ -68,7 +70,9 @@ class SourceFile:
 
     @property
     def depth(self) -> int:
-        """How many names of the path are the folder's own: that of the folder, and those in the target."""
+        """How many names of the path are the folder's own: that of the folder, and those in the
+        target.
+        """
         return 1 + self.target.count("/")
 
 
@@ -76,9 +80,10 @@ class SourceFile:
 class Check:
     """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
 
-    ``name`` is the file's name, unique at one place. From the comments at its beginning: ``timeout_s`` (``# timeout:
-    SECONDS``), ``before`` (``# before: reset`` or ``reboot``), what is done to the machine first, or empty, and
-    ``instances`` (``# with: NAMES``), the further instances that it needs.
+    ``name`` is the file's name, unique at one place. From the comments at its beginning:
+    ``timeout_s`` (``# timeout: SECONDS``), ``before`` (``# before: reset`` or ``reboot``), what is
+    done to the machine first, or empty, and ``instances`` (``# with: NAMES``), the further
+    instances that it needs.
     """
 
     name: str
@@ -102,7 +107,10 @@ class Check:
         """
         content = read_content(self.path, depth=self.depth)
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
+            raise BuildError(
+                f"the check {self.place}/{self.name} has changed since this command began",
+                hint="run the command again",
+            )
         return content
 
 
@@ -110,7 +118,8 @@ def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> by
     """Read a file that was found in a folder, if it still is one.
 
     Args:
-        depth: How many of the path's last names belong to whoever wrote the folder: none of them may be a link.
+        depth: How many of the path's last names belong to whoever wrote the folder: none of them
+            may be a link.
 
     Raises:
         SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
@@ -119,7 +128,11 @@ def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> by
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             message = f"the file has {size} bytes; at most {MAX_FILE_BYTES} are read"
-            raise SpecError(message, where=Where(shown or path), hint="make it smaller: a large file goes into files/ as it is")
+            raise SpecError(
+                message,
+                where=Where(shown or path),
+                hint="make it smaller: a large file goes into files/ as it is",
+            )
         return file.read(MAX_FILE_BYTES)
 
 
@@ -135,15 +148,25 @@ def open_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> It
             descriptor = stack.enter_context(opened(path, depth))
         except OSError as error:
             message = f"cannot be read: {(error.strerror or str(error)).lower()}"
-            raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
+            raise SpecError(
+                message,
+                where=Where(shown or path),
+                hint="check its permissions, or put a plain file there",
+            ) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
+            raise SpecError(
+                "this has to be a plain file", where=Where(shown or path), hint="replace it"
+            )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
 
 
-def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:
-    """Report what has no place directly in a folder; a name in ``known`` that ends in "/" is a folder.
+def check_entries(
+    folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]
+) -> set[str]:
+    """Report what has no place directly in a folder.
+
+    A name in ``known`` that ends in "/" is a folder.
 
     Returns:
         The names of the known folders that exist.
@@ -153,17 +176,31 @@ def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[
         where = Where(shown / entry.name)
         if entry.name + "/" in known:
             if entry.is_symlink():
-                errors.append(SpecError("this link leaves the appliance's folder", where=where, hint="make it a folder of its own"))
+                errors.append(
+                    SpecError(
+                        "this link leaves the appliance's folder",
+                        where=where,
+                        hint="make it a folder of its own",
+                    )
+                )
             elif not entry.is_dir():
                 errors.append(SpecError("this has to be a folder", where=where, hint="replace it"))
             else:
                 folders.add(entry.name)
         elif any(Path(entry.name).match(pattern) for pattern in known):
             if entry.is_symlink() or not entry.is_file():
-                errors.append(SpecError("this has to be a plain file", where=where, hint="replace it"))
+                errors.append(
+                    SpecError("this has to be a plain file", where=where, hint="replace it")
+                )
         else:
             near = suggestion(entry.name, [name.rstrip("/") for name in known])
-            errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=near or f"known here: {', '.join(known)}"))
+            errors.append(
+                SpecError(
+                    f'"{entry.name}" has no meaning here',
+                    where=where,
+                    hint=near or f"known here: {', '.join(known)}",
+                )
+            )
     return folders
 
 
@@ -200,7 +237,13 @@ def read_files(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Sour
         other = found.setdefault(file.target, file)
         if other is not file:
             where = Where(shown / file.path.relative_to(folder))
-            errors.append(SpecError(f"{file.target} is also made from {other.path.name}", where=where, hint="remove one of the two"))
+            errors.append(
+                SpecError(
+                    f"{file.target} is also made from {other.path.name}",
+                    where=where,
+                    hint="remove one of the two",
+                )
+            )
     return tuple(found[target] for target in sorted(found))
 
 
@@ -210,28 +253,57 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
         if entry.is_symlink():
             link = str(Path(entry.path).readlink())
             if _BAD_NAME.search(link):
-                errors.append(SpecError(f"this link points to {link!a}", where=where, hint="use a plain UTF-8 path"))
+                errors.append(
+                    SpecError(
+                        f"this link points to {link!a}", where=where, hint="use a plain UTF-8 path"
+                    )
+                )
             elif _climbs(target, link):
-                hint = "a link's target is a path in the image: write it from the image's root, with a leading /"
-                errors.append(SpecError(f"this link to {link} leaves the image's root", where=where, hint=hint))
+                hint = (
+                    "a link's target is a path in the image: write it from the image's root, "
+                    "with a leading /"
+                )
+                errors.append(
+                    SpecError(
+                        f"this link to {link} leaves the image's root", where=where, hint=hint
+                    )
+                )
             else:
                 yield SourceFile(path=folder / entry.name, target=place, link=link)
         elif entry.is_dir(follow_symlinks=False):
-            if entry.name == "__pycache__":  # left by whoever imported a program here: of this machine's Python, not of the image's
+            # left by whoever imported a program here: of this machine's Python, not of the image's
+            if entry.name == "__pycache__":
                 continue
             yield from _walk(folder / entry.name, shown / entry.name, place, errors)
         elif not entry.is_file(follow_symlinks=False):
-            errors.append(SpecError("this is neither a file nor a folder nor a symbolic link", where=where, hint="remove it"))
+            errors.append(
+                SpecError(
+                    "this is neither a file nor a folder nor a symbolic link",
+                    where=where,
+                    hint="remove it",
+                )
+            )
         elif entry.name == ".j2":
-            errors.append(SpecError("a template without a name", where=where, hint="name it after the file that it makes"))
+            errors.append(
+                SpecError(
+                    "a template without a name",
+                    where=where,
+                    hint="name it after the file that it makes",
+                )
+            )
         else:
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
             template = entry.name.endswith(".j2")
             file = SourceFile(
-                path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
+                path=folder / entry.name,
+                target=place.removesuffix(".j2"),
+                mode=0o755 if executable else 0o644,
+                template=template,
             )
             try:
-                _require_unix_lines(_unix_part(file, shown / entry.name), shown / entry.name, errors)
+                _require_unix_lines(
+                    _unix_part(file, shown / entry.name), shown / entry.name, errors
+                )
             except SpecError as error:
                 errors.append(error)
             yield file
@@ -248,19 +320,29 @@ def _climbs(directory: str, link: str) -> bool:
 
 
 def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
-    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part of the word before it."""
+    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part
+    of the word before it.
+    """
     at = content.find(b"\r\n")
     if at >= 0:
         line = content.count(b"\n", 0, at) + 1
         column = at - content.rfind(b"\n", 0, at)
         hint = f"sed -i 's/\\r$//' {where}   (and in .gitattributes: * text=auto eol=lf)"
-        errors.append(SpecError("this line ends with CR LF, as on Windows", where=Where(where, line, column), hint=hint))
+        errors.append(
+            SpecError(
+                "this line ends with CR LF, as on Windows",
+                where=Where(where, line, column),
+                hint=hint,
+            )
+        )
 
 
 def _unix_part(source: SourceFile, shown: Path) -> bytes:
-    """Return what has to have lines of Unix: the whole text of a shell script, and the first line of another program.
+    """Return what has to have lines of Unix: the whole text of a shell script, and the first line
+    of another program.
 
-    An executable text without a first line that names a program is a shell script, too: sh runs it (execvp(3)).
+    An executable text without a first line that names a program is a shell script, too: sh runs it
+    (execvp(3)).
 
     Raises:
         SpecError: The file cannot be read.
@@ -278,10 +360,15 @@ def _unix_part(source: SourceFile, shown: Path) -> bytes:
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:
     """The scripts ``NN-name.sh`` in a folder, in the order of their names."""
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
-    scripts = [folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)]
+    scripts = [
+        folder / entry.name
+        for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)
+    ]
     for script in scripts:
         try:
-            _require_unix_lines(read_content(script, shown / script.name), shown / script.name, errors)
+            _require_unix_lines(
+                read_content(script, shown / script.name), shown / script.name, errors
+            )
         except SpecError as error:
             errors.append(error)
     return tuple(scripts)
@@ -294,18 +381,26 @@ def check_faults(folder: Path, shown: Path, errors: list[SpecError]) -> None:
             try:
                 content = read_content(folder / entry.name, shown / entry.name)
                 hunk = _HUNK.search(content)  # what follows may be about a file that has such lines
-                _require_unix_lines(content[: hunk.end() if hunk else len(content)], shown / entry.name, errors)
+                _require_unix_lines(
+                    content[: hunk.end() if hunk else len(content)], shown / entry.name, errors
+                )
             except SpecError as error:
                 errors.append(error)
 
 
 def _plain_files(
-    entries: Iterable[os.DirEntry[str]], shown: Path, pattern: re.Pattern[str], hint: str, errors: list[SpecError]
+    entries: Iterable[os.DirEntry[str]],
+    shown: Path,
+    pattern: re.Pattern[str],
+    hint: str,
+    errors: list[SpecError],
 ) -> Iterator[os.DirEntry[str]]:
     for entry in entries:
         where = Where(shown / entry.name)
         if entry.is_symlink():
-            message = "this link leaves the appliance's folder" if _leaves(entry) else "this is a link"
+            message = (
+                "this link leaves the appliance's folder" if _leaves(entry) else "this is a link"
+            )
             errors.append(SpecError(message, where=where, hint="put a copy of the script here"))
         elif not entry.is_file(follow_symlinks=False) or not pattern.fullmatch(entry.name):
             errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=hint))
@@ -320,7 +415,11 @@ def _leaves(entry: os.DirEntry[str]) -> bool:
 
 
 def read_checks(
-    folder: Path, shown: Path, interfaces: Sequence[str] | None, instances: Sequence[str], errors: list[SpecError]
+    folder: Path,
+    shown: Path,
+    interfaces: Sequence[str] | None,
+    instances: Sequence[str],
+    errors: list[SpecError],
 ) -> tuple[Check, ...]:
     """The checks in a folder: those for the guest, and those in a folder for each interface.
 
@@ -329,7 +428,10 @@ def read_checks(
         instances: The further instances that there are.
     """
     checks: list[Check] = []
-    hint = "checks end in .sh or .py and have lower-case names of up to 100 characters; or a folder named after an interface"
+    hint = (
+        "checks end in .sh or .py and have lower-case names of up to 100 characters; "
+        "or a folder named after an interface"
+    )
     plain = []
     for entry in _entries(folder, shown, errors):
         if not entry.is_dir(follow_symlinks=False):
@@ -340,13 +442,23 @@ def read_checks(
             errors.append(SpecError(message, where=Where(shown / entry.name), hint=near))
         else:
             inside = shown / entry.name
-            found = _plain_files(_entries(folder / entry.name, inside, errors), inside, _CHECK, hint, errors)
-            checks += [_read_check(folder / entry.name / file.name, inside, entry.name, instances, errors) for file in found]
-    guest = [_read_check(folder / file.name, shown, "guest", (), errors) for file in _plain_files(plain, shown, _CHECK, hint, errors)]
+            found = _plain_files(
+                _entries(folder / entry.name, inside, errors), inside, _CHECK, hint, errors
+            )
+            checks += [
+                _read_check(folder / entry.name / file.name, inside, entry.name, instances, errors)
+                for file in found
+            ]
+    guest = [
+        _read_check(folder / file.name, shown, "guest", (), errors)
+        for file in _plain_files(plain, shown, _CHECK, hint, errors)
+    ]
     return (*guest, *checks)
 
 
-def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
+def _read_check(
+    path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]
+) -> Check:
     try:
         content = read_content(path, shown / path.name, depth=2 if place == "guest" else 3)
     except SpecError as error:
@@ -364,7 +476,13 @@ def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], e
     timeout_s = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0
     if not 1 <= timeout_s <= MAX_TIMEOUT_S:
         hint = f"write seconds, 1 to {MAX_TIMEOUT_S}: # timeout: 90"
-        errors.append(SpecError(f'"{text}" is not a time limit', where=Where(shown / path.name, number, 1), hint=hint))
+        errors.append(
+            SpecError(
+                f'"{text}" is not a time limit',
+                where=Where(shown / path.name, number, 1),
+                hint=hint,
+            )
+        )
     number, before = settings.get("before", (1, ""))
     if before and (before not in BEFORE or place == "guest"):
         hint = (
@@ -372,14 +490,26 @@ def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], e
             if before not in BEFORE
             else "only a check from outside outlives that: move it to an interface's folder"
         )
-        errors.append(SpecError(f'"before: {before}" cannot be done here', where=Where(shown / path.name, number, 1), hint=hint))
+        errors.append(
+            SpecError(
+                f'"before: {before}" cannot be done here',
+                where=Where(shown / path.name, number, 1),
+                hint=hint,
+            )
+        )
     number, text = settings.get("with", (1, ""))
     for name in text.split():
         if name not in instances:
             hint = "instances of a spec are for its checks in an interface's folder"
             if instances:
                 hint = suggestion(name, instances) or f"there is: {', '.join(instances)}"
-            errors.append(SpecError(f'there is no instance "{name}" here', where=Where(shown / path.name, number, 1), hint=hint))
+            errors.append(
+                SpecError(
+                    f'there is no instance "{name}" here',
+                    where=Where(shown / path.name, number, 1),
+                    hint=hint,
+                )
+            )
     return Check(
         name=path.name,
         path=path,

@@ -30,7 +30,9 @@ def huge(path: Path) -> None:
         (Path.mkdir, "this has to be a plain file"),
     ],
 )
-def test_a_file_that_is_none_any_more_is_an_error(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+def test_a_file_that_is_none_any_more_is_an_error(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
     make(tmp_path / "file")
     with pytest.raises(SpecError) as raised:
         read_content(tmp_path / "file", Path("files/file"))

@@ -8,6 +8,7 @@ All of it runs in namespaces of its own, so the paths are the guest's, the ports
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -237,15 +238,12 @@ def test_it_is_got_used_renewed_and_given_up(machine: Machine) -> None:
 
 def test_a_server_that_is_down_is_said_and_asked_again_later_and_later(machine: Machine) -> None:
     own = machine.keep()
-    refused = (
-        f"curl_get: GET {DIRECTORY} failed: Couldn't connect to server; failed to fetch "
-        f"directory at {DIRECTORY}"
-    )
-    said = f"acme: no certificate from {DIRECTORY}: {refused} (next try: "
+    # In the middle stand curl's own words, which differ from version to version.
+    said = rf"acme: no certificate from {DIRECTORY}: .+; failed to fetch directory at {DIRECTORY} \(next try: "
     for shift, hours in (("+0", 1), ("+2h", 2)):
-        assert said in machine.turn(shift).stderr
+        assert re.search(said, machine.turn(shift).stderr)
         assert json.loads(machine.read("/var/lib/slipway/certificates/acme/state.json"))["error"]
-        assert machine.read("/run/issue.d/65-acme.issue").startswith(said)
+        assert re.match(said, machine.read("/run/issue.d/65-acme.issue"))
         assert machine.keep() == own and not machine.told()
         begun = int(shift.strip("+h"))
         assert machine.acme("due", f"+{(begun + hours) * 60 - 2}m", ok=False).returncode == 1

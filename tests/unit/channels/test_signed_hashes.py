@@ -113,19 +113,27 @@ def test_a_list_with_other_records_is_not_signed(
     assert store.read(SUMS).data == read_release(folder).sums
 
 
-@pytest.mark.parametrize("operation", ["read", "stat", "create", "swap"])
-@pytest.mark.parametrize("at", range(1, 8))
+#: How often a promotion asks the store for records, by the operation.
+STEPS = {"read": 3, "create": 1}
+
+
+@pytest.mark.parametrize(
+    ("operation", "at"), [(name, at) for name, count in STEPS.items() for at in range(1, count + 2)]
+)
 def test_stables_key_never_signs_an_enemys_list(
     store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, operation: str, at: int
 ) -> None:
     """The enemy replaces the list just before any one of the promotion's steps."""
     folder = build(1)
     publish_all(store, ring, [folder])
-    racing = RacingStore(store, operation, enemy(store, folder), at=at)
+    racing = RacingStore(store, operation, enemy(store, folder), at=at, prefix="releases/")
     try:
         promote(racing, stable, lambda: channel_of(racing, ring), "example")
     except StoreError as error:
         assert error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+    assert racing.done == (at <= STEPS[operation]), (
+        "a promotion has other steps than this test knows"
+    )
     if store.stat(signature_key("stable", "example", "1.0.0-b1")):
         assert signed(store, stable, read_release(folder).sums)
     if store.stat("metadata/stable/timestamp.json"):

@@ -56,6 +56,23 @@ def shell_scripts(root: Path) -> list[Path]:
     return [*scripts, *sorted(path for folder in folders for path in folder.rglob("*.sh"))]
 
 
+def python_scripts(root: Path) -> list[Path]:
+    """The programs in Python whose names do not say so, which no tool finds by itself."""
+    files = (
+        path
+        for folder in ("appliances", "templates")
+        for path in sorted((root / folder).rglob("*"))
+        if not path.suffix and path.is_file() and not path.is_symlink()
+    )
+    return [path for path in files if _interpreter(path).startswith(b"#!/usr/bin/python3")]
+
+
+def _interpreter(path: Path) -> bytes:
+    """Return the first line of a file, as far as one of a script is long."""
+    with path.open("rb") as file:
+        return file.readline(80)
+
+
 def lint(root: Path) -> None:
     """Check that the lock of dependencies is up to date, style, types and shell scripts.
 
@@ -65,8 +82,9 @@ def lint(root: Path) -> None:
     dependencies.require_agreement(root)
     failed: list[str] = []
     python = [sys.executable, "-m"]
-    _run("ruff check", [*python, "ruff", "check", "."], root, failed)
-    _run("ruff format", [*python, "ruff", "format", "--check", "."], root, failed)
+    everything: list[str | Path] = [".", *python_scripts(root)]
+    _run("ruff check", [*python, "ruff", "check", *everything], root, failed)
+    _run("ruff format", [*python, "ruff", "format", "--check", *everything], root, failed)
     _run("mypy", [*python, "mypy"], root, failed)
     _run("shellcheck", ["shellcheck", "-s", "sh", *shell_scripts(root)], root, failed)
     if failed:

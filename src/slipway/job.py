@@ -26,9 +26,11 @@ from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private, require_writable
 from slipway.packages.lock import (
+    Lists,
     Lock,
     LockDiff,
     LockedPackage,
+    Wanted,
     check_lock,
     differences,
     read_lock,
@@ -234,15 +236,15 @@ def lock(
         appliance.base,
         appliance.spec.kernel,
         architecture,
-        appliance.spec.packages,
-        sources=[(source, keyrings[source.signed_by]) for source in appliance.spec.sources],
-        pypi=appliance.spec.pypi,
-        mirrors=shop.mirrors,
+        Wanted(
+            packages=appliance.spec.packages,
+            sources=[(source, keyrings[source.signed_by]) for source in appliance.spec.sources],
+            pypi=appliance.spec.pypi,
+            tools=appliance.spec.tools,
+            where=appliance.where,
+        ),
+        lists=Lists(mirrors=shop.mirrors, folder=shop.settings.cache / "apt", fresh=fresh),
         pool=shop.pool,
-        apt_root=shop.settings.cache / "apt",
-        tools=appliance.spec.tools,
-        where=appliance.where,
-        fresh=fresh,
     )
     write_lock(path, now)
     return now, differences(before, now)

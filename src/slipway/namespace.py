@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self, Unpack
 
 from slipway import process
 from slipway.errors import HostError
@@ -265,10 +265,7 @@ class Namespace:
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
         input: bytes | None = None,
-        stdin: int | IO[bytes] | None = None,
-        stdout: int | IO[bytes] | None = None,
-        timeout_s: float = 3600,
-        check: bool = True,
+        **options: Unpack[process.Options],
     ) -> process.Completed:
         """Run a command inside, as its root, with temporary files there; otherwise like
         :func:`slipway.process.run`.
@@ -279,10 +276,7 @@ class Namespace:
             env={"TMPDIR": str(MOUNT), **(env or {})},
             log=log,
             input=input,
-            stdin=stdin,
-            stdout=stdout,
-            timeout_s=timeout_s,
-            check=check,
+            **options,
         )
 
 

@@ -255,27 +255,36 @@ def _documents(
     job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, ...], created: int
 ) -> tuple[bytes, bytes]:
     """The SBOM and the provenance."""
-    from slipway.records.provenance import provenance
-    from slipway.records.sbom import sbom
+    from slipway.records.provenance import Run, provenance
+    from slipway.records.sbom import Contents, sbom
 
     appliance, lock = job.source.appliance, job.source.lock
     base, packages = appliance.base, lock.all_packages
-    bill = sbom(
-        appliance=job.name,
-        version=appliance.spec.version,
+    contents = Contents(
         distribution=base.distribution,
         release=base.release,
         packages=packages,
         wheels=lock.wheels,
         downloads=appliance.spec.downloads,
+    )
+    bill = sbom(
+        appliance=job.name,
+        version=appliance.spec.version,
+        contents=contents,
         source_date_epoch=lock.source_date_epoch,
     )
-    statement = provenance(
+    run = Run(
         appliance=job.name,
         version=appliance.spec.version,
         build=build,
         architecture=job.architecture,
         builder=job.builder.name,
+        created=created,
+        image_mirrors=job.source.image_mirrors,
+    )
+    statement = provenance(
+        run,
+        contents,
         tool_versions=inputs.tool_versions,
         digests={
             "spec": inputs.spec,
@@ -284,14 +293,7 @@ def _documents(
             "base": inputs.base,
         },
         git=inputs.git,
-        distribution=base.distribution,
-        release=base.release,
-        packages=packages,
-        wheels=lock.wheels,
-        downloads=appliance.spec.downloads,
         artifacts=artifacts,
-        image_mirrors=job.source.image_mirrors,
-        created=created,
     )
     return bill, statement
 

@@ -21,12 +21,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict, Unpack
 
 from slipway.errors import BuildError, HostError
 from slipway.programs import package_of
 
-__all__ = ["Completed", "abort", "end", "environment", "find_tool", "run", "spawn", "tail"]
+__all__ = [
+    "Completed",
+    "Options",
+    "Streams",
+    "abort",
+    "end",
+    "environment",
+    "find_tool",
+    "run",
+    "spawn",
+    "tail",
+]
 
 #: Where programs are: for every child, and before the caller's own PATH for what this process
 #: starts by name.
@@ -124,17 +135,34 @@ def abort(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
     end(process)
 
 
+class Streams(TypedDict, total=False):
+    """What a process reads and writes; what is not given is closed."""
+
+    stdin: int | IO[bytes]
+    stdout: int | IO[bytes]
+    stderr: int | IO[bytes]
+
+
+class Options(TypedDict, total=False):
+    """What else :func:`run` takes: streams in place of its own, a time limit, and whether a
+    non-zero exit status is an error (it is, by default).
+    """
+
+    stdin: int | IO[bytes] | None
+    stdout: int | IO[bytes] | None
+    timeout_s: float
+    check: bool
+
+
 @contextlib.contextmanager
 def spawn(
     argv: Sequence[str | Path],
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: int | IO[bytes] = subprocess.DEVNULL,
-    stdout: int | IO[bytes] = subprocess.DEVNULL,
-    stderr: int | IO[bytes] = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     patience_s: float = 0.0,
+    **streams: Unpack[Streams],
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs for as long as the ``with`` block and is ended, with all its session,
     after it.
@@ -157,9 +185,9 @@ def spawn(
         [*guard, *words],
         env=environment(env),
         cwd=cwd,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
+        stdin=streams.get("stdin", subprocess.DEVNULL),
+        stdout=streams.get("stdout", subprocess.DEVNULL),
+        stderr=streams.get("stderr", subprocess.DEVNULL),
         pass_fds=pass_fds,
         start_new_session=True,
         umask=UMASK,
@@ -178,12 +206,9 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
     input: bytes | None = None,
-    stdin: int | IO[bytes] | None = None,
-    stdout: int | IO[bytes] | None = None,
-    timeout_s: float = 3600,
-    check: bool = True,
+    **options: Unpack[Options],
 ) -> Completed:
-    """Run a command to its end.
+    """Run a command to its end, of an hour at most unless there is another ``timeout_s``.
 
     Args:
         what: What it does, for the error message; by default the command's name.
@@ -191,13 +216,14 @@ def run(
             given. Without it, standard output is captured and standard error is kept for the error
             message alone.
         input: Bytes for standard input; otherwise ``stdin``, otherwise nothing.
-        check: Whether a non-zero exit status is an error.
 
     Raises:
         HostError: The command is not installed.
         BuildError: It failed or ran out of time.
     """
     started = time.monotonic()
+    timeout_s = options.get("timeout_s", 3600)
+    stdin, stdout = options.get("stdin"), options.get("stdout")
     with contextlib.ExitStack() as stack:
         sink: int | IO[bytes] = stack.enter_context(log.open("ab")) if log else subprocess.PIPE
         process = stack.enter_context(
@@ -224,15 +250,9 @@ def run(
             ending = f"no end after {timeout_s:g} s"
             end(process)
     returncode = process.returncode
-    if check and (returncode or ending.startswith("no end")):
-        last = (
-            tail(log)
-            if log
-            else "\n".join(
-                f"    {line}"
-                for line in (errors or b"").decode(errors="replace").splitlines()[-20:]
-            )
-        )
+    if options.get("check", True) and (returncode or ending.startswith("no end")):
+        lines = (errors or b"").decode(errors="replace").splitlines()[-20:]
+        last = tail(log) if log else "\n".join(f"    {line}" for line in lines)
         raise BuildError(
             (
                 f"{what or Path(str(argv[0])).name} failed: {ending}\n"

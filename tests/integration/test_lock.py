@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import SpecError, SpecErrors, Where
-from slipway.packages.lock import Lock, check_lock, read_lock, resolve, write_lock
+from slipway.packages.lock import Lists, Lock, Wanted, check_lock, read_lock, resolve, write_lock
 from slipway.packages.mirror import find_mirrors
 from slipway.packages.pool import Pool
 from slipway.settings import Settings
@@ -47,11 +47,9 @@ def lock(cache: Path, mirrors: Mapping[str, str], base: Base) -> Resolve:
             of,
             "cloud",
             "amd64",
-            names,
-            mirrors=mirrors,
+            Wanted(packages=names, where=where or {}),
+            lists=Lists(mirrors=mirrors, folder=cache / "apt"),
             pool=Pool(cache / "pool"),
-            apt_root=cache / "apt",
-            where=where,
         )
 
     return lock
@@ -159,12 +157,9 @@ def test_packages_of_pypi_are_wheels_for_the_images_python(
             base,
             "cloud",
             "amd64",
-            (),
-            pypi=names,
-            mirrors=mirrors,
+            Wanted(pypi=names, where=where),
+            lists=Lists(mirrors=mirrors, folder=cache / "apt"),
             pool=pool,
-            apt_root=cache / "apt",
-            where=where,
         )
 
     found = lock("jinja2==3.1.6")

@@ -21,7 +21,7 @@ from slipway.channels.publish import publish
 from slipway.formats.raw import unpack
 from slipway.records.git import git_state
 from slipway.records.manifest import Inputs, Manifest, boot_record
-from slipway.records.provenance import provenance
+from slipway.records.provenance import Run, provenance
 from slipway.records.release import (
     PROVENANCE,
     SBOM,
@@ -31,7 +31,7 @@ from slipway.records.release import (
     record_file,
     write_release,
 )
-from slipway.records.sbom import sbom
+from slipway.records.sbom import Contents, sbom
 from slipway.records.sums import parse_sums
 from slipway.stores import open_store
 
@@ -58,13 +58,8 @@ def release(tmp_path: Path) -> Release:
     )
     git = git_state(tmp_path)
     common: dict[str, Any] = {"appliance": "example", "version": "1.0.0"}
-    bill = sbom(
-        **common,
-        distribution="debian",
-        release="trixie",
-        packages=[package],
-        source_date_epoch=1_790_000_000,
-    )
+    contents = Contents(distribution="debian", release="trixie", packages=[package])
+    bill = sbom(**common, contents=contents, source_date_epoch=1_790_000_000)
     built: dict[str, Any] = {
         **common,
         "build": "b1",
@@ -73,13 +68,11 @@ def release(tmp_path: Path) -> Release:
         "created": 1_800_000_000,
     }
     statement = provenance(
-        **built,
+        Run(**built),
+        contents,
         tool_versions={},
         digests={"lock": "3" * 64},
         git=git,
-        distribution="debian",
-        release="trixie",
-        packages=[package],
         artifacts=made,
     )
     manifest = Manifest(

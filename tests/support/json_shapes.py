@@ -113,16 +113,7 @@ def judge(data: Any, shape: Any, place: str = "") -> Iterator[str]:
         if arguments and data is not None:
             yield from judge(data, arguments[0], place)
     elif dataclasses.is_dataclass(shape):
-        hints = {
-            name: hint
-            for name, hint in get_type_hints(shape, include_extras=True).items()
-            if get_origin(hint) is Annotated
-        }
-        if not isinstance(data, dict) or set(data) != set(hints):
-            yield f"{place or 'the document'}: {sorted(data)}, not {sorted(hints)}"
-            return
-        for name, hint in hints.items():
-            yield from judge(data[name], hint, f"{place}.{name}")
+        yield from _judge_fields(data, shape, place)
     elif origin is Sequence and isinstance(data, list):
         for number, each in enumerate(data):
             yield from judge(each, arguments[0], f"{place}[{number}]")
@@ -131,6 +122,20 @@ def judge(data: Any, shape: Any, place: str = "") -> Iterator[str]:
             yield from judge(each, arguments[1], f"{place}.{name}")
     elif type(data) is not shape and not (shape is float and type(data) is int):
         yield f"{place}: {data!r} is no {shape}"
+
+
+def _judge_fields(data: Any, shape: Any, place: str) -> Iterator[str]:
+    """Yield what is not as the fields of a shape say."""
+    hints = {
+        name: hint
+        for name, hint in get_type_hints(shape, include_extras=True).items()
+        if get_origin(hint) is Annotated
+    }
+    if not isinstance(data, dict) or set(data) != set(hints):
+        yield f"{place or 'the document'}: {sorted(data)}, not {sorted(hints)}"
+        return
+    for name, hint in hints.items():
+        yield from judge(data[name], hint, f"{place}.{name}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from slipway.boot.results import Reported, follow
 from slipway.boot.trial import expected_in_guest
 from slipway.cache import sha256_of
 from slipway.job import Job
-from slipway.spec.folder import Check
+from slipway.spec.checks import Check
 
 __all__ = ["run_once"]
 

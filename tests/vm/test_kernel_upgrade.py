@@ -13,7 +13,7 @@ from slipway import pipeline
 from slipway.boot.lab import GATEWAY
 from slipway.boot.machine import make_overlay
 from slipway.job import Job, Workshop, prepare
-from slipway.packages.lock import resolve
+from slipway.packages.lock import Lists, Wanted, resolve
 from slipway.progress import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +58,9 @@ def test_another_kernel_is_installed_and_started(job: tuple[Workshop, Job], tmp_
         appliance.base,
         "generic",
         "amd64",
-        (),
-        mirrors=shop.mirrors,
+        Wanted(),
+        lists=Lists(mirrors=shop.mirrors, folder=shop.settings.cache / "apt"),
         pool=shop.pool,
-        apt_root=shop.settings.cache / "apt",
     )
     known = {package.name for package in made.source.lock.all_packages}
     packages = [package for package in other.all_packages if package.name not in known]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -209,31 +210,25 @@ class Mmdebstrap:
                 saving.result()
 
 
+@dataclass(slots=True)
 class _Job:
     """One build under way: the namespace it works in and what it knows."""
 
-    def __init__(
-        self,
-        namespace: Namespace,
-        plan: Plan,
-        rendered: Rendered,
-        source: Source,
-        workplace: Workplace,
-        savers: ThreadPoolExecutor,
-        secrets: Mapping[str, str],
-    ) -> None:
-        self.namespace = namespace
-        self.plan = plan
-        self.rendered = rendered
-        self.source = source
-        self.workplace = workplace
-        self.savers = savers
-        self.secrets = secrets
-        self.saving: list[Future[None]] = []
-        self.checking: Future[None] | None = None
-        self.overlay = overlay_option(namespace)
-        rendered.write(namespace.path(MOUNT / "render"))
-        namespace.run(["mkdir", "-p", _LAYERS])
+    namespace: Namespace
+    plan: Plan
+    rendered: Rendered
+    source: Source
+    workplace: Workplace
+    savers: ThreadPoolExecutor
+    secrets: Mapping[str, str]
+    saving: list[Future[None]] = field(default_factory=list)
+    checking: Future[None] | None = None
+    overlay: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.overlay = overlay_option(self.namespace)
+        self.rendered.write(self.namespace.path(MOUNT / "render"))
+        self.namespace.run(["mkdir", "-p", _LAYERS])
 
     def fetch(self) -> None:
         """Have all the packages in the pool that the missing layers are made from, by one

@@ -115,8 +115,7 @@ def require_list(
 def settle(
     store: Store,
     ring: KeyRing,
-    appliance: str,
-    release: str,
+    of: tuple[str, str],
     files: Files,
     *,
     clock: Clock,
@@ -125,6 +124,7 @@ def settle(
     """Make a release's SHA256SUMS and this channel's signature of it what its listing says.
 
     Args:
+        of: The appliance and the release.
         files: What the channel's metadata lists, as it was just committed.
         replace: A list of the same images with other records is replaced: the rest of a publication
             that was stopped, or of a release that was pruned. No other channel may have signed it.
@@ -133,6 +133,7 @@ def settle(
         StoreError: The list names other images, or others change it all the time.
         VerificationError: It names other records, and is not to be replaced.
     """
+    appliance, release = of
     for _ in range(_ATTEMPTS):
         with suppress(Conflict, AlreadyExists):
             _put_list(store, ring, appliance, release, files, replace=replace)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
@@ -70,21 +71,40 @@ class Moved:
     older: bool = False
 
 
+class Around(TypedDict, total=False):
+    """What a move looks at beside its own channel.
+
+    ``clock`` says what time it is. ``others`` reads the other channels that are trusted here, as
+    they are now, for their tombstones.
+    """
+
+    clock: Clock
+    others: Others
+
+
+class Succession(TypedDict, total=False):
+    """What follows a release that is withdrawn.
+
+    ``replacement`` is what to use instead; by default the release that becomes current. ``dead``
+    are releases that other channels have withdrawn: none of them becomes current.
+    """
+
+    replacement: str | None
+    dead: Container[str]
+
+
 def publish_all(
     store: Store,
     ring: KeyRing,
     folders: Iterable[Path],
     *,
-    clock: Clock = time.time,
     started: Callable[[str], None] = lambda key: None,
-    others: Others = tuple,
     refused: dict[str, UserError] | None = None,
+    **around: Unpack[Around],
 ) -> list[Moved]:
     """Bring built releases into a store and, with one commit, into a channel.
 
     Args:
-        others: Reads the other channels that are trusted here, as they are now, for their
-            tombstones.
         refused: Gets by release why it cannot be published; the others are. Without it, the first
             one ends all.
 
@@ -92,6 +112,7 @@ def publish_all(
         BuildError: A build is not whole, or was not booted with success.
         StoreError: The store refused, or a release was withdrawn.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     deadline = Deadline()
     gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
@@ -126,7 +147,7 @@ def publish_all(
     require_still_alive(store, ring, others, new, clock)
     for appliance, release in listed:
         files = committed.channel.shelf(appliance).releases[release].files
-        settle(store, ring, appliance, release, files, clock=clock, replace=True)
+        settle(store, ring, (appliance, release), files, clock=clock, replace=True)
     return [
         Moved(
             appliance=appliance,
@@ -226,21 +247,19 @@ def promote(
     source: Callable[[], Channel],
     appliance: str,
     build: str | None = None,
-    *,
-    clock: Clock = time.time,
-    others: Others = tuple,
+    **around: Unpack[Around],
 ) -> Moved:
     """List a release of another channel in this one, and make it current; nothing is copied.
 
     Args:
         source: Reads the source channel, verified, as it is now: asked again after a lost race.
         build: A build id or a release; by default the source's current one.
-        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The source does not have it, or an object is missing.
         VerificationError: The source has expired, or the manifest has no passing boot report.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     deadline = Deadline()
     before: str | None = None
     release = ""
@@ -272,9 +291,9 @@ def promote(
     if new:
         require_still_alive(store, ring, everybody, [(appliance, release)], clock)
     elif done.written:
-        require_still_current(store, ring, everybody, appliance, release, before, clock)
+        require_still_current(store, ring, everybody, (appliance, release), before, clock)
     shelf = done.channel.shelf(appliance)
-    settle(store, ring, appliance, release, shelf.releases[release].files, clock=clock)
+    settle(store, ring, (appliance, release), shelf.releases[release].files, clock=clock)
     return replace(_moved(done, appliance, before), older=_is_older(shelf, before))
 
 
@@ -283,18 +302,14 @@ def rollback(
     ring: KeyRing,
     appliance: str,
     to: str | None = None,
-    *,
-    clock: Clock = time.time,
-    others: Others = tuple,
+    **around: Unpack[Around],
 ) -> Moved:
     """Make an older listed release the current one: by default the one that came before.
-
-    Args:
-        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The channel does not have it, or nothing older.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     before: str | None = None
     release = ""
 
@@ -318,7 +333,7 @@ def rollback(
 
     done = commit(store, ring, move, clock=clock)
     if done.written:
-        require_still_current(store, ring, others, appliance, release, before, clock)
+        require_still_current(store, ring, others, (appliance, release), before, clock)
     return _moved(done, appliance, before)
 
 
@@ -329,17 +344,15 @@ def withdraw(
     build: str | Mapping[str, str],
     reason: str = "",
     *,
-    replacement: str | None = None,
-    dead: Container[str] = (),
     clock: Clock = time.time,
+    **succession: Unpack[Succession],
 ) -> Moved:
     """Take a release out of a channel for good, and leave why.
 
     Args:
         build: A build id or a release; or several releases, each with its reason.
-        replacement: What to use instead; by default the release that becomes current.
-        dead: Releases that other channels have withdrawn: none of them becomes current.
     """
+    replacement, dead = succession.get("replacement"), succession.get("dead", ())
     before: str | None = None
 
     def move(channel: Channel) -> None:

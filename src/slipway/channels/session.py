@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 from slipway.channels import moves, upkeep
-from slipway.channels.audit import Audited, examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.expiry import Expired, require_fresh, root_warning
@@ -251,7 +250,7 @@ class Session:
             path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")
         }
 
-    def _require_visible(self) -> None:
+    def require_visible(self) -> None:
         """Refuse to look at a web server without knowing what to ask for.
 
         Raises:
@@ -290,7 +289,7 @@ class Session:
         Args:
             warn: Called with the end of a root that comes soon.
         """
-        self._require_visible()
+        self.require_visible()
         channels, problems = self.readable()
         for channel in channels:
             self._look_at_end(channel, problems, warn)
@@ -448,66 +447,6 @@ class Session:
             except UserError as error:
                 problems[name] = error
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
-
-    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
-        """Verify channels whole; whatever is wrong in one channel, the others are looked at.
-
-        Raises:
-            StoreError: There is no such channel, and none was seen here.
-            HostError: No channel is trusted here.
-        """
-        if not channels:
-            self._require_visible()
-        for name in () if read_only(self.store) else channels:
-            if name not in self.known():
-                raise self.unknown(name)
-        lines: list[str] = []
-        problems: list[str] = []
-        expired: dict[str, str] = {}
-        read = []
-        for name in channels or self.known():
-            try:
-                channel = self.read(name)
-                found = examine(self.store, channel, self.clock(), started=started)
-                problems += found.problems
-                expired |= found.expired
-                if not found.all_problems:
-                    # as users see it: python-tuf's own client, with what it remembers
-                    self.client(name)
-                    lines.append(
-                        f"{name}: {found.objects} objects, {found.size} bytes, signatures "
-                        "and hashes right"
-                    )
-                lines += [f"warning: {warning}" for warning in found.warnings]
-                read.append(channel)
-            except Untrusted as error:
-                if channels:
-                    raise
-                lines.append(f"{name}: not looked at: {error.message}")
-            except Expired as error:
-                expired[f"{name}: {error.message}"] = error.todo
-            except UserError as error:
-                problems.append(f"{name}: {error.message}")
-        if read_only(self.store):
-            lines.append(
-                "not looked at: channels that are not trusted here, and what belongs to no "
-                "channel; a web server has no listing"
-            )
-        elif not channels and len(read) == len(self.known()):
-            more, left = examine_rest(self.store, read)
-            problems += more
-            advice = ": invoke gc removes them when they are a week old" if left else ""
-            lines.append(f"{left} objects belong to no channel{advice}")
-        if not (channels or read or problems or expired) and self.known():
-            raise HostError(
-                f"no channel of {self.store.url} is trusted here, so nothing was looked at: "
-                f"{', '.join(self.known())}",
-                hint=(
-                    "put the root of a channel, from its publisher, "
-                    f"into {self.trust}/CHANNEL.root.json"
-                ),
-            )
-        return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
 
 
 def _where_keys_are(channel: str) -> str:

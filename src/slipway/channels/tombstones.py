@@ -166,8 +166,7 @@ def require_still_current(
     store: Store,
     ring: KeyRing,
     others: Others,
-    appliance: str,
-    release: str,
+    of: tuple[str, str],
     before: str | None,
     clock: Clock,
 ) -> None:
@@ -177,6 +176,7 @@ def require_still_current(
     Raises:
         StoreError: It has.
     """
+    appliance, release = of
     found = _stone(others(), appliance, release)
     if not found:
         return

@@ -15,6 +15,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import process
@@ -23,17 +24,27 @@ from slipway.errors import BuildError, HostError
 from slipway.formats import Artifact
 from slipway.formats.raw import BLOCK, chunks, sha256_of_sparse
 
-__all__ = ["blocks", "compare", "derived_uuid", "export_image", "finished"]
+__all__ = ["Form", "blocks", "compare", "derived_uuid", "export_image", "finished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a format is called, and how an artifact of it is compressed.
+
+    ``reads`` is QEMU's name of it, where that is another one.
+    """
+
+    name: str
+    compression: str | None
+    reads: str | None = None
 
 
 def export_image(
     raw: Path,
     output: Path,
     make: Callable[[Path, Future[str]], str | None],
+    form: Form,
     *,
-    form: str,
-    reads: str | None = None,
-    compression: str | None,
     virtual_size: int,
     log: Path,
 ) -> Artifact:
@@ -42,15 +53,12 @@ def export_image(
     Args:
         make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile. It
             returns how QEMU finds the image (``json:...``) where that is only a part of the file.
-        form: The format's name.
-        reads: QEMU's name of the format, where it is another one.
-        compression: As in the artifact.
 
     Raises:
         BuildError: It does not fit, a program failed, or the image does not hold what the disk
             holds.
     """
-    reads = reads or form
+    reads = form.reads or form.name
     raw_size = raw.stat().st_size
     if virtual_size < raw_size:
         raise BuildError(
@@ -64,18 +72,18 @@ def export_image(
         if reads in ("qcow2", "vmdk", "vhdx"):
             process.run(
                 ["qemu-img", "check", "-q", *_named("-f", reads, image)],
-                what=f"checking the {form} image",
+                what=f"checking the {form.name} image",
                 log=log,
             )
         compare(raw, image, reads, log=log)
         return Artifact(
-            format=form,
+            format=form.name,
             file=output.name,
             size=partial.stat().st_size,
             sha256=hashed.result(),
             uncompressed_size=raw_size,
             uncompressed_sha256=raw_hash.result(),
-            compression=compression,
+            compression=form.compression,
         )
 
 

@@ -24,7 +24,7 @@ from typing import IO, Final
 
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import export_image
+from slipway.formats._image import Form, export_image
 from slipway.formats.vmdk import Vmdk, write
 from slipway.templating import render
 
@@ -112,9 +112,7 @@ class Ova(Format):
             raw,
             output,
             make,
-            form=self.name,
-            reads="vmdk",
-            compression="deflate",
+            Form(name=self.name, compression="deflate", reads="vmdk"),
             virtual_size=virtual_size,
             log=log,
         )
@@ -156,21 +154,7 @@ def check_ova(path: Path) -> None:
     Raises:
         VerificationError: It is not.
     """
-    found: dict[str, tuple[int, str]] = {}
-    texts: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None or member.name in found:
-                    raise VerificationError(f"{path}: {member.name} is no file, or is there twice")
-                if len(found) < 2:
-                    texts[member.name] = content.read()
-                    content.seek(0)
-                hashed = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
-                found[member.name] = (member.size, hashed.hexdigest())
-    except tarfile.TarError as error:
-        raise VerificationError(f"{path} is no tar archive: {error}") from error
+    found, texts = _members(path)
     names = list(found)
     if (
         len(names) < 2
@@ -188,14 +172,7 @@ def check_ova(path: Path) -> None:
         raise VerificationError(
             f"{path}: its manifest lists other files than are there: {', '.join(digests)}"
         )
-    try:
-        envelope = ElementTree.fromstring(texts[names[0]])
-    except ElementTree.ParseError as error:
-        raise VerificationError(f"{path}: its description is not XML: {error}") from error
-    referred = {
-        file.get(f"{_ENVELOPE}href", ""): file.get(f"{_ENVELOPE}size")
-        for file in envelope.iter(f"{_ENVELOPE}File")
-    }
+    referred = _referred(path, texts[names[0]])
     if list(referred) != names[2:]:
         raise VerificationError(
             f"{path}: its description refers to other files than are there: {', '.join(referred)}"
@@ -206,3 +183,35 @@ def check_ova(path: Path) -> None:
             raise VerificationError(
                 f"{path}: {name} has another size or digest than was written down"
             )
+
+
+def _members(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, bytes]]:
+    """The size and the SHA-256 of each file of an archive, and the content of the first two."""
+    found: dict[str, tuple[int, str]] = {}
+    texts: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is None or member.name in found:
+                    raise VerificationError(f"{path}: {member.name} is no file, or is there twice")
+                if len(found) < 2:
+                    texts[member.name] = content.read()
+                    content.seek(0)
+                hashed = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
+                found[member.name] = (member.size, hashed.hexdigest())
+    except tarfile.TarError as error:
+        raise VerificationError(f"{path} is no tar archive: {error}") from error
+    return found, texts
+
+
+def _referred(path: Path, description: bytes) -> dict[str, str | None]:
+    """The files that a description refers to, each with the size that it says."""
+    try:
+        envelope = ElementTree.fromstring(description)
+    except ElementTree.ParseError as error:
+        raise VerificationError(f"{path}: its description is not XML: {error}") from error
+    return {
+        file.get(f"{_ENVELOPE}href", ""): file.get(f"{_ENVELOPE}size")
+        for file in envelope.iter(f"{_ENVELOPE}File")
+    }

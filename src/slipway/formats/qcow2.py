@@ -15,7 +15,7 @@ from typing import Final
 
 from slipway import process
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import export_image
+from slipway.formats._image import Form, export_image
 
 __all__ = ["Qcow2"]
 
@@ -71,8 +71,7 @@ class Qcow2(Format):
             raw,
             output,
             make,
-            form=self.name,
-            compression="zstd",
+            Form(name=self.name, compression="zstd"),
             virtual_size=virtual_size,
             log=log,
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import derived_uuid, export_image
+from slipway.formats._image import Form, derived_uuid, export_image
 from slipway.formats.raw import chunks, write_sparse
 
 __all__ = ["Vhd", "check_footer", "footer", "geometry"]
@@ -62,9 +62,7 @@ class Vhd(Format):
             raw,
             output,
             make,
-            form=self.name,
-            reads="vpc",
-            compression=None,
+            Form(name=self.name, compression=None, reads="vpc"),
             virtual_size=max(virtual_size, size),
             log=log,
         )

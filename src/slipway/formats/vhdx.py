@@ -16,7 +16,7 @@ from uuid import UUID
 from google_crc32c import value as crc32c
 
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import blocks, derived_uuid, export_image
+from slipway.formats._image import Form, blocks, derived_uuid, export_image
 
 __all__ = ["Vhdx", "check_headers", "write"]
 
@@ -68,7 +68,12 @@ class Vhdx(Format):
             check_headers(image)
 
         return export_image(
-            raw, output, make, form=self.name, compression=None, virtual_size=virtual_size, log=log
+            raw,
+            output,
+            make,
+            Form(name=self.name, compression=None),
+            virtual_size=virtual_size,
+            log=log,
         )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import blocks, export_image
+from slipway.formats._image import Form, blocks, export_image
 
 __all__ = ["Vmdk", "write"]
 
@@ -67,8 +67,7 @@ class Vmdk(Format):
             raw,
             output,
             make,
-            form=self.name,
-            compression="deflate",
+            Form(name=self.name, compression="deflate"),
             virtual_size=virtual_size,
             log=log,
         )

@@ -20,13 +20,15 @@ from typing import Any, Final, TypeVar
 from slipway.cache import create_file
 from slipway.errors import SpecError, SpecErrors, Where
 from slipway.packages.locked import Lock, LockDiff, LockedPackage, LockedWheel, differences
-from slipway.packages.resolve import requested_of_base, resolve
+from slipway.packages.resolve import Lists, Wanted, requested_of_base, resolve
 from slipway.spec.library import Appliance
 
 __all__ = [
+    "Lists",
     "Lock",
     "LockDiff",
     "LockedPackage",
+    "Wanted",
     "check_lock",
     "differences",
     "read_lock",

@@ -9,6 +9,7 @@ recommended packages are never installed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
@@ -20,7 +21,7 @@ from slipway.packages.wheels import resolve_wheels
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
-__all__ = ["requested_of_base", "resolve", "resolve_apart"]
+__all__ = ["Lists", "Wanted", "requested_of_base", "resolve", "resolve_apart"]
 
 
 def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, ...]:
@@ -34,46 +35,60 @@ def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, 
     return tuple(sorted({*base.packages, *entry.packages, *kernels}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an appliance's spec asks for.
+
+    Attributes:
+        packages: What it names beside its base's.
+        sources: Where those come from too, each with the file of its keys; the base's and the tools
+            do not.
+        pypi: Packages of PyPI, with their versions.
+        tools: Programs of checks from outside, by package.
+        where: Where each value of the spec stands, for errors.
+    """
+
+    packages: Sequence[str] = ()
+    sources: Sequence[tuple[AptSource, Path]] = ()
+    pypi: Sequence[str] = ()
+    tools: Sequence[str] = ()
+    where: Mapping[tuple[str | int, ...], Where] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """Where lists of packages come from, and where they are kept.
+
+    Attributes:
+        mirrors: The URI of each of the base's archives.
+        folder: A folder for them.
+        fresh: Ask for new ones even if those at hand are recent.
+    """
+
+    mirrors: Mapping[str, str]
+    folder: Path
+    fresh: bool = False
+
+
 def resolve(
-    base: Base,
-    kernel: str,
-    architecture: str,
-    extra_packages: Sequence[str],
-    *,
-    sources: Sequence[tuple[AptSource, Path]] = (),
-    pypi: Sequence[str] = (),
-    mirrors: Mapping[str, str],
-    pool: Pool,
-    apt_root: Path,
-    tools: Sequence[str] = (),
-    where: Mapping[tuple[str | int, ...], Where] | None = None,
-    fresh: bool = False,
+    base: Base, kernel: str, architecture: str, wanted: Wanted, *, lists: Lists, pool: Pool
 ) -> Lock:
     """Find the exact packages of an appliance.
 
     Args:
         kernel: ``cloud`` or ``generic``.
-        extra_packages: What the appliance's spec names.
-        sources: Where extra packages come from too, each with the file of its keys; the base's and
-            the tools do not.
-        pypi: Packages of PyPI, with their versions.
-        mirrors: The URI of each of the base's archives.
         pool: The base's packages are put into it: the lock's time is the newest in them.
-        apt_root: A directory for package lists.
-        tools: Programs of checks from outside, by package.
-        where: Where each value of the spec stands, for errors.
-        fresh: Ask for new lists even if those at hand are recent.
 
     Raises:
         SpecErrors: There is no package of a name, or they cannot be installed together.
         BuildError: The mirrors do not answer, or do not verify.
     """
     requested = requested_of_base(base, kernel, architecture)
-    with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
+    with open_root(lists.folder, base, architecture, lists.mirrors, fresh=lists.fresh) as apt:
         _check_names(requested, apt.available, {}, Where(base.folder / "base.yaml"))
-        if not sources:
-            _check_names(extra_packages, apt.available, where or {}, None)
-        _check_names(tools, apt.available, where or {}, None, key="tools")
+        if not wanted.sources:
+            _check_names(wanted.packages, apt.available, wanted.where, None)
+        _check_names(wanted.tools, apt.available, wanted.where, None, key="tools")
         apt.install_nothing()
         try:
             base_packages = apt.solve(sorted({*requested, *apt.available.essential, "apt"}))
@@ -84,28 +99,35 @@ def resolve(
                 f"{_why(error, unmet)}"
             )
             raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
-        if not sources:
-            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
-        locked_tools = _solve_tools(apt, tools, where or {})
-    if sources:
-        with open_root(apt_root, base, architecture, mirrors, sources=sources, fresh=fresh) as apt:
-            _check_names(extra_packages, apt.available, where or {}, None)
-            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
-    pool.fetch(base_packages, mirrors)
+        if not wanted.sources:
+            packages = _solve_extra(apt, base, base_packages, wanted.packages, wanted.where)
+        locked_tools = _solve_tools(apt, wanted.tools, wanted.where)
+    if wanted.sources:
+        with open_root(
+            lists.folder,
+            base,
+            architecture,
+            lists.mirrors,
+            sources=wanted.sources,
+            fresh=lists.fresh,
+        ) as apt:
+            _check_names(wanted.packages, apt.available, wanted.where, None)
+            packages = _solve_extra(apt, base, base_packages, wanted.packages, wanted.where)
+    pool.fetch(base_packages, lists.mirrors)
     return Lock(
         base=base.name,
         kernel=kernel,
         architecture=architecture,
         source_date_epoch=max(newest_time(pool.path(package)) for package in base_packages),
         base_requested=requested,
-        requested=tuple(sorted(extra_packages)),
+        requested=tuple(sorted(wanted.packages)),
         base_packages=base_packages,
         packages=packages,
-        sources=tuple(sorted(str(source) for source, _ in sources)),
-        tools_requested=tuple(sorted(tools)),
+        sources=tuple(sorted(str(source) for source, _ in wanted.sources)),
+        tools_requested=tuple(sorted(wanted.tools)),
         tools=locked_tools,
-        pypi_requested=tuple(sorted(pypi)),
-        wheels=resolve_wheels(pypi, (*base_packages, *packages), architecture, where or {}),
+        pypi_requested=tuple(sorted(wanted.pypi)),
+        wheels=resolve_wheels(wanted.pypi, (*base_packages, *packages), architecture, wanted.where),
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
@@ -20,7 +21,7 @@ from packageurl import PackageURL
 
 from slipway.records import Download, Package, Wheel, canonical_json
 
-__all__ = ["package_url", "read_packages", "sbom", "wheel_url"]
+__all__ = ["Contents", "package_url", "read_packages", "sbom", "wheel_url"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
@@ -40,30 +41,39 @@ def wheel_url(wheel: Wheel) -> str:
     return PackageURL("pypi", None, wheel.name, wheel.version).to_string()
 
 
-def sbom(
-    *,
-    appliance: str,
-    version: str,
-    distribution: str,
-    release: str,
-    packages: Iterable[Package],
-    wheels: Iterable[Wheel] = (),
-    downloads: Iterable[Download] = (),
-    source_date_epoch: int,
-) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What an image was made of.
+
+    Attributes:
+        distribution: Such as ``debian``.
+        release: The distribution's release, such as ``trixie``.
+        packages: All of Debian's packages that were installed.
+        wheels: The packages of PyPI.
+        downloads: The files that are in no package.
+    """
+
+    distribution: str
+    release: str
+    packages: Sequence[Package]
+    wheels: Sequence[Wheel] = ()
+    downloads: Sequence[Download] = ()
+
+    def urls(self) -> list[tuple[str, Package]]:
+        """Debian's packages with their package URLs."""
+        return [
+            (package_url(package, distribution=self.distribution, release=self.release), package)
+            for package in self.packages
+        ]
+
+
+def sbom(*, appliance: str, version: str, contents: Contents, source_date_epoch: int) -> bytes:
     """The SBOM of an appliance.
 
     Args:
-        distribution: Such as ``debian``.
-        wheels: The packages of PyPI.
-        downloads: The files that are in no package.
-        release: The distribution's release, such as ``trixie``.
         source_date_epoch: The lock's time, in seconds since 1970; it becomes the document's.
     """
-    listed = [
-        (package_url(package, distribution=distribution, release=release), package)
-        for package in packages
-    ]
+    wheels = [(wheel_url(wheel), wheel) for wheel in contents.wheels]
     components = [
         Component(
             type=ComponentType.LIBRARY,
@@ -73,7 +83,7 @@ def sbom(
             bom_ref=url,
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=package.sha256)],
         )
-        for url, package in (*listed, *((wheel_url(wheel), wheel) for wheel in wheels))
+        for url, package in (*contents.urls(), *wheels)
     ]
     components += [
         Component(
@@ -85,7 +95,7 @@ def sbom(
                 ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))
             ],
         )
-        for item in downloads
+        for item in contents.downloads
     ]
     content = json.dumps(
         [

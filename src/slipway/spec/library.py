@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 from slipway.spec.base import Base, read_base
-from slipway.spec.folder import Check, SourceFile, read_content, read_files
+from slipway.spec.checks import Check
+from slipway.spec.folder import SourceFile, read_content, read_files
 from slipway.spec.mixins import Merged, Source, check_instances, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
 from slipway.spec.patterns import DEVICES, NAME, PATTERNS

@@ -9,21 +9,14 @@ scripts of one name) is an error. docs/reference/spec.md tells this to authors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway.errors import SpecError, Where, suggestion
-from slipway.spec.folder import (
-    Check,
-    SourceFile,
-    check_entries,
-    check_faults,
-    read_checks,
-    read_files,
-    read_scripts,
-)
+from slipway.spec.checks import Check, read_checks
+from slipway.spec.folder import SourceFile, check_entries, check_faults, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
 from slipway.spec.parameters import value_problem
 from slipway.spec.rules import check_rules, instance_names
@@ -211,47 +204,51 @@ def _merge_exposure(sources: Sequence[Source]) -> int:
 
 
 def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:
-    ports: dict[Any, tuple[Port, Source]] = {}
-    for source in sources:
-        for index, port in enumerate(source.model.ports if source.model else ()):
-            identity = (port.port, port.protocol, port.interface)
-            what = f"port {port.port}/{port.protocol} on interface {port.interface}"
-            _add(merged, ports, identity, port, source, ("ports", index), what)
-    return tuple(port for port, _ in ports.values())
+    return _merge_items(
+        sources,
+        merged,
+        "ports",
+        identity=lambda port: (port.port, port.protocol, port.interface),
+        what=lambda port: f"port {port.port}/{port.protocol} on interface {port.interface}",
+    )
 
 
 def _merge_named(sources: Sequence[Source], merged: Merged, key: str, what: str) -> tuple[Any, ...]:
     """A list whose items have names, which nobody else may use."""
-    found: dict[Any, tuple[Any, Source]] = {}
+    return _merge_items(
+        sources,
+        merged,
+        key,
+        identity=lambda item: item.name,
+        what=lambda item: f'{what} "{item.name}"',
+    )
+
+
+def _merge_items(
+    sources: Sequence[Source],
+    merged: Merged,
+    key: str,
+    *,
+    identity: Callable[[Any], object],
+    what: Callable[[Any], str],
+) -> tuple[Any, ...]:
+    """A list whose items have an identity, which two mix-ins must not use.
+
+    Args:
+        what: What an item is called in an error.
+    """
+    found: dict[object, tuple[Any, Source]] = {}
     for source in sources:
         for index, item in enumerate(getattr(source.model, key) if source.model else ()):
-            _add(merged, found, item.name, item, source, (key, index), f'{what} "{item.name}"')
+            if identity(item) in found:
+                other = found[identity(item)][1]
+                message = f'{what(item)} is also in the mix-in "{other.name}"'
+                where = source.document.where((key, index))
+                merged.errors.append(SpecError(message, where=where, hint="remove or rename one"))
+                continue
+            _note(merged, source, (key, index), (key, len(found)))
+            found[identity(item)] = (item, source)
     return tuple(item for item, _ in found.values())
-
-
-def _add(
-    merged: Merged,
-    found: dict[Any, tuple[Any, Source]],
-    identity: object,
-    item: object,
-    source: Source,
-    path: KeyPath,
-    what: str,
-) -> None:
-    """Add an item of a list whose items have an identity, unless another mix-in has it."""
-    if identity in found:
-        other = found[identity][1]
-        where = source.document.where(path)
-        merged.errors.append(
-            SpecError(
-                f'{what} is also in the mix-in "{other.name}"',
-                where=where,
-                hint="remove or rename one",
-            )
-        )
-        return
-    _note(merged, source, path, (path[0], len(found)))
-    found[identity] = (item, source)
 
 
 def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:

@@ -311,10 +311,9 @@ class Root(SpecModel):
     mode: Literal["read-write", "read-only"] = Field(
         default="read-write",
         description=(
-            "read-write is one ext4. read-only is a squashfs in one of "
-            "two slots, replaced as a "
-            "whole by an update, and a state partition for changes in /etc, /home, "
-            "/root, /srv and /var."
+            "read-write is one ext4. read-only is a squashfs in one of two slots, replaced as a "
+            "whole by an update, and a state partition for changes in /etc, /home, /root, /srv "
+            "and /var."
         ),
     )
     slot_mib: int | None = Field(

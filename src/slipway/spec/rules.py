@@ -53,6 +53,11 @@ _NOT_A_VOLUME: Final = frozenset(
         "usr",
     )
 )
+_CONTINUED: Final = (
+    re.compile(r"\\\s*$"),
+    "a backslash at the end takes in the next line of the unit",
+    "remove it",
+)
 #: List, key -> what no value of it can hold, because the file that it is written into would read
 #: more than a value.
 _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str], ...]]] = {
@@ -80,26 +85,10 @@ _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str],
             '"%" stands for a value of the machine in systemd.unit(5)',
             "write the time itself",
         ),
-        (
-            re.compile(r"\\\s*$"),
-            "a backslash at the end takes in the next line of the unit",
-            "remove it",
-        ),
+        _CONTINUED,
     ),
-    ("timers", "command"): (
-        (
-            re.compile(r"\\\s*$"),
-            "a backslash at the end takes in the next line of the unit",
-            "remove it",
-        ),
-    ),
-    ("timers", "summary"): (
-        (
-            re.compile(r"\\\s*$"),
-            "a backslash at the end takes in the next line of the unit",
-            "remove it",
-        ),
-    ),
+    ("timers", "command"): (_CONTINUED,),
+    ("timers", "summary"): (_CONTINUED,),
 }
 
 

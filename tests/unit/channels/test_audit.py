@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slipway.channels.audit import examine, examine_rest
+from slipway.channels.auditing import audit
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, rotate
 from slipway.channels.lists import signature_key
@@ -383,13 +384,13 @@ def test_what_is_wrong_in_one_channel_hides_nothing_in_the_others(
         memory=tmp_path / "clients",
         clock=lambda: T,
     )
-    audited = session.audit([], lambda key: None)
+    audited = audit(session, [], lambda key: None)
     assert audited.all_problems == []
     assert [line.split()[0] for line in audited.lines] == ["stable:", "nightly:", "0"]
     put(whole, "metadata/stable/timestamp.json", b"{}")
     put(whole, "metadata/bogus/timestamp.json", b"{}")
     whole.delete(key_of(whole, "example.qcow2", "1.0.0-b2"))
-    audited = session.audit([], lambda key: None)
+    audited = audit(session, [], lambda key: None)
     assert [line.split(": ")[:2] for line in audited.lines] == [["bogus", "not looked at"]]
     assert [problem.split(":")[0] for problem in audited.all_problems] == ["stable", "nightly"]
 
@@ -409,12 +410,12 @@ def test_a_channel_that_there_is_not_is_no_problem_of_the_store(
         ("other", "there is: stable, nightly"),
     ):
         with pytest.raises(StoreError) as caught:
-            session.audit(["stable", name], lambda key: None)
+            audit(session, ["stable", name], lambda key: None)
         assert str(caught.value) == f"error: {whole.url} has no channel {name}\n  hint: {hint}"
     for status in list(whole.list("metadata/stable/")):
         whole.delete(status.key)
     assert [
-        problem.split(":")[0] for problem in session.audit(["stable"], lambda key: None).problems
+        problem.split(":")[0] for problem in audit(session, ["stable"], lambda key: None).problems
     ] == ["stable"]
 
 

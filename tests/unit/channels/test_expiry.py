@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from slipway.channels.audit import examine
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import Expired, renewal, way_out
 from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring, rotate
@@ -132,7 +133,8 @@ def test_an_audit_refuses_an_expired_channel(
 ) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     with pytest.raises(VerificationError) as caught:
-        session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None).require_sound()
+        later = session_at(store, keys, tmp_path, T + 8 * DAY)
+        audit(later, (), lambda key: None).require_sound()
     assert str(caught.value) == (
         "error: 1 problem in the store:\n"
         "  nightly: its timestamp metadata expired on 2027-01-22; this host's clock says "
@@ -151,8 +153,8 @@ def test_an_audit_tells_age_from_change(
     hints = []
     for days in (0, 8):
         with pytest.raises(VerificationError) as caught:
-            session_at(store, keys, tmp_path, T + days * DAY).audit(
-                ["nightly"], lambda key: None
+            audit(
+                session_at(store, keys, tmp_path, T + days * DAY), ["nightly"], lambda key: None
             ).require_sound()
         hints.append(str(caught.value.hint))
     changed = (
@@ -224,7 +226,7 @@ def test_what_a_publisher_is_told_to_run_mends_it(
         session.refresh(["nightly"])
     assert session.recover(session.findings("nightly")) is not None
     session.refresh(["nightly"])
-    assert session.audit(["nightly"], lambda key: None).all_problems == []
+    assert audit(session, ["nightly"], lambda key: None).all_problems == []
 
 
 @pytest.mark.parametrize(

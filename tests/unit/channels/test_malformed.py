@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from securesystemslib.formats import encode_canonical
 
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing
@@ -312,7 +313,7 @@ def deeds(
     """Everything that reads a channel."""
     yield lambda: channel_of(session.store, ring).shelf("example")
     yield lambda: require_none(session.holdings()[1])
-    yield lambda: session.audit([], lambda key: None)
+    yield lambda: audit(session, [], lambda key: None)
     yield lambda: Client(session.store, "nightly", ring.roots[0], out).shelf("example")
     yield lambda: session.promotion("example", "b2", "nightly", "stable")[2]()
     yield lambda: session.rollback("example", "nightly", None)

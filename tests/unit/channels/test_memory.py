@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels import watch
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate
@@ -255,7 +256,7 @@ def test_a_deleted_channel_hides_from_no_command(
         "stable": message
     }
     assert not collected.removed
-    audited = session.audit([], lambda key: None)
+    audited = audit(session, [], lambda key: None)
     assert [line.split(":")[0] for line in audited.lines] == ["nightly"]
     assert audited.all_problems == [f"stable: {message}"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from slipway import process
 from slipway.errors import BuildError, HostError
-from slipway.formats._image import export_image, finished
+from slipway.formats._image import Form, export_image, finished
 
 SIZE = 1 << 30
 
@@ -61,8 +61,7 @@ def test_an_image_of_another_disk_gets_no_name(disk: Path, tmp_path: Path) -> No
             disk,
             output,
             make,
-            form="raw",
-            compression=None,
+            Form(name="raw", compression=None),
             virtual_size=SIZE,
             log=tmp_path / "log",
         )
@@ -85,8 +84,7 @@ def test_an_image_that_is_longer_than_the_disk_holds_zeros_there(
             disk,
             tmp_path / "out/x",
             make,
-            form="raw",
-            compression=None,
+            Form(name="raw", compression=None),
             virtual_size=SIZE,
             log=tmp_path / "log",
         )
@@ -115,8 +113,7 @@ def test_an_image_that_qemu_finds_damaged_gets_no_name(disk: Path, tmp_path: Pat
             disk,
             output,
             make,
-            form="qcow2",
-            compression=None,
+            Form(name="qcow2", compression=None),
             virtual_size=SIZE,
             log=tmp_path / "log",
         )

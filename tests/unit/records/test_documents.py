@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,23 @@ from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import Artifact
 from slipway.records.git import GitState, git_state
-from slipway.records.provenance import provenance
-from slipway.records.sbom import read_packages, sbom
+from slipway.records.provenance import Run, provenance
+from slipway.records.sbom import Contents, read_packages, sbom
 from slipway.records.sums import format_sums, parse_sums
 from slipway.spec.model import Download
 
-OF = {"appliance": "example", "version": "1.0.0", "distribution": "debian", "release": "trixie"}
+OF: dict[str, Any] = {"appliance": "example", "version": "1.0.0"}
 
 
-def make_sbom(packages: tuple[Any, ...], **changes: Any) -> bytes:
-    return sbom(**{**OF, "packages": packages, "source_date_epoch": 1_790_000_000, **changes})
+def contents(packages: tuple[Any, ...], **more: Any) -> Contents:
+    return Contents(distribution="debian", release="trixie", packages=packages, **more)
+
+
+def make_sbom(
+    packages: tuple[Any, ...], downloads: Sequence[Download] = (), **changes: Any
+) -> bytes:
+    about = {**OF, "source_date_epoch": 1_790_000_000, **changes}
+    return sbom(contents=contents(packages, downloads=downloads), **about)
 
 
 def test_the_sbom_is_valid_cyclonedx(packages: tuple[Any, ...]) -> None:
@@ -91,20 +99,15 @@ def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(
         uncompressed_sha256="d" * 64,
         compression="zstd",
     )
+    run = Run(**OF, build="b1", architecture="amd64", builder="mmdebstrap", created=1_800_000_000)
     arguments: dict[str, Any] = {
-        **OF,
-        "build": "b1",
-        "architecture": "amd64",
-        "builder": "mmdebstrap",
         "tool_versions": {"qemu-img": "7.2"},
         "digests": {"lock": "3" * 64},
         "git": GitState(commit="9" * 40, dirty=True),
-        "packages": packages,
         "artifacts": [artifact],
-        "created": 1_800_000_000,
     }
-    text = provenance(**arguments)
-    assert provenance(**{**arguments, "packages": packages[::-1]}) == text
+    text = provenance(run, contents(packages), **arguments)
+    assert provenance(run, contents(packages[::-1]), **arguments) == text
     statement = json.loads(text)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"

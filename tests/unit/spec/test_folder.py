@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import SpecError
-from slipway.spec.folder import MAX_FILE_BYTES, read_checks, read_content, read_files
+from slipway.spec.checks import read_checks
+from slipway.spec.folder import MAX_FILE_BYTES, read_content, read_files
 
 
 def link(path: Path) -> None:

@@ -7,7 +7,7 @@ Format: HCL native syntax, https://github.com/hashicorp/hcl/blob/main/hclsyntax/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -149,6 +149,14 @@ def _token(tree: Any) -> Token:
     return next(tree.scan_values(lambda value: isinstance(value, Token)))  # type: ignore[no-any-return]
 
 
+#: Literals of one word, by their kind in the grammar.
+_PLAIN: Final[Mapping[str, Callable[[str], Any]]] = {
+    "int_lit": int,
+    "float_lit": float,
+    "literal_value": {"true": True, "false": False, "null": None}.__getitem__,
+}
+
+
 def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
     """The value of an expression: text, a number, true or false, None, a list, or a dict.
 
@@ -168,14 +176,11 @@ def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
         return literal(parts[0], known)
     if kind == "string":
         return "".join(_piece(part, known) for part in parts)
-    if kind in ("int_lit", "float_lit"):
-        text = str(_token(tree))
-        return int(text) if kind == "int_lit" else float(text)
-    if kind == "literal_value":
-        return {"true": True, "false": False, "null": None}[str(_token(tree))]
-    if kind == "unary_op" and parts[0].data == "expr_term":
+    if kind in _PLAIN:
+        return _PLAIN[kind](str(_token(tree)))
+    if kind == "unary_op" and str(tree.children[0]) == "-" and parts[0].data == "expr_term":
         value = literal(parts[0], known)
-        if str(tree.children[0]) == "-" and isinstance(value, int | float):
+        if isinstance(value, int | float):
             return -value
     if kind == "tuple":
         return [literal(part, known) for part in parts]
@@ -183,9 +188,8 @@ def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
         elements = [part for part in parts if part.data == "object_elem"]
         return {_key(element): literal(_trees(element)[-1], known) for element in elements}
     if kind == "get_attr_expr_term" and known:
-        text = "".join(
-            str(token) for token in tree.scan_values(lambda value: isinstance(value, Token))
-        )
+        tokens = tree.scan_values(lambda value: isinstance(value, Token))
+        text = "".join(str(token) for token in tokens)
         if text in known:
             return known[text]
     raise NotLiteral(kind)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from slipway.channels.keys.files import (
     JOURNAL,
@@ -51,21 +51,27 @@ class Made:
         }
 
 
+class Quorum(TypedDict, total=False):
+    """How many keys the root has, of which ``threshold`` must sign (2 of 3 in production; 1 of 1 by
+    default). If there are several, each is in a folder of its own beside the channel's.
+    """
+
+    root_keys: int
+    threshold: int
+
+
 def init(
     channel: str,
     directory: Path,
     *,
-    root_keys: int = 1,
-    threshold: int = 1,
     signers: Mapping[str, tuple[str, Path]] | None = None,
     passphrase: Secret | None = None,
     now: float | None = None,
+    **quorum: Unpack[Quorum],
 ) -> KeyRing:
     """Make the keys of a channel, and its first root.
 
     Args:
-        root_keys: How many keys the root has, of which ``threshold`` must sign (2 of 3 in
-            production). If there are several, each is in a folder of its own beside the channel's.
         signers: For roles whose private key is elsewhere, its URI and a file with the public key
             (PEM).
         passphrase: What the targets and root keys are put under.
@@ -74,6 +80,7 @@ def init(
     Raises:
         UsageError: There are keys already, or the numbers make no sense.
     """
+    root_keys, threshold = quorum.get("root_keys", 1), quorum.get("threshold", 1)
     folder = directory / check_channel(channel)
     if not 1 <= threshold <= root_keys <= 9:
         raise UsageError(

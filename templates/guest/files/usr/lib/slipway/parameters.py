@@ -125,21 +125,8 @@ def resolve(
                 + (f': did you mean "{near[0]}"?' if near else "")
             )
     for parameter in parameters:
-        found = [
-            Value(given[parameter.name], source)
-            for source, given in sources
-            if parameter.name in given
-        ]
-        if found:
-            value = found[0]
-        elif parameter.type == "secret" and parameter.generate:
-            made = generated.get(parameter.name) or "".join(
-                secrets.choice(ALPHABET) for _ in range(parameter.generate)
-            )
-            value = Value(made, "generated")
-        elif parameter.default is not None:
-            value = Value(parameter.default, "default")
-        else:
+        value = _known(parameter, sources, generated)
+        if value is None:
             missing.append(parameter)
             continue
         wanted = validate(parameter, value.text)
@@ -159,6 +146,23 @@ def resolve(
     if reasons:
         raise Failure(*reasons)
     return {name: values[name] for name in known}
+
+
+def _known(
+    parameter: Parameter,
+    sources: Sequence[tuple[str, Mapping[str, str]]],
+    generated: Mapping[str, str],
+) -> Value | None:
+    """A parameter's value without asking anybody; None if there is none."""
+    for source, given in sources:
+        if parameter.name in given:
+            return Value(given[parameter.name], source)
+    if parameter.type == "secret" and parameter.generate:
+        made = generated.get(parameter.name) or "".join(
+            secrets.choice(ALPHABET) for _ in range(parameter.generate)
+        )
+        return Value(made, "generated")
+    return None if parameter.default is None else Value(parameter.default, "default")
 
 
 def overruled(

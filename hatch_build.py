@@ -1,8 +1,9 @@
-"""What an index shows of the package: links to the forge that this checkout comes from, and a README whose links work there.
+"""What an index shows of the package: links to the forge that this checkout comes from, and a
+README whose links work there.
 
-What goes in: GitHub's own variables in a workflow, or the remote `origin`, and README.md. What comes out: the URLs and
-the readme of the metadata. A fork names itself. Where no forge is known, there are no URLs, and the README's relative
-links become plain text.
+What goes in: GitHub's own variables in a workflow, or the remote `origin`, and README.md. What
+comes out: the URLs and the readme of the metadata. A fork names itself. Where no forge is known,
+there are no URLs, and the README's relative links become plain text.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ __all__ = ["ForgeLinks", "home", "readme", "urls"]
 
 _LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+://|#)([^)\s]+)\)")
 #: As git writes an address: by HTTPS, or by SSH in its two ways.
-_REMOTE = re.compile(r"(?:https://(?:[^@/]*@)?|ssh://git@|git@)([\w.-]+\.[a-z]+)[/:]([\w./-]+?)(?:\.git)?/?")
+_REMOTE = re.compile(
+    r"(?:https://(?:[^@/]*@)?|ssh://git@|git@)([\w.-]+\.[a-z]+)[/:]([\w./-]+?)(?:\.git)?/?"
+)
 
 
 def home(root: Path) -> str | None:
@@ -29,7 +32,9 @@ def home(root: Path) -> str | None:
         return f"{server}/{repository}"
     argv = ["git", "-C", str(root), "remote", "get-url", "origin"]
     try:
-        remote = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+        remote = subprocess.run(
+            argv, capture_output=True, text=True, timeout=10, check=False
+        ).stdout.strip()
     except OSError:
         return None
     found = _REMOTE.fullmatch(remote)
@@ -40,7 +45,12 @@ def urls(page: str | None) -> dict[str, str]:
     """Return the links of the metadata."""
     if page is None:
         return {}
-    paths = {"Homepage": "", "Documentation": "/tree/HEAD/docs", "Changelog": "/blob/HEAD/CHANGELOG.md", "Issues": "/issues"}
+    paths = {
+        "Homepage": "",
+        "Documentation": "/tree/HEAD/docs",
+        "Changelog": "/blob/HEAD/CHANGELOG.md",
+        "Issues": "/issues",
+    }
     return {name: page + path for name, path in paths.items()}
 
 

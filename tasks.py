@@ -1,4 +1,7 @@
-"""The tasks, for `invoke TASK` in this checkout: they are in src/slipway/commands/. `./run --help` shows them."""
+"""The tasks, for `invoke TASK` in this checkout: they are in src/slipway/commands/.
+
+`./run --help` shows them.
+"""
 
 from __future__ import annotations
 

@@ -29,15 +29,35 @@ __all__ = ["index_settings", "locked_names", "main"]
 HERE = Path(__file__).resolve().parent
 #: pip's settings that say how to reach an index and where to keep what was downloaded.
 SETTINGS = (
-    *("cache-dir", "cert", "client-cert", "default-timeout", "extra-index-url", "find-links", "index-url", "keyring-provider"),
-    *("no-cache-dir", "no-index", "proxy", "resume-retries", "retries", "timeout", "trusted-host", "use-feature"),
+    *(
+        "cache-dir",
+        "cert",
+        "client-cert",
+        "default-timeout",
+        "extra-index-url",
+        "find-links",
+        "index-url",
+        "keyring-provider",
+    ),
+    *(
+        "no-cache-dir",
+        "no-index",
+        "proxy",
+        "resume-retries",
+        "retries",
+        "timeout",
+        "trusted-host",
+        "use-feature",
+    ),
 )
 PIP = [sys.executable, "-I", "-m", "pip"]
 
 
 def plain_environment() -> dict[str, str]:
     """The environment without the settings of pip and Python."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))
+    }
 
 
 def index_settings(listing: str) -> dict[str, str]:
@@ -66,7 +86,14 @@ def normal(name: str) -> str:
 
 def pip(words: list[str], environment: Mapping[str, str], stdout: int | None = None) -> str:
     """Run pip and return what it wrote to ``stdout``; leave with its exit status if it fails."""
-    done = subprocess.run([*PIP, *words], env=environment, stdin=subprocess.DEVNULL, stdout=stdout, text=True, check=False)
+    done = subprocess.run(
+        [*PIP, *words],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.returncode)
     return done.stdout or ""
@@ -75,11 +102,24 @@ def pip(words: list[str], environment: Mapping[str, str], stdout: int | None = N
 def main(name: str) -> None:
     """Make the environment what a set says."""
     lock = HERE / f"{name}.txt"
-    asked = {**plain_environment(), **{key: value for key, value in os.environ.items() if key.startswith("PIP_")}}
+    asked = {
+        **plain_environment(),
+        **{key: value for key, value in os.environ.items() if key.startswith("PIP_")},
+    }
     listing = pip(["config", "list"], asked, stdout=subprocess.PIPE)
     environment = {**plain_environment(), **index_settings(listing), "PIP_CONFIG_FILE": os.devnull}
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-    pip(["install", *quiet, "--require-hashes", "--no-deps", "--only-binary=:all:", f"--requirement={lock}"], environment)
+    pip(
+        [
+            "install",
+            *quiet,
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary=:all:",
+            f"--requirement={lock}",
+        ],
+        environment,
+    )
 
     site = Path(sysconfig.get_path("purelib"))
     importlib.invalidate_caches()
@@ -88,7 +128,9 @@ def main(name: str) -> None:
     if superfluous:
         pip(["uninstall", *quiet, "--yes", *superfluous], environment)
     # Relative, so that no locale has to spell the names of folders.
-    (site / "slipway.pth").write_text(os.path.relpath(HERE.parent / "src", site) + "\n", encoding="ascii")
+    (site / "slipway.pth").write_text(
+        os.path.relpath(HERE.parent / "src", site) + "\n", encoding="ascii"
+    )
     # Invoke turns the writing of bytecode off before it loads the tasks: have it there from the
     # start.
     compileall.compile_dir(HERE.parent / "src", quiet=2)

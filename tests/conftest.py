@@ -1,4 +1,6 @@
-"""What holds for all tests: what they see of channels is remembered in a folder of theirs, not in the user's."""
+"""What holds for all tests: what they see of channels is remembered in a folder of theirs, not in
+the user's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of integration/. Those of unit/ that run with them, because they take long, have the mark of their own."""
+    """Mark the tests of integration/.
+
+    Those of unit/ that run with them, because they take long, have the mark of their own.
+    """
     for item in items:
         if INTEGRATION in item.path.parents:
             item.add_marker(pytest.mark.integration)

@@ -1,7 +1,7 @@
 """Addresses that other machines do not reach, and so must not stand in an image.
 
-What goes in: a URI. What comes out: why it is no use elsewhere. Invariant: nobody is asked, neither a name server nor
-the network, so the answer is the same on every host.
+What goes in: a URI. What comes out: why it is no use elsewhere. Invariant: nobody is asked, neither
+a name server nor the network, so the answer is the same on every host.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def _of_address(host: str) -> str | None:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is written as; also 127.1 and 0x7f000001, as inet_aton(3) reads them."""
+    """Return the address that a host is written as.
+
+    Also 127.1 and 0x7f000001, as inet_aton(3) reads them.
+    """
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,8 +1,9 @@
 """What a task found out, as one JSON document on standard output (``--json``).
 
-What goes in: a dataclass for each task (:mod:`slipway.commands.shapes`), and how the task ended. What comes out: one
-line feed ended document with ``format``, ``exit_code``, ``errors`` and the fields of the dataclass. Invariants: with
-``--json`` nothing else is written to standard output; a task that fails prints a document, too.
+What goes in: a dataclass for each task (:mod:`slipway.commands.shapes`), and how the task ended.
+What comes out: one line feed ended document with ``format``, ``exit_code``, ``errors`` and the
+fields of the dataclass. Invariants: with ``--json`` nothing else is written to standard output; a
+task that fails prints a document, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from invoke.exceptions import Exit
 
 from slipway.errors import SpecErrors, UserError, as_called
 
-__all__ = ["ERROR_FORMAT", "Answer", "Problem", "Shape", "document", "ended_by", "failure", "problems_of", "read_document", "stamp"]
+__all__ = [
+    "ERROR_FORMAT",
+    "Answer",
+    "Problem",
+    "Shape",
+    "document",
+    "ended_by",
+    "failure",
+    "problems_of",
+    "read_document",
+    "stamp",
+]
 
 #: The format of the document of a task that failed before it had anything to tell.
 ERROR_FORMAT: Final = "slipway/error/1"
@@ -48,16 +60,27 @@ class Answer:
     """The option ``--json`` of a task, and what the task tells."""
 
     json: bool = field(
-        default=False, metadata={"help": "print one JSON document (docs/reference/json.md), and everything else on standard error"}
+        default=False,
+        metadata={
+            "help": (
+                "print one JSON document (docs/reference/json.md), and everything else "
+                "on standard error"
+            )
+        },
     )
     _told: Shape | None = field(default=None, init=False)
     _line: str = field(default="", init=False)
     _out: TextIO | None = field(default=None, init=False)
 
     def tell_now(self, shape: Shape) -> None:
-        """Print a document at once, for a task that goes on; how it ends is told by its exit code alone."""
+        """Print a document at once, for a task that goes on.
+
+        How it ends is told by its exit code alone.
+        """
         if self._out is not None:
-            self._out.write(document({"format": shape.FORMAT, **asdict(shape), "exit_code": 0, "errors": []}))
+            self._out.write(
+                document({"format": shape.FORMAT, **asdict(shape), "exit_code": 0, "errors": []})
+            )
             self._out.flush()
             self._out = None
 
@@ -66,12 +89,16 @@ class Answer:
         self._told = shape
 
     def tell_line(self, data: list[str]) -> None:
-        """Take an array that will be printed on one line, instead of a document, if the task succeeds."""
+        """Take an array that will be printed on one line, instead of a document, if the task
+        succeeds.
+        """
         self._line = json.dumps(data) + "\n"
 
     @contextmanager
     def printed(self, task: str) -> Iterator[None]:
-        """Print the document when the block ends, however it ends; without ``--json``, do nothing."""
+        """Print the document when the block ends, however it ends; without ``--json``, do
+        nothing.
+        """
         if not self.json:
             yield
             return
@@ -89,7 +116,8 @@ class Answer:
         finally:
             sys.stdout = before
             told, self._out = self._out is None, None
-            # What ended the task is told by its exit code, also where nobody reads standard output any more.
+            # What ended the task is told by its exit code, also where nobody reads standard output
+            # any more.
             with suppress(*([OSError] if code else [])):
                 if not told:
                     before.write(self._document(task, code, problems))
@@ -111,11 +139,20 @@ def document(data: dict[str, Any]) -> str:
 
 def failure(task: str, code: int, problems: list[Problem]) -> str:
     """Return the document of a task that had nothing to tell."""
-    return document({"format": ERROR_FORMAT, "task": task, "exit_code": code, "errors": [asdict(each) for each in problems]})
+    return document(
+        {
+            "format": ERROR_FORMAT,
+            "task": task,
+            "exit_code": code,
+            "errors": [asdict(each) for each in problems],
+        }
+    )
 
 
 def problems_of(ended: BaseException) -> list[Problem]:
-    """Return what ended a task, as :func:`slipway.invocation.outcome` raises it, or as it was raised."""
+    """Return what ended a task, as :func:`slipway.invocation.outcome` raises it, or as it was
+    raised.
+    """
     if isinstance(ended, Ended) and ended.problems:
         return ended.problems
     cause = ended.__cause__ if isinstance(ended, Exit) else ended
@@ -123,7 +160,9 @@ def problems_of(ended: BaseException) -> list[Problem]:
         return [problem for error in cause.errors for problem in problems_of(error)]
     if not isinstance(cause, UserError):
         message = ended.message if isinstance(ended, Exit) else str(ended)
-        message, _, hint = (message or "a process that this one started has failed; standard error says why").partition("\n  hint: ")
+        message, _, hint = (
+            message or "a process that this one started has failed; standard error says why"
+        ).partition("\n  hint: ")
         return [Problem(message=message.removeprefix("error: "), hint=hint or None)]
     where = cause.where
     return [

@@ -1,7 +1,8 @@
 """The words of a command line -> one task with its arguments.
 
-What goes in: words, and the tasks there are with what each takes. What comes out: an :class:`Asked`. Invariants: one
-command line is one task; nothing is guessed; every option that takes a value has one, and no value is empty.
+What goes in: words, and the tasks there are with what each takes. What comes out: an
+:class:`Asked`. Invariants: one command line is one task; nothing is guessed; every option that
+takes a value has one, and no value is empty.
 """
 
 from __future__ import annotations
@@ -35,11 +36,17 @@ _VALUES: Final = {
 }
 #: Options that Invoke has for tasks that run shell commands. Slipway has no such tasks.
 _OF_INVOKE: Final = re.compile(
-    r"--(dry|echo|warn-only|pty|hide|command-timeout|config|debug|list-depth|list-format|prompt-for-sudo-password|write-pyc"
+    r"--(dry|echo|warn-only|pty|hide|command-timeout|config|debug|list-depth|list-format"
+    r"|prompt-for-sudo-password|write-pyc"
     r"|collection|no-dedupe)(=.*)?|-[RewpTfdDFc]"
 )
 #: What people type who know other programs.
-_INSTEAD: Final = {"clean": "invoke cache prune", "init": "invoke new NAME", "run": "invoke start NAME", "ls": "invoke list"}
+_INSTEAD: Final = {
+    "clean": "invoke cache prune",
+    "init": "invoke new NAME",
+    "run": "invoke start NAME",
+    "ls": "invoke list",
+}
 _NUMBER: Final = re.compile(r"-[0-9]+")
 
 
@@ -81,7 +88,10 @@ def parse(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Asked:
     if name not in tasks:
         if name in _INSTEAD:
             raise UsageError(f'unknown task "{name}"', hint=f"run: {_INSTEAD[name]}")
-        raise UsageError(f'unknown task "{name}"', hint=suggestion(name, tasks) or "invoke --list shows the tasks")
+        raise UsageError(
+            f'unknown task "{name}"',
+            hint=suggestion(name, tasks) or "invoke --list shows the tasks",
+        )
     asked.task = tasks[name]
     if asked.mode == "run":
         asked.mode = _Words(asked.task, rest, tasks).read()
@@ -119,13 +129,22 @@ def _refuse(word: str, known: Iterable[str], name: str, task: ParserContext | No
     Raises:
         UsageError: Always.
     """
-    listing = f"invoke {name} --help shows what it takes" if name else "invoke --help shows the options"
+    listing = (
+        f"invoke {name} --help shows what it takes" if name else "invoke --help shows the options"
+    )
     here = f"{name}: " if name else ""
     if _OF_INVOKE.fullmatch(word):
         if word.partition("=")[0] in ("--dry", "-R"):
             dry = task is not None and "--dry-run" in task.flags
-            listing = f"invoke {task.name} --dry-run shows what would be done" if task and dry else listing
-        raise UsageError(f"{here}{word.partition('=')[0]} is an option of Invoke, and has no effect on Slipway", hint=listing)
+            listing = (
+                f"invoke {task.name} --dry-run shows what would be done"
+                if task and dry
+                else listing
+            )
+        raise UsageError(
+            f"{here}{word.partition('=')[0]} is an option of Invoke, and has no effect on Slipway",
+            hint=listing,
+        )
     word = word.partition("=")[0]
     raise UsageError(f"{here}unknown option {word}", hint=suggestion(word, known) or listing)
 
@@ -133,7 +152,9 @@ def _refuse(word: str, known: Iterable[str], name: str, task: ParserContext | No
 class _Words:
     """The words after a task's name, one after the other."""
 
-    def __init__(self, context: ParserContext, words: list[str], tasks: Mapping[str, ParserContext]) -> None:
+    def __init__(
+        self, context: ParserContext, words: list[str], tasks: Mapping[str, ParserContext]
+    ) -> None:
         self.context, self.words, self.tasks = context, words, tasks
         self.given: set[str] = set()
         self.single = [each for each in context.positional_args if each.kind is not list]
@@ -159,7 +180,9 @@ class _Words:
 
     def _fail(self, message: str, hint: str | None = None) -> NoReturn:
         name = self.context.name
-        raise UsageError(f"{name}: {message}", hint=hint or f"invoke {name} --help shows what it takes")
+        raise UsageError(
+            f"{name}: {message}", hint=hint or f"invoke {name} --help shows what it takes"
+        )
 
     def _option(self, word: str) -> None:
         name, equals, value = word.partition("=")
@@ -178,7 +201,10 @@ class _Words:
         if not equals:
             value = self._next_value(argument, name)
         if not value.strip():
-            self._fail(f"{name} has an empty value", hint="give it a value, or leave it out; an unset variable is empty")
+            self._fail(
+                f"{name} has an empty value",
+                hint="give it a value, or leave it out; an unset variable is empty",
+            )
         self._set(argument, value, name)
 
     def _next_value(self, argument: Argument, name: str) -> str:
@@ -186,7 +212,11 @@ class _Words:
         following = self.words[0] if self.words else None
         number = argument.kind is int and following is not None and _NUMBER.fullmatch(following)
         if following is None or (following.startswith("-") and following != "-" and not number):
-            hint = f"a value that begins with a dash is written {name}=VALUE" if following else f"write {name} VALUE, or leave it out"
+            hint = (
+                f"a value that begins with a dash is written {name}=VALUE"
+                if following
+                else f"write {name} VALUE, or leave it out"
+            )
             self._fail(f"{name} needs a value", hint=hint)
         return self.words.pop(0)
 
@@ -211,13 +241,18 @@ class _Words:
             hint = "one command line is one task" if word in self.tasks else None
             self._fail(f'unexpected "{word}"', hint=hint)
         if not word.strip():
-            self._fail(f"{word_of(argument)} is empty", hint="give it a value, or leave it out; an unset variable is empty")
+            self._fail(
+                f"{word_of(argument)} is empty",
+                hint="give it a value, or leave it out; an unset variable is empty",
+            )
         argument.set_value(word, cast=argument.kind is list)
 
 
 def word_of(argument: Argument) -> str:
     """Return how help writes a word."""
-    return argument.names[0].removesuffix("s").upper().replace("-", "_") + ("..." if argument.kind is list else "")
+    return argument.names[0].removesuffix("s").upper().replace("-", "_") + (
+        "..." if argument.kind is list else ""
+    )
 
 
 def flag_of(argument: Argument) -> str:

@@ -1,12 +1,13 @@
 """Templates out of an appliance's folder, rendered in a process that can do nothing but that.
 
-What goes in: a template's text and a context of plain values. What comes out: the text that it makes, or everything that
-is wrong with it. Invariants: the process gets the text and the values and nothing else, no environment and no file of
-this one; once it has started, it can open no file, write none and start no process; what exceeds its processor time,
-memory or output is an error of the template, and never holds up the command.
+What goes in: a template's text and a context of plain values. What comes out: the text that it
+makes, or everything that is wrong with it. Invariants: the process gets the text and the values and
+nothing else, no environment and no file of this one; once it has started, it can open no file,
+write none and start no process; what exceeds its processor time, memory or output is an error of
+the template, and never holds up the command.
 
-This module is also that process' program: it answers requests, one JSON text a line, until its input ends. One process
-serves a whole command, so a template costs about as much as without it.
+This module is also that process' program: it answers requests, one JSON text a line, until its
+input ends. One process serves a whole command, so a template costs about as much as without it.
 """
 
 from __future__ import annotations
@@ -39,21 +40,27 @@ __all__ = ["MAX_BYTES", "Box", "box", "main"]
 MAX_BYTES: Final = 1 << 18
 #: A template makes no more characters than this.
 MAX_OUTPUT: Final = 1 << 20
-#: Processor time of one template. Where that of one appliance's templates together ends, the rest is refused.
+#: Processor time of one template. Where that of one appliance's templates together ends, the rest
+#: is refused.
 CPU_S: Final = 2.0
 APPLIANCE_CPU_S: Final = 10.0
 #: The memory that a template may take, beside that of Python and Jinja2.
 MEMORY_MIB: Final = 192
-#: For how long the process may neither work nor wait for a processor, in seconds, and how often it is asked. A kernel that
-#: is busy elsewhere gives little processor time a second; the process' own limit ends what works without end.
+#: For how long the process may neither work nor wait for a processor, in seconds, and how often it
+#: is asked. A kernel that is busy elsewhere gives little processor time a second; the process' own
+#: limit ends what works without end.
 _PATIENCE_S: Final = 60.0
 _ASK_S: Final = 1.0
-_START: Final = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.boxed import main; main()"
+_START: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from slipway.boxed import main; main()"
+)
 _HINT: Final = "write less into it, or make the file in a setup script"
 
 
 class Box:
-    """The process, which starts with the first template and is started again where one made it end."""
+    """The process, which starts with the first template and is started again where one made it
+    end.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,32 +86,61 @@ class Box:
             raise errors[0]
         return text
 
-    def check(self, content: bytes, context: Context, *, shown: Path) -> tuple[list[SpecError], float]:
-        """Find what is wrong with a template; also return the processor time that it took, in seconds."""
+    def check(
+        self, content: bytes, context: Context, *, shown: Path
+    ) -> tuple[list[SpecError], float]:
+        """Find what is wrong with a template.
+
+        Also return the processor time that it took, in seconds.
+        """
         _, errors, seconds = self._ask(content, context, shown)
         return errors, seconds
 
-    def _ask(self, content: bytes, context: Context, shown: Path) -> tuple[str, list[SpecError], float]:
+    def _ask(
+        self, content: bytes, context: Context, shown: Path
+    ) -> tuple[str, list[SpecError], float]:
         if len(content) > MAX_BYTES:
             message = f"the template has {len(content)} bytes; at most {MAX_BYTES} are rendered"
-            return "", [SpecError(message, where=Where(shown), hint="without .j2 it is copied as it is")], 0.0
+            return (
+                "",
+                [SpecError(message, where=Where(shown), hint="without .j2 it is copied as it is")],
+                0.0,
+            )
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
             where = Where(shown, content[: error.start].count(b"\n") + 1)
-            return "", [SpecError("a template has to be UTF-8", where=where, hint="without .j2 it is copied as it is")], 0.0
+            return (
+                "",
+                [
+                    SpecError(
+                        "a template has to be UTF-8",
+                        where=where,
+                        hint="without .j2 it is copied as it is",
+                    )
+                ],
+                0.0,
+            )
         with self._lock:
-            answer = self._answer(f'{{"shown": {json.dumps(str(shown))}, "text": {json.dumps(text)}, "context": {context.encoded}}}\n')
+            answer = self._answer(
+                f'{{"shown": {json.dumps(str(shown))}, "text": {json.dumps(text)}, "context": '
+                f"{context.encoded}}}\n"
+            )
             if answer is None or answer["ends"]:
                 self.close()
         if answer is None:
             message = "this takes more time or memory than a template may have"
             return "", [SpecError(message, where=Where(shown), hint=_HINT)], CPU_S
-        errors = [SpecError(said["message"], where=Where(shown, said["line"]), hint=said["hint"]) for said in answer["errors"]]
+        errors = [
+            SpecError(said["message"], where=Where(shown, said["line"]), hint=said["hint"])
+            for said in answer["errors"]
+        ]
         return answer["text"], errors, answer["seconds"]
 
     def _answer(self, request: str) -> dict[str, Any] | None:
-        """Send a request and wait for the answer; None if the process ended, or did not answer in time."""
+        """Send a request and wait for the answer; None if the process ended, or did not answer in
+        time.
+        """
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = self._stack.enter_context(_started())
@@ -121,7 +157,16 @@ class Box:
 
 def _started() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     source = Path(__file__).parents[1]
-    argv: list[str | Path] = ["env", "-i", "LC_ALL=C.UTF-8", sys.executable, "-I", "-c", _START, source]
+    argv: list[str | Path] = [
+        "env",
+        "-i",
+        "LC_ALL=C.UTF-8",
+        sys.executable,
+        "-I",
+        "-c",
+        _START,
+        source,
+    ]
     return process.spawn(argv, cwd=Path("/"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -131,13 +176,16 @@ def _line(pid: int, stream: IO[bytes]) -> bytes:
     while not select.select([stream], [], [], min(_ASK_S, _PATIENCE_S))[0]:
         if time.monotonic() - _busy_s(pid) - begun > _PATIENCE_S:
             return b""
-    # Answers are written at once, and the limit of a template's processor time ends the writing too.
+    # Answers are written at once, and the limit of a template's processor time ends the writing
+    # too.
     line = stream.readline()
     return line if line.endswith(b"\n") else b""
 
 
 def _busy_s(pid: int) -> float:
-    """How long a process has worked or waited for a processor (Linux, Documentation/scheduler/sched-stats.rst), in seconds."""
+    """How long a process has worked or waited for a processor (Linux,
+    Documentation/scheduler/sched-stats.rst), in seconds.
+    """
     with contextlib.suppress(OSError, ValueError):
         ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
         return (int(ran) + int(waited)) / 1e9
@@ -164,8 +212,15 @@ def _time_is_over(_: int, __: FrameType | None) -> None:
 def main() -> None:
     """Answer requests from standard input on standard output until there are no more."""
     signal.signal(signal.SIGPROF, _time_is_over)
-    # What Python and Jinja2 load when they first need it has to be there before no file can be opened.
-    _answer({"shown": "a", "text": "{% for a in b %}{{ 'a' ~ a | sh }}{{ c.d }}{% endfor %}", "context": {"b": ["x"], "c": {}}})
+    # What Python and Jinja2 load when they first need it has to be there before no file can be
+    # opened.
+    _answer(
+        {
+            "shown": "a",
+            "text": "{% for a in b %}{{ 'a' ~ a | sh }}{{ c.d }}{% endfor %}",
+            "context": {"b": ["x"], "c": {}},
+        }
+    )
     _give_up_everything()
     for line in sys.stdin.buffer:
         used = _used_s()
@@ -202,8 +257,17 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     shown = Path(request["shown"])
     try:
         signal.setitimer(signal.ITIMER_PROF, CPU_S)
-        text, found = check_text(request["text"], Context(request["context"]), shown=shown, longest=MAX_OUTPUT)
-        errors = [{"message": error.message, "line": error.where.line if error.where else 0, "hint": error.hint} for error in found]
+        text, found = check_text(
+            request["text"], Context(request["context"]), shown=shown, longest=MAX_OUTPUT
+        )
+        errors = [
+            {
+                "message": error.message,
+                "line": error.where.line if error.where else 0,
+                "hint": error.hint,
+            }
+            for error in found
+        ]
         answer = {"text": text, "errors": errors, "ends": False}
     except _TimeIsOver as error:
         answer = _ended(f"this takes more than {CPU_S:g} s", error)
@@ -216,4 +280,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ended(problem: str, error: BaseException) -> dict[str, Any]:
-    return {"text": "", "errors": [{"message": problem, "line": line_of(error), "hint": _HINT}], "ends": True}
+    return {
+        "text": "",
+        "errors": [{"message": problem, "line": line_of(error), "hint": _HINT}],
+        "ends": True,
+    }

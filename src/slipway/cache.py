@@ -1,10 +1,11 @@
 """Finished stages, by id: what was made once is never made again.
 
-An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and SHA-256 and is
-put there last. Files are written without a name (O_TMPFILE) and linked into place when whole, so a killed build leaves
-either an entry or nothing that looks like one. What an entry holds is compared with its ``entry``, by its size for a
-plan and by its SHA-256 before use. One that does not agree is dropped and made again, but only by who has its lock. Two
-builds that want the same stage take turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays
+An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and
+SHA-256 and is put there last. Files are written without a name (O_TMPFILE) and linked into place
+when whole, so a killed build leaves either an entry or nothing that looks like one. What an entry
+holds is compared with its ``entry``, by its size for a plan and by its SHA-256 before use. One that
+does not agree is dropped and made again, but only by who has its lock. Two builds that want the
+same stage take turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays
 there until the block ends, whoever prunes meanwhile.
 """
 
@@ -40,7 +41,9 @@ _ENTRY = "entry"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A finished stage: where it is, which files it has with their sizes and SHA-256, and what its maker wrote down about it."""
+    """A finished stage: where it is, which files it has with their sizes and SHA-256, and what its
+    maker wrote down about it.
+    """
 
     id: str
     folder: Path
@@ -70,10 +73,12 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Iterator[IO[bytes]]:
-    """A file to write that gets its name only when the block ends well; whatever else happens, it never existed.
+    """A file to write that gets its name only when the block ends well.
 
-    An existing file of that name is replaced. Where the file system has no unnamed files, it is a hidden one beside
-    the target that is removed when the block fails.
+    Whatever else happens, it never existed.
+
+    An existing file of that name is replaced. Where the file system has no unnamed files, it is a
+    hidden one beside the target that is removed when the block fails.
 
     Args:
         lasting: It has to be there, whole, after a power cut.
@@ -102,31 +107,57 @@ def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Ite
         hidden.replace(target)
     except OSError as error:
         if error.errno == 28:
-            raise HostError(f"no space left in {target.parent}", hint="free some space, or run: invoke cache prune") from error
+            raise HostError(
+                f"no space left in {target.parent}",
+                hint="free some space, or run: invoke cache prune",
+            ) from error
         raise
     finally:
         hidden.unlink(missing_ok=True)
 
 
 def _link(descriptor: int, target: Path) -> None:
-    """Give an unnamed file a name (open(2), O_TMPFILE). os.link follows the link in /proc only if it calls linkat(2),
-    which it does when a directory is given."""
+    """Give an unnamed file a name (open(2), O_TMPFILE). os.link follows the link in /proc only if
+    it calls linkat(2), which it does when a directory is given.
+    """
     folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.link(
+            f"/proc/self/fd/{descriptor}",
+            target.name,
+            src_dir_fd=folder,
+            dst_dir_fd=folder,
+            follow_symlinks=True,
+        )
     finally:
         os.close(folder)
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory; a tree made in a user namespace belongs to other users, so as its root where needed."""
+    """Remove a directory.
+
+    A tree made in a user namespace belongs to other users, so as its root where needed.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
-        process.run(["unshare", "--user", "--map-auto", "--map-root-user", "rm", "-rf", "--one-file-system", directory])
+        process.run(
+            [
+                "unshare",
+                "--user",
+                "--map-auto",
+                "--map-root-user",
+                "rm",
+                "-rf",
+                "--one-file-system",
+                directory,
+            ]
+        )
 
 
 def place(source: Path, target: Path) -> None:
-    """A second name for a file that never changes, or a copy where the file system is another one."""
+    """A second name for a file that never changes, or a copy where the file system is another
+    one.
+    """
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
@@ -216,7 +247,10 @@ class Cache:
         """An entry whose files have been read and are what was put there."""
         entry = self.find(stage_id)
         try:
-            if entry and all(sha256_of(entry.file(name)) == known["sha256"] for name, known in entry.files.items()):
+            if entry and all(
+                sha256_of(entry.file(name)) == known["sha256"]
+                for name, known in entry.files.items()
+            ):
                 os.utime(entry.folder / _ENTRY)
                 return entry
         except (OSError, ValueError, KeyError):  # who has its lock has removed it meanwhile
@@ -225,7 +259,9 @@ class Cache:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep every entry that is found or made within the block from being pruned, by anybody, until it ends."""
+        """Keep every entry that is found or made within the block from being pruned, by anybody,
+        until it ends.
+        """
         if self._kept is not None:
             yield
             return
@@ -239,7 +275,9 @@ class Cache:
         """Take part in a lock that who prunes has to have alone."""
         with self._guard:
             if self._kept is not None:
-                self._kept.enter_context(self._lock(f"{stage_id}.kept", fcntl.LOCK_SH, lambda: None))
+                self._kept.enter_context(
+                    self._lock(f"{stage_id}.kept", fcntl.LOCK_SH, lambda: None)
+                )
 
     def _lock(self, name: str, how: int, waiting: Callable[[], None] | None = None) -> IO[bytes]:
         self._make(self.directory / "locks")
@@ -281,7 +319,10 @@ class Cache:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A directory to work in, removed after the block; what a killed build left is removed by the next one."""
+        """A directory to work in, removed after the block.
+
+        What a killed build left is removed by the next one.
+        """
         below = self.directory / "scratch"
         self._make(below)
         for lock_path in below.glob("*.lock"):
@@ -305,7 +346,9 @@ class Cache:
         files: Mapping[str, Callable[[IO[bytes]], None] | tuple[Path, str]],
         facts: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch`, with its SHA-256, that is moved here."""
+        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch`, with
+        its SHA-256, that is moved here.
+        """
         self._keep(stage_id)
         folder = self._folder(stage_id)
         self.drop(stage_id)
@@ -324,7 +367,12 @@ class Cache:
                         source(file)
                     sha256 = sha256_of(folder / name)
                 known[name] = {"size": (folder / name).stat().st_size, "sha256": sha256}
-            record = {"kind": kind, "created": int(time.time()), "files": known, "facts": dict(facts or {})}
+            record = {
+                "kind": kind,
+                "created": int(time.time()),
+                "files": known,
+                "facts": dict(facts or {}),
+            }
             with create_file(folder / _ENTRY) as file:
                 text = json.dumps(record, indent=1, sort_keys=True)
                 file.write(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}\n".encode())
@@ -334,7 +382,10 @@ class Cache:
         return Entry(id=stage_id, folder=folder, files=known, facts=dict(facts or {}))
 
     def usage(self) -> list[Usage]:
-        """All entries, the longest unused first; what is no entry (a killed build's) is the very first."""
+        """All entries, the longest unused first.
+
+        What is no entry (a killed build's) is the very first.
+        """
         entries = []
         for folder in (self.directory / "stages").glob("*"):
             try:
@@ -342,7 +393,8 @@ class Cache:
             except (OSError, ValueError, KeyError, TypeError):
                 kind, used = "incomplete", 0.0
             size = 0
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:  # somebody else removes it
+            # somebody else removes it
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
                 for file in files:
                     with contextlib.suppress(FileNotFoundError):
                         size += file.stat(follow_symlinks=False).st_size
@@ -350,7 +402,9 @@ class Cache:
         return sorted(entries, key=lambda entry: (entry.used, entry.id))
 
     def prune(self, *, keep_bytes: int | None = None) -> list[Usage]:
-        """Remove the longest unused entries until what is left is below the limit; returns what was removed.
+        """Remove the longest unused entries until what is left is below the limit.
+
+        Returns what was removed.
 
         An entry that is being made (its lock is held) or is in use (:meth:`keeping`) is left alone.
         """
@@ -362,7 +416,10 @@ class Cache:
             if total <= limit and entry.kind != "incomplete":
                 continue
             try:
-                with self._lock(entry.id, fcntl.LOCK_EX), self._lock(f"{entry.id}.kept", fcntl.LOCK_EX):
+                with (
+                    self._lock(entry.id, fcntl.LOCK_EX),
+                    self._lock(f"{entry.id}.kept", fcntl.LOCK_EX),
+                ):
                     self.drop(entry.id)
             except BlockingIOError:
                 continue

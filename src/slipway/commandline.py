@@ -1,7 +1,8 @@
 """The program: Invoke's, with our tasks, our parser, our help, and none of its settings.
 
-What goes in: the words of the command line. What comes out: an exit code. Invoke by itself also reads /etc/invoke.yaml,
-~/.invoke.yaml and variables INVOKE_*, which are for other projects: they could name other tasks.
+What goes in: the words of the command line. What comes out: an exit code. Invoke by itself also
+reads /etc/invoke.yaml, ~/.invoke.yaml and variables INVOKE_*, which are for other projects: they
+could name other tasks.
 """
 
 from __future__ import annotations
@@ -43,8 +44,16 @@ class Slipway(Program):
 
     asked: Asked
 
-    def __init__(self, tasks: Collection, families: list[tuple[str, list[str]]] | None = None) -> None:
-        super().__init__(version=__version__, namespace=tasks, name="slipway", binary="invoke", config_class=OwnConfig)
+    def __init__(
+        self, tasks: Collection, families: list[tuple[str, list[str]]] | None = None
+    ) -> None:
+        super().__init__(
+            version=__version__,
+            namespace=tasks,
+            name="slipway",
+            binary="invoke",
+            config_class=OwnConfig,
+        )
         self.families = families or [("Tasks", sorted(tasks.task_names))]
 
     def parse_core(self, argv: list[str] | None) -> None:
@@ -105,11 +114,15 @@ class Slipway(Program):
             sys.stdout.write(task_help(asked.task, summaries[str(asked.task.name)]))
 
     def _completions(self, words: list[str], names: list[str]) -> list[str]:
-        """Return the words that may come next: tasks, or the options of the task that stands there."""
+        """Return the words that may come next: tasks, or the options of the task that stands
+        there.
+        """
         given = next((word for word in words if word in names), None)
         if given is None:
             return names
-        return sorted(next(each for each in self.collection.to_contexts() if each.name == given).flags)
+        return sorted(
+            next(each for each in self.collection.to_contexts() if each.name == given).flags
+        )
 
     def update_config(self, merge: bool = True) -> None:
         """Take no settings from the command line."""
@@ -124,7 +137,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the task that the command line names."""
     from slipway.commands import families, namespace
 
-    # Invoke's own program turns the writing of bytecode off; every start would then compile all of slipway.
+    # Invoke's own program turns the writing of bytecode off; every start would then compile all of
+    # slipway.
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     with written():
         open_streams()
@@ -132,7 +146,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def take_over(checkout: Path) -> None:
-    """Run the task here if Invoke's own program is loading tasks.py: its parser knows neither our words nor our errors."""
+    """Run the task here if Invoke's own program is loading tasks.py: its parser knows neither our
+    words nor our errors.
+    """
     program = Path(sys.argv[0])
     if program.name in ("invoke", "inv") or program.parts[-2:] == ("invoke", "__main__.py"):
         main(["slipway", f"--search-root={checkout}", *sys.argv[1:]])

@@ -1,7 +1,8 @@
 """A release that exists -> its disk in other formats, without a build.
 
-What goes in: a manifest, and the raw artifact that it tells of. What comes out: the very files that the build would have
-made, had it been asked for these formats. Everything that a format says of the machine comes from the manifest.
+What goes in: a manifest, and the raw artifact that it tells of. What comes out: the very files that
+the build would have made, had it been asked for these formats. Everything that a format says of the
+machine comes from the manifest.
 """
 
 from __future__ import annotations
@@ -33,9 +34,16 @@ __all__ = ["export_built", "export_published"]
 
 
 def export_published(
-    shop: Workshop, client: Client, appliance: str, build: str | None, formats: Sequence[str], out: Path | None
+    shop: Workshop,
+    client: Client,
+    appliance: str,
+    build: str | None,
+    formats: Sequence[str],
+    out: Path | None,
 ) -> dict[str, Path]:
-    """Download a release's raw disk from a channel, verified, and make files of it; return them by format.
+    """Download a release's raw disk from a channel, verified, and make files of it.
+
+    Return them by format.
 
     Args:
         build: Which release; the channel's current one if none is named.
@@ -57,7 +65,9 @@ def export_published(
     return made
 
 
-def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
+def export_built(
+    shop: Workshop, folder: Path, formats: Sequence[str], out: Path | None
+) -> dict[str, Path]:
     """Make files of a release's folder; return them by format.
 
     Raises:
@@ -67,13 +77,18 @@ def export_built(shop: Workshop, folder: Path, formats: Sequence[str], out: Path
 
     inside = sorted(path.parent for path in folder.glob("*/manifest.json"))
     if inside and not (folder / "manifest.json").exists():
-        raise BuildError(f"{folder} holds releases, and is none", hint=f"name one: {' '.join(map(str, inside))}")
+        raise BuildError(
+            f"{folder} holds releases, and is none", hint=f"name one: {' '.join(map(str, inside))}"
+        )
     manifest = read_release(folder).manifest
     formats = _checked(manifest, formats)
     raw = next((artifact for artifact in manifest.artifacts if artifact.format == Raw.name), None)
     if raw is None:
         there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
-        raise BuildError(f"{manifest.appliance} {manifest.release} was not made as {Raw.name}", hint=f"there is: {there}")
+        raise BuildError(
+            f"{manifest.appliance} {manifest.release} was not made as {Raw.name}",
+            hint=f"there is: {there}",
+        )
     _require_places(shop, manifest, out)
     return _export(shop, manifest, folder / raw.file, formats, out)
 
@@ -85,7 +100,8 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
         form = load(name)
         if form.kernel and not manifest.kernel:
             raise BuildError(
-                f"{manifest.appliance} {manifest.release} does not say which kernel it has, and {name} needs the {form.kernel} one",
+                f"{manifest.appliance} {manifest.release} does not say which kernel it has, "
+                f"and {name} needs the {form.kernel} one",
                 hint="export a newer release",
             )
         require(form, manifest.appliance, manifest.kernel)
@@ -97,7 +113,9 @@ def _folder(shop: Workshop, manifest: Manifest, out: Path | None) -> Path:
 
 
 def _logs(shop: Workshop) -> Path:
-    """Where the output of programs goes: outside the scratch folder, since an error's hint names it."""
+    """Where the output of programs goes: outside the scratch folder, since an error's hint names
+    it.
+    """
     return shop.root / "build/logs"
 
 
@@ -111,14 +129,19 @@ def _require_places(shop: Workshop, manifest: Manifest, out: Path | None) -> Non
         require_writable(folder)
 
 
-def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None) -> dict[str, Path]:
+def _export(
+    shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[str], out: Path | None
+) -> dict[str, Path]:
     artifact = next(artifact for artifact in manifest.artifacts if artifact.format == Raw.name)
     about = _description(manifest, shop.root / "templates")
     made: dict[str, Path] = {}
     out = _folder(shop, manifest, out)
     out.mkdir(parents=True, exist_ok=True)
     # Beside their place: what gets its name there has to be on the same file system.
-    with shop.cache.scratch() as scratch, TemporaryDirectory(prefix=".export-", dir=out) as unfinished:
+    with (
+        shop.cache.scratch() as scratch,
+        TemporaryDirectory(prefix=".export-", dir=out) as unfinished,
+    ):
         disk = scratch / "disk.raw"
         with shop.progress.step("disk") as step:
             unpack(
@@ -132,14 +155,22 @@ def _export(shop: Workshop, manifest: Manifest, packed: Path, formats: Sequence[
 
         for name in formats:
             form = load(name)
-            output = Path(unfinished) / file_name(manifest.appliance, manifest.release, manifest.architecture, form)
+            output = Path(unfinished) / file_name(
+                manifest.appliance, manifest.release, manifest.architecture, form
+            )
             with shop.progress.step(name) as step:
                 images = {other: made[other] for other in form.needs}
                 virtual_size = manifest.resources["disk_gib"] * 2**30
                 log = _logs(shop) / f"export-{manifest.appliance}-{name}.log"
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.unlink(missing_ok=True)
-                done = form.export(disk, output, virtual_size=virtual_size, log=log, about=replace(about, images=images))
+                done = form.export(
+                    disk,
+                    output,
+                    virtual_size=virtual_size,
+                    log=log,
+                    about=replace(about, images=images),
+                )
                 step.detail = f"made, {size(done.size)}"
             output.chmod(0o644)  # somebody's own file; a format makes what the cache keeps
             made[name] = output
@@ -182,7 +213,11 @@ def _description(manifest: Manifest, templates: Path) -> Description:
         epoch=manifest.source_date_epoch,
         cpus=manifest.resources["cpus"],
         memory_mib=manifest.resources["memory_mib"],
-        interfaces=tuple(Interface.model_validate_json(json.dumps(each)) for each in manifest.interfaces),
-        parameters=tuple(Parameter.model_validate_json(json.dumps(each)) for each in manifest.parameters),
+        interfaces=tuple(
+            Interface.model_validate_json(json.dumps(each)) for each in manifest.interfaces
+        ),
+        parameters=tuple(
+            Parameter.model_validate_json(json.dumps(each)) for each in manifest.parameters
+        ),
         templates=templates,
     )

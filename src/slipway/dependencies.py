@@ -31,17 +31,31 @@ from slipway import process
 from slipway.cache import create_file
 from slipway.errors import BuildError, Where
 
-__all__ = ["SETS", "UPDATE", "Pin", "lock_path", "problems", "read_pins", "require_agreement", "update"]
+__all__ = [
+    "SETS",
+    "UPDATE",
+    "Pin",
+    "lock_path",
+    "problems",
+    "read_pins",
+    "require_agreement",
+    "update",
+]
 
 #: The sets, from the smallest to the largest, and the extras of pyproject.toml that each has.
-SETS: Mapping[str, tuple[str, ...]] = {"tasks": ("pypi", "s3"), "checks": ("checks", "pypi", "s3"), "dev": ("dev",)}
+SETS: Mapping[str, tuple[str, ...]] = {
+    "tasks": ("pypi", "s3"),
+    "checks": ("checks", "pypi", "s3"),
+    "dev": ("dev",),
+}
 #: The command that renews the lock.
 UPDATE = "./run deps --update"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 #: The settings of uv that say how to reach an index; all others could change what the lock holds.
 _UV_SETTINGS = re.compile(
-    r"UV_(DEFAULT_INDEX|INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)|CACHE_DIR|HTTP_\w+|INSECURE_HOST|KEYRING_PROVIDER|NATIVE_TLS|SYSTEM_CERTS)"
+    r"UV_(DEFAULT_INDEX|INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)|CACHE_DIR|HTTP_\w+|INSECURE_HOST"
+    r"|KEYRING_PROVIDER|NATIVE_TLS|SYSTEM_CERTS)"
     r"|SSL_CERT_(FILE|DIR)|ALL_PROXY|HTTPS?_PROXY|NO_PROXY|NETRC"
 )
 _HEADER = f"# The set {{name}} of pyproject.toml's dependencies. Made by: {UPDATE}\n"
@@ -68,7 +82,9 @@ class Pin:
     def text(self) -> str:
         """The lines of pip's requirement file."""
         marker = f" ; {self.marker}" if self.marker else ""
-        return " \\\n    --hash=".join([f"{self.name}=={self.version}{marker}", *self.hashes]) + "\n"
+        return (
+            " \\\n    --hash=".join([f"{self.name}=={self.version}{marker}", *self.hashes]) + "\n"
+        )
 
 
 def environments() -> list[Environment]:
@@ -81,8 +97,19 @@ def environments() -> list[Environment]:
         "platform_system": "Linux",
         "sys_platform": "linux",
     }
-    versions = [{"python_version": each, "python_full_version": f"{each}.0", "implementation_version": f"{each}.0"} for each in PYTHONS]
-    return [{**fixed, **version, "platform_machine": machine} for version in versions for machine in MACHINES]
+    versions = [
+        {
+            "python_version": each,
+            "python_full_version": f"{each}.0",
+            "implementation_version": f"{each}.0",
+        }
+        for each in PYTHONS
+    ]
+    return [
+        {**fixed, **version, "platform_machine": machine}
+        for version in versions
+        for machine in MACHINES
+    ]
 
 
 def lock_path(root: Path, name: str) -> Path:
@@ -99,7 +126,9 @@ def read_pins(path: Path) -> list[Pin]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BuildError(f"{path.name} is missing in {path.parent}", hint=f"run: {UPDATE}") from None
+        raise BuildError(
+            f"{path.name} is missing in {path.parent}", hint=f"run: {UPDATE}"
+        ) from None
     pins = []
     number = 1
     for line in re.split(r"(?<!\\)\n", text):
@@ -111,13 +140,21 @@ def read_pins(path: Path) -> list[Pin]:
 
 def _pin(line: str, where: Where) -> Pin:
     wanted, *hashes = re.split(r"\s+--hash=", line.strip())
-    error = BuildError("not a version with hashes, as name==1.0 --hash=sha256:...", where=where, hint=f"run: {UPDATE}")
+    error = BuildError(
+        "not a version with hashes, as name==1.0 --hash=sha256:...",
+        where=where,
+        hint=f"run: {UPDATE}",
+    )
     try:
         found = Requirement(wanted)
     except InvalidRequirement:
         raise error from None
     exact = re.fullmatch(r"==([^*]+)", str(found.specifier))
-    if not exact or not hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes):
+    if (
+        not exact
+        or not hashes
+        or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes)
+    ):
         raise error
     return Pin(canonicalize_name(found.name), exact[1], found.marker, tuple(hashes))
 
@@ -140,7 +177,9 @@ def problems(root: Path, metadata: Metadata | None = None) -> list[str]:
     for name, pins in sets.items():
         for environment in environments():
             wanted = _wanted(project, SETS[name])
-            found |= dict.fromkeys(_disagreements(name, pins, wanted, environment, metadata or _installed))
+            found |= dict.fromkeys(
+                _disagreements(name, pins, wanted, environment, metadata or _installed)
+            )
     for small, large in itertools.pairwise(sets):
         found |= dict.fromkeys(_differences(small, sets[small], large, sets[large]))
     return list(found)
@@ -154,7 +193,11 @@ def require_agreement(root: Path) -> None:
     """
     found = problems(root)
     if found:
-        raise BuildError("requirements/ and pyproject.toml disagree\n" + "\n".join(f"  {line}" for line in found), hint=f"run: {UPDATE}")
+        raise BuildError(
+            "requirements/ and pyproject.toml disagree\n"
+            + "\n".join(f"  {line}" for line in found),
+            hint=f"run: {UPDATE}",
+        )
 
 
 def _wanted(project: Mapping[str, object], extras: Iterable[str]) -> list[tuple[str, Requirement]]:
@@ -185,12 +228,20 @@ def _installed(name: str, version: str) -> Sequence[str] | None:
 
 
 def _disagreements(
-    name: str, pins: Sequence[Pin], wanted: Sequence[tuple[str, Requirement]], environment: Environment, metadata: Metadata
+    name: str,
+    pins: Sequence[Pin],
+    wanted: Sequence[tuple[str, Requirement]],
+    environment: Environment,
+    metadata: Metadata,
 ) -> Iterator[str]:
     """Follow the requirements through the lock, in one environment."""
     locked = {pin.name: pin for pin in pins if pin.applies(environment)}
     file = f"requirements/{name}.txt"
-    todo = [(origin, requirement) for origin, requirement in wanted if _holds(requirement, environment, "")]
+    todo = [
+        (origin, requirement)
+        for origin, requirement in wanted
+        if _holds(requirement, environment, "")
+    ]
     seen: set[tuple[str, str]] = set()
     everything_known = True
     while todo:
@@ -208,7 +259,11 @@ def _disagreements(
             lines = metadata(pin.name, pin.version)
             everything_known = everything_known and lines is not None
             further = [_requirement(line) for line in lines or ()]
-            todo += [(f"{pin.name} {pin.version}", each) for each in further if _holds(each, environment, extra)]
+            todo += [
+                (f"{pin.name} {pin.version}", each)
+                for each in further
+                if _holds(each, environment, extra)
+            ]
     if everything_known:
         for left in sorted(locked.keys() - {pin for pin, _ in seen}):
             yield f"{file} has {left}; nothing requires it"
@@ -233,8 +288,15 @@ def _differences(small: str, some: Sequence[Pin], large: str, more: Sequence[Pin
         for pin in some:
             other = versions.get(pin.name)
             if pin.applies(environment) and other != pin.version:
-                first, second = f"{pin.name} is {pin.version} in requirements/{small}.txt", f"requirements/{large}.txt"
-                yield f"{first} and {other} in {second}" if other else f"{first} and missing in {second}"
+                first, second = (
+                    f"{pin.name} is {pin.version} in requirements/{small}.txt",
+                    f"requirements/{large}.txt",
+                )
+                yield (
+                    f"{first} and {other} in {second}"
+                    if other
+                    else f"{first} and missing in {second}"
+                )
 
 
 # --- renewing -------------------------------------------------------------------------------------
@@ -246,16 +308,34 @@ def update(root: Path) -> list[str]:
     Raises:
         BuildError: The index cannot be reached, there is no solution, or a wheel is missing.
     """
-    before = {name: read_pins(lock_path(root, name)) if lock_path(root, name).exists() else [] for name in SETS}
+    before = {
+        name: read_pins(lock_path(root, name)) if lock_path(root, name).exists() else []
+        for name in SETS
+    }
     after: dict[str, list[Pin]] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-deps-") as scratch:
         constraint: list[str | Path] = []
         for name in reversed([*SETS]):  # the largest first: it decides the versions
             path = Path(scratch) / f"{name}.txt"
             extras = [f"--extra={extra}" for extra in SETS[name]]
-            options = ["--universal", f"--python-version={PYTHONS[0]}", "--generate-hashes", "--only-binary=:all:"]
+            options = [
+                "--universal",
+                f"--python-version={PYTHONS[0]}",
+                "--generate-hashes",
+                "--only-binary=:all:",
+            ]
             options += ["--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
-            _uv(["compile", *options, *extras, *constraint, f"--output-file={path}", "pyproject.toml"], root)
+            _uv(
+                [
+                    "compile",
+                    *options,
+                    *extras,
+                    *constraint,
+                    f"--output-file={path}",
+                    "pyproject.toml",
+                ],
+                root,
+            )
             constraint = constraint or ["--constraint", path]
             after[name] = list(_plain(read_pins(path)))
             path.write_text("".join(pin.text for pin in after[name]))
@@ -264,7 +344,9 @@ def update(root: Path) -> list[str]:
         path = lock_path(root, name)
         path.parent.mkdir(exist_ok=True)
         with create_file(path, mode=0o644) as file:
-            file.write((_HEADER.format(name=name) + "".join(pin.text for pin in after[name])).encode())
+            file.write(
+                (_HEADER.format(name=name) + "".join(pin.text for pin in after[name])).encode()
+            )
     return [line for name in SETS for line in _changes(name, before[name], after[name])]
 
 
@@ -280,14 +362,32 @@ def _require_wheels(scratch: Path, root: Path) -> None:
     """See that every environment finds a wheel of every distribution: none is built."""
     for version in PYTHONS:
         for machine in MACHINES:
-            options = ["--dry-run", "--quiet", f"--target={scratch / 'none'}", "--only-binary=:all:", "--require-hashes", "--no-deps"]
-            options += [f"--python-version={version}", f"--python-platform={machine}-manylinux_2_28"]
+            options = [
+                "--dry-run",
+                "--quiet",
+                f"--target={scratch / 'none'}",
+                "--only-binary=:all:",
+                "--require-hashes",
+                "--no-deps",
+            ]
+            options += [
+                f"--python-version={version}",
+                f"--python-platform={machine}-manylinux_2_28",
+            ]
             _uv(["install", *options, f"--requirement={scratch / 'dev.txt'}"], root)
 
 
 def _uv(words: Sequence[str | Path], root: Path) -> None:
-    settings = {name: value for name, value in os.environ.items() if _UV_SETTINGS.fullmatch(name.upper())}
-    process.run([sys.executable, "-m", "uv", "pip", *words], what=f"uv pip {words[0]}", cwd=root, env=settings, timeout_s=900)
+    settings = {
+        name: value for name, value in os.environ.items() if _UV_SETTINGS.fullmatch(name.upper())
+    }
+    process.run(
+        [sys.executable, "-m", "uv", "pip", *words],
+        what=f"uv pip {words[0]}",
+        cwd=root,
+        env=settings,
+        timeout_s=900,
+    )
 
 
 def _changes(name: str, before: Sequence[Pin], after: Sequence[Pin]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What developers and CI run: style, types and shell scripts, then the tests.
 
-What goes in: the root of a checkout. What comes out: the tools' own output, and a :class:`BuildError` that names what
-failed. All tools are those of the Python that runs this; their settings are in pyproject.toml.
+What goes in: the root of a checkout. What comes out: the tools' own output, and a
+:class:`BuildError` that names what failed. All tools are those of the Python that runs this; their
+settings are in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -26,20 +27,50 @@ _NO_TESTS: Final = 5
 
 
 def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -> int:
-    """Run a tool with its output on ours and return its exit status; its name goes to ``failed`` if it fails."""
+    """Run a tool with its output on ours and return its exit status.
+
+    Its name goes to ``failed`` if it fails.
+    """
     sys.stdout.flush()
     color = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
-    ended = process.run(argv, cwd=root, env={"CI": "true", **color}, stdout=sys.stdout.buffer, check=False, timeout_s=5400)
+    ended = process.run(
+        argv,
+        cwd=root,
+        env={"CI": "true", **color},
+        stdout=sys.stdout.buffer,
+        check=False,
+        timeout_s=5400,
+    )
     if ended.returncode and not (ended.returncode == _NO_TESTS and "-k" in argv):
         failed.append(what)
     return ended.returncode
 
 
 def shell_scripts(root: Path) -> list[Path]:
-    """The POSIX shell scripts of the project; templates of scripts are not (the rendered ones are checked in a test)."""
+    """The POSIX shell scripts of the project.
+
+    Templates of scripts are not (the rendered ones are checked in a test).
+    """
     folders = [root / "appliances", root / "templates", root / "src"]
     scripts = (root / "run", *sorted((root / ".ci").iterdir()), root / "tests/ceph/rgw.sh")
     return [*scripts, *sorted(path for folder in folders for path in folder.rglob("*.sh"))]
+
+
+def python_scripts(root: Path) -> list[Path]:
+    """The programs in Python whose names do not say so, which no tool finds by itself."""
+    files = (
+        path
+        for folder in ("appliances", "templates")
+        for path in sorted((root / folder).rglob("*"))
+        if not path.suffix and path.is_file() and not path.is_symlink()
+    )
+    return [path for path in files if _interpreter(path).startswith(b"#!/usr/bin/python3")]
+
+
+def _interpreter(path: Path) -> bytes:
+    """Return the first line of a file, as far as one of a script is long."""
+    with path.open("rb") as file:
+        return file.readline(80)
 
 
 def lint(root: Path) -> None:
@@ -51,12 +82,16 @@ def lint(root: Path) -> None:
     dependencies.require_agreement(root)
     failed: list[str] = []
     python = [sys.executable, "-m"]
-    _run("ruff check", [*python, "ruff", "check", "."], root, failed)
-    _run("ruff format", [*python, "ruff", "format", "--check", "."], root, failed)
+    everything: list[str | Path] = [".", *python_scripts(root)]
+    _run("ruff check", [*python, "ruff", "check", *everything], root, failed)
+    _run("ruff format", [*python, "ruff", "format", "--check", *everything], root, failed)
     _run("mypy", [*python, "mypy"], root, failed)
     _run("shellcheck", ["shellcheck", "-s", "sh", *shell_scripts(root)], root, failed)
     if failed:
-        raise BuildError(f"failed: {', '.join(failed)}", hint="most of ruff's findings are mended by: ruff check --fix; ruff format")
+        raise BuildError(
+            f"failed: {', '.join(failed)}",
+            hint="most of ruff's findings are mended by: ruff check --fix; ruff format",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +125,19 @@ def select(options: Collection[str], *, store: str = "", keyword: str = "") -> S
         UsageError: The options contradict each other, or there is no such store.
     """
     if store not in ("", *STORES):
-        raise UsageError(f'there are no tests with the store "{store}"', hint=f"there is: {', '.join(STORES)}")
+        raise UsageError(
+            f'there are no tests with the store "{store}"', hint=f"there is: {', '.join(STORES)}"
+        )
     named = [kind for kind in KINDS if kind in (*options, store)]
     if "fresh" in options:
-        others = [f"--{option}" for option in options if option != "fresh"] + ([f"--store {store}"] if store else [])
+        others = [f"--{option}" for option in options if option != "fresh"] + (
+            [f"--store {store}"] if store else []
+        )
         if others:
-            raise UsageError(f"--fresh cannot go with {', '.join(others)}", hint="it runs the unit and integration tests itself")
+            raise UsageError(
+                f"--fresh cannot go with {', '.join(others)}",
+                hint="it runs the unit and integration tests itself",
+            )
         return Selection(fresh=True, keyword=keyword)
     return Selection(
         lint=not named and not keyword,
@@ -113,7 +155,10 @@ def test(root: Path, selection: Selection) -> None:
         BuildError: One failed.
     """
     failed: list[str] = []
-    outcomes = {kind: _run(f"{kind} tests", _pytest(root, kind, selection), root, failed) for kind in selection.kinds}
+    outcomes = {
+        kind: _run(f"{kind} tests", _pytest(root, kind, selection), root, failed)
+        for kind in selection.kinds
+    }
     if selection.keyword and set(outcomes.values()) == {_NO_TESTS}:
         raise UsageError(f'no test matches "{selection.keyword}"', hint="pytest --help explains -k")
     if failed:
@@ -131,7 +176,13 @@ def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
         marks.append("integration")
     if not selection.nightly:
         marks.append("not nightly")
-    argv: list[str | Path] = [sys.executable, "-m", "pytest", "-q", *(folder for folder in folders if folder.is_dir())]
+    argv: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        *(folder for folder in folders if folder.is_dir()),
+    ]
     # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
     if kind != "ceph" and not selection.keyword:
         argv += ["-n", "2", "--dist", "load" if kind == "unit" else "loadfile"]

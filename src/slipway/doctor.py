@@ -1,7 +1,7 @@
 """What this host can do for Slipway, what is missing, and the command that changes it.
 
-What goes in: the workshop of a command. What comes out: findings, in the order in which one would mend them. Nothing is
-changed, and everything that can be tried is tried rather than guessed.
+What goes in: the workshop of a command. What comes out: findings, in the order in which one would
+mend them. Nothing is changed, and everything that can be tried is tried rather than guessed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at; ``state`` is ok, missing (a build fails) or limited (something else does)."""
+    """One thing that was looked at; ``state`` is ok, missing (a build fails) or limited (something
+    else does).
+    """
 
     name: str
     state: str
@@ -42,7 +44,9 @@ class Finding:
     def line(self) -> str:
         """For people."""
         mark = {"ok": "ok     ", "missing": "MISSING", "limited": "limited"}[self.state]
-        return f"{mark}  {self.name:<18} {self.detail}" + (f"\n{'':<28}-> {self.hint}" if self.hint else "")
+        return f"{mark}  {self.name:<18} {self.detail}" + (
+            f"\n{'':<28}-> {self.hint}" if self.hint else ""
+        )
 
     @property
     def record(self) -> dict[str, Any]:
@@ -66,11 +70,21 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
         yield _try(f"firmware {firmware}", partial(_firmware, firmware), state="limited")
     accelerator = probe()
     slow = "" if accelerator.name == "kvm" else "checks take several times as long as with KVM"
-    yield Finding(name="accelerator", state="ok" if not slow else "limited", detail=f"{accelerator.name}: {accelerator.reason}", hint=slow)
+    yield Finding(
+        name="accelerator",
+        state="ok" if not slow else "limited",
+        detail=f"{accelerator.name}: {accelerator.reason}",
+        hint=slow,
+    )
     yield _try("qemu", partial(_qemu, shop, accelerator), state="limited")
     memory = available_memory_mib()
     low = "builds work on disk instead, which is slower" if memory < 3072 else ""
-    yield Finding(name="memory", state="limited" if low else "ok", detail=f"{size(memory * 2**20)} available", hint=low)
+    yield Finding(
+        name="memory",
+        state="limited" if low else "ok",
+        detail=f"{size(memory * 2**20)} available",
+        hint=low,
+    )
     settings = _try("slipway.toml", lambda: _settings(shop))
     if settings.state != "ok":
         yield settings
@@ -78,7 +92,9 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
     yield _try("disk", lambda: _space(shop.settings.cache))
     yield _try("mirrors", lambda: _listed(shop.mirrors))
     public = "the public ones that Debian's cloud-init names"
-    yield Finding(name="image mirrors", state="ok", detail=_listed(shop.settings.image_mirror) or public)
+    yield Finding(
+        name="image mirrors", state="ok", detail=_listed(shop.settings.image_mirror) or public
+    )
     yield _try("store", lambda: _store(shop.store), state="limited")
 
 
@@ -91,7 +107,9 @@ def _settings(shop: Workshop) -> str:
     try:
         return str(shop.settings.cache)
     except SpecErrors as error:
-        raise HostError(f"{error.message}: the lines below", hint="mend it, and call doctor again") from error
+        raise HostError(
+            f"{error.message}: the lines below", hint="mend it, and call doctor again"
+        ) from error
 
 
 def _listed(mirrors: Mapping[str, str]) -> str:
@@ -115,7 +133,9 @@ def _program(name: str) -> str:
 def _qemu(shop: Workshop, accelerator: Accelerator) -> str:
     """Say which QEMU runs machines, and why."""
     tree = tree_of_qemu(shop, "x86_64")
-    chosen = choose(shop.settings.qemu, accelerator, host_qemu(shop, "x86_64"), tree[0] if tree else None)
+    chosen = choose(
+        shop.settings.qemu, accelerator, host_qemu(shop, "x86_64"), tree[0] if tree else None
+    )
     made = chosen.name == "host" or tree is None or shop.cache.find(tree[1].id)
     return chosen.summary if made else f"{chosen.summary} (the first check makes it)"
 
@@ -132,7 +152,15 @@ def _namespaces() -> str:
             (point / folder).mkdir()
         option = ",userxattr" if os.geteuid() else ""
         namespace.run(
-            ["mount", "-t", "overlay", "try", "/mnt/point", "-o", f"lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work{option}"],
+            [
+                "mount",
+                "-t",
+                "overlay",
+                "try",
+                "/mnt/point",
+                "-o",
+                f"lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work{option}",
+            ],
             what="mounting an overlay",
         )
     return "as root" if os.geteuid() == 0 else "without root, in a user namespace"
@@ -146,7 +174,10 @@ def _packer() -> str:
 
 def _tun() -> str:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        raise HostError("/dev/net/tun cannot be opened: images cannot be checked", hint="sudo modprobe tun; sudo chmod 666 /dev/net/tun")
+        raise HostError(
+            "/dev/net/tun cannot be opened: images cannot be checked",
+            hint="sudo modprobe tun; sudo chmod 666 /dev/net/tun",
+        )
     return "/dev/net/tun"
 
 
@@ -155,7 +186,10 @@ def _space(cache: Path) -> str:
     place = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if free < 4 * 2**30:
-        raise HostError(f"{size(free)} free in {place}", hint="free some space, or set SLIPWAY_CACHE to another directory")
+        raise HostError(
+            f"{size(free)} free in {place}",
+            hint="free some space, or set SLIPWAY_CACHE to another directory",
+        )
     return f"{size(free)} free in {place}"
 
 

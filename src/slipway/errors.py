@@ -1,7 +1,7 @@
 """What goes wrong through no fault of the program, as exceptions with a place and a hint.
 
-Every foreseeable failure is a :class:`UserError`; each subclass is one documented exit code. Whatever is not a
-UserError is a bug: it shows a traceback and exits with 1.
+Every foreseeable failure is a :class:`UserError`; each subclass is one documented exit code.
+Whatever is not a UserError is a bug: it shows a traceback and exits with 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ _PROGRAM: Final = re.compile(r"(?<![\w./-])(?:invoke|\./run)(?= (?:--|[a-zA-Z]))
 
 
 def as_called(text: str) -> str:
-    """Return a text with its commands as they can be typed: as the checkout's ``run`` was, or ``slipway`` where that is installed."""
+    """Return a text with its commands as they can be typed: as the checkout's ``run`` was, or
+    ``slipway`` where that is installed.
+    """
     name = "slipway" if Path(sys.argv[0]).name == "slipway" else os.environ.get(CALLED)
     return _PROGRAM.sub(lambda _: shlex.quote(name), text) if name else text
 
@@ -65,7 +67,9 @@ class Where:
     def __str__(self) -> str:
         if not self.line:
             return str(self.path)
-        return f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+        return (
+            f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+        )
 
 
 class UserError(Exception):
@@ -79,7 +83,9 @@ class UserError(Exception):
 
     exit_code: ClassVar[int] = 2
 
-    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: Where | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = redacted(message)
         self.where = where
@@ -121,7 +127,11 @@ class SpecErrors(SpecError):
     def __init__(self, errors: Iterable[SpecError]) -> None:
         def place(error: SpecError) -> tuple[str, int, int, str]:
             where = error.where
-            return (str(where.path), where.line, where.column, error.message) if where else ("", 0, 0, error.message)
+            return (
+                (str(where.path), where.line, where.column, error.message)
+                if where
+                else ("", 0, 0, error.message)
+            )
 
         self.errors = tuple(sorted(errors, key=place))
         super().__init__(f"{len(self.errors)} errors")

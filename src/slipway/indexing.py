@@ -1,7 +1,8 @@
 """A store's pages and indexes follow its channels.
 
-What goes in: the workshop and a store's session. What comes out: the objects of :mod:`slipway.catalog`, and what they
-cannot show. Invariant: they are views, so a failure here changes nothing of what was done to a channel.
+What goes in: the workshop and a store's session. What comes out: the objects of
+:mod:`slipway.catalog`, and what they cannot show. Invariant: they are views, so a failure here
+changes nothing of what was done to a channel.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ __all__ = ["Indexed", "update_catalog", "write_catalog"]
 
 
 def update_catalog(shop: Workshop, session: Session) -> None:
-    """Make a store's indexes follow its channels, where it has any. They are views that nothing trusts: if this cannot be
-    done here, it is said, and what was done to a channel stands."""
+    """Make a store's indexes follow its channels, where it has any. They are views that nothing
+    trusts: if this cannot be done here, it is said, and what was done to a channel stands.
+    """
     from slipway import catalog
 
     try:
@@ -33,8 +35,10 @@ def update_catalog(shop: Workshop, session: Session) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexed:
-    """What became of a store's indexes: the keys of objects that became different, how many releases they show, which
-    they cannot show, and what is wrong with channels that they show all the same."""
+    """What became of a store's indexes: the keys of objects that became different, how many
+    releases they show, which they cannot show, and what is wrong with channels that they show all
+    the same.
+    """
 
     changed: list[str]
     shown: int
@@ -42,11 +46,14 @@ class Indexed:
     warnings: list[str]
 
 
-def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False) -> Indexed:
+def write_catalog(
+    shop: Workshop, session: Session, *, left_out: list[str] | None = None, dry_run: bool = False
+) -> Indexed:
     """Write a store's indexes.
 
     Args:
-        left_out: Gets a line for each channel that is not trusted here; without it, that is an error.
+        left_out: Gets a line for each channel that is not trusted here; without it, that is an
+            error.
         dry_run: Only say which would become different.
     """
     from slipway.catalog import INDEXED, read_catalog, write
@@ -61,17 +68,23 @@ def write_catalog(shop: Workshop, session: Session, *, left_out: list[str] | Non
             left_out.append(f"left out: {name}: {error.message}")
     require_none({name: error for name, error in problems.items() if isinstance(error, HostError)})
     if problems and not channels:
-        require_none({name: error for name, error in problems.items() if not isinstance(error, Untrusted)})
+        require_none(
+            {name: error for name, error in problems.items() if not isinstance(error, Untrusted)}
+        )
         raise HostError(
-            f"no channel of {session.store.url} is trusted here, so no index is written: {', '.join(problems)}",
-            hint=f"put the root of a channel, from its publisher, into {session.trust}/CHANNEL.root.json",
+            f"no channel of {session.store.url} is trusted here, so no index is written: "
+            f"{', '.join(problems)}",
+            hint=(
+                "put the root of a channel, from its publisher, "
+                f"into {session.trust}/CHANNEL.root.json"
+            ),
         )
     found = read_catalog(session.store, channels)
     changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not
     hidden = [
-        f"{offer.manifest.appliance} {offer.manifest.release} in {offer.channel}: it was made as {_formats(offer.manifest)}, "
-        f"and indexes show {' and '.join(INDEXED)}"
+        f"{offer.manifest.appliance} {offer.manifest.release} in {offer.channel}: it was made as "
+        f"{_formats(offer.manifest)}, and indexes show {' and '.join(INDEXED)}"
         for offer in found.hidden
     ]
     warnings = []

@@ -1,4 +1,5 @@
-"""What a built disk holds: its sizes by package and folder, and whether a second build makes the very same.
+"""What a built disk holds: its sizes by package and folder, and whether a second build makes the
+very same.
 
 Both read the built image; nothing here changes it.
 """
@@ -33,13 +34,17 @@ def raw_disk(shop: Workshop, image: Path) -> Iterator[Path]:
     """An image as a raw disk, in a scratch directory, for as long as the block lasts."""
     with shop.cache.scratch() as scratch:
         raw = scratch / "disk.raw"
-        process.run(["qemu-img", "convert", "-t", "unsafe", "-O", "raw", image, raw], what="unpacking the image")
+        process.run(
+            ["qemu-img", "convert", "-t", "unsafe", "-O", "raw", image, raw],
+            what="unpacking the image",
+        )
         yield raw
 
 
 def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
-    """What takes the space in a built image: rows (name, size, compressed; bytes, the largest first), by package and by
-    folder. A file's compressed size is that of the file alone, so the sum is a little more than the image.
+    """What takes the space in a built image: rows (name, size, compressed; bytes, the largest
+    first), by package and by folder. A file's compressed size is that of the file alone, so the sum
+    is a little more than the image.
 
     Raises:
         BuildError: It is not built.
@@ -58,7 +63,11 @@ def _rows(items: Mapping[str, Item], names: Mapping[str, str]) -> list[dict[str,
     for path, item in items.items():
         size[names[path]] += item.size
         compressed[names[path]] += item.compressed
-    return [{"name": name, "size": size[name], "compressed": count} for name, count in compressed.most_common() if size[name]]
+    return [
+        {"name": name, "size": size[name], "compressed": count}
+        for name, count in compressed.most_common()
+        if size[name]
+    ]
 
 
 def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
@@ -81,9 +90,13 @@ def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
     return tuple(first)
 
 
-def _require_same(shop: Workshop, job: Job, first: Mapping[str, Entry], second: Mapping[str, Entry], source: str) -> None:
+def _require_same(
+    shop: Workshop, job: Job, first: Mapping[str, Entry], second: Mapping[str, Entry], source: str
+) -> None:
     """Raise BuildError, with what differs, unless two builds made the same artifacts."""
-    differing = [name for name in first if first[name].facts["sha256"] != second[name].facts["sha256"]]
+    differing = [
+        name for name in first if first[name].facts["sha256"] != second[name].facts["sha256"]
+    ]
     if not differing:
         return
     found = _explain(shop, first[BOOTED], second[BOOTED])
@@ -105,7 +118,11 @@ def _explain(shop: Workshop, first: Entry, second: Entry) -> list[str]:
         position = 0
         for left, right in zip(_blocks(one), _blocks(other), strict=False):
             if left != right:
-                offset = next(number for number, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1])
+                offset = next(
+                    number
+                    for number, pair in enumerate(zip(left, right, strict=False))
+                    if pair[0] != pair[1]
+                )
                 return [f"no file; the disk from byte {position + offset} on"]
             position += len(left)
     return ["no byte of the disk; the images hold it differently"]

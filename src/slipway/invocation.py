@@ -1,8 +1,8 @@
 """A task around a function: its arguments from the signature, its end as a documented exit code.
 
-What goes in: functions of :mod:`slipway.commands`, declared with :func:`task`. What comes out: Invoke tasks. They end
-with the exit code of :mod:`slipway.errors`, 4 for an ``OSError``, 130 after Ctrl-C, 143 after SIGTERM, and 1 with a
-traceback for a bug.
+What goes in: functions of :mod:`slipway.commands`, declared with :func:`task`. What comes out:
+Invoke tasks. They end with the exit code of :mod:`slipway.errors`, 4 for an ``OSError``, 130 after
+Ctrl-C, 143 after SIGTERM, and 1 with a traceback for a bug.
 
 Invariants: nothing heavy is imported, and nothing of Invoke is changed.
 """
@@ -48,7 +48,9 @@ _HINTS: Final = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: ends the work just as Ctrl-C does, so that what was begun is cleaned up."""
+    """SIGTERM or SIGHUP: ends the work just as Ctrl-C does, so that what was begun is cleaned
+    up.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -61,13 +63,16 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def outcome() -> Iterator[None]:
-    """Turn what ends a task into Invoke's ``Exit``, with the message for standard error and the exit code.
+    """Turn what ends a task into Invoke's ``Exit``, with the message for standard error and the
+    exit code.
 
     A bug passes through as it is: Python then shows its traceback and exits with 1.
     """
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
+        previous = {
+            number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)
+        }
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # nothing had begun that wants an end
             previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -76,7 +81,9 @@ def outcome() -> Iterator[None]:
     except UserError as error:
         raise Exit(shown(str(error), sys.stderr), code=error.exit_code) from error
     except Terminated as error:
-        raise Exit(f"terminated by {signal.Signals(error.number).name}", code=128 + error.number) from error
+        raise Exit(
+            f"terminated by {signal.Signals(error.number).name}", code=128 + error.number
+        ) from error
     except KeyboardInterrupt as error:
         raise Exit("interrupted", code=128 + signal.SIGINT) from error
     except BrokenPipeError as error:
@@ -90,14 +97,20 @@ def outcome() -> Iterator[None]:
 
 
 def unread(error: BrokenPipeError) -> BaseException:
-    """Return what a broken pipe means: a quiet end for standard output (`invoke list | head`: the reader has seen enough)."""
+    """Return what a broken pipe means: a quiet end for standard output (`invoke list | head`: the
+    reader has seen enough).
+    """
     return error if _stdout_is_open() else Exit(code=128 + signal.SIGPIPE)
 
 
 def _refused(error: OSError) -> HostError:
     """Say what the system refused: where, why, and what can be done about it."""
     place = os.fsdecode(error.filename or error.filename2 or "")
-    if not place and error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG) and not _takes_more(sys.stdout):
+    if (
+        not place
+        and error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG)
+        and not _takes_more(sys.stdout)
+    ):
         place = "standard output"
         _give_up(sys.stdout)
     reason = (error.strerror or str(error) or type(error).__name__).lower()
@@ -122,7 +135,8 @@ def _give_up(stream: TextIO) -> None:
 
 
 def open_streams() -> None:
-    """Make sure of the three standard streams: a file that is opened later would get the number of one that is closed.
+    """Make sure of the three standard streams: a file that is opened later would get the number of
+    one that is closed.
 
     Raises:
         HostError: Standard output is closed, and whatever is found out would be lost.
@@ -156,7 +170,10 @@ def written() -> Iterator[None]:
 
 
 def _stdout_is_open() -> bool:
-    """Whether standard output still has a reader; if not, what is left in its buffer goes nowhere, silently."""
+    """Whether standard output still has a reader.
+
+    If not, what is left in its buffer goes nowhere, silently.
+    """
     poll = select.poll()
     poll.register(sys.stdout, 0)
     if not poll.poll(0):  # a pipe without a reader is in error (poll(2))
@@ -175,9 +192,9 @@ def task(
 ) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
     """Declare a task, with :func:`outcome` around the body.
 
-    The body's signature says how it is called. Its first parameters are words, those after ``*`` are options. A
-    ``list[str]`` may be given several times. A parameter with a dataclass as its type is a group: each field
-    (:func:`option`) is an option, and the body gets them as one value.
+    The body's signature says how it is called. Its first parameters are words, those after ``*``
+    are options. A ``list[str]`` may be given several times. A parameter with a dataclass as its
+    type is a group: each field (:func:`option`) is an option, and the body gets them as one value.
 
     Args:
         keyless: The task reads, builds or runs appliances, so it starts without credentials
@@ -188,12 +205,18 @@ def task(
 
     def declare(body: Callable[..., None]) -> Task[Callable[..., None]]:
         parameters = inspect.signature(body, eval_str=True).parameters
-        groups = {each.name: each.annotation for each in parameters.values() if dataclasses.is_dataclass(each.annotation)}
+        groups = {
+            each.name: each.annotation
+            for each in parameters.values()
+            if dataclasses.is_dataclass(each.annotation)
+        }
 
         @functools.wraps(body)
         def reported(_: Context, **values: Any) -> None:
             arguments = _gathered(groups, values)
-            answer = next((each for each in arguments.values() if isinstance(each, Answer)), Answer())
+            answer = next(
+                (each for each in arguments.values() if isinstance(each, Answer)), Answer()
+            )
             with outcome(), answer.printed(name or body.__name__), outcome(), screened():
                 if keyless:
                     leave_behind()
@@ -204,7 +227,9 @@ def task(
         declared: Task[Callable[..., None]] = invoke_task(
             name=name,
             help=texts,
-            positional=[each.name for each in parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD],
+            positional=[
+                each.name for each in parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD
+            ],
             iterable=[each.name for each in flat if each.annotation == list[str]],
             auto_shortflags=False,
         )(reported)
@@ -216,7 +241,9 @@ def task(
 _CONTEXT: Final = inspect.Parameter("_", inspect.Parameter.POSITIONAL_ONLY)
 
 
-def _flat(parameters: Mapping[str, inspect.Parameter], help: Mapping[str, str]) -> tuple[list[inspect.Parameter], dict[str, str]]:
+def _flat(
+    parameters: Mapping[str, inspect.Parameter], help: Mapping[str, str]
+) -> tuple[list[inspect.Parameter], dict[str, str]]:
     """Return a body's parameters with groups taken apart, and the help of each."""
     flat: list[inspect.Parameter] = []
     texts = dict(help)
@@ -225,7 +252,11 @@ def _flat(parameters: Mapping[str, inspect.Parameter], help: Mapping[str, str]) 
             flat.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
         for field in _options(parameter.annotation):
-            flat.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=field.type))
+            flat.append(
+                inspect.Parameter(
+                    field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+                )
+            )
             texts[field.name] = field.metadata["help"]
     return flat, texts
 

@@ -1,7 +1,9 @@
-"""One appliance made ready: appliance.yaml -> Spec -> Lock -> Rendered and Plan. Nothing is built here.
+"""One appliance made ready: appliance.yaml -> Spec -> Lock -> Rendered and Plan.
 
-A :class:`Workshop` is what a command works with, a :class:`Job` one appliance with everything that was found out about
-it.
+Nothing is built here.
+
+A :class:`Workshop` is what a command works with, a :class:`Job` one appliance with everything that
+was found out about it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,18 @@ from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
 from slipway.ownership import require_private, require_writable
-from slipway.packages.lock import Lock, LockDiff, LockedPackage, check_lock, differences, read_lock, resolve, write_lock
+from slipway.packages.lock import (
+    Lists,
+    Lock,
+    LockDiff,
+    LockedPackage,
+    Wanted,
+    check_lock,
+    differences,
+    read_lock,
+    resolve,
+    write_lock,
+)
 from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
 from slipway.packages.resolve import resolve_apart
@@ -57,16 +70,20 @@ QEMU: Final = Path("templates/qemu")
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What every command works with; made once for a command. ``cache_directory`` is another one than that of the
-    settings, for finished stages only: packages and what is known of tools stay where they are. ``settings_root`` is where
-    slipway.toml is, if that is not the root. ``on_broken`` gets what a failed stage was making."""
+    """What every command works with; made once for a command. ``cache_directory`` is another one
+    than that of the settings, for finished stages only: packages and what is known of tools stay
+    where they are. ``settings_root`` is where slipway.toml is, if that is not the root.
+    ``on_broken`` gets what a failed stage was making.
+    """
 
     root: Path
     progress: Progress = field(default_factory=Progress)
     cache_directory: Path | None = None
     settings_root: Path | None = None
     on_broken: Callable[[Broken], None] | None = None
-    _versions: dict[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict, init=False, repr=False)
+    _versions: dict[tuple[str, ...], Mapping[str, str]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @cached_property
     def settings(self) -> Settings:
@@ -88,13 +105,18 @@ class Workshop:
         """
         if not (self.root / "templates").is_dir():
             hint = "change to a checkout, or give it as --root FOLDER"
-            raise UsageError(f"{self.root} is no checkout of Slipway: it has no templates/", hint=hint)
+            raise UsageError(
+                f"{self.root} is no checkout of Slipway: it has no templates/", hint=hint
+            )
         return Library(self.root)
 
     @cached_property
     def cache(self) -> Cache:
         """Finished stages."""
-        return Cache(self.cache_directory or self.settings.cache, limit_bytes=self.settings.cache_limit_gib * 2**30)
+        return Cache(
+            self.cache_directory or self.settings.cache,
+            limit_bytes=self.settings.cache_limit_gib * 2**30,
+        )
 
     @cached_property
     def durations(self) -> Durations:
@@ -122,7 +144,9 @@ class Workshop:
         return guest_files(self.root / "templates/guest/files")
 
     def versions(self, tools: tuple[str, ...]) -> Mapping[str, str]:
-        """What :func:`~slipway.tools.tool_versions` says, remembered here and in the cache directory."""
+        """What :func:`~slipway.tools.tool_versions` says, remembered here and in the cache
+        directory.
+        """
         if tools not in self._versions:
             self._versions[tools] = tool_versions(tools, self.settings.cache / "tools.json")
         return self._versions[tools]
@@ -130,8 +154,9 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One appliance, ready to be built. ``outputs`` is the folder for its releases; ``lock_sha256`` and ``base_sha256`` are
-    those of the files that it was made from."""
+    """One appliance, ready to be built. ``outputs`` is the folder for its releases; ``lock_sha256``
+    and ``base_sha256`` are those of the files that it was made from.
+    """
 
     source: Source
     builder: Builder
@@ -156,13 +181,19 @@ class Job:
     def headline(self) -> str:
         """One line that says what is built."""
         appliance = self.source.appliance
-        return f"{self.name} {appliance.spec.version} for {self.architecture} on {appliance.base.summary}"
+        return (
+            f"{self.name} {appliance.spec.version} for {self.architecture} on "
+            f"{appliance.base.summary}"
+        )
 
     @property
     def memory_mib(self) -> int:
         """The memory that building and checking it may take, if there is that much."""
         spec = self.source.appliance.spec
-        return self.builder.memory_mib(self.source) + (1 + len(spec.instances)) * spec.resources.memory_mib
+        return (
+            self.builder.memory_mib(self.source)
+            + (1 + len(spec.instances)) * spec.resources.memory_mib
+        )
 
     @property
     def logs(self) -> Path:
@@ -198,7 +229,9 @@ def _earlier(path: Path) -> Lock | None:
     return None
 
 
-def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool = False) -> tuple[Lock, LockDiff]:
+def lock(
+    shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool = False
+) -> tuple[Lock, LockDiff]:
     """Resolve an appliance's packages to exact versions and write its lock, if anything changed.
 
     Args:
@@ -211,15 +244,15 @@ def lock(shop: Workshop, appliance: Appliance, architecture: str, *, fresh: bool
         appliance.base,
         appliance.spec.kernel,
         architecture,
-        appliance.spec.packages,
-        sources=[(source, keyrings[source.signed_by]) for source in appliance.spec.sources],
-        pypi=appliance.spec.pypi,
-        mirrors=shop.mirrors,
+        Wanted(
+            packages=appliance.spec.packages,
+            sources=[(source, keyrings[source.signed_by]) for source in appliance.spec.sources],
+            pypi=appliance.spec.pypi,
+            tools=appliance.spec.tools,
+            where=appliance.where,
+        ),
+        lists=Lists(mirrors=shop.mirrors, folder=shop.settings.cache / "apt", fresh=fresh),
         pool=shop.pool,
-        apt_root=shop.settings.cache / "apt",
-        tools=appliance.spec.tools,
-        where=appliance.where,
-        fresh=fresh,
     )
     write_lock(path, now)
     return now, differences(before, now)
@@ -242,7 +275,14 @@ def current_lock(shop: Workshop, appliance: Appliance, architecture: str) -> Loc
     return found
 
 
-def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture: str, formats: Sequence[str] = ()) -> Job:
+def prepare(
+    shop: Workshop,
+    appliance: Appliance,
+    *,
+    builder: str,
+    architecture: str,
+    formats: Sequence[str] = (),
+) -> Job:
     """Read everything, render, and plan; nothing is made (but a lock, if there is none).
 
     Raises:
@@ -270,9 +310,14 @@ def prepare(shop: Workshop, appliance: Appliance, *, builder: str, architecture:
     exported: dict[str, Stage] = {}
     for name in dict.fromkeys((BOOTED, *wanted)):
         needed = {exported[other].kind: exported[other].id for other in load_format(name).needs}
-        exported[name] = make_stage(f"artifact:{name}", {**_format_inputs(shop, source, name), **needed}, disk)
+        exported[name] = make_stage(
+            f"artifact:{name}", {**_format_inputs(shop, source, name), **needed}, disk
+        )
     tools = _tools(shop, source)
-    inputs = {**_boot_inputs(shop, appliance, architecture), **{stage.kind: stage.id for stage in tools}}
+    inputs = {
+        **_boot_inputs(shop, appliance, architecture),
+        **{stage.kind: stage.id for stage in tools},
+    }
     booted = make_stage("boot", inputs, exported[BOOTED])
     plan = Plan(appliance=appliance.name, stages=(*stages, *exported.values(), *tools, booted))
     return Job(
@@ -294,13 +339,17 @@ def _part_inputs(shop: Workshop, part: Part) -> dict[str, str]:
 
 
 def host_qemu(shop: Workshop, system: str) -> str:
-    """Return what this host's QEMU for a processor says of its version; empty where the setting leaves it aside."""
+    """Return what this host's QEMU for a processor says of its version.
+
+    Empty where the setting leaves it aside.
+    """
     name = f"qemu-system-{system}"
     return "" if shop.settings.qemu == "tree" else shop.versions((name,))[name]
 
 
 def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
-    """Return the lock and the stage of a QEMU in a tree of its own; None if none comes into question on this host.
+    """Return the lock and the stage of a QEMU in a tree of its own; None if none comes into
+    question on this host.
 
     Whether it is used is decided when a machine starts (:func:`slipway.boot.emulator.choose`).
     """
@@ -316,8 +365,12 @@ def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
     return found, make_stage(part.kind, {"system": system, **_part_inputs(shop, part)})
 
 
-def lock_qemu(shop: Workshop, architecture: str, *, fresh: bool = False) -> dict[Path, tuple[Lock, LockDiff]]:
-    """Resolve the packages of QEMU's trees for a host's architecture and write their locks, by path."""
+def lock_qemu(
+    shop: Workshop, architecture: str, *, fresh: bool = False
+) -> dict[Path, tuple[Lock, LockDiff]]:
+    """Resolve the packages of QEMU's trees for a host's architecture and write their locks, by
+    path.
+    """
     from slipway.boot.qemu_tree import lock_path as tree_lock_path
     from slipway.spec.emulators import read_emulators
 
@@ -327,7 +380,14 @@ def lock_qemu(shop: Workshop, architecture: str, *, fresh: bool = False) -> dict
         path = tree_lock_path(shop.root / QEMU, system, architecture)
         path.parent.mkdir(exist_ok=True)
         before = _earlier(path)
-        now = resolve_apart(base, packages, architecture, mirrors=shop.mirrors, apt_root=shop.settings.cache / "apt", fresh=fresh)
+        now = resolve_apart(
+            base,
+            packages,
+            architecture,
+            mirrors=shop.mirrors,
+            apt_root=shop.settings.cache / "apt",
+            fresh=fresh,
+        )
         write_lock(path, now)
         done[path] = now, differences(before, now)
     return done
@@ -335,7 +395,10 @@ def lock_qemu(shop: Workshop, architecture: str, *, fresh: bool = False) -> dict
 
 def _content(packages: Sequence[LockedPackage]) -> str:
     """One digest of all that packages are: a version is a name, its content is the hash."""
-    lines = "".join(f"{package.sha256} {package.size} {package.name} {package.version}\n" for package in sorted(packages))
+    lines = "".join(
+        f"{package.sha256} {package.size} {package.name} {package.version}\n"
+        for package in sorted(packages)
+    )
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -346,7 +409,11 @@ def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
     from slipway.boot.tools import PART, render_tools
 
     part = replace(PART, packages=source.lock.tools)
-    return (make_stage(part.kind, {**render_tools(source).digests(*part.reads), **_part_inputs(shop, part)}),)
+    return (
+        make_stage(
+            part.kind, {**render_tools(source).digests(*part.reads), **_part_inputs(shop, part)}
+        ),
+    )
 
 
 def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
@@ -357,18 +424,26 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
     """
     spec, form = source.appliance.spec, load_format(name)
     require(form, spec.name, spec.kernel)
-    modules = [f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)]
+    modules = [
+        f"{module if '/' in module else f'formats/{module}'}.py"
+        for module in (name, *form.builds_on)
+    ]
     code = _code(*modules, *(["templating.py"] if form.described else []))
     size = {"disk_gib": str(spec.resources.disk_gib)} if form.sized else {}
     return {**size, **shop.versions(form.versioned), **code, **_described(source, form.described)}
 
 
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:
-    """What a format that holds more than the disk depends on besides: the description, and the templates it fills in."""
+    """What a format that holds more than the disk depends on besides: the description, and the
+    templates it fills in.
+    """
     if templates is None:
         return {}
     data = repr(replace(describe(source), templates=Path()))
-    digests = {name: hashlib.sha256((source.templates / name).read_bytes()).hexdigest() for name in templates}
+    digests = {
+        name: hashlib.sha256((source.templates / name).read_bytes()).hexdigest()
+        for name in templates
+    }
     return {"description": hashlib.sha256(data.encode()).hexdigest(), **digests}
 
 
@@ -378,15 +453,22 @@ def _code(*names: str) -> dict[str, str]:
 
 
 def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dict[str, str]:
-    """What the outcome of a boot depends on, beside the image: the checks, the machine, and what is expected of it."""
+    """What the outcome of a boot depends on, beside the image: the checks, the machine, and what is
+    expected of it.
+    """
     spec = appliance.spec
-    machine = spec.model_dump(mode="json", include={"interfaces", "instances", "ports", "parameters", "resources", "services"})
+    machine = spec.model_dump(
+        mode="json",
+        include={"interfaces", "instances", "ports", "parameters", "resources", "services"},
+    )
     system = appliance.base.architectures[architecture].qemu["system"]
     qemu = {f"qemu-system-{system}": said} if (said := host_qemu(shop, system)) else {}
     tree = tree_of_qemu(shop, system)
     return {
         **{
-            f"checks/{check.place}/{check.name}": f"{check.sha256} {check.timeout_s} {check.before} {check.instances}"
+            f"checks/{check.place}/{check.name}": (
+                f"{check.sha256} {check.timeout_s} {check.before} {check.instances}"
+            )
             for check in appliance.checks
         },
         "machine": hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest(),

@@ -30,7 +30,7 @@ _BARS = ((100, 30), (80, 10), (0, 6))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: a label and what is said about it; ``part`` of a whole, 0 to 1, is drawn as a bar."""
+    """One row: a label and a text about it; ``part`` of a whole, 0 to 1, is drawn as a bar."""
 
     label: str
     text: str
@@ -63,7 +63,7 @@ class Live:
             rich.stop()
 
     def print(self, text: str) -> bool:
-        """Write whole lines above the rows; return False where there are none, and write nothing."""
+        """Write lines above the rows; return False, and write nothing, where there are none."""
         if self._rich is None:
             return False
         from rich.text import Text
@@ -96,7 +96,9 @@ class Live:
         from rich.text import Text
 
         mark = " " if row.waiting else _FRAMES[self._turn % len(_FRAMES)]
-        line = Text(f"{mark} ", no_wrap=True, overflow="ellipsis", style="dim" if row.waiting else "")
+        line = Text(
+            f"{mark} ", no_wrap=True, overflow="ellipsis", style="dim" if row.waiting else ""
+        )
         line.append(one_line(f"{row.label:<18} "), style="" if row.waiting else "bold")
         if row.part is not None:
             bar = next(columns for least, columns in _BARS if width >= least)
@@ -115,7 +117,10 @@ def _rich(stream: TextIO, draw: Callable[[], Group]) -> RichLive:
     from rich.live import Live as RichLive
 
     class Terminal(Console):
-        """A console of this stream's size. Its cursor is always there: who is killed cannot bring it back."""
+        """A console of this stream's size.
+
+        Its cursor is always there: who is killed cannot bring it back.
+        """
 
         @property  # type: ignore[misc]
         def size(self) -> ConsoleDimensions:
@@ -125,7 +130,14 @@ def _rich(stream: TextIO, draw: Callable[[], Group]) -> RichLive:
             return False
 
     heeded = {"TERM": os.environ.get("TERM", ""), "NO_COLOR": os.environ.get("NO_COLOR", "")}
-    console = Terminal(file=stream, force_terminal=True, markup=False, emoji=False, highlight=False, _environ=heeded)
+    console = Terminal(
+        file=stream,
+        force_terminal=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        _environ=heeded,
+    )
     return RichLive(
         get_renderable=draw,
         console=console,

@@ -1,7 +1,8 @@
 """Locks in files (flock(2)) that somebody may remove when nobody has them.
 
-What goes in: a path. What comes out: an open file, locked until it is closed. Invariant: who has a lock has that of the file
-which bears the name then, so two never have one lock, whoever removed a file between them.
+What goes in: a path. What comes out: an open file, locked until it is closed. Invariant: who has a
+lock has that of the file which bears the name then, so two never have one lock, whoever removed a
+file between them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def own_lock(folder: Path) -> Iterator[Path]:
     while True:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".lock", delete=False) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not Path(lock.name).exists():  # somebody took it for one of the dead before it was locked
+            # somebody took it for one of the dead before it was locked
+            if not Path(lock.name).exists():
                 continue
             yield Path(lock.name)
             return

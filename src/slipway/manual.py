@@ -38,10 +38,16 @@ def _option(argument: Argument) -> str:
 
 
 def task_help(context: ParserContext, docstring: str | None) -> str:
-    """Return the help of a task: usage, what it does, its arguments and options with their defaults."""
+    """Return the help of a task: usage, what it does, its arguments and options with their
+    defaults.
+    """
     lines = [_usage(context), "", *(inspect.cleandoc(docstring or "").splitlines()), ""]
     positional = [(word_of(argument), argument) for argument in context.positional_args]
-    options = [(_option(argument), argument) for argument in context.args.values() if not argument.positional]
+    options = [
+        (_option(argument), argument)
+        for argument in context.args.values()
+        if not argument.positional
+    ]
     for title, arguments in (("Arguments:", positional), ("Options:", options)):
         if not arguments:
             continue
@@ -51,7 +57,11 @@ def task_help(context: ParserContext, docstring: str | None) -> str:
             told = "without it" in (argument.help or "")  # a number stands for that
             plain = told or argument.kind in (bool, list) or argument.default in (None, "")
             text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
-            if argument.positional and argument.kind is list and not flag_of(argument).endswith("s"):
+            if (
+                argument.positional
+                and argument.kind is list
+                and not flag_of(argument).endswith("s")
+            ):
                 text += f"; {flag_of(argument)} {name.removesuffix('...')} is the same"
             wrapped = textwrap.wrap(text, _WIDTH - width) or [""]
             lines.append(f"  {name:<{width}}{wrapped[0]}".rstrip())
@@ -71,13 +81,18 @@ def task_list(families: Iterable[tuple[str, Sequence[str]]], summaries: Mapping[
 
 def _row(name: str, summary: str, width: int) -> str:
     first = summary.splitlines()[0] if summary else ""
-    return f"  {name:<{width}}{textwrap.shorten(first, _WIDTH - width, placeholder=' ...')}".rstrip()
+    return (
+        f"  {name:<{width}}{textwrap.shorten(first, _WIDTH - width, placeholder=' ...')}".rstrip()
+    )
 
 
-def overview(version: str, families: Iterable[tuple[str, Sequence[str]]], summaries: Mapping[str, str]) -> str:
+def overview(
+    version: str, families: Iterable[tuple[str, Sequence[str]]], summaries: Mapping[str, str]
+) -> str:
     """Return the help of the whole program."""
     return as_called(
-        f"Slipway {version}: from a short declarative spec to a bootable, checked, published image\n\n"
+        f"Slipway {version}: from a short declarative spec to a bootable, checked, "
+        "published image\n\n"
         "Usage: ./run TASK [words and options]      one task on one command line\n"
         "       ./run TASK --help                   what it takes\n\n"
         f"{task_list(families, summaries)}\n{_EXAMPLES}"
@@ -102,10 +117,12 @@ Environment:
   SLIPWAY_IMAGE_MIRROR   the one that images use, where Debian's public ones are not wanted
   SLIPWAY_KEYS, SLIPWAY_KEY_BUNDLE, SLIPWAY_PASSPHRASE_FILE      keys of channels
   SLIPWAY_CACHE, SLIPWAY_CACHE_LIMIT_GIB, SLIPWAY_STATE          where things are kept
-  SLIPWAY_MEMORY_MIB                          what a build works in; with less than it needs it works on disk
+  SLIPWAY_MEMORY_MIB                          what a build works in; with less than it needs it \
+works on disk
   SLIPWAY_QEMU                                which QEMU runs machines: host, tree or auto
 
 Exit codes:
-  0 done, 1 a bug, 2 usage, 3 a spec is wrong, 4 this host lacks something, 5 a build or check failed,
+  0 done, 1 a bug, 2 usage, 3 a spec is wrong, 4 this host lacks something, 5 a \
+build or check failed,
   6 the store refused, 7 verification failed, 130 Ctrl-C, 143 SIGTERM
 """

@@ -1,12 +1,14 @@
-"""A private place to work in: mount, process, name and, if asked, network namespaces that vanish as a whole.
+"""A private place to work in: mount, process, name and, if asked, network namespaces that vanish as
+a whole.
 
-Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a :class:`Namespace`. As root it
-unshares namespaces only; as anybody else it also maps a user namespace from the ranges in ``/etc/subuid``, so that the
-trees made in it have the right owners.
+Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a
+:class:`Namespace`. As root it unshares namespaces only; as anybody else it also maps a user
+namespace from the ranges in ``/etc/subuid``, so that the trees made in it have the right owners.
 
-Invariants: a memory file system is mounted at :data:`MOUNT`, seen by nobody else; the first process of the namespace
-reads a pipe that only this process holds, so when this process ends, even by SIGKILL, the kernel ends every process in
-the namespace and drops its mounts, its files and its network devices with it.
+Invariants: a memory file system is mounted at :data:`MOUNT`, seen by nobody else; the first process
+of the namespace reads a pipe that only this process holds, so when this process ends, even by
+SIGKILL, the kernel ends every process in the namespace and drops its mounts, its files and its
+network devices with it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self, Unpack
 
 from slipway import process
 from slipway.errors import HostError
@@ -46,19 +48,22 @@ if [ "$2" = network ]; then
 fi
 echo ready
 exec 3<&0
-# A shell that waits also reaps what lost its parent in here; unreaped, it would keep a namespace inside this one alive.
+# A shell that waits also reaps what lost its parent in here; unreaped, it would keep a namespace
+# inside this one alive.
 cat <&3 >/dev/null &
 wait
 """
 
-#: Makes every mount read-only but those named (mount_setattr(2): AT_RECURSIVE, struct mount_attr, MOUNT_ATTR_RDONLY).
+#: Makes every mount read-only but those named (mount_setattr(2): AT_RECURSIVE, struct mount_attr,
+#: MOUNT_ATTR_RDONLY).
 SEAL = """\
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 def change(path, put, take):
     attributes = struct.pack("=4Q", put, take, 0, 0)
     if libc.syscall(442, -100, path.encode(), 0x8000, attributes, len(attributes)):
-        raise OSError(ctypes.get_errno(), f"cannot make {path} read-only: {os.strerror(ctypes.get_errno())}")
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot make {path} read-only: {os.strerror(number)}")
 change("/", 1, 0)
 for path in sys.argv[1:]:
     change(path, 0, 1)
@@ -66,10 +71,12 @@ for path in sys.argv[1:]:
 
 
 def available_memory_mib(system: Path = Path("/")) -> int:
-    """Return the memory that can be used without swapping, in MiB: the host's, or what a control group leaves of it.
+    """Return the memory that can be used without swapping, in MiB: the host's, or what a control
+    group leaves of it.
 
     Args:
-        system: The root of the file system that has /proc and /sys (MemAvailable of proc_meminfo(5), cgroups(7)).
+        system: The root of the file system that has /proc and /sys (MemAvailable of
+            proc_meminfo(5), cgroups(7)).
     """
     available = 0
     for line in (system / "proc/meminfo").read_text().splitlines():
@@ -79,9 +86,12 @@ def available_memory_mib(system: Path = Path("/")) -> int:
 
 
 def _group_memory(system: Path) -> Iterator[int]:
-    """Find what each control group of this process has left, in bytes; the pages of files that it can drop count as left.
+    """Find what each control group of this process has left, in bytes.
 
-    A container sees its own group as the root, and its path as that of the host: what is not there is passed over.
+    The pages of files that it can drop count as left.
+
+    A container sees its own group as the root, and its path as that of the host: what is not there
+    is passed over.
     """
     with contextlib.suppress(OSError):
         for line in (system / "proc/self/cgroup").read_text().splitlines():
@@ -104,15 +114,21 @@ def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
     with contextlib.suppress(OSError, ValueError):
         most = int((folder / limit).read_text())  # "max" is no number
         # The second count of version 1 is that of the groups in it too, as is the limit.
-        droppable = re.findall(r"^(?:total_)?inactive_file ([0-9]+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        droppable = re.findall(
+            r"^(?:total_)?inactive_file ([0-9]+)$",
+            (folder / "memory.stat").read_text(),
+            re.MULTILINE,
+        )
         yield max(0, most - int((folder / used).read_text()) + max(map(int, droppable), default=0))
 
 
 def overlay_marks() -> str:
-    """How overlays keep their marks on this host: ``user`` attributes, or ``trusted`` ones, which only root can write.
+    """How overlays keep their marks on this host: ``user`` attributes, or ``trusted`` ones, which
+    only root can write.
 
-    It depends on nothing but the kernel and the user, so that it can be an input of ids: a layer with marks of the
-    other kind would bring back what was removed. Attributes of users need Linux 6.6 on tmpfs.
+    It depends on nothing but the kernel and the user, so that it can be an input of ids: a layer
+    with marks of the other kind would bring back what was removed. Attributes of users need Linux
+    6.6 on tmpfs.
     """
     release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
     return "trusted" if os.geteuid() == 0 and release < (6, 6) else "user"
@@ -126,9 +142,17 @@ def require_in_sight(*paths: Path, network: bool = False) -> None:
     """
     for hidden in (MOUNT, *([_RUN] if network else [])):
         for path in paths:
-            if path.absolute().is_relative_to(hidden) or path.resolve().is_relative_to(hidden.resolve()):
-                hint = f"have it elsewhere, or show it elsewhere, too: mount --bind {hidden}/... /srv/..."
-                raise HostError(f"{path} is below {hidden}, where builds and machines have files of their own", hint=hint)
+            if path.absolute().is_relative_to(hidden) or path.resolve().is_relative_to(
+                hidden.resolve()
+            ):
+                hint = (
+                    f"have it elsewhere, or show it elsewhere, too: mount --bind {hidden}/... "
+                    "/srv/..."
+                )
+                raise HostError(
+                    f"{path} is below {hidden}, where builds and machines have files of their own",
+                    hint=hint,
+                )
 
 
 class Namespace:
@@ -143,7 +167,9 @@ class Namespace:
         HostError: The host cannot make it; the hint says what to change.
     """
 
-    def __init__(self, *, network: bool = False, memory_mib: int = 4096, directory: Path | None = None) -> None:
+    def __init__(
+        self, *, network: bool = False, memory_mib: int = 4096, directory: Path | None = None
+    ) -> None:
         self.network = network
         self.memory_mib = memory_mib
         self.directory = directory
@@ -152,22 +178,42 @@ class Namespace:
 
     def __enter__(self) -> Self:
         root = os.geteuid() == 0
-        needed = [Path(sys.executable), Path(sys.base_prefix), Path(__file__), *([self.directory] if self.directory else [])]
+        needed = [
+            Path(sys.executable),
+            Path(sys.base_prefix),
+            Path(__file__),
+            *([self.directory] if self.directory else []),
+        ]
         require_in_sight(*needed, network=self.network)
         argv = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         argv += ["--net"] if self.network else []
         if not root:
             process.find_tool("newuidmap", why="needed to build without root")
             argv += ["--user", "--map-auto", "--map-root-user"]
-        argv += ["--", "sh", "-c", INIT, "init", f"size={self.memory_mib}m,mode=755", "network" if self.network else "none"]
+        argv += [
+            "--",
+            "sh",
+            "-c",
+            INIT,
+            "init",
+            f"size={self.memory_mib}m,mode=755",
+            "network" if self.network else "none",
+        ]
         with self._stack:
-            init = self._stack.enter_context(process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            init = self._stack.enter_context(
+                process.spawn(
+                    argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            )
             assert init.stdin and init.stdout and init.stderr
             if init.stdout.readline() != b"ready\n":
                 said = init.stderr.read().decode(errors="replace").strip()
-                raise HostError(f"cannot make a private namespace: {said}", hint=namespace_hint(root))
+                raise HostError(
+                    f"cannot make a private namespace: {said}", hint=namespace_hint(root)
+                )
             self._stack.callback(init.stderr.close)
-            self._stack.callback(init.wait)  # the kernel has ended everything inside when the first process is reaped
+            # the kernel has ended everything inside when the first process is reaped
+            self._stack.callback(init.wait)
             self._stack.callback(init.stdin.close)
             self.pid = _only_child(init.pid)
             if self.directory:
@@ -175,7 +221,12 @@ class Namespace:
             self._stack = self._stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     @property
@@ -187,19 +238,24 @@ class Namespace:
         return [*words, "--"]
 
     def path(self, inside: str | Path) -> Path:
-        """The path by which a file of the namespace is seen from outside (for as long as the block lasts)."""
+        """The path by which a file of the namespace is seen from outside (for as long as the block
+        lasts).
+        """
         return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
 
     def seal(self) -> None:
         """Make the host's files read-only in here; :data:`MOUNT` and /run can still be written.
 
-        So a program that is led astray by a tree or a disk changes nothing. This process' view stays as it is.
+        So a program that is led astray by a tree or a disk changes nothing. This process' view
+        stays as it is.
 
         Raises:
             BuildError: The kernel refuses.
         """
         writable = [str(MOUNT), *(["/run"] if self.network else [])]
-        self.run([sys.executable, "-I", "-c", SEAL, *writable], what="making the host's files read-only")
+        self.run(
+            [sys.executable, "-I", "-c", SEAL, *writable], what="making the host's files read-only"
+        )
 
     def run(
         self,
@@ -209,27 +265,25 @@ class Namespace:
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
         input: bytes | None = None,
-        stdin: int | IO[bytes] | None = None,
-        stdout: int | IO[bytes] | None = None,
-        timeout_s: float = 3600,
-        check: bool = True,
+        **options: Unpack[process.Options],
     ) -> process.Completed:
-        """Run a command inside, as its root, with temporary files there; otherwise like :func:`slipway.process.run`."""
+        """Run a command inside, as its root, with temporary files there; otherwise like
+        :func:`slipway.process.run`.
+        """
         return process.run(
             [*self.enter, *argv],
             what=what or Path(str(argv[0])).name,
             env={"TMPDIR": str(MOUNT), **(env or {})},
             log=log,
             input=input,
-            stdin=stdin,
-            stdout=stdout,
-            timeout_s=timeout_s,
-            check=check,
+            **options,
         )
 
 
 def _only_child(pid: int) -> int:
-    """The child of a process that has one (proc_pid_task_children(5)): `unshare --fork` has the namespace's init."""
+    """The child of a process that has one (proc_pid_task_children(5)): `unshare --fork` has the
+    namespace's init.
+    """
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
@@ -238,7 +292,8 @@ def namespace_hint(root: bool) -> str:
     if root:
         return "in a container, give it the capability SYS_ADMIN, or run on the host itself"
     return (
-        "allow user namespaces (on Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0), "
-        "give this user a range in /etc/subuid and /etc/subgid (sudo usermod --add-subuids 100000-165535 "
-        "--add-subgids 100000-165535 $USER), have util-linux 2.38 or newer, or run as root"
+        "allow user namespaces (on Ubuntu: "
+        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0), give this user a range in "
+        "/etc/subuid and /etc/subgid (sudo usermod --add-subuids 100000-165535 --add-subgids "
+        "100000-165535 $USER), have util-linux 2.38 or newer, or run as root"
     )

@@ -1,7 +1,9 @@
-"""A night's work: renew every lock, build and boot what changed, publish it with one commit, renew signatures, prune.
+"""A night's work: renew every lock, build and boot what changed, publish it with one commit, renew
+signatures, prune.
 
-Its two halves run in two processes: :func:`build_all` has no credentials, :func:`deliver` runs no appliance's code. An
-appliance that fails does not keep the others from being published. Run again at once, it finds nothing to do.
+Its two halves run in two processes: :func:`build_all` has no credentials, :func:`deliver` runs no
+appliance's code. An appliance that fails does not keep the others from being published. Run again
+at once, it finds nothing to do.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ __all__ = ["Night", "build_all", "deliver"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """What became of a night: lines for people, in Markdown, and by appliance what failed and what was built."""
+    """What became of a night: lines for people, in Markdown, and by appliance what failed and what
+    was built.
+    """
 
     lines: tuple[str, ...]
     failed: dict[str, UserError]
@@ -33,10 +37,15 @@ class Night:
             BuildError: One did; the lines say why.
         """
         if self.failed:
-            raise BuildError(f"{len(self.failed)} appliances failed: {', '.join(self.failed)}", hint="the lines above say why")
+            raise BuildError(
+                f"{len(self.failed)} appliances failed: {', '.join(self.failed)}",
+                hint="the lines above say why",
+            )
 
 
-def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmdebstrap", arch: str = "amd64") -> Night:
+def build_all(
+    shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmdebstrap", arch: str = "amd64"
+) -> Night:
     """Renew locks and build, for the appliances named or for all.
 
     Raises:
@@ -51,19 +60,34 @@ def build_all(shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmde
     for appliance in appliances:
         try:
             _, difference = lock(shop, appliance, arch, fresh=True)
-            lines += [f"* {appliance.name}: lock renewed", *(f"  {line}" for line in str(difference).splitlines())] if difference else []
+            lines += (
+                [
+                    f"* {appliance.name}: lock renewed",
+                    *(f"  {line}" for line in str(difference).splitlines()),
+                ]
+                if difference
+                else []
+            )
             job = prepare(shop, appliance, builder=builder, architecture=arch)
             with shop.progress.group(job.headline):
                 releases[appliance.name] = pipeline.build(shop, job).folder
         except UserError as error:
             failed[appliance.name] = error
-            lines += [f"* {appliance.name}: **failed**", "", *(f"      {line}" for line in str(error).splitlines()), ""]
+            lines += [
+                f"* {appliance.name}: **failed**",
+                "",
+                *(f"      {line}" for line in str(error).splitlines()),
+                "",
+            ]
             shop.progress.line(str(error))
     return Night(lines=tuple(lines), failed=failed, releases=releases)
 
 
-def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly") -> tuple[list[str], dict[str, UserError]]:
-    """Publish what a night has built, renew signatures and prune, each whatever happened to the ones before.
+def deliver(
+    shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly"
+) -> tuple[list[str], dict[str, UserError]]:
+    """Publish what a night has built, renew signatures and prune, each whatever happened to the
+    ones before.
 
     Returns: Lines for people, in Markdown; and what went wrong, by release or by what was done.
     """
@@ -72,7 +96,9 @@ def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: 
     try:
         moves = pipeline.publish(shop, folders, session, channel, problems) if folders else []
         changed = [moved for moved in moves if moved.written]
-        lines += [f"* {line}" for moved in changed for line in describe(moved)] or ["* nothing new to publish"]
+        lines += [f"* {line}" for moved in changed for line in describe(moved)] or [
+            "* nothing new to publish"
+        ]
     except UserError as error:
         problems["publish"] = error
     try:
@@ -84,4 +110,7 @@ def deliver(shop: Workshop, session: Session, folders: Sequence[Path], channel: 
             lines.append(f"* {name}: {len(releases)} old releases dropped")
     except UserError as error:
         problems["prune"] = error
-    return [*lines, *(f"* {name}: **failed**: {error.message}" for name, error in problems.items())], problems
+    return [
+        *lines,
+        *(f"* {name}: **failed**: {error.message}" for name, error in problems.items()),
+    ], problems

@@ -1,9 +1,10 @@
-"""What a build leaves: ``build/<appliance>/<release>/`` with artifacts and records, and ``plan.json``, which says from
-what the newest one was made.
+"""What a build leaves: ``build/<appliance>/<release>/`` with artifacts and records, and
+``plan.json``, which says from what the newest one was made.
 
-Invariants: a release's folder gets its name when it is whole, and is left alone as long as it is; artifacts are hard
-links to the cache, so they take no space twice. Built is what is here, file by file with its hash: `build` makes nothing
-then, and `start` and `check` find their image, in the cache or here.
+Invariants: a release's folder gets its name when it is whole, and is left alone as long as it is;
+artifacts are hard links to the cache, so they take no space twice. Built is what is here, file by
+file with its hash: `build` makes nothing then, and `start` and `check` find their image, in the
+cache or here.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ PLAN = "plan.json"
 
 
 def last_plan(job: Job) -> Mapping[str, Any]:
-    """What the last build of an appliance was made from: ``inputs`` by stage, ``key``, ``release``; empty if there is none."""
+    """What the last build of an appliance was made from: ``inputs`` by stage, ``key``, ``release``;
+    empty if there is none.
+    """
     try:
         found = json.loads((job.outputs / PLAN).read_bytes())
     except (OSError, ValueError):
@@ -62,9 +65,19 @@ def last_plan(job: Job) -> Mapping[str, Any]:
 
 
 def _key(job: Job, *, boot: bool) -> str:
-    """Everything that a release depends on, as one digest: the stages, what the manifest says besides, and the formats."""
+    """Everything that a release depends on, as one digest: the stages, what the manifest says
+    besides, and the formats.
+    """
     stages = [stage.id for stage in job.plan.stages if boot or stage.kind not in CHECKING]
-    return _digest([stages, job.source.appliance.spec.model_dump(mode="json"), sorted(job.formats), job.builder.name, boot])
+    return _digest(
+        [
+            stages,
+            job.source.appliance.spec.model_dump(mode="json"),
+            sorted(job.formats),
+            job.builder.name,
+            boot,
+        ]
+    )
 
 
 def _digest(data: object) -> str:
@@ -81,17 +94,24 @@ def finished(job: Job, *, boot: bool) -> Path | None:
 
 
 def released_image(job: Job) -> Path | None:
-    """The image that QEMU reads, in the release that was made from the very same stage, if it is what it was."""
+    """The image that QEMU reads, in the release that was made from the very same stage, if it is
+    what it was.
+    """
     before = last_plan(job)
     stage = job.stage(f"artifact:{BOOTED}").id
     name = before.get("images", {}).get(stage)
-    if name is None or not whole(job.outputs / str(before["release"]), {name: before["sha256"][name]}):
+    if name is None or not whole(
+        job.outputs / str(before["release"]), {name: before["sha256"][name]}
+    ):
         return None
     return job.outputs / str(before["release"]) / str(name)
 
 
 def announce(directory: str, name: str, folder: Path) -> None:
-    """Write where an appliance's release is, for the process that publishes; do nothing without a directory."""
+    """Write where an appliance's release is, for the process that publishes.
+
+    Do nothing without a directory.
+    """
     if directory:
         with create_file(Path(directory) / f"{name}.json") as file:
             file.write(json.dumps(str(folder.absolute())).encode())
@@ -104,8 +124,8 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
         asked: The appliances that were to be built, if not all.
 
     Raises:
-        BuildError: One is not in its appliance's own folder below ``build``, is a build of another appliance, or was
-            not asked for.
+        BuildError: One is not in its appliance's own folder below ``build``, is a build of another
+            appliance, or was not asked for.
     """
     from slipway.channels.folders import require_build_of
 
@@ -113,17 +133,23 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
     for file in sorted(Path(directory).glob("*.json")):
         folder = Path(json.loads(file.read_bytes()))
         if asked and file.stem not in asked:
-            raise BuildError(f"{folder} was not asked for", hint=f"it was asked for: {', '.join(sorted(asked))}")
+            raise BuildError(
+                f"{folder} was not asked for", hint=f"it was asked for: {', '.join(sorted(asked))}"
+            )
         if folder.parent.resolve() != (root / "build" / file.stem).resolve():
-            raise BuildError(f"{folder} is no release of {file.stem}", hint=f"run: invoke build {file.stem}")
+            raise BuildError(
+                f"{folder} is no release of {file.stem}", hint=f"run: invoke build {file.stem}"
+            )
         require_build_of(folder, file.stem)
         folders.append(folder)
     return folders
 
 
 def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
-    """The stages with their state, ``cached``, ``to make`` or ``not needed`` (nothing that is missing is made from it),
-    why they differ from those of the last build here, and how long they usually take."""
+    """The stages with their state, ``cached``, ``to make`` or ``not needed`` (nothing that is
+    missing is made from it), why they differ from those of the last build here, and how long they
+    usually take.
+    """
     before = last_plan(job).get("inputs", {})
     cached = {stage.id: shop.cache.find(stage.id) is not None for stage in job.plan.stages}
     needed: set[str | None] = set()
@@ -143,8 +169,10 @@ def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
 
 
 def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
-    """The name of a stage in the record of what stages took: a base is made for all of its appliances, and machines
-    are slow where there is no KVM."""
+    """The name of a stage in the record of what stages took.
+
+    A base is made for all of its appliances, and machines are slow where there is no KVM.
+    """
     if kind == "base":
         return f"{job.source.appliance.spec.base} {job.architecture}/base"
     machine = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
@@ -176,7 +204,10 @@ def listing(release: Release) -> list[str]:
     """A release for people: its folder, its files with their sizes, its checks."""
     manifest = release.manifest
     lines = [str(release.folder)]
-    lines += [f"  {size(path.stat().st_size):>10}  {path.name}" for path in sorted(release.folder.iterdir())]
+    lines += [
+        f"  {size(path.stat().st_size):>10}  {path.name}"
+        for path in sorted(release.folder.iterdir())
+    ]
     if manifest.boot:
         checks = manifest.boot["checks"]
         names = ", ".join(f"{check['place']}/{check['name']}" for check in checks)
@@ -184,7 +215,13 @@ def listing(release: Release) -> list[str]:
     return lines
 
 
-def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: BootReport | None, inputs: Inputs) -> Release:
+def record(
+    shop: Workshop,
+    job: Job,
+    exported: Mapping[str, Entry],
+    report: BootReport | None,
+    inputs: Inputs,
+) -> Release:
     """Write the release's folder, or find it there.
 
     Args:
@@ -196,10 +233,18 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
     appliance, lock = job.source.appliance, job.source.lock
     spec = appliance.spec
     created = int(time.time())
-    build = _digest([{name: exported[name].facts["sha256"] for name in job.formats}, _key(job, boot=report is not None)])[:12]
+    build = _digest(
+        [
+            {name: exported[name].facts["sha256"] for name in job.formats},
+            _key(job, boot=report is not None),
+        ]
+    )[:12]
     release = f"{spec.version}-{build}"
     artifacts = tuple(
-        Artifact.from_facts(exported[name].facts, file=file_name(job.name, release, job.architecture, load_format(name)))
+        Artifact.from_facts(
+            exported[name].facts,
+            file=file_name(job.name, release, job.architecture, load_format(name)),
+        )
         for name in job.formats
     )
     bill, statement = _documents(job, inputs, build, artifacts, created)
@@ -217,7 +262,11 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         system=appliance.base.summary,
         kernel=spec.kernel,
         inputs=inputs,
-        stages=tuple((stage.kind, stage.id) for stage in job.plan.stages if report or stage.kind not in CHECKING),
+        stages=tuple(
+            (stage.kind, stage.id)
+            for stage in job.plan.stages
+            if report or stage.kind not in CHECKING
+        ),
         artifacts=artifacts,
         boot=boot_record(report.to_json()) if report else None,
         booted_disk_sha256=exported[BOOTED].facts["uncompressed_sha256"] if report else None,
@@ -226,53 +275,68 @@ def record(shop: Workshop, job: Job, exported: Mapping[str, Entry], report: Boot
         resources=spec.resources.model_dump(mode="json"),
         interfaces=tuple(interface.model_dump(mode="json") for interface in spec.interfaces),
         ports=tuple(port.model_dump(mode="json", exclude_none=True) for port in spec.ports),
-        parameters=parameter_records(parameter.model_dump(mode="json") for parameter in spec.parameters),
+        parameters=parameter_records(
+            parameter.model_dump(mode="json") for parameter in spec.parameters
+        ),
         parent=_parent(job, release),
     )
     with shop.cache.locked(f"outputs-{_digest(str(job.outputs))}"):
         return _leave(job, exported, manifest, bill, statement)
 
 
-def _documents(job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, ...], created: int) -> tuple[bytes, bytes]:
+def _documents(
+    job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, ...], created: int
+) -> tuple[bytes, bytes]:
     """The SBOM and the provenance."""
-    from slipway.records.provenance import provenance
-    from slipway.records.sbom import sbom
+    from slipway.records.provenance import Run, provenance
+    from slipway.records.sbom import Contents, sbom
 
     appliance, lock = job.source.appliance, job.source.lock
     base, packages = appliance.base, lock.all_packages
-    bill = sbom(
-        appliance=job.name,
-        version=appliance.spec.version,
+    contents = Contents(
         distribution=base.distribution,
         release=base.release,
         packages=packages,
         wheels=lock.wheels,
         downloads=appliance.spec.downloads,
+    )
+    bill = sbom(
+        appliance=job.name,
+        version=appliance.spec.version,
+        contents=contents,
         source_date_epoch=lock.source_date_epoch,
     )
-    statement = provenance(
+    run = Run(
         appliance=job.name,
         version=appliance.spec.version,
         build=build,
         architecture=job.architecture,
         builder=job.builder.name,
-        tool_versions=inputs.tool_versions,
-        digests={"spec": inputs.spec, "templates": inputs.templates, "lock": inputs.lock, "base": inputs.base},
-        git=inputs.git,
-        distribution=base.distribution,
-        release=base.release,
-        packages=packages,
-        wheels=lock.wheels,
-        downloads=appliance.spec.downloads,
-        artifacts=artifacts,
-        image_mirrors=job.source.image_mirrors,
         created=created,
+        image_mirrors=job.source.image_mirrors,
+    )
+    statement = provenance(
+        run,
+        contents,
+        tool_versions=inputs.tool_versions,
+        digests={
+            "spec": inputs.spec,
+            "templates": inputs.templates,
+            "lock": inputs.lock,
+            "base": inputs.base,
+        },
+        git=inputs.git,
+        artifacts=artifacts,
     )
     return bill, statement
 
 
-def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:
-    """Put a release into its folder, unless it is there already, and say in plan.json that it is the newest."""
+def _leave(
+    job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes
+) -> Release:
+    """Put a release into its folder, unless it is there already, and say in plan.json that it is
+    the newest.
+    """
     from slipway.records.release import SUMS
 
     folder = job.outputs / manifest.release
@@ -282,7 +346,11 @@ def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: by
         "release": manifest.release,
         "key": _key(job, boot=manifest.boot is not None),
         "sha256": hashes,
-        "images": {job.stage(f"artifact:{BOOTED}").id: artifact.file for artifact in manifest.artifacts if artifact.format == BOOTED},
+        "images": {
+            job.stage(f"artifact:{BOOTED}").id: artifact.file
+            for artifact in manifest.artifacts
+            if artifact.format == BOOTED
+        },
         "inputs": job.plan.record(),
     }
     with create_file(job.outputs / PLAN, mode=0o644) as file:
@@ -291,17 +359,25 @@ def _leave(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: by
 
 
 def _there(folder: Path) -> Release | None:
-    """A release that was made before, if it is whole: its manifest stays, with its time and its parent."""
+    """A release that was made before, if it is whole: its manifest stays, with its time and its
+    parent.
+    """
     from slipway.records.release import SUMS, read_release
 
     try:
         release = read_release(folder)
     except BuildError:
         return None
-    return release if whole(folder, {**release.hashes, SUMS: hashlib.sha256(release.sums).hexdigest()}) else None
+    return (
+        release
+        if whole(folder, {**release.hashes, SUMS: hashlib.sha256(release.sums).hexdigest()})
+        else None
+    )
 
 
-def _put(job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes) -> Release:
+def _put(
+    job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes
+) -> Release:
     """Make a release's folder."""
     from slipway.records.release import read_release, write_release
 
@@ -358,4 +434,8 @@ def _parent(job: Job, release: str) -> Parent | None:
     if before.manifest.release == release:
         return before.manifest.parent
     now = {package.name: package.version for package in job.source.lock.all_packages}
-    return Parent(release=before.manifest.release, build=before.manifest.build, packages=package_changes(packages, now))
+    return Parent(
+        release=before.manifest.release,
+        build=before.manifest.build,
+        packages=package_changes(packages, now),
+    )

@@ -1,9 +1,10 @@
 """Folders that nobody else can have put anything into.
 
-What goes in: a folder that this program believes: its cache, or a finished build. What comes out: nothing, or a
-:class:`~slipway.errors.HostError` that names the place, its owner or its mode, and the command that helps. Invariants:
-who owns a file can write it, and no mode and no hash beside it says who did; so what another user owns, or can write, is
-refused, and not used after a look at its content.
+What goes in: a folder that this program believes: its cache, or a finished build. What comes out:
+nothing, or a :class:`~slipway.errors.HostError` that names the place, its owner or its mode, and
+the command that helps. Invariants: who owns a file can write it, and no mode and no hash beside it
+says who did; so what another user owns, or can write, is refused, and not used after a look at its
+content.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ from pathlib import Path
 
 from slipway.errors import HostError
 
-__all__ = ["make_private", "require_own", "require_own_folder", "require_private", "require_writable"]
+__all__ = [
+    "make_private",
+    "require_own",
+    "require_own_folder",
+    "require_private",
+    "require_writable",
+]
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_private(folder: Path, *, setting: str) -> None:
-    """Make sure that a folder, and what leads to it, is this user's or root's and that nobody else can write there.
+    """Make sure that a folder, and what leads to it, is this user's or root's and that nobody else
+    can write there.
 
     Args:
         folder: It is made, for this user alone, if it does not exist.
@@ -62,7 +70,9 @@ def make_private(folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder, before work starts, that takes no file when it ends. One that is not there yet is made later.
+    """Refuse a folder, before work starts, that takes no file when it ends.
+
+    One that is not there yet is made later.
 
     Raises:
         OSError: Nothing can be made in it, or in the nearest folder above it; or that is no folder.
@@ -87,9 +97,11 @@ def require_own(path: Path, status: os.stat_result) -> None:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Make sure that a finished build is this user's, with all its files, and that nobody else can write there.
+    """Make sure that a finished build is this user's, with all its files, and that nobody else can
+    write there.
 
-    What leads to it may be another's: a checkout's owner has its code, too. But no place that everybody can write.
+    What leads to it may be another's: a checkout's owner has its code, too. But no place that
+    everybody can write.
 
     Raises:
         HostError: Somebody else owns some of it, or can write it.
@@ -98,18 +110,25 @@ def require_own_folder(folder: Path) -> None:
         status = place.stat()
         if _others_write(status):
             raise _refused(place, status, f"run: chmod go-w {place}")
-    hint = f"build it again as this user; if you trust it: cp -r {folder} COPY, chmod -R go-w COPY, and use that"
+    hint = (
+        f"build it again as this user; if you trust it: cp -r {folder} COPY, chmod -R go-w "
+        "COPY, and use that"
+    )
     for path in (folder, *folder.iterdir()):
         _require(path, path.lstat(), hint)
 
 
 def _require(place: Path, status: os.stat_result, hint: str) -> None:
-    if status.st_uid != os.geteuid() or (status.st_mode & _WRITABLE and not stat.S_ISLNK(status.st_mode)):
+    if status.st_uid != os.geteuid() or (
+        status.st_mode & _WRITABLE and not stat.S_ISLNK(status.st_mode)
+    ):
         raise _refused(place, status, hint)
 
 
 def _require_way(place: Path, status: os.stat_result, hint: str) -> None:
-    """A folder above: what is in it is safe from others if they cannot write, or (sticky) not what others own."""
+    """A folder above: what is in it is safe from others if they cannot write, or (sticky) not what
+    others own.
+    """
     if status.st_uid not in (0, os.geteuid()) or _others_write(status):
         raise _refused(place, status, hint)
 
@@ -118,16 +137,25 @@ def _others_write(status: os.stat_result) -> bool:
     """Whether others than root and this user can exchange what is in a folder."""
     if stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
         return False
-    return bool(status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _only_mine(status.st_gid)))
+    return bool(
+        status.st_mode & stat.S_IWOTH
+        or (status.st_mode & stat.S_IWGRP and not _only_mine(status.st_gid))
+    )
 
 
 def _only_mine(group: int) -> bool:
-    """Whether a group is root's or this user's own, with nobody else in it (as Debian makes one for each user)."""
+    """Whether a group is root's or this user's own, with nobody else in it (as Debian makes one for
+    each user).
+    """
     try:
         me, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:
         return False
-    return found.gr_gid in (0, me.pw_gid) and found.gr_name in ("root", me.pw_name) and set(found.gr_mem) <= {"root", me.pw_name}
+    return (
+        found.gr_gid in (0, me.pw_gid)
+        and found.gr_name in ("root", me.pw_name)
+        and set(found.gr_mem) <= {"root", me.pw_name}
+    )
 
 
 def _refused(place: Path, status: os.stat_result, hint: str) -> HostError:
@@ -136,4 +164,8 @@ def _refused(place: Path, status: os.stat_result, hint: str) -> HostError:
     except KeyError:
         owner = str(status.st_uid)
     said = f"belongs to {owner}" if status.st_uid != os.geteuid() else "can be written by others"
-    return HostError(f"{place} {said} (mode {stat.S_IMODE(status.st_mode):04o}), so what is in it is not believed", hint=hint)
+    return HostError(
+        f"{place} {said} (mode {stat.S_IMODE(status.st_mode):04o}), so what is in "
+        "it is not believed",
+        hint=hint,
+    )

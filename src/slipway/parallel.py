@@ -1,9 +1,10 @@
-"""Several commands at once, one process each, with one display: how many appliances are built side by side.
+"""Several commands at once, one process each, with one display: how many appliances are built side
+by side.
 
-What goes in: a command line and a need of memory by name. What comes out: how each ended and what it printed. Stages
-that two of them need are made once, because each waits for the other's lock in the cache. Invariants: never more at
-once than asked for; never more memory promised than was free, except to one that runs alone; when the block is left,
-for whatever reason, every process has ended.
+What goes in: a command line and a need of memory by name. What comes out: how each ended and what
+it printed. Stages that two of them need are made once, because each waits for the other's lock in
+the cache. Invariants: never more at once than asked for; never more memory promised than was free,
+except to one that runs alone; when the block is left, for whatever reason, every process has ended.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from slipway.progress import Progress, Step
 
 __all__ = ["Command", "Ended", "run_all"]
 
-#: How long a command may take to end when it is told to: it has a machine or a namespace to put away.
+#: How long a command may take to end when it is told to: it has a machine or a namespace to put
+#: away.
 _PATIENCE_S = 20.0
 #: What tells a process that it is a workflow's own.
 _OF_THE_JOB = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
@@ -56,9 +58,11 @@ class _Running:
     open: int = 2
 
 
-def run_all(commands: Sequence[Command], *, jobs: int, memory_mib: int, progress: Progress) -> Generator[Ended]:
-    """Run commands, at most ``jobs`` at once, and give each as it ends; what they write to standard error is shown line
-    by line, with their names.
+def run_all(
+    commands: Sequence[Command], *, jobs: int, memory_mib: int, progress: Progress
+) -> Generator[Ended]:
+    """Run commands, at most ``jobs`` at once, and give each as it ends; what they write to standard
+    error is shown line by line, with their names.
 
     Args:
         memory_mib: How much memory they may need together.
@@ -88,12 +92,17 @@ def run_all(commands: Sequence[Command], *, jobs: int, memory_mib: int, progress
                 status = one.child.wait()
                 one.step.detail = "done" if status == 0 else f"exit code {status}"
                 one.stack.close()
-                yield Ended(name=one.command.name, status=status, output=one.output.decode(errors="replace"))
+                yield Ended(
+                    name=one.command.name, status=status, output=one.output.decode(errors="replace")
+                )
 
 
 def _fits(command: Command, running: Sequence[_Running], memory_mib: int) -> bool:
     """Whether there is memory for one more; one alone always fits."""
-    return not running or command.memory_mib + sum(one.command.memory_mib for one in running) <= memory_mib
+    return (
+        not running
+        or command.memory_mib + sum(one.command.memory_mib for one in running) <= memory_mib
+    )
 
 
 def _start(command: Command, progress: Progress, everything: ExitStack) -> _Running:
@@ -102,7 +111,13 @@ def _start(command: Command, progress: Progress, everything: ExitStack) -> _Runn
     # Lines of several are not folded one under another, and a job has one summary.
     environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_JOB}
     child = stack.enter_context(
-        process.spawn(command.argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, patience_s=_PATIENCE_S)
+        process.spawn(
+            command.argv,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            patience_s=_PATIENCE_S,
+        )
     )
     return _Running(command, child, step, stack)
 

@@ -1,7 +1,8 @@
 """Objects of this program -> the plain values that templates see.
 
-What goes in: models, dataclasses and what they hold. What comes out: str, int, float, bool, None, and tuples, lists and
-dicts of these, and nothing else: a template finds no method, no path of this machine and no module behind a value.
+What goes in: models, dataclasses and what they hold. What comes out: str, int, float, bool, None,
+and tuples, lists and dicts of these, and nothing else: a template finds no method, no path of this
+machine and no module behind a value.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ class Context(dict[str, Any]):
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Context:
         """Make a context of values, each as plain data."""
-        return values if isinstance(values, cls) else cls({name: plain(value) for name, value in values.items()})
+        return (
+            values
+            if isinstance(values, cls)
+            else cls({name: plain(value) for name, value in values.items()})
+        )
 
     @cached_property
     def encoded(self) -> str:
@@ -36,8 +41,9 @@ class Context(dict[str, Any]):
 def plain(value: Any) -> Any:
     """Convert a value to str, int, float, bool, None, and tuples, lists and dicts of these.
 
-    A model becomes a dict by its keys in YAML. A dataclass becomes a dict without the fields that cannot be plain: a
-    template has no use for a path of this machine, or for an object with methods.
+    A model becomes a dict by its keys in YAML. A dataclass becomes a dict without the fields that
+    cannot be plain: a template has no use for a path of this machine, or for an object with
+    methods.
 
     Raises:
         TypeError: It is of another kind.

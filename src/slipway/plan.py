@@ -1,7 +1,9 @@
-"""Rendered files, a lock and tool versions -> an ordered list of stages, each with a content-addressed id.
+"""Rendered files, a lock and tool versions -> an ordered list of stages, each with a
+content-addressed id.
 
-A stage's id is the SHA-256 of its kind, of the digest of every one of its inputs, and of its parent's id: same id, same
-output. Planning is pure: what it needs was read before, and nothing is made.
+A stage's id is the SHA-256 of its kind, of the digest of every one of its inputs, and of its
+parent's id: same id, same output. Planning is pure: what it needs was read before, and nothing is
+made.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ __all__ = ["Plan", "Stage", "make_stage", "reasons"]
 class Stage:
     """One step of a build.
 
-    ``kind`` is base, packages, tree, disk, artifact, tools or boot, with what tells several of one kind apart behind a colon
-    (``artifact:qcow2``); ``inputs`` are digests by name.
+    ``kind`` is base, packages, tree, disk, artifact, tools or boot, with what tells several of one
+    kind apart behind a colon (``artifact:qcow2``); ``inputs`` are digests by name.
     """
 
     kind: str
@@ -40,7 +42,10 @@ class Plan:
         return next((stage for stage in self.stages if stage.kind == kind), None)
 
     def record(self) -> dict[str, dict[str, str]]:
-        """Inputs by kind: what :func:`reasons` compares a later plan with. The parent counts as an input."""
+        """Inputs by kind: what :func:`reasons` compares a later plan with.
+
+        The parent counts as an input.
+        """
         return {stage.kind: {**stage.inputs, "parent": stage.parent or ""} for stage in self.stages}
 
 
@@ -48,11 +53,19 @@ def make_stage(kind: str, inputs: Mapping[str, str], parent: Stage | None = None
     """A stage with its id (the SHA-256 of its canonical JSON)."""
     parent_id = parent.id if parent else None
     canonical = json.dumps([kind, parent_id, dict(inputs)], sort_keys=True, separators=(",", ":"))
-    return Stage(kind=kind, id=hashlib.sha256(canonical.encode()).hexdigest(), parent=parent_id, inputs=dict(inputs))
+    return Stage(
+        kind=kind,
+        id=hashlib.sha256(canonical.encode()).hexdigest(),
+        parent=parent_id,
+        inputs=dict(inputs),
+    )
 
 
 def reasons(stage: Stage, before: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """Why a stage differs from the one of the same kind in an earlier plan's record; empty if it does not."""
+    """Why a stage differs from the one of the same kind in an earlier plan's record.
+
+    Empty if it does not.
+    """
     known = before.get(stage.kind)
     if known is None:
         return ("never built here",)

@@ -67,7 +67,9 @@ def parse(text: str) -> tuple[dict[str, Needs], dict[str, Program]]:
                 tasks[name] = Needs(requirements, _kinds(kinds))
             elif what in ("program", "file") and len(rest) > 1:
                 packages = [word for word in rest[1:] if not word.startswith("needs:")]
-                needs = tuple(word.removeprefix("needs:") for word in rest[1:] if word.startswith("needs:"))
+                needs = tuple(
+                    word.removeprefix("needs:") for word in rest[1:] if word.startswith("needs:")
+                )
                 found[name] = Program(name, _kinds(rest[0]), tuple(map(_package, packages)), needs)
             else:
                 raise ValueError("neither a task, nor a program with its kinds and packages")
@@ -100,7 +102,11 @@ def _system() -> Mapping[str, str]:
 def programs(*kinds: str) -> Iterator[Program]:
     """Yield the programs of some kinds that this system has a package of."""
     for program in _table()[1].values():
-        if not program.name.startswith("/") and {*kinds} & {*program.kinds} and program.package(_system()):
+        if (
+            not program.name.startswith("/")
+            and {*kinds} & {*program.kinds}
+            and program.package(_system())
+        ):
             yield program
 
 

@@ -1,9 +1,9 @@
 """What a builder runs, as files: rendered from templates and the spec, before anything is built.
 
-A :class:`Rendered` is a folder in memory. A file that is copied as it is stays on the disk, and is read when it is
-written. The first path component is the *part* of the build that a file belongs to; the content of a part is the input of
-the stage made from it. `invoke render` writes the folder, and the builder runs exactly what that would write: what one
-reads is what runs.
+A :class:`Rendered` is a folder in memory. A file that is copied as it is stays on the disk, and is
+read when it is written. The first path component is the *part* of the build that a file belongs to;
+the content of a part is the input of the stage made from it. `invoke render` writes the folder, and
+the builder runs exactly what that would write: what one reads is what runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _BLOCK: Final = 1 << 20
 class RenderedFile:
     """A file's content and permission bits, or the target of a symbolic link.
 
-    With ``source``, which opens a file, the content is that file's, and :attr:`digest` was that of it all.
+    With ``source``, which opens a file, the content is that file's, and :attr:`digest` was that of
+    it all.
     """
 
     content: bytes = b""
@@ -39,7 +40,9 @@ class RenderedFile:
     seen: str = ""
 
     @classmethod
-    def copied(cls, source: Callable[[], AbstractContextManager[IO[bytes]]], *, mode: int = 0o644) -> RenderedFile:
+    def copied(
+        cls, source: Callable[[], AbstractContextManager[IO[bytes]]], *, mode: int = 0o644
+    ) -> RenderedFile:
         """Take a file as it is: read once now for its digest, and again when it is written."""
         return cls(mode=mode, source=source, seen=_digest(cls(mode=mode, source=source)))
 
@@ -68,7 +71,10 @@ class RenderedFile:
             digest.update(block)
             target.write(block)
         if digest.hexdigest() != self.digest:
-            raise UsageError(f"the file for {path} has changed since this command began", hint="run the command again")
+            raise UsageError(
+                f"the file for {path} has changed since this command began",
+                hint="run the command again",
+            )
 
     def _start(self) -> hashlib._Hash:
         kind = f"link {self.link}" if self.link is not None else f"{self.mode:o}"
@@ -89,8 +95,14 @@ class Rendered:
     files: Mapping[str, RenderedFile]
 
     def digests(self, *parts: str) -> dict[str, str]:
-        """Path -> digest of every file below the given first components (or files at the top of these names)."""
-        return {path: file.digest for path, file in sorted(self.files.items()) if path.partition("/")[0] in parts}
+        """Path -> digest of every file below the given first components (or files at the top of
+        these names).
+        """
+        return {
+            path: file.digest
+            for path, file in sorted(self.files.items())
+            if path.partition("/")[0] in parts
+        }
 
     def write(self, directory: Path, *parts: str) -> list[Path]:
         """Write the files below a directory, all or those of the given parts.

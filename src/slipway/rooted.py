@@ -1,11 +1,12 @@
-"""Files below a folder whose content is not ours: read and written without following a link out of it.
+"""Files below a folder whose content is not ours: read and written without following a link out of
+it.
 
-What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly these places, or what
-a file there has.
+What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly
+these places, or what a file there has.
 
-Invariants: no link below the folder is followed, and nothing that exists is replaced; new folders have the mode 0755,
-whatever the umask is. Each path is walked one name at
-a time by descriptors (openat(2) with O_NOFOLLOW), so a link that appears in between is not followed either.
+Invariants: no link below the folder is followed, and nothing that exists is replaced; new folders
+have the mode 0755, whatever the umask is. Each path is walked one name at a time by descriptors
+(openat(2) with O_NOFOLLOW), so a link that appears in between is not followed either.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def create(root: Path, inside: str, *, mode: int = 0o644) -> Iterator[IO[bytes]]
     """
     with _parent(root, inside) as (folder, name):
         try:
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+            descriptor = os.open(
+                name,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+                dir_fd=folder,
+            )
         except FileExistsError:
             raise _in_the_way(root, inside) from None
         with os.fdopen(descriptor, "wb") as file:
@@ -55,7 +61,9 @@ def make_link(root: Path, inside: str, target: str) -> None:
 
 
 def make_folders(root: Path, inside: str) -> Path:
-    """Create a folder below a folder, with those between them, where they are missing; return its path.
+    """Create a folder below a folder, with those between them, where they are missing.
+
+    Return its path.
 
     Raises:
         UsageError: A link or a file is in its way.
@@ -78,10 +86,14 @@ def opened(path: Path, depth: int) -> Iterator[int]:
     descriptor = os.open(path.parents[depth - 1], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
-            inner = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+            inner = os.open(
+                folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor
+            )
             os.close(descriptor)
             descriptor = inner
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
+        file = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor
+        )
     finally:
         os.close(descriptor)
     try:
@@ -92,7 +104,9 @@ def opened(path: Path, depth: int) -> Iterator[int]:
 
 @contextmanager
 def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that a path is in, made where it is missing, and the path's last name."""
+    """The descriptor of the folder that a path is in, made where it is missing, and the path's last
+    name.
+    """
     *folders, name = PurePosixPath(inside.strip("/")).parts
     if ".." in (*folders, name):
         raise UsageError(f'"{inside}" leaves its folder', hint="write a path without ..")
@@ -107,7 +121,10 @@ def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
 
 
 def _below(parent: int, name: str, root: Path, shown: str) -> int:
-    """The descriptor of a folder in a folder, made if it is missing; the parent's stays open only where this fails."""
+    """The descriptor of a folder in a folder, made if it is missing.
+
+    The parent's stays open only where this fails.
+    """
     made = False
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
@@ -130,4 +147,6 @@ def _in_the_way(root: Path, inside: str) -> UsageError:
     except OSError:
         kind = "something"
     hint = "files of an appliance, a mix-in and the base share one tree: remove one of the two"
-    return UsageError(f"cannot write below {root}: {kind} is in the way at {inside.strip('/')}", hint=hint)
+    return UsageError(
+        f"cannot write below {root}: {kind} is in the way at {inside.strip('/')}", hint=hint
+    )

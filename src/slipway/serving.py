@@ -1,8 +1,10 @@
-"""A store's pages on this machine's loopback: a small web server for whoever looks at a store that no web server has.
+"""A store's pages on this machine's loopback: a small web server for whoever looks at a store that
+no web server has.
 
-What goes in: a store and a port. What comes out: its pages, downloads and feeds over HTTP/1.1, with byte ranges. Invariants: it
-only reads; it listens on 127.0.0.1 and answers nothing but requests for that, so that no other site's name leads a browser
-here (DNS rebinding); objects go through memory in parts.
+What goes in: a store and a port. What comes out: its pages, downloads and feeds over HTTP/1.1, with
+byte ranges. Invariants: it only reads; it listens on 127.0.0.1 and answers nothing but requests for
+that, so that no other site's name leads a browser here (DNS rebinding); objects go through memory
+in parts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ FIRST: Final = "www/index.html"
 _HOST: Final = "127.0.0.1"
 _PART: Final = 8 << 20
 #: What a store shows to everybody: not its locks, nor what is being uploaded.
-_SHOWN: Final = re.compile(r"(?:www|targets|releases|metadata|streams|vsphere)/.+|lib\.json|items\.json")
+_SHOWN: Final = re.compile(
+    r"(?:www|targets|releases|metadata|streams|vsphere)/.+|lib\.json|items\.json"
+)
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 
 
@@ -47,7 +51,9 @@ class Server(http.server.ThreadingHTTPServer):
         try:
             super().__init__((_HOST, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise HostError(f"cannot listen on {_HOST}:{port}: {error}", hint="--port 0 takes any that is free") from error
+            raise HostError(
+                f"cannot listen on {_HOST}:{port}: {error}", hint="--port 0 takes any that is free"
+            ) from error
 
     @property
     def url(self) -> str:

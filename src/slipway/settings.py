@@ -1,18 +1,26 @@
-"""What the whole project is set to: ``slipway.toml`` beside the appliances, and environment variables, which win.
+"""What the whole project is set to: ``slipway.toml`` beside the appliances, and environment
+variables, which win.
 
-What goes in: the root folder. What comes out: a :class:`Settings`, or every error of the file at once, with its line.
-The file may say::
+What goes in: the root folder. What comes out: a :class:`Settings`, or every error of the file at
+once, with its line. The file may say::
 
-    store = "s3://bucket/prefix"    # SLIPWAY_STORE: where releases go
-    cache = "/var/cache/slipway"    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
-    cache_limit_gib = 20            # SLIPWAY_CACHE_LIMIT_GIB
-    memory_mib = 8192               # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
-    qemu = "auto"                   # SLIPWAY_QEMU: host, tree (a newer one of its own), or auto: what is faster
-    mirror = "http://mirror.example/debian"    # SLIPWAY_MIRROR: what builds use; default is the host's own
-    image_mirror = "http://..."                # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
+    # SLIPWAY_STORE: where releases go
+    store = "s3://bucket/prefix"
+    # SLIPWAY_CACHE: default $XDG_CACHE_HOME/slipway, ~/.cache/slipway
+    cache = "/var/cache/slipway"
+    # SLIPWAY_CACHE_LIMIT_GIB
+    cache_limit_gib = 20
+    # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
+    memory_mib = 8192
+    # SLIPWAY_QEMU: host, tree (a newer one of its own), or auto: what is faster
+    qemu = "auto"
+    # SLIPWAY_MIRROR: what builds use; default is the host's own
+    mirror = "http://mirror.example/debian"
+    # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
+    image_mirror = "http://..."
 
-Both mirrors may also be tables with a URI for each archive (``debian``, ``debian-security``); ``mirror`` also has names of
-a spec's ``sources``, for a copy of them that only this host reaches.
+Both mirrors may also be tables with a URI for each archive (``debian``, ``debian-security``);
+``mirror`` also has names of a spec's ``sources``, for a copy of them that only this host reaches.
 """
 
 from __future__ import annotations
@@ -28,7 +36,14 @@ from typing import Any, Final
 from slipway.addresses import unreachable_elsewhere
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 
-__all__ = ["STATE", "Settings", "default_cache", "default_state", "load_settings", "unknown_variables"]
+__all__ = [
+    "STATE",
+    "Settings",
+    "default_cache",
+    "default_state",
+    "load_settings",
+    "unknown_variables",
+]
 
 FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
@@ -57,15 +72,20 @@ _WHICH: Final = "auto takes the faster one"
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
 _MIRRORS: Final = ("image_mirror", "mirror")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,39}")
-_REACHED: Final = "name a mirror that the machines reach, without a user, or leave it out: images then use the public ones"
+_REACHED: Final = (
+    "name a mirror that the machines reach, without a user, or leave it out: "
+    "images then use the public ones"
+)
 _URI: Final = re.compile(r"[a-z][a-z0-9+]*:/[^\s\x00-\x1f\x7f]*")
 _DEFAULT_LIMIT_GIB: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one command. Mirrors are URIs by archive, without a slash at their ends; empty: the host's own for
-    ``mirror``, the distribution's public ones for ``image_mirror``. ``memory_mib`` is 0 where nothing is set."""
+    """The settings of one command. Mirrors are URIs by archive, without a slash at their ends;
+    empty: the host's own for ``mirror``, the distribution's public ones for ``image_mirror``.
+    ``memory_mib`` is 0 where nothing is set.
+    """
 
     mirror: Mapping[str, str] = field(default_factory=dict)
     image_mirror: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +104,9 @@ def default_cache() -> Path:
 
 
 def default_state() -> Path:
-    """Where it is kept what was seen of channels: SLIPWAY_STATE, or the user's state directory (XDG)."""
+    """Where it is kept what was seen of channels: SLIPWAY_STATE, or the user's state directory
+    (XDG).
+    """
     given = os.environ.get(STATE)
     if given:
         return Path(given).expanduser().absolute()
@@ -96,8 +118,15 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a line for each variable ``SLIPWAY_*`` that has no meaning."""
     lines = []
     for name in sorted(environ):
-        if name.startswith("SLIPWAY_") and name not in VARIABLES and not name.startswith("SLIPWAY_SECRET_"):
-            lines.append(f"{name} is set and means nothing: {suggestion(name, VARIABLES) or 'invoke --help shows which there are'}")
+        if (
+            name.startswith("SLIPWAY_")
+            and name not in VARIABLES
+            and not name.startswith("SLIPWAY_SECRET_")
+        ):
+            lines.append(
+                f"{name} is set and means nothing: "
+                f"{suggestion(name, VARIABLES) or 'invoke --help shows which there are'}"
+            )
     return lines
 
 
@@ -114,7 +143,11 @@ def load_settings(root: Path) -> Settings:
     if problem := _unfit(image_mirror):
         raise UsageError(f"SLIPWAY_IMAGE_MIRROR: {problem}", hint=_REACHED)
     written = data.get("mirror", {})
-    further = {name: uri for name, uri in written.items() if name not in ARCHIVES} if isinstance(written, dict) else {}
+    further = (
+        {name: uri for name, uri in written.items() if name not in ARCHIVES}
+        if isinstance(written, dict)
+        else {}
+    )
     cache = os.environ.get("SLIPWAY_CACHE") or data.get("cache")
     return Settings(
         mirror=_archives(mirror or written) | further,
@@ -131,7 +164,10 @@ def _qemu(data: Mapping[str, Any]) -> str:
     """Return which QEMU is to run machines."""
     given = os.environ.get("SLIPWAY_QEMU")
     if given and given not in QEMUS:
-        raise UsageError(f'SLIPWAY_QEMU: "{given}" is not one of {", ".join(QEMUS)}', hint=suggestion(given, QEMUS) or _WHICH)
+        raise UsageError(
+            f'SLIPWAY_QEMU: "{given}" is not one of {", ".join(QEMUS)}',
+            hint=suggestion(given, QEMUS) or _WHICH,
+        )
     return given or str(data.get("qemu", "auto"))
 
 
@@ -139,7 +175,9 @@ def _variable(name: str) -> str:
     """Return the URI of an environment variable, or nothing."""
     uri = os.environ.get(name, "")
     if uri and not _URI.fullmatch(uri):
-        raise UsageError(f'{name}: "{uri}" is no URI', hint='write it with its scheme: "http://..."')
+        raise UsageError(
+            f'{name}: "{uri}" is no URI', hint='write it with its scheme: "http://..."'
+        )
     return uri
 
 
@@ -154,8 +192,9 @@ def _unfit(uri: str) -> str | None:
 
 
 def _archives(mirror: str | Mapping[str, str]) -> dict[str, str]:
-    """The URI of each archive. Who names only the debian archive has the security archive beside it, as all mirrors of
-    both have it."""
+    """The URI of each archive. Who names only the debian archive has the security archive beside
+    it, as all mirrors of both have it.
+    """
     given = {"debian": mirror} if isinstance(mirror, str) else dict(mirror)
     known = {archive: uri.rstrip("/") for archive, uri in given.items()}
     if "debian" in known:
@@ -170,7 +209,10 @@ def _number(key: str, data: Mapping[str, Any], default: int) -> int:
     if not text:
         return int(data.get(key, default))
     if not re.fullmatch(r"[1-9][0-9]{0,7}", text):
-        raise UsageError(f'{variable}: "{text}" is not a number of {_UNITS[key]}', hint='write a whole number: "20"')
+        raise UsageError(
+            f'{variable}: "{text}" is not a number of {_UNITS[key]}',
+            hint='write a whole number: "20"',
+        )
     return int(text)
 
 
@@ -182,14 +224,18 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}", where=Where(file), hint="check its permissions") from None
+        raise SpecError(
+            f"cannot be read: {error.strerror}", where=Where(file), hint="check its permissions"
+        ) from None
     except UnicodeDecodeError:
         raise SpecError("this is not UTF-8", where=Where(file), hint="save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"^(.*) \(at line (\d+), column (\d+)\)$", str(error))
         where = Where(file, int(place[2]), int(place[3])) if place else Where(file)
         message = place[1] if place else str(error)
-        raise SpecError(message[:1].lower() + message[1:], where=where, hint="https://toml.io says what TOML is") from None
+        raise SpecError(
+            message[:1].lower() + message[1:], where=where, hint="https://toml.io says what TOML is"
+        ) from None
     errors = [
         SpecError(message, where=_place(file, text, key), hint=hint)
         for key, value in data.items()
@@ -207,9 +253,23 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
         return f"{key}: unknown key", suggestion(key, KEYS) or f"known here: {', '.join(KEYS)}"
     if key in _UNITS:
         good = type(value) is int and value > 0
-        return None if good else (f"{key}: {value!r} is not a number of {_UNITS[key]}", "write a whole number without quotes: 20")
+        return (
+            None
+            if good
+            else (
+                f"{key}: {value!r} is not a number of {_UNITS[key]}",
+                "write a whole number without quotes: 20",
+            )
+        )
     if key in _MIRRORS and isinstance(value, dict):
-        return next((problem for name, uri in value.items() if (problem := _archive_problem(key, name, uri))), None)
+        return next(
+            (
+                problem
+                for name, uri in value.items()
+                if (problem := _archive_problem(key, name, uri))
+            ),
+            None,
+        )
     if not isinstance(value, str) or not value:
         return f"{key}: {value!r} is not a text", "write it in quotes"
     if key == "qemu":
@@ -224,7 +284,10 @@ def _archive_problem(key: str, name: str, uri: Any) -> tuple[str, str] | None:
     if name not in ARCHIVES and (key == "image_mirror" or near or not _NAME.fullmatch(name)):
         return f"{key}.{name}: unknown archive", near or f"known here: {', '.join(ARCHIVES)}"
     if not isinstance(uri, str):
-        return f"{key}.{name}: {uri!r} is no URI", 'write it in quotes, with its scheme: "http://..."'
+        return (
+            f"{key}.{name}: {uri!r} is no URI",
+            'write it in quotes, with its scheme: "http://..."',
+        )
     return _uri_problem(key, f"{key}.{name}", uri)
 
 

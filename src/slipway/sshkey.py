@@ -17,7 +17,9 @@ _MAX_BYTES: Final = 64 << 10
 
 
 def make_key(path: Path, comment: str) -> str:
-    """Make a key without a passphrase, and ``path`` with ``.pub`` beside it; what was there is replaced.
+    """Make a key without a passphrase, and ``path`` with ``.pub`` beside it.
+
+    What was there is replaced.
 
     Returns:
         The public key, on a line without its end.
@@ -39,10 +41,17 @@ def require_public(path: Path) -> None:
         UsageError: It is, or there is no such file.
     """
     if not path.is_file():
-        raise UsageError(f"there is no file {path}", hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub")
+        raise UsageError(
+            f"there is no file {path}",
+            hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub",
+        )
     with path.open("rb") as file:
         lines = [line for line in file.read(_MAX_BYTES + 1).splitlines() if line.strip()]
     if not lines or not all(_PUBLIC.fullmatch(line.rstrip()) for line in lines):
         public = path.with_name(f"{path.name}.pub")
-        hint = f'did you mean "{public}"?' if public.is_file() else "name the file that ends in .pub; a private key stays where it is"
+        hint = (
+            f'did you mean "{public}"?'
+            if public.is_file()
+            else "name the file that ends in .pub; a private key stays where it is"
+        )
         raise UsageError(f"{path} is no public SSH key", hint=hint)

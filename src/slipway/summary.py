@@ -17,7 +17,10 @@ __all__ = ["add_table", "cell"]
 
 
 def cell(value: object) -> str:
-    """Return a value as a code span in a table (CommonMark 6.1, GFM 4.10): what would end either is written out."""
+    """Return a value as a code span in a table (CommonMark 6.1, GFM 4.10).
+
+    What would end either is written out.
+    """
     text = one_line(value).replace("`", "\\x60").replace("|", "\\x7c").strip()
     return f"`{text}`" if text else ""
 

@@ -1,20 +1,22 @@
 """Templates: a file with placeholders and a context -> text.
 
-What goes in: a template file and values. What comes out: the text, or a :class:`~slipway.errors.SpecError` with the
-template's line. Invariants: a template sees plain data, never an object of this program (:mod:`slipway.plain`); a name that
-does not exist is an error, never an empty text; a template reads no other file and calls nothing but what is listed
-here. A template out of an appliance's folder is rendered by :mod:`slipway.boxed`, in a process with limits. Nothing is
-escaped by itself, because no two target languages agree, so each value passes through the filter of the language that
-it is written into:
+What goes in: a template file and values. What comes out: the text, or a
+:class:`~slipway.errors.SpecError` with the template's line. Invariants: a template sees plain data,
+never an object of this program (:mod:`slipway.plain`); a name that does not exist is an error,
+never an empty text; a template reads no other file and calls nothing but what is listed here. A
+template out of an appliance's folder is rendered by :mod:`slipway.boxed`, in a process with limits.
+Nothing is escaped by itself, because no two target languages agree, so each value passes through
+the filter of the language that it is written into:
 
-=======  ==================================================================================================
+=======  ===========================================================================================
 sh       one word of a POSIX shell; a list becomes words with spaces between them
 hcl      a quoted HCL2 string, a number, true or false, or a list of these
-ini      the right side of ``key=`` in systemd units and files like them; ``%`` becomes ``%%``, and what no
-         such file can hold (line breaks, surrounding blanks, a ``\\`` at the end) is an error
+ini      the right side of ``key=`` in systemd units and files like them; ``%`` becomes ``%%``, and
+         what no such file can hold (line breaks, surrounding blanks, a ``\\`` at the end) is an
+         error
 xml      text or an attribute's value, without the quotes
 json     any value; ``yaml`` likewise, as YAML's flow style
-=======  ==================================================================================================
+=======  ===========================================================================================
 """
 
 from __future__ import annotations
@@ -42,28 +44,39 @@ from slipway.plain import Context
 __all__ = ["FILTERS", "check", "check_text", "environment", "line_of", "render", "render_text"]
 
 
-#: Jinja2's own filters that a template has. Missing: what reaches attributes (attr), what is different each time
-#: (random), and what belongs to HTML.
+#: Jinja2's own filters that a template has. Missing: what reaches attributes (attr), what is
+#: different each time (random), and what belongs to HTML.
 _FILTERS: Final = (
-    "abs batch capitalize center count d default dictsort first float format groupby indent int items join last length"
-    " list lower map max min reject rejectattr replace reverse round select selectattr slice sort string sum title trim"
-    " truncate unique upper urlencode wordcount wordwrap"
+    "abs batch capitalize center count d default dictsort first float format groupby indent int "
+    "items join last length list lower map max min reject rejectattr replace reverse round select "
+    "selectattr slice sort string sum title trim truncate unique upper urlencode "
+    "wordcount wordwrap"
 )
 _GLOBALS: Final = frozenset(("namespace", "range"))
-#: The methods and attributes that a template may use, by type. Keys of a mapping come before all of them.
+#: The methods and attributes that a template may use, by type. Keys of a mapping come before all of
+#: them.
 _METHODS: Final[Mapping[type, str]] = {
-    str: "capitalize casefold count endswith find isalnum isalpha isdigit islower isupper join lower lstrip partition"
-    " removeprefix removesuffix replace rfind rpartition rsplit rstrip split splitlines startswith strip title upper",
+    str: (
+        "capitalize casefold count endswith find isalnum isalpha isdigit islower isupper join "
+        "lower lstrip partition removeprefix removesuffix replace rfind rpartition rsplit rstrip "
+        "split splitlines startswith strip title upper"
+    ),
     dict: "get items keys values",
     list: "count index",
     tuple: "count index",
-    LoopContext: "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0",
+    LoopContext: (
+        "changed cycle depth depth0 first index index0 last length nextitem previtem "
+        "revindex revindex0"
+    ),
 }
 #: The longest text or list that a multiplication makes, and the longest number, in bits.
 _LONGEST: Final = 1 << 20
 _BITS: Final = 4096
 _ELSEWHERE: Final = "change the value, or write it into a file of another kind"
-_SYNTAX: Final = "{{ value | sh }} writes a value, {% if value %} ... {% endif %} asks; a template includes no other"
+_SYNTAX: Final = (
+    "{{ value | sh }} writes a value, {% if value %} ... {% endif %} asks; "
+    "a template includes no other"
+)
 
 
 class _Refused(TemplateRuntimeError):
@@ -98,10 +111,11 @@ def _sh(value: object) -> str:
 
 
 def _hcl(value: object) -> str:
-    """HCL native syntax, "quoted templates": https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
+    """HCL native syntax, "quoted templates":
+    https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
 
-    A dollar or percent sign before anything but a harmless character is written by its number: ``$${`` would be read
-    as ``${`` by HCL, but not in every place, and not by every parser.
+    A dollar or percent sign before anything but a harmless character is written by its number:
+    ``$${`` would be read as ``${`` by HCL, but not in every place, and not by every parser.
     """
     if isinstance(value, list | tuple):
         return f"[{', '.join(_hcl(item) for item in value)}]"
@@ -109,14 +123,20 @@ def _hcl(value: object) -> str:
         return _plain(value)
     text = _plain(value).replace("\\", "\\\\").replace('"', '\\"')
     text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-    text = re.sub(r"[$%](?![A-Za-z0-9 (./_-])|[\x00-\x1f\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = re.sub(
+        r"[$%](?![A-Za-z0-9 (./_-])|[\x00-\x1f\x7f-\x9f]",
+        lambda match: f"\\u{ord(match[0]):04x}",
+        text,
+    )
     return f'"{text}"'
 
 
 def _ini(value: object) -> str:
     text = _plain(value)
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]", text):
-        raise _Refused(f"a value in an ini file cannot hold a line break or a control character\n{_ELSEWHERE}")
+        raise _Refused(
+            f"a value in an ini file cannot hold a line break or a control character\n{_ELSEWHERE}"
+        )
     if text != text.strip():
         raise _Refused(f"a value in an ini file cannot start or end with a blank\n{_ELSEWHERE}")
     if text.endswith("\\"):
@@ -128,7 +148,16 @@ def _xml(value: object) -> str:
     text = _plain(value)
     if re.search("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text):
         raise _Refused(f"XML 1.0 has no way to write this control character\n{_ELSEWHERE}")
-    references = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+    references = {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        '"': "&quot;",
+        "'": "&#39;",
+        "\n": "&#10;",
+        "\r": "&#13;",
+        "\t": "&#9;",
+    }
     return "".join(references.get(character, character) for character in text)
 
 
@@ -141,7 +170,11 @@ def _json(value: object) -> str:
 
 def _yaml(value: object) -> str:
     """JSON is YAML, but for a few characters that YAML wants escaped (YAML 1.1, 5.1, 5.4)."""
-    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", _json(value))
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]",
+        lambda match: f"\\u{ord(match[0]):04x}",
+        _json(value),
+    )
 
 
 FILTERS: Final[Mapping[str, Callable[[object], str]]] = {
@@ -165,14 +198,18 @@ class _Undefined(StrictUndefined):
         known = [key for key in owner if isinstance(key, str)] if isinstance(owner, dict) else []
         near = suggestion(name, known)
         kind = "these keys and values" if isinstance(owner, dict) else f"a {type(owner).__name__}"
-        return f'"{name}" is not in {kind}' + (f"\n{near}" if near else f"\nthere is: {', '.join(known)}" if known else "")
+        return f'"{name}" is not in {kind}' + (
+            f"\n{near}" if near else f"\nthere is: {', '.join(known)}" if known else ""
+        )
 
 
 def _printable(value: object) -> object:
     """Refuse to print what would show an address of this process' memory."""
     if value is None or isinstance(value, str | int | float | list | tuple | dict | Undefined):
         return value
-    raise _Refused(f"a {type(value).__name__} is no text\nmake it a list: {{{{ value | list | sh }}}}")
+    raise _Refused(
+        f"a {type(value).__name__} is no text\nmake it a list: {{{{ value | list | sh }}}}"
+    )
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -204,10 +241,17 @@ class _Environment(ImmutableSandboxedEnvironment):
             bits = [side.bit_length() for side in sides]
             fits = (bits[0] * abs(right) if operator == "**" else sum(bits)) <= _BITS
         else:
-            sizes = [len(side) if isinstance(side, str | list | tuple) else abs(side) for side in sides]
-            fits = all(isinstance(side, int | float) for side in sides) or sizes[0] * sizes[1] <= _LONGEST
+            sizes = [
+                len(side) if isinstance(side, str | list | tuple) else abs(side) for side in sides
+            ]
+            fits = (
+                all(isinstance(side, int | float) for side in sides)
+                or sizes[0] * sizes[1] <= _LONGEST
+            )
         if not fits:
-            raise _Refused(f"this is too much for {operator}\nwrite the value itself, or a shorter one")
+            raise _Refused(
+                f"this is too much for {operator}\nwrite the value itself, or a shorter one"
+            )
         return super().call_binop(context, operator, left, right)
 
 
@@ -242,21 +286,29 @@ def render(path: Path, context: Mapping[str, Any], *, shown: Path | None = None)
 
 
 def render_text(text: str, context: Mapping[str, Any], *, name: str = "template") -> str:
-    """Like :func:`render`, for a template that is not a file; ``name`` stands for its path in errors."""
+    """Like :func:`render`, for a template that is not a file; ``name`` stands for its path in
+    errors.
+    """
     return _render(_compile(text, Path(name))[0], Context.of(context), Path(name))
 
 
 def check(path: Path, context: Mapping[str, Any], *, shown: Path | None = None) -> list[SpecError]:
-    """Find what is wrong with a template file: every unknown name, also in parts that are not reached."""
+    """Find what is wrong with a template file: every unknown name, also in parts that are not
+    reached.
+    """
     shown = shown or path
     try:
         status = path.stat()
-        return _check(_compiled(path, status.st_mtime_ns, status.st_size, shown), context, shown, None)[1]
+        return _check(
+            _compiled(path, status.st_mtime_ns, status.st_size, shown), context, shown, None
+        )[1]
     except SpecError as error:
         return [error]
 
 
-def check_text(text: str, context: Mapping[str, Any], *, shown: Path, longest: int) -> tuple[str, list[SpecError]]:
+def check_text(
+    text: str, context: Mapping[str, Any], *, shown: Path, longest: int
+) -> tuple[str, list[SpecError]]:
     """Render a template's text, or find everything that is wrong with it.
 
     Args:
@@ -269,7 +321,9 @@ def check_text(text: str, context: Mapping[str, Any], *, shown: Path, longest: i
         return "", [error]
 
 
-def _check(compiled: Compiled, context: Mapping[str, Any], shown: Path, longest: int | None) -> tuple[str, list[SpecError]]:
+def _check(
+    compiled: Compiled, context: Mapping[str, Any], shown: Path, longest: int | None
+) -> tuple[str, list[SpecError]]:
     template, names = compiled
     missing = [(name, line) for name, line in names if name not in context]
     text = "" if missing else _render(template, Context.of(context), shown, longest)
@@ -291,7 +345,11 @@ def _compiled(path: Path, changed_ns: int, size: int, shown: Path) -> Compiled:
         return _compile(path.read_text(encoding="utf-8"), shown)
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise SpecError("a template has to be UTF-8", where=Where(shown, line), hint="without .j2 it is copied as it is") from None
+        raise SpecError(
+            "a template has to be UTF-8",
+            where=Where(shown, line),
+            hint="without .j2 it is copied as it is",
+        ) from None
 
 
 def _compile(text: str, shown: Path) -> Compiled:
@@ -300,18 +358,39 @@ def _compile(text: str, shown: Path) -> Compiled:
     try:
         tree = made.parse(text, filename=str(shown))
         for other in tree.find_all((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)):
-            raise SpecError("a template includes no other", where=Where(shown, other.lineno), hint="write its text here")
+            raise SpecError(
+                "a template includes no other",
+                where=Where(shown, other.lineno),
+                hint="write its text here",
+            )
         undeclared = find_undeclared_variables(tree) - made.globals.keys()
-        names = {(node.name, node.lineno) for node in tree.find_all(nodes.Name) if node.ctx == "load" and node.name in undeclared}
+        names = {
+            (node.name, node.lineno)
+            for node in tree.find_all(nodes.Name)
+            if node.ctx == "load" and node.name in undeclared
+        }
         code = made.compile(text, filename=str(shown))
     except TemplateSyntaxError as error:
         message = _lower((error.message or "wrong syntax").partition(". ")[0])
         unknown = re.fullmatch(r"no filter named '(.*)'", message)
-        hint = (suggestion(unknown[1], made.filters) or f"there is: {', '.join(FILTERS)}") if unknown else _SYNTAX
-        raise SpecError(f"template: {message}", where=Where(shown, error.lineno), hint=hint) from None
-    except (SyntaxError, RecursionError):  # limits of Jinja2's or Python's parser, other ones in each version
-        raise SpecError("this nests too deeply", where=Where(shown), hint="write fewer brackets or blocks inside each other") from None
-    return Template.from_code(made, code, made.make_globals(None)), tuple(sorted(names, key=lambda item: (item[1], item[0])))
+        hint = (
+            (suggestion(unknown[1], made.filters) or f"there is: {', '.join(FILTERS)}")
+            if unknown
+            else _SYNTAX
+        )
+        raise SpecError(
+            f"template: {message}", where=Where(shown, error.lineno), hint=hint
+        ) from None
+    except (SyntaxError, RecursionError):
+        # limits of Jinja2's or Python's parser, other ones in each version
+        raise SpecError(
+            "this nests too deeply",
+            where=Where(shown),
+            hint="write fewer brackets or blocks inside each other",
+        ) from None
+    return Template.from_code(made, code, made.make_globals(None)), tuple(
+        sorted(names, key=lambda item: (item[1], item[0]))
+    )
 
 
 def _render(template: Template, context: Context, shown: Path, longest: int | None = None) -> str:
@@ -327,9 +406,20 @@ def _render(template: Template, context: Context, shown: Path, longest: int | No
             pieces.append(piece)
             made += len(piece)
             if longest is not None and made > longest:
-                raise _TooLong(f"this makes more than {longest} characters\nwrite less, or generate it in a setup script")
+                raise _TooLong(
+                    f"this makes more than {longest} characters\n"
+                    "write less, or generate it in a setup script"
+                )
         return "".join(pieces)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+    except (
+        TemplateError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         line = line_of(error)
         if isinstance(error, _TooLong):
             line = template.get_corresponding_lineno(inner.f_lineno)
@@ -344,7 +434,9 @@ def _render(template: Template, context: Context, shown: Path, longest: int | No
 
 
 def line_of(error: BaseException) -> int:
-    """The line of a template in which an error came up, by the innermost frame of its code; 0 if there is none."""
+    """The line of a template in which an error came up, by the innermost frame of its code; 0 if
+    there is none.
+    """
     line, traceback = 0, error.__traceback__
     while traceback:
         template = traceback.tb_frame.f_globals.get("__jinja_template__")
@@ -358,7 +450,11 @@ def _number(traceback: TracebackType) -> int:
     """A frame's line; where a signal came between two lines, the one before."""
     code = traceback.tb_frame.f_code
     # The line of the function itself is none of the template: some Pythons name it for a jump back.
-    before = [line for start, _, line in code.co_lines() if line and line > code.co_firstlineno and start <= traceback.tb_lasti]
+    before = [
+        line
+        for start, _, line in code.co_lines()
+        if line and line > code.co_firstlineno and start <= traceback.tb_lasti
+    ]
     number: int | None = traceback.tb_lineno
     return number if number and number > code.co_firstlineno else (before or [1])[-1]
 

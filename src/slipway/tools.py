@@ -1,8 +1,9 @@
-"""The versions of the programs and of the code that shape a stage's output, as the inputs that its id counts.
+"""The versions of the programs and of the code that shape a stage's output, as the inputs that its
+id counts.
 
-A program's version is its own answer and the digests of the libraries that do its work. Asking costs more than everything
-else a plan does, so answers are kept in the cache directory with the file's path, size and change time; what was replaced
-is asked again.
+A program's version is its own answer and the digests of the libraries that do its work. Asking
+costs more than everything else a plan does, so answers are kept in the cache directory with the
+file's path, size and change time; what was replaced is asked again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
     """Name -> version line of each tool.
 
-    ``python`` is the interpreter, ``python:NAME`` an installed Python package, ``zlib`` and ``lzma`` are libraries of Python.
+    ``python`` is the interpreter, ``python:NAME`` an installed Python package, ``zlib`` and
+    ``lzma`` are libraries of Python.
 
     Args:
         memory: The file that remembers answers.
@@ -68,7 +70,10 @@ def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
     except (OSError, ValueError):
         known = {}
     before = len(known)
-    versions = {name: _python_version(name, known) or _program_version(name, known) for name in sorted(set(names))}
+    versions = {
+        name: _python_version(name, known) or _program_version(name, known)
+        for name in sorted(set(names))
+    }
     if len(known) > before:
         with create_file(memory, mode=0o644) as file:
             file.write(json.dumps(known, indent=1, sort_keys=True).encode())
@@ -84,7 +89,9 @@ def _python_version(name: str, known: dict[str, str]) -> str | None:
     if name == "lzma":
         import _lzma
 
-        return _libraries(Path(getattr(_lzma, "__file__", "built in")), ("liblzma.so.5",), known).removeprefix(", ")
+        return _libraries(
+            Path(getattr(_lzma, "__file__", "built in")), ("liblzma.so.5",), known
+        ).removeprefix(", ")
     if not name.startswith("python:"):
         return None
     package = name.removeprefix("python:")
@@ -103,12 +110,24 @@ def _program_version(name: str, known: dict[str, str]) -> str:
 
 
 def _libraries(program: Path, wanted: tuple[str, ...], known: dict[str, str]) -> str:
-    """The digests of libraries that a program is linked with, as more of its version; nothing of those that it is not."""
+    """The digests of libraries that a program is linked with, as more of its version.
+
+    Nothing of those that it is not.
+    """
     if not wanted:
         return ""
-    places = dict(_LINKED.findall(_remembered(known, f"libraries {_identity(_LINKER_CACHE)} ", program, lambda: _linked(program))))
+    places = dict(
+        _LINKED.findall(
+            _remembered(
+                known, f"libraries {_identity(_LINKER_CACHE)} ", program, lambda: _linked(program)
+            )
+        )
+    )
     found = [(name, Path(places[name]).resolve()) for name in wanted if name in places]
-    return "".join(f", {name} sha256 {_remembered(known, 'sha256 ', path, partial(sha256_of, path))}" for name, path in found)
+    return "".join(
+        f", {name} sha256 {_remembered(known, 'sha256 ', path, partial(sha256_of, path))}"
+        for name, path in found
+    )
 
 
 #: A line of ldd(1): the library's name, and its path.
@@ -145,20 +164,29 @@ def tool_version(name: str) -> str:
     path = process.find_tool(name)
     if name not in _QUESTIONS:
         return f"sha256 {sha256_of(Path(path))}"
-    answer = process.run(["sh", "-c", '"$@" 2>&1', "sh", path, _QUESTIONS[name]], check=False, timeout_s=20)
+    answer = process.run(
+        ["sh", "-c", '"$@" 2>&1', "sh", path, _QUESTIONS[name]], check=False, timeout_s=20
+    )
     return answer.stdout.decode(errors="replace").strip().partition("\n")[0]
 
 
 @cache
 def code_digest(*names: str) -> str:
-    """The SHA-256 of modules or whole packages of slipway (``boot``, ``formats/qcow2.py``): their code is an input too.
+    """The SHA-256 of modules or whole packages of slipway (``boot``, ``formats/qcow2.py``): their
+    code is an input too.
 
     Of a package, every file counts: scripts run as its modules do.
     """
     here = Path(__file__).parent
     digest = hashlib.sha256()
     for name in names:
-        paths = [here / name] if name.endswith(".py") else sorted(path for path in (here / name).iterdir() if path.is_file())
+        paths = (
+            [here / name]
+            if name.endswith(".py")
+            else sorted(path for path in (here / name).iterdir() if path.is_file())
+        )
         for path in paths:
-            digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+            digest.update(
+                path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+            )
     return digest.hexdigest()

@@ -1,7 +1,9 @@
-"""Whether the files of a folder are the very ones that were put there, by their SHA-256, without reading them each time.
+"""Whether the files of a folder are the very ones that were put there, by their SHA-256, without
+reading them each time.
 
-What goes in: a folder, and the SHA-256 of each file by name. Invariant: a file is believed unread only if nothing about it
-has changed since it was read, its inode's change time (stat(2), ctime) included, which no program can set.
+What goes in: a folder, and the SHA-256 of each file by name. Invariant: a file is believed unread
+only if nothing about it has changed since it was read, its inode's change time (stat(2), ctime)
+included, which no program can set.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ def whole(folder: Path, hashes: Mapping[str, str]) -> bool:
         for name, sha256 in hashes.items():
             like = _like(folder / name)
             known = seen.get(name)
-            found[name] = [*like, known[-1] if known and known[:-1] == like else sha256_of(folder / name)]
+            found[name] = [
+                *like,
+                known[-1] if known and known[:-1] == like else sha256_of(folder / name),
+            ]
             if found[name][-1] != sha256:
                 return False
     except OSError:

@@ -1,4 +1,6 @@
-"""A real object store: Ceph's gateway, for as long as the tests run; its packages are kept in the cache."""
+"""A real object store: Ceph's gateway, for as long as the tests run; its packages are kept in the
+cache.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Gateway:
         """The URL of a new bucket."""
         name = f"bucket-{next(_NUMBERS)}"
         verify = str(self.certificate)
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", verify=verify).create_bucket(Bucket=name)
+        boto3.client(
+            "s3", endpoint_url=endpoint, region_name="us-east-1", verify=verify
+        ).create_bucket(Bucket=name)
         return f"s3://{name}/some/prefix?endpoint_url={endpoint}"
 
 
@@ -69,12 +73,17 @@ def write_certificate(folder: Path) -> None:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     (folder / "key.pem").write_bytes(private)
 
 
@@ -89,7 +98,11 @@ def tree() -> Path:
             mirror = find_mirrors(settings)["debian"]
             shutil.rmtree(cache / f"{name}.new", ignore_errors=True)
             with Namespace() as place:
-                place.run(["sh", SCRIPT, "make", cache / f"{name}.new", mirror], what="the gateway's packages", timeout_s=900)
+                place.run(
+                    ["sh", SCRIPT, "make", cache / f"{name}.new", mirror],
+                    what="the gateway's packages",
+                    timeout_s=900,
+                )
             (cache / f"{name}.new").rename(cache / name)
     return cache / name
 
@@ -103,8 +116,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     http, https, monitor = free_ports(3)
     environment = {"HTTP_PORT": str(http), "HTTPS_PORT": str(https), "MONITOR_PORT": str(monitor)}
     with Namespace(directory=folder) as place:
-        place.run(["sh", SCRIPT, "start", tree()], env=environment, log=folder / "start.log", timeout_s=180)
-        yield Gateway(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", folder / "certificate.pem")
+        place.run(
+            ["sh", SCRIPT, "start", tree()],
+            env=environment,
+            log=folder / "start.log",
+            timeout_s=180,
+        )
+        yield Gateway(
+            f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", folder / "certificate.pem"
+        )
     shutil.rmtree(folder, ignore_errors=True)
 
 

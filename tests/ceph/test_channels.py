@@ -1,4 +1,6 @@
-"""Channels on a real server: many who publish at the same moment, and the rest of the protocol beside them."""
+"""Channels on a real server: many who publish at the same moment, and the rest of the protocol
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def in_parallel(works: list[Callable[[], None]]) -> None:
         raise errors[0]
 
 
-def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path) -> None:
+def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(
+    url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path
+) -> None:
     store = open_store(url)
     for number in (1, 2):
         publish_all(store, ring, [write_example(tmp_path / str(number), number).folder])
@@ -84,7 +88,9 @@ def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(url: str, ring: 
         examine(store, channel_of(store, keys), store.now()).require_sound()
 
 
-def test_of_eight_publishers_nothing_is_lost(plain_url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path) -> None:
+def test_of_eight_publishers_nothing_is_lost(
+    plain_url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path
+) -> None:
     """8 x 6 commits, with promotions, withdrawals, pruning and collections beside them."""
     publishers, commits = 8, 6
     store = open_store(plain_url)
@@ -100,7 +106,11 @@ def test_of_eight_publishers_nothing_is_lost(plain_url: str, ring: KeyRing, stab
                 release = f"1.0.{index}-c{number}"
 
                 def add(channel: Channel, release: str = release) -> None:
-                    listed = Listed(created=1_800_000_000, added=1_800_000_000, files={"disk.raw.zst": (1, "0" * 64)})
+                    listed = Listed(
+                        created=1_800_000_000,
+                        added=1_800_000_000,
+                        files={"disk.raw.zst": (1, "0" * 64)},
+                    )
                     channel.shelf(f"appliance-{index}").add(release, listed)
 
                 retries.append(commit(mine, ring, add).retries)
@@ -121,9 +131,15 @@ def test_of_eight_publishers_nothing_is_lost(plain_url: str, ring: KeyRing, stab
     assert isinstance(store, S3Store)
     in_parallel([*(publisher(index) for index in range(publishers)), upkeep])
     channel = channel_of(store, ring)
-    found = {release for index in range(publishers) for release in channel.shelf(f"appliance-{index}").releases}
+    found = {
+        release
+        for index in range(publishers)
+        for release in channel.shelf(f"appliance-{index}").releases
+    }
     print(f"{len(found)} commits present, after {sum(retries)} retries")
-    assert found == {f"1.0.{index}-c{number}" for index in range(publishers) for number in range(commits)}
+    assert found == {
+        f"1.0.{index}-c{number}" for index in range(publishers) for number in range(commits)
+    }
     for keys in (ring, stable):
         channel = channel_of(store, keys)
         assert list(channel.shelf("example").releases)[-1] == "1.0.0-b3"

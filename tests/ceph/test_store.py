@@ -108,22 +108,34 @@ def refused(url: str) -> StoreError:
 
 def test_keys_that_are_wrong(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert refused(url).hint == "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile"
+    assert refused(url).hint == (
+        "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile"
+    )
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    assert refused(url).hint == "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile"
+    assert (
+        refused(url).hint
+        == "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile"
+    )
 
 
 def test_a_key_without_permission(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "otheraccess")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "othersecret")
     error = refused(url)
-    assert error.hint and error.hint.startswith("the key may not do that there: its policy must allow s3:GetObject on bucket-")
+    assert error.hint and error.hint.startswith(
+        "the key may not do that there: its policy must allow s3:GetObject on bucket-"
+    )
 
 
 def test_a_clock_that_is_wrong(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = datetime.now(UTC) - timedelta(hours=2)
     for module in (botocore.auth, botocore.compat):
-        monkeypatch.setattr(module, "get_current_datetime", lambda remove_tzinfo=True: wrong.replace(tzinfo=None), raising=False)
+        monkeypatch.setattr(
+            module,
+            "get_current_datetime",
+            lambda remove_tzinfo=True: wrong.replace(tzinfo=None),
+            raising=False,
+        )
     assert refused(url).hint == "set this machine's clock: it differs too much from the server's"
 
 
@@ -135,5 +147,8 @@ def test_no_such_bucket(url: str) -> None:
 def test_a_certificate_of_nobody(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     url = gateway.bucket(gateway.https)
     monkeypatch.delenv("AWS_CA_BUNDLE")
-    assert refused(url).hint == "name the authority that signed the server's certificate: AWS_CA_BUNDLE=FILE"
+    assert (
+        refused(url).hint
+        == "name the authority that signed the server's certificate: AWS_CA_BUNDLE=FILE"
+    )
     assert "AWS_CA_BUNDLE" not in os.environ

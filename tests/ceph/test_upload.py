@@ -30,7 +30,9 @@ from pathlib import Path
 from slipway.stores import open_store
 
 store = open_store(sys.argv[1])
-store.client.meta.events.register("after-call.s3.UploadPart", lambda **_: sys.stdout.write("part\\n") and sys.stdout.flush())
+store.client.meta.events.register(
+    "after-call.s3.UploadPart", lambda **_: sys.stdout.write("part\\n") and sys.stdout.flush()
+)
 store.create_file("image", Path(sys.argv[2]), sha256=sys.argv[3])
 """
 
@@ -55,9 +57,15 @@ def environment() -> Mapping[str, str]:
 
 
 def kill_after_parts(argv: list[str], parts: int) -> bool:
-    """Start an upload and kill it when it has sent so many parts; whether it was still running then."""
+    """Start an upload and kill it when it has sent so many parts.
+
+    Whether it was still running then.
+    """
     readable, writable = os.pipe()
-    with os.fdopen(readable, "rb") as output, process.spawn(argv, env=environment(), stdout=writable) as child:
+    with (
+        os.fdopen(readable, "rb") as output,
+        process.spawn(argv, env=environment(), stdout=writable) as child,
+    ):
         os.close(writable)
         for _ in range(parts):
             output.readline()
@@ -65,12 +73,15 @@ def kill_after_parts(argv: list[str], parts: int) -> bool:
         return child.wait() == -signal.SIGKILL
 
 
-def test_an_upload_that_is_killed_twenty_times_arrives(plain_url: str, image: tuple[Path, str]) -> None:
+def test_an_upload_that_is_killed_twenty_times_arrives(
+    plain_url: str, image: tuple[Path, str]
+) -> None:
     path, sha256 = image
     store = open_store(plain_url)
     assert isinstance(store, S3Store)
     store.create("first", b"")
-    # With two parts under way when it is killed, twenty kills leave something of the 64 parts to send.
+    # With two parts under way when it is killed, twenty kills leave something of the 64 parts to
+    # send.
     argv = [sys.executable, "-c", UPLOAD, f"{plain_url}&threads=2", str(path), sha256]
     killed = sum(kill_after_parts(argv, 1) for _ in range(KILLS))
     assert killed == KILLS
@@ -88,7 +99,9 @@ def test_an_upload_that_is_killed_twenty_times_arrives(plain_url: str, image: tu
     assert store.client.list_multipart_uploads(**target).get("Uploads", []) == []
 
 
-def test_an_upload_is_no_slower_in_kind_than_boto3s_own(plain_url: str, image: tuple[Path, str], tmp_path: Path) -> None:
+def test_an_upload_is_no_slower_in_kind_than_boto3s_own(
+    plain_url: str, image: tuple[Path, str], tmp_path: Path
+) -> None:
     path = tmp_path / "part"
     with image[0].open("rb") as file:
         path.write_bytes(file.read(320 * MIB))
@@ -96,21 +109,32 @@ def test_an_upload_is_no_slower_in_kind_than_boto3s_own(plain_url: str, image: t
     store = open_store(plain_url)
     assert isinstance(store, S3Store)
     store.create("first", b"")
-    settings = TransferConfig(multipart_threshold=16 * MIB, multipart_chunksize=16 * MIB, max_concurrency=store.options.threads)
+    settings = TransferConfig(
+        multipart_threshold=16 * MIB,
+        multipart_chunksize=16 * MIB,
+        max_concurrency=store.options.threads,
+    )
     bare = boto3.client("s3", endpoint_url=store.options.endpoint_url, region_name="us-east-1")
     extra: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"}
     theirs: list[float] = []
     ours: list[float] = []
     for number in range(4):
-        # By turns, and the best of each: other work on this machine slows down now the one, now the other.
+        # By turns, and the best of each: other work on this machine slows down now the one, now the
+        # other.
         started = time.monotonic()
-        bare.upload_file(str(path), store.options.bucket, f"theirs-{number}", Config=settings, ExtraArgs=extra)
+        bare.upload_file(
+            str(path), store.options.bucket, f"theirs-{number}", Config=settings, ExtraArgs=extra
+        )
         theirs.append(time.monotonic() - started)
         started = time.monotonic()
         store.create_file(f"ours-{number}", path, sha256=sha256)
         ours.append(time.monotonic() - started)
         if number and min(theirs) / min(ours) >= 0.9:
             break
-    # What is measured is printed; what fails is only another kind of speed, such as a file that is read twice.
-    print(f"boto3 {320 / min(theirs):.0f} MiB/s, ours {320 / min(ours):.0f} MiB/s: {min(theirs) / min(ours):.2f} times")
+    # What is measured is printed; what fails is only another kind of speed, such as a file that is
+    # read twice.
+    print(
+        f"boto3 {320 / min(theirs):.0f} MiB/s, ours {320 / min(ours):.0f} MiB/s: "
+        f"{min(theirs) / min(ours):.2f} times"
+    )
     assert min(theirs) / min(ours) >= 0.6

@@ -1,4 +1,6 @@
-"""A build's box, for real: what runs in a tree tries to get out, as root and as root of a user namespace."""
+"""A build's box, for real: what runs in a tree tries to get out, as root and as root of a user
+namespace.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def checked(answer):
 
 @attempt("the root of the first process is the host's")
 def _():
-    return [p for p in ("/proc/1/root", "/proc/self/root", "/proc/1/cwd") if os.path.exists(p + told["secret"])]
+    roots = ("/proc/1/root", "/proc/self/root", "/proc/1/cwd")
+    return [p for p in roots if os.path.exists(p + told["secret"])]
 
 @attempt("a file of the host by its path")
 def _():
@@ -53,12 +56,16 @@ def _():
 
 @attempt("a file of the host by an inherited descriptor")
 def _():
-    folders = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd") if os.path.isdir(f"/proc/self/fd/{n}")]
-    return [f for f in folders if os.path.exists(f + told["secret"]) or os.path.exists(f"{f}/../../../..{told['secret']}")]
+    opened = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+    folders = [f for f in opened if os.path.isdir(f)]
+    above = [f"{f}/../../../.." for f in folders]
+    return [f for f in folders + above if os.path.exists(f + told["secret"])]
 
 @attempt("an environment of the host")
 def _():
-    return [p for p in os.listdir("/proc") if p.isdigit() and told["marker"].encode() in open(f"/proc/{p}/environ", "rb").read()]
+    marker = told["marker"].encode()
+    pids = [p for p in os.listdir("/proc") if p.isdigit()]
+    return [p for p in pids if marker in open(f"/proc/{p}/environ", "rb").read()]
 
 @attempt("a process of the host")
 def _():
@@ -85,7 +92,10 @@ def _():
 def _():
     return checked(libc.umount2(b"/proc", 2))
 
-for name, flag in (("user", 0x10000000), ("mount", 0x20000), ("pid", 0x20000000), ("net", 0x40000000), ("time", 0x80)):
+for name, flag in (
+    ("user", 0x10000000), ("mount", 0x20000), ("pid", 0x20000000), ("net", 0x40000000),
+    ("time", 0x80),
+):
     @attempt(f"unshare {name}")
     def _(flag=flag):
         return checked(libc.unshare(flag))
@@ -217,7 +227,8 @@ def _():
 @attempt("a file of the kernel that only root may write or read")
 def _():
     found = [n for n in os.listdir("/proc") if not n.isdigit() and os.path.isfile(f"/proc/{n}")]
-    return [n for n in found if os.stat(f"/proc/{n}").st_mode & 0o222 or not os.stat(f"/proc/{n}").st_mode & 0o004]
+    modes = {n: os.stat(f"/proc/{n}").st_mode for n in found}
+    return [n for n, mode in modes.items() if mode & 0o222 or not mode & 0o004]
 
 @attempt("the host's name")
 def _():
@@ -229,20 +240,24 @@ def _():
 
 @attempt("a control group")
 def _():
-    mounts = [line for line in open("/proc/mounts") if line.split()[2].startswith(("cgroup", "sysfs"))]
-    return mounts or [line for line in open("/proc/self/cgroup") if line.strip().rpartition(":")[2] != "/"]
+    kinds = ("cgroup", "sysfs")
+    mounts = [line for line in open("/proc/mounts") if line.split()[2].startswith(kinds)]
+    groups = [line for line in open("/proc/self/cgroup")]
+    return mounts or [line for line in groups if line.strip().rpartition(":")[2] != "/"]
 
 with open("/proc/self/status") as status:
     for line in status:
         name, _, value = line.partition(":")
-        if name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb") and int(value, 16) & ~told["capabilities"]:
+        capabilities = name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")
+        if capabilities and int(value, 16) & ~told["capabilities"]:
             out[name] = value.strip()
         if name in ("NoNewPrivs", "Seccomp") and value.strip() == "0":
             out[name] = "off"
 json.dump(out, sys.stdout)
 """
 
-#: Makes a tree of this host's /usr, and goes into it by a program: tree, mode, program, what follows it.
+#: Makes a tree of this host's /usr, and goes into it by a program: tree, mode, program, what
+#: follows it.
 INTO = """\
 set -eu
 tree=$1 how=$2
@@ -256,13 +271,16 @@ if [ "$how" = chroot ]; then
 fi
 python=$1 box=$2
 shift 2
-exec unshare --mount --pid --fork --kill-child --net --ipc --uts --cgroup -- "$python" -I "$box" "$tree" "$@"
+apart="--mount --pid --fork --kill-child --net --ipc --uts --cgroup"
+exec unshare $apart -- "$python" -I "$box" "$tree" "$@"
 """
 
 
 @contextmanager
 def host(folder: Path) -> Iterator[dict[str, object]]:
-    """Things of the host to get at: a file, a process with a secret in its environment, two servers."""
+    """Things of the host to get at: a file, a process with a secret in its environment, two
+    servers.
+    """
     marker = f"slipway-secret-{os.getpid()}"
     (folder / "signing-key").write_text("of the host\n")
     with ExitStack() as stack:
@@ -291,14 +309,35 @@ def attack(tmp_path: Path, words: list[str | Path], *, how: str) -> dict[str, st
         if how == "user namespace":
             tree = tmp_path / "tree"
             tree.mkdir()
-            line = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", INTO, "into", str(tree), *map(str, argv)]
-            done = subprocess.run(line, capture_output=True, timeout=120, env={**os.environ, "CLOUD_SECRET": str(told["marker"])})
+            line = [
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "--",
+                "sh",
+                "-c",
+                INTO,
+                "into",
+                str(tree),
+                *map(str, argv),
+            ]
+            done = subprocess.run(
+                line,
+                capture_output=True,
+                timeout=120,
+                env={**os.environ, "CLOUD_SECRET": str(told["marker"])},
+            )
             assert not done.returncode, done.stderr.decode()
             answer = done.stdout
         else:
             with Namespace(memory_mib=64) as namespace:
                 environment = {"CLOUD_SECRET": str(told["marker"])}
-                answer = namespace.run(["sh", "-c", INTO, "into", MOUNT / "tree", *argv], env=environment, timeout_s=120).stdout
+                answer = namespace.run(
+                    ["sh", "-c", INTO, "into", MOUNT / "tree", *argv],
+                    env=environment,
+                    timeout_s=120,
+                ).stdout
     found: dict[str, str] = json.loads(answer)
     return found
 
@@ -308,22 +347,34 @@ def test_nothing_in_a_tree_gets_out_of_its_box(tmp_path: Path, how: str) -> None
     assert attack(tmp_path, ["box", sys.executable, Path(_box.__file__)], how=how) == {}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's namespace keeps some of it in by itself")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="an ordinary user's namespace keeps some of it in by itself"
+)
 def test_a_mere_change_of_the_root_would_let_it_out(tmp_path: Path) -> None:
     """The attack works: what the box is there for succeeds without it."""
     found = attack(tmp_path, ["chroot"], how="namespace")
-    assert {"the root of the first process is the host's", "a process of the host", "mount", "unshare mount", "ptrace"} <= set(found)
+    assert {
+        "the root of the first process is the host's",
+        "a process of the host",
+        "mount",
+        "unshare mount",
+        "ptrace",
+    } <= set(found)
 
 
 def test_links_of_a_tree_stay_in_it_and_commands_of_it_work(tmp_path: Path) -> None:
-    """What is shown is there, /run and /tmp can be written, users can be changed, and an absolute link means the tree's."""
+    """What is shown is there, /run and /tmp can be written, users can be changed, and an absolute
+    link means the tree's.
+    """
     (tmp_path / "shown").mkdir()
     (tmp_path / "shown/word").write_text("hello\n")
     (tmp_path / "taken").mkdir()
     script = """
-    cat /dev/slipway/shown/word; ! touch /dev/slipway/shown/x 2>/dev/null; echo out >/dev/slipway/taken/x
+    cat /dev/slipway/shown/word; ! touch /dev/slipway/shown/x 2>/dev/null
+    echo out >/dev/slipway/taken/x
     mkdir /etc/there; ln -s /etc/there /etc/private; echo in >/etc/private/x; cat /etc/there/x
-    touch /tmp/a /run/a /run/slipway/a; chown 65534:65534 /tmp/a; stat -c %u /tmp/a; umask; pwd; test $$ = 1
+    touch /tmp/a /run/a /run/slipway/a; chown 65534:65534 /tmp/a; stat -c %u /tmp/a
+    umask; pwd; test $$ = 1
     """
     with Namespace(memory_mib=64) as namespace:
         show = [f"--show=shown={tmp_path / 'shown'}", f"--show=taken+={tmp_path / 'taken'}"]
@@ -337,11 +388,13 @@ def test_links_of_a_tree_stay_in_it_and_commands_of_it_work(tmp_path: Path) -> N
     assert (tmp_path / "taken/x").read_text() == "out\n"
 
 
-#: Makes a tree of this host's /usr that leads out of itself, and runs a stage's script in it: folder of the host.
+#: Makes a tree of this host's /usr that leads out of itself, and runs a stage's script in it:
+#: folder of the host.
 STAGE = """\
 set -eu
 mkdir -p /mnt/tree/usr /mnt/tree/proc /mnt/tree/dev /mnt/tree/run /mnt/tree/tmp
-mkdir -p /mnt/tree/etc/default /mnt/tree/etc/ssl/private /mnt/tree/boot/grub /mnt/tree/var/log /mnt/tree/opt
+mkdir -p /mnt/tree/etc/default /mnt/tree/etc/ssl/private /mnt/tree/boot/grub
+mkdir -p /mnt/tree/var/log /mnt/tree/opt
 for name in bin lib lib64 sbin; do ln -s "usr/$name" "/mnt/tree/$name"; done
 mount --bind /usr /mnt/tree/usr
 : >/mnt/tree/boot/vmlinuz-6
@@ -358,7 +411,10 @@ cat /mnt/tree/boot/grub/grub.cfg
 
 
 def test_files_are_laid_over_a_tree_and_it_is_cleaned_inside_of_it(tmp_path: Path) -> None:
-    """Where its links lead to on this host, nothing is written, emptied or run; in the tree they lead to the tree's own."""
+    """Where its links lead to on this host, nothing is written, emptied or run.
+
+    In the tree they lead to the tree's own.
+    """
     folder = tmp_path / "host"
     (folder / "apt").mkdir(parents=True)
     for name in ("key", "x", "apt/list"):
@@ -368,7 +424,9 @@ def test_files_are_laid_over_a_tree_and_it_is_cleaned_inside_of_it(tmp_path: Pat
     files = {
         **box_files(templates),
         "tree/inside.sh": RenderedFile(content=inside.encode()),
-        "tree/finish.sh": RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes()),
+        "tree/finish.sh": RenderedFile(
+            content=(templates / "mmdebstrap/tree.finish.sh").read_bytes()
+        ),
         "tree/files/opt/private/x": RenderedFile(content=b"laid over\n"),
         "tree/grub.cfg": RenderedFile(content=b"timeout=@TIMEOUT@\n"),
     }
@@ -379,9 +437,9 @@ def test_files_are_laid_over_a_tree_and_it_is_cleaned_inside_of_it(tmp_path: Pat
         tree = namespace.path(MOUNT / "tree")
         assert (tree / "etc/ssl/private/x").read_text() == "laid over\n"
     assert said.stdout == b"timeout=7\n"
-    assert {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()} == dict.fromkeys(
-        ("key", "x", "list"), "of the host\n"
-    )
+    assert {
+        path.name: path.read_text() for path in folder.rglob("*") if path.is_file()
+    } == dict.fromkeys(("key", "x", "list"), "of the host\n")
 
 
 def test_a_folder_with_too_many_entries_is_an_error_with_its_name() -> None:
@@ -393,7 +451,10 @@ def test_a_folder_with_too_many_entries_is_an_error_with_its_name() -> None:
         assert namespace.run(["sh", "-euc", script, "sh", box, "12", "crowded"]).stdout == b"good\n"
         done = namespace.run(["sh", "-euc", script, "sh", box, "11", "crowded"], check=False)
     assert done.returncode == 1
-    assert done.stdout.decode() == "error: /srv/a b has 12 entries, and a folder of an image at most 11: spread them over folders\n"
+    assert done.stdout.decode() == (
+        "error: /srv/a b has 12 entries, and a folder of an image at most 11: "
+        "spread them over folders\n"
+    )
 
 
 def test_a_shell_in_a_tree_that_failed_is_in_its_box(tmp_path: Path) -> None:
@@ -401,11 +462,23 @@ def test_a_shell_in_a_tree_that_failed_is_in_its_box(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the host\n")
     error = BuildError("stage tree failed: exit status 1")
     with Namespace(memory_mib=64) as namespace:
-        files = {**box_files(ROOT / "templates"), "tree/inside.sh": RenderedFile(content=b"# the part\n", mode=0o755)}
+        files = {
+            **box_files(ROOT / "templates"),
+            "tree/inside.sh": RenderedFile(content=b"# the part\n", mode=0o755),
+        }
         Rendered(files).write(namespace.path(MOUNT / "render"))
         left = "mkdir -p /mnt/shared /mnt/layers/tree; cp /mnt/render/chroot.sh /mnt/shared; true"
         namespace.run(
-            ["sh", "-euc", INTO.replace("exec unshare", f"{left}; exit 0; exec unshare"), "into", MOUNT / "root", "box", "x", "y"]
+            [
+                "sh",
+                "-euc",
+                INTO.replace("exec unshare", f"{left}; exit 0; exec unshare"),
+                "into",
+                MOUNT / "root",
+                "box",
+                "x",
+                "y",
+            ]
         )
         broken = broken_tree(namespace, error)
         script = f"""

@@ -1,4 +1,6 @@
-"""Two builds of one appliance at once, with a prune and a reader beside them: real processes lose nothing."""
+"""Two builds of one appliance at once, with a prune and a reader beside them: real processes lose
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,20 @@ formats: [qcow2, raw]
 
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.nightly)])
-def test_two_builds_and_a_prune_at_once_lose_nothing(rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_root(tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch)
+def test_two_builds_and_a_prune_at_once_lose_nothing(
+    rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_root(
+        tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def start(*words: str) -> subprocess.Popen[str]:
         argv = [sys.executable, "-P", str(PROGRAM), words[0], str(root), *words[1:]]
         pipe = subprocess.PIPE
-        return subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
 
     with (
         start("prune") as pruning,
@@ -51,5 +59,7 @@ def test_two_builds_and_a_prune_at_once_lose_nothing(rounds: int, tmp_path: Path
         finally:
             for each in (pruning, looking, one, two):
                 each.kill()
-    left = [path.name for path in (tmp_path / "cache/scratch").iterdir()] + [path.name for path in (root / "build/thing").glob(".*.new")]
+    left = [path.name for path in (tmp_path / "cache/scratch").iterdir()] + [
+        path.name for path in (root / "build/thing").glob(".*.new")
+    ]
     assert left == []

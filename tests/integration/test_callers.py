@@ -1,4 +1,6 @@
-"""What a build must not take from whoever calls: limits, signals and the personality of a process, in the box of a tree."""
+"""What a build must not take from whoever calls: limits, signals and the personality of a process,
+in the box of a tree.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ ls /proc/self/fd | wc -l
 CALLERS = {
     "few files": ["prlimit", "--nofile=99:"],
     "small stack and core files": ["prlimit", "--stack=1048576:", "--core=unlimited:"],
-    "short locks and queues": ["prlimit", "--memlock=65536:", "--msgqueue=1000:", "--nproc=500:", "--sigpending=99:"],
+    "short locks and queues": [
+        "prlimit",
+        "--memlock=65536:",
+        "--msgqueue=1000:",
+        "--nproc=500:",
+        "--sigpending=99:",
+    ],
     "nohup": ["env", "--ignore-signal=HUP,INT,QUIT,TERM,PIPE,CHLD"],
     "blocked": ["env", "--block-signal=USR1,TERM"],
     "another personality": ["setarch", "--addr-no-randomize", "linux32"],
@@ -63,5 +71,10 @@ def test_nothing_of_the_callers_process_is_seen_in_a_box(tmp_path: Path, caller:
 
 
 def test_a_pipe_that_nobody_reads_ends_its_writer_in_a_box(tmp_path: Path) -> None:
-    """Python ignores SIGPIPE, and what it becomes would do so, too: scripts would say "Broken pipe" and go on."""
-    assert seen(tmp_path, [], "{ yes; echo $? >&3; } 2>&1 3>/tmp/y | head -n 1; cat /tmp/y") == "y\n141\n"
+    """Python ignores SIGPIPE, and what it becomes would do so, too: scripts would say "Broken pipe"
+    and go on.
+    """
+    assert (
+        seen(tmp_path, [], "{ yes; echo $? >&3; } 2>&1 3>/tmp/y | head -n 1; cat /tmp/y")
+        == "y\n141\n"
+    )

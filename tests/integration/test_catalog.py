@@ -40,11 +40,17 @@ def store(tmp_path: Path) -> DirectoryStore:
     for name, content in IMAGES.items():
         (tmp_path / name).write_bytes(content)
     about = replace(ABOUT, images={name: tmp_path / name for name in IMAGES})
-    load("incus").export(disk, tmp_path / "incus", virtual_size=1, log=tmp_path / "log", about=about)
-    folder = write_release_folder(tmp_path / "build", {**IMAGES, "incus": (tmp_path / "incus").read_bytes()}).folder
+    load("incus").export(
+        disk, tmp_path / "incus", virtual_size=1, log=tmp_path / "log", about=about
+    )
+    folder = write_release_folder(
+        tmp_path / "build", {**IMAGES, "incus": (tmp_path / "incus").read_bytes()}
+    ).folder
     store, ring = DirectoryStore(tmp_path / "store"), init("nightly", tmp_path / "keys")
     moves.publish_all(store, ring, [folder])
-    write(store, read_catalog(store, [read_channel(store, "nightly", ring.roots[0])]), ABOUT.templates)
+    write(
+        store, read_catalog(store, [read_channel(store, "nightly", ring.roots[0])]), ABOUT.templates
+    )
     return store
 
 
@@ -53,18 +59,38 @@ def client(store: DirectoryStore, tmp_path: Path) -> Iterator[Client]:
     """The client, which knows the store as the remote "here"."""
     program = need_one_of("incus", "lxc")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*request, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "store"))
+    subprocess.run(
+        [*request, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "store")
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    folders = {name: str(tmp_path / "client") for name in ("HOME", "INCUS_CONF", "LXD_CONF", "LXD_DIR", "INCUS_DIR")}
+    folders = {
+        name: str(tmp_path / "client")
+        for name in ("HOME", "INCUS_CONF", "LXD_CONF", "LXD_DIR", "INCUS_DIR")
+    }
     environment = {**os.environ, **folders, "SSL_CERT_FILE": str(certificate)}
     (tmp_path / "client").mkdir()
 
     def client(*words: str) -> str:
-        done = subprocess.run([program, *words], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program, *words], env=environment, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -73,7 +99,13 @@ def client(store: DirectoryStore, tmp_path: Path) -> Iterator[Client]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            client("remote", "add", "here", f"https://127.0.0.1:{server.server_address[1]}", "--protocol=simplestreams")
+            client(
+                "remote",
+                "add",
+                "here",
+                f"https://127.0.0.1:{server.server_address[1]}",
+                "--protocol=simplestreams",
+            )
             yield client
         finally:
             server.shutdown()
@@ -81,7 +113,10 @@ def client(store: DirectoryStore, tmp_path: Path) -> Iterator[Client]:
 
 
 def test_both_images_are_listed_by_their_fingerprints(client: Client, tmp_path: Path) -> None:
-    listed = {tuple(line.split(",")[index] for index in (1, 5)) for line in client("image", "list", "here:", "--format=csv").splitlines()}
+    listed = {
+        tuple(line.split(",")[index] for index in (1, 5))
+        for line in client("image", "list", "here:", "--format=csv").splitlines()
+    }
     metadata = (tmp_path / "incus").read_bytes()
     assert listed == {
         (hashlib.sha256(metadata + IMAGES["rootfs"]).hexdigest()[:12], "CONTAINER"),
@@ -91,16 +126,22 @@ def test_both_images_are_listed_by_their_fingerprints(client: Client, tmp_path: 
 
 @pytest.mark.parametrize(("kind", "options"), [("rootfs", ()), ("qcow2", ("--vm",))])
 @pytest.mark.parametrize("alias", ["example", "example/nightly"])
-def test_an_image_is_downloaded_whole_by_its_name(client: Client, tmp_path: Path, kind: str, options: tuple[str, ...], alias: str) -> None:
+def test_an_image_is_downloaded_whole_by_its_name(
+    client: Client, tmp_path: Path, kind: str, options: tuple[str, ...], alias: str
+) -> None:
     client("image", "show", f"here:{alias}", *options)
     client("image", "export", f"here:{alias}", str(tmp_path / "out"), "--quiet", *options)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "incus").read_bytes()
     assert (tmp_path / "out.root").read_bytes() == IMAGES[kind]
 
 
-def test_a_wrong_fingerprint_would_be_noticed_by_the_listing(client: Client, tmp_path: Path) -> None:
+def test_a_wrong_fingerprint_would_be_noticed_by_the_listing(
+    client: Client, tmp_path: Path
+) -> None:
     images = tmp_path / "store/streams/v1/images.json"
     images.chmod(0o644)
-    images.write_text(images.read_text().replace("combined_rootxz_sha256", "combined_sha256_of_rootxz"))
+    images.write_text(
+        images.read_text().replace("combined_rootxz_sha256", "combined_sha256_of_rootxz")
+    )
     shutil.rmtree(tmp_path / "client/cache", ignore_errors=True)
     assert "CONTAINER" not in client("image", "list", "here:", "--format=csv")

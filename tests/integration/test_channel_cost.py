@@ -1,4 +1,6 @@
-"""What channels cost: bytes written by a promotion, bytes read by a new user, and whether a year makes either worse."""
+"""What channels cost: bytes written by a promotion, bytes read by a new user, and whether a year
+makes either worse.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +60,20 @@ class MemoryStore:
         return self.read(key).data[start : start + length]
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        return iter([Status(key=key, size=len(data), modified=0) for key, data in sorted(self.objects.items()) if key.startswith(prefix)])
+        return iter(
+            [
+                Status(key=key, size=len(data), modified=0)
+                for key, data in sorted(self.objects.items())
+                if key.startswith(prefix)
+            ]
+        )
 
     def stat(self, key: str) -> Status | None:
-        return Status(key=key, size=len(self.objects[key]), modified=0) if key in self.objects else None
+        return (
+            Status(key=key, size=len(self.objects[key]), modified=0)
+            if key in self.objects
+            else None
+        )
 
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
@@ -92,9 +104,15 @@ def test_a_year_of_nights_costs_a_new_user_little_and_publishing_no_more(tmp_pat
             for name in APPLIANCES:
                 release = f"1.0.0-{hashlib.sha256(f'{name}{night}'.encode()).hexdigest()[:12]}"
                 files = {
-                    f"{name}-1.0.0.{file}": (50_000_000 + night, hashlib.sha256(f"{release}{file}".encode()).hexdigest()) for file in FILES
+                    f"{name}-1.0.0.{file}": (
+                        50_000_000 + night,
+                        hashlib.sha256(f"{release}{file}".encode()).hexdigest(),
+                    )
+                    for file in FILES
                 }
-                channel.shelf(name).add(release, Listed(created=int(now), added=int(now), files=files))
+                channel.shelf(name).add(
+                    release, Listed(created=int(now), added=int(now), files=files)
+                )
 
         store.writes.clear()
         store.reads.clear()
@@ -106,7 +124,8 @@ def test_a_year_of_nights_costs_a_new_user_little_and_publishing_no_more(tmp_pat
         if night % 28 == 0:
             refresh(store, ring, clock=clock_of(now))
         written.append(sum(size for _, size in store.writes))
-        # What nobody refers to any more; garbage collection would find it by its age, which a simulation does not have.
+        # What nobody refers to any more; garbage collection would find it by its age, which a
+        # simulation does not have.
         inner = store.store
         assert isinstance(inner, MemoryStore)
         if night % 30 == 29:
@@ -115,9 +134,15 @@ def test_a_year_of_nights_costs_a_new_user_little_and_publishing_no_more(tmp_pat
     user = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
     updater = user.updater()
     newest = hashlib.sha256(f"{APPLIANCES[0]}364".encode()).hexdigest()[:12]
-    assert updater.get_targetinfo(f"{APPLIANCES[0]}/1.0.0-{newest}/{APPLIANCES[0]}-1.0.0.qcow2") is not None
+    assert (
+        updater.get_targetinfo(f"{APPLIANCES[0]}/1.0.0-{newest}/{APPLIANCES[0]}-1.0.0.qcow2")
+        is not None
+    )
     fetched = sum(size for _, size in user.fetched)
-    print(f"a new user fetches {fetched} bytes of metadata; a night writes {written[61]} bytes after 2 months, {written[-2]} after 12")
+    print(
+        f"a new user fetches {fetched} bytes of metadata; a night writes {written[61]} bytes "
+        f"after 2 months, {written[-2]} after 12"
+    )
     assert fetched < 100_000
     print(f"a night reads {read[121]} (requests, bytes) after 4 months, {read[-2]} after 12")
     assert written[-2] < written[121] * 1.5

@@ -1,4 +1,6 @@
-"""Anything that people do, in any order, days apart: what a channel lists is there, and users never see a step back."""
+"""Anything that people do, in any order, days apart: what a channel lists is there, and users never
+see a step back.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ class Channels(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="channels-"))
         self.store: Store = DirectoryStore(self.folder / "store")
         self.rings = {name: init(name, self.folder / "keys") for name in ("nightly", "stable")}
-        self.builds = {number: write_example(self.folder / f"build-{number}", number).folder for number in range(1, 5)}
+        self.builds = {
+            number: write_example(self.folder / f"build-{number}", number).folder
+            for number in range(1, 5)
+        }
         self.versions = {name: 0 for name in self.rings}
         self.withdrawn: dict[str, set[str]] = {name: set() for name in self.rings}
         publish_all(self.store, self.rings["nightly"], [self.builds[1]])
@@ -55,7 +60,13 @@ class Channels(RuleBasedStateMachine):
     def promote(self, number: int) -> None:
         refresh(self.store, self.rings["nightly"])
         with contextlib.suppress(StoreError):  # nightly does not have it
-            promote(self.store, self.rings["stable"], lambda: self.read("nightly"), "example", f"b{number}")
+            promote(
+                self.store,
+                self.rings["stable"],
+                lambda: self.read("nightly"),
+                "example",
+                f"b{number}",
+            )
 
     @rule(number=BUILDS, channel=CHANNELS)
     def withdraw(self, number: int, channel: str) -> None:
@@ -112,4 +123,6 @@ class Channels(RuleBasedStateMachine):
 
 
 TestChannels = Channels.TestCase
-TestChannels.settings = settings(max_examples=12, stateful_step_count=20, deadline=None, database=None)
+TestChannels.settings = settings(
+    max_examples=12, stateful_step_count=20, deadline=None, database=None
+)

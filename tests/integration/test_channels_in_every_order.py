@@ -1,7 +1,9 @@
-"""Collection, promotion, publication and commit: their real code, in every order of their steps at the store.
+"""Collection, promotion, publication and commit: their real code, in every order of their steps at
+the store.
 
-No image that a channel refers to may be lost. What one run cannot reach with two actors and a jump of the
-clock is searched for in tests/unit/channels/test_interleavings.py, over a model of more of them.
+No image that a channel refers to may be lost. What one run cannot reach with two actors and a jump
+of the clock is searched for in tests/unit/channels/test_interleavings.py, over a model of more of
+them.
 """
 
 from __future__ import annotations
@@ -37,10 +39,20 @@ class Scene:
     """Two channels, builds, and worlds in which they are."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.nightly, self.stable = init("nightly", directory / "keys"), init("stable", directory / "keys")
-        self.builds = {number: write_example(directory / f"build-{number}", number).folder for number in (1, 2)}
+        self.nightly, self.stable = (
+            init("nightly", directory / "keys"),
+            init("stable", directory / "keys"),
+        )
+        self.builds = {
+            number: write_example(directory / f"build-{number}", number).folder for number in (1, 2)
+        }
         self.world = World(float(int(time.time())))
-        clock = SimpleNamespace(time=lambda: self.world.now, clock_gettime=lambda _: self.world.now, CLOCK_BOOTTIME=0, sleep=lambda _: None)
+        clock = SimpleNamespace(
+            time=lambda: self.world.now,
+            clock_gettime=lambda _: self.world.now,
+            CLOCK_BOOTTIME=0,
+            sleep=lambda _: None,
+        )
         monkeypatch.setattr(collecting, "time", clock)
         monkeypatch.setattr(committing, "time", clock)
 
@@ -163,7 +175,9 @@ def no_lease(store: Store) -> Iterator[committing.Deadline]:
     yield committing.Deadline()
 
 
-def without_past(store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float) -> set[str]:
+def without_past(
+    store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float
+) -> set[str]:
     """What a channel refers to now."""
     return whole_past(store, channel, trusted, modified, math.inf)
 
@@ -175,14 +189,24 @@ whole_past = collecting._referred
     ("place", "name", "instead", "scenario"),
     [
         (collecting, "_referred", without_past, lambda scene: promoting(scene)),
-        (committing.Deadline, "check", lambda self, what: None, lambda scene: promoting(scene, sleep=sleep(8))),
+        (
+            committing.Deadline,
+            "check",
+            lambda self, what: None,
+            lambda scene: promoting(scene, sleep=sleep(8)),
+        ),
         (collecting, "_lease", no_lease, lambda scene: publishing_again(scene)),
         (moving, "rescue", lambda *words: None, lambda scene: publishing_again(scene)),
     ],
     ids=["past", "deadline", "lease", "rescue"],
 )
 def test_every_part_of_the_protocol_is_needed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, place: object, name: str, instead: object, scenario: Callable[[Scene], Search]
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    place: object,
+    name: str,
+    instead: object,
+    scenario: Callable[[Scene], Search],
 ) -> None:
     """Without it, the same search finds a loss."""
     monkeypatch.setattr(place, name, instead)

@@ -15,12 +15,14 @@ from slipway.errors import BuildError, UsageError
 def project(tmp_path: Path) -> Path:
     """A checkout with a test that passes, one that fails, and one for the night that fails too."""
     (tmp_path / "pyproject.toml").write_text(
-        '[tool.pytest.ini_options]\nmarkers = ["nightly: slow", "integration: of parts"]\naddopts = ["-p", "no:cacheprovider"]\n'
+        '[tool.pytest.ini_options]\nmarkers = ["nightly: slow", "integration: of parts"]\n'
+        'addopts = ["-p", "no:cacheprovider"]\n'
     )
     for kind in ("integration", "ceph"):
         (tmp_path / "tests" / kind).mkdir(parents=True)
     (tmp_path / "tests/integration/test_one.py").write_text(
-        "import pytest\npytestmark = pytest.mark.integration\ndef test_good(): pass\n@pytest.mark.nightly\ndef test_night(): assert False\n"
+        "import pytest\npytestmark = pytest.mark.integration\ndef test_good(): pass\n"
+        "@pytest.mark.nightly\ndef test_night(): assert False\n"
     )
     (tmp_path / "tests/ceph/test_two.py").write_text("def test_bad(): assert False\n")
     return tmp_path
@@ -41,4 +43,6 @@ def test_a_keyword_may_match_in_some_kinds_but_not_in_none(project: Path) -> Non
     assert str(failed.value) == "error: failed: integration tests, ceph tests"
     with pytest.raises(UsageError) as caught:
         development.test(project, Selection(kinds=kinds, nightly=True, keyword="nothing"))
-    assert str(caught.value) == 'error: no test matches "nothing"\n  hint: pytest --help explains -k'
+    assert (
+        str(caught.value) == 'error: no test matches "nothing"\n  hint: pytest --help explains -k'
+    )

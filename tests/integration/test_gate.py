@@ -1,4 +1,7 @@
-"""The gate: what a guest does or says, and whether its image is published. QEMU is played; all else is real."""
+"""The gate: what a guest does or says, and whether its image is published.
+
+QEMU is played; all else is real.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,18 @@ from slipway.process import find_tool, run
 from slipway.progress import Progress
 
 HERE = Path(__file__).parents[1]
-SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\npackages: [web]\n"
-INSIDE = ("system-started", "root-grown", "services-active", "ports-listening", "10-one.sh", "20-two.sh")
+SPEC = (
+    "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\n"
+    "packages: [web]\n"
+)
+INSIDE = (
+    "system-started",
+    "root-grown",
+    "services-active",
+    "ports-listening",
+    "10-one.sh",
+    "20-two.sh",
+)
 PASS = "".join(f"check {name} passed 1 10 \n" for name in INSIDE)
 OUTSIDE = "#!/bin/sh\n# timeout: 2\n"
 
@@ -53,14 +66,25 @@ class Gate:
         monkeypatch.setattr(process, "SYSTEM_PATH", found_first)
         # The same for commands of their own: Python reads this file when it starts.
         (directory / "site").mkdir()
-        (directory / "site/sitecustomize.py").write_text(f"from slipway import process\nprocess.SYSTEM_PATH = {found_first!r}\n")
+        (directory / "site/sitecustomize.py").write_text(
+            f"from slipway import process\nprocess.SYSTEM_PATH = {found_first!r}\n"
+        )
         self.python_path = os.pathsep.join((str(HERE.parent / "src"), str(directory / "site")))
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))
-        monkeypatch.setenv("SLIPWAY_QEMU", "host")  # the played one: for another, the mirror would be asked
+        # the played one: for another, the mirror would be asked
+        monkeypatch.setenv("SLIPWAY_QEMU", "host")
         self.directory, self.monkeypatch = directory, monkeypatch
 
-    def plays(self, *plays: Play, client: str = "exit 0", more: str = "", files: Mapping[str, str] | None = None) -> None:
-        """Set what each start of the machine does, the check from outside, and more of the spec and its files."""
+    def plays(
+        self,
+        *plays: Play,
+        client: str = "exit 0",
+        more: str = "",
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Set what each start of the machine does, the check from outside, and more of the spec and
+        its files.
+        """
         (self.bin / "scenario.json").write_text(json.dumps(plays))
         check = {f"checks/{name}": "exit 0\n" for name in INSIDE[-2:]}
         files = {
@@ -71,7 +95,9 @@ class Gate:
         }
         self.root = make_root(self.directory, "web", files, self.monkeypatch)
         self.shop = Workshop(root=self.root, progress=Progress(quiet=True))
-        self.job = prepare(self.shop, self.shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
+        self.job = prepare(
+            self.shop, self.shop.library.load("web"), builder="mmdebstrap", architecture="amd64"
+        )
         for name in self.job.formats:
             add_artifact(self.shop, self.job, name)
 
@@ -112,13 +138,24 @@ def add_artifact(shop: Workshop, job: Job, name: str) -> None:
             uncompressed_sha256="d" * 64,
             compression=None,
         )
-        shop.cache.add(job.stage(f"artifact:{name}").id, f"artifact:{name}", {"disk": (disk, artifact.sha256)}, artifact.facts())
+        shop.cache.add(
+            job.stage(f"artifact:{name}").id,
+            f"artifact:{name}",
+            {"disk": (disk, artifact.sha256)},
+            artifact.facts(),
+        )
 
 
 @pytest.fixture
 def gate(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """A gate with short limits; where nothing is to be heard, what hangs is given up after a second."""
-    silent = "nothing was heard" in str(getattr(request.node, "callspec", "")) or "did_not_come_up" in request.node.name
+    """A gate with short limits.
+
+    Where nothing is to be heard, what hangs is given up after a second.
+    """
+    silent = (
+        "nothing was heard" in str(getattr(request.node, "callspec", ""))
+        or "did_not_come_up" in request.node.name
+    )
     patience_s = 1.0 if silent else 30.0
 
     def soon(*words: object, **limits: float) -> object:
@@ -154,7 +191,9 @@ def test_an_image_whose_checks_all_pass_is_published(gate: Gate) -> None:
     assert sorted(f"{each.place}/{each.name}" for each in report.checks) == sorted(report.expected)
 
 
-FAILED = PASS.replace("20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('nobody answers')}")
+FAILED = PASS.replace(
+    "20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('nobody answers')}"
+)
 REPORT = "the report of web does not count: "
 DIED = "web did not end its checks: "
 
@@ -164,35 +203,61 @@ DIED = "web did not end its checks: "
     [
         (
             [["write", f"{FAILED}finished\n"]],
-            "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log",
+            (
+                "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n"
+                "    log: LOGS/guest-20-two.sh.log"
+            ),
         ),
         (
             [["write", PASS.replace("20-two.sh passed", "20-two.sh timed-out") + "finished\n"]],
-            "1 of 8 checks of web failed\n  guest/20-two.sh timed out:\n    (no output)\n    log: LOGS/guest-20-two.sh.log",
+            (
+                "1 of 8 checks of web failed\n  guest/20-two.sh timed out:\n    (no output)\n"
+                "    log: LOGS/guest-20-two.sh.log"
+            ),
         ),
-        ([["write", "finished\n"]], f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}"),
+        (
+            [["write", "finished\n"]],
+            f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}",
+        ),
         (
             [["write", PASS.replace("check 10-one.sh passed 1 10 \n", "") + "finished\n"]],
             f"{REPORT}it reported an end, and nothing of: 10-one.sh",
         ),
-        ([["write", f"{PASS}check 10-one.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported 10-one.sh twice"),
+        (
+            [["write", f"{PASS}check 10-one.sh passed 1 10 \nfinished\n"]],
+            f"{REPORT}it reported 10-one.sh twice",
+        ),
         (
             [["write", f"{FAILED}check 20-two.sh passed 1 10 \nfinished\n"]],
-            f"{REPORT}it reported 20-two.sh twice\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log",
+            (
+                f"{REPORT}it reported 20-two.sh twice\n  guest/20-two.sh failed:\n"
+                "    nobody answers\n    log: LOGS/guest-20-two.sh.log"
+            ),
         ),
-        ([["write", f"{PASS}check 40-more.sh passed 1 10 \nfinished\n"]], f"{REPORT}it reported a check that does not exist: '40-more.sh'"),
+        (
+            [["write", f"{PASS}check 40-more.sh passed 1 10 \nfinished\n"]],
+            f"{REPORT}it reported a check that does not exist: '40-more.sh'",
+        ),
         (
             [["write", f"{PASS}check 30-client.sh passed 1 10 \nfinished\n"]],
             f"{REPORT}it reported a check that does not exist: '30-client.sh'",
         ),
-        ([["write", f"{PASS}finished early\n"]], f"{REPORT}it reported a line without a meaning: 'finished early'"),
+        (
+            [["write", f"{PASS}finished early\n"]],
+            f"{REPORT}it reported a line without a meaning: 'finished early'",
+        ),
         ([["fill", "running\n"]], f"{REPORT}its results have more than 4 MiB"),
         ([["fill", "x"]], f"{REPORT}its results have more than 4 MiB"),
-        ([["console-grows", str(65 << 20)], ["write", "running\n"]], f"{REPORT}its console has more than 64 MiB"),
+        (
+            [["console-grows", str(65 << 20)], ["write", "running\n"]],
+            f"{REPORT}its console has more than 64 MiB",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, list) else value.removeprefix(REPORT)[:40],
 )
-def test_what_a_guest_reports_wrongly_ends_the_build_at_once(gate: Gate, play: Play, message: str) -> None:
+def test_what_a_guest_reports_wrongly_ends_the_build_at_once(
+    gate: Gate, play: Play, message: str
+) -> None:
     gate.plays(play, [["write", f"{PASS}finished\n"]])
     assert gate.build() == message
     assert gate.starts == 1
@@ -222,13 +287,17 @@ def test_a_machine_that_died_once_is_started_again_and_the_report_says_so(gate: 
     assert gate.build() == ""
     report = pipeline.check(gate.shop, gate.job)
     assert [attempt.problem for attempt in report.attempts] == ["QEMU ended with status 3", None]
-    assert report.summary == "8 of 8 checks passed (tcg, bios); started again after: QEMU ended with status 3"
+    assert (
+        report.summary
+        == "8 of 8 checks passed (tcg, bios); started again after: QEMU ended with status 3"
+    )
 
 
 def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
     gate.plays([["write", FAILED], ["die", "3"]], [["write", f"{PASS}finished\n"]])
-    assert (
-        gate.build() == f"{DIED}QEMU ended with status 3\n  guest/20-two.sh failed:\n    nobody answers\n    log: LOGS/guest-20-two.sh.log"
+    assert gate.build() == (
+        f"{DIED}QEMU ended with status 3\n  guest/20-two.sh failed:\n    nobody answers\n"
+        "    log: LOGS/guest-20-two.sh.log"
     )
     assert gate.starts == 1
 
@@ -240,10 +309,15 @@ def test_a_failed_check_is_not_tried_on_a_second_machine(gate: Gate) -> None:
         ("echo asking; sleep 60", "timed out:\n    + echo asking\n    asking\n    + sleep 60"),
         ("kill -9 $$", "failed:\n    + kill -9 "),
         # More than any memory holds; only the end of it is read.
-        ("truncate -s 1T /dev/stdout; exit 1", "failed:\n    + truncate -s 1T /dev/stdout\n    File size limit exceeded\n    + exit 1"),
+        (
+            "truncate -s 1T /dev/stdout; exit 1",
+            "failed:\n    + truncate -s 1T /dev/stdout\n    File size limit exceeded\n    + exit 1",
+        ),
     ],
 )
-def test_a_check_from_outside_that_does_not_pass_ends_the_build(gate: Gate, client: str, message: str) -> None:
+def test_a_check_from_outside_that_does_not_pass_ends_the_build(
+    gate: Gate, client: str, message: str
+) -> None:
     gate.plays([["write", f"{PASS}finished\n"]], client=client)
     assert gate.build().startswith(f"1 of 8 checks of web failed\n  outside/30-client.sh {message}")
     assert gate.starts == 1
@@ -266,7 +340,10 @@ def test_a_further_instance_starts_before_a_check_needs_it(gate: Gate) -> None:
     """It runs when the first check from outside does, which does not need it."""
     # Its machine refuses the connection; nobody would not answer at all.
     first = "# timeout: 2\nimport socket\n"
-    first += "try:\n    socket.create_connection(('10.77.0.11', 9), timeout=1)\nexcept ConnectionRefusedError:\n    pass\n"
+    first += (
+        "try:\n    socket.create_connection(('10.77.0.11', 9), timeout=1)\n"
+        "except ConnectionRefusedError:\n    pass\n"
+    )
     gate.plays(
         [["write", f"{PASS}finished\n"]],
         client='# with: second\ntest "$SLIPWAY_INSTANCE_SECOND_ADDRESS" = 10.77.0.11',
@@ -278,54 +355,84 @@ def test_a_further_instance_starts_before_a_check_needs_it(gate: Gate) -> None:
     assert (gate.bin / "instances").read_text() == "1\n"
 
 
-def test_a_further_instance_is_not_started_where_the_guests_own_checks_do_not_end(gate: Gate) -> None:
-    gate.plays([["write", "finished\n"]], client="# with: second\nexit 0", more="instances: [{name: second}]\n")
+def test_a_further_instance_is_not_started_where_the_guests_own_checks_do_not_end(
+    gate: Gate,
+) -> None:
+    gate.plays(
+        [["write", "finished\n"]],
+        client="# with: second\nexit 0",
+        more="instances: [{name: second}]\n",
+    )
     assert gate.build() == f"{REPORT}it reported an end, and nothing of: {', '.join(INSIDE)}"
     assert not (gate.bin / "instances").exists()
 
 
-SECRET = "  admin_password: s3cret-made-here (made now and shown until somebody logs in; see /var/lib)\r\n"
-CONSOLE = f"\x1b[!p\x07\x1b[32766;32766H\x1b[6n[  \x1b[0;32mOK\x1b[0m  ] Started web.\r\n{SECRET}web login: "
+SECRET = (
+    "  admin_password: s3cret-made-here (made now and shown until somebody logs in; "
+    "see /var/lib)\r\n"
+)
+CONSOLE = (
+    "\x1b[!p\x07\x1b[32766;32766H\x1b[6n[  \x1b[0;32mOK\x1b[0m  ] Started web.\r\n"
+    f"{SECRET}web login: "
+)
 
 
 def test_a_failed_check_shows_its_output_and_its_log_and_no_console(gate: Gate) -> None:
-    said = PASS.replace("20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('+ curl -u admin:s3cret-made-here')}")
+    said = PASS.replace(
+        "20-two.sh passed 1 10 ",
+        f"20-two.sh failed 3 6000 {words('+ curl -u admin:s3cret-made-here')}",
+    )
     gate.plays([["console", CONSOLE], ["write", f"{said}finished\n"]])
     gate.build()
     assert gate.message == (
-        "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    + curl -u admin:***\n    log: LOGS/guest-20-two.sh.log\n"
-        f"  passed: {', '.join(f'guest/{name}' for name in INSIDE[:-1])}, outside/ports-closed, outside/30-client.sh"
+        "1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    + curl -u admin:***\n"
+        "    log: LOGS/guest-20-two.sh.log\n"
+        f"  passed: {', '.join(f'guest/{name}' for name in INSIDE[:-1])}, outside/ports-closed, "
+        "outside/30-client.sh"
     )
     assert gate.hint == f"the whole console is {gate.root}/build/web/logs/console.log"
-    assert (gate.root / "build/web/logs/guest-20-two.sh.log").read_text() == "+ curl -u admin:s3cret-made-here"
+    assert (
+        gate.root / "build/web/logs/guest-20-two.sh.log"
+    ).read_text() == "+ curl -u admin:s3cret-made-here"
 
 
 def test_a_machine_that_did_not_come_up_shows_its_console_as_text(gate: Gate) -> None:
     gate.plays([["console", CONSOLE]])
     gate.build()
     assert gate.message == (
-        "web did not start: nothing was heard of it for 1 s\n  passed: none\n  the console's last lines:\n    [  OK  ] Started web.\n"
-        "      admin_password: *** (made now and shown until somebody logs in; see /var/lib)\n    web login:"
+        "web did not start: nothing was heard of it for 1 s\n  passed: none\n"
+        "  the console's last lines:\n    [  OK  ] Started web.\n"
+        "      admin_password: *** (made now and shown until somebody logs in; see /var/lib)\n"
+        "    web login:"
     )
 
 
 def test_the_log_of_the_last_whole_try_is_kept(gate: Gate) -> None:
     client = "if [ -e /tmp/again ]; then sleep 60; fi; touch /tmp/again; echo no answer; exit 1"
     gate.plays([["write", f"{PASS}finished\n"]], client=client)
-    assert gate.build().endswith("\n    no answer\n    + exit 1\n    log: LOGS/outside-30-client.sh.log")
+    assert gate.build().endswith(
+        "\n    no answer\n    + exit 1\n    log: LOGS/outside-30-client.sh.log"
+    )
     logs = gate.root / "build/web/logs"
     assert "no answer\n" in (logs / "outside-30-client.sh.log").read_text()
     assert not list(logs.glob("*.part"))
 
 
 def test_a_port_of_the_spec_that_is_not_open_is_said_after_one_scan(gate: Gate) -> None:
-    gate.plays([["write", f"{PASS}finished\n"]], more="ports: [{port: 80, protocol: tcp, purpose: HTTP}]\n")
+    gate.plays(
+        [["write", f"{PASS}finished\n"]], more="ports: [{port: 80, protocol: tcp, purpose: HTTP}]\n"
+    )
     said = gate.build().splitlines()
     assert said[:2] == ["1 of 8 checks of web failed", "  outside/ports-closed failed:"]
-    assert said[-2:] == ["    in the spec, but not open: 80", "    log: LOGS/outside-ports-closed.log"]
+    assert said[-2:] == [
+        "    in the spec, but not open: 80",
+        "    log: LOGS/outside-ports-closed.log",
+    ]
 
 
-def test_on_a_busy_host_the_scan_and_clients_have_more_patience(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_busy_host_the_scan_and_clients_have_more_patience(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also with a check whose time would have been up before the host got its other work."""
     scanner = gate.directory / "scan.py"
     scanner.write_text("import sys\nprint(*sys.argv[2:])\n")
@@ -342,22 +449,43 @@ def test_a_check_whose_time_is_up_says_where_it_stands(gate: Gate) -> None:
     client = "# timeout: 2\nimport signal\n\nprint('asking')\nsignal.pause()\n"
     gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/40-client.py": client})
     said = gate.build().splitlines()
-    assert said[:4] == ["1 of 9 checks of web failed", "  outside/40-client.py timed out:", "    asking", "    Fatal Python error: Aborted"]
+    assert said[:4] == [
+        "1 of 9 checks of web failed",
+        "  outside/40-client.py timed out:",
+        "    asking",
+        "    Fatal Python error: Aborted",
+    ]
     assert '      File "/checks/outside/40-client.py", line 5 in <module>' in said
 
 
 def test_the_command_ends_with_5_and_publishes_nothing(gate: Gate) -> None:
     gate.plays([["write", f"{FAILED}finished\n"]])
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), "build", "web", "--publish", "--root", str(gate.root)]
+    argv = [
+        sys.executable,
+        "-m",
+        "invoke",
+        "--search-root",
+        str(HERE.parent),
+        "build",
+        "web",
+        "--publish",
+        "--root",
+        str(gate.root),
+    ]
     again = partial(subprocess.run, argv, capture_output=True, text=True, timeout=120)
-    mine = {name: value for name, value in os.environ.items() if name != "CI"}  # where it is set, a store has to be named
+    # where it is set, a store has to be named
+    mine = {name: value for name, value in os.environ.items() if name != "CI"}
     done = again(env=mine | {"PYTHONPATH": gate.python_path})
     assert done.returncode == 5, done.stderr
-    assert "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n    log: " in done.stderr
+    assert (
+        "error: 1 of 8 checks of web failed\n  guest/20-two.sh failed:\n    nobody answers\n"
+        "    log: "
+    ) in done.stderr
     assert not list((gate.root / "build").glob("store/[tm]*"))
 
 
-#: In a program's place that runs outside of every namespace: it writes down what it and its ancestors were started with.
+#: In a program's place that runs outside of every namespace: it writes down what it and its
+#: ancestors were started with.
 SPY = """#!/bin/sh
 pid=$$
 while [ "$pid" -gt 1 ]; do
@@ -382,19 +510,31 @@ CREDENTIALS = {
         (["build", "web", "--publish"], "qemu-img", "web: nightly now has"),
         (["build", "web"], "qemu-img", "8 checks passed"),
         (["check", "web"], "qemu-img", "passed"),
-        (["nightly", "web"], "apt-get", "* web: **failed**"),  # there is no mirror; the lock is as far as it comes
+        # there is no mirror; the lock is as far as it comes
+        (["nightly", "web"], "apt-get", "* web: **failed**"),
         (["lock", "web"], "apt-get", "error: downloading the package lists failed"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: list[str], program: str, said: str) -> None:
+def test_what_builds_and_what_started_it_have_no_credentials(
+    gate: Gate, words: list[str], program: str, said: str
+) -> None:
     real, spy = find_tool(program), gate.bin / program
     spy.write_text(SPY.replace("{program}", real).replace("$TEST_PID", str(os.getpid())))
     spy.chmod(0o755)
     # After it: what a stage depends on is the program that it runs.
     gate.plays([["write", f"running\nstarted\nmemory 2048\n{PASS}finished\n"]])
     (gate.bin / f"{program}.seen").unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(HERE.parent), *words, "--root", str(gate.root)]
+    argv = [
+        sys.executable,
+        "-m",
+        "invoke",
+        "--search-root",
+        str(HERE.parent),
+        *words,
+        "--root",
+        str(gate.root),
+    ]
     environment = {**os.environ, **CREDENTIALS, "PYTHONPATH": gate.python_path}
     environment.pop("CI", None)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
@@ -403,7 +543,9 @@ def test_what_builds_and_what_started_it_have_no_credentials(gate: Gate, words: 
     assert seen.count("-- ") >= 2, "it saw no ancestors"
     assert "SLIPWAY_MIRROR=" in seen
     names = [*CREDENTIALS, "SLIPWAY_KEYS"]
-    assert [line for line in seen.splitlines() if "spied" in line or line.partition("=")[0] in names] == []
+    assert [
+        line for line in seen.splitlines() if "spied" in line or line.partition("=")[0] in names
+    ] == []
 
 
 #: What a check may try: it says what it got, and fails if that is anything.
@@ -418,23 +560,30 @@ def attempt(what, act):
     if answer is not None:
         got.append((what, answer))
 PLACES = {places!r}
+def content(place):
+    return sorted(os.listdir(place)) if os.path.isdir(place) else open(place).read(99)
+def text_with(file, word):
+    text = file.read_text()
+    return text if word in text else None
 for place in PLACES:
-    attempt("read", lambda: (place, sorted(os.listdir(place)) if os.path.isdir(place) else open(place).read(99)))
+    attempt("read", lambda: (place, content(place)))
     attempt("wrote", lambda: (place, open(place + "/planted", "w").close()))
-for file in ("/etc/shadow", "/proc/1/root" + PLACES[0], "/old", "/dev/kvm", "/dev/mem", "/dev/sda", "/dev/kmsg"):
+DEVICES = ("/dev/kvm", "/dev/mem", "/dev/sda", "/dev/kmsg")
+for file in ("/etc/shadow", "/proc/1/root" + PLACES[0], "/old", *DEVICES):
     attempt("read", lambda: (file, open(file).read(9)))
 attempt("a device of taps", lambda: os.open("/dev/net/tun", os.O_RDWR))
 for name, value in os.environ.items():
     if "spied" in value or name.startswith(("AWS_", "SLIPWAY_KEY", "http", "SSH_")) and value:
         got.append((name, value))
 for folder in pathlib.Path("/proc").glob("[0-9]*"):
-    attempt("environment", lambda: (folder.name, (folder / "environ").read_text()) if "spied" in (folder / "environ").read_text() else None)
-    attempt("a program of the host", lambda: (folder / "cmdline").read_text() if "pytest" in (folder / "cmdline").read_text() else None)
+    attempt("environment", lambda: text_with(folder / "environ", "spied"))
+    attempt("a program of the host", lambda: text_with(folder / "cmdline", "pytest"))
 uid = [line.split() for line in open("/proc/self/uid_map")]
 if len(uid) != 1 or int(uid[0][1]) == {uid}:
     got.append(("uid", uid))
 for number in range(3, 256):
-    attempt("a descriptor", lambda: os.readlink(f"/proc/self/fd/{{number}}") if os.path.exists(f"/proc/self/fd/{{number}}") else None)
+    opened = f"/proc/self/fd/{{number}}"
+    attempt("a descriptor", lambda: os.readlink(opened) if os.path.exists(opened) else None)
 assert os.environ["HOME"] == "/home/check", os.environ["HOME"]
 (pathlib.Path.home() / "mine").write_text("a home of its own")
 pathlib.Path("/tmp/mine").write_text("x")
@@ -443,8 +592,12 @@ assert not got, got
 """
 
 
-def test_a_check_from_outside_is_nobody_on_this_host_and_sees_none_of_its_files(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither keys nor the caller's files, also those that everybody may read, nor its processes; and it can plant nothing."""
+def test_a_check_from_outside_is_nobody_on_this_host_and_sees_none_of_its_files(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither keys nor the caller's files, also those that everybody may read, nor its processes;
+    and it can plant nothing.
+    """
     home = gate.directory / "home"
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh/id").write_text("spied")
@@ -456,7 +609,13 @@ def test_a_check_from_outside_is_nobody_on_this_host_and_sees_none_of_its_files(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("http_proxy", "http://someone:spied@proxy.invalid/")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "spied")
-    places = [str(home), str(keys), str(gate.directory), str(HERE.parent / "src"), str(HERE.parent / "appliances")]
+    places = [
+        str(home),
+        str(keys),
+        str(gate.directory),
+        str(HERE.parent / "src"),
+        str(HERE.parent / "appliances"),
+    ]
     intruder = "# timeout: 2\n" + INTRUDER.format(places=places, uid=os.geteuid())
     gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/25-intruder.py": intruder})
     assert gate.build() == ""
@@ -465,7 +624,9 @@ def test_a_check_from_outside_is_nobody_on_this_host_and_sees_none_of_its_files(
 
 def test_a_check_that_writes_without_end_leaves_this_hosts_disk_alone(gate: Gate) -> None:
     """Its output stops at 64 MiB, and what it writes elsewhere is in the room's memory."""
-    endless = "# timeout: 20\ncat /dev/zero >/tmp/much\ncat /dev/zero >/mnt/much\nexec cat /dev/zero\n"
+    endless = (
+        "# timeout: 20\ncat /dev/zero >/tmp/much\ncat /dev/zero >/mnt/much\nexec cat /dev/zero\n"
+    )
     gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/25-endless.sh": endless})
     assert gate.build().startswith("1 of 9 checks of web failed\n  outside/25-endless.sh failed:\n")
     sizes = [path.stat().st_size for path in gate.root.rglob("*") if path.is_file()]
@@ -483,14 +644,20 @@ def test_a_check_alone_is_run_without_the_others_and_counts_for_no_build(gate: G
     found = pipeline.check(gate.shop, gate.job, only=only)
     names = [f"{each.place}/{each.name}" for each in found.checks]
     assert names == [*(f"guest/{name}" for name in STANDARD), "guest/20-two.sh"]
-    assert gate.shop.cache.find(gate.job.stage("boot").id) is None, "a part of the checks counts as all"
+    assert gate.shop.cache.find(gate.job.stage("boot").id) is None, (
+        "a part of the checks counts as all"
+    )
     assert gate.shop.durations.usual_s(duration_key(gate.job, "boot")) is None
 
 
 def test_a_check_from_outside_alone(gate: Gate) -> None:
     report = "".join(f"check {name} passed 1 10 \n" for name in STANDARD)
     gate.plays([["write", f"running\nstarted\n{report}finished\n"]])
-    found = pipeline.check(gate.shop, gate.job, only=trial.find_checks(gate.job.source.appliance, ["outside/30-client.sh"]))
+    found = pipeline.check(
+        gate.shop,
+        gate.job,
+        only=trial.find_checks(gate.job.source.appliance, ["outside/30-client.sh"]),
+    )
     assert [each.name for each in found.checks if each.place != "guest"] == ["30-client.sh"]
 
 
@@ -498,10 +665,16 @@ def test_a_check_that_does_not_exist_is_named(gate: Gate) -> None:
     gate.plays([])
     with pytest.raises(UsageError) as caught:
         trial.find_checks(gate.job.source.appliance, ["20-to.sh"])
-    assert str(caught.value) == 'error: web has no check "20-to.sh"\n  hint: did you mean "20-two.sh"?'
+    assert (
+        str(caught.value) == 'error: web has no check "20-to.sh"\n  hint: did you mean "20-two.sh"?'
+    )
 
 
-@pytest.mark.parametrize("play", [[["write", f"{FAILED}finished\n"]], [["write", "nonsense\n"]]], ids=["failed", "misreported"])
+@pytest.mark.parametrize(
+    "play",
+    [[["write", f"{FAILED}finished\n"]], [["write", "nonsense\n"]]],
+    ids=["failed", "misreported"],
+)
 def test_a_machine_that_failed_can_be_looked_at_while_it_runs(gate: Gate, play: Play) -> None:
     gate.plays(play)
     seen = []
@@ -511,7 +684,15 @@ def test_a_machine_that_failed_can_be_looked_at_while_it_runs(gate: Gate, play: 
         assert held.console == gate.job.logs / "console.log" and held.console.exists()
         # The way to the machine leads through its network; the key is there.
         key = held.login[held.login.index("-i") + 1]
-        process.run([*held.login[: held.login.index("ssh")], "sh", "-ec", 'ip address show >&2; test -s "$0"', key])
+        process.run(
+            [
+                *held.login[: held.login.index("ssh")],
+                "sh",
+                "-ec",
+                'ip address show >&2; test -s "$0"',
+                key,
+            ]
+        )
         seen.append(held.why)
 
     with pytest.raises(BuildError):
@@ -530,8 +711,12 @@ def test_the_machine_of_a_failed_check_is_kept_until_a_person_says_so(gate: Gate
     status, said = typed(gate, ["check", "web", "--keep-failed"], "until Enter or Ctrl-C", key)
     assert status == 5, said
     assert "web: guest/20-two.sh failed\n" in said
-    assert re.search(r"^  log in:  .*nsenter .* ssh .* root@10\.77\.0\.10$", said, re.MULTILINE), said
-    assert said.index("going on: the machine is switched off") < said.index("error: 1 of 8 checks of web failed")
+    assert re.search(r"^  log in:  .*nsenter .* ssh .* root@10\.77\.0\.10$", said, re.MULTILINE), (
+        said
+    )
+    assert said.index("going on: the machine is switched off") < said.index(
+        "error: 1 of 8 checks of web failed"
+    )
 
 
 def test_a_machine_without_an_ssh_server_is_no_riddle(gate: Gate) -> None:
@@ -542,12 +727,29 @@ def test_a_machine_without_an_ssh_server_is_no_riddle(gate: Gate) -> None:
 
 
 def typed(gate: Gate, words: list[str], awaited: str, answer: str) -> tuple[int, str]:
-    """Type a command on a terminal and answer when something stands there; return its status and what it wrote."""
+    """Type a command on a terminal, and answer when something stands there.
+
+    Returns: Its status, and what it wrote.
+    """
     argv = [sys.executable, "-P", "-m", "slipway", *words, "--root", str(gate.root)]
     environment = {**os.environ, "PYTHONPATH": gate.python_path, "TERM": "dumb"}
     environment.pop("CI", None)
-    wrapped = ["script", "--quiet", "--return", "--flush", "--command", shlex.join(argv), "/dev/null"]
-    with subprocess.Popen(wrapped, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as child:
+    wrapped = [
+        "script",
+        "--quiet",
+        "--return",
+        "--flush",
+        "--command",
+        shlex.join(argv),
+        "/dev/null",
+    ]
+    with subprocess.Popen(
+        wrapped,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as child:
         assert child.stdin and child.stdout
         limit = threading.Timer(120, child.kill)
         limit.start()
@@ -567,7 +769,8 @@ def test_without_a_terminal_nobody_could_end_the_machine(gate: Gate, option: str
     program = [sys.executable, "-P", "-m", "slipway"]
     environment = {**os.environ, "PYTHONPATH": gate.python_path}
     refused = {
-        f"check web {option}": f"error: {option} wants a terminal: somebody has to say when the machine may go\n"
+        f"check web {option}": f"error: {option} wants a terminal: "
+        "somebody has to say when the machine may go\n"
         "  hint: leave it out; logs are kept\n",
         f"build web {option} --jobs=2": f"error: {option} does not go with --jobs or --publish\n"
         "  hint: one at a time, and publish what passed then\n",

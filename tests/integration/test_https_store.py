@@ -1,4 +1,6 @@
-"""A user without an account: a published channel behind a web server with TLS, read by the commands."""
+"""A user without an account: a published channel behind a web server with TLS, read by the
+commands.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ class User:
 
     def invoke(self, *words: str, status: int = 0, keys: str = "no-keys") -> str:
         """Run a command; returns what it printed, or its error."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"
+        }
         own = {
             "SLIPWAY_CACHE": str(self.folder / "cache"),
             "SLIPWAY_KEYS": str(self.folder / keys),
@@ -48,7 +54,9 @@ class User:
             "no_proxy": "127.0.0.1",
         }
         argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={self.folder}", *words]
-        done = subprocess.run(argv, env=kept | own, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            argv, env=kept | own, cwd=self.folder, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
 
@@ -79,8 +87,15 @@ def test_channels_verify_and_fetch_need_a_root_and_nothing_else(user: User, miss
     assert user.invoke("channels", store).splitlines()[1].split()[:2] == ["nightly", "example"]
     said = user.invoke("verify", store).splitlines()
     assert said[0].startswith("nightly: ")
-    assert said[-1] == "not looked at: channels that are not trusted here, and what belongs to no channel; a web server has no listing"
-    fetched = Path(user.invoke("fetch", "example", "--channel=nightly", "--out=images", store).strip().splitlines()[-1])
+    assert said[-1] == (
+        "not looked at: channels that are not trusted here, and what belongs to no channel; "
+        "a web server has no listing"
+    )
+    fetched = Path(
+        user.invoke("fetch", "example", "--channel=nightly", "--out=images", store)
+        .strip()
+        .splitlines()[-1]
+    )
     (original,) = (user.folder / "build").glob("*.qcow2")
     assert (user.folder / fetched).read_bytes() == original.read_bytes()
 
@@ -89,16 +104,21 @@ def test_a_channel_that_is_not_trusted_here_is_not_asked_for(user: User) -> None
     for task in ("channels", "verify"):
         said = user.invoke(task, f"--store={user.server.url}", status=4)
         assert said[said.index("error:") :] == (
-            f"error: {user.server.url} has no channel that is trusted here, and a web server cannot be listed\n"
-            f"  hint: put the root of a channel, from its publisher, into {user.folder}/trust/CHANNEL.root.json\n"
+            f"error: {user.server.url} has no channel that is trusted here, and a web server "
+            "cannot be listed\n"
+            "  hint: put the root of a channel, from its publisher, "
+            f"into {user.folder}/trust/CHANNEL.root.json\n"
         )
     assert user.server.requests == []
 
 
 @pytest.mark.parametrize("task", WRITING)
 def test_what_would_write_is_refused_before_anything_is_asked(user: User, task: str) -> None:
-    assert user.invoke(task, *WRITING[task], f"--store={user.server.url}", status=6, keys="keys") == (
-        f"error: {user.server.url} can only be read\n  hint: change it where it is kept: name its folder, or its s3:// URL\n"
+    assert user.invoke(
+        task, *WRITING[task], f"--store={user.server.url}", status=6, keys="keys"
+    ) == (
+        f"error: {user.server.url} can only be read\n"
+        "  hint: change it where it is kept: name its folder, or its s3:// URL\n"
     )
     assert user.server.requests == []
 

@@ -1,4 +1,5 @@
-"""Packages that make names and keys, installed twice by the real builder: what differs is known, gone, and made again.
+"""Packages that make names and keys, installed twice by the real builder: what differs is known,
+gone, and made again.
 
 It needs a mirror, and takes minutes; no machine is started.
 """
@@ -29,12 +30,17 @@ formats: [raw]
 packages: [bind9, dropbear, munge, nvme-cli, open-iscsi, rabbitmq-server, ssl-cert, xrdp]
 resources: {cpus: 1, memory_mib: 512, disk_gib: 8}
 """
-#: What an installation leaves that says when it was, and no image has: logs and caches, which a tree's end removes.
+#: What an installation leaves that says when it was, and no image has: logs and caches, which a
+#: tree's end removes.
 EXPLAINED = ("/var/log/", "/var/cache/ldconfig/aux-cache")
 #: What the packages above make for one instance. The initramfs has a copy of the iSCSI name.
 IDENTITIES = {
     "/etc/bind/rndc.key",
-    *(f"/etc/dropbear/dropbear_{kind}_host_key{end}" for kind in ("rsa", "ecdsa", "ed25519") for end in ("", ".pub")),
+    *(
+        f"/etc/dropbear/dropbear_{kind}_host_key{end}"
+        for kind in ("rsa", "ecdsa", "ed25519")
+        for end in ("", ".pub")
+    ),
     "/etc/iscsi/initiatorname.iscsi",
     "/etc/munge/munge.key",
     "/etc/nvme/hostid",
@@ -78,8 +84,20 @@ umount "$1/proc" && umount -R "$1/dev"
 
 def invoke(root: Path, cache: Path, *words: str) -> str:
     """Run a task with a cache of its own."""
-    argv = [sys.executable, "-P", "-m", "slipway", "--search-root", str(ROOT), *words, "--root", str(root)]
-    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"SLIPWAY_CACHE": str(cache)}
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "slipway",
+        "--search-root",
+        str(ROOT),
+        *words,
+        "--root",
+        str(root),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {
+        "SLIPWAY_CACHE": str(cache)
+    }
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -87,7 +105,10 @@ def invoke(root: Path, cache: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Path]]:
-    """Build twice, each time from an empty cache, with the same packages at hand; give the layers of both, by kind."""
+    """Build twice, each time from an empty cache, with the same packages at hand.
+
+    Give the layers of both, by kind.
+    """
     root = tmp_path_factory.mktemp("project")
     (root / "templates").symlink_to(ROOT / "templates")
     (root / "appliances/twice").mkdir(parents=True)
@@ -102,7 +123,12 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Path]]:
             subprocess.run(["cp", "-al", root / "cache1/pool", cache], check=True, timeout=60)
             (root / "build").rename(root / "build1")
         invoke(root, cache, "build", "twice", "--no-boot")
-        made.append({entry_of(path.parent)["kind"]: path.parent for path in (cache / "stages").glob("*/entry")})
+        made.append(
+            {
+                entry_of(path.parent)["kind"]: path.parent
+                for path in (cache / "stages").glob("*/entry")
+            }
+        )
     return made
 
 
@@ -113,7 +139,9 @@ def entry_of(folder: Path) -> dict[str, Any]:
 
 
 def listing(namespace: Namespace, folder: Path) -> dict[str, list[object]]:
-    found: dict[str, list[object]] = json.loads(namespace.run([sys.executable, "-I", "-c", LISTING, folder]).stdout)
+    found: dict[str, list[object]] = json.loads(
+        namespace.run([sys.executable, "-I", "-c", LISTING, folder]).stdout
+    )
     return found
 
 
@@ -123,10 +151,17 @@ def differing(one: dict[str, list[object]], other: dict[str, list[object]]) -> s
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
-def test_what_differs_between_two_installations_is_a_known_identity(caches: list[dict[str, Path]]) -> None:
+def test_what_differs_between_two_installations_is_a_known_identity(
+    caches: list[dict[str, Path]],
+) -> None:
     with Namespace(memory_mib=4096) as namespace:
         for number, layers in enumerate(caches):
-            unpack(namespace, layers["packages"] / "layer.tar.zst", MOUNT / f"packages{number}", what="unpacking")
+            unpack(
+                namespace,
+                layers["packages"] / "layer.tar.zst",
+                MOUNT / f"packages{number}",
+                what="unpacking",
+            )
         found = differing(*(listing(namespace, MOUNT / f"packages{number}") for number in (0, 1)))
     early = {path for path in found if path.startswith("/boot/initrd.img-")}
     assert len(early) == 1
@@ -135,7 +170,9 @@ def test_what_differs_between_two_installations_is_a_known_identity(caches: list
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
-def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict[str, Path]]) -> None:
+def test_the_image_is_the_same_and_each_instance_makes_its_own(
+    caches: list[dict[str, Path]],
+) -> None:
     images = [entry_of(layers["artifact:raw"])["facts"]["sha256"] for layers in caches]
     assert images[0] == images[1]
     instances = []
@@ -146,7 +183,9 @@ def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict
             upper, tree = MOUNT / f"upper-{name}", MOUNT / f"tree-{name}"
             namespace.run(["mkdir", "-p", upper, MOUNT / f"work-{name}", tree])
             lower = ":".join(str(MOUNT / kind) for kind in ("tree", "packages", "base"))
-            options = f"userxattr,lowerdir={lower},upperdir={upper},workdir={MOUNT / f'work-{name}'}"
+            options = (
+                f"userxattr,lowerdir={lower},upperdir={upper},workdir={MOUNT / f'work-{name}'}"
+            )
             namespace.run(["mount", "-t", "overlay", "overlay", tree, "-o", options])
             assert namespace.run(["sh", "-euc", UNLICENSED, "sh", tree]).stdout == b""
             image = listing(namespace, tree)
@@ -155,10 +194,15 @@ def test_the_image_is_the_same_and_each_instance_makes_its_own(caches: list[dict
             assert said.count("made: the identity of ") == 8
             instances.append(listing(namespace, tree))
             noted = json.loads(namespace.path(tree / "usr/lib/slipway/identities.json").read_text())
-            for path, (mode, user, group) in [pair for files in noted.values() for pair in files.items()]:
+            for path, (mode, user, group) in [
+                pair for files in noted.values() for pair in files.items()
+            ]:
                 assert instances[-1][path][:3] == [oct(0o100000 | mode), user, group], path
-    made = {path for path in differing(image, instances[1]) if not path.startswith("/etc/ssl/certs/")}
+    made = {
+        path for path in differing(image, instances[1]) if not path.startswith("/etc/ssl/certs/")
+    }
     assert made >= IDENTITIES - {"/etc/ssl/certs/ssl-cert-snakeoil.pem"}
-    # The two dates, the links by hash and the folders' times aside, nothing of one instance is in the other.
+    # The two dates, the links by hash and the folders' times aside, nothing of one instance is in
+    # the other.
     same = {path for path in IDENTITIES if instances[0][path][4] == instances[1][path][4]}
     assert same == set()

@@ -1,4 +1,5 @@
-"""Real builds that are stopped at each of their stages: nothing of them is left, and the next one makes what a whole one makes.
+"""Real builds that are stopped at each of their stages: nothing of them is left, and the next one
+makes what a whole one makes.
 
 It needs a mirror, and takes minutes; no machine is started.
 """
@@ -33,13 +34,34 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def begin(root: Path, cache: Path, *words: str) -> subprocess.Popen[str]:
-    """Start a task as a terminal's shell does: what is run in the background ignores SIGINT, and what CI runs may be."""
-    argv = [sys.executable, "-P", "-m", "slipway", "--search-root", str(ROOT), *words, "--root", str(root)]
-    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"SLIPWAY_CACHE": str(cache)}
+    """Start a task as a terminal's shell does: what is run in the background ignores SIGINT, and
+    what CI runs may be.
+    """
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "slipway",
+        "--search-root",
+        str(ROOT),
+        *words,
+        "--root",
+        str(root),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {
+        "SLIPWAY_CACHE": str(cache)
+    }
     pipe = subprocess.PIPE
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -51,8 +73,13 @@ def finish(task: subprocess.Popen[str], *, status: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, list[tuple[str, bytes]]]]:
-    """A root and a cache after a whole build, and what it made; orphans of what is started become this process' children."""
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, Path, list[tuple[str, bytes]]]]:
+    """A root and a cache after a whole build, and what it made.
+
+    Orphans of what is started become this process' children.
+    """
     root = tmp_path_factory.mktemp("project")
     (root / "templates").symlink_to(ROOT / "templates")
     (root / "appliances/stopped").mkdir(parents=True)
@@ -70,7 +97,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
 def artifacts(root: Path) -> list[tuple[str, bytes]]:
     """What a build made, but for when."""
     sums = next((root / "build/stopped").glob("1.0.0-*/SHA256SUMS")).read_text()
-    return [(line.split()[1], bytes.fromhex(line.split()[0])) for line in sums.splitlines() if "json" not in line]
+    return [
+        (line.split()[1], bytes.fromhex(line.split()[0]))
+        for line in sums.splitlines()
+        if "json" not in line
+    ]
 
 
 def children() -> list[str]:
@@ -79,7 +110,12 @@ def children() -> list[str]:
     for name in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
         state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
         if state != "Z":
-            found.append(Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            found.append(
+                Path(f"/proc/{name}/cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+            )
     return found
 
 
@@ -89,7 +125,11 @@ def log(name: str) -> Callable[[Path, Path], bool]:
 
 def unpacked(root: Path, cache: Path) -> bool:
     """The plan is made, and the work has begun."""
-    return any(path.is_dir() for path in (cache / "scratch").glob("*")) if (cache / "scratch").is_dir() else False
+    return (
+        any(path.is_dir() for path in (cache / "scratch").glob("*"))
+        if (cache / "scratch").is_dir()
+        else False
+    )
 
 
 def packed(root: Path, cache: Path) -> bool:
@@ -114,10 +154,15 @@ STOPPED_AT: dict[str, Callable[[Path, Path], bool]] = {
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name
+)
 @pytest.mark.parametrize("stage", STOPPED_AT)
 def test_a_build_that_is_stopped_leaves_nothing_and_the_next_one_makes_it_all(
-    stage: str, how: signal.Signals, whole: tuple[Path, Path, list[tuple[str, bytes]]], tmp_path: Path
+    stage: str,
+    how: signal.Signals,
+    whole: tuple[Path, Path, list[tuple[str, bytes]]],
+    tmp_path: Path,
 ) -> None:
     root, first, expected = whole
     cache = tmp_path / "cache"
@@ -142,7 +187,11 @@ def test_a_build_that_is_stopped_leaves_nothing_and_the_next_one_makes_it_all(
         task.kill()
     # The two formats that are being made are finished first.
     assert time.monotonic() - started < (300 if stage == "formats" else 30), said
-    words = {signal.SIGINT: (130, "interrupted\n"), signal.SIGTERM: (143, "terminated by SIGTERM\n"), signal.SIGKILL: (-9, "")}[how]
+    words = {
+        signal.SIGINT: (130, "interrupted\n"),
+        signal.SIGTERM: (143, "terminated by SIGTERM\n"),
+        signal.SIGKILL: (-9, ""),
+    }[how]
     assert (task.returncode, said[len(said) - len(words[1]) :]) == words, said
     assert "Traceback" not in said
 
@@ -157,4 +206,6 @@ def test_a_build_that_is_stopped_leaves_nothing_and_the_next_one_makes_it_all(
     assert artifacts(root) == expected
     finish(begin(root, cache, "cache", "prune"), status=0)
     assert not list((cache / "scratch").glob("*"))
-    assert [folder.name for folder in (cache / "stages").glob("*") if not (folder / "entry").exists()] == []
+    assert [
+        folder.name for folder in (cache / "stages").glob("*") if not (folder / "entry").exists()
+    ] == []

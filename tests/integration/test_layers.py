@@ -1,4 +1,6 @@
-"""A layer that comes from the cache is the one that was made: nothing is left out, and half of one is none."""
+"""A layer that comes from the cache is the one that was made: nothing is left out, and half of one
+is none.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ if sys.argv[1] == "root":  # of the host: others make no devices, and have 65,53
     os.chown("file", 1000000, 4000000)
 os.chmod("file", 0o4711)
 os.setxattr("file", "user.note", b"a note")
-os.setxattr("file", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+capability = bytes.fromhex("0100000200040000000000000000000000000000")
+os.setxattr("file", "security.capability", capability)
 os.utime("old", ns=(0, -1000_500_000_000))
 os.utime("new", ns=(0, 5_000_000_000_123_456_789))
 with open("sparse", "wb") as file:
@@ -52,9 +55,12 @@ for folder, folders, files in sorted(os.walk(b".")):
         plain = stat.S_ISREG(s.st_mode)
         content = hashlib.sha256(open(path, "rb").read(1 << 22)).hexdigest() if plain else ""
         target = os.readlink(path) if stat.S_ISLNK(s.st_mode) else ""
-        xattrs = sorted((x, os.getxattr(path, x, follow_symlinks=False)) for x in os.listxattr(path, follow_symlinks=False))
+        names = os.listxattr(path, follow_symlinks=False)
+        xattrs = sorted((x, os.getxattr(path, x, follow_symlinks=False)) for x in names)
         links = s.st_nlink if plain else 0
-        print(path, oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, s.st_size if plain else 0, links, s.st_mtime_ns, target, content, xattrs)
+        size = s.st_size if plain else 0
+        about = (oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, size, links, s.st_mtime_ns)
+        print(path, *about, target, content, xattrs)
 """
 
 
@@ -84,15 +90,25 @@ def test_what_tar_leaves_out_is_an_error(tmp_path: Path) -> None:
         namespace.run([sys.executable, "-I", "-c", ODD, "root" if os.geteuid() == 0 else "user"])
         with pytest.raises(BuildError) as caught:
             pack(namespace, MOUNT / "made", file, what="packing the layer tree")
-    assert str(caught.value) == ("error: packing the layer tree failed: exit status 0\n    tar: ./agent.sock: socket ignored")
+    assert str(caught.value) == (
+        "error: packing the layer tree failed: exit status 0\n    tar: ./agent.sock: socket ignored"
+    )
 
 
 @pytest.mark.parametrize("program", ["tar", "zstd"])
 def test_a_program_that_dies_makes_no_layer(tmp_path: Path, program: str) -> None:
     with Namespace(memory_mib=64) as namespace, (tmp_path / "layer").open("wb") as file:
-        namespace.run(["sh", "-euc", 'mkdir /mnt/made && seq 100000 >/mnt/made/file && cp "$(command -v $0)" /mnt/real', program])
-        # One that does half of its work, and then is gone.
-        namespace.run(["sh", "-euc", "cat >/mnt/half; chmod 755 /mnt/half"], input=b'#!/bin/sh\n/mnt/real "$@" | head -c 99\nkill -9 $$\n')
+        namespace.run(
+            [
+                "sh",
+                "-euc",
+                'mkdir /mnt/made && seq 100000 >/mnt/made/file && cp "$(command -v $0)" /mnt/real',
+                program,
+            ]
+        )
+        # One that does half of its work, and then is gone without a word.
+        half = b'#!/bin/sh\n/mnt/real "$@" >/mnt/whole\nhead -c 99 /mnt/whole\nkill -9 $$\n'
+        namespace.run(["sh", "-euc", "cat >/mnt/half; chmod 755 /mnt/half"], input=half)
         namespace.run(["mount", "--bind", "/mnt/half", find_tool(program)])
         with pytest.raises(BuildError, match=r"^error: packing failed: exit status [1-9-]"):
             pack(namespace, MOUNT / "made", file, what="packing")
@@ -101,7 +117,9 @@ def test_a_program_that_dies_makes_no_layer(tmp_path: Path, program: str) -> Non
 def test_half_an_archive_is_no_tree(tmp_path: Path) -> None:
     archive = tmp_path / "layer"
     with Namespace(memory_mib=64) as namespace:
-        namespace.run(["sh", "-euc", "mkdir /mnt/made && seq 100000 >/mnt/made/file && seq 9 >/mnt/made/more"])
+        namespace.run(
+            ["sh", "-euc", "mkdir /mnt/made && seq 100000 >/mnt/made/file && seq 9 >/mnt/made/more"]
+        )
         with archive.open("wb") as file:
             pack(namespace, MOUNT / "made", file, what="packing")
         content = archive.read_bytes()

@@ -46,7 +46,16 @@ def mounts() -> list[str]:
 def test_a_private_root_sees_its_own_files_processes_and_network(tmp_path: Path) -> None:
     before = mounts()
     with Namespace(network=True) as namespace:
-        namespace.run(["sh", "-c", "id -u >/mnt/id; ls /sys/class/net >/dev/null; ip -o link | wc -l >/mnt/links; echo $$ >/mnt/pid"])
+        namespace.run(
+            [
+                "sh",
+                "-c",
+                (
+                    "id -u >/mnt/id; ls /sys/class/net >/dev/null; ip -o link | wc -l >/mnt/links; "
+                    "echo $$ >/mnt/pid"
+                ),
+            ]
+        )
         assert namespace.path(MOUNT / "id").read_text() == "0\n"
         assert namespace.path(MOUNT / "links").read_text() == "1\n"
         assert int(namespace.path(MOUNT / "pid").read_text()) < 50
@@ -58,8 +67,14 @@ def test_a_private_root_sees_its_own_files_processes_and_network(tmp_path: Path)
 
 
 def system(root: Path, groups: str, files: dict[str, str]) -> int:
-    """The memory that is available on a system with these files, in MiB; the host has 4 GiB free."""
-    for name, text in {"proc/meminfo": "MemTotal: 9999999 kB\nMemAvailable:    4194304 kB\n", "proc/self/cgroup": groups, **files}.items():
+    """The memory that is available on a system with these files, in MiB; the host has 4 GiB
+    free.
+    """
+    for name, text in {
+        "proc/meminfo": "MemTotal: 9999999 kB\nMemAvailable:    4194304 kB\n",
+        "proc/self/cgroup": groups,
+        **files,
+    }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return available_memory_mib(root)
@@ -68,8 +83,13 @@ def system(root: Path, groups: str, files: dict[str, str]) -> int:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("seen", ["by the host", "by the container"])
 def test_the_limit_of_a_control_group_counts(tmp_path: Path, version: int, seen: str) -> None:
-    """A group's limit is that of all groups in it; what it holds of files that it can drop is left to it."""
-    below, limit, used = ("", "max", "current") if version == 2 else ("memory/", "limit_in_bytes", "usage_in_bytes")
+    """A group's limit is that of all groups in it.
+
+    What it holds of files that it can drop is left to it.
+    """
+    below, limit, used = (
+        ("", "max", "current") if version == 2 else ("memory/", "limit_in_bytes", "usage_in_bytes")
+    )
     groups = "0::/job/step\n" if version == 2 else "9:cpu:/other\n5:memory:/job/step\n0::/\n"
     group = f"sys/fs/cgroup/{below}" + ("job/" if seen == "by the host" else "")
     files = {
@@ -78,29 +98,54 @@ def test_the_limit_of_a_control_group_counts(tmp_path: Path, version: int, seen:
         f"{group}memory.stat": f"anon 5\ninactive_file {256 << 20}\n",
     }
     if seen == "by the host":
-        files |= {f"{group}step/memory.{limit}": "max\n", f"{group}step/memory.{used}": "7\n", f"{group}step/memory.stat": ""}
+        files |= {
+            f"{group}step/memory.{limit}": "max\n",
+            f"{group}step/memory.{used}": "7\n",
+            f"{group}step/memory.stat": "",
+        }
     assert system(tmp_path, groups, files) == 1280
 
 
 def test_what_all_groups_in_one_can_drop_is_left_to_it(tmp_path: Path) -> None:
-    """Version 1 has two counts, of which only the second is of the groups in it, as the limit is."""
+    """Version 1 has two counts, of which only the second is of the groups in it, as the limit
+    is.
+    """
     stat = f"cache 9\ninactive_file 0\ntotal_cache 9\ntotal_inactive_file {512 << 20}\n"
     group = "sys/fs/cgroup/memory/memory"
-    files = {f"{group}.limit_in_bytes": str(2048 << 20), f"{group}.usage_in_bytes": str(1024 << 20), f"{group}.stat": stat}
+    files = {
+        f"{group}.limit_in_bytes": str(2048 << 20),
+        f"{group}.usage_in_bytes": str(1024 << 20),
+        f"{group}.stat": stat,
+    }
     assert system(tmp_path, "5:memory:/job/step\n", files) == 1536
 
 
 @pytest.mark.parametrize(("high", "most"), [("1024", "2048"), ("2048", "1024"), ("1024", "max")])
 def test_a_group_is_slowed_down_before_its_limit(tmp_path: Path, high: str, most: str) -> None:
-    """What is beyond memory.high is reclaimed at once, and whoever asks for it waits (cgroup v2)."""
+    """What is beyond memory.high is reclaimed at once, and whoever asks for it waits (cgroup
+    v2).
+    """
     mib = {"high": high, "max": most, "current": "256"}
-    files = {f"sys/fs/cgroup/memory.{name}": text if text == "max" else str(int(text) << 20) for name, text in mib.items()}
-    assert system(tmp_path, "0::/\n", files | {"sys/fs/cgroup/memory.stat": "inactive_file 0\n"}) == 768
+    files = {
+        f"sys/fs/cgroup/memory.{name}": text if text == "max" else str(int(text) << 20)
+        for name, text in mib.items()
+    }
+    assert (
+        system(tmp_path, "0::/\n", files | {"sys/fs/cgroup/memory.stat": "inactive_file 0\n"})
+        == 768
+    )
 
 
 def test_without_limits_what_is_free_is_available(tmp_path: Path) -> None:
     assert system(tmp_path / "none", "0::/\n", {}) == 4096
-    assert system(tmp_path / "large", "0::/\n", {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "1"}) == 4096
+    assert (
+        system(
+            tmp_path / "large",
+            "0::/\n",
+            {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "1"},
+        )
+        == 4096
+    )
     assert 0 < available_memory_mib() < 1 << 24
 
 
@@ -112,8 +157,23 @@ def test_the_hosts_name_is_not_seen_and_the_umask_is_fixed() -> None:
 
 def test_a_user_without_rights_on_the_host_makes_one() -> None:
     """The host's settings belong to another root than the one of an ordinary user's namespace."""
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-    argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--net", "--fork", "--kill-child", "--", "sh", "-c"]
+    nobody = (
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    )
+    argv = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--uts",
+        "--net",
+        "--fork",
+        "--kill-child",
+        "--",
+        "sh",
+        "-c",
+    ]
     argv = [*nobody, *argv, f"{INIT}\nhostname", "init", "size=1m,mode=755", "network"]
     said = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/")
     assert (said.stdout, said.stderr) == ("ready\nlocalhost\n", "")
@@ -127,16 +187,34 @@ def test_work_can_go_to_a_directory_instead_of_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("network", [False, True])
-def test_in_a_sealed_one_the_hosts_files_are_read_only(tmp_path: Path, *, network: bool, on_disk: bool) -> None:
+def test_in_a_sealed_one_the_hosts_files_are_read_only(
+    tmp_path: Path, *, network: bool, on_disk: bool
+) -> None:
     """Also what is mounted below the root, such as a temporary folder in memory."""
     (tmp_path / "work").mkdir()
     (tmp_path / "mine").write_text("mine")
-    with Namespace(network=network, memory_mib=16, directory=tmp_path / "work" if on_disk else None) as namespace:
+    with Namespace(
+        network=network, memory_mib=16, directory=tmp_path / "work" if on_disk else None
+    ) as namespace:
         namespace.run(["sh", "-c", f"echo before >{tmp_path}/before"])
         namespace.seal()
-        for command in (f"echo x >{tmp_path}/mine", f"rm {tmp_path}/mine", f"mkdir {tmp_path}/new", "echo x >/dev/shm/x"):
+        for command in (
+            f"echo x >{tmp_path}/mine",
+            f"rm {tmp_path}/mine",
+            f"mkdir {tmp_path}/new",
+            "echo x >/dev/shm/x",
+        ):
             assert namespace.run(["sh", "-c", command], check=False).returncode, command
-        namespace.run(["sh", "-c", "mkdir /mnt/a /mnt/b && mount --bind /mnt/a /mnt/b && echo x >/mnt/b/x && echo y >/dev/null"])
+        namespace.run(
+            [
+                "sh",
+                "-c",
+                (
+                    "mkdir /mnt/a /mnt/b && mount --bind /mnt/a /mnt/b && echo x >/mnt/b/x && "
+                    "echo y >/dev/null"
+                ),
+            ]
+        )
         assert namespace.path("/mnt/a/x").read_text() == "x\n"
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "before").exists() and not (tmp_path / "new").exists()
@@ -148,7 +226,12 @@ def test_whatever_ends_its_maker_ends_all_that_runs_in_it(how: signal.Signals) -
     source = Path(__file__).parents[2] / "src"
     # What is run in the background ignores SIGINT, and what CI runs may be.
     argv = ["env", "--default-signal=INT", sys.executable, "-c", MAKER]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(source)}) as maker:
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as maker:
         assert maker.stdout
         pids = [int(word) for word in maker.stdout.readline().split()]
         assert all(running(pid) for pid in pids)
@@ -172,7 +255,9 @@ def test_what_lost_its_parent_is_reaped() -> None:
 
 
 def orphans(init: int) -> list[str]:
-    """The processes, dead ones too, that a namespace's first process was given: by name, without its own."""
+    """The processes, dead ones too, that a namespace's first process was given: by name, without
+    its own.
+    """
     names = []
     for child in Path(f"/proc/{init}/task/{init}/children").read_text().split():
         with contextlib.suppress(OSError):
@@ -180,8 +265,12 @@ def orphans(init: int) -> list[str]:
     return [name for name in names if name != "cat"]
 
 
-@pytest.mark.parametrize(("path", "network", "hidden"), [("/mnt/c/a", False, "/mnt"), ("/run/media/a", True, "/run")])
-def test_what_is_needed_is_not_where_a_namespace_has_its_own_files(path: str, network: bool, hidden: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "network", "hidden"), [("/mnt/c/a", False, "/mnt"), ("/run/media/a", True, "/run")]
+)
+def test_what_is_needed_is_not_where_a_namespace_has_its_own_files(
+    path: str, network: bool, hidden: str
+) -> None:
     with pytest.raises(HostError) as caught:
         require_in_sight(Path("/usr"), Path(path), network=network)
     assert str(caught.value) == (
@@ -196,13 +285,28 @@ def test_a_checkout_below_mnt_is_an_error_that_says_so(tmp_path: Path) -> None:
         pytest.skip("only root can show the checkout at another place")
     program = "from slipway.namespace import Namespace\nwith Namespace():\n    pass\n"
     script = f'mount --bind "$1" {MOUNT} && cd {MOUNT} && PYTHONPATH={MOUNT} exec "$2" -c "$3"'
-    argv = ["unshare", "--mount", "sh", "-euc", script, "sh", str(Path(namespace_module.__file__).parents[1]), sys.executable, program]
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-euc",
+        script,
+        "sh",
+        str(Path(namespace_module.__file__).parents[1]),
+        sys.executable,
+        program,
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert f"{MOUNT}/slipway/namespace.py is below {MOUNT}, where builds and machines have files of their own" in done.stderr
+    assert (
+        f"{MOUNT}/slipway/namespace.py is below {MOUNT}, where builds and machines have "
+        "files of their own"
+    ) in done.stderr
 
 
 def test_work_on_an_overlay_is_an_error_that_says_so(tmp_path: Path) -> None:
-    """As in a container whose files are an overlay's, with too little memory: nothing could be laid over it."""
+    """As in a container whose files are an overlay's, with too little memory: nothing could be laid
+    over it.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can make a place that is an overlay's")
     script = """\
@@ -219,7 +323,10 @@ with Namespace(directory=Path(sys.argv[1])) as namespace:
 """
     argv = ["unshare", "--mount", "sh", "-euc", script, "sh", str(tmp_path), sys.executable]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    expected = f"the file system of {tmp_path}/place takes no overlays; in a container, its own files are such a one"
+    expected = (
+        f"the file system of {tmp_path}/place takes no overlays; in a container, its own "
+        "files are such a one"
+    )
     assert done.returncode and expected in done.stderr, done.stderr
     with Namespace(memory_mib=16) as namespace:
         assert "metacopy=off" in overlay_option(namespace)

@@ -1,4 +1,6 @@
-"""Nothing happens that was not asked for: the commands about channels, as people type and mistype them."""
+"""Nothing happens that was not asked for: the commands about channels, as people type and mistype
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,41 +24,77 @@ ROOT = Path(__file__).parents[2]
 
 
 def at_its_terminal() -> None:
-    """Be a program that a person started, whatever started these tests: a shell's background jobs ignore Ctrl-C."""
+    """Be a program that a person started, whatever started these tests: a shell's background jobs
+    ignore Ctrl-C.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Person:
-    """Somebody at a shell, with keys of nightly and stable, and releases 1 to 3 and 10 built elsewhere."""
+    """Somebody at a shell, with keys of nightly and stable, and releases 1 to 3 and 10 built
+    elsewhere.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, folder / "store"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"}
-        self.environment = {**kept, "SLIPWAY_STORE": str(self.store), "SLIPWAY_KEYS": str(folder / "keys")}
-        self.environment |= {"SLIPWAY_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT / "src")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLIPWAY_", "AWS_")) and name != "CI"
+        }
+        self.environment = {
+            **kept,
+            "SLIPWAY_STORE": str(self.store),
+            "SLIPWAY_KEYS": str(folder / "keys"),
+        }
+        self.environment |= {
+            "SLIPWAY_CACHE": str(folder / "cache"),
+            "PYTHONPATH": str(ROOT / "src"),
+        }
         self.environment["XDG_STATE_HOME"] = str(folder / "state")
         self.argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={folder}"]
 
     def run(self, words: str, code: int = 0, **variables: str) -> str:
         """Run a command; returns what it printed, or its error without the lines of progress."""
         environment = self.environment | variables
-        done = subprocess.run([*self.argv, *words.split()], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*self.argv, *words.split()],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == code, (words, done.stdout, done.stderr)
-        lines = [line for line in done.stderr.splitlines() if not line.startswith(("  publish ", "  verify "))]
+        lines = [
+            line
+            for line in done.stderr.splitlines()
+            if not line.startswith(("  publish ", "  verify "))
+        ]
         return done.stdout if code == 0 else "\n".join(lines)
 
     def state(self) -> dict[str, bytes]:
         """The store's objects that change."""
-        return {str(path): path.read_bytes() for path in self.store.rglob("*") if path.is_file() and "targets" not in path.parts}
+        return {
+            str(path): path.read_bytes()
+            for path in self.store.rglob("*")
+            if path.is_file() and "targets" not in path.parts
+        }
 
     def answer(self, words: str, keys: bytes) -> tuple[int, str]:
         """Run a command on a terminal, and type something at its question."""
         controller, terminal = pty.openpty()
         child = subprocess.Popen(
-            [*self.argv, *words.split()], cwd=self.folder, env=self.environment, stdin=terminal, stdout=terminal, stderr=terminal,
-            start_new_session=True, preexec_fn=at_its_terminal,
-        )  # fmt: skip
+            [*self.argv, *words.split()],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=at_its_terminal,
+        )
         os.close(terminal)
         text = b""
         while b"[y/N]" not in text:
@@ -92,7 +130,9 @@ def published(person: Person) -> Person:
 
 
 def test_the_newest_of_several_is_current_whatever_its_name(person: Person) -> None:
-    assert person.run("publish --folder=builds").startswith("example: nightly now has 1.0.0-b10 (before: none)\n")
+    assert person.run("publish --folder=builds").startswith(
+        "example: nightly now has 1.0.0-b10 (before: none)\n"
+    )
     (person.folder / "more").mkdir()
     write_example(person.folder / "more/4", 4)
     (person.folder / "builds/10").rename(person.folder / "more/10")
@@ -106,7 +146,10 @@ def test_one_bad_release_does_not_stop_the_others(person: Person) -> None:
     manifest.chmod(0o644)
     manifest.write_text("{}")
     said = person.run("publish --folder=builds", 6)
-    assert said.startswith("error: 2 releases were not published:\n  example 1.0.0-b1: example 1.0.0-b1 was withdrawn from nightly: no\n")
+    assert said.startswith(
+        "error: 2 releases were not published:\n"
+        "  example 1.0.0-b1: example 1.0.0-b1 was withdrawn from nightly: no\n"
+    )
     assert said.endswith("\n  hint: the others were")
     _, held = person.run("channels").splitlines()
     assert held == "nightly  example    1.0.0-b10  2 releases  1 withdrawn"
@@ -116,11 +159,20 @@ def test_an_older_release_that_becomes_current_is_said_to_be(published: Person) 
     older = "  1.0.0-b4 is older than {0}; to go back: invoke rollback example --channel {1}\n"
     write_example(published.folder / "more/4", 4)
     said = published.run("publish --folder=more")
-    assert said.startswith("example: nightly now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "nightly"))
-    assert published.run("rollback example --channel=nightly --yes") == "example: nightly now has 1.0.0-b10 (before: 1.0.0-b4)\n"
+    assert said.startswith(
+        "example: nightly now has 1.0.0-b4 (before: 1.0.0-b10)\n"
+        + older.format("1.0.0-b10", "nightly")
+    )
+    assert (
+        published.run("rollback example --channel=nightly --yes")
+        == "example: nightly now has 1.0.0-b10 (before: 1.0.0-b4)\n"
+    )
     published.run("promote example --to=stable --yes")
     said = published.run("promote example --to=stable --build=b4 --yes")
-    assert said.endswith("example: stable now has 1.0.0-b4 (before: 1.0.0-b10)\n" + older.format("1.0.0-b10", "stable"))
+    assert said.endswith(
+        "example: stable now has 1.0.0-b4 (before: 1.0.0-b10)\n"
+        + older.format("1.0.0-b10", "stable")
+    )
 
 
 def test_what_is_withdrawn_is_named_and_from_where(published: Person) -> None:
@@ -128,7 +180,8 @@ def test_what_is_withdrawn_is_named_and_from_where(published: Person) -> None:
     assert published.run(withdraw + "b3") == "example 1.0.0-b3 is withdrawn from nightly\n"
     assert published.run(withdraw + "b3") == "example 1.0.0-b3 was withdrawn already: clock\n"
     assert published.run(withdraw + "b2") == (
-        "example 1.0.0-b2 is withdrawn from stable, nightly\nexample: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
+        "example 1.0.0-b2 is withdrawn from stable, nightly\n"
+        "example: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
     )
 
 
@@ -137,7 +190,14 @@ def test_who_fetches_is_told_of_withdrawn_images_in_the_same_folder(published: P
     published.run("withdraw example --build=b2 --reason=slow --yes")
     command = [*published.argv, "fetch", "example", "--out=images"]
     for words in (command, [*command, "--json"]):
-        done = subprocess.run(words, cwd=published.folder, env=published.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            words,
+            cwd=published.folder,
+            env=published.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         warning = "warning: images/example-1.0.0-b2.amd64.qcow2 was withdrawn from stable: slow\n"
         assert done.stderr.endswith(warning)
@@ -148,21 +208,39 @@ def test_who_fetches_is_told_of_withdrawn_images_in_the_same_folder(published: P
 DRY: list[tuple[str, str]] = [
     (
         "publish --folder=more",
-        "would publish example 1.0.0-b4 into nightly, with 1.0.0-b4 as the current one (before: 1.0.0-b10); "
-        "1.0.0-b4 is older than 1.0.0-b10\n",
+        "would publish example 1.0.0-b4 into nightly, with 1.0.0-b4 as the current one (before: "
+        "1.0.0-b10); 1.0.0-b4 is older than 1.0.0-b10\n",
     ),
     (
         "promote example --build=b1 --to=stable",
-        "  nginx 1.2 -> 1.1\nwould promote example 1.0.0-b1 from nightly to stable, in place of 1.0.0-b2; "
-        "1.0.0-b1 is older than 1.0.0-b2\n",
+        "  nginx 1.2 -> 1.1\nwould promote example 1.0.0-b1 from nightly to stable, in place of "
+        "1.0.0-b2; 1.0.0-b1 is older than 1.0.0-b2\n",
     ),
-    ("rollback example", "would roll example in stable back from 1.0.0-b2 to 1.0.0-b10; 1.0.0-b10 is newer\n"),
-    ("withdraw example --build=b2 --reason=no", "would withdraw example 1.0.0-b2 for good, from stable, nightly\n"),
+    (
+        "rollback example",
+        "would roll example in stable back from 1.0.0-b2 to 1.0.0-b10; 1.0.0-b10 is newer\n",
+    ),
+    (
+        "withdraw example --build=b2 --reason=no",
+        "would withdraw example 1.0.0-b2 for good, from stable, nightly\n",
+    ),
     ("refresh", "would sign stable anew\nwould sign nightly anew\n"),
     ("refresh stable", "would sign stable anew\n"),
     ("channels remove stable --force", "would remove the channel stable from {store} for good: "),
-    ("catalog", "left out: example 1.0.0-b2 in stable: it was made as qcow2, raw, and indexes show incus and ova\n"),
-    ("keys rotate stable --role=targets", "would replace the targets key of stable in {keys}/stable; the next refresh tells the store\n"),
+    (
+        "catalog",
+        (
+            "left out: example 1.0.0-b2 in stable: it was made as qcow2, raw, and indexes "
+            "show incus and ova\n"
+        ),
+    ),
+    (
+        "keys rotate stable --role=targets",
+        (
+            "would replace the targets key of stable in {keys}/stable; the next refresh "
+            "tells the store\n"
+        ),
+    ),
     ("prune", "nothing to drop from stable, nightly\n"),
     ("gc", "0 objects, 0 B; 0 unfinished uploads\n"),
 ]
@@ -185,26 +263,40 @@ def test_a_rollback_to_what_is_current_is_none(published: Person) -> None:
 
 
 def test_rollback_is_what_was_current_before(published: Person) -> None:
-    assert published.run("rollback example --yes") == "example: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
+    assert (
+        published.run("rollback example --yes")
+        == "example: stable now has 1.0.0-b10 (before: 1.0.0-b2)\n"
+    )
     assert published.run("rollback example --yes", 6) == (
-        "error: stable has no release of example to go back to: 1.0.0-b10 is the first\n  hint: see: invoke channels"
+        "error: stable has no release of example to go back to: 1.0.0-b10 is the first\n"
+        "  hint: see: invoke channels"
     )
 
 
-@pytest.mark.parametrize("keys", [b"n\n", b"\n", b"\x03", b"\x04"], ids=["n", "enter", "ctrl-c", "ctrl-d"])
+@pytest.mark.parametrize(
+    "keys", [b"n\n", b"\n", b"\x03", b"\x04"], ids=["n", "enter", "ctrl-c", "ctrl-d"]
+)
 def test_no_is_no_however_it_is_said(published: Person, keys: bytes) -> None:
     before = published.state()
     code, said = published.answer("rollback example", keys)
-    assert "roll example in stable back from 1.0.0-b2 to 1.0.0-b10; 1.0.0-b10 is newer? [y/N]" in said
+    assert (
+        "roll example in stable back from 1.0.0-b2 to 1.0.0-b10; 1.0.0-b10 is newer? [y/N]" in said
+    )
     assert (code, said.splitlines()[-1]) == (130, "nothing was changed")
     assert published.state() == before
 
 
 def test_a_channel_is_made_by_its_keys_and_a_name_by_mistake_is_none(published: Person) -> None:
     store = published.store
-    for words in ("publish --folder=builds --channel=nightli", "refresh nightli", "prune nightli", "promote example --to=nightli"):
+    for words in (
+        "publish --folder=builds --channel=nightli",
+        "refresh nightli",
+        "prune nightli",
+        "promote example --to=nightli",
+    ):
         assert published.run(words, 4) == (
-            f'error: there is no channel nightli in {store}, and no keys of it\n  hint: did you mean "nightly"?'
+            f"error: there is no channel nightli in {store}, and no keys of it\n"
+            '  hint: did you mean "nightly"?'
         ), words
     assert published.run("publish --folder=builds --channel=x", 4).endswith(
         "\n  hint: there is: stable, nightly; a new one is made by: invoke keys init x"
@@ -218,10 +310,14 @@ def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:
     (published.folder / "keys/stable").rename(published.folder / "elsewhere")
     unknown = "no trusted root for channel stable"
     assert published.run("channels") == (
-        f"CHANNEL  APPLIANCE  CURRENT    RELEASES\nnightly  example    1.0.0-b10  4 releases\nstable  not trusted here: {unknown}\n"
+        "CHANNEL  APPLIANCE  CURRENT    RELEASES\n"
+        "nightly  example    1.0.0-b10  4 releases\n"
+        f"stable  not trusted here: {unknown}\n"
     )
     assert published.run("verify").startswith(f"stable: not looked at: {unknown}\nnightly: ")
-    assert published.run("gc").endswith(f"\nstable  not trusted here, so every release is kept: {unknown}\n")
+    assert published.run("gc").endswith(
+        f"\nstable  not trusted here, so every release is kept: {unknown}\n"
+    )
     assert published.run("catalog").startswith(f"left out: stable: {unknown}\n")
     assert published.run("verify stable", 4).startswith(f"error: {unknown}\n")
 
@@ -232,10 +328,14 @@ def test_what_can_do_nothing_at_all_is_no_success(published: Person, words: str)
     before = published.state()
     said = published.run(words, 4, SLIPWAY_KEYS=str(published.folder / "nothing"))
     trusted = f"no channel of {published.store} is trusted here, so"
-    root = f"\n  hint: put the root of a channel, from its publisher, into {published.folder}/trust/CHANNEL.root.json"
+    root = (
+        "\n  hint: put the root of a channel, from its publisher, into "
+        f"{published.folder}/trust/CHANNEL.root.json"
+    )
     keyless = (
         f"error: no channel of {published.store} has its keys here\n"
-        "  hint: they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set SLIPWAY_KEY_BUNDLE"
+        "  hint: they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, "
+        "or set SLIPWAY_KEY_BUNDLE"
     )
     wanted = {
         "verify": f"error: {trusted} nothing was looked at: stable, nightly{root}",
@@ -248,25 +348,41 @@ def test_what_can_do_nothing_at_all_is_no_success(published: Person, words: str)
 def test_a_channel_can_be_removed_and_leaves_nothing(published: Person) -> None:
     init("odd", published.folder / "keys")
     published.run("publish --folder=builds/1 --channel=odd")
-    assert published.run("channels remove od", 6) == f'error: {published.store} has no channel od\n  hint: did you mean "odd"?'
+    assert (
+        published.run("channels remove od", 6)
+        == f'error: {published.store} has no channel od\n  hint: did you mean "odd"?'
+    )
     assert published.run("channels remove odd --yes", 6) == (
         "error: the channel odd may still be used: it has releases of example\n"
         "  hint: if nobody relies on it: invoke channels remove odd --force"
     )
-    (published.store / "metadata/odd/timestamp.json").unlink()  # as far as a removal came that was killed
+    # as far as a removal came that was killed
+    (published.store / "metadata/odd/timestamp.json").unlink()
     assert published.run("channels remove odd --yes").startswith("odd is removed")
     assert [path for path in published.store.rglob("*") if "odd" in path.name] == []
     assert published.run("channels").count("\n") == 3
     published.run("verify")
 
 
-@pytest.mark.parametrize("variables", [{"CI": "true"}, {"SLIPWAY_KEY_BUNDLE": "{}"}], ids=["ci", "bundle"])
+@pytest.mark.parametrize(
+    "variables", [{"CI": "true"}, {"SLIPWAY_KEY_BUNDLE": "{}"}], ids=["ci", "bundle"]
+)
 def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -> None:
     reason = next(iter(variables))
-    for words in ("publish --folder=builds", "refresh", "prune", "channels", "verify", "gc", "nightly"):
+    for words in (
+        "publish --folder=builds",
+        "refresh",
+        "prune",
+        "channels",
+        "verify",
+        "gc",
+        "nightly",
+    ):
         assert person.run(words, 4, SLIPWAY_STORE="", **variables) == (
-            f"error: no store is named, and {reason} is set: nothing is kept in a folder of this machine\n"
-            '  hint: set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "..." in slipway.toml'
+            f"error: no store is named, and {reason} is set: nothing is kept in a folder "
+            "of this machine\n"
+            "  hint: set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "
+            '"..." in slipway.toml'
         ), words
     assert not (person.folder / "build").exists()
 
@@ -274,17 +390,25 @@ def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -
 def test_a_variable_that_means_nothing_is_named(published: Person) -> None:
     environment = published.environment | {"SLIPWAY_MIROR": "x"}
     argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={published.folder}", "channels"]
-    done = subprocess.run(argv, cwd=published.folder, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, 'warning: SLIPWAY_MIROR is set and means nothing: did you mean "SLIPWAY_MIRROR"?\n')
+    done = subprocess.run(
+        argv, cwd=published.folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (
+        0,
+        'warning: SLIPWAY_MIROR is set and means nothing: did you mean "SLIPWAY_MIRROR"?\n',
+    )
 
 
 def test_a_version_that_is_unique_names_its_release(published: Person) -> None:
     assert published.run("promote example --build=1.0.0 --to=stable --yes", 2) == (
-        "error: 1.0.0 may be several releases of example\n  hint: name one: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3, 1.0.0-b10"
+        "error: 1.0.0 may be several releases of example\n"
+        "  hint: name one: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3, 1.0.0-b10"
     )
 
 
-def test_the_first_publication_of_a_new_machine_makes_the_default_channel_and_nothing_else_does(person: Person) -> None:
+def test_the_first_publication_of_a_new_machine_makes_the_default_channel_and_nothing_else_does(
+    person: Person,
+) -> None:
     (person.folder / "keys").rename(person.folder / "others")
     keys, unnamed = person.folder / "keys/nightly", {"SLIPWAY_STORE": ""}
     place = person.folder / "build/store"
@@ -295,15 +419,21 @@ def test_the_first_publication_of_a_new_machine_makes_the_default_channel_and_no
     ):
         channel = "stable" if "stable" in words else "nightly"
         assert person.run(words, 4, **variables) == (
-            f"error: there is no channel {channel} in {store}, and no keys of it\n  hint: a new one is made by: invoke keys init {channel}"
+            f"error: there is no channel {channel} in {store}, and no keys of it\n"
+            f"  hint: a new one is made by: invoke keys init {channel}"
         ), words
     assert person.run("publish --folder=builds/1 --dry-run", 0, **unnamed) == (
         f"would make keys of the channel nightly in {keys}\n"
-        "would publish example 1.0.0-b1 into nightly, with 1.0.0-b1 as the current one (before: none)\n"
+        "would publish example 1.0.0-b1 into nightly, with 1.0.0-b1 as the current one "
+        "(before: none)\n"
     )
     assert not keys.parent.exists()
-    assert person.run("publish --folder=builds/1", 0, **unnamed).startswith("example: nightly now has 1.0.0-b1 (before: none)\n")
+    assert person.run("publish --folder=builds/1", 0, **unnamed).startswith(
+        "example: nightly now has 1.0.0-b1 (before: none)\n"
+    )
     assert len(list(keys.glob("*.pem"))) == 4
     (person.folder / "keys").rename(person.folder / "lost")
-    assert "there are no keys of the channel nightly" in person.run("publish --folder=builds/2", 4, **unnamed)
+    assert "there are no keys of the channel nightly" in person.run(
+        "publish --folder=builds/2", 4, **unnamed
+    )
     assert not keys.exists()

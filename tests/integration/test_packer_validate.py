@@ -1,4 +1,6 @@
-"""Packer itself takes what is rendered: every appliance here, for every platform that it can be had for."""
+"""Packer itself takes what is rendered: every appliance here, for every platform that it can be had
+for.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from slipway.sshkey import make_key
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(packer_version() is None, reason="this distribution has no package of Packer"),
+    pytest.mark.skipif(
+        packer_version() is None, reason="this distribution has no package of Packer"
+    ),
 ]
 
 #: What the variables of who builds are taken from.
@@ -27,14 +31,24 @@ SECRETS = dict.fromkeys(("PROXMOX_PASSWORD", "VSPHERE_USER", "VSPHERE_PASSWORD")
 
 
 def packer(folder: Path, *words: str) -> str:
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"} | SECRETS
-    ran = subprocess.run(["packer", *words, "."], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    env = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(folder),
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_NO_COLOR": "1",
+    } | SECRETS
+    ran = subprocess.run(
+        ["packer", *words, "."], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout + ran.stderr
 
 
 def written(job: Job, folder: Path, targets: tuple[str, ...]) -> None:
-    """The folder as it is rendered, with a real key; the disks are empty, for nobody starts them here."""
+    """The folder as it is rendered, with a real key.
+
+    The disks are empty, for nobody starts them here.
+    """
     job.builder.render(job.source, targets).write(folder)
     key = make_key(folder / "key", "test")
     (folder / "repository").mkdir()
@@ -63,7 +77,9 @@ def test_packer_validates_every_platform(name: str, tmp_path: Path) -> None:
     shop = Workshop(root=ROOT, progress=Progress(quiet=True))
     appliance = shop.library.load(name)
     if appliance.spec.root.mode == "read-only":
-        with pytest.raises(UsageError, match=f"{name} has a read-only root, which Packer's build cannot make"):
+        with pytest.raises(
+            UsageError, match=f"{name} has a read-only root, which Packer's build cannot make"
+        ):
             prepare(shop, appliance, builder="packer", architecture="amd64")
         return
     job = prepare(shop, appliance, builder="packer", architecture="amd64")
@@ -76,10 +92,14 @@ def test_packer_validates_every_platform(name: str, tmp_path: Path) -> None:
     packer(tmp_path / "all", "fmt", "-check", "-diff")
 
 
-def test_what_is_rendered_for_todays_packer_is_formatted_as_it_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_rendered_for_todays_packer_is_formatted_as_it_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packer_module, "packer_version", lambda: (1, 11, 2))
     shop = Workshop(root=ROOT, progress=Progress(quiet=True))
-    job = prepare(shop, shop.library.load(shop.library.names()[0]), builder="packer", architecture="amd64")
+    job = prepare(
+        shop, shop.library.load(shop.library.names()[0]), builder="packer", architecture="amd64"
+    )
     written(job, tmp_path / "all", possible(job))
     assert "required_plugins" in (tmp_path / "all/qemu.pkr.hcl").read_text()
     packer(tmp_path / "all", "fmt", "-check", "-diff")

@@ -21,9 +21,17 @@ from slipway.channels.publish import publish
 from slipway.formats.raw import unpack
 from slipway.records.git import git_state
 from slipway.records.manifest import Inputs, Manifest, boot_record
-from slipway.records.provenance import provenance
-from slipway.records.release import PROVENANCE, SBOM, SUMS, Release, read_release, record_file, write_release
-from slipway.records.sbom import sbom
+from slipway.records.provenance import Run, provenance
+from slipway.records.release import (
+    PROVENANCE,
+    SBOM,
+    SUMS,
+    Release,
+    read_release,
+    record_file,
+    write_release,
+)
+from slipway.records.sbom import Contents, sbom
 from slipway.records.sums import parse_sums
 from slipway.stores import open_store
 
@@ -40,22 +48,31 @@ def release(tmp_path: Path) -> Release:
         file.truncate(64 * MIB)
     folder = tmp_path / "build"
     made = tuple(
-        form.export(raw, folder / f"example-1.0.0{form.suffix}", virtual_size=1 << 30, log=tmp_path / "log")
+        form.export(
+            raw, folder / f"example-1.0.0{form.suffix}", virtual_size=1 << 30, log=tmp_path / "log"
+        )
         for form in map(formats.load, ("qcow2", "raw"))
     )
-    package: Any = SimpleNamespace(name="base-files", version="13.8", architecture="amd64", archive="debian", sha256="a" * 64)
+    package: Any = SimpleNamespace(
+        name="base-files", version="13.8", architecture="amd64", archive="debian", sha256="a" * 64
+    )
     git = git_state(tmp_path)
     common: dict[str, Any] = {"appliance": "example", "version": "1.0.0"}
-    bill = sbom(**common, distribution="debian", release="trixie", packages=[package], source_date_epoch=1_790_000_000)
-    built: dict[str, Any] = {**common, "build": "b1", "architecture": "amd64", "builder": "mmdebstrap", "created": 1_800_000_000}
+    contents = Contents(distribution="debian", release="trixie", packages=[package])
+    bill = sbom(**common, contents=contents, source_date_epoch=1_790_000_000)
+    built: dict[str, Any] = {
+        **common,
+        "build": "b1",
+        "architecture": "amd64",
+        "builder": "mmdebstrap",
+        "created": 1_800_000_000,
+    }
     statement = provenance(
-        **built,
+        Run(**built),
+        contents,
         tool_versions={},
         digests={"lock": "3" * 64},
         git=git,
-        distribution="debian",
-        release="trixie",
-        packages=[package],
         artifacts=made,
     )
     manifest = Manifest(
@@ -64,10 +81,20 @@ def release(tmp_path: Path) -> Release:
         summary="An example",
         category="examples",
         source_date_epoch=1_790_000_000,
-        inputs=Inputs(git=git, spec="1" * 64, templates="2" * 64, lock="3" * 64, base="4" * 64, tools="5" * 64, tool_versions={}),
+        inputs=Inputs(
+            git=git,
+            spec="1" * 64,
+            templates="2" * 64,
+            lock="3" * 64,
+            base="4" * 64,
+            tools="5" * 64,
+            tool_versions={},
+        ),
         stages=(("disk", "7" * 64),),
         artifacts=made,
-        boot=boot_record({"accelerator": "tcg", "checks": [{"name": "system-running", "outcome": "passed"}]}),
+        boot=boot_record(
+            {"accelerator": "tcg", "checks": [{"name": "system-running", "outcome": "passed"}]}
+        ),
         booted_disk_sha256=made[0].uncompressed_sha256,
         sbom=record_file(SBOM, bill),
         provenance=record_file(PROVENANCE, statement),
@@ -120,17 +147,26 @@ publish(open_store(sys.argv[1]), Path(sys.argv[2]))
 
 
 def kill_after(argv: list[str], env: dict[str, str], delay_s: float) -> bool:
-    """Start a publication, wait until it begins, and kill it some time later; whether it was still running then."""
+    """Start a publication, wait until it begins, and kill it some time later.
+
+    Whether it was still running then.
+    """
     readable, writable = os.pipe()
-    with os.fdopen(readable, "rb") as output, process.spawn(argv, env=env, stdout=writable) as child:
+    with (
+        os.fdopen(readable, "rb") as output,
+        process.spawn(argv, env=env, stdout=writable) as child,
+    ):
         os.close(writable)
         assert output.read(5) == b"ready"
-        select.select([output], [], [], delay_s)  # it becomes readable only when the child has ended
+        # it becomes readable only when the child has ended
+        select.select([output], [], [], delay_s)
         os.kill(child.pid, signal.SIGKILL)
         return child.wait() == -signal.SIGKILL
 
 
-def test_a_kill_at_any_time_leaves_what_the_next_run_completes(release: Release, tmp_path: Path) -> None:
+def test_a_kill_at_any_time_leaves_what_the_next_run_completes(
+    release: Release, tmp_path: Path
+) -> None:
     argv = [sys.executable, "-c", PUBLISH]
     env = {"PYTHONPATH": os.pathsep.join(sys.path)}
     started = time.monotonic()
@@ -139,12 +175,17 @@ def test_a_kill_at_any_time_leaves_what_the_next_run_completes(release: Release,
     killed = 0
     for number in range(10):
         store = tmp_path / f"store-{number}"
-        killed += kill_after([*argv, str(store), str(release.folder)], env, duration_s * number / 10)
+        killed += kill_after(
+            [*argv, str(store), str(release.folder)], env, duration_s * number / 10
+        )
         publish(open_store(str(store)), release.folder)
         keys = {status.key for status in open_store(str(store)).list()}
         assert keys == {
             "releases/example/1.0.0-b1/SHA256SUMS",
-            *(f"targets/example/1.0.0-b1/{digest}.{file}" for file, digest in parse_sums(release.sums).items()),
+            *(
+                f"targets/example/1.0.0-b1/{digest}.{file}"
+                for file, digest in parse_sums(release.sums).items()
+            ),
         }
         assert [path.name for path in (store / ".tmp").glob("*")] in ([], ["lock"])
     assert killed >= 3
@@ -156,7 +197,10 @@ def test_other_bytes_under_the_same_release_never_replace(release: Release, tmp_
     before = {status.key: status for status in store.list()}
     manifest = replace(release.manifest, created=1_800_009_999)
     write_release(
-        release.folder, manifest, sbom=(release.folder / SBOM).read_bytes(), provenance=(release.folder / PROVENANCE).read_bytes()
+        release.folder,
+        manifest,
+        sbom=(release.folder / SBOM).read_bytes(),
+        provenance=(release.folder / PROVENANCE).read_bytes(),
     )
     assert publish(store, release.folder, listed=release.files).created == ()
     assert {status.key: status for status in store.list()} == before

@@ -1,4 +1,6 @@
-"""QEMU from a tree of its own: made of the locked packages, it runs a machine and is nobody on this host."""
+"""QEMU from a tree of its own: made of the locked packages, it runs a machine and is nobody on this
+host.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ from slipway.progress import Progress
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "templates/qemu"
 
-pytestmark = pytest.mark.skipif(not lock_path(LOCKS, "x86_64", host_architecture()).exists(), reason="no lock for this host's architecture")
+pytestmark = pytest.mark.skipif(
+    not lock_path(LOCKS, "x86_64", host_architecture()).exists(),
+    reason="no lock for this host's architecture",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,9 @@ def place(shop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("qemu")
     (folder / "logs").mkdir()
     cache = Cache(folder / "cache", limit_bytes=1 << 40)
-    yield Workplace(cache=cache, pool=shop.pool, progress=shop.progress, logs=folder / "logs", memory_mib=0)
+    yield Workplace(
+        cache=cache, pool=shop.pool, progress=shop.progress, logs=folder / "logs", memory_mib=0
+    )
 
 
 def locked(system: str) -> Lock:
@@ -52,7 +59,9 @@ def locked(system: str) -> Lock:
 
 
 @pytest.mark.parametrize("system", ["x86_64", "aarch64"])
-def test_the_trees_qemu_runs_a_machine_and_ends(shop: Workshop, place: Workplace, tmp_path: Path, system: str) -> None:
+def test_the_trees_qemu_runs_a_machine_and_ends(
+    shop: Workshop, place: Workplace, tmp_path: Path, system: str
+) -> None:
     lock = locked(system)
     stage = make_stage("qemu", {"system": system})
     tree = make_tree(stage, lock, system, shop.mirrors, place)
@@ -79,10 +88,14 @@ def test_the_trees_qemu_runs_a_machine_and_ends(shop: Workshop, place: Workplace
         described = replace(described, program=open_tree(tree, system, namespace.enter))
         with running(described, enter=namespace.enter, log=tmp_path / "log") as guest:
             version = guest.ask("query-version")
-            assert ".".join(str(version["qemu"][part]) for part in ("major", "minor", "micro")) == tree_version(lock)
+            assert ".".join(
+                str(version["qemu"][part]) for part in ("major", "minor", "micro")
+            ) == tree_version(lock)
             assert guest.ask("query-status")["running"]
             pid = qemu_of(described.console)
-            loaded = set(re.findall(r"(/\S+\.so\S*)$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE))
+            loaded = set(
+                re.findall(r"(/\S+\.so\S*)$", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
+            )
             assert len(loaded) > 20
             assert not [path for path in loaded if not path.startswith("/mnt/qemu/usr/lib/")]
             status = Path(f"/proc/{pid}/status").read_text()
@@ -101,14 +114,20 @@ def qemu_of(console: Path) -> int:
     until = time.monotonic() + 30
     while time.monotonic() < until:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if f"path={console}".encode() in path.read_bytes() and b"nsenter" not in path.read_bytes():
+            if (
+                f"path={console}".encode() in path.read_bytes()
+                and b"nsenter" not in path.read_bytes()
+            ):
                 return int(path.parent.name)
     raise AssertionError("QEMU does not run")
 
 
 def test_a_tree_without_a_library_is_not_made(shop: Workshop, place: Workplace) -> None:
     lock = locked("x86_64")
-    lacking = replace(lock, packages=tuple(package for package in lock.packages if package.name != "libpixman-1-0"))
+    lacking = replace(
+        lock,
+        packages=tuple(package for package in lock.packages if package.name != "libpixman-1-0"),
+    )
     with pytest.raises(BuildError) as caught:
         make_tree(make_stage("qemu", {"lacks": "pixman"}), lacking, "x86_64", shop.mirrors, place)
     assert "libpixman-1.so.0 => " in caught.value.message

@@ -1,4 +1,6 @@
-"""The lock of Python packages with the real pip and uv, and an index on loopback: renewed, and installed by ./run's installer."""
+"""The lock of Python packages with the real pip and uv, and an index on loopback: renewed, and
+installed by ./run's installer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_wheel(folder, "small", "1.0", "base")
     write_wheel(folder, "base", "1.0")
     write_wheel(folder, "client", "1.0")
-    write_wheel(folder, "linter", "1.0", "early; python_version < '3.12'", "winner; sys_platform == 'win32'")
+    write_wheel(
+        folder, "linter", "1.0", "early; python_version < '3.12'", "winner; sys_platform == 'win32'"
+    )
     write_wheel(folder, "early", "1.0")
     write_wheel(folder, "winner", "1.0")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
@@ -55,11 +59,19 @@ def test_renewing_says_what_changed(index: Path, tmp_path: Path) -> None:
     assert update(tmp_path) == [
         *("tasks: + base 1.0", "tasks: + small 1.0"),
         *("checks: + base 1.0", "checks: + client 1.0", "checks: + small 1.0"),
-        *("dev: + base 1.0", "dev: + client 1.0", "dev: + early 1.0", "dev: + linter 1.0", "dev: + small 1.0"),
+        *(
+            "dev: + base 1.0",
+            "dev: + client 1.0",
+            "dev: + early 1.0",
+            "dev: + linter 1.0",
+            "dev: + small 1.0",
+        ),
     ]
     assert problems(tmp_path) == []
     locked = lock_path(tmp_path, "dev").read_text()
-    assert [line for line in locked.splitlines() if ";" in line] == [line for line in locked.splitlines() if line.startswith("early==")]
+    assert [line for line in locked.splitlines() if ";" in line] == [
+        line for line in locked.splitlines() if line.startswith("early==")
+    ]
     assert "127.0.0.1" not in locked and str(tmp_path) not in locked
 
     before = {name: lock_path(tmp_path, name).read_bytes() for name in ("tasks", "checks", "dev")}
@@ -73,16 +85,28 @@ def test_renewing_says_what_changed(index: Path, tmp_path: Path) -> None:
     assert update(tmp_path) == [
         *("tasks: - base 1.0", "tasks: small 1.0 -> 1.1"),
         *("checks: - base 1.0", "checks: small 1.0 -> 1.1", "checks: client 1.0 has other files"),
-        *("dev: - base 1.0", "dev: - early 1.0", "dev: - linter 1.0", "dev: small 1.0 -> 1.1", "dev: client 1.0 has other files"),
+        *(
+            "dev: - base 1.0",
+            "dev: - early 1.0",
+            "dev: - linter 1.0",
+            "dev: small 1.0 -> 1.1",
+            "dev: client 1.0 has other files",
+        ),
     ]
 
 
-def test_a_version_without_wheels_for_every_environment_is_not_locked(index: Path, tmp_path: Path) -> None:
+def test_a_version_without_wheels_for_every_environment_is_not_locked(
+    index: Path, tmp_path: Path
+) -> None:
     update(tmp_path)
     before = lock_path(tmp_path, "dev").read_bytes()
     write_wheel(index, "base", "2.0", tag="cp311-cp311-manylinux_2_28_x86_64")
-    (tmp_path / "pyproject.toml").write_text(PROJECT.replace('"small>=1,<2"', '"small>=1,<2", "base>=2"'))
-    with pytest.raises(BuildError, match=r"^error: uv pip (compile|install) failed: exit status 1\n"):
+    (tmp_path / "pyproject.toml").write_text(
+        PROJECT.replace('"small>=1,<2"', '"small>=1,<2", "base>=2"')
+    )
+    with pytest.raises(
+        BuildError, match=r"^error: uv pip (compile|install) failed: exit status 1\n"
+    ):
         update(tmp_path)
     assert lock_path(tmp_path, "dev").read_bytes() == before
 
@@ -91,7 +115,9 @@ def test_a_version_without_wheels_for_every_environment_is_not_locked(index: Pat
 def environment(index: Path, tmp_path: Path) -> Path:
     """A copy of the installer, a lock, and an environment to install into; its Python."""
     update(tmp_path)
-    (tmp_path / "requirements/install.py").write_bytes((ROOT / "requirements/install.py").read_bytes())
+    (tmp_path / "requirements/install.py").write_bytes(
+        (ROOT / "requirements/install.py").read_bytes()
+    )
     (tmp_path / "src").mkdir()
     (tmp_path / "src/here.py").write_text("place = 'src'\n")
     subprocess.run([sys.executable, "-m", "venv", tmp_path / ".venv"], check=True, timeout=300)
@@ -101,18 +127,46 @@ def environment(index: Path, tmp_path: Path) -> Path:
 def install(python: Path, name: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the installer as ./run does, in an environment with these settings added."""
     argv: list[str | Path] = [python, "-I", python.parents[2] / "requirements/install.py", name]
-    return subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        argv,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def installed(python: Path) -> set[str]:
-    code = "import importlib.metadata as m; print(*(f'{d.name} {d.version}' for d in m.distributions()), sep='\\n')"
-    return set(subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.splitlines())
+    code = (
+        "import importlib.metadata as m; print(*(f'{d.name} {d.version}' for d in "
+        "m.distributions()), sep='\\n')"
+    )
+    return set(
+        subprocess.run(
+            [python, "-I", "-c", code], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    )
 
 
-def test_what_is_installed_is_the_lock_whatever_pip_is_told(environment: Path, index: Path, tmp_path: Path) -> None:
-    (tmp_path / "pip.conf").write_text("[install]\nuser = true\nno-binary = :all:\n[global]\nrequire-virtualenv = true\n")
-    told = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_TARGET": str(tmp_path / "elsewhere"), "PIP_USER": "1"}
-    told |= {"PIP_CONSTRAINT": "/nowhere", "PIP_NO_DEPS": "0", "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "PIP_ROOT": "/nowhere"}
+def test_what_is_installed_is_the_lock_whatever_pip_is_told(
+    environment: Path, index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pip.conf").write_text(
+        "[install]\nuser = true\nno-binary = :all:\n[global]\nrequire-virtualenv = true\n"
+    )
+    told = {
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_TARGET": str(tmp_path / "elsewhere"),
+        "PIP_USER": "1",
+    }
+    told |= {
+        "PIP_CONSTRAINT": "/nowhere",
+        "PIP_NO_DEPS": "0",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+        "PIP_ROOT": "/nowhere",
+    }
     early = {"early 1.0"} if sys.version_info < (3, 12) else set()
     with lock_path(tmp_path, "dev").open("a") as file:  # pip itself is in the real lock
         file.write("pip==0 ; python_version < '3'\n")
@@ -123,15 +177,25 @@ def test_what_is_installed_is_the_lock_whatever_pip_is_told(environment: Path, i
         *early,
     }
     assert not (tmp_path / "elsewhere").exists()
-    found = subprocess.run([environment, "-I", "-c", "import here; print(here.place)"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [environment, "-I", "-c", "import here; print(here.place)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout == "src\n"
 
     # A lock that names less: the rest goes, even what somebody installed by hand.
     write_wheel(index, "stray", "1.0")
     subprocess.run([environment, "-m", "pip", "install", "-q", "stray"], check=True)
-    lock_path(tmp_path, "dev").write_bytes(lock_path(tmp_path, "tasks").read_bytes() + b"pip==0 ; python_version < '3'\n")
+    lock_path(tmp_path, "dev").write_bytes(
+        lock_path(tmp_path, "tasks").read_bytes() + b"pip==0 ; python_version < '3'\n"
+    )
     assert install(environment, "dev").returncode == 0
-    assert {name for name in installed(environment) if not name.startswith("pip ")} == {"base 1.0", "small 1.0"}
+    assert {name for name in installed(environment) if not name.startswith("pip ")} == {
+        "base 1.0",
+        "small 1.0",
+    }
 
     # Another file than the locked one, under the same name and version.
     write_wheel(index, "client", "1.0", "unexpected")

@@ -1,4 +1,6 @@
-"""The program that runs checks in the guest, run here: every check of its list is run and reported."""
+"""The program that runs checks in the guest, run here: every check of its list is run and
+reported.
+"""
 
 from __future__ import annotations
 
@@ -28,25 +30,42 @@ cat /dev/virtio-ports/slipway
 """
 
 
-def reported(scripts: dict[str, str], *, settings: str = "FACTOR=0", limit_s: int = 60) -> list[CheckResult]:
-    """Run checks as in a guest, and read what was reported as the host does; the standard checks are left out."""
+def reported(
+    scripts: dict[str, str], *, settings: str = "FACTOR=0", limit_s: int = 60
+) -> list[CheckResult]:
+    """Run checks as in a guest, and read what was reported as the host does.
+
+    The standard checks are left out.
+    """
     with Namespace(memory_mib=16) as namespace:
         folder = namespace.path(MOUNT / "runner")
         (folder / "checks").mkdir(parents=True)
-        (folder / "runner.sh").write_text(RUNNER.read_text().replace("check root-grown 30 ", "check root-grown 0 "))
+        (folder / "runner.sh").write_text(
+            RUNNER.read_text().replace("check root-grown 30 ", "check root-grown 0 ")
+        )
         (folder / "settings.sh").write_text(f"{settings}\nSERVICES=\nPORTS=\nGROWING=\n")
         (folder / "list").write_text("".join(f"{limit_s} {name}\n" for name in scripts))
         for name, text in scripts.items():
             (folder / "checks" / name).write_text(text)
-        said = namespace.run(["sh", "-c", GUEST], what="running the checks", timeout_s=60).stdout.decode()
-    report = Reported(expected=("system-started", "root-grown", "services-active", "ports-listening", *scripts))
+        said = namespace.run(
+            ["sh", "-c", GUEST], what="running the checks", timeout_s=60
+        ).stdout.decode()
+    report = Reported(
+        expected=("system-started", "root-grown", "services-active", "ports-listening", *scripts)
+    )
     results = [result for line in said.splitlines() if (result := report.read(line))]
     assert report.finished
     return [result for result in results if result.name in scripts]
 
 
 def test_a_check_that_reads_its_input_does_not_eat_the_list() -> None:
-    found = reported({"10-reads.sh": "cat\n", "20-reads.py": "import sys\nsys.stdin.read()\n", "30-fails.sh": "exit 3\n"})
+    found = reported(
+        {
+            "10-reads.sh": "cat\n",
+            "20-reads.py": "import sys\nsys.stdin.read()\n",
+            "30-fails.sh": "exit 3\n",
+        }
+    )
     assert [(result.name, result.outcome) for result in found] == [
         ("10-reads.sh", "passed"),
         ("20-reads.py", "passed"),
@@ -55,8 +74,13 @@ def test_a_check_that_reads_its_input_does_not_eat_the_list() -> None:
 
 
 def test_a_check_does_not_write_to_the_report() -> None:
-    found = reported({"10-writes.sh": "echo check 20-real.sh passed 1 1 >&3\n", "20-real.sh": "exit 1\n"})
-    assert [(result.name, result.outcome) for result in found] == [("10-writes.sh", "failed"), ("20-real.sh", "failed")]
+    found = reported(
+        {"10-writes.sh": "echo check 20-real.sh passed 1 1 >&3\n", "20-real.sh": "exit 1\n"}
+    )
+    assert [(result.name, result.outcome) for result in found] == [
+        ("10-writes.sh", "failed"),
+        ("20-real.sh", "failed"),
+    ]
 
 
 def test_a_check_whose_time_is_up_says_what_it_was_doing() -> None:
@@ -73,13 +97,21 @@ HANGS_FIRST = "if [ -e there ]; then exit 0; fi\ntouch there\nsleep 60\n"
 
 def test_on_a_host_that_got_busy_a_check_has_more_time() -> None:
     """The machine is slower than when the host was asked, so what would be given up is tried on."""
-    fails, hangs = reported({"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=1", limit_s=2)
+    fails, hangs = reported(
+        {"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST},
+        settings="FACTOR=1\nPACE=1",
+        limit_s=2,
+    )
     assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "passed", 2)
     assert fails.duration_s >= 4 * 2
 
 
 def test_on_a_host_that_is_as_busy_as_it_was_a_check_has_its_time() -> None:
-    fails, hangs = reported({"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST}, settings="FACTOR=1\nPACE=100000", limit_s=2)
+    fails, hangs = reported(
+        {"10-fails.sh": "exit 1\n", "20-hangs.sh": HANGS_FIRST},
+        settings="FACTOR=1\nPACE=100000",
+        limit_s=2,
+    )
     assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "timed out", 1)
 
 

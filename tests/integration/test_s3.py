@@ -1,4 +1,7 @@
-"""The S3 store against moto's server: the contract, resumed uploads, what servers refuse. Ceph runs the same contract."""
+"""The S3 store against moto's server: the contract, resumed uploads, what servers refuse.
+
+Ceph runs the same contract.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,13 @@ def endpoint() -> Iterator[str]:
     inner, one_at_a_time = server._server.app, threading.Lock()
 
     def atomic(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """Between moto's look at a condition and its write, another thread may write: a server's conditions are atomic."""
-        conditional = environ["REQUEST_METHOD"] in ("PUT", "POST") and environ.keys() & {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
+        """Between moto's look at a condition and its write, another thread may write: a server's
+        conditions are atomic.
+        """
+        conditional = environ["REQUEST_METHOD"] in ("PUT", "POST") and environ.keys() & {
+            "HTTP_IF_MATCH",
+            "HTTP_IF_NONE_MATCH",
+        }
         with one_at_a_time if conditional else nullcontext():
             return inner(environ, start_response)
 
@@ -94,7 +102,8 @@ class TestContract(StoreContract):
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Store]:
-        # The probe's marker is an object, and the contract looks at empty stores; moto's conditions are tried below.
+        # The probe's marker is an object, and the contract looks at empty stores; moto's conditions
+        # are tried below.
         shared = open_store(url, single_writer="0")
 
         def reopen() -> Store:
@@ -134,21 +143,34 @@ def counted(store: S3Store, operation: str) -> list[dict[str, Any]]:
 def stopped_upload(store: S3Store, path: Path, parts: int) -> None:
     """Leave an upload that was stopped after some parts."""
     target = {"Bucket": store.options.bucket, "Key": store._name("big")}
-    upload = store.client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256", Metadata={"sha256": sha256(path)})
+    upload = store.client.create_multipart_upload(
+        **target, ChecksumAlgorithm="SHA256", Metadata={"sha256": sha256(path)}
+    )
     data = path.read_bytes()
     for number in range(1, parts + 1):
         body = data[(number - 1) * 5 * MIB : number * 5 * MIB]
-        store.client.upload_part(**target, UploadId=upload["UploadId"], PartNumber=number, Body=body, ChecksumAlgorithm="SHA256")
+        store.client.upload_part(
+            **target,
+            UploadId=upload["UploadId"],
+            PartNumber=number,
+            Body=body,
+            ChecksumAlgorithm="SHA256",
+        )
 
 
 def unfinished(store: S3Store) -> int:
     return len(store.client.list_multipart_uploads(Bucket=store.options.bucket).get("Uploads", ()))
 
 
-def test_a_large_file_goes_in_parts_with_checksums_and_comes_back(store: S3Store, big: Path) -> None:
+def test_a_large_file_goes_in_parts_with_checksums_and_comes_back(
+    store: S3Store, big: Path
+) -> None:
     parts = counted(store, "UploadPart")
     assert store.create_file("big", big, sha256=sha256(big)) is True
-    sent = {part["PartNumber"]: len(getattr(part["Body"], "getvalue", lambda body=part["Body"]: body)()) for part in parts}
+    sent = {
+        part["PartNumber"]: len(getattr(part["Body"], "getvalue", lambda body=part["Body"]: body)())
+        for part in parts
+    }
     assert sent == {1: 5 * MIB, 2: 5 * MIB, 3: 2 * MIB + 1}
     assert all("ChecksumSHA256" in part for part in parts)
     assert store.read("big").data == big.read_bytes()
@@ -204,12 +226,15 @@ def test_an_upload_that_another_completes_meanwhile_is_success(url: str, big: Pa
 
     store.client.meta.events.register_first("before-call.s3.CompleteMultipartUpload", overtake)
     store._probed = True
-    store.create_file("big", big, sha256=sha256(big))  # whether it or the rival created it, only the server knows
+    # whether it or the rival created it, only the server knows
+    store.create_file("big", big, sha256=sha256(big))
     assert store.read("big").data == big.read_bytes()
     assert unfinished(store) == 0
 
 
-def test_an_upload_does_not_replace_what_another_created_meanwhile(url: str, store: S3Store, big: Path) -> None:
+def test_an_upload_does_not_replace_what_another_created_meanwhile(
+    url: str, store: S3Store, big: Path
+) -> None:
     rival = S3Store(parse(url))
     store.create("other", b"")  # the probe is over, which completes an upload too
 
@@ -234,15 +259,19 @@ def test_sweep_removes_uploads_that_began_before(store: S3Store, big: Path) -> N
 def test_objects_have_headers_that_caches_and_browsers_understand(store: S3Store, url: str) -> None:
     store.create("a.json", b"{}")
     store.swap("b.html", b"", etag=None)
-    assert store._head("a.json") and store.client.head_object(Bucket=store.options.bucket, Key="some/prefix/a.json")["CacheControl"] == (
-        "public, max-age=31536000, immutable"
-    )
+    assert store._head("a.json") and store.client.head_object(
+        Bucket=store.options.bucket, Key="some/prefix/a.json"
+    )["CacheControl"] == ("public, max-age=31536000, immutable")
     answer = store.client.head_object(Bucket=store.options.bucket, Key="some/prefix/b.html")
     assert (answer["CacheControl"], answer["ContentType"]) == ("no-cache", "text/html")
     other = open_store(url, storage_class="STANDARD_IA", sse="AES256", cache_control="private")
     other.create("c", b"")
     answer = store.client.head_object(Bucket=store.options.bucket, Key="some/prefix/c")
-    assert (answer["StorageClass"], answer["ServerSideEncryption"], answer["CacheControl"]) == ("STANDARD_IA", "AES256", "private")
+    assert (answer["StorageClass"], answer["ServerSideEncryption"], answer["CacheControl"]) == (
+        "STANDARD_IA",
+        "AES256",
+        "private",
+    )
 
 
 def test_content_md5_where_checksums_are_only_sent_when_required(url: str, big: Path) -> None:
@@ -294,9 +323,10 @@ def test_a_server_that_ignores_conditions_is_refused(store: S3Store) -> None:
     with pytest.raises(StoreError) as caught:
         store.create("a", b"")
     assert str(caught.value) == (
-        f"error: {store.url} ignores conditional writes: an object was created twice, a multipart upload replaced an object, "
-        "a version was replaced that was not there any more\n"
-        "  hint: two writers would lose each other's work there; if nobody else ever writes to it, add --single-writer"
+        f"error: {store.url} ignores conditional writes: an object was created twice, a multipart "
+        "upload replaced an object, a version was replaced that was not there any more\n"
+        "  hint: two writers would lose each other's work there; if nobody else ever writes to "
+        "it, add --single-writer"
     )
     assert list(store.list()) == []
     assert unfinished(store) == 0
@@ -326,7 +356,10 @@ def test_moto_keeps_its_conditions(store: S3Store) -> None:
 
 
 def test_a_write_whose_answer_was_lost_is_success(store: S3Store) -> None:
-    """The first answer to a swap is dropped; botocore tries again, and the server refuses what it has done already."""
+    """The first answer to a swap is dropped.
+
+    Botocore tries again, and the server refuses what it has done already.
+    """
     first = store.swap("now", b"1", etag=None)
     dropped: list[int] = []
 
@@ -344,12 +377,32 @@ def test_a_write_whose_answer_was_lost_is_success(store: S3Store) -> None:
 @pytest.mark.parametrize(
     ("url", "message", "hint"),
     [
-        ("s3:///x", '"" is no name of a bucket: s3:///x', "write s3://bucket or s3://bucket/prefix"),
+        (
+            "s3:///x",
+            '"" is no name of a bucket: s3:///x',
+            "write s3://bucket or s3://bucket/prefix",
+        ),
         ("s3://bucket?regoin=x", 'an S3 store has no option "regoin"', 'did you mean "region"?'),
-        ("s3://bucket?addressing=x", 'the option addressing of an S3 store cannot be "x"', "there is: auto, path, virtual"),
-        ("s3://bucket?part_mib=4", 'the option part_mib of an S3 store cannot be "4"', "give a number from 5 to 5120"),
-        ("s3://bucket?endpoint_url=here", '"here" is no endpoint', "write it with its scheme: https://storage.example:9000"),
-        ("ftp://x", "there is no kind of store for ftp://x", "give a directory, or one of: directory://, https://, s3://"),
+        (
+            "s3://bucket?addressing=x",
+            'the option addressing of an S3 store cannot be "x"',
+            "there is: auto, path, virtual",
+        ),
+        (
+            "s3://bucket?part_mib=4",
+            'the option part_mib of an S3 store cannot be "4"',
+            "give a number from 5 to 5120",
+        ),
+        (
+            "s3://bucket?endpoint_url=here",
+            '"here" is no endpoint',
+            "write it with its scheme: https://storage.example:9000",
+        ),
+        (
+            "ftp://x",
+            "there is no kind of store for ftp://x",
+            "give a directory, or one of: directory://, https://, s3://",
+        ),
     ],
 )
 def test_a_url_that_is_wrong(url: str, message: str, hint: str) -> None:
@@ -405,19 +458,43 @@ def refusing() -> Iterator[Callable[[int, str], str]]:
 @pytest.mark.parametrize(
     ("status", "code", "hint"),
     [
-        (403, "AccessDenied", "the key may not do that there: its policy must allow s3:GetObject on bucket/prefix/*"),
-        (403, "InvalidAccessKeyId", "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile"),
-        (403, "SignatureDoesNotMatch", "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile"),
-        (403, "RequestTimeTooSkewed", "set this machine's clock: it differs too much from the server's"),
+        (
+            403,
+            "AccessDenied",
+            "the key may not do that there: its policy must allow s3:GetObject on bucket/prefix/*",
+        ),
+        (
+            403,
+            "InvalidAccessKeyId",
+            "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile",
+        ),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            (
+                "the secret key is wrong for this access key: "
+                "check AWS_SECRET_ACCESS_KEY, or the profile"
+            ),
+        ),
+        (
+            403,
+            "RequestTimeTooSkewed",
+            "set this machine's clock: it differs too much from the server's",
+        ),
         (404, "NoSuchBucket", "make the bucket bucket, or name one that exists"),
         (400, "ExpiredToken", "log in again: the session's credentials have run out"),
     ],
 )
-def test_what_a_server_refuses_has_a_hint(refusing: Callable[[int, str], str], status: int, code: str, hint: str) -> None:
+def test_what_a_server_refuses_has_a_hint(
+    refusing: Callable[[int, str], str], status: int, code: str, hint: str
+) -> None:
     store = open_store("s3://bucket/prefix", endpoint_url=refusing(status, code))
     with pytest.raises(StoreError) as caught:
         store.read("a/b")
-    assert (caught.value.message, caught.value.hint) == ("s3://bucket/prefix refused GetObject a/b: no", hint)
+    assert (caught.value.message, caught.value.hint) == (
+        "s3://bucket/prefix refused GetObject a/b: no",
+        hint,
+    )
     assert caught.value.exit_code == 6
 
 
@@ -438,8 +515,14 @@ def test_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("s3://bucket", endpoint_url=endpoint)
     with pytest.raises(StoreError) as caught:
         store.read("a")
-    assert caught.value.message == f's3://bucket: Could not connect to the endpoint URL: "{endpoint}/bucket/a"'
-    assert caught.value.hint == f"nothing answers at {endpoint}: check its address, and that the server runs"
+    assert (
+        caught.value.message
+        == f's3://bucket: Could not connect to the endpoint URL: "{endpoint}/bucket/a"'
+    )
+    assert (
+        caught.value.hint
+        == f"nothing answers at {endpoint}: check its address, and that the server runs"
+    )
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,5 +541,6 @@ def test_an_unknown_profile() -> None:
     with pytest.raises(StoreError) as caught:
         open_store("s3://bucket", profile="nobody").read("a")
     assert str(caught.value) == (
-        "error: s3://bucket: The config profile (nobody) could not be found\n  hint: the profiles are in ~/.aws/config"
+        "error: s3://bucket: The config profile (nobody) could not be found\n"
+        "  hint: the profiles are in ~/.aws/config"
     )

@@ -1,4 +1,6 @@
-"""The package: sdist and wheel as `python -m build` makes them, and what the installed command does without a checkout."""
+"""The package: sdist and wheel as `python -m build` makes them, and what the installed command does
+without a checkout.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,23 @@ class Reader:
 
     def __init__(self, command: Path, folder: Path, **variables: str) -> None:
         self.command, self.folder = command, folder
-        self.variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "LC_ALL": "C.UTF-8", **variables}
+        self.variables = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder / "home"),
+            "LC_ALL": "C.UTF-8",
+            **variables,
+        }
 
     def run(self, *words: str, status: int = 0) -> str:
         """Run a command; return what it printed, or its error."""
         done = subprocess.run(
-            [self.command, *words], env=self.variables, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
+            [self.command, *words],
+            env=self.variables,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -87,8 +100,14 @@ def test_the_sdist_has_no_links_and_the_wheel_is_made_of_it(packages: tuple[Path
         members = archive.getmembers()
     assert [member.name for member in members if not (member.isfile() or member.isdir())] == []
     wheel = zipfile.ZipFile(packages[1]).namelist()
-    sources = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/slipway").rglob("*") if path.is_file()}
-    assert {name for name in wheel if name.startswith("slipway/")} == {name for name in sources if "__pycache__" not in name}
+    sources = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src/slipway").rglob("*")
+        if path.is_file()
+    }
+    assert {name for name in wheel if name.startswith("slipway/")} == {
+        name for name in sources if "__pycache__" not in name
+    }
 
 
 def test_the_metadata_names_everything_that_an_index_shows(packages: tuple[Path, Path]) -> None:
@@ -131,7 +150,9 @@ def test_links_lead_to_the_forge_that_the_checkout_is_from(
         monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True, timeout=30)
     if remote:
-        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True, timeout=30)
+        subprocess.run(
+            ["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True, timeout=30
+        )
     made = hook()
     assert made.home(tmp_path) == page
     assert made.urls(page).get("Changelog") == (f"{page}/blob/HEAD/CHANGELOG.md" if page else None)
@@ -140,7 +161,9 @@ def test_links_lead_to_the_forge_that_the_checkout_is_from(
     assert made.readme(text, page) == f"{there}, [b](https://b.example), [c](#c)"
 
 
-def test_a_workflow_names_its_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workflow_names_its_own_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://forge.example")
     monkeypatch.setenv("GITHUB_REPOSITORY", "some/fork")
     assert hook().home(tmp_path) == "https://forge.example/some/fork"
@@ -173,23 +196,40 @@ def object_storage() -> Iterator[str]:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
         secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **secrets).create_bucket(Bucket="installed")
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **secrets).create_bucket(
+            Bucket="installed"
+        )
         yield f"s3://installed/prefix?endpoint_url={endpoint}"
     finally:
         server.stop()
 
 
-def test_object_storage_wants_the_extra_and_works_with_it(reader: Reader, packages: tuple[Path, Path], tmp_path: Path) -> None:
+def test_object_storage_wants_the_extra_and_works_with_it(
+    reader: Reader, packages: tuple[Path, Path], tmp_path: Path
+) -> None:
     said = reader.run("channels", "--store=s3://installed/prefix", status=4)
-    assert said == "error: S3 stores need boto3: No module named 'boto3'\n  hint: pip install 'slipway[s3]'\n"
-    variables = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with_extra = Reader(install(packages[1], tmp_path / "venv", ["s3"]), reader.folder, **reader.variables, **variables)
+    assert said == (
+        "error: S3 stores need boto3: No module named 'boto3'\n  hint: pip install 'slipway[s3]'\n"
+    )
+    variables = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with_extra = Reader(
+        install(packages[1], tmp_path / "venv", ["s3"]),
+        reader.folder,
+        **reader.variables,
+        **variables,
+    )
     with object_storage() as store:
         image = publish(with_extra, store)
         assert reads(with_extra, store) == image
 
 
-@pytest.mark.parametrize("words", ["list", "validate", "new thing", "build --all", "plan thing", "releases thing"])
+@pytest.mark.parametrize(
+    "words", ["list", "validate", "new thing", "build --all", "plan thing", "releases thing"]
+)
 def test_what_needs_a_checkout_says_so_and_writes_nothing(words: str, reader: Reader) -> None:
     assert reader.run(*words.split(), status=2) == (
         f"error: {reader.folder} is no checkout of Slipway: it has no templates/\n"
@@ -204,7 +244,10 @@ def test_the_installed_command_works_on_a_checkout(reader: Reader) -> None:
 
 
 def test_help_and_hints_name_the_command_that_was_typed(reader: Reader) -> None:
-    assert reader.run("frob", status=2) == 'error: unknown task "frob"\n  hint: slipway --list shows the tasks\n'
+    assert (
+        reader.run("frob", status=2)
+        == 'error: unknown task "frob"\n  hint: slipway --list shows the tasks\n'
+    )
     assert reader.run("fetch", "--help").startswith("Usage: slipway fetch NAME [options]\n")
     assert "./run" not in reader.run("--help") and "invoke" not in reader.run("--help")
     said = reader.run("fetch", "example", f"--store={os.devnull}x", status=6)

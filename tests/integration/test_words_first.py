@@ -1,4 +1,6 @@
-"""What is wrong on the command line is found before anything else: before a lock, a build, a store, keys or a question."""
+"""What is wrong on the command line is found before anything else: before a lock, a build, a store,
+keys or a question.
+"""
 
 from __future__ import annotations
 
@@ -43,17 +45,23 @@ WRONG = [
     ("start web --set =y", "--set wants name=value", ""),
     ("start web --set y", "--set wants name=value", ""),
     ("start web --set sight=y", 'web has no parameter "sight"', 'did you mean "site"?'),
-    ("start web --set site=a..b", 'site: "a..b" is not accepted', 'it has to be a host name, such as "mail.example.org"'),
+    ("start web --set site=a..b", 'site: "a..b" is not accepted',
+     'it has to be a host name, such as "mail.example.org"'),
     ("start web --set site=a --set site=b", TWICE.format("site"), ONCE),
     ("start web --set password=a --set-file password=secret", TWICE.format("password"), ONCE),
     ("start web --set-file secret", '--set-file wants name=PATH, not "secret"', ""),
     ("start web --set-file password=", '--set-file wants name=PATH, not "password="', ""),
     ("start web --set-file =secret", '--set-file wants name=PATH, not "=secret"', ""),
-    ("start web --set-file password=nowhere", "there is no file nowhere", "--set-file wants name=PATH"),
-    ("start web --set-file password=appliances", "appliances is a folder", "--set-file wants name=PATH, with the path of a file"),
-    ("start web --set-file password=latin", "latin:2: this is not UTF-8", "save it as UTF-8; a value is text"),
-    ("start web --set-file password=large", "large has more than 1048576 bytes", "a value is a line of text"),
-    ("start web --keep ../x", '"../x" is no name for a snapshot', "lower-case letters, digits, dots and hyphens"),
+    ("start web --set-file password=nowhere", "there is no file nowhere",
+     "--set-file wants name=PATH"),
+    ("start web --set-file password=appliances", "appliances is a folder",
+     "--set-file wants name=PATH, with the path of a file"),
+    ("start web --set-file password=latin", "latin:2: this is not UTF-8",
+     "save it as UTF-8; a value is text"),
+    ("start web --set-file password=large", "large has more than 1048576 bytes",
+     "a value is a line of text"),
+    ("start web --keep ../x", '"../x" is no name for a snapshot',
+     "lower-case letters, digits, dots and hyphens"),
     ("plan web --arch arm", ARM, "it is for: amd64, arm64"),
     ("lock web --arch arm", ARM, "it is for: amd64, arm64"),
     ("build web --arch arm", ARM, "it is for: amd64, arm64"),
@@ -62,25 +70,36 @@ WRONG = [
     ("build web --builder nope", 'there is no builder "nope"', "there is: mmdebstrap, packer"),
     ("publish web --builder nope", 'there is no builder "nope"', "there is: mmdebstrap, packer"),
     ("build web --publish --format nope", 'there is no format "nope"', FORMATS),
-    ("build web --format qcow2,ova", '"qcow2,ova" is no format', "give the option once for each: --format qcow2 --format ova"),
+    ("build web --format qcow2,ova", '"qcow2,ova" is no format',
+     "give the option once for each: --format qcow2 --format ova"),
     ("reproduce web --format ovb", 'there is no format "ovb"', 'did you mean "ova"?'),
     ("releases web --format ovb", 'there is no format "ovb"', 'did you mean "ova"?'),
     ("publish web --format ovb", 'there is no format "ovb"', 'did you mean "ova"?'),
     ("fetch web --format ovb", 'there is no format "ovb"', 'did you mean "ova"?'),
     ("export web --format ovb", 'there is no format "ovb"', 'did you mean "ova"?'),
-    ("export web --format qcow2,ova", '"qcow2,ova" is no format', "give the option once for each: --format qcow2 --format ova"),
-    ("render web --source nope", "mmdebstrap builds for no platform in particular", "--source goes with --builder packer"),
-    ("build web --built nowhere", "there is no folder nowhere", "--built wants a folder that exists"),
+    ("export web --format qcow2,ova", '"qcow2,ova" is no format',
+     "give the option once for each: --format qcow2 --format ova"),
+    ("render web --source nope", "mmdebstrap builds for no platform in particular",
+     "--source goes with --builder packer"),
+    ("build web --built nowhere", "there is no folder nowhere",
+     "--built wants a folder that exists"),
     ("cache prune --limit -1", "--limit goes with cache prune, and wants a number from 0 on", ""),
-    ("keys init nightly --role root", "--role does not go with: keys init", "it goes with: keys rotate"),
-    ("keys show nightly --online", "--online does not go with: keys show", "it goes with: keys export"),
-    ("keys export nightly --threshold 2", "--threshold does not go with: keys export", "it goes with: keys init"),
-    ("keys rotate nightly --role rot", 'there is no role "rot"', "there is: root, targets, snapshot, timestamp"),
+    ("keys init nightly --role root", "--role does not go with: keys init",
+     "it goes with: keys rotate"),
+    ("keys show nightly --online", "--online does not go with: keys show",
+     "it goes with: keys export"),
+    ("keys export nightly --threshold 2", "--threshold does not go with: keys export",
+     "it goes with: keys init"),
+    ("keys rotate nightly --role rot", 'there is no role "rot"',
+     "there is: root, targets, snapshot, timestamp"),
 ]  # fmt: skip
 
 
 def desk(folder: Path) -> Path:
-    """Make a checkout with an appliance that has no lock and is not built; there is no store, and there are no keys."""
+    """Make a checkout with an appliance that has no lock and is not built.
+
+    There is no store, and there are no keys.
+    """
     (folder / "templates").symlink_to(ROOT / "templates")
     appliance = Library(folder).new("web")
     text = (appliance / "appliance.yaml").read_text()
@@ -97,7 +116,14 @@ def run(folder: Path, *argv: str, told: str = "") -> subprocess.CompletedProcess
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     environment = {**kept, "HOME": str(folder / "home"), "PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(
-        [sys.executable, "-P", *argv], cwd=folder, env=environment, input=told, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, "-P", *argv],
+        cwd=folder,
+        env=environment,
+        input=told,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
     )
 
 
@@ -119,7 +145,11 @@ def test_wrong_words_are_the_first_thing_that_is_said(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [("nightly wep", 'error: there is no appliance "wep"\n'), ("nightly web --arch arm", f"error: {ARM}\n")]
+    ("words", "said"),
+    [
+        ("nightly wep", 'error: there is no appliance "wep"\n'),
+        ("nightly web --arch arm", f"error: {ARM}\n"),
+    ],
 )
 def test_a_night_of_wrong_words_makes_no_keys(tmp_path: Path, words: str, said: str) -> None:
     folder = desk(tmp_path)

@@ -1,4 +1,6 @@
-"""The workflows: pinned, without permissions they do not need, and made of commands that really do what they say."""
+"""The workflows: pinned, without permissions they do not need, and made of commands that really do
+what they say.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_has_no_permissions_but_those_of_its_jobs_and_pins_what_it_uses(path: Path) -> None:
+def test_a_workflow_has_no_permissions_but_those_of_its_jobs_and_pins_what_it_uses(
+    path: Path,
+) -> None:
     workflow = load(path)
     assert workflow["permissions"] == {}
     for job in workflow["jobs"].values():
@@ -43,13 +47,22 @@ def test_a_workflow_has_no_permissions_but_those_of_its_jobs_and_pins_what_it_us
                 assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])
             else:
                 commands = [line for line in step["run"].splitlines() if line.strip()]
-                assert all(re.match(r'\./run |\.ci/[a-z]+(-[a-z]+)*( locks)?$|echo "names=\$\(\./run |sudo ', line) for line in commands), (
-                    commands
-                )
+                assert all(
+                    re.match(
+                        r'\./run |\.ci/[a-z]+(-[a-z]+)*( locks)?$|echo "names=\$\(\./run |sudo ',
+                        line,
+                    )
+                    for line in commands
+                ), commands
 
 
 def test_zizmor_finds_nothing() -> None:
-    argv = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-progress", str(ROOT / ".github/workflows")]
+    argv = [
+        str(Path(sys.executable).with_name("zizmor")),
+        "--offline",
+        "--no-progress",
+        str(ROOT / ".github/workflows"),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -69,7 +82,9 @@ def test_only_the_environment_of_the_target_has_its_key() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_secrets_are_in_steps_that_publish_and_in_nothing_else(path: Path) -> None:
-    """A step that has them builds, boots and installs nothing: an earlier one of its job has set up what it needs."""
+    """A step that has them builds, boots and installs nothing: an earlier one of its job has set up
+    what it needs.
+    """
     publishing = r"publish --folder=|promote|refresh|prune|channels|rollback|withdraw"
     workflow = load(path)
     assert "secrets." not in json.dumps({**workflow, "jobs": {}})
@@ -82,23 +97,36 @@ def test_secrets_are_in_steps_that_publish_and_in_nothing_else(path: Path) -> No
                 continue
             assert ready
             assert "secrets." not in json.dumps({**step, "env": {}})
-            assert [line for line in step["run"].splitlines() if not re.match(rf"\./run ({publishing})\b", line)] == []
+            assert [
+                line
+                for line in step["run"].splitlines()
+                if not re.match(rf"\./run ({publishing})\b", line)
+            ] == []
         if "secrets." in json.dumps(job):
             everything = " ".join(step.get("run", "") for step in job["steps"])
-            assert not re.search(r"run (build|nightly|lock|check|faults|test|start|render)\b", everything)
+            assert not re.search(
+                r"run (build|nightly|lock|check|faults|test|start|render)\b", everything
+            )
 
 
 def test_a_night_and_a_promotion(project: Path) -> None:
-    """nightly.yml's jobs but for the build itself (tests/vm has that), then promote.yml, against a directory store."""
+    """nightly.yml's jobs but for the build itself (tests/vm has that), then promote.yml, against a
+    directory store.
+    """
     run_job(project, "nightly", "list", {})
     assert (project / "GITHUB_OUTPUT").read_text() == 'names=["my-thing"]\n'
 
     keys = {"SLIPWAY_KEYS": str(project / "keys")}
     for channel in ("nightly", "stable"):
         shell(project, f"./run keys init {channel}", keys)
-    bundles = {channel: shell(project, f"./run keys export {channel}", keys) for channel in ("nightly", "stable")}
+    bundles = {
+        channel: shell(project, f"./run keys export {channel}", keys)
+        for channel in ("nightly", "stable")
+    }
     (project / "trust").mkdir()
-    (project / "trust/nightly.root.json").write_bytes((project / "keys/nightly/1.root.json").read_bytes())
+    (project / "trust/nightly.root.json").write_bytes(
+        (project / "keys/nightly/1.root.json").read_bytes()
+    )
 
     write_example(project / "built/build-example/1.0.0-b1", 1)
     write_example(project / "built/build-other/1.0.0-b1", 1, "other")
@@ -107,18 +135,40 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     summary = (project / "GITHUB_STEP_SUMMARY").read_text()
     assert "example: nightly now has 1.0.0-b1 (before: none)" in summary
     assert "other: nightly now has 1.0.0-b1 (before: none)" in summary
-    assert len(list((project / "store/metadata/nightly").glob("*.snapshot.json"))) == 2  # one commit, one renewal
+    # one commit, one renewal
+    assert len(list((project / "store/metadata/nightly").glob("*.snapshot.json"))) == 2
 
-    variables |= {"SLIPWAY_KEY_BUNDLE": bundles["stable"], "APPLIANCE": "example", "BUILD": "b1", "FROM": "nightly", "TO": "stable"}
+    variables |= {
+        "SLIPWAY_KEY_BUNDLE": bundles["stable"],
+        "APPLIANCE": "example",
+        "BUILD": "b1",
+        "FROM": "nightly",
+        "TO": "stable",
+    }
     run_job(project, "promote", "promote", variables)
-    assert "example: stable now has 1.0.0-b1 (before: none)" in (project / "GITHUB_STEP_SUMMARY").read_text()
+    assert (
+        "example: stable now has 1.0.0-b1 (before: none)"
+        in (project / "GITHUB_STEP_SUMMARY").read_text()
+    )
 
     # The schedule that keeps stable alive has neither its targets key nor those of another channel.
     online = shell(project, "./run keys export stable --online", keys)
     before = sorted((project / "store/metadata/stable").glob("*.snapshot.json"))
-    run_job(project, "refresh", "refresh", variables | {"SLIPWAY_KEY_BUNDLE": online, "CHANNEL": "stable"})
-    assert len(sorted((project / "store/metadata/stable").glob("*.snapshot.json"))) == len(before) + 1
-    held = {role for role, entries in json.loads(online)["signers"].items() for entry in entries if "pem" in entry}
+    run_job(
+        project,
+        "refresh",
+        "refresh",
+        variables | {"SLIPWAY_KEY_BUNDLE": online, "CHANNEL": "stable"},
+    )
+    assert (
+        len(sorted((project / "store/metadata/stable").glob("*.snapshot.json"))) == len(before) + 1
+    )
+    held = {
+        role
+        for role, entries in json.loads(online)["signers"].items()
+        for entry in entries
+        if "pem" in entry
+    }
     assert held == {"snapshot", "timestamp"}
 
 
@@ -128,7 +178,10 @@ def test_each_appliance_of_a_night_is_built_again_and_compared() -> None:
     assert job["strategy"]["matrix"] == {"name": "${{ fromJSON(needs.list.outputs.names) }}"}
     commands = {step["run"]: step for step in job["steps"] if "run" in step}
     assert commands['./run build "$NAME"']["id"] == "build"
-    assert commands['./run build "$NAME" --verify-reproducible']["if"] == "${{ !cancelled() && steps.build.outcome == 'success' }}"
+    assert (
+        commands['./run build "$NAME" --verify-reproducible']["if"]
+        == "${{ !cancelled() && steps.build.outcome == 'success' }}"
+    )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -143,14 +196,18 @@ def test_no_workflow_has_a_key_of_the_storage(path: Path) -> None:
 
 def inputs_of(workflow: str) -> dict[str, Any]:
     """What a workflow that is started by hand asks for. (The key "on" is True in YAML 1.1.)"""
-    keys = {str(key): value for key, value in load(ROOT / f".github/workflows/{workflow}.yml").items()}
+    keys = {
+        str(key): value for key, value in load(ROOT / f".github/workflows/{workflow}.yml").items()
+    }
     found: dict[str, Any] = keys["True"]["workflow_dispatch"]["inputs"]
     return found
 
 
 def test_every_channel_that_is_promoted_to_is_refreshed_withdrawn_from_and_rolled_back() -> None:
     def default(workflow: str, job: str) -> set[str]:
-        matrix = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"][job]["strategy"]["matrix"]["channel"]
+        matrix = load(ROOT / f".github/workflows/{workflow}.yml")["jobs"][job]["strategy"][
+            "matrix"
+        ]["channel"]
         return set(json.loads(re.search(r"'(\[.*\])'", matrix)[1]))  # type: ignore[index]
 
     inputs = inputs_of("promote")
@@ -160,25 +217,56 @@ def test_every_channel_that_is_promoted_to_is_refreshed_withdrawn_from_and_rolle
 
 
 def test_owners_of_code_are_nobody_that_was_made_up() -> None:
-    """A rule of an unknown owner looks like protection and is none: so each rule waits for its reader's own."""
+    """A rule of an unknown owner looks like protection and is none: so each rule waits for its
+    reader's own.
+    """
     lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == []
     paths = {line.split()[1] for line in lines if line.split()[2:] == ["@OWNER/TEAM"]}
-    assert paths == {"*", "/.ci/", "/.github/", "/requirements/", "/src/slipway/channels/", "/trust/"}
-    assert [path for path in paths - {"*", "/trust/"} if not (ROOT / path.strip("/")).is_dir()] == []
+    assert paths == {
+        "*",
+        "/.ci/",
+        "/.github/",
+        "/requirements/",
+        "/src/slipway/channels/",
+        "/trust/",
+    }
+    assert [
+        path for path in paths - {"*", "/trust/"} if not (ROOT / path.strip("/")).is_dir()
+    ] == []
 
 
 def test_every_workflow_variable_and_environment_is_on_the_page() -> None:
     page = (ROOT / "docs/how-to/run-in-ci.md").read_text()
     for path in WORKFLOWS:
         assert f"`{path.stem}`" in page
-        assert [name for name in re.findall(r"vars\.(\w+)", path.read_text()) if f"`{name}`" not in page] == []
+        assert [
+            name for name in re.findall(r"vars\.(\w+)", path.read_text()) if f"`{name}`" not in page
+        ] == []
 
 
-def script(name: str, folder: Path, *words: str, status: int = 0, variables: Mapping[str, str] | None = None) -> str:
+def script(
+    name: str,
+    folder: Path,
+    *words: str,
+    status: int = 0,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run a script of .ci/ in a folder, with programs of its own first; return what it said."""
-    environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", **(variables or {})}
-    done = subprocess.run([ROOT / f".ci/{name}", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    environment = {
+        "PATH": f"{folder}/bin:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **(variables or {}),
+    }
+    done = subprocess.run(
+        [ROOT / f".ci/{name}", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -190,19 +278,35 @@ def program(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["", "http://mirror.example/debian"])
-def test_a_runner_gets_kvm_by_a_rule_and_a_mirror_also_in_a_fork(variable: str, tmp_path: Path) -> None:
+def test_a_runner_gets_kvm_by_a_rule_and_a_mirror_also_in_a_fork(
+    variable: str, tmp_path: Path
+) -> None:
     program(tmp_path / "bin/sudo", 'echo "$*" >>asked; [ "$1" != tee ] || cat >>asked')
-    script("machine", tmp_path, variables={"SLIPWAY_MIRROR": variable, "GITHUB_ENV": str(tmp_path / "env")})
+    script(
+        "machine",
+        tmp_path,
+        variables={"SLIPWAY_MIRROR": variable, "GITHUB_ENV": str(tmp_path / "env")},
+    )
     asked = (tmp_path / "asked").read_text()
     assert 'KERNEL=="kvm", GROUP="kvm", MODE="0666", OPTIONS+="static_node=kvm"\n' in asked
     assert "udevadm control --reload-rules\nudevadm trigger --name-match=kvm\n" in asked
     mirror = (tmp_path / "env").read_text()
-    assert mirror == f"SLIPWAY_MIRROR={variable}\n" if variable else re.fullmatch(r"SLIPWAY_MIRROR=http://\S+/debian\n", mirror)
+    assert (
+        mirror == f"SLIPWAY_MIRROR={variable}\n"
+        if variable
+        else re.fullmatch(r"SLIPWAY_MIRROR=http://\S+/debian\n", mirror)
+    )
 
 
 def git(folder: Path, *words: str) -> str:
     named = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    done = subprocess.run(["git", "-C", folder, *named, *words], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["git", "-C", folder, *named, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     return done.stdout
 
 
@@ -232,17 +336,24 @@ def test_renewed_locks_come_back_as_one_pull_request(clone: Path) -> None:
     renewed(clone, "thing", "new\n")
     (clone / "locks/lock-thing/appliance.yaml").write_text("hostile\n")
     script("propose-locks", clone, "locks")
-    assert git(clone, "diff", "--name-only", "origin/main", "origin/renewed-locks").split() == ["appliances/thing/lock.amd64.json"]
+    assert git(clone, "diff", "--name-only", "origin/main", "origin/renewed-locks").split() == [
+        "appliances/thing/lock.amd64.json"
+    ]
     assert git(clone, "show", "origin/renewed-locks:appliances/thing/lock.amd64.json") == "new\n"
     asked = (clone.parent / "asked").read_text().splitlines()
-    assert asked[0] == "auth setup-git" and asked[-1].startswith("pr create --head renewed-locks --title appliances: renew locks ")
+    assert asked[0] == "auth setup-git" and asked[-1].startswith(
+        "pr create --head renewed-locks --title appliances: renew locks "
+    )
 
 
 def test_nothing_is_proposed_where_no_lock_changed_and_strangers_are_refused(clone: Path) -> None:
     renewed(clone, "thing", "old\n")
     assert script("propose-locks", clone, "locks") == "no lock has changed\n"
     renewed(clone, "stranger", "x\n")
-    assert script("propose-locks", clone, "locks", status=1) == "error: there is no appliance stranger\n"
+    assert (
+        script("propose-locks", clone, "locks", status=1)
+        == "error: there is no appliance stranger\n"
+    )
     assert not (clone.parent / "asked").exists()
 
 
@@ -262,10 +373,18 @@ def test_a_job_writes_its_token_where_sdks_look_for_it(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Forge) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/token?version=1"
-        asking = {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer-1", "no_proxy": "127.0.0.1"}
+        asking = {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": url,
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "bearer-1",
+            "no_proxy": "127.0.0.1",
+        }
         script("identity", tmp_path, variables=asking | {"AWS_WEB_IDENTITY_TOKEN_FILE": ""})
         assert asked == []
-        script("identity", tmp_path, variables=asking | {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "identity")})
+        script(
+            "identity",
+            tmp_path,
+            variables=asking | {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "identity")},
+        )
         server.shutdown()
     assert asked == [("/token?version=1&audience=sts.amazonaws.com", "bearer bearer-1")]
     assert (tmp_path / "identity").read_text() == "header.body.signature"

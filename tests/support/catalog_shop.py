@@ -30,20 +30,41 @@ class Shop:
 
     def publish(self, build: str, **changes: Any) -> None:
         """Publish a build with the formats that indexes tell of to nightly."""
-        images = {"qcow2": build.encode(), "rootfs": build.encode() * 2, "ova": build.encode() * 3, "incus": METADATA}
-        fields = {"images": images, "build": build, "release": f"1.0.0-{build}", "created": CREATED, **changes}
+        images = {
+            "qcow2": build.encode(),
+            "rootfs": build.encode() * 2,
+            "ova": build.encode() * 3,
+            "incus": METADATA,
+        }
+        fields = {
+            "images": images,
+            "build": build,
+            "release": f"1.0.0-{build}",
+            "created": CREATED,
+            **changes,
+        }
         folder = write_release_folder(self.folder / build, **fields).folder
         moves.publish_all(self.store, self.rings["nightly"], [folder])
 
     def promote(self, build: str) -> None:
         """Put a build of nightly into stable."""
-        moves.promote(self.store, self.rings["stable"], lambda: self.read("nightly"), "example", f"1.0.0-{build}")
+        moves.promote(
+            self.store,
+            self.rings["stable"],
+            lambda: self.read("nightly"),
+            "example",
+            f"1.0.0-{build}",
+        )
 
     def read(self, channel: str) -> Channel:
         return read_channel(self.store, channel, self.rings[channel].roots[0])
 
     def write(self) -> list[str]:
-        return write(self.store, read_catalog(self.store, map(self.read, channels_in(self.store))), ABOUT.templates)
+        return write(
+            self.store,
+            read_catalog(self.store, map(self.read, channels_in(self.store))),
+            ABOUT.templates,
+        )
 
     def json(self, key: str) -> Any:
         return json.loads(self.store.read(key).data)

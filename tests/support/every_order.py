@@ -1,11 +1,12 @@
-"""All orders in which actors can do their operations at a store: their real code, one operation at a time.
+"""All orders in which actors can do their operations at a store: their real code, one operation at
+a time.
 
 Each actor is a thread. It stops before each operation that others could notice or disturb, and a
 scheduler lets one of them go on. A run is a list of such choices; the search repeats runs from the
-beginning and tries every choice. Two runs that come to the same world (the objects, the clock, and what
-each actor has seen so far) go on in the same way, so the second one ends there. Reads of numbered
-metadata, which nobody changes, belong to the operation before them. Time does not pass between the check
-of a deadline and the swap or the deletion after it: no program can see to that.
+beginning and tries every choice. Two runs that come to the same world (the objects, the clock, and
+what each actor has seen so far) go on in the same way, so the second one ends there. Reads of
+numbered metadata, which nobody changes, belong to the operation before them. Time does not pass
+between the check of a deadline and the swap or the deletion after it: no program can see to that.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ class _Actor(WrappedStore):
             raise
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        return str(self.write(key, len(data), lambda: self.store.swap(key, data, etag=etag), checked=True))
+        return str(
+            self.write(key, len(data), lambda: self.store.swap(key, data, etag=etag), checked=True)
+        )
 
     def delete(self, key: str) -> None:
         self.write(key, 0, lambda: self.store.delete(key), checked=True)
@@ -180,7 +183,10 @@ class Search:
             waiting += self._run(waiting.pop())
 
     def _run(self, chosen: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Do a run that begins with these choices; return those that others could have made on its way."""
+        """Do a run that begins with these choices.
+
+        Return those that others could have made on its way.
+        """
         world = self.begin.copy()
         self.current(world)
         actors = {name: _Actor(name, act, world) for name, act in self.actors.items()}

@@ -1,4 +1,6 @@
-"""A small disk with data, zeros that were written, and holes; and the machine that it could be for."""
+"""A small disk with data, zeros that were written, and holes; and the machine that it could be
+for.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,15 @@ ABOUT = Description(
 @cache
 def _contents() -> tuple[bytes, bytes]:
     """The text and the noise; they take longer to make than to write."""
-    return b"".join(b"line %d of many\n" % number for number in range(150_000)), random.Random(1).randbytes(5 * MIB + 777)
+    return b"".join(b"line %d of many\n" % number for number in range(150_000)), random.Random(
+        1
+    ).randbytes(5 * MIB + 777)
 
 
 def write_disk(path: Path) -> Path:
-    """24 MiB: a hole, text, noise, a part that is zeros but no hole, and a hole at the end; the same each time."""
+    """24 MiB: a hole, text, noise, a part that is zeros but no hole, and a hole at the end; the
+    same each time.
+    """
     text, noise = _contents()
     with path.open("wb") as file:
         file.seek(1 * MIB)

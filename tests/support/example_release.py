@@ -27,8 +27,9 @@ def write_release_folder(
     uncompressed_size: int = 100,
     **changes: Any,
 ) -> Release:
-    """Write a release's folder; ``images`` are contents by format, ``bill`` is the SBOM, ``disk`` the hash of what they were
-    made from; anything else replaces fields of the manifest."""
+    """Write a release's folder; ``images`` are contents by format, ``bill`` is the SBOM, ``disk``
+    the hash of what they were made from; anything else replaces fields of the manifest.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     artifacts = []
     for name, content in images.items():
@@ -43,7 +44,9 @@ def write_release_folder(
                 uncompressed_sha256=disk,
                 compression=None,
                 fingerprints={
-                    other: hashlib.sha256(content + image).hexdigest() for other, image in images.items() if name == "incus" != other
+                    other: hashlib.sha256(content + image).hexdigest()
+                    for other, image in images.items()
+                    if name == "incus" != other
                 },
             )
         )
@@ -83,10 +86,20 @@ def write_release_folder(
     return write_release(directory, Manifest(**fields), sbom=bill, provenance=provenance)
 
 
-def write_example(directory: Path, number: int, appliance: str = "example", **changes: Any) -> Release:
+def write_example(
+    directory: Path, number: int, appliance: str = "example", **changes: Any
+) -> Release:
     """A build by number: its images, its packages, its build id and its day follow from it."""
-    images = {"qcow2": f"image {number}".encode() * 1000, "raw": f"raw image {number}".encode() * 1000}
+    images = {
+        "qcow2": f"image {number}".encode() * 1000,
+        "raw": f"raw image {number}".encode() * 1000,
+    }
     bill = json.dumps({"components": [{"name": "nginx", "version": f"1.{number}"}]}).encode()
     name = f"b{number}"
-    fields = {"build": name, "release": f"1.0.0-{name}", "created": 1_800_000_000 + number * 86400, "bill": bill}
+    fields = {
+        "build": name,
+        "release": f"1.0.0-{name}",
+        "created": 1_800_000_000 + number * 86400,
+        "bill": bill,
+    }
     return write_release_folder(directory, images, appliance=appliance, **{**fields, **changes})

@@ -1,4 +1,6 @@
-"""A root with this project's templates and one appliance with a lock whose packages nobody has: enough to render and plan."""
+"""A root with this project's templates and one appliance with a lock whose packages nobody has:
+enough to render and plan.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,41 @@ TEMPLATES = Path(__file__).parents[2] / "templates"
 def package(name: str, version: str = "1") -> LockedPackage:
     """A package that is in no pool."""
     sha256 = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
-    return LockedPackage(name=name, version=version, architecture="all", sha256=sha256, size=9, archive="debian", path="p")
+    return LockedPackage(
+        name=name,
+        version=version,
+        architecture="all",
+        sha256=sha256,
+        size=9,
+        archive="debian",
+        path="p",
+    )
 
 
 @cache
 def _tool_versions() -> bytes:
-    """What the programs of a build say of their versions, in the form that is kept in a cache; they are asked once."""
+    """What the programs of a build say of their versions, in the form that is kept in a cache.
+
+    They are asked once.
+    """
     with tempfile.TemporaryDirectory() as folder:
         memory = Path(folder) / "tools.json"
-        names = [program.name for program in programs("build") if shutil.which(program.name, path=f"{os.environ['PATH']}:{SYSTEM_PATH}")]
+        names = [
+            program.name
+            for program in programs("build")
+            if shutil.which(program.name, path=f"{os.environ['PATH']}:{SYSTEM_PATH}")
+        ]
         tool_versions(names, memory)
         return memory.read_bytes()
 
 
-def make_root(directory: Path, name: str, files: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root, with the appliance's files by their path in its folder; its spec asks for the package "web"."""
+def make_root(
+    directory: Path, name: str, files: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The root, with the appliance's files by their path in its folder.
+
+    Its spec asks for the package "web".
+    """
     monkeypatch.setenv("SLIPWAY_MIRROR", "http://mirror.invalid/debian")
     monkeypatch.setenv("SLIPWAY_CACHE", str(directory / "cache"))
     (directory / "cache").mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,11 @@
     fill TEXT       to the port, without an end      sleep SECONDS
     die STATUS      end with this exit status        mute            never answer on the monitor
     console-grows BYTES                              to this size, at once
-    garbage         write no JSON on the monitor     dies-on NAME    end when this command is asked for
+    garbage         write no JSON on the monitor
+    dies-on NAME    end when this command is asked for
 
-The machine has the first address of the lab, and refuses every port. A further instance has an address
-after it and plays nothing: its start is a line in ``instances`` beside this program.
+The machine has the first address of the lab, and refuses every port. A further instance has an
+address after it and plays nothing: its start is a line in ``instances`` beside this program.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from pathlib import Path
 __all__: list[str] = []
 
 HERE = Path(__file__).parent
-#: A network namespace with the address of an instance, the lab's machine being 0. It refuses every port.
+#: A network namespace with the address of an instance, the lab's machine being 0. It refuses every
+#: port.
 NETWORK = """\
 unshare --net sleep 1000000 &
 while [ "$(readlink "/proc/$!/ns/net")" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
@@ -120,7 +122,12 @@ def main() -> None:
         return
     path_of("console").touch()
     number = instance()
-    subprocess.run(["sh", "-euc", NETWORK, number], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["sh", "-euc", NETWORK, number],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     machine = Machine()
     if number != "0":
         append(HERE / "instances", f"{number}\n")

@@ -1,8 +1,10 @@
-"""Runs an appliance's first boot in its unpacked tree, once for each value that somebody may give a parameter.
+"""Runs an appliance's first boot in its unpacked tree, once for each value that somebody may give a
+parameter.
 
-``python first_boot_values.py TREE [PARAMETER...]``, as root in a mount, network and PID namespace of its own: each case has a fresh
-layer over the tree, its value as a system credential, and programs of the running system that do nothing. It prints one
-JSON object a line: the parameter, the value, the exit status, what first boot said, and which files it made.
+``python first_boot_values.py TREE [PARAMETER...]``, as root in a mount, network and PID namespace
+of its own: each case has a fresh layer over the tree, its value as a system credential, and
+programs of the running system that do nothing. It prints one JSON object a line: the parameter, the
+value, the exit status, what first boot said, and which files it made.
 """
 
 from __future__ import annotations
@@ -117,7 +119,15 @@ TYPES = {
     "integer": ("0", "-1", "-0", "1", "2", "65536", "9" * 18, "-" + "9" * 18),
     "boolean": ("true", "false"),
     "ipv4": ("0.0.0.0", "127.0.0.1", "255.255.255.255", "224.0.0.1", "192.0.2.1"),
-    "ipv4-cidr": ("0.0.0.0/0", "127.0.0.1/8", "224.0.0.1/24", "192.0.2.1/32", "192.0.2.7/24", "10.77.0.0/16", "255.255.255.255/32"),
+    "ipv4-cidr": (
+        "0.0.0.0/0",
+        "127.0.0.1/8",
+        "224.0.0.1/24",
+        "192.0.2.1/32",
+        "192.0.2.7/24",
+        "10.77.0.0/16",
+        "255.255.255.255/32",
+    ),
 }
 #: The machine's network cards, as many as any appliance has.
 CARDS = ("enp0s1", "enp0s2", "enp0s3")
@@ -143,7 +153,9 @@ def run(*argv: str | Path) -> None:
 
 
 def prepare(root: Path, name: str, value: str) -> None:
-    """Make an instance of the tree at ``root``, with a value, three network cards, and no running system."""
+    """Make an instance of the tree at ``root``, with a value, three network cards, and no running
+    system.
+    """
     run("mount", "--rbind", "--make-rslave", "/dev", root / "dev")
     for folder in ("run", "tmp", "sys"):
         run("mount", "-t", "tmpfs", "tmpfs", root / folder)
@@ -164,7 +176,11 @@ def prepare(root: Path, name: str, value: str) -> None:
 
 def made(upper: Path) -> list[str]:
     """Return the files of a layer, but for those that first boot makes for every appliance."""
-    found = [str(path.relative_to(upper)) for path in upper.rglob("*") if path.is_symlink() or not path.is_dir()]
+    found = [
+        str(path.relative_to(upper))
+        for path in upper.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    ]
     return sorted(path for path in found if not path.startswith(OWN))
 
 
@@ -174,7 +190,15 @@ def case(tree: Path, work: Path, name: str, value: str) -> dict[str, Any]:
     root, upper = work / "root", work / "upper"
     for folder in (root, upper, work / "work"):
         folder.mkdir()
-    run("mount", "-t", "overlay", "overlay", root, "-o", f"lowerdir={tree},upperdir={upper},workdir={work / 'work'}")
+    run(
+        "mount",
+        "-t",
+        "overlay",
+        "overlay",
+        root,
+        "-o",
+        f"lowerdir={tree},upperdir={upper},workdir={work / 'work'}",
+    )
     try:
         prepare(root, name, value)
         command = [
@@ -190,7 +214,10 @@ def case(tree: Path, work: Path, name: str, value: str) -> dict[str, Any]:
             "-s",
             "-B",
         ]
-        environment = {"PATH": "/tmp:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        environment = {
+            "PATH": "/tmp:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+        }
         ended = subprocess.run(
             [*command, "/usr/lib/slipway/firstboot.py"],
             stdin=subprocess.DEVNULL,

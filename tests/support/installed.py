@@ -1,6 +1,8 @@
-"""What `pipx install` leaves: an environment with the wheel and what it requires, and nothing else; made without a network.
+"""What `pipx install` leaves: an environment with the wheel and what it requires, and nothing else;
+made without a network.
 
-What it requires is copied from the environment that the tests run in, as far as the wheel's own metadata names it.
+What it requires is copied from the environment that the tests run in, as far as the wheel's own
+metadata names it.
 """
 
 from __future__ import annotations
@@ -29,10 +31,25 @@ def build_both(checkout: Path, out: Path) -> tuple[Path, Path]:
 
 
 def install(wheel: Path, environment: Path, extras: Iterable[str] = ()) -> Path:
-    """Install a wheel into a new environment, with what it requires; return the path of its command."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
+    """Install a wheel into a new environment, with what it requires.
+
+    Return the path of its command.
+    """
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120
+    )
     python = environment / "bin/python"
-    pip = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        f"--python={python}",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        str(wheel),
+    ]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
@@ -42,18 +59,26 @@ def install(wheel: Path, environment: Path, extras: Iterable[str] = ()) -> Path:
     return environment / "bin/slipway"
 
 
-def required(distribution: importlib.metadata.Distribution, extras: Iterable[str]) -> Iterator[importlib.metadata.Distribution]:
+def required(
+    distribution: importlib.metadata.Distribution, extras: Iterable[str]
+) -> Iterator[importlib.metadata.Distribution]:
     """List what a distribution requires, and what that requires, each once."""
     todo = [(distribution, extra) for extra in ("", *extras)]
     followed, listed = set[tuple[str, str]](), set[str]()
     while todo:
         one, wanted = todo.pop()
         for requirement in map(Requirement, one.requires or ()):
-            if not (requirement.marker.evaluate({"extra": wanted}) if requirement.marker else wanted == ""):
+            if not (
+                requirement.marker.evaluate({"extra": wanted})
+                if requirement.marker
+                else wanted == ""
+            ):
                 continue
             name = canonicalize_name(requirement.name)
             found = importlib.metadata.distribution(name)
-            assert requirement.specifier.contains(found.version), f"{requirement}: {found.version} is installed"
+            assert requirement.specifier.contains(found.version), (
+                f"{requirement}: {found.version} is installed"
+            )
             if name not in listed:
                 listed.add(name)
                 yield found

@@ -14,10 +14,14 @@ __all__ = ["judge", "page", "shape_of"]
 
 _INTRODUCTION = """# What tasks print with `--json`
 
-With `--json` a task prints one document on standard output and everything else on standard error, whether it succeeds or
-not. Every document has `format`, which names its shape and the shape's version: a field that goes or changes its meaning
-gets the next number, a new field keeps it. So ignore fields that you do not know. Times are in UTC (ISO 8601), sizes in
-bytes, ids complete. This page is made from the code (`tests/support/json_shapes.py`), and a test compares the two.
+With `--json` a task prints one document on standard output and everything else on standard error, \
+whether it succeeds or
+not. Every document has `format`, which names its shape and the shape's version: a field that goes \
+or changes its meaning
+gets the next number, a new field keeps it. So ignore fields that you do not know. Times are in \
+UTC (ISO 8601), sizes in
+bytes, ids complete. This page is made from the code (`tests/support/json_shapes.py`), and a test \
+compares the two.
 
 | field of every document | | |
 |-|-|-|
@@ -29,8 +33,10 @@ Each of `errors`:
 
 """
 _FAILURES = f"""
-A task that fails before it has anything to tell prints `{ERROR_FORMAT}`: the three fields above, and `task`. One that fails
-later prints its own document, with what it did until then, and `errors`. `build --publish` tells what `publish` does.
+A task that fails before it has anything to tell prints `{ERROR_FORMAT}`: the three fields above, \
+and `task`. One that fails
+later prints its own document, with what it did until then, and `errors`. `build --publish` tells \
+what `publish` does.
 
 <!-- example: jq is not among what Slipway needs -->
 ```console
@@ -48,7 +54,10 @@ def shape_of(task: str) -> type[Any]:
 def page() -> str:
     """Return docs/reference/json.md."""
     parts = [_INTRODUCTION, _table(Problem), _FAILURES]
-    for title, table in (("Images and this machine", shapes.SHAPES), ("Stores and channels", channel_shapes.SHAPES)):
+    for title, table in (
+        ("Images and this machine", shapes.SHAPES),
+        ("Stores and channels", channel_shapes.SHAPES),
+    ):
         parts.append(f"\n## {title}\n")
         by_shape: dict[type[Any], list[str]] = {}
         for task, shape in table.items():
@@ -63,7 +72,9 @@ def page() -> str:
 
 
 def _table(shape: type[Any]) -> str:
-    return "| field | | |\n|-|-|-|\n" + "".join(f"| {name} | {kind} | {text} |\n" for name, kind, text in _rows(shape, ""))
+    return "| field | | |\n|-|-|-|\n" + "".join(
+        f"| {name} | {kind} | {text} |\n" for name, kind, text in _rows(shape, "")
+    )
 
 
 def _rows(shape: type[Any], prefix: str) -> Iterator[tuple[str, str, str]]:
@@ -102,12 +113,7 @@ def judge(data: Any, shape: Any, place: str = "") -> Iterator[str]:
         if arguments and data is not None:
             yield from judge(data, arguments[0], place)
     elif dataclasses.is_dataclass(shape):
-        hints = {name: hint for name, hint in get_type_hints(shape, include_extras=True).items() if get_origin(hint) is Annotated}
-        if not isinstance(data, dict) or set(data) != set(hints):
-            yield f"{place or 'the document'}: {sorted(data)}, not {sorted(hints)}"
-            return
-        for name, hint in hints.items():
-            yield from judge(data[name], hint, f"{place}.{name}")
+        yield from _judge_fields(data, shape, place)
     elif origin is Sequence and isinstance(data, list):
         for number, each in enumerate(data):
             yield from judge(each, arguments[0], f"{place}[{number}]")
@@ -116,6 +122,20 @@ def judge(data: Any, shape: Any, place: str = "") -> Iterator[str]:
             yield from judge(each, arguments[1], f"{place}.{name}")
     elif type(data) is not shape and not (shape is float and type(data) is int):
         yield f"{place}: {data!r} is no {shape}"
+
+
+def _judge_fields(data: Any, shape: Any, place: str) -> Iterator[str]:
+    """Yield what is not as the fields of a shape say."""
+    hints = {
+        name: hint
+        for name, hint in get_type_hints(shape, include_extras=True).items()
+        if get_origin(hint) is Annotated
+    }
+    if not isinstance(data, dict) or set(data) != set(hints):
+        yield f"{place or 'the document'}: {sorted(data)}, not {sorted(hints)}"
+        return
+    for name, hint in hints.items():
+        yield from judge(data[name], hint, f"{place}.{name}")
 
 
 if __name__ == "__main__":

@@ -21,20 +21,28 @@ from slipway.boot.results import Reported, follow
 from slipway.boot.trial import expected_in_guest
 from slipway.cache import sha256_of
 from slipway.job import Job
-from slipway.spec.folder import Check
+from slipway.spec.checks import Check
 
 __all__ = ["run_once"]
 
 
 def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path | None = None) -> None:
-    """Start the machine on its disk, and have one script pass in it, once; ``serve`` is a folder for a web server beside it.
+    """Start the machine on its disk, and have one script pass in it, once; ``serve`` is a folder
+    for a web server beside it.
 
     A machine that dies is started once more, from the disk as it was before.
     """
     appliance, lock = job.source.appliance, job.source.lock
     check = work / "10-script.sh"
     check.write_text(script)
-    checked = replace(appliance, checks=(Check(name=check.name, path=check, place="guest", timeout_s=300, sha256=sha256_of(check)),))
+    checked = replace(
+        appliance,
+        checks=(
+            Check(
+                name=check.name, path=check, place="guest", timeout_s=300, sha256=sha256_of(check)
+            ),
+        ),
+    )
     delivery = deliver(checked, systemd_version(lock), {}, 1 if probe().name == "kvm" else 4, work)
     before = disk.with_suffix(".before")
     shutil.copyfile(disk, before)
@@ -47,7 +55,14 @@ def run_once(job: Job, disk: Path, work: Path, script: str, serve: Path | None =
     assert not failed, "\n".join(failed) + process.tail(work / "console.log")
 
 
-def _results(job: Job, disk: Path, work: Path, delivery: Delivery, expected: Sequence[str], serve: Path | None) -> list[CheckResult]:
+def _results(
+    job: Job,
+    disk: Path,
+    work: Path,
+    delivery: Delivery,
+    expected: Sequence[str],
+    serve: Path | None,
+) -> list[CheckResult]:
     """Start the machine, and switch it off when its checks have ended.
 
     Raises:
@@ -57,7 +72,16 @@ def _results(job: Job, disk: Path, work: Path, delivery: Delivery, expected: Seq
     results.write_bytes(b"")
     with lab(["outside"], log=work / "network.log") as network, contextlib.ExitStack() as stack:
         if serve:
-            server: list[str | Path] = [sys.executable, "-m", "http.server", "8000", "--bind", GATEWAY, "--directory", serve]
+            server: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "http.server",
+                "8000",
+                "--bind",
+                GATEWAY,
+                "--directory",
+                serve,
+            ]
             stack.enter_context(process.spawn([*network.enter, *server]))
         machine = Machine.for_base(
             job.source.appliance.base,

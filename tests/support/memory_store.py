@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slipway.errors import StoreError
-from slipway.stores import MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key
+from slipway.stores import (
+    MAX_READ,
+    AlreadyExists,
+    Blob,
+    Conflict,
+    NotFound,
+    Status,
+    TooLarge,
+    check_key,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -32,7 +41,9 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def copy(self, clock: Callable[[], float]) -> MemoryStore:
-        """Return a store with the same objects, another clock, and another name: nobody has seen it before."""
+        """Return a store with the same objects, another clock, and another name: nobody has seen it
+        before.
+        """
         other = MemoryStore(clock)
         other.url = f"memory://{next(_copies)}"
         other.objects = dict(self.objects)
@@ -46,7 +57,8 @@ class MemoryStore:
         return state.hexdigest()
 
     def _put(self, key: str, data: bytes) -> str:
-        # Two writers of the same content have different versions, and the order of writes makes no difference.
+        # Two writers of the same content have different versions, and the order of writes makes no
+        # difference.
         before = self.objects.get(key)
         etag = hashlib.sha256((before[1] if before else "").encode() + b"\0" + data).hexdigest()
         self.objects[key] = (data, etag, self.clock())
@@ -66,7 +78,10 @@ class MemoryStore:
                 self._put(key, data)
                 return True
             if self.objects[key][0] != data:
-                raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+                raise AlreadyExists(
+                    f"{key} exists already with another content",
+                    hint="what is published is never replaced",
+                )
             return False
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
@@ -96,7 +111,11 @@ class MemoryStore:
         return self._get(key)[0][start : start + length]
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        found = [status for key in sorted(self.objects) if key.startswith(prefix) and (status := self.stat(key))]
+        found = [
+            status
+            for key in sorted(self.objects)
+            if key.startswith(prefix) and (status := self.stat(key))
+        ]
         return iter(found)
 
     def stat(self, key: str) -> Status | None:

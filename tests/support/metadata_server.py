@@ -1,4 +1,6 @@
-"""A cloud's metadata service, as a program: serves texts by path, which a JSON file maps, on an address."""
+"""A cloud's metadata service, as a program: serves texts by path, which a JSON file maps, on an
+address.
+"""
 
 from __future__ import annotations
 

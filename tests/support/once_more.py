@@ -1,4 +1,6 @@
-"""Emulators do crash now and then: a test's machine that died is started once more, and the test says so."""
+"""Emulators do crash now and then: a test's machine that died is started once more, and the test
+says so.
+"""
 
 from __future__ import annotations
 

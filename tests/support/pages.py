@@ -1,8 +1,9 @@
 """The pages that people read -> their blocks; and a reader, who types what a page says.
 
-What goes in: Markdown. What comes out: a :class:`Block` for each fenced or indented block, with what stands above it
-(``<!-- example: why -->`` or ``<!-- minutes: what it does -->``). A ``console`` block has commands behind ``$``; other lines are
-what they print, where ``...`` stands for anything.
+What goes in: Markdown. What comes out: a :class:`Block` for each fenced or indented block, with
+what stands above it (``<!-- example: why -->`` or ``<!-- minutes: what it does -->``). A
+``console`` block has commands behind ``$``; other lines are what they print, where ``...`` stands
+for anything.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ _PLAIN = ("text", "mermaid", "yaml", "toml", "hcl", "sh", "json")
 _MARK = re.compile(r"<!-- (example|minutes): (\S.*\S) -->")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 #: What a person answers, by the end of what stands on the terminal.
-_ANSWERS = {"[y/N] ": "y", "keys: ": "words of a reader", "again: ": "words of a reader", ".pem: ": "words of a reader"}
+_ANSWERS = {
+    "[y/N] ": "y",
+    "keys: ": "words of a reader",
+    "again: ": "words of a reader",
+    ".pem: ": "words of a reader",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,11 @@ class Block:
 def pages() -> list[Path]:
     """List the pages that say what to type."""
     own = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
-    return [*own, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "appliances").glob("*/README.md"))]
+    return [
+        *own,
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "appliances").glob("*/README.md")),
+    ]
 
 
 def is_console(block: Block) -> bool:
@@ -69,7 +79,9 @@ def blocks(path: Path) -> list[Block]:
     while number < len(lines):
         line = lines[number]
         fence = re.fullmatch(r" *```(\w*)", line)
-        begins = fence or (line.startswith("    ") and (number == 0 or not lines[number - 1].strip()))
+        begins = fence or (
+            line.startswith("    ") and (number == 0 or not lines[number - 1].strip())
+        )
         if not begins:
             seen = _MARK.fullmatch(line.strip())
             mark = (seen[1], seen[2]) if seen else mark if not line.strip() else ("", "")
@@ -77,10 +89,22 @@ def blocks(path: Path) -> list[Block]:
             continue
         start = number + 1 if fence else number
         end = _end(lines, start, bool(fence))
-        text = "\n".join(line.strip() if fence and fence[0].startswith(" ") else line[0 if fence else 4 :] for line in lines[start:end])
+        text = "\n".join(
+            line.strip() if fence and fence[0].startswith(" ") else line[0 if fence else 4 :]
+            for line in lines[start:end]
+        )
         language = fence[1] if fence else None
         page = path.relative_to(ROOT).as_posix()
-        found.append(Block(page=page, line=number + 1, language=language, text=text, mark=mark[0], reason=mark[1]))
+        found.append(
+            Block(
+                page=page,
+                line=number + 1,
+                language=language,
+                text=text,
+                mark=mark[0],
+                reason=mark[1],
+            )
+        )
         mark, number = ("", ""), end + bool(fence)
     return found
 
@@ -88,14 +112,20 @@ def blocks(path: Path) -> list[Block]:
 def _end(lines: list[str], start: int, fenced: bool) -> int:
     """Return the number of the line after a block's last one."""
     for number in range(start, len(lines)):
-        if lines[number].strip() == "```" if fenced else lines[number].strip() and not lines[number].startswith("    "):
+        if (
+            lines[number].strip() == "```"
+            if fenced
+            else lines[number].strip() and not lines[number].startswith("    ")
+        ):
             return number
     return len(lines)
 
 
 @dataclass
 class Reader:
-    """A person at a terminal in a checkout, with a home of their own, who answers yes to every question."""
+    """A person at a terminal in a checkout, with a home of their own, who answers yes to every
+    question.
+    """
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -106,14 +136,24 @@ class Reader:
         (home / ".ssh").mkdir(parents=True)
         run = self.project / "run"
         self.project.mkdir()
-        run.write_text(f'#!/bin/sh\nSLIPWAY_RUN=./run exec {sys.executable} -P -m slipway --search-root {self.project} "$@"\n')
+        run.write_text(
+            f"#!/bin/sh\nSLIPWAY_RUN=./run exec {sys.executable} -P -m slipway --search-root "
+            f'{self.project} "$@"\n'
+        )
         run.chmod(0o755)
         (self.project / "templates").symlink_to(ROOT / "templates")
         (self.project / "appliances").mkdir()
         for each in (ROOT / "appliances").iterdir():
             (self.project / "appliances" / each.name).symlink_to(each)
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        self.variables = {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb", "COLUMNS": "200", **self.variables}
+        self.variables = {
+            **kept,
+            "HOME": str(home),
+            "PYTHONPATH": str(ROOT / "src"),
+            "TERM": "dumb",
+            "COLUMNS": "200",
+            **self.variables,
+        }
 
     @property
     def project(self) -> Path:
@@ -121,10 +161,18 @@ class Reader:
         return self.folder / "slipway"
 
     def types(self, command: str, timeout_s: float = 120) -> tuple[int, str]:
-        """Run a command on a terminal, and answer what it asks; return its status and what stood there."""
+        """Run a command on a terminal, and answer what it asks.
+
+        Return its status and what stood there.
+        """
         argv = ["script", "--quiet", "--return", "--flush", "--command", command, "/dev/null"]
         with subprocess.Popen(
-            argv, cwd=self.project, env=self.variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            argv,
+            cwd=self.project,
+            env=self.variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         ) as child:
             limit = threading.Timer(timeout_s, child.kill)
             limit.start()
@@ -132,7 +180,9 @@ class Reader:
             said, answered = "", 0
             while data := os.read(child.stdout.fileno(), 4096):
                 said += _CONTROL.sub("", data.decode(errors="replace"))
-                answer = next((text for end, text in _ANSWERS.items() if said[answered:].endswith(end)), None)
+                answer = next(
+                    (text for end, text in _ANSWERS.items() if said[answered:].endswith(end)), None
+                )
                 if answer:
                     answered = len(said)
                     os.write(child.stdin.fileno(), f"{answer}\n".encode())
@@ -140,13 +190,18 @@ class Reader:
         return child.returncode, said
 
     def follows(self, block: Block) -> None:
-        """Type a block, and see that every command succeeds and prints the lines that the page shows."""
+        """Type a block, and see that every command succeeds and prints the lines that the page
+        shows.
+        """
         for command, lines in block.commands:
             status, said = self.types(command)
             place = f"{block.page}:{block.line}: {command}\n{said}"
             assert status == 0, place
             for line in lines:
-                pattern = "".join(" +" if part.isspace() else ".*" if part == "..." else re.escape(part) for part in _parts(line))
+                pattern = "".join(
+                    " +" if part.isspace() else ".*" if part == "..." else re.escape(part)
+                    for part in _parts(line)
+                )
                 assert re.search(f"^{pattern}$", said, re.MULTILINE), f"{place}\nlacks: {line}"
 
 

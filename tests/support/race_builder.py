@@ -1,7 +1,8 @@
-"""A program for tests of races: builds one appliance again and again, with a builder whose disk takes no time.
+"""A program for tests of races: builds one appliance again and again, with a builder whose disk
+takes no time.
 
-All but the disk is the real thing: plans, locks, the cache, formats, records. Arguments: what to do, the root, and
-of builds the rounds and a seed. A line is printed for each release that is whole.
+All but the disk is the real thing: plans, locks, the cache, formats, records. Arguments: what to
+do, the root, and of builds the rounds and a seed. A line is printed for each release that is whole.
 """
 
 from __future__ import annotations
@@ -29,10 +30,14 @@ DISK = hashlib.sha256(b"a disk").digest() * 65_536
 
 
 class Quick(Mmdebstrap):
-    """The default builder, with layers of a few bytes that stand in the cache as those of a tree do."""
+    """The default builder, with layers of a few bytes that stand in the cache as those of a tree
+    do.
+    """
 
     @contextmanager
-    def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
+    def disk(
+        self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
+    ) -> Iterator[Path]:
         """Have each layer, from the cache or made now, and a disk of them."""
         cache = workplace.cache
         for stage in plan.stages:
@@ -40,7 +45,9 @@ class Quick(Mmdebstrap):
                 with cache.locked(stage.id):
                     entry = cache.verified(stage.id)
                     if entry is None:
-                        entry = cache.add(stage.id, stage.kind, {"layer.tar.zst": partial(_fill, stage.id)})
+                        entry = cache.add(
+                            stage.id, stage.kind, {"layer.tar.zst": partial(_fill, stage.id)}
+                        )
                     if entry.file("layer.tar.zst").read_bytes() != stage.id.encode() * 1000:
                         raise AssertionError(f"{stage.kind} holds something else")
         with cache.scratch() as scratch:
@@ -54,7 +61,10 @@ def _fill(text: str, file: IO[bytes]) -> None:
 
 
 def build(root: Path, rounds: int, seed: str) -> None:
-    """Build so many times; sometimes what there is of releases goes first, so that the cache is asked."""
+    """Build so many times.
+
+    Sometimes what there is of releases goes first, so that the cache is asked.
+    """
     dice = random.Random(seed)
     for _ in range(rounds):
         shop = Workshop(root=root)

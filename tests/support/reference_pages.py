@@ -1,7 +1,7 @@
 """The pages of docs/reference/ that are made from the code.
 
-What goes in: the tasks, the models of a spec, the formats, the shapes of ``--json``. What comes out: Markdown. A test
-compares it with what is in git; run as a program, this module writes it.
+What goes in: the tasks, the models of a spec, the formats, the shapes of ``--json``. What comes
+out: Markdown. A test compares it with what is in git; run as a program, this module writes it.
 """
 
 from __future__ import annotations
@@ -34,24 +34,36 @@ _TYPES: Final = {"string": "text", "integer": "number", "boolean": "true or fals
 _COMMANDS: Final = """\
 # Commands
 
-The help of every task, as `./run TASK --help` prints it; `slipway TASK` takes the same words. Exit codes are in
-[exit-codes.md](exit-codes.md), documents of `--json` in [json.md](json.md). This page is made from the code
+The help of every task, as `./run TASK --help` prints it; `slipway TASK` takes the same words. \
+Exit codes are in
+[exit-codes.md](exit-codes.md), documents of `--json` in [json.md](json.md). This page is made \
+from the code
 (`tests/support/reference_pages.py`), and a test compares the two.
 
 """
 
 
 def commands() -> str:
-    """Return docs/reference/commands.md, made in a process of its own: Invoke gives a task's help away once."""
+    """Return docs/reference/commands.md, made in a process of its own: Invoke gives a task's help
+    away once.
+    """
     environment = {**os.environ, CALLED: "./run", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, __file__, "--commands"]
-    return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        argv, env=environment, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
 
 
 def _commands() -> str:
     tasks = namespace()
     contexts = {str(context.name): context for context in tasks.to_contexts()}
-    parts = [_COMMANDS, *(f"* [{title}](#{title.lower().replace(' ', '-').replace(',', '')})\n" for title, _ in families())]
+    parts = [
+        _COMMANDS,
+        *(
+            f"* [{title}](#{title.lower().replace(' ', '-').replace(',', '')})\n"
+            for title, _ in families()
+        ),
+    ]
     for title, family in families():
         parts.append(f"\n## {title}\n")
         for name in family:
@@ -61,7 +73,9 @@ def _commands() -> str:
 
 
 def keys_of_a_spec() -> str:
-    """Return docs/reference/spec.md with its tables of keys made from the model; its prose stays."""
+    """Return docs/reference/spec.md with its tables of keys made from the model; its prose
+    stays.
+    """
     page = (FOLDER / "spec.md").read_text(encoding="utf-8")
     before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
@@ -71,12 +85,16 @@ def keys_of_a_spec() -> str:
     places = {name: place for name, (place, _) in objects.items()}
     parts = [before, begin, "\n", _table(schema, schema, places)]
     for name, (place, description) in objects.items():
-        parts.append(f"\n### `{place}`\n\n{description}\n\n{_table(schema['$defs'][name], schema, places)}")
+        parts.append(
+            f"\n### `{place}`\n\n{description}\n\n{_table(schema['$defs'][name], schema, places)}"
+        )
     return "".join([*parts, "\n", end, after])
 
 
 def _objects(schema: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the objects inside of a spec by the model's name: the key that holds each, and what it is."""
+    """Return the objects inside of a spec by the model's name: the key that holds each, and what it
+    is.
+    """
     found: dict[str, tuple[str, str]] = {}
 
     def follow(properties: Mapping[str, Any], prefix: str) -> None:
@@ -116,7 +134,9 @@ def _default(value: Mapping[str, Any]) -> str:
     if default in (None, "", [], {}) or isinstance(default, dict):
         return ""
     if isinstance(default, list):
-        return ", ".join(f"`{each['name'] if isinstance(each, dict) else each}`" for each in default)
+        return ", ".join(
+            f"`{each['name'] if isinstance(each, dict) else each}`" for each in default
+        )
     return f"`{json.dumps(default)}`" if isinstance(default, bool) else f"`{default}`"
 
 
@@ -127,7 +147,9 @@ def _kind(value: Mapping[str, Any]) -> str:
     if "enum" in value:
         return ", ".join(f"`{each}`" for each in value["enum"])
     if "anyOf" in value:
-        kinds = list(dict.fromkeys(_kind(each) for each in value["anyOf"] if each.get("type") != "null"))
+        kinds = list(
+            dict.fromkeys(_kind(each) for each in value["anyOf"] if each.get("type") != "null")
+        )
         return " or ".join(kinds)
     if _reference(value):
         return "object"

@@ -14,9 +14,42 @@ __all__ = ["in_python", "in_shell"]
 #: Calls whose first argument is a list of words, and those whose arguments are programs' names.
 _STARTING = {"run", "spawn", "Popen", "check_call", "check_output", "call", "Command", "measured"}
 _NAMING = {"find_tool", "tool_version", "which", "need", "need_one_of"}
-_KEYWORDS = {"if", "then", "elif", "else", "fi", "do", "done", "while", "until", "!", "{", "}", "esac", "time", "exec", "command", "eval"}
+_KEYWORDS = {
+    "if",
+    "then",
+    "elif",
+    "else",
+    "fi",
+    "do",
+    "done",
+    "while",
+    "until",
+    "!",
+    "{",
+    "}",
+    "esac",
+    "time",
+    "exec",
+    "command",
+    "eval",
+}
 _BUILTINS = {
-    *(".", ":", "[", "break", "cd", "continue", "echo", "exit", "export", "false", "kill", "printf", "pwd", "read"),
+    *(
+        ".",
+        ":",
+        "[",
+        "break",
+        "cd",
+        "continue",
+        "echo",
+        "exit",
+        "export",
+        "false",
+        "kill",
+        "printf",
+        "pwd",
+        "read",
+    ),
     *("return", "set", "shift", "test", "trap", "true", "umask", "unset", "wait"),
 }
 
@@ -36,7 +69,9 @@ def in_python(text: str) -> set[str]:
 
 
 class _Scope:
-    """A function or a module: its nodes without those of functions in it, and what names were set to, innermost first."""
+    """A function or a module: its nodes without those of functions in it, and what names were set
+    to, innermost first.
+    """
 
     def __init__(self, root: ast.AST, module: _Scope | None = None) -> None:
         self.nodes: list[ast.AST] = []
@@ -63,39 +98,78 @@ class _Scope:
     def programs(self) -> Iterator[str]:
         """Yield what the calls of the innermost scope start."""
         for node in self.nodes:
-            if isinstance(node, ast.Assign) and any(isinstance(each, ast.Name) and each.id == "tools" for each in node.targets):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(each, ast.Name) and each.id == "tools" for each in node.targets
+            ):
                 yield from self.tools(node.value)
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else node.func.id
+                if isinstance(node.func, ast.Name)
+                else ""
+            )
             if name in _STARTING:
-                words = node.args[:1] + [each.value for each in node.keywords if each.arg in ("argv", "args")]
+                words = node.args[:1] + [
+                    each.value for each in node.keywords if each.arg in ("argv", "args")
+                ]
                 yield from (program for word in words for program in self.first_words(word))
             elif name in _NAMING:
                 names = node.args if name.startswith("need") else node.args[:1]
                 yield from (program for word in names for program in self.names(word))
             elif name == "Part":
-                yield from (program for each in node.keywords if each.arg == "tools" for program in self.tools(each.value))
+                yield from (
+                    program
+                    for each in node.keywords
+                    if each.arg == "tools"
+                    for program in self.tools(each.value)
+                )
 
     def tools(self, value: ast.expr) -> Iterator[str]:
         """Yield the programs among the inputs of a stage; a Python package or a library is none."""
-        parts = value.elts if isinstance(value, ast.Tuple | ast.List) else [value.body] if isinstance(value, ast.IfExp) else []
+        parts = (
+            value.elts
+            if isinstance(value, ast.Tuple | ast.List)
+            else [value.body]
+            if isinstance(value, ast.IfExp)
+            else []
+        )
         for each in parts:
             if isinstance(each, ast.Starred) or isinstance(value, ast.IfExp):
                 yield from self.tools(each.value if isinstance(each, ast.Starred) else each)
             else:
-                yield from (name for name in self.names(each) if name not in ("lzma", "python", "zlib") and ":" not in name)
+                yield from (
+                    name
+                    for name in self.names(each)
+                    if name not in ("lzma", "python", "zlib") and ":" not in name
+                )
 
     def texts(self, value: ast.expr) -> list[str]:
         """Return the texts that an expression may be, with NUL for what the text does not say."""
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             return [value.value]
         if isinstance(value, ast.JoinedStr):
-            return ["".join(self.texts(part)[0] if isinstance(part, ast.Constant) else "\0" for part in value.values)]
+            return [
+                "".join(
+                    self.texts(part)[0] if isinstance(part, ast.Constant) else "\0"
+                    for part in value.values
+                )
+            ]
         if isinstance(value, ast.BinOp):
-            return [one + other for one in self.texts(value.left) for other in self.texts(value.right) or ["\0"]]
+            return [
+                one + other
+                for one in self.texts(value.left)
+                for other in self.texts(value.right) or ["\0"]
+            ]
         if isinstance(value, ast.Name):
-            return [text for found in self.value_of(value.id) if not isinstance(found, ast.Name) for text in self.texts(found)]
+            return [
+                text
+                for found in self.value_of(value.id)
+                if not isinstance(found, ast.Name)
+                for text in self.texts(found)
+            ]
         return []
 
     def names(self, value: ast.expr) -> Iterator[str]:
@@ -117,7 +191,8 @@ class _Scope:
             while words and isinstance(words[0], ast.Starred):
                 first = words.pop(0)
                 assert isinstance(first, ast.Starred)
-                if isinstance(first.value, ast.Name):  # a list with its own program, or words for another machine
+                # a list with its own program, or words for another machine
+                if isinstance(first.value, ast.Name):
                     yield from self.first_words(first.value, depth + 1)
                     return
                 if "SLIPWAY_SSH" in ast.unparse(first.value):
@@ -130,9 +205,17 @@ class _Scope:
         for program in self.names(words[0]):
             yield program
             if program in ("sh", "bash"):
-                options = [number for number, word in enumerate(words) if any(re.fullmatch(r"-\w*c", text) for text in self.texts(word))]
+                options = [
+                    number
+                    for number, word in enumerate(words)
+                    if any(re.fullmatch(r"-\w*c", text) for text in self.texts(word))
+                ]
                 for script in words[options[0] + 1 : options[0] + 2] if options else []:
-                    yield from (found for text in self.texts(script) for found in in_shell(text.replace("\0", "X")))
+                    yield from (
+                        found
+                        for text in self.texts(script)
+                        for found in in_shell(text.replace("\0", "X"))
+                    )
 
 
 # --- shell ----------------------------------------------------------------------------------------
@@ -180,7 +263,11 @@ class _Script:
                 self._redirection()
             else:
                 words = self._word_of(words)
-                if "case" in words and words[-1] == "in" and {*words[: words.index("case")]} <= _KEYWORDS:
+                if (
+                    "case" in words
+                    and words[-1] == "in"
+                    and {*words[: words.index("case")]} <= _KEYWORDS
+                ):
                     words, cases = [], cases + 1
                     self._pattern()
                 elif words == ["esac"]:
@@ -211,7 +298,11 @@ class _Script:
             if words[0] == "command" and words[1:2] == ["-v"]:
                 return []
             words = words[1:]
-        if words and words[0] not in ("for", "case") and re.fullmatch(r"[a-z\[:.][\w.+:-]*", words[0]):
+        if (
+            words
+            and words[0] not in ("for", "case")
+            and re.fullmatch(r"[a-z\[:.][\w.+:-]*", words[0])
+        ):
             self.found.add(words[0])
         return []
 
@@ -284,7 +375,9 @@ class _Script:
             self.at += 1
         else:
             self.at += 1
-            while self.at < len(self.text) and (self.text[self.at].isalnum() or self.text[self.at] in "_@*#?$!-"):
+            while self.at < len(self.text) and (
+                self.text[self.at].isalnum() or self.text[self.at] in "_@*#?$!-"
+            ):
                 self.at += 1
                 if not (self.text[self.at - 1].isalnum() or self.text[self.at - 1] == "_"):
                     break

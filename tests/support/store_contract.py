@@ -39,12 +39,17 @@ def together(count: int, work: Callable[[int], bool]) -> list[bool]:
 
 
 class ReadingContract:
-    """What every store does for readers. Subclasses have a fixture ``filled``: each call adds objects to the same store."""
+    """What every store does for readers.
+
+    Subclasses have a fixture ``filled``: each call adds objects to the same store.
+    """
 
     #: What is said of an object that is not there.
     missing = "there is no no/thing in {url}"
 
-    def test_a_whole_object_is_read_up_to_its_limit(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+    def test_a_whole_object_is_read_up_to_its_limit(
+        self, filled: Callable[[Mapping[str, bytes]], Store]
+    ) -> None:
         store = filled({"a/b": b"0123456789", "empty": b""})
         assert store.read("a/b").data == b"0123456789"
         assert store.read("a/b", limit=10).data == b"0123456789"
@@ -56,20 +61,34 @@ class ReadingContract:
     def test_ranges_are_read(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
         data = bytes(range(256)) * 8_000
         store = filled({"r": b"0123456789", "large": data, "name+with~signs 1%": b"1"})
-        wanted = {(2, 3): b"234", (8, 100): b"89", (0, 10): b"0123456789", (10, 5): b"", (0, 0): b"", (4, 1): b"4"}
+        wanted = {
+            (2, 3): b"234",
+            (8, 100): b"89",
+            (0, 10): b"0123456789",
+            (10, 5): b"",
+            (0, 0): b"",
+            (4, 1): b"4",
+        }
         assert {place: store.read_range("r", *place) for place in wanted} == wanted
         with ThreadPoolExecutor(4) as workers:
             starts = range(0, len(data), 100_000)
-            parts = list(workers.map(lambda start: store.read_range("large", start, 100_000), starts))
+            parts = list(
+                workers.map(lambda start: store.read_range("large", start, 100_000), starts)
+            )
         assert b"".join(parts) == data
         assert store.read("name+with~signs 1%").data == b"1"
 
     def test_sizes_are_told(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
         store = filled({"a/b": b"12345", "empty": b""})
         found = [store.stat(key) for key in ("a/b", "empty")]
-        assert [(status.key, status.size) for status in found if status] == [("a/b", 5), ("empty", 0)]
+        assert [(status.key, status.size) for status in found if status] == [
+            ("a/b", 5),
+            ("empty", 0),
+        ]
 
-    def test_what_is_missing_is_not_found(self, filled: Callable[[Mapping[str, bytes]], Store]) -> None:
+    def test_what_is_missing_is_not_found(
+        self, filled: Callable[[Mapping[str, bytes]], Store]
+    ) -> None:
         store = filled({"a/b": b"1"})
         for act in (lambda: store.read("no/thing"), lambda: store.read_range("no/thing", 0, 1)):
             with pytest.raises(NotFound) as caught:
@@ -77,10 +96,19 @@ class ReadingContract:
             assert caught.value.message == self.missing.format(url=store.url)
         assert store.stat("no/thing") is None
 
-    @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".tmp/x", "a\\b", "a\nb", "x" * 256])
-    def test_a_reader_asks_for_no_key_that_leads_elsewhere(self, filled: Callable[[Mapping[str, bytes]], Store], key: str) -> None:
+    @pytest.mark.parametrize(
+        "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".tmp/x", "a\\b", "a\nb", "x" * 256]
+    )
+    def test_a_reader_asks_for_no_key_that_leads_elsewhere(
+        self, filled: Callable[[Mapping[str, bytes]], Store], key: str
+    ) -> None:
         store = filled({})
-        for act in (store.read, store.stat, lambda key: store.read_range(key, 0, 1), lambda key: store.read_range(key, 0, 0)):
+        for act in (
+            store.read,
+            store.stat,
+            lambda key: store.read_range(key, 0, 1),
+            lambda key: store.read_range(key, 0, 0),
+        ):
             with pytest.raises(StoreError) as caught:
                 act(key)
             assert caught.value.message == f"not a key of a store: {key[:100]!r}"
@@ -121,7 +149,10 @@ class StoreContract(ReadingContract):
         store.create("a/b", b"one")
         with pytest.raises(AlreadyExists) as caught:
             store.create("a/b", b"two")
-        assert str(caught.value) == "error: a/b exists already with another content\n  hint: what is published is never replaced"
+        assert str(caught.value) == (
+            "error: a/b exists already with another content\n"
+            "  hint: what is published is never replaced"
+        )
         assert store.read("a/b").data == b"one"
 
     def test_a_file_is_created(self, store: Store, tmp_path: Path) -> None:
@@ -135,12 +166,17 @@ class StoreContract(ReadingContract):
         with pytest.raises(AlreadyExists):
             store.create_file("big", path, sha256=sha256(b"other"))
 
-    def test_a_file_with_another_hash_than_promised_is_not_created(self, store: Store, tmp_path: Path) -> None:
+    def test_a_file_with_another_hash_than_promised_is_not_created(
+        self, store: Store, tmp_path: Path
+    ) -> None:
         path = tmp_path / "file"
         path.write_bytes(b"changed meanwhile")
         with pytest.raises(StoreError) as caught:
             store.create_file("x", path, sha256="0" * 64)
-        assert caught.value.message == f"what was to become x has the SHA-256 {sha256(b'changed meanwhile')}, expected {'0' * 64}"
+        assert caught.value.message == (
+            f"what was to become x has the SHA-256 {sha256(b'changed meanwhile')}, "
+            f"expected {'0' * 64}"
+        )
         assert store.stat("x") is None
 
     def test_an_empty_object_is_an_object(self, store: Store) -> None:
@@ -163,7 +199,9 @@ class StoreContract(ReadingContract):
             assert results.count(True) == 1
             assert store.read(f"race/{round_}").data == b"%d" % results.index(True)
 
-    def test_many_who_create_the_same_all_succeed(self, store: Store, reopen: Callable[[], Store]) -> None:
+    def test_many_who_create_the_same_all_succeed(
+        self, store: Store, reopen: Callable[[], Store]
+    ) -> None:
         assert together(8, lambda index: reopen().create("same", b"same")).count(True) == 1
 
     def test_swap_replaces_the_version_that_was_read(self, store: Store) -> None:
@@ -186,7 +224,9 @@ class StoreContract(ReadingContract):
         assert store.read("now").data == b"2"
         assert store.stat("gone") is None
 
-    def test_of_many_who_swap_one_wins_each_time(self, store: Store, reopen: Callable[[], Store]) -> None:
+    def test_of_many_who_swap_one_wins_each_time(
+        self, store: Store, reopen: Callable[[], Store]
+    ) -> None:
         store.swap("counter", b"0", etag=None)
 
         def add(index: int) -> bool:
@@ -271,10 +311,32 @@ class StoreContract(ReadingContract):
         assert store.create("x/y/z", b"2") is True
 
     @pytest.mark.parametrize(
-        "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a/.", ".tmp/x", "a\\b", "a\nb", "a\0b", "x" * 256, "a/" * 600 + "a"]
+        "key",
+        [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/../b",
+            ".",
+            "a/.",
+            ".tmp/x",
+            "a\\b",
+            "a\nb",
+            "a\0b",
+            "x" * 256,
+            "a/" * 600 + "a",
+        ],
     )
     def test_a_key_that_leads_elsewhere_is_refused(self, store: Store, key: str) -> None:
-        for act in (store.read, store.stat, store.delete, lambda key: store.create(key, b""), lambda key: store.swap(key, b"", etag=None)):
+        for act in (
+            store.read,
+            store.stat,
+            store.delete,
+            lambda key: store.create(key, b""),
+            lambda key: store.swap(key, b"", etag=None),
+        ):
             with pytest.raises(StoreError) as caught:
                 act(key)
             assert caught.value.message == f"not a key of a store: {key[:100]!r}"

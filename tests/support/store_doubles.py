@@ -21,7 +21,15 @@ class RacingStore(WrappedStore):
         prefix: Only calls with such a key, or with such a prefix of a listing, count.
     """
 
-    def __init__(self, store: Store, operation: str, rival: Callable[[], object], *, at: int = 1, prefix: str = "") -> None:
+    def __init__(
+        self,
+        store: Store,
+        operation: str,
+        rival: Callable[[], object],
+        *,
+        at: int = 1,
+        prefix: str = "",
+    ) -> None:
         super().__init__(store)
         assert hasattr(store, operation), operation
         self.operation, self.rival, self.left, self.prefix = operation, rival, at, prefix
@@ -91,7 +99,9 @@ class LyingStore(WrappedStore):
         honest: How many reads get the truth.
     """
 
-    def __init__(self, store: Store, key: str | None, lie: Callable[[bytes], bytes], *, honest: int = 1) -> None:
+    def __init__(
+        self, store: Store, key: str | None, lie: Callable[[bytes], bytes], *, honest: int = 1
+    ) -> None:
         super().__init__(store)
         self.key, self.lie, self.honest, self.reads = key, lie, honest, 0
 

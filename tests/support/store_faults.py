@@ -30,7 +30,11 @@ class WrappedStore:
         return bool(self.write(key, len(data), lambda: self.store.create(key, data)))
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        return bool(self.write(key, path.stat().st_size, lambda: self.store.create_file(key, path, sha256=sha256)))
+        return bool(
+            self.write(
+                key, path.stat().st_size, lambda: self.store.create_file(key, path, sha256=sha256)
+            )
+        )
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
         return str(self.write(key, len(data), lambda: self.store.swap(key, data, etag=etag)))
@@ -61,7 +65,9 @@ class WrappedStore:
 
 
 class CrashingStore(WrappedStore):
-    """Ends the process before or after its nth write: nothing is written by it after that, whatever tidies up."""
+    """Ends the process before or after its nth write: nothing is written by it after that, whatever
+    tidies up.
+    """
 
     def __init__(self, store: Store, *, at: int, after: bool) -> None:
         super().__init__(store)

@@ -1,8 +1,8 @@
 """A machine behind a tap, as slow as an emulated one: ``tap_machine.py TAP OPEN SILENT PAUSE``.
 
-It answers for the lab's first address. OPEN and SILENT are TCP ports and ranges (``1-79,81``), and PAUSE is the
-time that each packet takes, in seconds. Every other port is refused. It answers ARP (RFC 826) and the first
-packet of a TCP connection (RFC 9293, 3.5), and nothing else.
+It answers for the lab's first address. OPEN and SILENT are TCP ports and ranges (``1-79,81``), and
+PAUSE is the time that each packet takes, in seconds. Every other port is refused. It answers ARP
+(RFC 826) and the first packet of a TCP connection (RFC 9293, 3.5), and nothing else.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def tcp(frame: bytes, is_open: set[int], silent: set[int]) -> bytes | None:
     if target in silent:
         return None
     flags = SYN_ACK if target in is_open else RST_ACK
-    header = struct.pack("!HHIIBBHHH", target, source, 0, sequence + 1 & 0xFFFFFFFF, 0x50, flags, 64240, 0, 0)
+    header = struct.pack(
+        "!HHIIBBHHH", target, source, 0, sequence + 1 & 0xFFFFFFFF, 0x50, flags, 64240, 0, 0
+    )
     pseudo = ADDRESS + ip[12:16] + struct.pack("!BBH", 0, 6, 20)
     header = header[:16] + struct.pack("!H", checksum(pseudo + header)) + header[18:]
     begin = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, ADDRESS, ip[12:16])
@@ -72,7 +74,13 @@ def main(name: str, is_open: set[int], silent: set[int], pause_s: float) -> None
         frame = os.read(tap, 2048)
         time.sleep(pause_s)
         kind = frame[12:14]
-        answer = arp(frame) if kind == b"\x08\x06" else tcp(frame, is_open, silent) if kind == b"\x08\0" else None
+        answer = (
+            arp(frame)
+            if kind == b"\x08\x06"
+            else tcp(frame, is_open, silent)
+            if kind == b"\x08\0"
+            else None
+        )
         if answer:
             os.write(tap, answer)
 

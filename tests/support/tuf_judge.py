@@ -1,4 +1,6 @@
-"""python-tuf's own client, with nothing of ours but where it reads from: what it says of a channel is what users get."""
+"""python-tuf's own client, with nothing of ours but where it reads from: what it says of a channel
+is what users get.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ class _Fetcher(FetcherInterface):
 
 
 class Judge:
-    """A user who has trusted a root since the beginning; each look is a new run of his client, with its memory."""
+    """A user who has trusted a root since the beginning.
+
+    Each look is a new run of his client, with its memory.
+    """
 
     def __init__(self, store: Store, channel: str, root: bytes, folder: Path) -> None:
         self.store, self.channel, self.root, self.folder = store, channel, root, folder
@@ -56,7 +61,11 @@ class Judge:
         """A target's content; None if the channel does not have it."""
         updater = self.updater()
         info = updater.get_targetinfo(path)
-        return None if info is None else Path(updater.download_target(info, str(self.folder / "download"))).read_bytes()
+        return (
+            None
+            if info is None
+            else Path(updater.download_target(info, str(self.folder / "download"))).read_bytes()
+        )
 
     def has(self, path: str) -> bool:
         """Whether the channel lists a target, and it can be downloaded."""

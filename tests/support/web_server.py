@@ -1,4 +1,6 @@
-"""A web server on loopback, with TLS and a certificate of its own authority, that serves objects and misbehaves on demand."""
+"""A web server on loopback, with TLS and a certificate of its own authority, that serves objects
+and misbehaves on demand.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,14 @@ def certificate(folder: Path, name: str = "localhost") -> Path:
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names if name == "localhost" else names[:1]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(names if name == "localhost" else names[:1]), critical=False
+        )
         .sign(key, hashes.SHA256())
     )
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     path = folder / f"{name}.pem"
     path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
     return path
@@ -55,8 +61,8 @@ def certificate(folder: Path, name: str = "localhost") -> Path:
 class WebServer:
     """What is served: objects by path, or files below a folder.
 
-    ``requests`` notes the method, the path and the range of each; ``misdeed`` answers instead of the server where its
-    result is not False; ``missing`` is the status for what is not there.
+    ``requests`` notes the method, the path and the range of each; ``misdeed`` answers instead of
+    the server where its result is not False; ``missing`` is the status for what is not there.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -108,7 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(asked[1]), min(int(asked[2]), len(data) - 1)
         if start >= len(data):
             return self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
-        self._answer(206, data[start : end + 1], fields | {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
+        self._answer(
+            206,
+            data[start : end + 1],
+            fields | {"Content-Range": f"bytes {start}-{end}/{len(data)}"},
+        )
 
     def _answer(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -148,7 +158,9 @@ def web_server(certificate: Path | None) -> Iterator[WebServer]:
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     served.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

@@ -23,7 +23,9 @@ class Counted:
     found: list[str] = field(default_factory=list)
 
 
-def ended(body: Callable[..., None], capsys: pytest.CaptureFixture[str], **values: object) -> tuple[int, str, str]:
+def ended(
+    body: Callable[..., None], capsys: pytest.CaptureFixture[str], **values: object
+) -> tuple[int, str, str]:
     """Run a task; return its exit code and what it wrote."""
     code = 0
     try:
@@ -48,10 +50,17 @@ def test_what_a_task_prints_goes_to_standard_error(capsys: pytest.CaptureFixture
     code, out, err = ended(count, capsys)
     assert (code, err) == (0, "for people\n")
     assert "\x1b" not in out
-    assert json.loads(out) == {"format": "slipway/count/1", "found": ["\x1b[2Ja"], "exit_code": 0, "errors": []}
+    assert json.loads(out) == {
+        "format": "slipway/count/1",
+        "found": ["\x1b[2Ja"],
+        "exit_code": 0,
+        "errors": [],
+    }
 
 
-def test_what_was_found_until_an_error_is_there_with_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_found_until_an_error_is_there_with_the_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def count(*, answer: Answer) -> None:
         found: list[str] = []
         answer.tell(Counted(found=found))
@@ -72,7 +81,12 @@ def test_what_was_found_until_an_error_is_there_with_the_error(capsys: pytest.Ca
     ("error", "code", "problems"),
     [
         (
-            SpecErrors([SpecError("a", where=Where(Path("x.yaml"), 3, 4)), SpecError("b", where=Where(Path("y.yaml")))]),
+            SpecErrors(
+                [
+                    SpecError("a", where=Where(Path("x.yaml"), 3, 4)),
+                    SpecError("b", where=Where(Path("y.yaml"))),
+                ]
+            ),
             3,
             [problem("a", file="x.yaml", line=3, column=4), problem("b", file="y.yaml")],
         ),
@@ -80,23 +94,40 @@ def test_what_was_found_until_an_error_is_there_with_the_error(capsys: pytest.Ca
         (
             PermissionError(13, "Permission denied", "/x"),
             4,
-            [problem("/x: permission denied", hint="look at its owner and mode, and at those of the folders above it")],
+            [
+                problem(
+                    "/x: permission denied",
+                    hint="look at its owner and mode, and at those of the folders above it",
+                )
+            ],
         ),
         (ValueError("oops"), 1, [problem("a bug: ValueError: oops")]),
-        (Exit(code=5), 5, [problem("a process that this one started has failed; standard error says why")]),
+        (
+            Exit(code=5),
+            5,
+            [problem("a process that this one started has failed; standard error says why")],
+        ),
         (ended_by(5, {"errors": [problem("inner", line=2)]}), 5, [problem("inner", line=2)]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 def test_a_task_that_fails_at_once_is_a_document_of_errors(
-    error: BaseException, code: int, problems: list[dict[str, object]], capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    problems: list[dict[str, object]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def count(*, answer: Answer) -> None:
         raise error
 
     done, out, _err = ended(count, capsys)
     assert done == code
-    assert json.loads(out) == {"format": "slipway/error/1", "task": "count", "exit_code": code, "errors": problems}
+    assert json.loads(out) == {
+        "format": "slipway/error/1",
+        "task": "count",
+        "exit_code": code,
+        "errors": problems,
+    }
 
 
 def test_what_a_killed_process_left_is_no_document() -> None:
@@ -104,7 +135,9 @@ def test_what_a_killed_process_left_is_no_document() -> None:
     assert ended_by(137, {}).problems == list[Problem]()
 
 
-def test_a_task_that_goes_on_tells_at_once_and_its_exit_code_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_goes_on_tells_at_once_and_its_exit_code_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     said: list[str] = []
 
     def run(*, answer: Answer) -> None:
@@ -115,7 +148,12 @@ def test_a_task_that_goes_on_tells_at_once_and_its_exit_code_the_rest(capsys: py
         raise StoreError("gone")
 
     code, out, err = ended(run, capsys)
-    assert json.loads(said[0]) == {"format": "slipway/count/1", "found": ["a"], "exit_code": 0, "errors": []}
+    assert json.loads(said[0]) == {
+        "format": "slipway/count/1",
+        "found": ["a"],
+        "exit_code": 0,
+        "errors": [],
+    }
     assert (code, out, err) == (StoreError.exit_code, "", "for people\n")
     without = Answer()
     with without.printed("run"):

@@ -65,7 +65,10 @@ def test_an_object_that_is_not_plain_is_refused_outside_of_a_dataclass() -> None
 
 def test_one_process_renders_many_templates(box: Box) -> None:
     context = Context.of({"name": "web", "items": ["a", "b"]})
-    texts = [box.render(f"{number} {{{{ name }}}} {{{{ items | sh }}}}\n".encode(), context, shown=SHOWN) for number in range(200)]
+    texts = [
+        box.render(f"{number} {{{{ name }}}} {{{{ items | sh }}}}\n".encode(), context, shown=SHOWN)
+        for number in range(200)
+    ]
     assert texts == [f"{number} web a b\n" for number in range(200)]
 
 
@@ -73,14 +76,28 @@ def test_one_process_renders_many_templates(box: Box) -> None:
     ("template", "problem"),
     [
         ("\n{{ 'a' | center(10**9) }}", ":2: error: this takes more than 192 MiB of memory"),
-        ("{% set a = 'aaaa' %}" + "\n{% set a = a ~ a %}" * 40, "error: this takes more than 192 MiB of memory"),
-        ("\n{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", ":2: error: this takes more than 2 s"),
-        ("{% for a in range(99999) %}{{ 'a' * 99 }}{% endfor %}", ":1: error: this makes more than 1048576 characters"),
+        (
+            "{% set a = 'aaaa' %}" + "\n{% set a = a ~ a %}" * 40,
+            "error: this takes more than 192 MiB of memory",
+        ),
+        (
+            "\n{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            ":2: error: this takes more than 2 s",
+        ),
+        (
+            "{% for a in range(99999) %}{{ 'a' * 99 }}{% endfor %}",
+            ":1: error: this makes more than 1048576 characters",
+        ),
         ("\n{{ 2 ** 99999 }}", ":2: error: this is too much for **"),
-        ("{% macro a() %}{{ a() }}{% endmacro %}\n{{ a() }}", ":1: error: this calls itself without end"),
+        (
+            "{% macro a() %}{{ a() }}{% endmacro %}\n{{ a() }}",
+            ":1: error: this calls itself without end",
+        ),
     ],
 )
-def test_what_takes_too_much_is_an_error_and_the_next_template_is_rendered(box: Box, template: str, problem: str) -> None:
+def test_what_takes_too_much_is_an_error_and_the_next_template_is_rendered(
+    box: Box, template: str, problem: str
+) -> None:
     with pytest.raises(SpecError) as raised:
         box.render(template.encode(), Context(), shown=SHOWN)
     assert problem in str(raised.value)
@@ -88,7 +105,9 @@ def test_what_takes_too_much_is_an_error_and_the_next_template_is_rendered(box: 
     assert box.render(b"good\n", Context(), shown=SHOWN) == "good\n"
 
 
-def test_a_process_that_works_is_waited_for_however_busy_the_host_is(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_works_is_waited_for_however_busy_the_host_is(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has its time by the processor's clock; on a busy host that is many minutes of ours."""
     box.render(b"good\n", Context(), shown=SHOWN)
     monkeypatch.setattr(boxed, "_PATIENCE_S", 0.4)
@@ -101,17 +120,25 @@ def test_a_process_that_does_nothing_is_given_up(box: Box, monkeypatch: pytest.M
     monkeypatch.setattr(boxed, "_START", "import signal; signal.pause()")
     with pytest.raises(SpecError) as raised:
         box.render(b"good\n", Context(), shown=SHOWN)
-    assert str(raised.value).startswith(f"{SHOWN}: error: this takes more time or memory than a template may have")
+    assert str(raised.value).startswith(
+        f"{SHOWN}: error: this takes more time or memory than a template may have"
+    )
 
 
-def test_a_process_that_dies_is_an_error_of_the_template(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_is_an_error_of_the_template(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(boxed, "_START", "import sys; sys.stdin.readline()")
     with pytest.raises(SpecError) as raised:
         box.render(b"good\n", Context(), shown=SHOWN)
-    assert str(raised.value).startswith(f"{SHOWN}: error: this takes more time or memory than a template may have")
+    assert str(raised.value).startswith(
+        f"{SHOWN}: error: this takes more time or memory than a template may have"
+    )
 
 
-def test_a_template_that_takes_all_the_time_of_its_appliance_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: Box) -> None:
+def test_a_template_that_takes_all_the_time_of_its_appliance_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: Box
+) -> None:
     monkeypatch.setattr(boxed, "APPLIANCE_CPU_S", 0.0)
     etc = tmp_path / "appliances/web/files/etc"
     etc.mkdir(parents=True)
@@ -121,17 +148,25 @@ def test_a_template_that_takes_all_the_time_of_its_appliance_is_the_last(tmp_pat
     )
     for name in ("a.j2", "b.j2", "c.j2"):
         (etc / name).write_text("{{ spec.name }}\n")
-    with pytest.raises(SpecError, match=r"files/etc/b.j2: error: the templates before this one have taken all of the 0 s"):
+    with pytest.raises(
+        SpecError,
+        match=r"files/etc/b.j2: error: the templates before this one have taken all of the 0 s",
+    ):
         Library(tmp_path).load("web")
 
 
-def test_the_process_has_no_environment_and_can_open_and_start_nothing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_has_no_environment_and_can_open_and_start_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET", "hidden")
     box.render(b"good\n", Context(), shown=SHOWN)
     assert box._process
     pid = box._process.pid
     assert Path(f"/proc/{pid}/environ").read_bytes() == b"LC_ALL=C.UTF-8\0"
-    limits = {name: resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}")) for name in ("NOFILE", "FSIZE", "NPROC", "CORE")}
+    limits = {
+        name: resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"))
+        for name in ("NOFILE", "FSIZE", "NPROC", "CORE")
+    }
     assert set(limits.values()) == {(0, 0)}
     opened = {str(link.readlink()).partition(":")[0] for link in Path(f"/proc/{pid}/fd").iterdir()}
     assert opened <= {"pipe", "/dev/null"}

@@ -65,8 +65,14 @@ def grown(path: Path) -> None:
         file.write(b"x")
 
 
-@pytest.mark.parametrize("poison", [altered, truncated, truncated_long_ago, grown, Path.unlink], ids=lambda function: function.__name__)
-def test_a_poisoned_file_is_noticed_and_its_entry_is_gone(cache: Cache, poison: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "poison",
+    [altered, truncated, truncated_long_ago, grown, Path.unlink],
+    ids=lambda function: function.__name__,
+)
+def test_a_poisoned_file_is_noticed_and_its_entry_is_gone(
+    cache: Cache, poison: Callable[[Path], None]
+) -> None:
     entry = cache.add(ID, "tree", {"layer": filled(b"content"), "other": filled(b"other")})
     poison(entry.file("layer"))
     assert cache.verified(ID) is None
@@ -141,15 +147,24 @@ def test_prune_removes_the_locks_of_what_is_gone_that_nobody_has(cache: Cache) -
         cache.add(ID, "tree", {"layer": filled(bytes(4000))})
         cache.verified("b" * 64)
         Cache(cache.directory, limit_bytes=0).prune(keep_bytes=0)
-        assert sorted(path.name for path in locks.iterdir()) == [ID, f"{ID}.kept", f"{'b' * 64}.kept", "c" * 64]
+        assert sorted(path.name for path in locks.iterdir()) == [
+            ID,
+            f"{ID}.kept",
+            f"{'b' * 64}.kept",
+            "c" * 64,
+        ]
     cache.prune(keep_bytes=10_000)
     assert sorted(path.name for path in locks.iterdir()) == [ID, f"{ID}.kept"]
     cache.prune(keep_bytes=0)
     assert list(locks.iterdir()) == []
 
 
-def test_a_lock_whose_file_was_removed_before_it_was_taken_is_taken_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between opening and locking somebody prunes: who has the old file's lock would have it alone, and so would others."""
+def test_a_lock_whose_file_was_removed_before_it_was_taken_is_taken_again(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking somebody prunes: who has the old file's lock would have it alone,
+    and so would others.
+    """
     path = cache.directory / "locks" / ID
     tries: list[int] = []
 
@@ -182,7 +197,10 @@ def test_who_looks_at_what_another_makes_takes_nothing_away(cache: Cache) -> Non
         assert looked == [None]
         entry = cache.verified(ID)
     assert entry
-    assert (entry.file("first").read_bytes(), entry.file("layer").read_bytes()) == (b"first", b"content")
+    assert (entry.file("first").read_bytes(), entry.file("layer").read_bytes()) == (
+        b"first",
+        b"content",
+    )
     assert other.verified(ID)
 
 
@@ -218,7 +236,9 @@ def test_the_usage_is_counted_while_somebody_prunes(cache: Cache) -> None:
         thread.join()
 
 
-def test_an_entry_that_goes_while_it_is_counted_counts_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_goes_while_it_is_counted_counts_nothing(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = cache.add(ID, "tree", {"layer": filled(b"x")})
     other = cache.add("b" * 64, "tree", {"layer": filled(b"x")})
     listed = os.scandir
@@ -302,7 +322,9 @@ def test_leftovers_of_a_process_with_the_same_number_are_nobodys_content(tmp_pat
         assert path.read_bytes() == content
 
 
-def test_two_can_write_one_file_where_none_is_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_can_write_one_file_where_none_is_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.open
 
     def without_unnamed(path: str | Path, flags: int, *more: int, **named: int) -> int:
@@ -337,7 +359,10 @@ print(target.read_bytes(), [path.name for path in target.parent.iterdir()])
     with Namespace(memory_mib=1) as namespace:
         environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
         said = namespace.run([sys.executable, "-c", script], env=environment).stdout.decode()
-    assert said == ("error: no space left in /mnt\n  hint: free some space, or run: invoke cache prune\nb'old' ['file']\n")
+    assert said == (
+        "error: no space left in /mnt\n  hint: free some space, or run: invoke cache prune\n"
+        "b'old' ['file']\n"
+    )
 
 
 def test_a_second_name_or_a_copy_where_there_cannot_be_one(tmp_path: Path) -> None:
@@ -353,8 +378,12 @@ def test_a_second_name_or_a_copy_where_there_cannot_be_one(tmp_path: Path) -> No
         other.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("harm", [truncated, truncated_long_ago, grown], ids=lambda function: function.__name__)
-def test_a_file_of_another_size_is_noticed_without_reading_it(cache: Cache, harm: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "harm", [truncated, truncated_long_ago, grown], ids=lambda function: function.__name__
+)
+def test_a_file_of_another_size_is_noticed_without_reading_it(
+    cache: Cache, harm: Callable[[Path], None]
+) -> None:
     entry = cache.add(ID, "tree", {"layer": filled(b"content")})
     assert cache.find(ID)
     harm(entry.file("layer"))
@@ -382,7 +411,9 @@ def test_a_file_that_was_hashed_on_its_way_is_not_read_again(cache: Cache) -> No
 
 
 @pytest.mark.parametrize("lasting", [True, False])
-def test_what_is_gone_after_a_power_cut_anyway_is_not_waited_for(lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_gone_after_a_power_cut_anyway_is_not_waited_for(
+    lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flushed: list[int] = []
     monkeypatch.setattr(os, "fsync", flushed.append)
     with create_file(tmp_path / "disk", lasting=lasting) as file:

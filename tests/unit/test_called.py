@@ -19,9 +19,21 @@ TEXT = "run: invoke build x, or ./run --help; src/invoke x stays"
     [
         ("/x/bin/slipway", None, "run: slipway build x, or slipway --help; src/invoke x stays"),
         ("/x/bin/slipway", "./run", "run: slipway build x, or slipway --help; src/invoke x stays"),
-        ("/x/slipway/__main__.py", "./run", "run: ./run build x, or ./run --help; src/invoke x stays"),
-        ("/x/bin/invoke", "/a b/run", "run: '/a b/run' build x, or '/a b/run' --help; src/invoke x stays"),
-        ("/x/bin/invoke", r"/\1/run", r"run: '/\1/run' build x, or '/\1/run' --help; src/invoke x stays"),
+        (
+            "/x/slipway/__main__.py",
+            "./run",
+            "run: ./run build x, or ./run --help; src/invoke x stays",
+        ),
+        (
+            "/x/bin/invoke",
+            "/a b/run",
+            "run: '/a b/run' build x, or '/a b/run' --help; src/invoke x stays",
+        ),
+        (
+            "/x/bin/invoke",
+            r"/\1/run",
+            r"run: '/\1/run' build x, or '/\1/run' --help; src/invoke x stays",
+        ),
         ("/x/bin/invoke", None, TEXT),
     ],
 )
@@ -39,14 +51,24 @@ def test_a_command_in_a_text_is_called_as_the_program_was(
 def test_hints_and_help_have_it_also_behind_another_process(tmp_path: Path) -> None:
     (tmp_path / "appliances").mkdir()
     (tmp_path / "templates").mkdir()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SLIPWAY_RUN": "./run", "SLIPWAY_KEY_BUNDLE": "x"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "SLIPWAY_RUN": "./run",
+        "SLIPWAY_KEY_BUNDLE": "x",
+    }
 
     def said(*words: str) -> str:
         argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={tmp_path}", *words]
-        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
         return done.stdout + done.stderr
 
-    assert said("build", "x") == 'error: there is no appliance "x"\n  hint: "./run new NAME" makes one\n'
+    assert (
+        said("build", "x")
+        == 'error: there is no appliance "x"\n  hint: "./run new NAME" makes one\n'
+    )
     assert said("build", "--help").startswith("Usage: ./run build [NAME...] [options]\n")
 
 

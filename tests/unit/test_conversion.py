@@ -15,7 +15,9 @@ from slipway.formats.raw import compress
 from slipway.job import Workshop
 
 
-def test_the_log_that_an_error_names_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_that_an_error_names_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"a disk" * 1000)
     packed = compress(disk, tmp_path / "disk.raw.zst")
@@ -34,5 +36,11 @@ def test_the_log_that_an_error_names_is_there(tmp_path: Path, monkeypatch: pytes
     manifest.appliance, manifest.release, manifest.architecture = "thing", "1-a", "amd64"
     manifest.artifacts, manifest.resources = (packed,), json.loads('{"disk_gib": 1}')
     with pytest.raises(BuildError):
-        conversion._export(Workshop(root=tmp_path), manifest, tmp_path / "disk.raw.zst", ["qcow2"], tmp_path / "out")
+        conversion._export(
+            Workshop(root=tmp_path),
+            manifest,
+            tmp_path / "disk.raw.zst",
+            ["qcow2"],
+            tmp_path / "out",
+        )
     assert [log.read_text() for log in named] == ["what the program said\n"]

@@ -1,4 +1,6 @@
-"""Credentials are in one process's memory, and in nothing that it starts or that others can read of it."""
+"""Credentials are in one process's memory, and in nothing that it starts or that others can read of
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from slipway.credentials import build_environment
 from slipway.settings import KEYS
 
 SOURCE = Path(__file__).parents[2] / "src"
-#: Prints what this process knows, what the kernel shows of it, and what a program sees that it starts.
+#: Prints what this process knows, what the kernel shows of it, and what a program sees that it
+#: starts.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
@@ -25,15 +28,22 @@ try:
     shown = Path("/proc/self/environ").read_bytes().decode().split("\\0")
 except PermissionError:  # root alone may look, and this is another user
     shown = ["SLIPWAY_CACHE=/c"]
-files = [os.readlink(f"/proc/self/fd/{{name}}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{{name}}")]
-print(json.dumps({{"knows": os.environ.get("AWS_SECRET_ACCESS_KEY"), "shown": shown, "files": files, "words": sys.argv[2:]}}))
+opened = [f"/proc/self/fd/{{name}}" for name in os.listdir("/proc/self/fd")]
+files = [os.readlink(path) for path in opened if os.path.exists(path)]
+knows = os.environ.get("AWS_SECRET_ACCESS_KEY")
+print(json.dumps({{"knows": knows, "shown": shown, "files": files, "words": sys.argv[2:]}}))
 sys.exit(run_apart(["sh", "-c", "env; exit 3"]))
 """.replace("{{", "{").replace("}}", "}")
 
 
 def started(how: str, **more: str) -> tuple[dict[str, Any], list[str]]:
     """What a process says of itself, and what its child sees."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "HOME": "/nowhere", **more}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(SOURCE),
+        "HOME": "/nowhere",
+        **more,
+    }
     argv = [sys.executable, "-c", PROGRAM, how, "two words", ""]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3, done.stderr
@@ -43,7 +53,9 @@ def started(how: str, **more: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def test_a_sealed_process_knows_what_nobody_else_sees() -> None:
-    said, child = started("seal", AWS_SECRET_ACCESS_KEY="spied", SLIPWAY_KEY_BUNDLE="spied", SLIPWAY_CACHE="/c")
+    said, child = started(
+        "seal", AWS_SECRET_ACCESS_KEY="spied", SLIPWAY_KEY_BUNDLE="spied", SLIPWAY_CACHE="/c"
+    )
     assert said["knows"] == "spied"
     assert said["words"] == ["two words", ""]
     assert "SLIPWAY_CACHE=/c" in said["shown"]
@@ -72,13 +84,37 @@ def test_every_setting_reaches_a_build() -> None:
 
 
 def test_what_is_not_on_the_list_is_left_out() -> None:
-    given = {"PATH": "p", "https_proxy": "x", "SLIPWAY_MIRROR": "m", "SLIPWAY_IMAGE_MIRROR": "i", "SLIPWAY_STORE": "s", "LC_ALL": "C"}
+    given = {
+        "PATH": "p",
+        "https_proxy": "x",
+        "SLIPWAY_MIRROR": "m",
+        "SLIPWAY_IMAGE_MIRROR": "i",
+        "SLIPWAY_STORE": "s",
+        "LC_ALL": "C",
+    }
     given |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": "/summary"}
     given |= {"SSL_CERT_FILE": "c", "REQUESTS_CA_BUNDLE": "c", "PIP_INDEX_URL": "i"}
-    others = ("SLIPWAY_KEYS", "SLIPWAY_KEY_BUNDLE", "AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "LD_PRELOAD", "PATHS", "LC_a")
+    others = (
+        "SLIPWAY_KEYS",
+        "SLIPWAY_KEY_BUNDLE",
+        "AWS_PROFILE",
+        "GITHUB_TOKEN",
+        "SSH_AUTH_SOCK",
+        "LD_PRELOAD",
+        "PATHS",
+        "LC_a",
+    )
     assert build_environment(given | dict.fromkeys(others, "spied")) == given
 
 
-def test_a_build_has_the_secrets_that_it_is_given_by_their_prefix_and_no_credential_by_its_name() -> None:
-    given = {"SLIPWAY_SECRET_LICENCE_KEY": "1", "LICENCE_KEY": "2", "AWS_SECRET_ACCESS_KEY": "3", "SLIPWAY_KEY_BUNDLE": "4", "PATH": "/bin"}
+def test_a_build_has_the_secrets_it_is_given_by_their_prefix_and_no_credential_by_its_name() -> (
+    None
+):
+    given = {
+        "SLIPWAY_SECRET_LICENCE_KEY": "1",
+        "LICENCE_KEY": "2",
+        "AWS_SECRET_ACCESS_KEY": "3",
+        "SLIPWAY_KEY_BUNDLE": "4",
+        "PATH": "/bin",
+    }
     assert build_environment(given) == {"SLIPWAY_SECRET_LICENCE_KEY": "1", "PATH": "/bin"}

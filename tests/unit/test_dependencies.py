@@ -1,4 +1,6 @@
-"""The lock of Slipway's own Python packages: what it may hold, and when it disagrees with pyproject.toml."""
+"""The lock of Slipway's own Python packages: what it may hold, and when it disagrees with
+pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ dev = ["thing[checks,s3]", "linter<3"]
 METADATA = {
     "small": ["base>=1"],
     "base": [],
-    "store-client": ["speed; extra == 'fast'", "slowness; extra == 'slow'", "winner; sys_platform == 'win32'"],
+    "store-client": [
+        "speed; extra == 'fast'",
+        "slowness; extra == 'slow'",
+        "winner; sys_platform == 'win32'",
+    ],
     "speed": ["small"],
     "client": [],
     "linter": ["rules==7; platform_machine == 'aarch64'"],
@@ -77,7 +83,10 @@ def test_the_committed_lock_agrees() -> None:
         pytest.param(
             PROJECT.replace("small>=1,<2", "small>=1.1,<2"),
             {},
-            [f"requirements/{name}.txt has small 1.0; pyproject.toml requires <2,>=1.1" for name in SETS],
+            [
+                f"requirements/{name}.txt has small 1.0; pyproject.toml requires <2,>=1.1"
+                for name in SETS
+            ],
             id="another range",
         ),
         pytest.param(
@@ -89,19 +98,28 @@ def test_the_committed_lock_agrees() -> None:
         pytest.param(
             PROJECT.replace("; python_version >= '3.12'", ""),
             {},
-            [f"requirements/{name}.txt lacks client; pyproject.toml requires it" for name in ("checks", "dev")],
+            [
+                f"requirements/{name}.txt lacks client; pyproject.toml requires it"
+                for name in ("checks", "dev")
+            ],
             id="a dependency in fewer environments",
         ),
         pytest.param(
             PROJECT.replace(', "linter<3"', ""),
             {},
-            ["requirements/dev.txt has linter; nothing requires it", "requirements/dev.txt has rules; nothing requires it"],
+            [
+                "requirements/dev.txt has linter; nothing requires it",
+                "requirements/dev.txt has rules; nothing requires it",
+            ],
             id="a dependency that went",
         ),
         pytest.param(
             PROJECT.replace("[fast]", "[fast,slow]"),
             {},
-            [f"requirements/{name}.txt lacks slowness; store-client 2.0 requires it" for name in SETS],
+            [
+                f"requirements/{name}.txt lacks slowness; store-client 2.0 requires it"
+                for name in SETS
+            ],
             id="a new extra",
         ),
         pytest.param(
@@ -130,18 +148,26 @@ def test_the_committed_lock_agrees() -> None:
         ),
     ],
 )
-def test_each_disagreement_is_named(tmp_path: Path, project: str, sets: dict[str, Sequence[str]], found: list[str]) -> None:
+def test_each_disagreement_is_named(
+    tmp_path: Path, project: str, sets: dict[str, Sequence[str]], found: list[str]
+) -> None:
     assert problems(write(tmp_path, project, **sets), known) == found
 
 
 def test_what_is_not_installed_raises_no_alarm(tmp_path: Path) -> None:
-    """Without metadata nobody knows whether the lock has too little or too much below the direct dependencies."""
+    """Without metadata nobody knows whether the lock has too little or too much below the direct
+    dependencies.
+    """
     write(tmp_path, tasks=("small 1.0", "store-client 2.0"))
     assert problems(tmp_path, lambda name, version: None) == []
 
 
 def test_the_error_says_how_to_mend_it(tmp_path: Path) -> None:
-    write(tmp_path, PROJECT.replace("small>=1,<2", "small>=3"), tasks=["small 1.0", "store-client 2.0"])
+    write(
+        tmp_path,
+        PROJECT.replace("small>=1,<2", "small>=3"),
+        tasks=["small 1.0", "store-client 2.0"],
+    )
     with pytest.raises(BuildError) as caught:
         require_agreement(tmp_path)
     assert str(caught.value) == (
@@ -163,7 +189,9 @@ def test_lint_fails_where_they_disagree(tmp_path: Path) -> None:
 def test_deps_says_that_they_agree() -> None:
     argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "deps", f"--root={ROOT}"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "requirements/ agrees with pyproject.toml\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "requirements/ agrees with pyproject.toml\n"), (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,7 +212,8 @@ def test_a_lock_holds_versions_with_hashes_and_nothing_else(tmp_path: Path, text
     with pytest.raises(BuildError) as caught:
         read_pins(path)
     assert str(caught.value) == (
-        f"{path}:4: error: not a version with hashes, as name==1.0 --hash=sha256:...\n  hint: run: ./run deps --update"
+        f"{path}:4: error: not a version with hashes, as name==1.0 --hash=sha256:...\n"
+        "  hint: run: ./run deps --update"
     )
 
 
@@ -193,12 +222,17 @@ def test_a_set_that_is_missing_is_said(tmp_path: Path) -> None:
     lock_path(tmp_path, "checks").unlink()
     with pytest.raises(BuildError) as caught:
         problems(tmp_path, known)
-    assert str(caught.value) == f"error: checks.txt is missing in {tmp_path}/requirements\n  hint: run: ./run deps --update"
+    assert str(caught.value) == (
+        f"error: checks.txt is missing in {tmp_path}/requirements\n  hint: run: ./run deps --update"
+    )
 
 
 def test_every_direct_dependency_has_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    lines = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
     for each in map(Requirement, lines):
         bounds = {part.operator for part in each.specifier}
         assert each.name == "slipway" or bounds == {">=", "<"}, each
@@ -213,13 +247,22 @@ def test_run_looks_for_the_pythons_that_the_lock_is_for() -> None:
     assert f"Python {', '.join(PYTHONS[:-1])} or {PYTHONS[-1]} is needed" in text
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == f">={PYTHONS[0]}"
-    assert f"python_full_version < '{last[0]}.{last[1] + 1}'" in project["tool"]["uv"]["environments"][0]
-    named = [each.rpartition(" ")[2] for each in project["project"]["classifiers"] if "Python :: 3." in each]
+    assert (
+        f"python_full_version < '{last[0]}.{last[1] + 1}'"
+        in project["tool"]["uv"]["environments"][0]
+    )
+    named = [
+        each.rpartition(" ")[2]
+        for each in project["project"]["classifiers"]
+        if "Python :: 3." in each
+    ]
     assert named == [*PYTHONS]
 
 
 def imported(path: Path) -> set[str]:
-    """The first parts of the names that a module imports, without Python's own and without slipway's."""
+    """The first parts of the names that a module imports, without Python's own and without
+    slipway's.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -231,13 +274,22 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("tasks", "src/slipway/**/*.py"), ("tasks", "tasks.py"), ("checks", "appliances/*/checks/*/*.py"), ("dev", "tests/**/*.py")],
+    [
+        ("tasks", "src/slipway/**/*.py"),
+        ("tasks", "tasks.py"),
+        ("checks", "appliances/*/checks/*/*.py"),
+        ("dev", "tests/**/*.py"),
+    ],
 )
 def test_a_set_has_what_its_code_imports(name: str, pattern: str) -> None:
-    """A publisher's machine has the small set alone: an import from another one fails there and nowhere else."""
+    """A publisher's machine has the small set alone: an import from another one fails there and
+    nowhere else.
+    """
     providers = importlib.metadata.packages_distributions()
     locked = {pin.name for pin in read_pins(lock_path(ROOT, name))}
     ours = {"tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     for path in ROOT.glob(pattern):
         for module in imported(path) - ours:
-            assert locked & {canonicalize_name(each) for each in providers.get(module, ())}, f"{path} imports {module}"
+            assert locked & {canonicalize_name(each) for each in providers.get(module, ())}, (
+                f"{path} imports {module}"
+            )

@@ -1,4 +1,6 @@
-"""Faults of appliances: what their files say, that they fit, and what is said of what became of them."""
+"""Faults of appliances: what their files say, that they fit, and what is said of what became of
+them.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,16 @@ def test_every_appliance_here_has_faults_and_they_fit(name: str, tmp_path: Path)
         assert not (tmp_path / fault.name / "faults").exists()
 
 
-def test_a_fault_changes_a_copy_of_the_folder_alone_wherever_that_is(appliance: Appliance, tmp_path: Path) -> None:
+def test_a_fault_changes_a_copy_of_the_folder_alone_wherever_that_is(
+    appliance: Appliance, tmp_path: Path
+) -> None:
     write(appliance, "morning.patch", HEAD + DIFF)
     (fault,) = faults.read(appliance)
-    assert (fault.name, fault.summary, fault.caught_by) == ("morning", "The greeting is another one.", "guest/10-greeting.sh")
+    assert (fault.name, fault.summary, fault.caught_by) == (
+        "morning",
+        "The greeting is another one.",
+        "guest/10-greeting.sh",
+    )
     repository = tmp_path / "repository"
     subprocess.run(["git", "init", "-q", repository], check=True)
     for folder in (tmp_path / "copy", repository / "copy"):
@@ -95,7 +103,9 @@ def test_everything_wrong_with_faults_is_said_at_once(appliance: Appliance) -> N
 
 
 def failure(name: str, output: str = "one\nthe last line\n\n") -> CheckResult:
-    return CheckResult(name=name, place="guest", outcome="failed", duration_s=1.0, attempts=2, output=output)
+    return CheckResult(
+        name=name, place="guest", outcome="failed", duration_s=1.0, attempts=2, output=output
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,13 +119,22 @@ def failure(name: str, output: str = "one\nthe last line\n\n") -> CheckResult:
             "caught by guest/10-a.sh: assert one == 1",
         ),
         (failure("10-a.sh", ""), "", True, "caught by guest/10-a.sh: (it said nothing)"),
-        (failure("20-b.sh"), "", False, "caught by guest/20-b.sh, not by guest/10-a.sh: the last line"),
+        (
+            failure("20-b.sh"),
+            "",
+            False,
+            "caught by guest/20-b.sh, not by guest/10-a.sh: the last line",
+        ),
         (None, "", False, "NOT CAUGHT: every check passed"),
         (None, "it did not start", False, "NOT CAUGHT: it did not start"),
     ],
 )
-def test_only_the_named_check_proves_anything(failed: CheckResult | None, problem: str, good: bool, said: str) -> None:
-    fault = Fault(name="a", path=Path("a.patch"), summary="It is broken.", caught_by="guest/10-a.sh")
+def test_only_the_named_check_proves_anything(
+    failed: CheckResult | None, problem: str, good: bool, said: str
+) -> None:
+    fault = Fault(
+        name="a", path=Path("a.patch"), summary="It is broken.", caught_by="guest/10-a.sh"
+    )
     proof = Proof(fault=fault, failed=failed, problem=problem)
     assert (proof.good, str(proof)) == (good, f"a: It is broken.\n  {said}")
     if good:
@@ -123,4 +142,7 @@ def test_only_the_named_check_proves_anything(failed: CheckResult | None, proble
     else:
         with pytest.raises(BuildError) as raised:
             faults.require_proven([proof, proof])
-        assert raised.value.message == "2 of 2 faults were not caught by the check that they name: a, a"
+        assert (
+            raised.value.message
+            == "2 of 2 faults were not caught by the check that they name: a, a"
+        )

@@ -27,7 +27,11 @@ ROOT = Path(__file__).parents[2]
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words], capture_output=True, text=True, timeout=60, cwd=ROOT
+        [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
     )
 
 
@@ -37,14 +41,28 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
     [
         (("frob",), 2, 'error: unknown task "frob"\n  hint: invoke --list shows the tasks\n'),
         (("biuld", "x"), 2, 'error: unknown task "biuld"\n  hint: did you mean "build"?\n'),
-        (("build", "a", "--al"), 2, 'error: build: unknown option --al\n  hint: did you mean "--all"?\n'),
-        (("render",), 2, "error: render: NAME is missing\n  hint: invoke render --help shows what it takes\n"),
+        (
+            ("build", "a", "--al"),
+            2,
+            'error: build: unknown option --al\n  hint: did you mean "--all"?\n',
+        ),
+        (
+            ("render",),
+            2,
+            "error: render: NAME is missing\n  hint: invoke render --help shows what it takes\n",
+        ),
         (("build",), 2, "error: name appliances, or give --all\n"),
-        (("build", "a", "--publish", "--no-boot"), 2, "error: an image that was not booted is not published\n"),
+        (
+            ("build", "a", "--publish", "--no-boot"),
+            2,
+            "error: an image that was not booted is not published\n",
+        ),
         (("cache", "frob"), 2, 'error: cache has no action "frob"\n  hint: there is: prune\n'),
     ],
 )
-def test_a_wrong_command_line_ends_with_its_code_and_says_what_to_do(words: tuple[str, ...], code: int, message: str) -> None:
+def test_a_wrong_command_line_ends_with_its_code_and_says_what_to_do(
+    words: tuple[str, ...], code: int, message: str
+) -> None:
     done = invoke(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(message), done.stderr
@@ -74,11 +92,14 @@ def test_a_spec_error_ends_with_3_and_its_place(tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     folder = tmp_path / "appliances/web"
     folder.mkdir(parents=True)
-    (folder / "appliance.yaml").write_text("schema: 1\nname: web\nversion: 24.10\nsummary: Web\ncategory: web\n")
+    (folder / "appliance.yaml").write_text(
+        "schema: 1\nname: web\nversion: 24.10\nsummary: Web\ncategory: web\n"
+    )
     done = invoke("validate", "--root", str(tmp_path))
     assert done.returncode == 3
     assert done.stderr == (
-        f"{folder}/appliance.yaml:3:10: error: version: must be text, but YAML reads 24.10 as a number\n"
+        f"{folder}/appliance.yaml:3:10: error: version: must be text, but YAML reads "
+        "24.10 as a number\n"
         '  hint: put quotes around it: "24.10"\n'
     )
 
@@ -96,11 +117,15 @@ def test_help_of_every_task_says_what_it_does_and_what_it_takes() -> None:
     assert len(tasks) >= 15
     # One process for all of them: most of a command's time is its start.
     script = (
-        "import sys\nfrom slipway.commandline import Slipway\nfrom slipway.commands import namespace\n"
+        "import sys\nfrom slipway.commandline import Slipway\n"
+        "from slipway.commands import namespace\n"
         "for name in sys.argv[1:]:\n"
-        "    Slipway(namespace()).run(['slipway', name, '--help'], exit=False)\n    print('\\f', end='')\n"
+        "    Slipway(namespace()).run(['slipway', name, '--help'], exit=False)\n"
+        "    print('\\f', end='')\n"
     )
-    said = subprocess.run([sys.executable, "-c", script, *tasks], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", script, *tasks], capture_output=True, text=True, check=True
+    ).stdout
     for name, text in zip(tasks, said.split("\f"), strict=False):
         lines = text.splitlines()
         assert lines[0].startswith(f"Usage: invoke {name}") and lines[2], name
@@ -109,8 +134,22 @@ def test_help_of_every_task_says_what_it_does_and_what_it_takes() -> None:
 @pytest.mark.integration
 def test_listing_imports_nothing_heavy() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "invoke", "--search-root", str(ROOT), "list"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-X", "importtime", "-m", "invoke", "--search-root", str(ROOT), "list"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "slipway.spec.library" in loaded
-    assert not loaded & {"boto3", "botocore", "jsonschema_rs", "cyclonedx", "hcl2", "slipway.boot.checks"}
+    assert not loaded & {
+        "boto3",
+        "botocore",
+        "jsonschema_rs",
+        "cyclonedx",
+        "hcl2",
+        "slipway.boot.checks",
+    }

@@ -1,4 +1,6 @@
-"""Links between the project's pages lead somewhere, and so does every page that code, tests and workflows name."""
+"""Links between the project's pages lead somewhere, and so does every page that code, tests and
+workflows name.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ _NAMED = re.compile(r"(?<![\w/.-])docs/[\w./-]+\.(?:md|json)\b|(?<![\w/.-])docs/
 def git(*words: str) -> list[str]:
     """Return what git prints, between zeros."""
     argv = ["git", "-C", str(ROOT), *words]
-    return [name for name in subprocess.run(argv, capture_output=True, check=True, text=True).stdout.split("\0") if name]
+    return [
+        name
+        for name in subprocess.run(argv, capture_output=True, check=True, text=True).stdout.split(
+            "\0"
+        )
+        if name
+    ]
 
 
 def pages() -> list[Path]:
@@ -75,7 +83,8 @@ def test_a_dead_link_and_a_dead_anchor_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "there.md").write_text("# The `one` heading, here\n```text\n# none\n```\n")
     page = tmp_path / "page.md"
     page.write_text(
-        "[a](there.md) [b](there.md#the-one-heading-here) [`c`](https://c.example/x.md) `[d](no.md)`\n"
+        "[a](there.md) [b](there.md#the-one-heading-here) [`c`](https://c.example/x.md) "
+        "`[d](no.md)`\n"
         "[the\ne](gone.md), [f](there.md#none)\n```text\n[g](no.md)\n```\n[h](#page)\n"
     )
     assert dead(page) == [
@@ -86,9 +95,21 @@ def test_a_dead_link_and_a_dead_anchor_are_noticed(tmp_path: Path) -> None:
 
 
 def test_every_page_that_a_file_names_is_there() -> None:
-    """What changed long ago keeps its words: only the log of changes may name a page by its old place."""
+    """What changed long ago keeps its words: only the log of changes may name a page by its old
+    place.
+    """
     wrong = []
-    for name in git("grep", "--untracked", "--name-only", "-z", "docs/", "--", ".", ":!CHANGELOG.md", f":!*/{Path(__file__).name}"):
+    for name in git(
+        "grep",
+        "--untracked",
+        "--name-only",
+        "-z",
+        "docs/",
+        "--",
+        ".",
+        ":!CHANGELOG.md",
+        f":!*/{Path(__file__).name}",
+    ):
         for named in _NAMED.findall((ROOT / name).read_text(encoding="utf-8", errors="replace")):
             if not (ROOT / named).exists() and not list(ROOT.glob(f"{named}-*.md")):
                 wrong.append(f"{name}: {named}")
@@ -97,5 +118,7 @@ def test_every_page_that_a_file_names_is_there() -> None:
 
 def test_every_page_is_linked_from_another_one() -> None:
     own = {path for path in pages() if path.is_relative_to(ROOT / "docs")}
-    linked = {target for page in [*own, ROOT / "README.md"] for target, _ in links(page) if target != page}
+    linked = {
+        target for page in [*own, ROOT / "README.md"] for target, _ in links(page) if target != page
+    }
     assert sorted(path.relative_to(ROOT).as_posix() for path in own - linked) == []

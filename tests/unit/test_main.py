@@ -1,4 +1,6 @@
-"""What `run` starts: with no settings of other projects, and with an end that is documented whatever the streams are."""
+"""What `run` starts: with no settings of other projects, and with an end that is documented
+whatever the streams are.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +26,44 @@ COMMAND = shlex.join([sys.executable, "-P", "-m", "slipway", "--search-root", st
 def slipway(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command line of a shell."""
     argv = ["sh", "-c", f"{COMMAND} {words}"]
-    return subprocess.run(argv, env={**os.environ, **environment}, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        argv,
+        env={**os.environ, **environment},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_no_settings_of_invoke_count_but_ours(tmp_path: Path) -> None:
     for text in ("tasks: {collection_name: other}\n", "a: [\n"):
         (tmp_path / ".invoke.yaml").write_text(text)
-        ended = slipway(f"list --names --root {ROOT}", HOME=str(tmp_path), INVOKE_TASKS_COLLECTION_NAME="other", INVOKE_RUN_ECHO="1")
+        ended = slipway(
+            f"list --names --root {ROOT}",
+            HOME=str(tmp_path),
+            INVOKE_TASKS_COLLECTION_NAME="other",
+            INVOKE_RUN_ECHO="1",
+        )
         assert (ended.returncode, ended.stderr) == (0, "")
-        assert ended.stdout.splitlines() == sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
+        assert ended.stdout.splitlines() == sorted(
+            path.name for path in (ROOT / "appliances").iterdir() if path.is_dir()
+        )
 
 
 @pytest.mark.integration
 def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "invoke.py").write_text("import sys\nprint('loading', flush=True)\nsys.stdin.read()\n")
+    (tmp_path / "invoke.py").write_text(
+        "import sys\nprint('loading', flush=True)\nsys.stdin.read()\n"
+    )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
     pipe = subprocess.PIPE
     # What is run in the background ignores SIGINT, and what CI runs may be.
     argv = ["env", "--default-signal=INT", sys.executable, "-P", "-m", "slipway", "list"]
-    with subprocess.Popen(argv, env=environment, cwd="/", stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
+    with subprocess.Popen(
+        argv, env=environment, cwd="/", stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as started:
         assert started.stdout and started.stdout.readline() == "loading\n"
         started.send_signal(signal.SIGINT)
         assert started.communicate(timeout=30) == ("", "")
@@ -74,7 +95,9 @@ CLOSED = "error: standard output is closed\n  hint: to throw it away: >/dev/null
         ("list surplus 2>/dev/full", 2, ""),
     ],
 )
-def test_streams_that_take_nothing_end_with_a_documented_code(words: str, code: int, message: str) -> None:
+def test_streams_that_take_nothing_end_with_a_documented_code(
+    words: str, code: int, message: str
+) -> None:
     ended = slipway(words)
     assert (ended.returncode, ended.stderr) == (code, message)
 
@@ -85,7 +108,10 @@ def test_what_the_system_refuses_is_one_line_with_its_path_and_a_hint(tmp_path: 
         (tmp_path / "file/below").write_text("")
     assert (ended.value.code, ended.value.message) == (
         HostError.exit_code,
-        f"error: {tmp_path}/file/below: not a directory\n  hint: name a folder, or move away what stands in its place",
+        (
+            f"error: {tmp_path}/file/below: not a directory\n"
+            "  hint: name a folder, or move away what stands in its place"
+        ),
     )
     with pytest.raises(Exit) as ended, outcome():
         raise PermissionError(13, "Permission denied", "/some/place")

@@ -1,4 +1,6 @@
-"""A build that was made before is taken for finished only if it is this very one, and all of it is there."""
+"""A build that was made before is taken for finished only if it is this very one, and all of it is
+there.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,11 @@ def job(made: Job) -> Job:
     (folder / "thing.qcow2").write_bytes(b"an image")
     (made.source.appliance.folder / "appliance.yaml").write_text(SPEC)
     stage = made.stage("artifact:qcow2").id
-    known = {"release": RELEASE, "key": _key(made, boot=True), "sha256": {"thing.qcow2": hashlib.sha256(b"an image").hexdigest()}}
+    known = {
+        "release": RELEASE,
+        "key": _key(made, boot=True),
+        "sha256": {"thing.qcow2": hashlib.sha256(b"an image").hexdigest()},
+    }
     known |= {"images": {stage: "thing.qcow2"}, "inputs": made.plan.record()}
     (made.outputs / "plan.json").write_text(json.dumps(known))
     return made
@@ -82,7 +88,9 @@ def test_a_whole_release_of_the_same_job_is_finished(job: Job) -> None:
     assert finished(job, boot=True) == job.outputs / RELEASE
 
 
-@pytest.mark.parametrize("harm", [grown, cut, altered, gone, forgotten], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "harm", [grown, cut, altered, gone, forgotten], ids=lambda function: function.__name__
+)
 def test_a_release_that_is_not_whole_is_not_finished(job: Job, harm: Callable[[Job], None]) -> None:
     assert finished(job, boot=True)
     harm(job)
@@ -90,7 +98,9 @@ def test_a_release_that_is_not_whole_is_not_finished(job: Job, harm: Callable[[J
     assert released_image(job) is None
 
 
-def test_a_release_is_read_once_and_again_when_something_touched_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_is_read_once_and_again_when_something_touched_it(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert finished(job, boot=True)
     read: list[Path] = []
 
@@ -123,7 +133,13 @@ def test_a_release_that_was_not_booted_is_another_one(job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("1.0.0", "1.0.1"), ("A thing", "Another"), ("[web]", "[web]\nformats: [raw]"), ("[web]", "[web]\nkeep: [man]")]
+    ("old", "new"),
+    [
+        ("1.0.0", "1.0.1"),
+        ("A thing", "Another"),
+        ("[web]", "[web]\nformats: [raw]"),
+        ("[web]", "[web]\nkeep: [man]"),
+    ],
 )
 def test_a_release_of_another_spec_is_not_finished(job: Job, old: str, new: str) -> None:
     file = job.source.appliance.folder / "appliance.yaml"

@@ -28,13 +28,17 @@ ROW = Row(
 def test_every_appliance_has_a_line_with_what_was_measured() -> None:
     line = page([ROW]).splitlines()[-1]
     assert line == (
-        "| [web](../appliances/web/README.md): A web server | 1.2.0 | 230 | 100.0 MiB | 300.0 MiB | 90 MiB | 61 s | 80/tcp, 443/tcp |"
+        "| [web](../appliances/web/README.md): A web server | 1.2.0 | 230 | 100.0 MiB | 300.0 MiB "
+        "| 90 MiB | 61 s | 80/tcp, 443/tcp |"
     )
     assert "emulated" in page([ROW])
 
 
 def test_what_is_not_built_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\npackages: [web]\n"
+    spec = (
+        "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\n"
+        "packages: [web]\n"
+    )
     shop = Workshop(root=make_root(tmp_path, "web", {"appliance.yaml": spec}, monkeypatch))
     job = prepare(shop, shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
     with pytest.raises(BuildError, match="not built from what is here now: web"):

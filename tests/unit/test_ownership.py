@@ -66,7 +66,10 @@ def test_a_cache_below_a_folder_that_others_can_write_is_refused(tmp_path: Path)
     above = tmp_path / "above"
     (above / "cache").mkdir(parents=True, mode=0o700)
     above.chmod(0o777)
-    assert refusal(above / "cache") == f"{above} can be written by others (mode 0777), so what is in it is not believed"
+    assert (
+        refusal(above / "cache")
+        == f"{above} can be written by others (mode 0777), so what is in it is not believed"
+    )
     above.chmod(0o1777)  # where nobody moves what others own
     require_private(above / "cache", setting="SLIPWAY_CACHE")
 
@@ -86,21 +89,33 @@ def test_a_folder_in_the_cache_that_others_can_write_is_refused(tmp_path: Path, 
     (tmp_path / "cache").mkdir(mode=0o700)
     (tmp_path / "cache" / name).mkdir()
     (tmp_path / "cache" / name).chmod(0o775)
-    assert refusal(tmp_path / "cache").startswith(f"{tmp_path}/cache/{name} can be written by others (mode 0775)")
+    assert refusal(tmp_path / "cache").startswith(
+        f"{tmp_path}/cache/{name} can be written by others (mode 0775)"
+    )
 
 
-def test_every_command_that_has_settings_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_that_has_settings_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     cache.chmod(0o777)
     monkeypatch.setenv("SLIPWAY_CACHE", str(cache))
     shop = Workshop(root=tmp_path)
-    for use in (lambda: shop.cache, lambda: shop.pool, lambda: shop.mirrors, lambda: shop.versions(("zlib",)), lambda: shop.store):
+    for use in (
+        lambda: shop.cache,
+        lambda: shop.pool,
+        lambda: shop.mirrors,
+        lambda: shop.versions(("zlib",)),
+        lambda: shop.store,
+    ):
         with pytest.raises(HostError, match="can be written by others"):
             use()
 
 
-def test_an_entry_that_somebody_else_has_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_somebody_else_has_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = Cache(tmp_path / "cache", limit_bytes=1 << 30)
     cache.add("a" * 64, "boot", {"report": report})
     assert cache.find("a" * 64)
@@ -135,17 +150,25 @@ def test_everything_in_the_cache_is_for_this_user_alone(tmp_path: Path) -> None:
         cache = Cache(tmp_path / "cache", limit_bytes=1 << 30)
         with cache.scratch() as scratch:
             (scratch / "disk").write_bytes(b"x")
-            cache.add("a" * 64, "artifact:raw", {"disk": (scratch / "disk", sha256_of(scratch / "disk"))})
+            cache.add(
+                "a" * 64, "artifact:raw", {"disk": (scratch / "disk", sha256_of(scratch / "disk"))}
+            )
         with cache.locked("a" * 64), Pool(tmp_path / "cache/pool").incoming():
             pass
     finally:
         os.umask(before)
-    modes = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in (tmp_path / "cache").rglob("*") if path.is_dir()}
+    modes = {
+        path.relative_to(tmp_path): path.stat().st_mode & 0o777
+        for path in (tmp_path / "cache").rglob("*")
+        if path.is_dir()
+    }
     assert set(modes.values()) == {0o700}, modes
     assert cache.find("a" * 64)
 
 
-def test_a_build_that_others_could_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_others_could_change_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "build/web/1.0.0"
     folder.mkdir(parents=True)
     (folder / "disk").touch(mode=0o644)

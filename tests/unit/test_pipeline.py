@@ -1,4 +1,6 @@
-"""What a build refuses before and after its stages: disks that are too large, and images that were harmed."""
+"""What a build refuses before and after its stages: disks that are too large, and images that were
+harmed.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,26 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workshop, Jo
     """A thing with a disk of 2 GiB, of which nothing is built."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         files = {"appliance.yaml": SPEC, "README.md": "A thing\n"}
-        shop = Workshop(root=make_root(tmp_path_factory.mktemp("made"), "thing", files, monkeypatch))
+        shop = Workshop(
+            root=make_root(tmp_path_factory.mktemp("made"), "thing", files, monkeypatch)
+        )
         formats = ["qcow2", "raw"]
-        yield shop, prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64", formats=formats)
+        yield (
+            shop,
+            prepare(
+                shop,
+                shop.library.load("thing"),
+                builder="mmdebstrap",
+                architecture="amd64",
+                formats=formats,
+            ),
+        )
 
 
 @pytest.mark.parametrize("form", ["qcow2", "raw"])
-def test_a_disk_larger_than_the_spec_allows_becomes_no_artifact(job: tuple[Workshop, Job], form: str, tmp_path: Path) -> None:
+def test_a_disk_larger_than_the_spec_allows_becomes_no_artifact(
+    job: tuple[Workshop, Job], form: str, tmp_path: Path
+) -> None:
     shop, prepared = job
     raw = tmp_path / "disk.raw"
     with raw.open("wb") as file:
@@ -50,20 +65,30 @@ def test_a_disk_larger_than_the_spec_allows_becomes_no_artifact(job: tuple[Works
     stage = prepared.stage(f"artifact:{form}")
     with pytest.raises(BuildError) as caught:
         export_one(shop, prepared, stage, raw, tmp_path / "scratch", {})
-    assert str(caught.value) == ("error: the disk needs 3 GiB, and resources.disk_gib is 2\n  hint: raise resources.disk_gib in the spec")
+    assert str(caught.value) == (
+        "error: the disk needs 3 GiB, and resources.disk_gib is 2\n"
+        "  hint: raise resources.disk_gib in the spec"
+    )
     assert shop.cache.find(stage.id) is None
 
 
-def test_a_disk_of_the_cache_that_is_too_large_now_becomes_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_of_the_cache_that_is_too_large_now_becomes_no_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The raw disk does not hold the size that a machine sees, so it stays when that changes."""
     files = {"appliance.yaml": f"{SPEC}formats: [raw]\n", "README.md": "A thing\n"}
     shop = Workshop(root=make_root(tmp_path, "thing", files, monkeypatch))
     prepared = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
     for stage in prepared.plan.stages:
-        shop.cache.add(stage.id, stage.kind, {"disk": write_image}, {"uncompressed_size": (2 << 30) + 1})
+        shop.cache.add(
+            stage.id, stage.kind, {"disk": write_image}, {"uncompressed_size": (2 << 30) + 1}
+        )
     with pytest.raises(BuildError) as caught:
         export(shop, prepared)
-    assert str(caught.value) == "error: the disk needs 3 GiB, and resources.disk_gib is 2\n  hint: raise resources.disk_gib in the spec"
+    assert str(caught.value) == (
+        "error: the disk needs 3 GiB, and resources.disk_gib is 2\n"
+        "  hint: raise resources.disk_gib in the spec"
+    )
 
 
 def write_image(file: IO[bytes]) -> None:
@@ -82,7 +107,10 @@ def test_an_image_that_was_harmed_is_not_started(job: tuple[Workshop, Job]) -> N
     os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(BuildError) as caught:
         built_image(shop, prepared)
-    assert str(caught.value) == "error: thing is not built from what is here now\n  hint: run: invoke build thing"
+    assert (
+        str(caught.value)
+        == "error: thing is not built from what is here now\n  hint: run: invoke build thing"
+    )
     assert not entry.folder.exists()
 
 
@@ -91,7 +119,13 @@ def test_formats_that_have_not_begun_when_one_fails_are_not_begun(
 ) -> None:
     shop, _ = job
     formats = ["vhd", "vhdx", "vmdk", "rootfs", "oci"]
-    prepared = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64", formats=formats)
+    prepared = prepare(
+        shop,
+        shop.library.load("thing"),
+        builder="mmdebstrap",
+        architecture="amd64",
+        formats=formats,
+    )
     begun: list[str] = []
 
     @contextmanager
@@ -110,7 +144,9 @@ def test_formats_that_have_not_begun_when_one_fails_are_not_begun(
     assert 0 < len(begun) < len(formats)
 
 
-def test_a_lock_with_a_merge_conflict_is_made_anew(job: tuple[Workshop, Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_with_a_merge_conflict_is_made_anew(
+    job: tuple[Workshop, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop, _ = job
     appliance = shop.library.load("thing")
     path = lock_path(appliance, "amd64")

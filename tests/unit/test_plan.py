@@ -1,4 +1,6 @@
-"""A change makes exactly the stages new that it touches: the table below is what authors can rely on."""
+"""A change makes exactly the stages new that it touches: the table below is what authors can rely
+on.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,12 @@ def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
 def another_package(root: Path) -> None:
     spec("[web]", "[web, more]")(root)
     path = root / "appliances/thing/lock.amd64.json"
-    write_lock(path, replace(read_lock(path), requested=("more", "web"), packages=(package("more"), package("web"))))
+    write_lock(
+        path,
+        replace(
+            read_lock(path), requested=("more", "web"), packages=(package("more"), package("web"))
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,44 +119,100 @@ def another_package(root: Path) -> None:
     [
         pytest.param(spec("A thing", "Another thing"), set(), id="summary"),
         pytest.param(spec("1.0.0", "1.0.1"), set(), id="version"),
-        pytest.param(appended("appliances/thing/appliance.yaml", "# a comment\n"), set(), id="comment"),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "# a comment\n"), set(), id="comment"
+        ),
         pytest.param(written("README.md", "Another text\n"), set(), id="readme"),
         pytest.param(written("checks/10-inside.sh", "false\n"), {"boot"}, id="check"),
-        pytest.param(written("checks/10-inside.sh", "# timeout: 90\ntrue\n"), {"boot"}, id="time limit of a check"),
-        pytest.param(written("checks/20-more.sh", "true\n"), {"boot"}, id="another check"),
-        pytest.param(written("checks/outside/10-port.py", "exit()\n"), {"boot"}, id="check from outside"),
         pytest.param(
-            appended("appliances/thing/appliance.yaml", "ports:\n  - {port: 80, protocol: tcp, purpose: Web}\n"), {"boot"}, id="port"
+            written("checks/10-inside.sh", "# timeout: 90\ntrue\n"),
+            {"boot"},
+            id="time limit of a check",
         ),
-        pytest.param(appended("appliances/thing/appliance.yaml", "resources: {memory_mib: 2048}\n"), {"boot"}, id="memory"),
+        pytest.param(written("checks/20-more.sh", "true\n"), {"boot"}, id="another check"),
         pytest.param(
-            appended("appliances/thing/appliance.yaml", "resources: {disk_gib: 30}\n"), {"artifact:qcow2", "boot"}, id="disk's size"
+            written("checks/outside/10-port.py", "exit()\n"), {"boot"}, id="check from outside"
+        ),
+        pytest.param(
+            appended(
+                "appliances/thing/appliance.yaml",
+                "ports:\n  - {port: 80, protocol: tcp, purpose: Web}\n",
+            ),
+            {"boot"},
+            id="port",
+        ),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "resources: {memory_mib: 2048}\n"),
+            {"boot"},
+            id="memory",
+        ),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "resources: {disk_gib: 30}\n"),
+            {"artifact:qcow2", "boot"},
+            id="disk's size",
         ),
         pytest.param(written("files/etc/thing.conf", "b\n"), FROM_TREE, id="file"),
-        pytest.param(written("files/etc/other.conf.j2", "{{ spec.version }}\n"), FROM_TREE, id="template"),
+        pytest.param(
+            written("files/etc/other.conf.j2", "{{ spec.version }}\n"), FROM_TREE, id="template"
+        ),
         pytest.param(written("files/etc/new.conf", ""), FROM_TREE, id="another file"),
         pytest.param(written("setup/10-users.sh", "false\n"), FROM_TREE, id="setup script"),
         pytest.param(written("firstboot/10-keys.sh", "false\n"), FROM_TREE, id="first boot script"),
         pytest.param(
-            appended("appliances/thing/appliance.yaml", "parameters:\n  - {name: domain, type: hostname, default: a.b, summary: It}\n"),
+            appended(
+                "appliances/thing/appliance.yaml",
+                "parameters:\n  - {name: domain, type: hostname, default: a.b, summary: It}\n",
+            ),
             FROM_TREE,
             id="parameter",
         ),
-        pytest.param(appended("appliances/thing/appliance.yaml", "services: {enable: [web]}\n"), FROM_TREE, id="service"),
-        pytest.param(appended("templates/guest/files/usr/lib/slipway/firstboot.py", "# more\n"), FROM_TREE, id="the guest's own files"),
-        pytest.param(appended("templates/disk/disk.sh.j2", "# more\n"), FROM_DISK, id="disk's template"),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "services: {enable: [web]}\n"),
+            FROM_TREE,
+            id="service",
+        ),
+        pytest.param(
+            appended("templates/guest/files/usr/lib/slipway/firstboot.py", "# more\n"),
+            FROM_TREE,
+            id="the guest's own files",
+        ),
+        pytest.param(
+            appended("templates/disk/disk.sh.j2", "# more\n"), FROM_DISK, id="disk's template"
+        ),
         pytest.param(another_package, FROM_PACKAGES, id="another package"),
-        pytest.param(locked(packages=(package("web", "2"),)), FROM_PACKAGES, id="package's version"),
-        pytest.param(locked(base_packages=(package("apt"), package("libc6", "2"))), ALL, id="version in the base"),
+        pytest.param(
+            locked(packages=(package("web", "2"),)), FROM_PACKAGES, id="package's version"
+        ),
+        pytest.param(
+            locked(base_packages=(package("apt"), package("libc6", "2"))),
+            ALL,
+            id="version in the base",
+        ),
         pytest.param(locked(packages=(rebuilt("web"),)), FROM_PACKAGES, id="package's content"),
-        pytest.param(locked(base_packages=(package("apt"), rebuilt("libc6"))), ALL, id="content in the base"),
-        pytest.param(appended("templates/mmdebstrap/base.sh.j2", "# more\n"), ALL, id="base's template"),
-        pytest.param(appended("templates/mmdebstrap/chroot.sh", "# more\n"), ALL, id="what all scripts share"),
-        pytest.param(appended("appliances/thing/appliance.yaml", "keep: [man]\n"), ALL, id="what is kept of packages"),
-        pytest.param(appended("slipway.toml", 'image_mirror = "http://m.example/debian"\n'), FROM_TREE, id="images' mirror"),
+        pytest.param(
+            locked(base_packages=(package("apt"), rebuilt("libc6"))), ALL, id="content in the base"
+        ),
+        pytest.param(
+            appended("templates/mmdebstrap/base.sh.j2", "# more\n"), ALL, id="base's template"
+        ),
+        pytest.param(
+            appended("templates/mmdebstrap/chroot.sh", "# more\n"), ALL, id="what all scripts share"
+        ),
+        pytest.param(
+            appended("appliances/thing/appliance.yaml", "keep: [man]\n"),
+            ALL,
+            id="what is kept of packages",
+        ),
+        pytest.param(
+            appended("slipway.toml", 'image_mirror = "http://m.example/debian"\n'),
+            FROM_TREE,
+            id="images' mirror",
+        ),
     ],
 )
-def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path], None], new: set[str]) -> None:
+def test_a_change_makes_new_what_it_touches(
+    root: Path, change: Callable[[Path], None], new: set[str]
+) -> None:
     before = stages(root)
     change(root)
     after = stages(root)
@@ -157,18 +220,28 @@ def test_a_change_makes_new_what_it_touches(root: Path, change: Callable[[Path],
     assert {kind for kind in after if before[kind] != after[kind]} == new
 
 
-@pytest.mark.parametrize("mirror", ["http://localhost:3142/debian", "file:///srv/debian", "http://10.1.2.3/debian"])
-def test_the_mirror_that_builds_use_is_in_no_image(root: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+@pytest.mark.parametrize(
+    "mirror", ["http://localhost:3142/debian", "file:///srv/debian", "http://10.1.2.3/debian"]
+)
+def test_the_mirror_that_builds_use_is_in_no_image(
+    root: Path, monkeypatch: pytest.MonkeyPatch, mirror: str
+) -> None:
     before = stages(root)
     monkeypatch.setenv("SLIPWAY_MIRROR", mirror)
     assert stages(root) == before
     shop = Workshop(root=root)
     job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
-    assert not [name for name, file in job.rendered.files.items() if mirror.encode() in file.content]
+    assert not [
+        name for name, file in job.rendered.files.items() if mirror.encode() in file.content
+    ]
 
 
-def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}tools: [sipp]\n"}, monkeypatch)
+def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_root(
+        tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}tools: [sipp]\n"}, monkeypatch
+    )
     before = stages(root)
     path = root / "appliances/thing/lock.amd64.json"
     lock = read_lock(path)
@@ -184,13 +257,20 @@ def test_tools_are_a_stage_of_their_own_that_the_boot_alone_needs(tmp_path: Path
     assert {row["kind"]: row["state"] for row in explain(shop, job)}["tools"] == "not needed"
 
 
-@pytest.mark.parametrize(("unit", "late"), [("web", False), ("web.timer", False), ("web.socket", True), ("web.path", True)])
-def test_services_wait_for_first_boot_without_an_ordering_cycle(root: Path, unit: str, late: bool) -> None:
+@pytest.mark.parametrize(
+    ("unit", "late"),
+    [("web", False), ("web.timer", False), ("web.socket", True), ("web.path", True)],
+)
+def test_services_wait_for_first_boot_without_an_ordering_cycle(
+    root: Path, unit: str, late: bool
+) -> None:
     appended("appliances/thing/appliance.yaml", f"services: {{enable: [{unit}]}}\n")(root)
     shop = Workshop(root=root)
     job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
     name = unit if "." in unit else f"{unit}.service"
-    text = job.rendered.files[f"tree/files/etc/systemd/system/{name}.d/10-slipway.conf"].content.decode()
+    text = job.rendered.files[
+        f"tree/files/etc/systemd/system/{name}.d/10-slipway.conf"
+    ].content.decode()
     assert "Requires=slipway-firstboot.service\nAfter=slipway-firstboot.service\n" in text
     assert ("DefaultDependencies=no" in text) is late
 
@@ -243,17 +323,32 @@ def test_what_nothing_missing_is_made_from_is_not_needed(root: Path) -> None:
 
 def test_reasons_name_inputs_that_came_and_went() -> None:
     before = {"tree": {"a": "1", "b": "1", "parent": ""}}
-    assert reasons(make_stage("tree", {"b": "2", "c": "1"}), before) == ("a removed", "b changed", "c added")
+    assert reasons(make_stage("tree", {"b": "2", "c": "1"}), before) == (
+        "a removed",
+        "b changed",
+        "c added",
+    )
     assert reasons(make_stage("tree", {"a": "1", "b": "1"}), before) == ()
 
 
 def test_stages_of_two_kinds_or_parents_with_the_same_inputs_are_two() -> None:
     one, other = make_stage("base", {"a": "1"}), make_stage("base", {"a": "2"})
-    stages = [make_stage(kind, {"b": "1"}, parent) for kind in ("tree", "disk") for parent in (None, one, other)]
+    stages = [
+        make_stage(kind, {"b": "1"}, parent)
+        for kind in ("tree", "disk")
+        for parent in (None, one, other)
+    ]
     assert len({stage.id for stage in stages}) == 6
 
 
-IMAGES = {"artifact:qcow2", "artifact:vmdk", "artifact:ova", "artifact:rootfs", "artifact:incus", "artifact:libvirt"}
+IMAGES = {
+    "artifact:qcow2",
+    "artifact:vmdk",
+    "artifact:ova",
+    "artifact:rootfs",
+    "artifact:incus",
+    "artifact:libvirt",
+}
 #: What has to be made again when a program or a module of slipway is another one.
 DEPENDING = {
     "apt-get": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
@@ -288,16 +383,22 @@ DEPENDING = {
 }
 
 
-def test_another_version_of_a_program_or_of_our_code_makes_new_what_it_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_a_program_or_of_our_code_makes_new_what_it_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     formats = "kernel: generic\nformats: [qcow2, vmdk, ova, rootfs, incus, libvirt]\n"
-    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch)
+    root = make_root(
+        tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch
+    )
     changed = ""
 
     def versions(names: tuple[str, ...], memory: Path) -> dict[str, str]:
         return tool_versions(names, memory) | ({changed: "new"} if changed in names else {})
 
     monkeypatch.setattr("slipway.job.tool_versions", versions)
-    monkeypatch.setattr("slipway.job.code_digest", lambda name: "new" if name == changed else code_digest(name))
+    monkeypatch.setattr(
+        "slipway.job.code_digest", lambda name: "new" if name == changed else code_digest(name)
+    )
     before, found = stages(root), {}
     for changed in DEPENDING:
         after = stages(root)
@@ -305,7 +406,9 @@ def test_another_version_of_a_program_or_of_our_code_makes_new_what_it_shapes(tm
     assert found == DEPENDING
 
 
-def test_appliances_with_the_same_packages_share_the_stage_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appliances_with_the_same_packages_share_the_stage_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = []
     for name in ("thing", "other"):
         root = make_root(tmp_path / name, "thing", FILES, monkeypatch)
@@ -318,7 +421,9 @@ def test_appliances_with_the_same_packages_share_the_stage_of_them(tmp_path: Pat
     assert {kind for kind in ids[0] if ids[0][kind] == ids[1][kind]} == {"base", "packages"}
 
 
-def test_a_layer_with_other_marks_is_another_layer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_with_other_marks_is_another_layer(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With marks of another kind, an overlay would bring back what was removed."""
     before = stages(root)
     monkeypatch.setattr("slipway.builders.mmdebstrap.overlay_marks", lambda: "other")
@@ -328,9 +433,17 @@ def test_a_layer_with_other_marks_is_another_layer(root: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("release", "user", "marks"),
-    [("6.5.0-1-amd64", 0, "trusted"), ("6.6.1", 0, "user"), ("7.0", 0, "user"), ("6.1.0", 1000, "user"), ("10.1", 1000, "user")],
+    [
+        ("6.5.0-1-amd64", 0, "trusted"),
+        ("6.6.1", 0, "user"),
+        ("7.0", 0, "user"),
+        ("6.1.0", 1000, "user"),
+        ("10.1", 1000, "user"),
+    ],
 )
-def test_marks_depend_on_the_kernel_and_the_user_alone(monkeypatch: pytest.MonkeyPatch, release: str, user: int, marks: str) -> None:
+def test_marks_depend_on_the_kernel_and_the_user_alone(
+    monkeypatch: pytest.MonkeyPatch, release: str, user: int, marks: str
+) -> None:
     monkeypatch.setattr("slipway.namespace.os.uname", lambda: SimpleNamespace(release=release))
     monkeypatch.setattr("slipway.namespace.os.geteuid", lambda: user)
     assert overlay_marks() == marks
@@ -339,21 +452,39 @@ def test_marks_depend_on_the_kernel_and_the_user_alone(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("change", "new"),
     [
-        pytest.param(spec("A thing", "Another thing"), {"artifact:ova", "artifact:incus", "artifact:libvirt"}, id="summary"),
-        pytest.param(spec("1.0.0", "1.0.1"), {"artifact:ova", "artifact:incus", "artifact:libvirt"}, id="version"),
-        pytest.param(appended("templates/ovf/appliance.ovf.j2", "<!-- -->"), {"artifact:ova"}, id="template of a description"),
-        pytest.param(appended("templates/incus/hostname.tpl", "x"), {"artifact:incus"}, id="another template"),
+        pytest.param(
+            spec("A thing", "Another thing"),
+            {"artifact:ova", "artifact:incus", "artifact:libvirt"},
+            id="summary",
+        ),
+        pytest.param(
+            spec("1.0.0", "1.0.1"),
+            {"artifact:ova", "artifact:incus", "artifact:libvirt"},
+            id="version",
+        ),
+        pytest.param(
+            appended("templates/ovf/appliance.ovf.j2", "<!-- -->"),
+            {"artifact:ova"},
+            id="template of a description",
+        ),
+        pytest.param(
+            appended("templates/incus/hostname.tpl", "x"), {"artifact:incus"}, id="another template"
+        ),
     ],
 )
 def test_descriptions_are_made_of_what_they_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], new: set[str]
 ) -> None:
     formats = "kernel: generic\nformats: [qcow2, ova, rootfs, incus, libvirt]\n"
-    root = make_root(tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch)
+    root = make_root(
+        tmp_path, "thing", {**FILES, "appliance.yaml": f"{SPEC}{formats}"}, monkeypatch
+    )
     before = stages(root)
     change(root)
     text = (root / "appliances/thing/appliance.yaml").read_text()
-    (root / "appliances/thing/appliance.yaml").write_text(text if formats in text else text + formats)
+    (root / "appliances/thing/appliance.yaml").write_text(
+        text if formats in text else text + formats
+    )
     after = stages(root)
     assert {kind for kind in after if before[kind] != after[kind]} == new
 

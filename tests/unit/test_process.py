@@ -27,9 +27,13 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_output_is_captured_and_the_environment_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_captured_and_the_environment_is_explicit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
-    done = process.run(["sh", "-c", 'cat; echo "$LC_ALL $TZ ${LANG-none} $MORE"'], env={"MORE": "more"})
+    done = process.run(
+        ["sh", "-c", 'cat; echo "$LC_ALL $TZ ${LANG-none} $MORE"'], env={"MORE": "more"}
+    )
     assert done.stdout == b"C.UTF-8 UTC0 none more\n"
     assert done.returncode == 0
 
@@ -42,13 +46,18 @@ def test_a_child_has_the_same_umask_whatever_the_callers_is() -> None:
         os.umask(before)
 
 
-def test_what_is_found_is_what_a_script_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_is_what_a_script_would_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = tmp_path / "mine"
     for program in (mine, tmp_path / "env"):
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin")
-    assert process.find_tool("env") == process.run(["sh", "-c", "command -v env"]).stdout.decode().strip()
+    assert (
+        process.find_tool("env")
+        == process.run(["sh", "-c", "command -v env"]).stdout.decode().strip()
+    )
     assert process.find_tool(mine.name) == str(mine)
 
 
@@ -56,7 +65,8 @@ def test_a_failure_shows_the_command_its_end_and_its_last_lines(tmp_path: Path) 
     with pytest.raises(BuildError) as caught:
         process.run(["sh", "-c", "echo one; echo 'two words' >&2; exit 3"])
     assert str(caught.value) == (
-        "error: sh failed: exit status 3\n  command: sh -c 'echo one; echo '\"'\"'two words'\"'\"' >&2; exit 3'\n    two words"
+        "error: sh failed: exit status 3\n"
+        "  command: sh -c 'echo one; echo '\"'\"'two words'\"'\"' >&2; exit 3'\n    two words"
     )
     log = tmp_path / "log"
     with pytest.raises(BuildError) as caught:
@@ -80,7 +90,10 @@ def test_a_signal_and_a_time_limit_are_named() -> None:
 def test_a_missing_tool_names_its_package() -> None:
     with pytest.raises(HostError) as caught:
         process.run(["mkfs.nothing"])
-    assert str(caught.value) == "error: mkfs.nothing is not installed\n  hint: sudo apt-get install mkfs.nothing"
+    assert (
+        str(caught.value)
+        == "error: mkfs.nothing is not installed\n  hint: sudo apt-get install mkfs.nothing"
+    )
     assert process.find_tool("mke2fs").startswith("/")
 
 
@@ -104,11 +117,17 @@ def test_a_polite_end_comes_first_where_there_is_patience(tmp_path: Path) -> Non
 def test_a_child_dies_with_its_maker_even_by_sigkill() -> None:
     script = (
         "import subprocess, sys\nfrom slipway import process\n"
-        "with process.spawn(['sh', '-c', 'echo ready; exec sleep 1000'], stdout=subprocess.PIPE) as child:\n"
+        "with process.spawn(['sh', '-c', 'echo ready; exec sleep 1000'], "
+        "stdout=subprocess.PIPE) as child:\n"
         "    child.stdout.readline()\n    print(child.pid, flush=True)\n    sys.stdin.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as maker:
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as maker:
         assert maker.stdout
         child = int(maker.stdout.readline())
         maker.kill()
@@ -124,10 +143,21 @@ def test_tail_gives_the_end_of_a_log(tmp_path: Path) -> None:
 
 
 def test_standard_input_is_closed_unless_it_is_given() -> None:
-    """Were it inherited, a program that asks would wait for an answer, and one in a loop would eat what is meant for others."""
-    script = "from slipway import process; print(process.run(['cat'], timeout_s=20).stdout, process.run(['cat'], input=b'x').stdout)"
+    """Were it inherited, a program that asks would wait for an answer, and one in a loop would eat
+    what is meant for others.
+    """
+    script = (
+        "from slipway import process; print(process.run(['cat'], timeout_s=20).stdout, "
+        "process.run(['cat'], input=b'x').stdout)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    said = subprocess.run([sys.executable, "-c", script], input=b"not for it", capture_output=True, check=True, env=environment)
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        input=b"not for it",
+        capture_output=True,
+        check=True,
+        env=environment,
+    )
     assert said.stdout == b"b'' b'x'\n"
 
 

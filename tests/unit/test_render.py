@@ -30,12 +30,21 @@ def test_what_is_written_is_what_was_rendered(tmp_path: Path) -> None:
 
 def test_only_the_parts_asked_for_are_written_and_counted(tmp_path: Path) -> None:
     written = Rendered(FILES).write(tmp_path, "tree", "run.sh")
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in written) == ["run.sh", "tree/files/etc/link", "tree/files/etc/motd"]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in written) == [
+        "run.sh",
+        "tree/files/etc/link",
+        "tree/files/etc/motd",
+    ]
     assert list(Rendered(FILES).digests("disk")) == ["disk/layout"]
 
 
 def test_content_mode_and_link_all_change_the_digest() -> None:
-    files = [RenderedFile(content=b"a"), RenderedFile(content=b"b"), RenderedFile(content=b"a", mode=0o755), RenderedFile(link="a")]
+    files = [
+        RenderedFile(content=b"a"),
+        RenderedFile(content=b"b"),
+        RenderedFile(content=b"a", mode=0o755),
+        RenderedFile(link="a"),
+    ]
     assert len({file.digest for file in files}) == 4
 
 
@@ -43,11 +52,16 @@ def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("keep")
     with pytest.raises(UsageError) as raised:
         Rendered(FILES).write(tmp_path)
-    assert str(raised.value) == f"error: {tmp_path} is not empty\n  hint: give an empty directory with --out"
+    assert (
+        str(raised.value)
+        == f"error: {tmp_path} is not empty\n  hint: give an empty directory with --out"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_copied_file_has_the_digest_of_its_content_and_is_never_whole_in_memory(tmp_path: Path) -> None:
+def test_a_copied_file_has_the_digest_of_its_content_and_is_never_whole_in_memory(
+    tmp_path: Path,
+) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"start")
     with large.open("r+b") as file:
@@ -71,5 +85,8 @@ def test_a_copied_file_that_has_changed_since_is_refused(tmp_path: Path) -> None
     file.write_text("two")
     with pytest.raises(UsageError) as caught:
         rendered.write(tmp_path / "out")
-    message = "error: the file for tree/files/file has changed since this command began\n  hint: run the command again"
+    message = (
+        "error: the file for tree/files/file has changed since this command began\n"
+        "  hint: run the command again"
+    )
     assert str(caught.value) == message

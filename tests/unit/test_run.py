@@ -14,7 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: What the script itself calls, besides the shell.
 NEEDED = ("sh", "dirname", "readlink", "sha256sum", "id", "env", "rm", "mv", "flock", "tr")
-COPIED = ("run", "src/slipway/programs.txt", *(f"requirements/{name}.txt" for name in ("tasks", "checks", "dev")))
+COPIED = (
+    "run",
+    "src/slipway/programs.txt",
+    *(f"requirements/{name}.txt" for name in ("tasks", "checks", "dev")),
+)
 
 
 @pytest.fixture
@@ -46,17 +50,33 @@ def program(path: Path, script: str) -> None:
 
 
 def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": str(root / "bin"), "HOME": str(root), "LC_ALL": "C", "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
+    environment = {
+        "PATH": str(root / "bin"),
+        "HOME": str(root),
+        "LC_ALL": "C",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+    }
     environment |= {"CI": "true"} if ci else {}
     return subprocess.run(
-        [root / "run", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=60, check=False
+        [root / "run", *words],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
     )
 
 
 def set_up(root: Path, requirements: str, kinds: str = "") -> None:
     """Make what a set-up leaves: an environment, and stamps."""
     program(root / ".venv/bin/invoke", 'echo "$*"')
-    program(root / ".venv/bin/python", f'case "$*" in "-P -m slipway "*) shift 3; echo "$*";; *) echo "python $*" >>{root}/asked;; esac')
+    program(
+        root / ".venv/bin/python",
+        'case "$*" in "-P -m slipway "*) shift 3; echo "$*";; *) echo "python $*" '
+        f">>{root}/asked;; esac",
+    )
 
     def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -65,7 +85,9 @@ def set_up(root: Path, requirements: str, kinds: str = "") -> None:
     lock = digest(root / f"requirements/{requirements}.txt")
     (root / ".venv/stamp").write_text(f"{root} {python}\n{requirements}\n{lock}\n")
     if kinds:
-        (root / ".venv/stamp-system").write_text(f"{kinds}\n{digest(root / 'src/slipway/programs.txt')}\n")
+        (root / ".venv/stamp-system").write_text(
+            f"{kinds}\n{digest(root / 'src/slipway/programs.txt')}\n"
+        )
 
 
 def asked(root: Path) -> list[str]:
@@ -84,8 +106,16 @@ def apt(checkout: Path) -> Path:
     return checkout
 
 
-def test_without_apt_it_lists_what_to_install_and_without_python_it_says_which(checkout: Path) -> None:
-    table(checkout, "task build checks build", "program nothing-a build a", "program nothing-b build b+c", "program nothing-d test d")
+def test_without_apt_it_lists_what_to_install_and_without_python_it_says_which(
+    checkout: Path,
+) -> None:
+    table(
+        checkout,
+        "task build checks build",
+        "program nothing-a build a",
+        "program nothing-b build b+c",
+        "program nothing-d test d",
+    )
     done = run(checkout, "build", "thing")
     assert done.returncode == 4
     assert done.stdout == ""
@@ -99,7 +129,13 @@ def test_without_apt_it_lists_what_to_install_and_without_python_it_says_which(c
 
 def test_it_says_what_it_installs_and_how_it_failed(apt: Path) -> None:
     program(apt / "bin/apt-get", f'echo "$*" >>{apt}/asked; exit 100')
-    table(apt, "task build checks build", "program git build git", "program one build one", "file /two build two")
+    table(
+        apt,
+        "task build checks build",
+        "program git build git",
+        "program one build one",
+        "file /two build two",
+    )
     done = run(apt, "--echo", "build", ci=True)
     assert done.returncode == 4
     assert done.stderr.splitlines()[0] == "run: these system packages are missing: one two"
@@ -118,23 +154,44 @@ def test_it_says_what_it_installs_and_how_it_failed(apt: Path) -> None:
         pytest.param(("test",), "one two-a two-b", id="two kinds"),
     ],
 )
-def test_a_task_has_only_what_it_needs_installed(apt: Path, words: tuple[str, ...], packages: str | None) -> None:
+def test_a_task_has_only_what_it_needs_installed(
+    apt: Path, words: tuple[str, ...], packages: str | None
+) -> None:
     table(
         apt,
-        *("task build checks build", "task test dev build,test", "program one build one", "program two test two-a+two-b needs:one"),
+        *(
+            "task build checks build",
+            "task test dev build,test",
+            "program one build one",
+            "program two test two-a+two-b needs:one",
+        ),
         *("program three - three", "program none test nosuchsystem=none", "program never test -"),
     )
     run(apt, *words, ci=True)
-    found = [line.partition("recommends ")[2] for line in asked(apt) if line.startswith("apt-get install")]
+    found = [
+        line.partition("recommends ")[2]
+        for line in asked(apt)
+        if line.startswith("apt-get install")
+    ]
     assert found == ([packages] if packages else [])
 
 
 def test_packages_are_those_of_this_system(apt: Path) -> None:
-    system = dict(line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
+    system = dict(
+        line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines()
+    )
     here, codename = system["ID"].strip('"'), system["VERSION_CODENAME"].strip('"')
-    table(apt, "task build checks build", f"program a build {here}=for-here other", f"program b build nowhere=x {codename}=for-codename y")
+    table(
+        apt,
+        "task build checks build",
+        f"program a build {here}=for-here other",
+        f"program b build nowhere=x {codename}=for-codename y",
+    )
     run(apt, "build", ci=True)
-    assert "run: these system packages are missing: for-here for-codename" in run(apt, "build", ci=True).stderr.splitlines()
+    assert (
+        "run: these system packages are missing: for-here for-codename"
+        in run(apt, "build", ci=True).stderr.splitlines()
+    )
 
 
 def test_a_checkout_that_is_set_up_only_runs_the_task(checkout: Path) -> None:
@@ -157,7 +214,9 @@ def test_a_larger_set_and_more_kinds_serve_a_smaller_task(checkout: Path) -> Non
         assert (run(checkout, task).stderr, asked(checkout)) == ("", [])
 
 
-@pytest.mark.parametrize(("task", "installed"), [("list", "tasks"), ("build", "checks"), ("deps", "dev")])
+@pytest.mark.parametrize(
+    ("task", "installed"), [("list", "tasks"), ("build", "checks"), ("deps", "dev")]
+)
 def test_a_set_that_is_missing_is_added(apt: Path, task: str, installed: str) -> None:
     set_up(apt, "tasks", "build")
     done = run(apt, task)
@@ -172,7 +231,10 @@ def test_another_lock_is_installed_in_the_set_that_was_there(apt: Path) -> None:
     set_up(apt, "checks")
     with (apt / "requirements/checks.txt").open("a") as file:
         file.write("\n")
-    assert run(apt, "list").stderr == "run: installing the Python packages of requirements/checks.txt\n"
+    assert (
+        run(apt, "list").stderr
+        == "run: installing the Python packages of requirements/checks.txt\n"
+    )
     assert asked(apt) == [f"python -I {apt}/requirements/install.py checks"]
     assert run(apt, "list").stderr == ""
 
@@ -215,7 +277,15 @@ def test_the_installer_keeps_the_way_to_an_index_and_drops_all_else() -> None:
     installer = runpy.run_path(str(ROOT / "requirements/install.py"))
     listing = (
         "global.index-url='one'\nglobal.user='true'\ninstall.index-url='two'\ninstall.target='/x'\n"
-        ":env:.find-links='/a /b'\n:env:.require-virtualenv='1'\n:env:.constraint='c.txt'\nglobal.extra-index-url='\\nd\\ne'\n"
+        ":env:.find-links='/a /b'\n:env:.require-virtualenv='1'\n:env:.constraint='c.txt'\n"
+        "global.extra-index-url='\\nd\\ne'\n"
     )
-    assert installer["index_settings"](listing) == {"PIP_INDEX_URL": "two", "PIP_EXTRA_INDEX_URL": "\nd\ne", "PIP_FIND_LINKS": "/a /b"}
-    assert installer["locked_names"]("# x\nA.b==1 \\\n    --hash=sha256:0\nc_d==2 ; x\n") == {"a-b", "c-d"}
+    assert installer["index_settings"](listing) == {
+        "PIP_INDEX_URL": "two",
+        "PIP_EXTRA_INDEX_URL": "\nd\ne",
+        "PIP_FIND_LINKS": "/a /b",
+    }
+    assert installer["locked_names"]("# x\nA.b==1 \\\n    --hash=sha256:0\nc_d==2 ; x\n") == {
+        "a-b",
+        "c-d",
+    }

@@ -30,10 +30,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+def ask(
+    server: Server, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
     """The status, the headers and the body of an answer."""
     link = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-    link.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    link.request(
+        method, path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     answer = link.getresponse()
     body = answer.read()
     link.close()
@@ -45,14 +49,22 @@ def test_the_first_page_is_where_a_browser_begins(server: Server) -> None:
     assert (status, headers["Location"]) == (302, "/www/index.html")
     assert server.url.endswith(headers["Location"])
     status, headers, body = ask(server, "/www/index.html?x=1")
-    assert (status, headers["Content-Type"], body) == (200, "text/html; charset=utf-8", b"<!DOCTYPE html>")
+    assert (status, headers["Content-Type"], body) == (
+        200,
+        "text/html; charset=utf-8",
+        b"<!DOCTYPE html>",
+    )
 
 
 def test_an_image_comes_whole_in_parts_or_not_at_all(server: Server) -> None:
     whole = bytes(range(256)) * 40_000
     assert ask(server, "/targets/web/1/abc.web.qcow2")[2] == whole
     status, headers, body = ask(server, "/targets/web/1/abc.web.qcow2", Range="bytes=1000-1999")
-    assert (status, headers["Content-Range"], body) == (206, f"bytes 1000-1999/{len(whole)}", whole[1000:2000])
+    assert (status, headers["Content-Range"], body) == (
+        206,
+        f"bytes 1000-1999/{len(whole)}",
+        whole[1000:2000],
+    )
     assert ask(server, "/targets/web/1/abc.web.qcow2", Range="bytes=10239990-")[2] == whole[-10:]
     assert ask(server, "/targets/web/1/abc.web.qcow2", Range=f"bytes={len(whole)}-")[0] == 416
     status, headers, body = ask(server, "/targets/web/1/abc.web.qcow2", "HEAD")
@@ -61,7 +73,15 @@ def test_an_image_comes_whole_in_parts_or_not_at_all(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/elsewhere/secret", "/.tmp/lock", "/www/../elsewhere/secret", "/www/%2e%2e/elsewhere/secret", "/www/link", "/www/none", "/www//x"],
+    [
+        "/elsewhere/secret",
+        "/.tmp/lock",
+        "/www/../elsewhere/secret",
+        "/www/%2e%2e/elsewhere/secret",
+        "/www/link",
+        "/www/none",
+        "/www//x",
+    ],
 )
 def test_nothing_but_what_a_store_shows(server: Server, path: str) -> None:
     status, _, body = ask(server, path)
@@ -81,6 +101,8 @@ def test_nothing_can_be_written(server: Server) -> None:
 
 
 def test_a_port_that_is_taken_is_an_error_with_a_way_out(server: Server) -> None:
-    with pytest.raises(HostError, match=f"cannot listen on 127.0.0.1:{server.server_port}: ") as caught:
+    with pytest.raises(
+        HostError, match=f"cannot listen on 127.0.0.1:{server.server_port}: "
+    ) as caught:
         Server(server.store, server.server_port)
     assert caught.value.hint == "--port 0 takes any that is free"

@@ -9,7 +9,18 @@ from slipway.manual import task_help
 
 TASKS = {str(context.name): context for context in namespace().to_contexts()}
 READING = ("channels", "export", "fetch", "verify")
-CHANGING = ("catalog", "gc", "nightly", "promote", "prune", "publish", "recover", "refresh", "rollback", "withdraw")
+CHANGING = (
+    "catalog",
+    "gc",
+    "nightly",
+    "promote",
+    "prune",
+    "publish",
+    "recover",
+    "refresh",
+    "rollback",
+    "withdraw",
+)
 
 
 def options(task: str) -> set[str]:
@@ -22,7 +33,11 @@ def test_a_store_is_named_the_same_way_everywhere(task: str) -> None:
 
 
 def test_what_only_reads_promises_nothing_about_writers() -> None:
-    assert {task for task in (*READING, *CHANGING) if "single_writer" not in options(task)} == {"export", "fetch", "verify"}
+    assert {task for task in (*READING, *CHANGING) if "single_writer" not in options(task)} == {
+        "export",
+        "fetch",
+        "verify",
+    }
 
 
 @pytest.mark.parametrize("task", [task for task in CHANGING if task != "nightly"])
@@ -35,7 +50,9 @@ def test_a_release_is_named_by_build(task: str) -> None:
     assert "build" in options(task)
 
 
-@pytest.mark.parametrize("task", ["build", "publish", "releases", "check", "validate", "lock", "faults"])
+@pytest.mark.parametrize(
+    "task", ["build", "publish", "releases", "check", "validate", "lock", "faults"]
+)
 def test_what_takes_appliances_takes_all(task: str) -> None:
     assert options(task) >= {"names", "all"}
 
@@ -52,4 +69,6 @@ def test_one_name_is_one_thing() -> None:
 def test_help_shows_the_option_that_a_word_stands_for() -> None:
     for task in ("refresh", "prune", "verify"):
         said = task_help(TASKS[task], "")
-        assert "  CHANNEL...  a channel; can be given again; --channel CHANNEL is the same\n" in said
+        assert (
+            "  CHANNEL...  a channel; can be given again; --channel CHANNEL is the same\n" in said
+        )

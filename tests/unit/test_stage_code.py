@@ -1,4 +1,6 @@
-"""An id covers the code of its stage: whatever that code imports is in the id too, or is here with the reason why not."""
+"""An id covers the code of its stage: whatever that code imports is in the id too, or is here with
+the reason why not.
+"""
 
 from __future__ import annotations
 
@@ -30,31 +32,56 @@ SHAPELESS = {
         "builders/_known.py",
         "builders/_broken.py",
     },
-    "keep what was made, and who may": {"cache.py", "locks.py", "ownership.py", "settings.py", "plan.py"},
+    "keep what was made, and who may": {
+        "cache.py",
+        "locks.py",
+        "ownership.py",
+        "settings.py",
+        "plan.py",
+    },
     "what they make of a spec is rendered, and that is in the id": {
-        *("addresses.py", "boxed.py", "builders/__init__.py", "disk/identity.py", "packages/mirror.py", "templating.py"),
+        *(
+            "addresses.py",
+            "boxed.py",
+            "builders/__init__.py",
+            "disk/identity.py",
+            "packages/mirror.py",
+            "templating.py",
+        ),
         *(f"spec/{path.name}" for path in (HERE / "spec").glob("*.py")),
     },
-    "the lock says which packages": {f"packages/{name}.py" for name in ("apt", "lock", "locked", "resolve")},
+    "the lock says which packages": {
+        f"packages/{name}.py" for name in ("apt", "lock", "locked", "resolve")
+    },
     "only text, and types": {"__init__.py", "formats/__init__.py"},
 }
-#: What more than that formats have no part in: the disk is there, and a program's version is in the id.
+#: What more than that formats have no part in: the disk is there, and a program's version is in the
+#: id.
 OF_FORMATS = {"process.py"}
 
 
 @cache
 def imported(module: str) -> frozenset[str]:
-    """The modules of slipway that one imports when it runs, wherever in it; not those for types alone."""
+    """The modules of slipway that one imports when it runs, wherever in it.
+
+    Not those for types alone.
+    """
     tree = ast.parse((HERE / module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
     found, modules = set(), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "slipway":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.partition(".")[0] == "slipway"
+        ):
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.partition(".")[0] == "slipway"}
+            found |= {
+                alias.name for alias in node.names if alias.name.partition(".")[0] == "slipway"
+            }
     for name in found:
         place = HERE.joinpath(*name.split(".")[1:])
         for path in (place.with_suffix(".py"), place / "__init__.py"):
@@ -79,7 +106,11 @@ def modules_of(code: Iterable[str]) -> set[str]:
     """The modules that names of code stand for, as :func:`slipway.tools.code_digest` reads them."""
     found = set()
     for name in code:
-        found |= {name} if name.endswith(".py") else {path.relative_to(HERE).as_posix() for path in (HERE / name).glob("*.py")}
+        found |= (
+            {name}
+            if name.endswith(".py")
+            else {path.relative_to(HERE).as_posix() for path in (HERE / name).glob("*.py")}
+        )
     return found
 
 
@@ -95,7 +126,8 @@ downloads: [{{url: "https://files.test/tool", sha256: {"a" * 64}, path: /usr/bin
 users: [{{name: web}}]
 timers: [{{name: often, calendar: daily, command: /usr/bin/tool}}]
 """
-#: Of those that several stages import by one module: which of them use it. (A download is one file with its hash.)
+#: Of those that several stages import by one module: which of them use it. (A download is one file
+#: with its hash.)
 USED_BY = {
     "builders/_hygiene.py": {"tree", "packer"},
     "disk/ext4.py": {"disk"},
@@ -114,14 +146,24 @@ OF_ONE_BUILD = {"sshkey.py", "accelerator.py"}
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     """The same appliance with each builder; it uses all that a spec can add to a tree."""
     with pytest.MonkeyPatch.context() as patch:
-        files = {"appliance.yaml": SPEC.replace("pypi", "#"), "README.md": "A thing\n", "files/etc/thing": "x\n", "setup/10-x.sh": "true\n"}
+        files = {
+            "appliance.yaml": SPEC.replace("pypi", "#"),
+            "README.md": "A thing\n",
+            "files/etc/thing": "x\n",
+            "setup/10-x.sh": "true\n",
+        }
         root = make_root(tmp_path_factory.mktemp("code"), "thing", files, patch)
         (root / "appliances/thing/appliance.yaml").write_text(SPEC)
         shop = Workshop(root=root)
         path = lock_path(shop.library.load("thing"), "amd64")
-        wheel = LockedWheel(name="thing", version="1.0", file="thing-1.0-py3-none-any.whl", sha256="b" * 64)
+        wheel = LockedWheel(
+            name="thing", version="1.0", file="thing-1.0-py3-none-any.whl", sha256="b" * 64
+        )
         write_lock(path, replace(read_lock(path), pypi_requested=("thing==1.0",), wheels=(wheel,)))
-        return {name: prepare(shop, shop.library.load("thing"), builder=name, architecture="amd64") for name in ("mmdebstrap", "packer")}
+        return {
+            name: prepare(shop, shop.library.load("thing"), builder=name, architecture="amd64")
+            for name in ("mmdebstrap", "packer")
+        }
 
 
 @pytest.mark.parametrize("builder", ["mmdebstrap", "packer"])
@@ -133,7 +175,9 @@ def test_what_makes_a_stage_is_in_its_id(builder: str, jobs: dict[str, Job]) -> 
             elsewhere.add("packages/wheels.py")  # the base's tree has nothing of the appliance
         elsewhere |= (OF_ITS_PARENT | OF_ONE_BUILD) if part.kind == "packer" else set()
         code = modules_of(part.code)
-        missing[part.kind] = sorted(reached(code, elsewhere.union(*SHAPELESS.values()) - code) - code)
+        missing[part.kind] = sorted(
+            reached(code, elsewhere.union(*SHAPELESS.values()) - code) - code
+        )
     assert not any(missing.values()), missing
 
 
@@ -148,11 +192,16 @@ def test_all_that_is_rendered_is_in_an_id(builder: str, jobs: dict[str, Job]) ->
 @pytest.mark.parametrize("name", names())
 def test_what_makes_a_format_is_in_its_id(name: str) -> None:
     form = load(name)
-    code = {f"{module if '/' in module else f'formats/{module}'}.py" for module in (name, *form.builds_on)}
+    code = {
+        f"{module if '/' in module else f'formats/{module}'}.py"
+        for module in (name, *form.builds_on)
+    }
     code |= {"templating.py"} if form.described else set()
     shapeless = set().union(OF_FORMATS, *SHAPELESS.values()) - code
     assert sorted(reached(code, shapeless) - code) == []
 
 
 def test_there_is_no_reason_for_what_is_not_there() -> None:
-    assert [module for each in SHAPELESS.values() for module in each if not (HERE / module).is_file()] == []
+    assert [
+        module for each in SHAPELESS.values() for module in each if not (HERE / module).is_file()
+    ] == []

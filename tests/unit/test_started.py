@@ -25,8 +25,15 @@ from slipway.commands.options import Checkout, Recipe
 from slipway.errors import BuildError, UsageError
 from slipway.faults import Fault, Proof
 
-EMULATOR = Emulator(name="host", version="9.0", reason="it is new", accelerator=Accelerator(name="tcg", reason="no KVM"))
-SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: web\npackages: [web]\n"
+EMULATOR = Emulator(
+    name="host",
+    version="9.0",
+    reason="it is new",
+    accelerator=Accelerator(name="tcg", reason="no KVM"),
+)
+SPEC = (
+    "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: web\npackages: [web]\n"
+)
 
 
 @pytest.fixture
@@ -37,7 +44,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def document(capsys: pytest.CaptureFixture[str], task: str) -> dict[str, Any]:
     """Return what was printed on standard output, which is as docs/reference/json.md says."""
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    rest = {name: value for name, value in told.items() if name not in ("format", "exit_code", "errors")}
+    rest = {
+        name: value for name, value in told.items() if name not in ("format", "exit_code", "errors")
+    }
     assert told["format"] == shape_of(task).FORMAT
     assert list(judge(rest, shape_of(task))) == []
     return rest
@@ -53,27 +62,48 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
     @contextmanager
     def start(*_: object, **__: object) -> Iterator[Sandbox]:
         yield Sandbox(
-            **fields, console=Path("console"), ports={"tcp/22": 4022}, unreachable=("udp/1-2",), snapshot="", ssh_key=Path("k.pub")
+            **fields,
+            console=Path("console"),
+            ports={"tcp/22": 4022},
+            unreachable=("udp/1-2",),
+            snapshot="",
+            ssh_key=Path("k.pub"),
         )
 
     monkeypatch.setattr(pipeline, "start", start)
     answer = Answer(json=True)
     with answer.printed("start"):
         body: Any = building.start.body
-        body.__wrapped__("web", at=Checkout(root=str(root)), recipe=Recipe(), set=[], set_file=[], answer=answer)
+        body.__wrapped__(
+            "web", at=Checkout(root=str(root)), recipe=Recipe(), set=[], set_file=[], answer=answer
+        )
     (told,) = seen
     login = told.pop("login")
     assert login.startswith("ssh -p 4022 -i k ")
     assert told == {
-        "appliance": "web", "accelerator": "tcg", "console": "console", "ports": {"tcp/22": 4022}, "unreachable": ["udp/1-2"],
-    }  # fmt: skip
+        "appliance": "web",
+        "accelerator": "tcg",
+        "console": "console",
+        "ports": {"tcp/22": 4022},
+        "unreachable": ["udp/1-2"],
+    }
     assert capsys.readouterr().out == ""
 
 
-def test_a_program_gets_what_became_of_each_fault(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = tuple(Fault(name=name, path=Path(name), summary=f"{name} is broken", caught_by="guest/10-a.sh") for name in ("one", "two"))
-    check = CheckResult(place="guest", name="10-a.sh", outcome="failed", duration_s=1.0, attempts=1, output="no")
-    ended = {"one": Proof(fault=found[0], failed=check), "two": Proof(fault=found[1], failed=None, problem="no disk")}
+def test_a_program_gets_what_became_of_each_fault(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tuple(
+        Fault(name=name, path=Path(name), summary=f"{name} is broken", caught_by="guest/10-a.sh")
+        for name in ("one", "two")
+    )
+    check = CheckResult(
+        place="guest", name="10-a.sh", outcome="failed", duration_s=1.0, attempts=1, output="no"
+    )
+    ended = {
+        "one": Proof(fault=found[0], failed=check),
+        "two": Proof(fault=found[1], failed=None, problem="no disk"),
+    }
     monkeypatch.setattr(proving, "read", lambda _: found)
     monkeypatch.setattr(proving, "prove", lambda _shop, _job, fault: ended[fault.name])
     body: Any = building.faults.body
@@ -83,9 +113,25 @@ def test_a_program_gets_what_became_of_each_fault(root: Path, monkeypatch: pytes
     same = {"appliance": "web", "caught_by": "guest/10-a.sh"}
     assert document(capsys, "faults") == {
         "proofs": [
-            {**same, "fault": "one", "summary": "one is broken", "failed": "guest/10-a.sh", "good": True, "problem": ""},
-            {**same, "fault": "two", "summary": "two is broken", "failed": None, "good": False, "problem": "no disk"},
+            {
+                **same,
+                "fault": "one",
+                "summary": "one is broken",
+                "failed": "guest/10-a.sh",
+                "good": True,
+                "problem": "",
+            },
+            {
+                **same,
+                "fault": "two",
+                "summary": "two is broken",
+                "failed": None,
+                "good": False,
+                "problem": "no disk",
+            },
         ]
     }
     with pytest.raises(UsageError, match="--json does not go with --jobs"):
-        body.__wrapped__(["web"], at=Checkout(root=str(root)), recipe=Recipe(), jobs=2, answer=answer)
+        body.__wrapped__(
+            ["web"], at=Checkout(root=str(root)), recipe=Recipe(), jobs=2, answer=answer
+        )

@@ -29,16 +29,24 @@ def test_a_cell_is_shown_as_it_is(value: object, shown: str) -> None:
     assert shown.count("`") in (0, 2) and "|" not in shown and "\n" not in shown
 
 
-def test_a_table_goes_to_the_end_of_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_goes_to_the_end_of_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summary = tmp_path / "summary"
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     add_table("Built", ["appliance", "size"], [("web", "1 MiB"), ("x|`y", "")])
     add_table("Nothing", ["appliance"], [])
-    assert summary.read_text() == ("before\n\n### Built\n\n| appliance | size |\n| - | - |\n| `web` | `1 MiB` |\n| `x\\x7c\\x60y` |  |\n\n")
+    assert summary.read_text() == (
+        "before\n\n### Built\n\n| appliance | size |\n| - | - |\n"
+        "| `web` | `1 MiB` |\n"
+        "| `x\\x7c\\x60y` |  |\n\n"
+    )
 
 
-def test_without_a_summary_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_summary_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     add_table("Built", ["appliance"], [("web",)])

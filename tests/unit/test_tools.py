@@ -56,11 +56,16 @@ def test_a_memory_that_is_damaged_is_made_anew(path: Path, tmp_path: Path) -> No
     (tmp_path / "tools.json").write_text("{")
     assert tool_versions(["zstd", "python:zstandard"], tmp_path / "tools.json") == {
         "zstd": "zstd 1.0",
-        "python:zstandard": f"{importlib.metadata.version('zstandard')}, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}",
+        "python:zstandard": (
+            f"{importlib.metadata.version('zstandard')}, "
+            f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+        ),
     }
 
 
-def test_a_program_that_is_missing_is_an_error(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_missing_is_an_error(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "SYSTEM_PATH", str(path))
     monkeypatch.setenv("PATH", str(path))
     with pytest.raises(HostError, match=r"^error: zstd is not installed"):

@@ -1,4 +1,6 @@
-"""Whole builds of a small disk: what a manifest says, and what stays in the cache while it is used."""
+"""Whole builds of a small disk: what a manifest says, and what stays in the cache while it is
+used.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ Ready = Callable[..., Job]
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    root = make_root(tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch)
+    root = make_root(
+        tmp_path, "thing", {"appliance.yaml": SPEC, "README.md": "A thing\n"}, monkeypatch
+    )
     monkeypatch.setattr("slipway.job.find_builder", lambda name: Quick())
     return Workshop(root=root, progress=Progress(io.StringIO()))
 
@@ -56,7 +60,9 @@ def ready(shop: Workshop) -> Ready:
     """Prepares the thing, in these formats."""
 
     def prepared(*formats: str) -> Job:
-        return prepare(shop, shop.library.load("thing"), builder="quick", architecture="amd64", formats=formats)
+        return prepare(
+            shop, shop.library.load("thing"), builder="quick", architecture="amd64", formats=formats
+        )
 
     return prepared
 
@@ -66,19 +72,34 @@ def _write(file: IO[bytes]) -> None:
 
 
 def git(root: Path, *words: str) -> str:
-    names = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(["git", "-C", root, *words], env={**os.environ, **names}, capture_output=True, text=True, check=True, timeout=60)
+    names = {
+        f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    done = subprocess.run(
+        ["git", "-C", root, *words],
+        env={**os.environ, **names},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     return done.stdout.strip()
 
 
-def test_a_manifest_is_about_what_was_there_when_the_build_began(shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_is_about_what_was_there_when_the_build_began(
+    shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A commit, another lock and another base come meanwhile."""
     git(shop.root, "init", "-q")
     git(shop.root, "add", "-A")
     git(shop.root, "commit", "-qm", "one")
     job = ready()
     base = job.source.appliance.base.folder / "base.yaml"
-    before = (git(shop.root, "rev-parse", "HEAD"), sha256_of(lock_path(job.source.appliance, "amd64")), sha256_of(base))
+    before = (
+        git(shop.root, "rev-parse", "HEAD"),
+        sha256_of(lock_path(job.source.appliance, "amd64")),
+        sha256_of(base),
+    )
     real = Quick.disk
 
     @contextmanager
@@ -96,7 +117,9 @@ def test_a_manifest_is_about_what_was_there_when_the_build_began(shop: Workshop,
     assert git(shop.root, "rev-parse", "HEAD") != before[0]
 
 
-def test_a_release_keeps_its_manifest_when_it_is_built_again(shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_keeps_its_manifest_when_it_is_built_again(
+    shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = pipeline.build(shop, ready(), boot=False)
     record = (first.folder / "manifest.json").read_bytes()
     monkeypatch.setattr("time.time", lambda: 4_000_000_000.0)
@@ -107,12 +130,16 @@ def test_a_release_keeps_its_manifest_when_it_is_built_again(shop: Workshop, rea
     assert (first.folder / "manifest.json").read_bytes() == record
 
 
-def test_a_manifest_names_the_engine_of_templates_that_a_format_fills_in(shop: Workshop, ready: Ready) -> None:
+def test_a_manifest_names_the_engine_of_templates_that_a_format_fills_in(
+    shop: Workshop, ready: Ready
+) -> None:
     assert "python:jinja2" in capture(shop, ready("libvirt")).tool_versions
     assert "python:jinja2" not in capture(shop, ready("raw")).tool_versions
 
 
-def test_an_image_that_is_looked_into_stays(shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_is_looked_into_stays(
+    shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = ready()
     pipeline.build(shop, job, boot=False)
     (job.outputs / "plan.json").unlink()
@@ -126,7 +153,9 @@ def test_an_image_that_is_looked_into_stays(shop: Workshop, ready: Ready, monkey
     assert inspection.sizes(shop, job) == {"packages": [], "folders": []}
 
 
-def test_the_first_build_stays_while_it_is_compared_with_others(shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_build_stays_while_it_is_compared_with_others(
+    shop: Workshop, ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = ready()
     seen: list[bool] = []
 
@@ -140,7 +169,10 @@ def test_the_first_build_stays_while_it_is_compared_with_others(shop: Workshop, 
     def export(place: Workshop, of: Job) -> dict[str, Any]:
         """The second build makes something else."""
         made = real(place, of)
-        other = {name: replace(entry, facts={**entry.facts, "sha256": "b" * 64}) for name, entry in made.items()}
+        other = {
+            name: replace(entry, facts={**entry.facts, "sha256": "b" * 64})
+            for name, entry in made.items()
+        }
         return other if place.cache_directory else made
 
     monkeypatch.setattr(inspection, "_explain", explain)
@@ -150,8 +182,12 @@ def test_the_first_build_stays_while_it_is_compared_with_others(shop: Workshop, 
     assert seen == [True]
 
 
-def test_a_tree_that_was_harmed_is_not_made_again_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan takes a layer of the right size for good; that it is not is found when it is read."""
+def test_a_tree_that_was_harmed_is_not_made_again_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan takes a layer of the right size for good; that it is not is found when it is
+    read.
+    """
     files = {"appliance.yaml": f"{SPEC}secrets: [LICENCE]\n", "README.md": "A thing\n"}
     root = make_root(tmp_path, "thing", files, monkeypatch)
     shop = Workshop(root=root, progress=Progress(io.StringIO()))
@@ -169,12 +205,18 @@ def test_a_tree_that_was_harmed_is_not_made_again_without_its_secrets(tmp_path: 
         work = _Job(namespace, job.plan, job.rendered, job.source, place, savers, {})
         with pytest.raises(UsageError) as caught:
             work.layer(stage)
-    assert caught.value.message == "thing is built with secrets that the environment has not: LICENCE"
+    assert (
+        caught.value.message == "thing is built with secrets that the environment has not: LICENCE"
+    )
 
 
-def test_a_unit_that_the_image_has_not_is_missed_before_the_tree_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_the_image_has_not_is_missed_before_the_tree_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = f"{SPEC}services: {{enable: [there, ngnix]}}\n"
-    root = make_root(tmp_path, "thing", {"appliance.yaml": spec, "README.md": "A thing\n"}, monkeypatch)
+    root = make_root(
+        tmp_path, "thing", {"appliance.yaml": spec, "README.md": "A thing\n"}, monkeypatch
+    )
     shop = Workshop(root=root, progress=Progress(io.StringIO()))
     job = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64")
     place = Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=tmp_path)
@@ -188,14 +230,24 @@ def test_a_unit_that_the_image_has_not_is_missed_before_the_tree_is_made(tmp_pat
             work.layer(job.stage("tree"))
     where = "appliances/thing/appliance.yaml:8:28"
     assert str(caught.value).replace(f"{root}/", "") == (
-        f'{where}: error: services.enable[1]: the image has no unit "ngnix"\n  hint: did you mean "nginx"?'
+        f'{where}: error: services.enable[1]: the image has no unit "ngnix"\n'
+        '  hint: did you mean "nginx"?'
     )
     assert not (tmp_path / "tree.log").exists()
 
 
 def test_a_check_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its log is UTF-8 whatever this process's locale is, and half a character pair is written as its number."""
-    said = CheckResult(name="it", place="guest", outcome="passed", duration_s=0.1, attempts=1, output="grün \ud800\n")
+    """Its log is UTF-8 whatever this process's locale is, and half a character pair is written as
+    its number.
+    """
+    said = CheckResult(
+        name="it",
+        place="guest",
+        outcome="passed",
+        duration_s=0.1,
+        attempts=1,
+        output="grün \ud800\n",
+    )
     monkeypatch.setattr(checks, "follow", lambda *_, **__: iter([said]))
     monkeypatch.setattr(trial_module, "expected_checks", lambda _: ("guest/it",))
     monkeypatch.setattr(checks, "expected_in_guest", lambda _: ("it",))

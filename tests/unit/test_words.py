@@ -31,5 +31,8 @@ def test_a_page_has_few_relatives(path: Path) -> None:
 
 
 def test_relatives_are_counted_in_prose_alone() -> None:
-    text = "One that two.\n```console\n$ what which who\n```\n<!-- example: where -->\n`that` three `which` four.\n"
+    text = (
+        "One that two.\n```console\n$ what which who\n```\n<!-- example: where -->\n"
+        "`that` three `which` four.\n"
+    )
     assert relatives(text) == 1000 / 5

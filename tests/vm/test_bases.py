@@ -1,4 +1,7 @@
-"""Every base makes an appliance that boots and passes; made anew or from cached layers, it has the same bytes."""
+"""Every base makes an appliance that boots and passes.
+
+Made anew or from cached layers, it has the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ DEFAULT = Spec.model_fields["base"].default
 OTHERS = [base for base in Workshop(root=ROOT).library.bases() if base != DEFAULT]
 
 
-@pytest.mark.parametrize("base", [DEFAULT, *(pytest.param(base, marks=pytest.mark.nightly) for base in OTHERS)])
+@pytest.mark.parametrize(
+    "base", [DEFAULT, *(pytest.param(base, marks=pytest.mark.nightly) for base in OTHERS)]
+)
 def test_a_base_boots_and_is_the_same_again(base: str, tmp_path: Path) -> None:
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     shop = Workshop(root=tmp_path, progress=Progress(quiet=True))
@@ -31,6 +36,7 @@ def test_a_base_boots_and_is_the_same_again(base: str, tmp_path: Path) -> None:
     assert set(verify_reproducible(shop, job)) == {"qcow2", "raw"}
     # What maintainer scripts would wait for is done meanwhile, with their words as they gave them.
     log = next((tmp_path / "build/my-thing/logs").rglob("base.log")).read_text()
-    assert {"meanwhile: py3compile '-p' 'python3-minimal' '/usr/share/python3/'", "meanwhile: update-ca-certificates '--hooksdir' ''"} <= {
-        line.strip() for line in log.splitlines()
-    }
+    assert {
+        "meanwhile: py3compile '-p' 'python3-minimal' '/usr/share/python3/'",
+        "meanwhile: update-ca-certificates '--hooksdir' ''",
+    } <= {line.strip() for line in log.splitlines()}

@@ -1,6 +1,8 @@
-"""First boot of every appliance with every kind of value: it works, or is refused by the parameter's name before anything is made.
+"""First boot of every appliance with every kind of value: it works, or is refused by the
+parameter's name before anything is made.
 
-Nothing boots: an appliance's tree is unpacked, and its first boot runs in it once for each value. No value is ever a command.
+Nothing boots: an appliance's tree is unpacked, and its first boot runs in it once for each value.
+No value is ever a command.
 """
 
 from __future__ import annotations
@@ -22,8 +24,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.nightly, pytest.mark.timeout(7200)]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/support/first_boot_values.py"
-#: Also those whose parameters are their mix-ins' alone. Of a read-only root there is no archive of files to unpack.
-NAMES = sorted(path.parent.name for path in (ROOT / "appliances").glob("*/appliance.yaml") if "mode: read-only" not in path.read_text())
+#: Also those whose parameters are their mix-ins' alone. Of a read-only root there is no archive of
+#: files to unpack.
+NAMES = sorted(
+    path.parent.name
+    for path in (ROOT / "appliances").glob("*/appliance.yaml")
+    if "mode: read-only" not in path.read_text()
+)
 
 
 def complaint(tried: dict[str, Any]) -> str:
@@ -33,7 +40,10 @@ def complaint(tried: dict[str, Any]) -> str:
     if tried["status"] == 0:
         return ""
     said = [line.strip() for line in tried["said"].splitlines()]
-    if not any(line.startswith(f"{tried['parameter']}") or f" {tried['parameter']} " in line for line in said):
+    if not any(
+        line.startswith(f"{tried['parameter']}") or f" {tried['parameter']} " in line
+        for line in said
+    ):
         return f"it failed without the parameter's name: {said[-3:]}"
     return f"it was refused after {tried['made']} had been made" if tried["made"] else ""
 
@@ -41,7 +51,13 @@ def complaint(tried: dict[str, Any]) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_legal_value_works_or_is_refused_by_name(name: str, tmp_path: Path) -> None:
     shop = Workshop(root=ROOT, progress=Progress(quiet=True))
-    job = prepare(shop, shop.library.load(name), builder="mmdebstrap", architecture="amd64", formats=["rootfs"])
+    job = prepare(
+        shop,
+        shop.library.load(name),
+        builder="mmdebstrap",
+        architecture="amd64",
+        formats=["rootfs"],
+    )
     (archive,) = pipeline.build(shop, job, boot=False).folder.glob("*.rootfs.tar.zst")
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -55,5 +71,9 @@ def test_every_legal_value_works_or_is_refused_by_name(name: str, tmp_path: Path
     assert ended.returncode == 0, ended.stderr
     tried = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(tried) >= 2
-    wrong = [f"{item['parameter']} = {item['value'][:60]!r}: {text}" for item in tried if (text := complaint(item))]
+    wrong = [
+        f"{item['parameter']} = {item['value'][:60]!r}: {text}"
+        for item in tried
+        if (text := complaint(item))
+    ]
     assert wrong == []

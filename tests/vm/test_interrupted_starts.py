@@ -1,4 +1,6 @@
-"""Starts that are cut off or find damage: no power cut and no broken directory may lock people out for good."""
+"""Starts that are cut off or find damage: no power cut and no broken directory may lock people out
+for good.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 ROOT = Path(__file__).parents[2]
 SHOP = Workshop(root=ROOT, progress=Progress(quiet=True))
 #: What first boot says on the console: of its first script, and at its end.
-BEGUN, ENDED, FAILED = "first boot: 10-", "first boot: this appliance is set up", "FIRST BOOT FAILED"
+BEGUN, ENDED, FAILED = (
+    "first boot: 10-",
+    "first boot: this appliance is set up",
+    "FIRST BOOT FAILED",
+)
 #: How long a start may take, in seconds.
 PATIENCE_S = 900
 #: Seconds after the beginning of first boot's own script, by a machine of full speed.
@@ -35,7 +41,9 @@ MOMENTS_S = (0.1, 0.5, 1.2, 2.5)
 
 def built(name: str) -> tuple[Job, Path]:
     """An appliance of this checkout and its disk."""
-    job = prepare(SHOP, SHOP.library.load(name), builder="mmdebstrap", architecture="amd64", formats=["qcow2"])
+    job = prepare(
+        SHOP, SHOP.library.load(name), builder="mmdebstrap", architecture="amd64", formats=["qcow2"]
+    )
     pipeline.build(SHOP, job, boot=False)
     return job, pipeline.built_image(SHOP, job)
 
@@ -46,7 +54,9 @@ def started(job: Job, disk: Path, folder: Path) -> Iterator[tuple[Running, Path]
     spec = job.source.appliance.spec
     console = folder / "console.log"
     console.write_bytes(b"")
-    with lab([interface.name for interface in spec.interfaces], log=folder / "network.log") as network:
+    with lab(
+        [interface.name for interface in spec.interfaces], log=folder / "network.log"
+    ) as network:
         machine = Machine.for_base(
             job.source.appliance.base,
             job.architecture,
@@ -76,13 +86,19 @@ def heard(guest: Running, console: Path, since: int, *words: str) -> str:
         if found:
             return found[0]
         time.sleep(0.05)
-    ended = f"not heard for {PATIENCE_S} s" if guest.ended is None else f"QEMU ended with status {guest.ended}"
+    ended = (
+        f"not heard for {PATIENCE_S} s"
+        if guest.ended is None
+        else f"QEMU ended with status {guest.ended}"
+    )
     raise Died(f"{' or '.join(words)}: {ended}\n{process.tail(console, 40)}")
 
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", SHOP.library.names())
-def test_first_boot_ends_well_after_power_cuts_at_four_of_its_moments(name: str, tmp_path: Path) -> None:
+def test_first_boot_ends_well_after_power_cuts_at_four_of_its_moments(
+    name: str, tmp_path: Path
+) -> None:
     job, image = built(name)
     if not job.source.appliance.firstboot:
         pytest.skip("it has no first boot of its own")
@@ -110,18 +126,29 @@ def test_first_boot_ends_well_after_power_cuts_at_four_of_its_moments(name: str,
 
 @pytest.mark.timeout(1800)
 def test_a_root_with_errors_is_repaired_and_starts(tmp_path: Path) -> None:
-    """Directory entries that are lost and the file system's error flag: what `e2fsck -p` does not mend by itself."""
+    """Directory entries that are lost and the file system's error flag: what `e2fsck -p` does not
+    mend by itself.
+    """
     job, image = built(SHOP.library.names()[0])
     disk = tmp_path / "disk.raw"
     process.run(["qemu-img", "convert", "-O", "raw", image, disk])
     table = process.run(["sfdisk", "--dump", disk], stdout=subprocess.PIPE).stdout.decode()
-    starts = [int(line.partition("start=")[2].split(",")[0]) * 512 for line in table.splitlines() if "start=" in line]
+    starts = [
+        int(line.partition("start=")[2].split(",")[0]) * 512
+        for line in table.splitlines()
+        if "start=" in line
+    ]
     root = f"{disk}?offset={max(starts)}"
     for request in ("unlink /usr/bin/apt", "unlink /usr/share/keyrings", "set_super_value state 2"):
         process.run(["debugfs", "-w", "-R", request, root])
     copy = tmp_path / "copy.raw"
     shutil.copyfile(disk, copy)
-    tried = subprocess.run(["e2fsck", "-p", f"{copy}?offset={max(starts)}"], capture_output=True, check=False, timeout=300)
+    tried = subprocess.run(
+        ["e2fsck", "-p", f"{copy}?offset={max(starts)}"],
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
     assert tried.returncode & 4, tried.stdout
     copy.unlink()
     overlay, damaged = tmp_path / "disk.qcow2", tmp_path / "damaged.qcow2"
@@ -130,7 +157,8 @@ def test_a_root_with_errors_is_repaired_and_starts(tmp_path: Path) -> None:
     def start() -> str:
         make_overlay(damaged, overlay, size_gib=job.source.appliance.spec.resources.disk_gib)
         with started(job, overlay, tmp_path) as (guest, console):
-            guest.ask("set-action", reboot="reset")  # systemd starts a system again whose root was repaired
+            # systemd starts a system again whose root was repaired
+            guest.ask("set-action", reboot="reset")
             return heard(guest, console, 0, "emergency mode", "Emergency Mode", ENDED)
 
     assert once_more(start) == ENDED

@@ -1,4 +1,6 @@
-"""The distribution's own tools put another kernel into a running appliance, which then starts from it."""
+"""The distribution's own tools put another kernel into a running appliance, which then starts from
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from slipway import pipeline
 from slipway.boot.lab import GATEWAY
 from slipway.boot.machine import make_overlay
 from slipway.job import Job, Workshop, prepare
-from slipway.packages.lock import resolve
+from slipway.packages.lock import Lists, Wanted, resolve
 from slipway.progress import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +25,12 @@ echo 'deb [trusted=yes] http://{GATEWAY}:8000/ ./' >/run/other.list
 options='-oDir::Etc::SourceList=/run/other.list -oDir::Etc::SourceParts=/dev/null'
 apt-get $options -q update
 apt-get $options -q -y install linux-image-amd64
-# Of two kernels of one version the menu's first is by name; the other one is chosen as an administrator would.
+# Of two kernels of one version the menu's first is by name; the other one is chosen as an
+# administrator would.
 menu=/boot/grub/grub.cfg
 submenu=$(sed -n "s/^submenu .* \\$menuentry_id_option '\\([^']*\\)'.*/\\1/p" $menu)
-entry=$(sed -n "s/^[[:space:]]*menuentry .* \\$menuentry_id_option '\\([^']*-amd64-advanced-[^']*\\)'.*/\\1/p" $menu | grep -v cloud)
+option="\\$menuentry_id_option '\\([^']*-amd64-advanced-[^']*\\)'"
+entry=$(sed -n "s/^[[:space:]]*menuentry .* $option.*/\\1/p" $menu | grep -v cloud)
 echo "GRUB_DEFAULT='$submenu>$entry'" >/etc/default/grub.d/99-other.cfg
 update-grub
 """
@@ -50,7 +54,14 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Job]:
 def test_another_kernel_is_installed_and_started(job: tuple[Workshop, Job], tmp_path: Path) -> None:
     shop, made = job
     appliance = made.source.appliance
-    other = resolve(appliance.base, "generic", "amd64", (), mirrors=shop.mirrors, pool=shop.pool, apt_root=shop.settings.cache / "apt")
+    other = resolve(
+        appliance.base,
+        "generic",
+        "amd64",
+        Wanted(),
+        lists=Lists(mirrors=shop.mirrors, folder=shop.settings.cache / "apt"),
+        pool=shop.pool,
+    )
     known = {package.name for package in made.source.lock.all_packages}
     packages = [package for package in other.all_packages if package.name not in known]
     assert any(package.name.startswith("linux-image-") for package in packages)

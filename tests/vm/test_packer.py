@@ -1,4 +1,6 @@
-"""One spec, two builders: the same packages, files and passing checks; and Packer takes what is rendered for every platform."""
+"""One spec, two builders: the same packages, files and passing checks; and Packer takes what is
+rendered for every platform.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from slipway.progress import Progress
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.nightly,
-    pytest.mark.skipif(packer_version() is None, reason="this distribution has no package of Packer"),
+    pytest.mark.skipif(
+        packer_version() is None, reason="this distribution has no package of Packer"
+    ),
 ]
 
 SPEC = """\
@@ -39,7 +43,10 @@ timezone: Europe/Berlin
 locale: de_DE.UTF-8
 keyboard: de(nodeadkeys)
 timers:
-  - {name: greet-often, calendar: "*:*:0/5", command: '/bin/sh -c "echo hello >>/srv/greeter/greetings"', user: greeter}
+  - name: greet-often
+    calendar: "*:*:0/5"
+    command: '/bin/sh -c "echo hello >>/srv/greeter/greetings"'
+    user: greeter
 keep: [locales]
 tools: [netcat-openbsd]
 """
@@ -52,8 +59,13 @@ FILES = {
 . /etc/slipway/parameters.env
 echo $PARAM_GREETING
 """,
-    "files/etc/systemd/system/both.service": "[Service]\nUser=both\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
-    "setup/10-user.sh": "adduser --quiet --system --group --home /var/lib/both both\ninstall -o both -m 750 -d /var/lib/both/data\n",
+    "files/etc/systemd/system/both.service": (
+        "[Service]\nUser=both\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+    ),
+    "setup/10-user.sh": (
+        "adduser --quiet --system --group --home /var/lib/both both\n"
+        "install -o both -m 750 -d /var/lib/both/data\n"
+    ),
     "firstboot/10-both.sh": 'echo "$PARAM_GREETING" >/var/lib/both/greeting\n',
     "checks/20-settings.sh": """\
 set -eux
@@ -71,10 +83,17 @@ test "$(stat -c %U /srv/greeter/greetings)" = greeter
 grep hello /srv/greeter/greetings
 """,
     "checks/outside/10-tool.sh": 'chroot "$SLIPWAY_TOOLS" nc -z "$SLIPWAY_ADDRESS" 22\n',
-    "checks/10-both.sh": "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\nsystemctl is-active both\n",
+    "checks/10-both.sh": (
+        "test $(cat /var/lib/both/greeting) = hello\ntest $(greet) = hello\n"
+        "systemctl is-active both\n"
+    ),
 }
 #: What differs because the one tree was never started and the other once was; beginnings of paths.
-EXPLAINED: Mapping[str, str] = {"/etc/console-setup/cached_setup_keyboard.sh": "names the terminals that there were when it was made"}
+EXPLAINED: Mapping[str, str] = {
+    "/etc/console-setup/cached_setup_keyboard.sh": (
+        "names the terminals that there were when it was made"
+    )
+}
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +123,16 @@ def test_both_builders_make_the_same_appliance(shop: Workshop) -> None:
     for path in ours.keys() | theirs.keys():
         one, other = ours.get(path), theirs.get(path)
         names = ("kind", "mode", "owner", "content")
-        if one is None or other is None or any(getattr(one, name) != getattr(other, name) for name in names):
+        if (
+            one is None
+            or other is None
+            or any(getattr(one, name) != getattr(other, name) for name in names)
+        ):
             differing[path] = (one, other)
-    unexplained = {path: found for path, found in differing.items() if not path.startswith(tuple(EXPLAINED))}
+    unexplained = {
+        path: found for path, found in differing.items() if not path.startswith(tuple(EXPLAINED))
+    }
     assert unexplained == {}
-    assert all(any(path.startswith(beginning) for path in differing) for beginning in EXPLAINED), "explained, and the same"
+    assert all(any(path.startswith(beginning) for path in differing) for beginning in EXPLAINED), (
+        "explained, and the same"
+    )

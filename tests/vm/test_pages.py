@@ -1,4 +1,6 @@
-"""The pages with nothing left out: what takes minutes is built and booted; and the spec that everybody copies."""
+"""The pages with nothing left out: what takes minutes is built and booted; and the spec that
+everybody copies.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def _change(appliance: Path) -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_example_of_the_spec_builds_boots_and_passes(tmp_path: Path) -> None:
-    (block,) = [block for block in blocks(ROOT / "docs/reference/spec.md") if block.language == "yaml"]
+    (block,) = [
+        block for block in blocks(ROOT / "docs/reference/spec.md") if block.language == "yaml"
+    ]
     reader = Reader(tmp_path, MIRROR)
     place = reader.project / "appliances/web"
     place.mkdir()

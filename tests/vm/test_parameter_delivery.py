@@ -1,4 +1,6 @@
-"""First-boot parameters reach an instance by each platform's way: what hypervisors attach, and what clouds serve."""
+"""First-boot parameters reach an instance by each platform's way: what hypervisors attach, and what
+clouds serve.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,21 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     (root / "templates").symlink_to(ROOT / "templates")
     shop = Workshop(root=root, progress=Progress(quiet=True))
     folder = shop.library.new("my-thing")
-    parameters = "".join(f"  - {{name: {name}, type: string, summary: A value}}\n" for name in NAMES)
+    parameters = "".join(
+        f"  - {{name: {name}, type: string, summary: A value}}\n" for name in NAMES
+    )
     with (folder / "appliance.yaml").open("a") as file:
         file.write(f"parameters:\n{parameters}")
     say = folder / "firstboot/10-say.sh"
     say.parent.mkdir()
     say.write_text('echo "given: $PARAM_ONE, $PARAM_TWO, $PARAM_THREE"\n')
-    made = prepare(shop, shop.library.load("my-thing"), builder="mmdebstrap", architecture="amd64", formats=["qcow2"])
+    made = prepare(
+        shop,
+        shop.library.load("my-thing"),
+        builder="mmdebstrap",
+        architecture="amd64",
+        formats=["qcow2"],
+    )
     pipeline.build(shop, made, boot=False)
     return made, pipeline.built_image(shop, made)
 
@@ -72,10 +82,12 @@ def first_boot(
     credentials: dict[str, bytes] | None = None,
     answers: Mapping[str, str] | None = None,
 ) -> str:
-    """Start an instance with more of QEMU's options, and wait for what its first boot says it was given.
+    """Start an instance with more of QEMU's options, and wait for what its first boot says it was
+    given.
 
     Args:
-        answers: What is typed at the serial console when it asks for a parameter, by the parameter's name.
+        answers: What is typed at the serial console when it asks for a parameter, by the
+            parameter's name.
     """
     made, image = job
     overlay, console = folder / "overlay.qcow2", folder / "console.log"
@@ -100,13 +112,17 @@ def first_boot(
         make_overlay(image, overlay, size_gib=made.source.appliance.spec.resources.disk_gib)
         console.unlink(missing_ok=True)
         line.unlink(missing_ok=True)
-        with process.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as qemu:
+        with process.spawn(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as qemu:
             return heard(qemu, console, line, answers or {})
 
     return once_more(start)
 
 
-def heard(qemu: subprocess.Popen[bytes], console: Path, line: Path, answers: Mapping[str, str]) -> str:
+def heard(
+    qemu: subprocess.Popen[bytes], console: Path, line: Path, answers: Mapping[str, str]
+) -> str:
     """What a machine's first boot says that it was given; its questions are answered on the way.
 
     Raises:
@@ -117,7 +133,11 @@ def heard(qemu: subprocess.Popen[bytes], console: Path, line: Path, answers: Map
         until = time.monotonic() + 400
         while time.monotonic() < until and qemu.poll() is None:
             said = console.read_text(errors="replace") if console.exists() else ""
-            lines = [line for line in said.splitlines() if "given: " in line or "first boot failed" in line]
+            lines = [
+                line
+                for line in said.splitlines()
+                if "given: " in line or "first boot failed" in line
+            ]
             if lines:
                 return lines[-1].rpartition("given: ")[2].strip()
             for name in [name for name in waiting if f"({name}):" in said]:
@@ -127,12 +147,18 @@ def heard(qemu: subprocess.Popen[bytes], console: Path, line: Path, answers: Map
                     threading.Thread(target=drain, args=(keyboard,), daemon=True).start()
                 keyboard.sendall(f"{waiting.pop(name)}\r".encode())
             time.sleep(0.5)
-    ended = "nothing was heard of it for 400 s" if qemu.poll() is None else f"QEMU ended with status {qemu.poll()}"
+    ended = (
+        "nothing was heard of it for 400 s"
+        if qemu.poll() is None
+        else f"QEMU ended with status {qemu.poll()}"
+    )
     raise Died(f"{ended}\n{process.tail(console, 40)}")
 
 
 def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_path: Path) -> None:
-    """SMBIOS as libvirt and Proxmox give it, NoCloud's disk, the ISO that VMware and VirtualBox attach; each has a part."""
+    """SMBIOS as libvirt and Proxmox give it, NoCloud's disk, the ISO that VMware and VirtualBox
+    attach; each has a part.
+    """
     need("genisoimage")
     seed, ovf = tmp_path / "seed", tmp_path / "ovf"
     seed.mkdir()
@@ -143,11 +169,15 @@ def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_p
     options: list[str] = ["-device", "ahci,id=ahci"]
     for number, (label, source) in enumerate((("CIDATA", seed), ("OVF ENV", ovf))):
         iso = tmp_path / f"{number}.iso"
-        subprocess.run(["genisoimage", "-quiet", "-r", "-J", "-V", label, "-o", iso, source], check=True)
+        subprocess.run(
+            ["genisoimage", "-quiet", "-r", "-J", "-V", label, "-o", iso, source], check=True
+        )
         options += ["-drive", f"if=none,id=cd{number},media=cdrom,format=raw,file={iso}"]
         options += ["-device", f"ide-cd,bus=ahci.{number},drive=cd{number}"]
     with lab(["outside"], log=tmp_path / "network.log") as network:
-        said = first_boot(job, tmp_path, network, *options, credentials={"slipway.one": b"by a credential"})
+        said = first_boot(
+            job, tmp_path, network, *options, credentials={"slipway.one": b"by a credential"}
+        )
     assert said == "by a credential, by a seed, by OVF"
 
 
@@ -155,7 +185,9 @@ def test_who_is_at_the_console_is_asked(job: tuple[Job, Path], tmp_path: Path) -
     """For all that nobody gave, and nothing else."""
     with lab(["outside"], log=tmp_path / "network.log") as network:
         answers = {"one": "typed at a console", "three": "typed as well"}
-        said = first_boot(job, tmp_path, network, credentials={"slipway.two": b"by a credential"}, answers=answers)
+        said = first_boot(
+            job, tmp_path, network, credentials={"slipway.two": b"by a credential"}, answers=answers
+        )
     assert said == "typed at a console, by a credential, typed as well"
 
 
@@ -169,7 +201,9 @@ EC2 = {
 }
 OPENSTACK = {
     "openstack": "latest\n",
-    "openstack/latest/meta_data.json": json.dumps({"uuid": "d8e02d56-2648-49a3-bf97-6be8f1204f38", "name": "cloudy"}),
+    "openstack/latest/meta_data.json": json.dumps(
+        {"uuid": "d8e02d56-2648-49a3-bf97-6be8f1204f38", "name": "cloudy"}
+    ),
     "openstack/latest/user_data": USER_DATA % "one: by OpenStack, two: '2', three: true",
 }
 
@@ -177,16 +211,32 @@ OPENSTACK = {
 @pytest.mark.parametrize(
     ("served", "dmi", "wanted"),
     [
-        (EC2, ["type=1,uuid=ec2e1916-9099-7caf-fd21-012345abcdef,serial=ec2e1916-9099-7caf-fd21-012345abcdef"], "by EC2, 2, true"),
+        (
+            EC2,
+            [
+                "type=1,uuid=ec2e1916-9099-7caf-fd21-012345abcdef,serial=ec2e1916-9099-7caf-fd21-012345abcdef"
+            ],
+            "by EC2, 2, true",
+        ),
         (OPENSTACK, ["type=1,product=OpenStack Compute"], "by OpenStack, 2, true"),
     ],
     ids=["ec2", "openstack"],
 )
-def test_a_clouds_metadata(job: tuple[Job, Path], tmp_path: Path, served: dict[str, str], dmi: Sequence[str], wanted: str) -> None:
+def test_a_clouds_metadata(
+    job: tuple[Job, Path], tmp_path: Path, served: dict[str, str], dmi: Sequence[str], wanted: str
+) -> None:
     (tmp_path / "served.json").write_text(json.dumps(served))
     with lab(["outside"], log=tmp_path / "network.log") as network:
         network.namespace.run(["ip", "address", "add", f"{METADATA_SERVER}/32", "dev", "outside"])
-        server: list[str | Path] = [*network.enter, sys.executable, SERVER, tmp_path / "served.json", METADATA_SERVER]
+        server: list[str | Path] = [
+            *network.enter,
+            sys.executable,
+            SERVER,
+            tmp_path / "served.json",
+            METADATA_SERVER,
+        ]
         with process.spawn(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-            said = first_boot(job, tmp_path, network, *(word for text in dmi for word in ("-smbios", text)))
+            said = first_boot(
+                job, tmp_path, network, *(word for text in dmi for word in ("-smbios", text))
+            )
     assert said == wanted

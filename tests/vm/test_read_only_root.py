@@ -1,4 +1,6 @@
-"""An appliance with a read-only root and a volume: what it may write to, and that it is updated as a whole or not at all."""
+"""An appliance with a read-only root and a volume: what it may write to, and that it is updated as
+a whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +65,16 @@ def test_an_update_replaces_the_root_or_leaves_the_old_one(tmp_path: Path) -> No
     shop = Workshop(root=tmp_path, progress=Progress(quiet=True))
     spec = shop.library.new("my-thing") / "appliance.yaml"
     with spec.open("a") as file:
-        file.write("root: {mode: read-only}\nvolumes:\n  - {name: home, path: /home}\n  - {name: data, path: /srv/data, size_gib: 1}\n")
+        file.write(
+            "root: {mode: read-only}\nvolumes:\n  - {name: home, path: /home}\n"
+            "  - {name: data, path: /srv/data, size_gib: 1}\n"
+        )
     job = prepare(shop, shop.library.load("my-thing"), builder="mmdebstrap", architecture="amd64")
     pipeline.build(shop, job, boot=False)
     assert set(verify_reproducible(shop, job)) == {"qcow2", "raw"}
     disk = tmp_path / "disk.qcow2"
-    make_overlay(pipeline.built_image(shop, job), disk, size_gib=job.source.appliance.spec.resources.disk_gib)
+    make_overlay(
+        pipeline.built_image(shop, job), disk, size_gib=job.source.appliance.spec.resources.disk_gib
+    )
     for script in (UPDATE, UPDATED, FELL_BACK):
         run_once(job, disk, tmp_path, script)

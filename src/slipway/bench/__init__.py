@@ -1,7 +1,8 @@
 """How fast it is, measured on this machine beside a control: the rows of docs/performance.md.
 
-What goes in: a checkout. What comes out: a :class:`Report`; each time is the median over several runs, which take turns
-with the control's. Times of builds are those of whole processes, their children's processor time included.
+What goes in: a checkout. What comes out: a :class:`Report`; each time is the median over several
+runs, which take turns with the control's. Times of builds are those of whole processes, their
+children's processor time included.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ __all__ = ["Report", "Row", "Usage", "machine", "measured", "middle"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a command took, in seconds; ``cpu_s`` is user and system time, with that of every process that it waited for."""
+    """What a command took, in seconds; ``cpu_s`` is user and system time, with that of every
+    process that it waited for.
+    """
 
     wall_s: float
     cpu_s: float
@@ -32,7 +35,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: what was measured, and what it should be at most; ``detail`` says more."""
+    """One line of the table: what was measured, and what it should be at most; ``detail`` says
+    more.
+    """
 
     name: str
     value: float
@@ -61,10 +66,20 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        return {"machine": dict(self.machine), "rows": [row.record() for row in self.rows], "profiles": self.profiles}
+        return {
+            "machine": dict(self.machine),
+            "rows": [row.record() for row in self.rows],
+            "profiles": self.profiles,
+        }
 
 
-def measured(argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Usage:
+def measured(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Usage:
     """Run a command to its end and say what it took.
 
     Raises:
@@ -75,18 +90,26 @@ def measured(argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | 
     process.run(argv, env=env, cwd=cwd, log=log)
     wall_s = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Usage(wall_s=wall_s, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Usage(
+        wall_s=wall_s, cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    )
 
 
 def middle(usages: Sequence[Usage]) -> Usage:
     """The medians of several."""
-    return Usage(wall_s=median(usage.wall_s for usage in usages), cpu_s=median(usage.cpu_s for usage in usages))
+    return Usage(
+        wall_s=median(usage.wall_s for usage in usages),
+        cpu_s=median(usage.cpu_s for usage in usages),
+    )
 
 
 def machine() -> dict[str, Any]:
     """The machine that this runs on."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in cpus if line.startswith("model name")),
+        platform.machine(),
+    )
     release = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     return {
         "cpu": model,

@@ -1,8 +1,9 @@
-"""The rows: a small server (nginx) built cold, with one more package, with one file changed and with nothing changed;
-commands; many specs.
+"""The rows: a small server (nginx) built cold, with one more package, with one file changed and
+with nothing changed; commands; many specs.
 
-The control is ``mmdebstrap --variant=minbase`` of the same release from the host's mirror: as it is, in the directory
-for temporary files, and once more in memory, where Slipway works. The floor is ``dpkg-deb -x`` of all the packages.
+The control is ``mmdebstrap --variant=minbase`` of the same release from the host's mirror: as it
+is, in the directory for temporary files, and once more in memory, where Slipway works. The floor is
+``dpkg-deb -x`` of all the packages.
 """
 
 from __future__ import annotations
@@ -76,7 +77,15 @@ class _Bench:
         said = self.place / "said"
         said.unlink(missing_ok=True)
         usage = measured(
-            ["sh", "-c", '"$0" -m slipway.bench.disk "$1" "$2" >"$3"', sys.executable, self.root, _NAME, said],
+            [
+                "sh",
+                "-c",
+                '"$0" -m slipway.bench.disk "$1" "$2" >"$3"',
+                sys.executable,
+                self.root,
+                _NAME,
+                said,
+            ],
             env={**_python(), **env},
             log=self.log,
         )
@@ -88,7 +97,9 @@ class _Bench:
         argv = [sys.executable, "-m", "invoke", "--search-root", self.shop.root, *words]
         return measured(argv, env={**_python(), **(env or {})}, log=self.log)
 
-    def row(self, name: str, value: float, unit: str, goal: float | None = None, detail: str = "") -> None:
+    def row(
+        self, name: str, value: float, unit: str, goal: float | None = None, detail: str = ""
+    ) -> None:
         """Add a row and show it."""
         self.rows.append(Row(name=name, value=value, unit=unit, goal=goal, detail=detail))
         self.shop.progress.note("bench", f"{name}: {value:.2f} {unit}")
@@ -116,7 +127,14 @@ def _python() -> dict[str, str]:
 
 def _control(state: _Bench, directory: Path) -> list[str | Path]:
     mirror = state.shop.mirrors["debian"]
-    return ["mmdebstrap", "--quiet", "--variant=minbase", "trixie", directory / "control.tar", mirror]
+    return [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "trixie",
+        directory / "control.tar",
+        mirror,
+    ]
 
 
 @contextmanager
@@ -138,16 +156,37 @@ def _cold(state: _Bench) -> dict[str, str]:
             step.detail = f"control and cold build, {number + 1} of {state.runs}"
             control.append(measured(_control(state, state.place), log=state.log))
             with _memory() as namespace:
-                in_memory.append(measured([*namespace.enter, "env", f"TMPDIR={MOUNT}", *_control(state, MOUNT)], log=state.log))
+                in_memory.append(
+                    measured(
+                        [*namespace.enter, "env", f"TMPDIR={MOUNT}", *_control(state, MOUNT)],
+                        log=state.log,
+                    )
+                )
                 floor.append(_unpack_all(state, namespace, packages))
             env = state.cache(f"cold-{number}")
             ours.append(state.disk(env, "cold"))
     base, fast, mine, least = middle(control), middle(in_memory), middle(ours), middle(floor)
-    for name, usage in (("control", base), ("control, in memory", fast), ("floor: dpkg-deb -x of the same packages, in memory", least)):
+    for name, usage in (
+        ("control", base),
+        ("control, in memory", fast),
+        ("floor: dpkg-deb -x of the same packages, in memory", least),
+    ):
         state.row(name, usage.wall_s, "s", detail=f"{usage.cpu_s:.1f} CPU s")
     count = f"{len(packages.all_packages)} packages, {mine.wall_s:.1f} s, {mine.cpu_s:.1f} CPU s"
-    state.row("cold, time", mine.wall_s / base.wall_s, "x control", 1.0, f"{count}; {mine.wall_s / fast.wall_s:.2f} x in memory")
-    state.row("cold, processor time", mine.cpu_s / base.cpu_s, "x control", 1.0, f"{mine.cpu_s / fast.cpu_s:.2f} x in memory")
+    state.row(
+        "cold, time",
+        mine.wall_s / base.wall_s,
+        "x control",
+        1.0,
+        f"{count}; {mine.wall_s / fast.wall_s:.2f} x in memory",
+    )
+    state.row(
+        "cold, processor time",
+        mine.cpu_s / base.cpu_s,
+        "x control",
+        1.0,
+        f"{mine.cpu_s / fast.cpu_s:.2f} x in memory",
+    )
     return env
 
 
@@ -171,7 +210,10 @@ def _warm(state: _Bench, env: dict[str, str]) -> None:
             motd.parent.mkdir(parents=True, exist_ok=True)
             motd.write_text(f"change {number}\n")
             changed.append(state.disk(env, "one file changed"))
-    for name, usages, goal in (("one more package", added, 4.0), ("one file changed", changed, 2.0)):
+    for name, usages, goal in (
+        ("one more package", added, 4.0),
+        ("one file changed", changed, 2.0),
+    ):
         usage = middle(usages)
         state.row(f"{name} -> raw disk", usage.wall_s, "s", goal, f"{usage.cpu_s:.1f} CPU s")
 
@@ -184,7 +226,9 @@ def _commands(state: _Bench, env: dict[str, str]) -> None:
         state.write("nginx")
         state.invoke(*build, env=env)
         usage = middle([state.invoke(*build, env=env) for _ in range(state.runs)])
-        listed = middle([state.invoke("list", "--root", state.shop.root) for _ in range(state.runs)])
+        listed = middle(
+            [state.invoke("list", "--root", state.shop.root) for _ in range(state.runs)]
+        )
     state.row("nothing changed: invoke build", usage.wall_s, "s", 0.5, f"{usage.cpu_s:.2f} CPU s")
     state.row("invoke list", listed.wall_s, "s", 0.3, f"{listed.cpu_s:.2f} CPU s")
     (image,) = (state.root / "build" / _NAME).glob("*/*.qcow2")
@@ -192,7 +236,13 @@ def _commands(state: _Bench, env: dict[str, str]) -> None:
     with state.shop.progress.step("bench") as step:
         step.detail = "a second build from an empty cache"
         state.invoke(*build, "--verify-reproducible", env=env)
-    state.row("bytes that differ between two builds", 0, "", 0, "raw and qcow2; a difference ends the measuring with its files")
+    state.row(
+        "bytes that differ between two builds",
+        0,
+        "",
+        0,
+        "raw and qcow2; a difference ends the measuring with its files",
+    )
 
 
 def _many_specs(state: _Bench) -> None:
@@ -221,6 +271,10 @@ def _specs(state: _Bench, count: int) -> dict[str, float]:
             state.shop.root / "templates",
             directory,
         ]
-        answer = process.run(argv, env={**_python(), "SLIPWAY_CACHE": str(state.shop.settings.cache)}, input=file.read_bytes())
+        answer = process.run(
+            argv,
+            env={**_python(), "SLIPWAY_CACHE": str(state.shop.settings.cache)},
+            input=file.read_bytes(),
+        )
         found: dict[str, float] = json.loads(answer.stdout)
         return found

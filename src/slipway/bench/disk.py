@@ -1,7 +1,8 @@
-"""A program: make the raw disk of an appliance, and nothing from it; print what each stage took, in seconds, as JSON.
+"""A program: make the raw disk of an appliance, and nothing from it; print what each stage took, in
+seconds, as JSON.
 
-Arguments: the root and the appliance's name. It exists to be measured: `invoke build` goes on from the disk to formats
-and records.
+Arguments: the root and the appliance's name. It exists to be measured: `invoke build` goes on from
+the disk to formats and records.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A program: make many synthetic appliances, then validate, plan and render them all; print seconds and memory as JSON.
+"""A program: make many synthetic appliances, then validate, plan and render them all; print seconds
+and memory as JSON.
 
-Arguments: how many, the root whose templates are used, and an empty directory to work in. Every spec differs; a lock
-is shared by a hundredth of them, as appliances with the same packages have the same lock.
+Arguments: how many, the root whose templates are used, and an empty directory to work in. Every
+spec differs; a lock is shared by a hundredth of them, as appliances with the same packages have the
+same lock.
 """
 
 from __future__ import annotations
@@ -44,12 +46,17 @@ def write(directory: Path, count: int, templates: Path, lock: Lock) -> None:
         (folder / "files/etc").mkdir(parents=True)
         (folder / "checks").mkdir()
         (folder / "appliance.yaml").write_text(
-            f"schema: 1\nname: {name}\nversion: 1.{number}.0\nsummary: Number {number}\ncategory: system\nbase: {lock.base}\n"
+            f"schema: 1\nname: {name}\nversion: 1.{number}.0\nsummary: Number {number}\n"
+            f"category: system\nbase: {lock.base}\n"
             f"packages: [package-{number % _LOCKS}]\n"
-            f"ports:\n  - {{port: {1024 + number % 60000}, protocol: tcp, purpose: Number {number}}}\n"
-            f"parameters:\n  - {{name: domain, type: hostname, default: d{number}.example, summary: Its domain}}\n"
+            f"ports:\n  - {{port: {1024 + number % 60000}, protocol: tcp, purpose: Number "
+            f"{number}}}\n"
+            f"parameters:\n  - {{name: domain, type: hostname, default: d{number}.example, "
+            "summary: Its domain}\n"
         )
-        (folder / "files/etc/number.conf.j2").write_text("number = {{ spec.version | ini }}\ndomain = {{ parameters[0].default | ini }}\n")
+        (folder / "files/etc/number.conf.j2").write_text(
+            "number = {{ spec.version | ini }}\ndomain = {{ parameters[0].default | ini }}\n"
+        )
         (folder / "checks/10-number.sh").write_text(f"grep -q 1.{number}.0 /etc/number.conf\n")
         os.link(locks / str(number % _LOCKS), folder / "lock.amd64.json")
 

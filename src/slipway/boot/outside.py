@@ -26,7 +26,7 @@ from slipway.boot.scan import PATIENCE_S
 from slipway.boot.tools import TREE
 from slipway.boot.trial import SCAN, Trial
 from slipway.cache import sha256_of
-from slipway.spec.folder import Check
+from slipway.spec.checks import Check
 from slipway.spec.library import Appliance
 from slipway.spec.model import Instance
 

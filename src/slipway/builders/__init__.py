@@ -1,7 +1,8 @@
 """Image builders: each takes an appliance and its lock, and gives a raw disk.
 
-A builder is one module of this package with a class of its capitalised name, and one folder of templates. What it
-renders is grouped in *parts*; each part becomes a stage, in the order of :attr:`Builder.parts`.
+A builder is one module of this package with a class of its capitalised name, and one folder of
+templates. What it renders is grouped in *parts*; each part becomes a stage, in the order of
+:attr:`Builder.parts`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ __all__ = ["Broken", "Builder", "Part", "Source", "Workplace", "builder", "build
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is built: an appliance, its lock, the package mirrors of the build and those that the image itself is given
-    (by archive), and the files that every guest has; a ``bare`` one without anything that the appliance adds to its base."""
+    """What is built: an appliance, its lock, the package mirrors of the build and those that the
+    image itself is given (by archive), and the files that every guest has; a ``bare`` one without
+    anything that the appliance adds to its base.
+    """
 
     appliance: Appliance
     lock: Lock
@@ -51,10 +54,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One stage of a builder: its kind, the first path components of the rendered files that it reads, and the
-    programs and the code whose versions shape its output.
+    """One stage of a builder: its kind, the first path components of the rendered files that it
+    reads, and the programs and the code whose versions shape its output.
 
-    ``packages`` are those that it installs: their content hashes are inputs. ``more`` are further inputs.
+    ``packages`` are those that it installs: their content hashes are inputs. ``more`` are further
+    inputs.
     """
 
     kind: str
@@ -67,7 +71,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A stage that failed, while what it was making is there: ``shell`` are the words that open a shell in it."""
+    """A stage that failed, while what it was making is there.
+
+    ``shell`` are the words that open a shell in it.
+    """
 
     stage: str
     why: str
@@ -76,8 +83,11 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where and with what a builder works. ``memory_mib`` is what it may take; 0: most of what is free. ``on_broken`` gets
-    what a failed stage was making, which is there until it returns."""
+    """Where and with what a builder works.
+
+    ``memory_mib`` is what it may take; 0: most of what is free. ``on_broken`` gets what a failed
+    stage was making, which is there until it returns.
+    """
 
     cache: Cache
     pool: Pool
@@ -88,7 +98,10 @@ class Workplace:
 
 
 class Builder(Protocol):
-    """What every builder does. ``targets`` are the platforms that it can render for by name, beside this host's."""
+    """What every builder does.
+
+    ``targets`` are the platforms that it can render for by name, beside this host's.
+    """
 
     name: str
     targets: tuple[str, ...]
@@ -98,21 +111,36 @@ class Builder(Protocol):
         ...
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
-        """Everything that it will run or read; for other targets than its own build has, where they are given."""
+        """Everything that it will run or read.
+
+        For other targets than its own build has, where they are given.
+        """
         ...
 
     def complete(
-        self, directory: Path, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace, targets: Sequence[str] = ()
+        self,
+        directory: Path,
+        plan: Plan,
+        rendered: Rendered,
+        source: Source,
+        workplace: Workplace,
+        targets: Sequence[str] = (),
     ) -> None:
-        """Add to a directory with what was rendered what is too large for that, so that others can build with it."""
+        """Add to a directory with what was rendered what is too large for that, so that others can
+        build with it.
+        """
         ...
 
     def memory_mib(self, source: Source) -> int:
         """The memory that making the disk may take, if there is that much."""
         ...
 
-    def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> AbstractContextManager[Path]:
-        """Make the stages that are missing and give the raw disk's path, which holds until the block ends."""
+    def disk(
+        self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
+    ) -> AbstractContextManager[Path]:
+        """Make the stages that are missing and give the raw disk's path, which holds until the
+        block ends.
+        """
         ...
 
 
@@ -127,7 +155,10 @@ def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> 
         UsageError: It renders for none, or not for one of these.
     """
     if targets and not known:
-        raise UsageError(f"{name} builds for no platform in particular", hint="--source goes with --builder packer")
+        raise UsageError(
+            f"{name} builds for no platform in particular",
+            hint="--source goes with --builder packer",
+        )
     for target in targets:
         if target not in known:
             hint = suggestion(target, known) or f"there is: {', '.join(known)}"
@@ -137,7 +168,13 @@ def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> 
 @cache
 def builder_names() -> tuple[str, ...]:
     """The builders that exist."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+    return tuple(
+        sorted(
+            module.name
+            for module in pkgutil.iter_modules(__path__)
+            if not module.name.startswith("_")
+        )
+    )
 
 
 def builder(name: str) -> Builder:
@@ -148,7 +185,8 @@ def builder(name: str) -> Builder:
     """
     if name not in builder_names():
         raise UsageError(
-            f'there is no builder "{name}"', hint=suggestion(name, builder_names()) or f"there is: {', '.join(builder_names())}"
+            f'there is no builder "{name}"',
+            hint=suggestion(name, builder_names()) or f"there is: {', '.join(builder_names())}",
         )
     module = importlib.import_module(f"{__name__}.{name}")
     return cast(Builder, getattr(module, name.capitalize())())

@@ -1,12 +1,15 @@
-"""A tree and a command -> the command's end, in a box: it sees the tree as its root, and nothing of the host.
+"""A tree and a command -> the command's end, in a box: it sees the tree as its root, and nothing of
+the host.
 
-What goes in: the tree's folder, folders to show in it below /dev/slipway, and a command. What comes out: the command's
-output and exit status. This module is a program that imports nothing but the standard library. `unshare` starts it as
-the first process of new mount, process, network, IPC, UTS and cgroup namespaces.
+What goes in: the tree's folder, folders to show in it below /dev/slipway, and a command. What comes
+out: the command's output and exit status. This module is a program that imports nothing but the
+standard library. `unshare` starts it as the first process of new mount, process, network, IPC, UTS
+and cgroup namespaces.
 
-Invariants: the host's root is detached before anything of the tree runs, and links are followed inside the tree only.
-The command cannot mount, make namespaces or device nodes, trace processes, or use keyrings and the kernel's settings:
-it lacks the capabilities, gains none by execve(2), and a filter refuses the system calls (seccomp(2)).
+Invariants: the host's root is detached before anything of the tree runs, and links are followed
+inside the tree only. The command cannot mount, make namespaces or device nodes, trace processes, or
+use keyrings and the kernel's settings: it lacks the capabilities, gains none by execve(2), and a
+filter refuses the system calls (seccomp(2)).
 """
 
 from __future__ import annotations
@@ -41,11 +44,12 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 _PASSED_ON: Final = ("SOURCE_DATE_EPOCH", "INITRD")
 
-#: What package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID,
-#: NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs) and SETFCAP.
+#: What package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
+#: SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs) and SETFCAP.
 KEPT: Final = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 18, 31})
 
-#: Every command's limits, whatever the caller's are, as far as its hard ones allow; without a number there is none (getrlimit(2)).
+#: Every command's limits, whatever the caller's are, as far as its hard ones allow; without a
+#: number there is none (getrlimit(2)).
 _LIMITS: Final[Mapping[str, int | None]] = {
     "CORE": 0,
     "NOFILE": 1024,
@@ -59,11 +63,23 @@ _LIMITS: Final[Mapping[str, int | None]] = {
     **dict.fromkeys(("CPU", "FSIZE", "DATA", "RSS", "AS", "RTTIME")),
 }
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-#: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by its mode.
-_HIDDEN: Final = frozenset({"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"})
+#: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by
+#: its mode.
+_HIDDEN: Final = frozenset(
+    {"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"}
+)
 
 # mount(2), umount(2), prctl(2)
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
 _MNT_DETACH: Final = 2
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 22, 24, 38, 47
 _SECCOMP_MODE_FILTER, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
@@ -75,27 +91,34 @@ _ARCHITECTURES: Final = {
     "x86_64": (
         0xC000003E,
         {
-            "ptrace": 101, "syslog": 103, "mknod": 133, "pivot_root": 155, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
-            "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173,
-            "init_module": 175, "delete_module": 176, "quotactl": 179, "clock_settime": 227, "kexec_load": 246, "add_key": 248,
-            "request_key": 249, "keyctl": 250, "mknodat": 259, "unshare": 272, "perf_event_open": 298, "name_to_handle_at": 303,
-            "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
-            "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "clone": 56, "socket": 41, "ioctl": 16,
+            "ptrace": 101, "syslog": 103, "mknod": 133, "pivot_root": 155, "acct": 163,
+            "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
+            "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173,
+            "init_module": 175, "delete_module": 176, "quotactl": 179, "clock_settime": 227,
+            "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "mknodat": 259,
+            "unshare": 272, "perf_event_open": 298, "name_to_handle_at": 303,
+            "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310,
+            "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320,
+            "bpf": 321, "userfaultfd": 323, "clone": 56, "socket": 41, "ioctl": 16,
         },
     ),
     "aarch64": (
         0xC00000B7,
         {
-            "mknodat": 33, "umount2": 39, "mount": 40, "pivot_root": 41, "quotactl": 60, "acct": 89, "unshare": 97, "kexec_load": 104,
-            "init_module": 105, "delete_module": 106, "clock_settime": 112, "syslog": 116, "ptrace": 117, "reboot": 142,
-            "sethostname": 161, "setdomainname": 162, "settimeofday": 170, "add_key": 217, "request_key": 218, "keyctl": 219,
-            "swapon": 224, "swapoff": 225, "perf_event_open": 241, "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268,
-            "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280, "userfaultfd": 282,
-            "kexec_file_load": 294, "clone": 220, "socket": 198, "ioctl": 29,
+            "mknodat": 33, "umount2": 39, "mount": 40, "pivot_root": 41, "quotactl": 60, "acct": 89,
+            "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106,
+            "clock_settime": 112, "syslog": 116, "ptrace": 117, "reboot": 142, "sethostname": 161,
+            "setdomainname": 162, "settimeofday": 170, "add_key": 217, "request_key": 218,
+            "keyctl": 219, "swapon": 224, "swapoff": 225, "perf_event_open": 241,
+            "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268,
+            "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "finit_module": 273,
+            "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294, "clone": 220, "socket": 198,
+            "ioctl": 29,
         },
     ),
 }  # fmt: skip
-#: The newer calls have one number everywhere: io_uring_*, open_tree .. move_mount, pidfd_getfd, mount_setattr, quotactl_fd.
+#: The newer calls have one number everywhere: io_uring_*, open_tree .. move_mount, pidfd_getfd,
+#: mount_setattr, quotactl_fd.
 _EVERYWHERE: Final = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 443, 467)
 _CLONE3: Final = 435
 #: CLONE_NEW* but for threads' CLONE_NEWTIME, which clone(2) has no room for.
@@ -117,13 +140,16 @@ def _call(name: str, *arguments: int | bytes | None) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
+def _mount(
+    source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None
+) -> None:
     encoded = [None if word is None else word.encode() for word in (source, target, kind, data)]
     _call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])  # type: ignore[arg-type]
 
 
 def syscall_filter(machine: str) -> bytes:
-    """Return the filter for a machine, as the kernel takes it (an array of struct sock_filter, linux/filter.h).
+    """Return the filter for a machine, as the kernel takes it (an array of struct sock_filter,
+    linux/filter.h).
 
     Raises:
         KeyError: There is none for this machine.
@@ -133,28 +159,42 @@ def syscall_filter(machine: str) -> bytes:
     words: list[tuple[int, int, int, int]] = []
 
     def refuse_if(offset: int, test: int, *values: int, error: int = _EPERM) -> None:
-        """Refuse where the 32-bit word at the offset of struct seccomp_data passes the test with one of the values."""
+        """Refuse where the 32-bit word at the offset of struct seccomp_data passes the test with
+        one of the values.
+        """
         words.append((load, 0, 0, offset))
         for left, value in reversed(list(enumerate(reversed(values)))):
             words.append((test, left, 1 if left == 0 else 0, value))
         words.append((answer, 0, 0, _REFUSE | error))
 
-    def argument_of(name: str, index: int, test: int, *values: int, mask: int | None = None, refused: bool = True) -> None:
+    def argument_of(
+        name: str,
+        index: int,
+        test: int,
+        *values: int,
+        mask: int | None = None,
+        refused: bool = True,
+    ) -> None:
         """For one call alone: refuse it by an argument, or all but by these."""
         error = _EPERM if refused else _EAFNOSUPPORT
         body = [(load, 0, 0, 16 + 8 * index), *([(0x54, 0, 0, mask)] if mask else [])]
         for place, value in enumerate(values):
             rest = len(values) - place - 1
-            body.append((test, rest, 0 if rest else 1, value) if refused else (test, rest + 1, 0, value))
+            body.append(
+                (test, rest, 0 if rest else 1, value) if refused else (test, rest + 1, 0, value)
+            )
         body.append((answer, 0, 0, _REFUSE | error))
         words.extend([(load, 0, 0, 0), (equal, 0, len(body), numbers[name]), *body])
 
     words += [(load, 0, 0, 4), (equal, 1, 0, audit), (answer, 0, 0, _REFUSE | _ENOSYS)]
     if machine == "x86_64":  # the x32 ABI has numbers of its own
         refuse_if(0, at_least, 0x40000000, error=_ENOSYS)
-    refuse_if(0, equal, _CLONE3, error=_ENOSYS)  # its flags are in memory; the C library then calls clone
+    # its flags are in memory; the C library then calls clone
+    refuse_if(0, equal, _CLONE3, error=_ENOSYS)
     special = ("clone", "socket", "ioctl", "mknod", "mknodat")
-    refuse_if(0, equal, *(number for name, number in numbers.items() if name not in special), *_EVERYWHERE)
+    refuse_if(
+        0, equal, *(number for name, number in numbers.items() if name not in special), *_EVERYWHERE
+    )
     argument_of("clone", 0, masked, _NEW_NAMESPACE)
     argument_of("ioctl", 1, equal, _TIOCSTI, _TIOCLINUX)
     argument_of("socket", 0, equal, *_FAMILIES, refused=False)
@@ -188,7 +228,12 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
         _read_only(f"/dev/{name}")  # the device's mode and owner are the host's
     for name in ("shm", "pts", "slipway"):
         Path("/dev", name).mkdir()
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ):
         Path("/dev", name).symlink_to(target)
     for name, descriptor in folders.items():
         point = f"/dev/slipway/{name.removesuffix('+')}"
@@ -208,9 +253,11 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
 
 
 def _close_proc() -> None:
-    """Take away from /proc what is no process': folders are read-only, and files that are not for everybody to read are empty.
+    """Take away from /proc what is no process': folders are read-only, and files that are not for
+    everybody to read are empty.
 
-    The host's root owns the kernel's settings, and a process of it needs no capability to write them.
+    The host's root owns the kernel's settings, and a process of it needs no capability to write
+    them.
     """
     for entry in sorted(Path("/proc").iterdir()):
         mode = entry.lstat().st_mode
@@ -220,7 +267,13 @@ def _close_proc() -> None:
             _mount(str(entry), str(entry), flags=_MS_BIND)
             _read_only(str(entry))
         elif stat.S_ISDIR(mode):
-            _mount("hidden", str(entry), "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k")
+            _mount(
+                "hidden",
+                str(entry),
+                "tmpfs",
+                _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC,
+                "size=4k",
+            )
         elif entry.name in _HIDDEN or mode & 0o222 or not mode & 0o004:
             _mount("/dev/null", str(entry), flags=_MS_BIND)
             _read_only(str(entry))
@@ -239,16 +292,21 @@ def _own_streams() -> None:
 
 
 def _read_only(point: str) -> None:
-    """Take the right to write from a mount. A user namespace may not take other flags away, so they are kept."""
+    """Take the right to write from a mount.
+
+    A user namespace may not take other flags away, so they are kept.
+    """
     flags = os.statvfs(point).f_flag
     kept = flags & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    # statvfs(3): ST_NOATIME 1024, ST_NODIRATIME 2048, ST_RELATIME 4096; mount(2): the same, and 1 << 21.
+    # statvfs(3): ST_NOATIME 1024, ST_NODIRATIME 2048, ST_RELATIME 4096; mount(2): the same, and 1
+    # << 21.
     kept |= flags & (1024 | 2048) | (1 << 21 if flags & 4096 else 0)
     _mount("none", point, flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
 
 
 def forget_caller() -> None:
-    """Have signals, limits and personality as a new system has them, whatever the process had that began all this.
+    """Have signals, limits and personality as a new system has them, whatever the process had that
+    began all this.
 
     Python itself ignores SIGPIPE, and what it becomes would.
     """
@@ -264,10 +322,16 @@ def forget_caller() -> None:
 
 
 def _loopback_up() -> None:
-    """Bring up the loopback device, the only one (netdevice(7): SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP)."""
+    """Bring up the loopback device, the only one (netdevice(7): SIOCGIFFLAGS, SIOCSIFFLAGS,
+    IFF_UP).
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         asked = fcntl.ioctl(control, 0x8913, struct.pack("16sH22x", b"lo", 0))
-        fcntl.ioctl(control, 0x8914, struct.pack("16sH22x", b"lo", struct.unpack_from("H", asked, 16)[0] | 1))
+        fcntl.ioctl(
+            control,
+            0x8914,
+            struct.pack("16sH22x", b"lo", struct.unpack_from("H", asked, 16)[0] | 1),
+        )
 
 
 def _give_up_privileges() -> None:
@@ -279,8 +343,11 @@ def _give_up_privileges() -> None:
     _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     kept = sum(1 << capability for capability in KEPT)
     low, high = kept & 0xFFFFFFFF, kept >> 32
-    # capset(2): version 3, this process; effective, permitted and inheritable, the low halves first.
-    _call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", low, low, 0, high, high, 0))
+    # capset(2): version 3, this process; effective, permitted and inheritable, the low halves
+    # first.
+    _call(
+        "capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", low, low, 0, high, high, 0)
+    )
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     program = syscall_filter(platform.machine())
     words = ctypes.create_string_buffer(program, len(program))
@@ -291,10 +358,26 @@ def _give_up_privileges() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """The program: go into the box and become the command."""
-    options = argparse.ArgumentParser(description="Run a command in a tree, without a way to the host.")
-    options.add_argument("--show", action="append", default=[], metavar="NAME=FOLDER", help="show a folder as /dev/slipway/NAME")
-    options.add_argument("--keep", type=int, default=2, metavar="NUMBER", help="a descriptor to keep open, which is no folder's")
-    options.add_argument("--bare", action="store_true", help="leave the tree's own /run and /tmp in sight")
+    options = argparse.ArgumentParser(
+        description="Run a command in a tree, without a way to the host."
+    )
+    options.add_argument(
+        "--show",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="show a folder as /dev/slipway/NAME",
+    )
+    options.add_argument(
+        "--keep",
+        type=int,
+        default=2,
+        metavar="NUMBER",
+        help="a descriptor to keep open, which is no folder's",
+    )
+    options.add_argument(
+        "--bare", action="store_true", help="leave the tree's own /run and /tmp in sight"
+    )
     options.add_argument("tree", metavar="TREE")
     options.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     given = options.parse_args(argv)
@@ -303,7 +386,10 @@ def main(argv: Sequence[str]) -> int:
     socket.sethostname("localhost")
     _loopback_up()
     enter(given.tree, dict(item.split("=", 1) for item in given.show), bare=given.bare)
-    environment = {**ENVIRONMENT, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}}
+    environment = {
+        **ENVIRONMENT,
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    }
     _own_streams()
     if stat.S_ISDIR(os.fstat(given.keep).st_mode):
         options.error(f"the descriptor {given.keep} is a folder's")

@@ -1,4 +1,7 @@
-"""A finished tree of a namespace -> an error that names what no image may hold; the rules are :mod:`slipway.disk.hygiene`."""
+"""A finished tree of a namespace -> an error that names what no image may hold.
+
+The rules are :mod:`slipway.disk.hygiene`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,18 @@ __all__ = ["HYGIENE_CODE", "check_hygiene"]
 HYGIENE_CODE = ("builders/_hygiene.py", "disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 
 
-def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()) -> None:
-    """Look for identities, secrets and traces in a finished tree of a namespace; these secrets anywhere in it.
+def check_hygiene(
+    namespace: Namespace, tree: Path, name: str, secrets: Collection[str] = ()
+) -> None:
+    """Look for identities, secrets and traces in a finished tree of a namespace.
+
+    These secrets anywhere in it.
 
     Raises:
         BuildError: There are some; all are named.
     """
-    # The program needs nothing but the standard library; it runs inside, where every file can be read.
+    # The program needs nothing but the standard library; it runs inside, where every file can be
+    # read.
     program = Path(package_file).with_name("disk") / "hygiene.py"
     words = json.dumps(list(secrets)).encode()
     argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]
@@ -31,9 +39,14 @@ def check_hygiene(namespace: Namespace, tree: Path, name: str, secrets: Collecti
     try:
         findings = json.loads(answer.stdout)
     except ValueError:
-        raise BuildError("the hygiene check ended without a report", hint="this is a bug in slipway") from None
-    if findings:
-        lines = "\n".join(f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings)
         raise BuildError(
-            f"the tree of {name} holds what no image may hold:\n{lines}", hint="remove it in a setup script, or make it on first boot"
+            "the hygiene check ended without a report", hint="this is a bug in slipway"
+        ) from None
+    if findings:
+        lines = "\n".join(
+            f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings
+        )
+        raise BuildError(
+            f"the tree of {name} holds what no image may hold:\n{lines}",
+            hint="remove it in a setup script, or make it on first boot",
         )

@@ -1,7 +1,9 @@
-"""What a spec names and only its packages can have: units to enable, a time zone, programs of scripts.
+"""What a spec names and only its packages can have: units to enable, a time zone, programs of
+scripts.
 
-What goes in: a source, and the tree that the packages have made. What comes out: nothing, or every error with the place
-in the author's file, before a script of the tree's stage fails on it. Invariant: no link leads out of the tree.
+What goes in: a source, and the tree that the packages have made. What comes out: nothing, or every
+error with the place in the author's file, before a script of the tree's stage fails on it.
+Invariant: no link leads out of the tree.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def require_units(source: Source, missing: Collection[str]) -> None:
     Raises:
         SpecErrors: It does, each with its place.
     """
-    errors = [_no_unit(source, place, name) for place, name in _named_units(source) if name in missing]
+    errors = [
+        _no_unit(source, place, name) for place, name in _named_units(source) if name in missing
+    ]
     if errors:
         raise SpecErrors(errors)
 
@@ -56,8 +60,13 @@ def _named_units(source: Source) -> Iterator[tuple[tuple[str, str, int], str]]:
             yield ("services", key, index), name
 
 
-def _no_unit(source: Source, place: tuple[str, str, int], name: str, known: Iterable[str] = ()) -> SpecError:
-    hint = suggestion(name, known) or "name a unit of a package in packages, or put one into files/etc/systemd/system/"
+def _no_unit(
+    source: Source, place: tuple[str, str, int], name: str, known: Iterable[str] = ()
+) -> SpecError:
+    hint = (
+        suggestion(name, known)
+        or "name a unit of a package in packages, or put one into files/etc/systemd/system/"
+    )
     message = f'services.{place[1]}[{place[2]}]: the image has no unit "{name}"'
     return SpecError(message, where=source.appliance.where.get(place), hint=hint)
 
@@ -69,7 +78,13 @@ def _units(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
         files = [unit, f"{stem}@.{rest.rpartition('.')[2]}"] if instance else [unit]
         places = [f"{folder}/{file}" for folder in _UNITS for file in files]
         if not _there(trees, [*places, f"etc/init.d/{unit.removesuffix('.service')}"]):
-            known = sorted({entry.removesuffix(".service") for folder in _UNITS for entry in _entries(trees, folder)})
+            known = sorted(
+                {
+                    entry.removesuffix(".service")
+                    for folder in _UNITS
+                    for entry in _entries(trees, folder)
+                }
+            )
             yield _no_unit(source, at, name, known)
 
 
@@ -77,8 +92,16 @@ def _timezone(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
     zone = source.appliance.spec.timezone
     if zone and not _there(trees, [f"usr/share/zoneinfo/{zone}"]):
         packages = {package.name for package in (*source.lock.base_packages, *source.packages)}
-        hint = "old names are in the package tzdata-legacy" if "tzdata" in packages else "add tzdata to packages"
-        yield SpecError(f'timezone: the image has no time zone "{zone}"', where=source.appliance.where.get(("timezone",)), hint=hint)
+        hint = (
+            "old names are in the package tzdata-legacy"
+            if "tzdata" in packages
+            else "add tzdata to packages"
+        )
+        yield SpecError(
+            f'timezone: the image has no time zone "{zone}"',
+            where=source.appliance.where.get(("timezone",)),
+            hint=hint,
+        )
 
 
 def _interpreters(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
@@ -99,8 +122,12 @@ def _interpreters(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
         program = words[0] if by_name else path
         hint = f"add the package that has {Path(program).name} to packages, or correct the line"
         current = Path.cwd()
-        where = Where(file.path.relative_to(current) if file.path.is_relative_to(current) else file.path, 1, 1)
-        yield SpecError(f"the image has no {program}, which the first line names", where=where, hint=hint)
+        where = Where(
+            file.path.relative_to(current) if file.path.is_relative_to(current) else file.path, 1, 1
+        )
+        yield SpecError(
+            f"the image has no {program}, which the first line names", where=where, hint=hint
+        )
 
 
 def _read(tree: Path, target: str) -> bytes:
@@ -125,7 +152,8 @@ def _entries(trees: Sequence[Path], folder: str) -> Iterator[str]:
 
 
 def _resolved(trees: Sequence[Path], place: str) -> Path | None:
-    """The file that a path means with the trees as root, links followed inside of them; None if there is none.
+    """The file that a path means with the trees as root, links followed inside of them; None if
+    there is none.
 
     A link at the end that leads nowhere counts: systemd takes it for a masked unit or an alias.
     """
@@ -139,7 +167,9 @@ def _resolved(trees: Sequence[Path], place: str) -> Path | None:
             done = done[:-1]
             continue
         done.append(name)
-        found = next((tree.joinpath(*done) for tree in trees if os.path.lexists(tree.joinpath(*done))), None)
+        found = next(
+            (tree.joinpath(*done) for tree in trees if os.path.lexists(tree.joinpath(*done))), None
+        )
         if found is None:
             return None
         if found.is_symlink() and waiting:

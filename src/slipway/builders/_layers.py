@@ -1,8 +1,9 @@
 """A tree of a namespace <-> an archive of it, ``.tar.zst``, that holds all that the tree does.
 
-What goes in: a folder in a namespace, and a file. Invariants: a tree that was unpacked is the one that was packed, with
-owners, modes, times, links and attributes. An archive is whole: the end of each program is looked at, and tar left nothing
-out. :data:`CLEAN` removes before that what no archive can hold, so a build goes on from what the next one finds.
+What goes in: a folder in a namespace, and a file. Invariants: a tree that was unpacked is the one
+that was packed, with owners, modes, times, links and attributes. An archive is whole: the end of
+each program is looked at, and tar left nothing out. :data:`CLEAN` removes before that what no
+archive can hold, so a build goes on from what the next one finds.
 """
 
 from __future__ import annotations
@@ -33,9 +34,15 @@ def pack(namespace: Namespace, folder: Path, file: IO[bytes], *, what: str) -> N
         BuildError: A program failed, or left something out.
     """
     said = Path(f"{folder}.said")
-    # tar looks at the end of its compressor; a warning is something that it left out, or that changed meanwhile.
-    command = 'folder=$1; shift; exec tar -C "$folder" --sort=name --sparse "$@" --use-compress-program="zstd -q -T0 -1" -cf - . 2>"$0"'
-    done = namespace.run(["sh", "-euc", command, said, folder, *_ATTRIBUTES], what=what, stdout=file, check=False)
+    # tar looks at the end of its compressor; a warning is something that it left out, or that
+    # changed meanwhile.
+    command = (
+        'folder=$1; shift; exec tar -C "$folder" --sort=name --sparse "$@" '
+        '--use-compress-program="zstd -q -T0 -1" -cf - . 2>"$0"'
+    )
+    done = namespace.run(
+        ["sh", "-euc", command, said, folder, *_ATTRIBUTES], what=what, stdout=file, check=False
+    )
     words = namespace.path(said).read_text(errors="replace").strip()
     if done.returncode or words:
         lines = "".join(f"\n    {line}" for line in words.splitlines()[-20:])
@@ -64,7 +71,8 @@ umount point
 
 
 def overlay_option(namespace: Namespace) -> str:
-    """Return the options of every overlay: how it keeps its marks, and nothing that a kernel's own settings would decide.
+    """Return the options of every overlay: how it keeps its marks, and nothing that a kernel's own
+    settings would decide.
 
     Raises:
         HostError: The file system to work in takes no such marks, or nothing can be laid over it.
@@ -75,7 +83,10 @@ def overlay_option(namespace: Namespace) -> str:
         os.setxattr(directory, f"{marks}.slipway", b"")
         os.removexattr(directory, f"{marks}.slipway")
     except OSError:
-        message = f"overlays keep marks in {marks} attributes here, and the file system to work in takes none"
+        message = (
+            f"overlays keep marks in {marks} attributes here, and the file system to "
+            "work in takes none"
+        )
         raise HostError(message, hint="use Linux 6.6 or newer, or run as root") from None
     options = "redirect_dir=nofollow,metacopy=off,index=off"
     options = f"userxattr,{options}" if marks == "user" else options
@@ -84,9 +95,16 @@ def overlay_option(namespace: Namespace) -> str:
     tried = namespace.run(["sh", "-euc", _TRIAL, "sh", trial, options], check=False)
     namespace.run(["rm", "-rf", trial])
     if tried.returncode:
-        where = f"the file system of {namespace.directory}" if namespace.directory else "the file system in memory"
-        hint = (
-            "work in memory: free some, or export SLIPWAY_MEMORY_MIB=...; or have the cache on a disk of its own: export SLIPWAY_CACHE=..."
+        where = (
+            f"the file system of {namespace.directory}"
+            if namespace.directory
+            else "the file system in memory"
         )
-        raise HostError(f"{where} takes no overlays; in a container, its own files are such a one", hint=hint)
+        hint = (
+            "work in memory: free some, or export SLIPWAY_MEMORY_MIB=...; or have the cache on a "
+            "disk of its own: export SLIPWAY_CACHE=..."
+        )
+        raise HostError(
+            f"{where} takes no overlays; in a container, its own files are such a one", hint=hint
+        )
     return options

@@ -1,10 +1,11 @@
 """A command that is given secrets -> what it says, without them.
 
-What goes in: a JSON object of secrets by name on standard input, and the command. The command reads them from its own
-standard input, a line for each: the name and the value in base64. What comes out: its output, in which every secret is
-``***``, and its exit status. The command has pipes and never the log itself: as root it could change the log's mode.
-This module is a program that imports nothing but the standard library, so that it can run in a namespace, between a
-build's scripts and its log.
+What goes in: a JSON object of secrets by name on standard input, and the command. The command reads
+them from its own standard input, a line for each: the name and the value in base64. What comes out:
+its output, in which every secret is ``***``, and its exit status. The command has pipes and never
+the log itself: as root it could change the log's mode. This module is a program that imports
+nothing but the standard library, so that it can run in a namespace, between a build's scripts and
+its log.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ __all__ = ["main", "redactor"]
 
 
 def redactor(secrets: Iterable[str]) -> re.Pattern[bytes]:
-    """What matches each secret: as it is, in base64, and each line of one that has several (but for short ones)."""
+    """What matches each secret: as it is, in base64, and each line of one that has several (but for
+    short ones).
+    """
     forms = set()
     for secret in secrets:
         whole = secret.encode()
-        forms |= {whole, base64.b64encode(whole), *(line for line in whole.splitlines() if len(line) >= 8)}
+        forms |= {
+            whole,
+            base64.b64encode(whole),
+            *(line for line in whole.splitlines() if len(line) >= 8),
+        }
     return re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
 
 
@@ -33,11 +40,16 @@ def main(argv: Sequence[str]) -> int:
     """The program: run the command."""
     secrets: dict[str, str] = json.load(sys.stdin)
     pattern = redactor(secrets.values()) if secrets else None
-    lines = "".join(f"{name} {base64.b64encode(value.encode()).decode()}\n" for name, value in secrets.items())
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as command:
+    lines = "".join(
+        f"{name} {base64.b64encode(value.encode()).decode()}\n" for name, value in secrets.items()
+    )
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as command:
         assert command.stdin and command.stdout
         # Before it reads them, the command says less than a pipe holds: nobody waits for anybody.
-        with contextlib.suppress(BrokenPipeError):  # it did not want them, and its status says whether that is right
+        # it did not want them, and its status says whether that is right
+        with contextlib.suppress(BrokenPipeError):
             command.stdin.write(lines.encode())
             command.stdin.close()
         for line in command.stdout:

@@ -1,4 +1,6 @@
-"""What stands in an appliance's tree, whatever builds it: the files over its root, and what scripts that make it are told."""
+"""What stands in an appliance's tree, whatever builds it: the files over its root, and what scripts
+that make it are told.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +20,7 @@ from pathlib import Path
 from slipway import __file__ as package_file
 from slipway.boxed import box
 from slipway.builders import Source, Workplace
+from slipway.builders._settings import USERS, service_drop_in, settings
 from slipway.disk.identity import disk_identity
 from slipway.errors import BuildError, HostError, UsageError
 from slipway.namespace import MOUNT, Namespace, available_memory_mib
@@ -30,7 +33,7 @@ from slipway.rooted import create
 from slipway.spec import parameters as rules
 from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
-from slipway.spec.model import Services, Spec
+from slipway.spec.model import Download, Services, Spec
 from slipway.templating import render
 
 __all__ = [
@@ -49,64 +52,51 @@ __all__ = [
     "workspace",
 ]
 
-_AFTER_FIRST_BOOT = """\
-# This starts only when first boot has succeeded.
-[Unit]
-Requires=slipway-firstboot.service
-After=slipway-firstboot.service
-"""
-#: Sockets and paths belong to the time before basic.target, which first boot comes after.
-_LATE = """\
-DefaultDependencies=no
-Conflicts=shutdown.target
-Before=shutdown.target
-"""
 #: With less than this left, a stage that failed has run out of space.
 _FULL_BYTES = 1 << 20
 #: What is shorter would be found everywhere.
 _SECRET_CHARACTERS = 8
-#: What a timer starts: it may do what its command needs, but not become more than it is; files/ can add to it.
-_TIMED = """\
-[Unit]
-Description={summary}
-
-[Service]
-Type=oneshot
-User={user}
-ExecStart={command}
-NoNewPrivileges=yes
-PrivateTmp=yes
-ProtectSystem=full
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-"""
-USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    "locales": ("/usr/share/locale/*",),  # translations; what locale-gen(8) makes a locale of is always there
+    # translations; what locale-gen(8) makes a locale of is always there
+    "locales": ("/usr/share/locale/*",),
 }
-#: What the scripts of every stage share, by its name: how they go into a tree, and what they do there.
+#: What the scripts of every stage share, by its name: how they go into a tree, and what they do
+#: there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
 #: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
-TREE_CODE = ("builders/_layers.py", "builders/_tree.py", "builders/_secrets.py", "namespace.py", "process.py", "render.py", "rooted.py")
+TREE_CODE = (
+    "builders/_layers.py",
+    "builders/_tree.py",
+    "builders/_settings.py",
+    "builders/_secrets.py",
+    "namespace.py",
+    "process.py",
+    "render.py",
+    "rooted.py",
+)
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
 def box_files(templates: Path) -> dict[str, RenderedFile]:
     """The files that the scripts of every stage share; what is rendered is what runs."""
     program = Path(package_file).with_name("builders") / "_box.py"
-    scripts = {name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755) for name in BOX_FILES[1:]}
+    scripts = {
+        name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755)
+        for name in BOX_FILES[1:]
+    }
     return {BOX_FILES[0]: RenderedFile(content=program.read_bytes()), **scripts}
 
 
-def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", secrets: Mapping[str, str] | None = None) -> None:
+def run_stage(
+    namespace: Namespace,
+    part: str,
+    log: Path,
+    *,
+    overlay: str = "",
+    secrets: Mapping[str, str] | None = None,
+) -> None:
     """Run a stage's rendered script in its folder, with a pipe between what it says and the log.
 
     Raises:
@@ -115,20 +105,40 @@ def run_stage(namespace: Namespace, part: str, log: Path, *, overlay: str = "", 
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    command: list[str | Path] = ["sh", "-c", 'cd "$1" && exec sh -eu build.sh', "sh", MOUNT / "render" / part]
+    command: list[str | Path] = [
+        "sh",
+        "-c",
+        'cd "$1" && exec sh -eu build.sh',
+        "sh",
+        MOUNT / "render" / part,
+    ]
     program = Path(package_file).with_name("builders") / "_secrets.py"
     # Nothing of the caller's: programs read settings from their user's home (mtools: ~/.mtoolsrc).
-    told = {"SLIPWAY_OVERLAY": overlay, "SLIPWAY_PYTHON": sys.executable, "HOME": "/nonexistent", "MTOOLSRC": "/dev/null"}
+    told = {
+        "SLIPWAY_OVERLAY": overlay,
+        "SLIPWAY_PYTHON": sys.executable,
+        "HOME": "/nonexistent",
+        "MTOOLSRC": "/dev/null",
+    }
     given = json.dumps(dict(secrets or {})).encode()
     try:
-        namespace.run([sys.executable, "-I", program, *command], what=f"stage {part}", env=told, log=log, input=given)
+        namespace.run(
+            [sys.executable, "-I", program, *command],
+            what=f"stage {part}",
+            env=told,
+            log=log,
+            input=given,
+        )
     except BuildError as error:
         room = os.statvfs(namespace.path(MOUNT))
         if room.f_bavail * room.f_frsize > _FULL_BYTES:
             raise
         where = "the disk that it worked on is full: free some space, or run: invoke cache prune"
         if namespace.directory is None:
-            where = f"the {namespace.memory_mib} MiB of memory that it worked in are full; work on disk: export SLIPWAY_MEMORY_MIB=1"
+            where = (
+                f"the {namespace.memory_mib} MiB of memory that it worked in are full; "
+                "work on disk: export SLIPWAY_MEMORY_MIB=1"
+            )
         raise HostError(error.message, hint=where) from None
 
 
@@ -144,7 +154,9 @@ def context(source: Source) -> Context:
         "bare": source.bare,
         "architecture": lock.architecture,
         "epoch": lock.source_date_epoch,
-        "disk": disk_identity(f"{appliance.name} {_digest(lock.base_packages)} {_digest(lock.packages)}"),
+        "disk": disk_identity(
+            f"{appliance.name} {_digest(lock.base_packages)} {_digest(lock.packages)}"
+        ),
         "services": services,
         "users": USERS if spec.users or spec.groups else "",
         "timezone": spec.timezone or "",
@@ -163,12 +175,29 @@ def context(source: Source) -> Context:
 
 
 def _spec(source: Source) -> Spec:
-    """The spec; of a bare tree, which starts on any machine and asks for nothing, without what the appliance adds."""
+    """The spec.
+
+    Of a bare tree, which starts on any machine and asks for nothing, without what the appliance
+    adds.
+    """
     spec = source.appliance.spec
     if not source.bare:
         return spec
-    kept = ("schema_", "name", "version", "summary", "category", "base", "kernel", "resources", "formats", "keep")
-    defaults = {name: field.get_default() for name, field in Spec.model_fields.items() if name not in kept}
+    kept = (
+        "schema_",
+        "name",
+        "version",
+        "summary",
+        "category",
+        "base",
+        "kernel",
+        "resources",
+        "formats",
+        "keep",
+    )
+    defaults = {
+        name: field.get_default() for name, field in Spec.model_fields.items() if name not in kept
+    }
     return spec.model_copy(update={**defaults, "interfaces": spec.interfaces[:1]})
 
 
@@ -180,21 +209,35 @@ def _services(spec: Spec) -> Services:
 
 def _mountpoints(spec: Spec) -> list[str]:
     """Where file systems of their own are mounted."""
-    return [*(["/state"] if spec.root.mode == "read-only" else []), *(volume.path for volume in spec.volumes)]
+    return [
+        *(["/state"] if spec.root.mode == "read-only" else []),
+        *(volume.path for volume in spec.volumes),
+    ]
 
 
 def _state(spec: Spec) -> list[str]:
-    """The folders whose changes a read-only root has in its state: what an instance changes, if it is no volume."""
+    """The folders whose changes a read-only root has in its state: what an instance changes, if it
+    is no volume.
+    """
     volumes = {volume.path for volume in spec.volumes}
-    return [name for name in ("etc", "home", "root", "srv", "var") if spec.root.mode == "read-only" and f"/{name}" not in volumes]
+    return [
+        name
+        for name in ("etc", "home", "root", "srv", "var")
+        if spec.root.mode == "read-only" and f"/{name}" not in volumes
+    ]
 
 
 def _exposures(services: Services) -> dict[str, int]:
-    """How much each enabled service may be exposed, where not every exposure is allowed; of a timer, a path or a socket
-    the service that it starts."""
-    allowed = {name: services.exposure for name in services.enable} | {item.service: item.exposure for item in services.exposed}
+    """How much each enabled service may be exposed, where not every exposure is allowed; of a
+    timer, a path or a socket the service that it starts.
+    """
+    allowed = {name: services.exposure for name in services.enable} | {
+        item.service: item.exposure for item in services.exposed
+    }
     starts = re.compile(r"\.(service|timer|path|socket)$")
-    return {f"{starts.sub('', name)}.service": level for name, level in allowed.items() if level < 100}
+    return {
+        f"{starts.sub('', name)}.service": level for name, level in allowed.items() if level < 100
+    }
 
 
 def _digest(packages: tuple[LockedPackage, ...]) -> str:
@@ -203,12 +246,22 @@ def _digest(packages: tuple[LockedPackage, ...]) -> str:
 
 def package_lines(packages: tuple[LockedPackage, ...]) -> bytes:
     """What dpkg-query says of them once they are installed."""
-    return "".join(f"{package.name} {package.version} {package.architecture} installed\n" for package in packages).encode()
+    return "".join(
+        f"{package.name} {package.version} {package.architecture} installed\n"
+        for package in packages
+    ).encode()
 
 
 def dpkg_configuration(appliance: Appliance) -> str:
-    """Which files of packages are left out, in the image's own dpkg configuration too (dpkg.cfg(5))."""
-    left_out = [pattern for kind, patterns in _DOCUMENTATION.items() if kind not in appliance.spec.keep for pattern in patterns]
+    """Which files of packages are left out, in the image's own dpkg configuration too
+    (dpkg.cfg(5)).
+    """
+    left_out = [
+        pattern
+        for kind, patterns in _DOCUMENTATION.items()
+        if kind not in appliance.spec.keep
+        for pattern in patterns
+    ]
     left_out += appliance.base.left_out
     lines = [f"path-exclude={pattern}" for pattern in left_out]
     if "/usr/share/doc/*" in left_out:
@@ -230,32 +283,84 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
 
     The files are the guest's own, the base's, the mix-ins' and the appliance's, in this order.
     """
-    appliance = source.appliance
     spec = _spec(source)
+    files = _files_of_folders(source, spec)
+    if not source.bare:
+        files |= _scripts(source.appliance)
+    _require_apart(source.appliance.name, spec.downloads, files)
+    files |= _fetched(source, spec)
+    for target, text in _made(source, spec).items():
+        files.setdefault(f"files{target}", RenderedFile(content=text.encode()))
+    if spec.locale != "C.UTF-8":
+        files.setdefault("files/etc/default/locale", RenderedFile(link="../locale.conf"))
+    if spec.timezone:
+        zone = RenderedFile(link=f"/usr/share/zoneinfo/{spec.timezone}")
+        files.setdefault("files/etc/localtime", zone)
+    return files
+
+
+def _files_of_folders(source: Source, spec: Spec) -> dict[str, RenderedFile]:
+    """The files of the guest, the base, the mix-ins and the appliance."""
+    appliance = source.appliance
     values = template_context(spec, appliance.base)
     files: dict[str, RenderedFile] = {}
-    read_only = guest_files(source.templates / "guest/read-only") if spec.root.mode == "read-only" else ()
-    for item in (*source.guest, *read_only):
-        own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(item, render(item.path, values) if own else None)
+    guest = source.guest
+    if spec.root.mode == "read-only":
+        guest = (*guest, *guest_files(source.templates / "guest/read-only"))
+    for item in guest:
+        text = render(item.path, values) if item.template and item.link is None else None
+        files[f"files{item.target}"] = _rendered(item, text)
     for item in (*appliance.base.files, *(() if source.bare else appliance.files)):
-        # Slipway's own templates are above; one of an appliance is a stranger's.
-        own = item.template and item.link is None
-        files[f"files{item.target}"] = _rendered(
-            item, box().render(read_content(item.path, depth=item.depth), values, shown=item.path) if own else None
-        )
-    for path in () if source.bare else appliance.setup:
-        files[f"setup/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
-    for path in () if source.bare else appliance.firstboot:
-        files[f"files/usr/lib/slipway/firstboot.d/{path.name}"] = RenderedFile(content=read_content(path), mode=0o755)
-    for download in spec.downloads:
+        text = None
+        if item.template and item.link is None:
+            # Slipway's own templates are above; one of an appliance is a stranger's.
+            content = read_content(item.path, depth=item.depth)
+            text = box().render(content, values, shown=item.path)
+        files[f"files{item.target}"] = _rendered(item, text)
+    return files
+
+
+def _scripts(appliance: Appliance) -> dict[str, RenderedFile]:
+    """Setup scripts, and those of first boot."""
+    paths = {f"setup/{path.name}": path for path in appliance.setup} | {
+        f"files/usr/lib/slipway/firstboot.d/{path.name}": path for path in appliance.firstboot
+    }
+    return {
+        name: RenderedFile(content=read_content(path), mode=0o755) for name, path in paths.items()
+    }
+
+
+def _require_apart(name: str, downloads: Sequence[Download], files: Collection[str]) -> None:
+    """Refuse a download in the place of a file.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for download in downloads:
         if f"files{download.path}" in files:
-            raise UsageError(f"{appliance.name} has {download.path} twice: in files/ and in downloads", hint="remove one of the two")
+            raise UsageError(
+                f"{name} has {download.path} twice: in files/ and in downloads",
+                hint="remove one of the two",
+            )
+
+
+def _fetched(source: Source, spec: Spec) -> dict[str, RenderedFile]:
+    """Lists of what :func:`place_downloads` puts there: downloads, and packages of PyPI."""
+    files = {}
     if spec.downloads:
-        files["downloads"] = RenderedFile(content="".join(f"{file.sha256}  files{file.path}\n" for file in spec.downloads).encode())
+        sums = "".join(f"{file.sha256}  files{file.path}\n" for file in spec.downloads)
+        files["downloads"] = RenderedFile(content=sums.encode())
     if spec.pypi:
         wheels = "".join(f"{wheel.sha256}  {wheel.file}\n" for wheel in source.lock.wheels)
-        files["wheels"] = RenderedFile(content=f"installer {installer_version()}\n{wheels}".encode())
+        files["wheels"] = RenderedFile(
+            content=f"installer {installer_version()}\n{wheels}".encode()
+        )
+    return files
+
+
+def _made(source: Source, spec: Spec) -> dict[str, str]:
+    """Files that are made of the spec, where no folder has them."""
+    appliance = source.appliance
     definitions = [parameter.model_dump(mode="json") for parameter in spec.parameters]
     made = {
         "/usr/lib/slipway/accepted.py": Path(rules.__file__).read_text(encoding="utf-8"),
@@ -265,23 +370,20 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
         "/etc/fstab": render(source.templates / "disk/fstab.j2", context(source)),
         "/etc/apt/sources.list.d/debian.sources": sources(appliance.base, source.image_mirrors),
     }
-    for service in _services(spec).enable:
-        unit = service if "." in service else f"{service}.service"
-        late = _LATE if unit.endswith((".socket", ".path")) else ""
-        made[f"/etc/systemd/system/{unit}.d/10-slipway.conf"] = _AFTER_FIRST_BOOT + late
+    made |= dict(service_drop_in(service) for service in _services(spec).enable)
     if spec.root.mode == "read-only":
-        # What an update compares: only here, where the tree is the version (elsewhere a new number builds nothing again).
-        made["/usr/lib/slipway/appliance"] = f"NAME={appliance.name}\nVERSION={spec.version}\nARCHITECTURE={source.lock.architecture}\n"
+        # What an update compares: only here, where the tree is the version (elsewhere a new number
+        # builds nothing again).
+        made["/usr/lib/slipway/appliance"] = (
+            f"NAME={appliance.name}\nVERSION={spec.version}\n"
+            f"ARCHITECTURE={source.lock.architecture}\n"
+        )
         made["/usr/lib/slipway/state"] = "".join(f"{name}\n" for name in _state(spec))
-    made |= {f"/etc/apt/sources.list.d/{item.name}.sources": source_text(item, signed_by=item.signed_by) for item in spec.sources}
-    made |= _settings(spec)
-    if spec.locale != "C.UTF-8":
-        files.setdefault("files/etc/default/locale", RenderedFile(link="../locale.conf"))
-    if spec.timezone:
-        files.setdefault("files/etc/localtime", RenderedFile(link=f"/usr/share/zoneinfo/{spec.timezone}"))
-    for target, text in made.items():
-        files.setdefault(f"files{target}", RenderedFile(content=text.encode()))
-    return files
+    made |= {
+        f"/etc/apt/sources.list.d/{item.name}.sources": source_text(item, signed_by=item.signed_by)
+        for item in spec.sources
+    }
+    return made | settings(spec)
 
 
 def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
@@ -293,17 +395,21 @@ def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
     """
     for item in _spec(source).downloads:
         file = workplace.pool.fetch_file(item.url, item.sha256, workplace.logs / "fetch.log")
-        with file.open("rb") as content, create(folder, f"files{item.path}", mode=0o755 if item.executable else 0o644) as target:
+        with (
+            file.open("rb") as content,
+            create(folder, f"files{item.path}", mode=0o755 if item.executable else 0o644) as target,
+        ):
             shutil.copyfileobj(content, target)
     if _spec(source).pypi:
         install_wheels(source.lock, workplace.pool, folder / "files")
 
 
 def read_secrets(source: Source) -> dict[str, str]:
-    """The secrets that the spec names, from variables SLIPWAY_SECRET_<NAME> of this process' environment.
+    """The secrets that the spec names, from variables SLIPWAY_SECRET_<NAME> of this process'
+    environment.
 
-    The prefix is whoever builds saying that an appliance may have it: the name alone is the folder's choice, which
-    could be that of a cloud's key.
+    The prefix is whoever builds saying that an appliance may have it: the name alone is the
+    folder's choice, which could be that of a cloud's key.
 
     Raises:
         UsageError: One is not there, or too short to be told from other text.
@@ -313,76 +419,57 @@ def read_secrets(source: Source) -> dict[str, str]:
     missing = [name for name, value in found.items() if value is None]
     if missing:
         hint = f"its setup scripts are given them: export SLIPWAY_SECRET_{missing[0]}=..."
-        raise UsageError(f"{source.appliance.name} is built with secrets that the environment has not: {', '.join(missing)}", hint=hint)
+        raise UsageError(
+            f"{source.appliance.name} is built with secrets that the environment has not: "
+            f"{', '.join(missing)}",
+            hint=hint,
+        )
     secrets = {name: value for name, value in found.items() if value is not None}
     for name, value in secrets.items():
         if len(value) < _SECRET_CHARACTERS:
             message = f"the secret {name} is shorter than {_SECRET_CHARACTERS} characters"
-            raise UsageError(message, hint="it could not be told from other text, where it must not be")
+            raise UsageError(
+                message, hint="it could not be told from other text, where it must not be"
+            )
     return secrets
 
 
-def _settings(spec: Spec) -> dict[str, str]:
-    """Users and groups (sysusers.d(5), tmpfiles.d(5)), kernel settings (sysctl.d(5)), timers (systemd.timer(5)), volumes
-    (repart.d(5)), the time zone, the language (locale.conf(5), Debian's locale.gen(5)) and the keyboard (keyboard(5)), by path."""
-    found = {}
-    lines = [f"g {name}\n" for name in spec.groups]
-    homes = []
-    for user in spec.users:
-        summary = (user.summary or user.name).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-        lines.append(f'u {user.name} - "{summary}" {user.home} {user.shell}\n')
-        lines += [f"m {user.name} {group}\n" for group in user.groups]
-        homes += [f"d {user.home} 0750 {user.name} {user.name}\n"] if user.home != "/nonexistent" else []
-    if lines:
-        found[USERS] = "".join(lines)
-    if homes:
-        found["/usr/lib/tmpfiles.d/slipway-users.conf"] = "".join(homes)
-    if spec.sysctl:
-        found["/etc/sysctl.d/50-slipway.conf"] = "".join(f"{name} = {value}\n" for name, value in spec.sysctl.items())
-    for timer in spec.timers:
-        unit, summary = f"/etc/systemd/system/{timer.name}", (timer.summary or timer.name).replace("%", "%%")
-        found[f"{unit}.service"] = _TIMED.format(summary=summary, user=timer.user, command=timer.command)
-        found[f"{unit}.timer"] = (
-            f"[Unit]\nDescription={summary}\n\n[Timer]\nOnCalendar={timer.calendar}\nPersistent=yes\n\n[Install]\nWantedBy=timers.target\n"
-        )
-    for number, volume in enumerate(spec.volumes):
-        size = f"SizeMinBytes={volume.size_gib}G\nSizeMaxBytes={volume.size_gib}G\n" if volume.size_gib else "SizeMinBytes=256M\n"
-        found[f"/usr/lib/repart.d/60-{number}-{volume.name}.conf"] = (
-            f"[Partition]\nType=linux-generic\nLabel={volume.name}\nFormat=ext4\nCopyFiles={volume.path}:/\n{size}"
-        )
-    if spec.timezone:
-        found["/etc/timezone"] = f"{spec.timezone}\n"
-    if spec.locale != "C.UTF-8":
-        found["/etc/locale.conf"] = f"LANG={spec.locale}\n"
-        found["/etc/locale.gen"] = f"{spec.locale} UTF-8\n"
-    if spec.keyboard:
-        layout, _, variant = spec.keyboard.rstrip(")").partition("(")
-        found["/etc/default/keyboard"] = (
-            f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
-        )
-    return found
-
-
 def require_clock(source: Source) -> None:
-    """Refuse to build before the time that files of an image have at most: what is made then keeps its own.
+    """Refuse to build before the time that files of an image have at most: what is made then keeps
+    its own.
 
     Raises:
         HostError: This machine's clock is before the newest locked package.
     """
-    now, epoch = (datetime.fromtimestamp(seconds, UTC) for seconds in (time.time(), source.lock.source_date_epoch))
+    now, epoch = (
+        datetime.fromtimestamp(seconds, UTC)
+        for seconds in (time.time(), source.lock.source_date_epoch)
+    )
     if now <= epoch:
-        message = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the lock has a package of {epoch:%Y-%m-%d %H:%M}"
+        message = (
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the lock has a package of "
+            f"{epoch:%Y-%m-%d %H:%M}"
+        )
         raise HostError(message, hint="set the clock: sudo timedatectl set-ntp true")
 
 
 @contextmanager
 def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
-    """A namespace with a network of its own to work in: in memory, or on disk where there is too little of that."""
+    """A namespace with a network of its own to work in: in memory, or on disk where there is too
+    little of that.
+    """
     with ExitStack() as stack:
         directory = None
-        # What setup scripts write is not known before: they may have all memory that leaves this machine some.
+        # What setup scripts write is not known before: they may have all memory that leaves this
+        # machine some.
         room = workplace.memory_mib or available_memory_mib() * 3 // 4
         if memory_mib > room:
-            workplace.progress.note("memory", f"{memory_mib} MiB wanted, {room} to be had: working on disk instead, which is slower")
+            workplace.progress.note(
+                "memory",
+                f"{memory_mib} MiB wanted, {room} to be had: working on disk "
+                "instead, which is slower",
+            )
             directory = stack.enter_context(workplace.cache.scratch())
-        yield stack.enter_context(Namespace(network=True, memory_mib=max(memory_mib, room), directory=directory))
+        yield stack.enter_context(
+            Namespace(network=True, memory_mib=max(memory_mib, room), directory=directory)
+        )

@@ -1,8 +1,10 @@
-"""The default builder: locked packages -> base tree -> overlays -> raw disk, in a private namespace, without a network.
+"""The default builder: locked packages -> base tree -> overlays -> raw disk, in a private
+namespace, without a network.
 
-Every stage is a rendered script, ``<part>/build.sh``, that runs in a :class:`~slipway.namespace.Namespace`. A tree
-stage's result is the overlay layer it made, kept in the cache as ``layer.tar.zst``; it is written while the next stage
-runs. Cached layers are unpacked only when a later stage is missing.
+Every stage is a rendered script, ``<part>/build.sh``, that runs in a
+:class:`~slipway.namespace.Namespace`. A tree stage's result is the overlay layer it made, kept in
+the cache as ``layer.tar.zst``; it is written while the next stage runs. Cached layers are unpacked
+only when a later stage is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -49,7 +52,8 @@ _SHARED = tuple(BOX_FILES)
 #: What shapes every stage, and those that install packages.
 _CODE = ("builders/mmdebstrap.py", *TREE_CODE)
 _INSTALLING = (*_CODE, *PACKAGE_CODE)
-#: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb files.
+#: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb
+#: files.
 _EXPANSION = 6
 
 
@@ -63,8 +67,16 @@ class Mmdebstrap:
         """base, packages (if the appliance adds any), tree, disk."""
         read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
         marks = {"overlay": overlay_marks()}
-        packages = Part(kind="packages", reads=(*_SHARED, "packages"), code=_INSTALLING, packages=source.packages, more=marks)
-        installer = ("packages/wheels.py",) if not source.bare and source.appliance.spec.pypi else ()
+        packages = Part(
+            kind="packages",
+            reads=(*_SHARED, "packages"),
+            code=_INSTALLING,
+            packages=source.packages,
+            more=marks,
+        )
+        installer = (
+            ("packages/wheels.py",) if not source.bare and source.appliance.spec.pypi else ()
+        )
         return (
             Part(
                 kind="base",
@@ -74,11 +86,22 @@ class Mmdebstrap:
                 packages=source.lock.base_packages,
             ),
             *((packages,) if source.packages else ()),
-            Part(kind="tree", reads=(*_SHARED, "tree"), code=(*_CODE, *HYGIENE_CODE, *installer), more=marks),
+            Part(
+                kind="tree",
+                reads=(*_SHARED, "tree"),
+                code=(*_CODE, *HYGIENE_CODE, *installer),
+                more=marks,
+            ),
             Part(
                 kind="disk",
                 reads=(*_SHARED, "disk"),
-                tools=("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", *(["mksquashfs"] if read_only else [])),
+                tools=(
+                    "mke2fs",
+                    "mkfs.vfat",
+                    "mcopy",
+                    "sfdisk",
+                    *(["mksquashfs"] if read_only else []),
+                ),
                 code=(*_CODE, "disk/ext4.py", "disk/gpt.py"),
             ),
         )
@@ -87,8 +110,14 @@ class Mmdebstrap:
         """The scripts, and everything they read, by part."""
         require_targets(self.name, self.targets, targets)
         appliance, lock = source.appliance, source.lock
-        layers = [str(_LAYERS / kind) for kind in ("packages", "base") if kind != "packages" or source.packages]
-        values = Context({**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]})
+        layers = [
+            str(_LAYERS / kind)
+            for kind in ("packages", "base")
+            if kind != "packages" or source.packages
+        ]
+        values = Context(
+            {**context(source), "parents": layers, "layers": [str(_LAYERS / "tree"), *layers]}
+        )
         templates = source.templates
         files = box_files(templates)
 
@@ -102,42 +131,72 @@ class Mmdebstrap:
         files["base/packages"] = RenderedFile(content=base_lines)
         files["base/dpkg.cfg"] = RenderedFile(content=dpkg_configuration(appliance).encode())
         files["base/initramfs.conf"] = RenderedFile(content=b"MODULES=list\nCOMPRESS=zstd\n")
-        files["base/modules"] = RenderedFile(content="".join(f"{name}\n" for name in appliance.base.initramfs_modules).encode())
+        files["base/modules"] = RenderedFile(
+            content="".join(f"{name}\n" for name in appliance.base.initramfs_modules).encode()
+        )
         if source.packages:
             script("packages", "mmdebstrap/packages.sh.j2")
             script("packages", "mmdebstrap/packages.inside.sh.j2", "inside.sh")
-            files["packages/packages"] = RenderedFile(content=base_lines + package_lines(source.packages))
+            files["packages/packages"] = RenderedFile(
+                content=base_lines + package_lines(source.packages)
+            )
         script("tree", "mmdebstrap/tree.sh.j2")
         script("tree", "mmdebstrap/tree.inside.sh.j2", "inside.sh")
-        files["tree/finish.sh"] = RenderedFile(content=(templates / "mmdebstrap/tree.finish.sh").read_bytes(), mode=0o755)
-        files["tree/mirrors.sh"] = RenderedFile(content=(templates / "mmdebstrap/mirrors.sh").read_bytes(), mode=0o755)
-        files["tree/grub.cfg"] = RenderedFile(content=render(templates / "disk/grub.cfg.j2", values).encode())
+        files["tree/finish.sh"] = RenderedFile(
+            content=(templates / "mmdebstrap/tree.finish.sh").read_bytes(), mode=0o755
+        )
+        files["tree/mirrors.sh"] = RenderedFile(
+            content=(templates / "mmdebstrap/mirrors.sh").read_bytes(), mode=0o755
+        )
+        files["tree/grub.cfg"] = RenderedFile(
+            content=render(templates / "disk/grub.cfg.j2", values).encode()
+        )
         files |= {f"tree/{path}": file for path, file in tree_files(source).items()}
         script("disk", "disk/disk.sh.j2")
         for name in ("early.cfg", "layout.sfdisk", *(["slots.cfg"] if values["read_only"] else [])):
-            files[f"disk/{name}"] = RenderedFile(content=render(templates / f"disk/{name}.j2", values).encode())
-        files["disk/mke2fs.conf"] = RenderedFile(content=(templates / "disk/mke2fs.conf").read_bytes())
+            files[f"disk/{name}"] = RenderedFile(
+                content=render(templates / f"disk/{name}.j2", values).encode()
+            )
+        files["disk/mke2fs.conf"] = RenderedFile(
+            content=(templates / "disk/mke2fs.conf").read_bytes()
+        )
         return Rendered(files)
 
     def complete(
-        self, directory: Path, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace, targets: Sequence[str] = ()
+        self,
+        directory: Path,
+        plan: Plan,
+        rendered: Rendered,
+        source: Source,
+        workplace: Workplace,
+        targets: Sequence[str] = (),
     ) -> None:
         """Nothing: the scripts need namespaces that only this builder makes."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side; the appliance's own files are there a third time, as they are given."""
+        """The tree and the disk, unpacked side by side.
+
+        The appliance's own files are there a third time, as they are given.
+        """
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
         own = () if source.bare else source.appliance.files
         files = sum(item.path.stat().st_size for item in own if item.link is None)
         return max(1024, 2 * _EXPANSION * download // 2**20 + 512) + 3 * files // 2**20
 
     @contextmanager
-    def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
+    def disk(
+        self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
+    ) -> Iterator[Path]:
         """Build what is missing; the disk lives in the namespace's memory until the block ends."""
         require_clock(source)
-        made = any(stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages)
+        made = any(
+            stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages
+        )
         secrets = read_secrets(source) if made else {}
-        with workspace(workplace, self.memory_mib(source)) as namespace, ThreadPoolExecutor(1) as savers:
+        with (
+            workspace(workplace, self.memory_mib(source)) as namespace,
+            ThreadPoolExecutor(1) as savers,
+        ):
             namespace.seal()
             job = _Job(namespace, plan, rendered, source, workplace, savers, secrets)
             job.fetch()
@@ -152,34 +211,30 @@ class Mmdebstrap:
                 saving.result()
 
 
+@dataclass(slots=True)
 class _Job:
     """One build under way: the namespace it works in and what it knows."""
 
-    def __init__(
-        self,
-        namespace: Namespace,
-        plan: Plan,
-        rendered: Rendered,
-        source: Source,
-        workplace: Workplace,
-        savers: ThreadPoolExecutor,
-        secrets: Mapping[str, str],
-    ) -> None:
-        self.namespace = namespace
-        self.plan = plan
-        self.rendered = rendered
-        self.source = source
-        self.workplace = workplace
-        self.savers = savers
-        self.secrets = secrets
-        self.saving: list[Future[None]] = []
-        self.checking: Future[None] | None = None
-        self.overlay = overlay_option(namespace)
-        rendered.write(namespace.path(MOUNT / "render"))
-        namespace.run(["mkdir", "-p", _LAYERS])
+    namespace: Namespace
+    plan: Plan
+    rendered: Rendered
+    source: Source
+    workplace: Workplace
+    savers: ThreadPoolExecutor
+    secrets: Mapping[str, str]
+    saving: list[Future[None]] = field(default_factory=list)
+    checking: Future[None] | None = None
+    overlay: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.overlay = overlay_option(self.namespace)
+        self.rendered.write(self.namespace.path(MOUNT / "render"))
+        self.namespace.run(["mkdir", "-p", _LAYERS])
 
     def fetch(self) -> None:
-        """Have all the packages in the pool that the missing layers are made from, by one download."""
+        """Have all the packages in the pool that the missing layers are made from, by one
+        download.
+        """
         wanted = [
             package
             for stage in self.plan.stages
@@ -198,38 +253,57 @@ class _Job:
         cache = self.workplace.cache
         with ExitStack() as stack:
             stack.enter_context(
-                cache.locked(stage.id, lambda: self.workplace.progress.note(stage.kind, "waiting: another build is making it"))
+                cache.locked(
+                    stage.id,
+                    lambda: self.workplace.progress.note(
+                        stage.kind, "waiting: another build is making it"
+                    ),
+                )
             )
             entry = cache.verified(stage.id)
             if entry:
                 with self.workplace.progress.step(stage.kind) as step:
                     step.detail = "from the cache"
-                    unpack(self.namespace, entry.file("layer.tar.zst"), _LAYERS / stage.kind, what=f"unpacking the layer {stage.kind}")
+                    unpack(
+                        self.namespace,
+                        entry.file("layer.tar.zst"),
+                        _LAYERS / stage.kind,
+                        what=f"unpacking the layer {stage.kind}",
+                    )
                 return
             with self.workplace.progress.step(stage.kind) as step:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
                 else:
-                    # Read now: the plan may have taken a layer for good that was found harmed since.
+                    # Read now: the plan may have taken a layer for good that was found harmed
+                    # since.
                     self.secrets = read_secrets(self.source)
-                    place_downloads(self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace)
+                    place_downloads(
+                        self.source, self.namespace.path(MOUNT / "render/tree"), self.workplace
+                    )
                     self._require_known()
                 self._script(stage.kind)
                 # The next stage goes on from what a later build will unpack.
                 clean(self.namespace, _LAYERS / stage.kind)
                 step.detail = f"made, {self._count(stage.kind)}"
-            # The lock is kept until the layer is in the cache, which happens while the next stage runs.
+            # The lock is kept until the layer is in the cache, which happens while the next stage
+            # runs.
             held = stack.pop_all()
 
         if stage.kind == "tree":
-            # It may go on while the disk is made, but nobody gets a layer or a disk that did not pass.
+            # It may go on while the disk is made, but nobody gets a layer or a disk that did not
+            # pass.
             self.checking = self.savers.submit(self._hygiene)
 
         def save() -> None:
             with held:
                 if stage.kind == "tree" and self.checking:
                     self.checking.result()
-                cache.add(stage.id, stage.kind, {"layer.tar.zst": lambda file: self._pack(stage.kind, file)})
+                cache.add(
+                    stage.id,
+                    stage.kind,
+                    {"layer.tar.zst": lambda file: self._pack(stage.kind, file)},
+                )
 
         self.saving.append(self.savers.submit(save))
 
@@ -242,13 +316,24 @@ class _Job:
             self._script("disk")
             disk = self.namespace.path(_DISK)
             # The last partition is the one with an ext4: the root, or the state of a read-only one.
-            normalise(disk, offset=partitions(disk)[-1].offset, epoch=self.source.lock.source_date_epoch)
-            step.detail = f"made, {disk.stat().st_size // 2**20} MiB, {disk.stat().st_blocks // 2048} MiB used"
+            normalise(
+                disk, offset=partitions(disk)[-1].offset, epoch=self.source.lock.source_date_epoch
+            )
+            step.detail = (
+                f"made, {disk.stat().st_size // 2**20} MiB, {disk.stat().st_blocks // 2048} MiB "
+                "used"
+            )
 
     def _script(self, part: str) -> None:
         secrets = self.secrets if part == "tree" else {}
         try:
-            run_stage(self.namespace, part, self.workplace.logs / f"{part}.log", overlay=self.overlay, secrets=secrets)
+            run_stage(
+                self.namespace,
+                part,
+                self.workplace.logs / f"{part}.log",
+                overlay=self.overlay,
+                secrets=secrets,
+            )
         except BuildError as error:
             if part == "tree" and self.workplace.on_broken:
                 self.workplace.on_broken(broken_tree(self.namespace, error))
@@ -277,11 +362,16 @@ class _Job:
     def _require_known(self) -> None:
         """See :func:`require_known`."""
         with self._mounted("known", ("packages", "base")) as tree:
-            require_known(self.source, (self.namespace.path(MOUNT / "render/tree/files"), self.namespace.path(tree)))
+            require_known(
+                self.source,
+                (self.namespace.path(MOUNT / "render/tree/files"), self.namespace.path(tree)),
+            )
 
     @contextmanager
     def _mounted(self, name: str, kinds: Sequence[str]) -> Iterator[Path]:
-        """A read-only tree of these layers, the uppermost first, as far as they are part of the plan."""
+        """A read-only tree of these layers, the uppermost first, as far as they are part of the
+        plan.
+        """
         planned = {stage.kind for stage in self.plan.stages}
         layers = ":".join(str(_LAYERS / kind) for kind in kinds if kind in planned)
         mounted = MOUNT / name
@@ -289,7 +379,17 @@ class _Job:
         # One layer alone is no overlay yet; an empty one makes two of it.
         empty = MOUNT / "empty"
         self.namespace.run(["mkdir", "-p", empty])
-        self.namespace.run(["mount", "-t", "overlay", "slipway", mounted, "-o", f"ro,lowerdir={empty}:{layers},{self.overlay}"])
+        self.namespace.run(
+            [
+                "mount",
+                "-t",
+                "overlay",
+                "slipway",
+                mounted,
+                "-o",
+                f"ro,lowerdir={empty}:{layers},{self.overlay}",
+            ]
+        )
         try:
             yield mounted
         finally:

@@ -1,10 +1,13 @@
-"""What a store publishes -> pages for people and indexes for other programs, kept in the store itself.
+"""What a store publishes -> pages for people and indexes for other programs, kept in the store
+itself.
 
-What goes in: the channels of a store, verified. What comes out: a few objects with references to ``targets/``: pages,
-streams for Incus and LXD, a content library for vSphere. Invariants: they are views, written anew after a change, and
-nothing here trusts them; only what is current in a channel is offered, so nothing that was withdrawn is.
+What goes in: the channels of a store, verified. What comes out: a few objects with references to
+``targets/``: pages, streams for Incus and LXD, a content library for vSphere. Invariants: they are
+views, written anew after a change, and nothing here trusts them; only what is current in a channel
+is offered, so nothing that was withdrawn is.
 
-A kind of index is one module of this package with a function ``index(catalog, templates)`` that gives the objects by key.
+A kind of index is one module of this package with a function ``index(catalog, templates)`` that
+gives the objects by key.
 """
 
 from __future__ import annotations
@@ -36,8 +39,9 @@ INDEXED: Final = ("incus", "ova")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted more has it,
-    ``revision`` a number that grows with every change of the appliance there."""
+    """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted
+    more has it, ``revision`` a number that grows with every change of the appliance there.
+    """
 
     channel: str
     first: bool
@@ -46,18 +50,23 @@ class Offer:
 
     def artifact(self, form: str) -> Artifact | None:
         """The file of a format, if there is one."""
-        return next((artifact for artifact in self.manifest.artifacts if artifact.format == form), None)
+        return next(
+            (artifact for artifact in self.manifest.artifacts if artifact.format == form), None
+        )
 
     def key(self, artifact: Artifact) -> str:
         """Where a file is in the store."""
-        return target_key(self.manifest.appliance, self.manifest.release, artifact.file, artifact.sha256)
+        return target_key(
+            self.manifest.appliance, self.manifest.release, artifact.file, artifact.sha256
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """A release that a channel lists, or has withdrawn: then it has a ``tombstone`` and no files.
 
-    ``added`` is when it came to the channel, or was withdrawn, in seconds since 1970; ``files`` are size and SHA-256 by name.
+    ``added`` is when it came to the channel, or was withdrawn, in seconds since 1970; ``files`` are
+    size and SHA-256 by name.
     """
 
     channel: str
@@ -77,8 +86,8 @@ class Listing:
 class Catalog:
     """What a store offers; ``revision`` grows with every change of any channel.
 
-    ``listings`` are all releases, the newest first; ``fingerprints`` those of each channel's root keys, by channel, the
-    most trusted channel first.
+    ``listings`` are all releases, the newest first; ``fingerprints`` those of each channel's root
+    keys, by channel, the most trusted channel first.
     """
 
     offers: Sequence[Offer]
@@ -122,7 +131,9 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
     revision = 0
     for channel in channels:
         root = channel.root.signed
-        fingerprints[channel.name] = [fingerprint(root.keys[keyid]) for keyid in sorted(root.roles["root"].keyids)]
+        fingerprints[channel.name] = [
+            fingerprint(root.keys[keyid]) for keyid in sorted(root.roles["root"].keyids)
+        ]
         revision += channel.snapshot.signed.version if channel.snapshot else 0
         for appliance in channel.appliances:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
@@ -130,25 +141,50 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             if shelf.current and role:
                 manifest = _manifest(store, appliance, shelf.current, shelf.releases[shelf.current])
                 first = all(other != appliance for _, other in found)
-                offer = Offer(channel=channel.name, first=first, revision=role.signed.version, manifest=manifest)
+                offer = Offer(
+                    channel=channel.name,
+                    first=first,
+                    revision=role.signed.version,
+                    manifest=manifest,
+                )
                 found[channel.name, appliance] = offer
     listings.sort(key=lambda listing: (-listing.added, listing.appliance, listing.release))
-    return Catalog(offers=tuple(found.values()), revision=revision, listings=tuple(listings), fingerprints=fingerprints)
+    return Catalog(
+        offers=tuple(found.values()),
+        revision=revision,
+        listings=tuple(listings),
+        fingerprints=fingerprints,
+    )
 
 
 def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
     for release, listed in shelf.releases.items():
         current = release == shelf.current
-        yield Listing(channel=channel, appliance=appliance, release=release, added=listed.added, current=current, files=listed.files)
+        yield Listing(
+            channel=channel,
+            appliance=appliance,
+            release=release,
+            added=listed.added,
+            current=current,
+            files=listed.files,
+        )
     for release, tombstone in shelf.withdrawn.items():
         yield Listing(
-            channel=channel, appliance=appliance, release=release, added=tombstone.time, current=False, files={}, tombstone=tombstone
+            channel=channel,
+            appliance=appliance,
+            release=release,
+            added=tombstone.time,
+            current=False,
+            files={},
+            tombstone=tombstone,
         )
 
 
 def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Manifest:
     if MANIFEST not in listed.files:
-        raise VerificationError(f"{appliance} {release} has no {MANIFEST}", hint="run: invoke verify")
+        raise VerificationError(
+            f"{appliance} {release} has no {MANIFEST}", hint="run: invoke verify"
+        )
     size, sha256 = listed.files[MANIFEST]
     key = target_key(appliance, release, MANIFEST, sha256)
     text = store.read_range(key, 0, size + 1)
@@ -188,4 +224,6 @@ def _put(store: Store, key: str, data: bytes, *, dry_run: bool = False) -> bool:
         except Conflict:
             continue
         return True
-    raise StoreError(f"{key} is being changed by other writers all the time", hint="run the command again")
+    raise StoreError(
+        f"{key} is being changed by other writers all the time", hint="run the command again"
+    )

@@ -1,8 +1,10 @@
-"""A content library for vSphere: subscribe to ``URL/lib.json``; every release that was made as ``ova`` is an item of it.
+"""A content library for vSphere: subscribe to ``URL/lib.json``; every release that was made as
+``ova`` is an item of it.
 
-The format is VCSP, version 2, as VMware's own script for making such libraries (make_vcsp) writes it. Items are called
-NAME, or NAME-CHANNEL where a more trusted channel has the appliance too. Identifiers follow from names, so that an item
-stays the same one; its version grows with the changes of its channel.
+The format is VCSP, version 2, as VMware's own script for making such libraries (make_vcsp) writes
+it. Items are called NAME, or NAME-CHANNEL where a more trusted channel has the appliance too.
+Identifiers follow from names, so that an item stays the same one; its version grows with the
+changes of its channel.
 """
 
 from __future__ import annotations
@@ -25,11 +27,17 @@ _LIBRARY: Final = f"urn:uuid:{_SPACE}"
 
 def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
     """The objects by key; a library without items where no release was made as an OVA."""
-    items = {f"vsphere/{_name(offer)}/item.json": _item(offer, templates) for offer in catalog.offers if offer.artifact("ova")}
+    items = {
+        f"vsphere/{_name(offer)}/item.json": _item(offer, templates)
+        for offer in catalog.offers
+        if offer.artifact("ova")
+    }
     library = {"identifier": _LIBRARY, "revision": str(catalog.revision)}
     return {
         **{key: f"{text}\n".encode() for key, text in items.items()},
-        "items.json": render(templates / "catalog/items.json.j2", {"items": list(items.values())}).encode(),
+        "items.json": render(
+            templates / "catalog/items.json.j2", {"items": list(items.values())}
+        ).encode(),
         "lib.json": render(templates / "catalog/lib.json.j2", library).encode(),
     }
 
@@ -52,4 +60,6 @@ def _item(offer: Offer, templates: Path) -> str:
 
 
 def _name(offer: Offer) -> str:
-    return offer.manifest.appliance if offer.first else f"{offer.manifest.appliance}-{offer.channel}"
+    return (
+        offer.manifest.appliance if offer.first else f"{offer.manifest.appliance}-{offer.channel}"
+    )

@@ -1,10 +1,13 @@
-"""Pages for people, below ``www/``: a list of appliances, a page for each, a feed for each channel, and the same as JSON.
+"""Pages for people, below ``www/``: a list of appliances, a page for each, a feed for each channel,
+and the same as JSON.
 
-They are HTML (the WHATWG's living standard) and Atom (RFC 4287), and need no server but one that hands out files. Nothing is
-loaded from elsewhere, and the browser is told to refuse it (Content-Security-Policy); without a script everything but
-the search works. Names of pages stay: ``www/appliances/NAME.html``, ``www/channels/NAME.xml``.
+They are HTML (the WHATWG's living standard) and Atom (RFC 4287), and need no server but one that
+hands out files. Nothing is loaded from elsewhere, and the browser is told to refuse it
+(Content-Security-Policy); without a script everything but the search works. Names of pages stay:
+``www/appliances/NAME.html``, ``www/channels/NAME.xml``.
 
-Invariants: each value from a manifest or a channel goes through the filter ``xml``; classes and ids are numbers of ours.
+Invariants: each value from a manifest or a channel goes through the filter ``xml``; classes and ids
+are numbers of ours.
 """
 
 from __future__ import annotations
@@ -23,15 +26,36 @@ from slipway.templating import render
 __all__ = ["index"]
 
 FORMAT: Final = "slipway/www/1"
-#: Where a machine runs; the formats to download, the first of which has its link; what to type then, as docs/reference/formats.md has it.
+#: Where a machine runs; the formats to download, the first of which has its link; what to type
+#: then, as docs/reference/formats.md has it.
 _PLATFORMS: Final[Sequence[tuple[str, Sequence[str], Sequence[str]]]] = (
-    ("KVM, libvirt", ["qcow2"], ["virt-install --import --name {name} --memory {memory} --vcpus {cpus} --disk {file} --osinfo linux2022"]),
+    (
+        "KVM, libvirt",
+        ["qcow2"],
+        [
+            (
+                "virt-install --import --name {name} --memory {memory} --vcpus {cpus} --disk "
+                "{file} --osinfo linux2022"
+            )
+        ],
+    ),
     ("Proxmox VE", ["proxmox", "qcow2"], ["sh {file} 100 local-lvm"]),
     ("VMware", ["ova"], ["ovftool {file} vi://HOST/"]),
     ("VirtualBox", ["ova"], ["VBoxManage import {file}"]),
-    ("Hyper-V", ["vhdx"], ["New-VM -Generation 2 -Name {name} -VHDPath {file} -MemoryStartupBytes {memory}MB"]),
+    (
+        "Hyper-V",
+        ["vhdx"],
+        ["New-VM -Generation 2 -Name {name} -VHDPath {file} -MemoryStartupBytes {memory}MB"],
+    ),
     ("Azure", ["vhd"], ["az image create --os-type Linux --name {name} --source {file}"]),
-    ("Incus, LXD", ["incus"], ["incus remote add slipway {store} --protocol=simplestreams", "incus launch slipway:{name}/{channel}"]),
+    (
+        "Incus, LXD",
+        ["incus"],
+        [
+            "incus remote add slipway {store} --protocol=simplestreams",
+            "incus launch slipway:{name}/{channel}",
+        ],
+    ),
     ("KubeVirt", ["oci"], ["skopeo copy oci-archive:{file} docker://REGISTRY/{name}"]),
     ("Clouds, bare metal", ["raw"], ["zstd -d {file}"]),
 )
@@ -48,24 +72,45 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
     folder = templates / "catalog/www"
     appliances = _appliances(catalog)
     filters = _filters(appliances, list(catalog.fingerprints))
-    common = {"channels": [{"name": name, "fingerprints": list(keys)} for name, keys in catalog.fingerprints.items()]}
+    common = {
+        "channels": [
+            {"name": name, "fingerprints": list(keys)}
+            for name, keys in catalog.fingerprints.items()
+        ]
+    }
     made = {
-        "index.html": render(folder / "index.html.j2", {**common, "appliances": appliances, "filters": filters}),
+        "index.html": render(
+            folder / "index.html.j2", {**common, "appliances": appliances, "filters": filters}
+        ),
         "filters.css": render(folder / "filters.css.j2", {"filters": filters}),
-        "catalog.json": json.dumps({"format": FORMAT, "appliances": [each["plain"] for each in appliances]}, indent=1, sort_keys=True)
+        "catalog.json": json.dumps(
+            {"format": FORMAT, "appliances": [each["plain"] for each in appliances]},
+            indent=1,
+            sort_keys=True,
+        )
         + "\n",
     }
     for each in appliances:
-        made[f"appliances/{each['name']}.html"] = render(folder / "appliance.html.j2", {**common, **each})
+        made[f"appliances/{each['name']}.html"] = render(
+            folder / "appliance.html.j2", {**common, **each}
+        )
     for channel in catalog.fingerprints:
-        made[f"channels/{channel}.xml"] = render(folder / "feed.xml.j2", _feed(channel, catalog.listings))
+        made[f"channels/{channel}.xml"] = render(
+            folder / "feed.xml.j2", _feed(channel, catalog.listings)
+        )
     made |= {file: (folder / file).read_text() for file in ("style.css", "catalog.js")}
     return {f"www/{name}": text.encode() for name, text in made.items()}
 
 
 def _appliances(catalog: Catalog) -> list[dict[str, Any]]:
-    """Describe every appliance for the templates, by name; one that is in no channel any more has its past."""
-    names = sorted({offer.manifest.appliance for offer in catalog.offers} | {listing.appliance for listing in catalog.listings})
+    """Describe every appliance for the templates, by name.
+
+    One that is in no channel any more has its past.
+    """
+    names = sorted(
+        {offer.manifest.appliance for offer in catalog.offers}
+        | {listing.appliance for listing in catalog.listings}
+    )
     return [_appliance(name, catalog) for name in names]
 
 
@@ -74,7 +119,11 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
     listings = [listing for listing in catalog.listings if listing.appliance == name]
     best = next((offer for offer in offers if offer.first), None)
     versions = [_version(listing) for listing in listings]
-    plain: dict[str, Any] = {"name": name, "versions": versions, "offers": [_plain(offer) for offer in offers]}
+    plain: dict[str, Any] = {
+        "name": name,
+        "versions": versions,
+        "offers": [_plain(offer) for offer in offers],
+    }
     return {
         "name": name,
         "summary": best.manifest.summary if best else "",
@@ -82,7 +131,9 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
         "channel": best.channel if best else "",
         "version": best.manifest.version if best else "",
         "release": best.manifest.release if best else "",
-        "formats": sorted({artifact.format for artifact in best.manifest.artifacts} if best else ()),
+        "formats": sorted(
+            {artifact.format for artifact in best.manifest.artifacts} if best else ()
+        ),
         "architectures": sorted({offer.manifest.architecture for offer in offers}),
         "channels_of": [offer.channel for offer in offers],
         "updated": _day(max((listing.added for listing in listings), default=0)),
@@ -111,7 +162,12 @@ def _plain(offer: Offer) -> dict[str, Any]:
         "created": _time(manifest.created),
         "resources": dict(manifest.resources),
         "files": [
-            {"format": artifact.format, "key": offer.key(artifact), "sha256": artifact.sha256, "size": artifact.size}
+            {
+                "format": artifact.format,
+                "key": offer.key(artifact),
+                "sha256": artifact.sha256,
+                "size": artifact.size,
+            }
             for artifact in manifest.artifacts
         ],
     }
@@ -127,7 +183,11 @@ def _version(listing: Listing) -> dict[str, Any]:
         "state": "withdrawn" if tombstone else "current" if listing.current else "earlier",
         "reason": tombstone.reason if tombstone else "",
         "replacement": (tombstone.replacement or "") if tombstone else "",
-        "size": size(sum(length for file, (length, _) in listing.files.items() if file not in _RECORDS)) if listing.files else "",
+        "size": size(
+            sum(length for file, (length, _) in listing.files.items() if file not in _RECORDS)
+        )
+        if listing.files
+        else "",
     }
 
 
@@ -140,9 +200,16 @@ def _machine(offer: Offer) -> dict[str, Any]:
         "memory": size(manifest.resources.get("memory_mib", 0) << 20),
         "disk": f"{manifest.resources.get('disk_gib', 0)} GiB",
         "ports": [
-            {name: str(port.get(name, "")) for name in ("port", "last", "protocol", "interface", "purpose")} for port in manifest.ports
+            {
+                name: str(port.get(name, ""))
+                for name in ("port", "last", "protocol", "interface", "purpose")
+            }
+            for port in manifest.ports
         ],
-        "interfaces": [{name: str(each.get(name, "")) for name in ("name", "summary")} for each in manifest.interfaces],
+        "interfaces": [
+            {name: str(each.get(name, "")) for name in ("name", "summary")}
+            for each in manifest.interfaces
+        ],
         # A parameter that nobody gives and that has no default is asked for at the console.
         "parameters": [
             {
@@ -185,7 +252,9 @@ def _platforms(offer: Offer) -> Iterator[dict[str, Any]]:
             "memory": manifest.resources.get("memory_mib", 1024),
             "cpus": manifest.resources.get("cpus", 1),
         }
-        fetch = f"slipway fetch {manifest.appliance} --channel {offer.channel} --store {_STORE} --out ."
+        fetch = (
+            f"slipway fetch {manifest.appliance} --channel {offer.channel} --store {_STORE} --out ."
+        )
         yield {
             "id": f"platform-{number}",
             "platform": platform,
@@ -206,7 +275,9 @@ def _checks(offer: Offer) -> list[dict[str, str]]:
         {
             "name": "/".join(filter(None, (str(check.get("place", "")), str(check["name"])))),
             "outcome": str(check["outcome"]),
-            "seconds": f"{check['duration_s']:.1f}" if isinstance(check.get("duration_s"), (int, float)) else "",
+            "seconds": f"{check['duration_s']:.1f}"
+            if isinstance(check.get("duration_s"), (int, float))
+            else "",
         }
         for check in boot["checks"]
     ]
@@ -217,26 +288,62 @@ def _changes(offer: Offer) -> list[dict[str, str]]:
     if not offer.manifest.parent:
         return []
     packages = offer.manifest.parent.packages
-    found = [{"package": name, "before": before, "after": after} for name, (before, after) in packages.changed.items()]
-    found += [{"package": name, "before": "", "after": version} for name, version in packages.added.items()]
-    found += [{"package": name, "before": version, "after": ""} for name, version in packages.removed.items()]
+    found = [
+        {"package": name, "before": before, "after": after}
+        for name, (before, after) in packages.changed.items()
+    ]
+    found += [
+        {"package": name, "before": "", "after": version}
+        for name, version in packages.added.items()
+    ]
+    found += [
+        {"package": name, "before": version, "after": ""}
+        for name, version in packages.removed.items()
+    ]
     return sorted(found, key=lambda change: change["package"])
 
 
 def _filters(appliances: Sequence[dict[str, Any]], channels: Sequence[str]) -> list[dict[str, Any]]:
-    """List what the list can be narrowed to, and give each appliance the class of every value that is its own."""
+    """List what the list can be narrowed to, and give each appliance the class of every value that
+    is its own.
+    """
     groups: Sequence[tuple[str, str, str, Sequence[str]]] = (
-        ("Category", "k", "categories", sorted({each["category"] for each in appliances if each["category"]})),
-        ("Format", "f", "formats", sorted({form for each in appliances for form in each["formats"]})),
-        ("Architecture", "a", "architectures", sorted({name for each in appliances for name in each["architectures"]})),
+        (
+            "Category",
+            "k",
+            "categories",
+            sorted({each["category"] for each in appliances if each["category"]}),
+        ),
+        (
+            "Format",
+            "f",
+            "formats",
+            sorted({form for each in appliances for form in each["formats"]}),
+        ),
+        (
+            "Architecture",
+            "a",
+            "architectures",
+            sorted({name for each in appliances for name in each["architectures"]}),
+        ),
         ("Channel", "c", "channels_of", channels),
     )
-    ids = {(key, text): f"{letter}{number}" for _, letter, key, values in groups for number, text in enumerate(values)}
+    ids = {
+        (key, text): f"{letter}{number}"
+        for _, letter, key, values in groups
+        for number, text in enumerate(values)
+    }
     for each in appliances:
         own = {**each, "categories": [each["category"]]}
-        each["classes"] = " ".join(ids[key, text] for _, _, key, _ in groups for text in own[key] if (key, text) in ids)
+        each["classes"] = " ".join(
+            ids[key, text] for _, _, key, _ in groups for text in own[key] if (key, text) in ids
+        )
     return [
-        {"title": title, "letter": letter, "values": [{"text": text, "id": ids[key, text]} for text in values]}
+        {
+            "title": title,
+            "letter": letter,
+            "values": [{"text": text, "id": ids[key, text]} for text in values],
+        }
         for title, letter, key, values in groups
     ]
 

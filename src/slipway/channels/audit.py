@@ -1,11 +1,12 @@
 """Read everything that people rely on in a store, and compare it with what is signed.
 
-People rely on more than a channel's metadata: who has only `minisign` and `sha256sum` relies on each release's
-SHA256SUMS and its signatures, and everybody on what a manifest says. What goes in are channels that were read and
-verified; what comes out are problems, a line each, and things to see to soon.
+People rely on more than a channel's metadata: who has only `minisign` and `sha256sum` relies on
+each release's SHA256SUMS and its signatures, and everybody on what a manifest says. What goes in
+are channels that were read and verified; what comes out are problems, a line each, and things to
+see to soon.
 
-Invariants: nothing is changed; one problem does not keep the others from being found; no object is read further than
-the signed metadata says it is long.
+Invariants: nothing is changed; one problem does not keep the others from being found; no object is
+read further than the signed metadata says it is long.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ __all__ = ["Audited", "examine", "examine_rest"]
 _RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
 _RANGE: Final = 8 << 20
 _LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
-_CHANGED: Final = "somebody or something else than slipway changed the store: publish those builds again, or withdraw them"
+_CHANGED: Final = (
+    "somebody or something else than slipway changed the store: publish those builds again, "
+    "or withdraw them"
+)
 Started = Callable[[str], None]
 
 
@@ -72,10 +76,14 @@ class Audited:
         hints = [_CHANGED] if self.problems else []
         hints += [way_out(self.expired.values())] if self.expired else []
         count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
-        raise VerificationError("\n  ".join((f"{count} in the store:", *found)), hint="; ".join(hints))
+        raise VerificationError(
+            "\n  ".join((f"{count} in the store:", *found)), hint="; ".join(hints)
+        )
 
 
-def examine(store: Store, channel: Channel, now: float, *, started: Started = lambda key: None) -> Audited:
+def examine(
+    store: Store, channel: Channel, now: float, *, started: Started = lambda key: None
+) -> Audited:
     """Audit one channel and everything that it lists.
 
     Args:
@@ -91,24 +99,41 @@ def examine(store: Store, channel: Channel, now: float, *, started: Started = la
             problems.append(f"{channel.name}: {error.message}")
             continue
         for release, listed in releases.items():
-            problems += [f"{channel.name}: {problem}" for problem in _release(store, channel, appliance, release, listed, started)]
+            problems += [
+                f"{channel.name}: {problem}"
+                for problem in _release(store, channel, appliance, release, listed, started)
+            ]
             objects += len(listed.files)
             size += sum(length for length, _ in listed.files.values())
     name = channel.name
-    expired = {f"{name}: its {role} metadata {rest}": renewal(name, role) for role, rest in expired_parts(channel, now)}
+    expired = {
+        f"{name}: its {role} metadata {rest}": renewal(name, role)
+        for role, rest in expired_parts(channel, now)
+    }
     ending = root_warning(channel, now)
-    return Audited(objects=objects, size=size, problems=tuple(problems), expired=expired, warnings=(ending,) if ending else ())
+    return Audited(
+        objects=objects,
+        size=size,
+        problems=tuple(problems),
+        expired=expired,
+        warnings=(ending,) if ending else (),
+    )
 
 
 def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], int]:
     """Look for what no channel vouches for.
 
     Returns:
-        Problems: lists of hashes and signatures that none of the channels' keys have signed, which people who
-        download by hand might believe. And the number of objects that belong to no channel.
+        Problems: lists of hashes and signatures that none of the channels' keys have signed, which
+        people who download by hand might believe. And the number of objects that belong to no
+        channel.
     """
     known = {channel.name: (channel, targets_keys(channel)) for channel in channels}
-    listed = {(appliance, release) for channel, _ in known.values() for appliance, release, _ in _releases(channel)}
+    listed = {
+        (appliance, release)
+        for channel, _ in known.values()
+        for appliance, release, _ in _releases(channel)
+    }
     signed: set[str] = set()
     problems: list[str] = []
     unlisted: list[str] = []
@@ -118,14 +143,24 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
             unlisted += [] if tuple(folder.split("/")[1:]) in listed else [status.key]
         elif file.startswith(f"{SUMS}.") and file.endswith(".minisig"):
             name = file.removeprefix(f"{SUMS}.").removesuffix(".minisig").removesuffix("minisig")
-            keys = [key for channel, keys in known.values() if name in ("", channel.name) for key in keys]
+            keys = [
+                key
+                for channel, keys in known.values()
+                if name in ("", channel.name)
+                for key in keys
+            ]
             if _comment(store, f"{folder}/{SUMS}", status.key, keys) is None:
-                problems.append(f"{status.key} is no signature by a key of {f'the channel {name}' if name else 'any channel'}")
+                problems.append(
+                    f"{status.key} is no signature by a key of "
+                    f"{f'the channel {name}' if name else 'any channel'}"
+                )
             else:
                 signed.add(folder)
     if all(keys for _, keys in known.values()):
         unsigned = [key for key in unlisted if key.rpartition("/")[0] not in signed]
-        problems += [f"{key} belongs to no channel, and no channel's key has signed it" for key in unsigned]
+        problems += [
+            f"{key} belongs to no channel, and no channel's key has signed it" for key in unsigned
+        ]
     referred = {
         target_key(appliance, release, file, sha256)
         for channel, _ in known.values()
@@ -136,7 +171,9 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
 
 
 def targets_keys(channel: Channel) -> list[Key]:
-    """The keys that sign, or once signed, a channel's lists for minisign: those of every root that is trusted."""
+    """The keys that sign, or once signed, a channel's lists for minisign: those of every root that
+    is trusted.
+    """
     keys = {
         keyid: root.signed.keys[keyid]
         for root in (*channel.roots, channel.root)
@@ -156,7 +193,9 @@ def _releases(channel: Channel) -> Iterator[tuple[str, str, Listed]]:
             yield appliance, release, listed
 
 
-def _release(store: Store, channel: Channel, appliance: str, release: str, listed: Listed, started: Started) -> Iterator[str]:
+def _release(
+    store: Store, channel: Channel, appliance: str, release: str, listed: Listed, started: Started
+) -> Iterator[str]:
     """The problems of one release."""
     for file, (length, sha256) in listed.files.items():
         key = target_key(appliance, release, file, sha256)
@@ -167,7 +206,9 @@ def _release(store: Store, channel: Channel, appliance: str, release: str, liste
         elif found != sha256:
             yield f"{key} is not what was published"
         elif file == MANIFEST:
-            yield from _manifest(store.read_range(key, 0, length), key, (appliance, release), listed)
+            yield from _manifest(
+                store.read_range(key, 0, length), key, (appliance, release), listed
+            )
     for record in _RECORDS:
         if record not in listed.files:
             yield f"{appliance} {release} lists no {record}"
@@ -184,14 +225,18 @@ def _manifest(text: bytes, key: str, of: tuple[str, str], listed: Listed) -> Ite
     if not manifest.boot_passed:
         yield f"{key} has no passing boot report"
     said = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
-    said |= {record.file: (record.size, record.sha256) for record in (manifest.sbom, manifest.provenance)}
+    said |= {
+        record.file: (record.size, record.sha256) for record in (manifest.sbom, manifest.provenance)
+    }
     there = {file: entry for file, entry in listed.files.items() if file != MANIFEST}
     differing = _differences(said, there)
     if differing:
         yield f"{key} is about other files than its channel lists: {differing}"
 
 
-def _sums(store: Store, channel: Channel, appliance: str, release: str, listed: Listed) -> Iterator[str]:
+def _sums(
+    store: Store, channel: Channel, appliance: str, release: str, listed: Listed
+) -> Iterator[str]:
     """The problems of a release's SHA256SUMS, and of its signatures by this channel's key."""
     key = sums_key(appliance, release)
     try:
@@ -200,7 +245,10 @@ def _sums(store: Store, channel: Channel, appliance: str, release: str, listed: 
         yield f"{key} is missing"
         return
     try:
-        differing = _differences(parse_sums(text, source=key), {file: sha256 for file, (_, sha256) in listed.files.items()})
+        differing = _differences(
+            parse_sums(text, source=key),
+            {file: sha256 for file, (_, sha256) in listed.files.items()},
+        )
         if differing:
             yield f"{key} is not what its channel lists: {differing}"
     except VerificationError as error:
@@ -215,12 +263,17 @@ def _sums(store: Store, channel: Channel, appliance: str, release: str, listed: 
     expected = {"appliance": appliance, "release": release, "channel": channel.name}
     for name, comment in comments.items():
         said = {} if comment is None else _fields(comment)
-        wrong = sorted(field for field, value in expected.items() if said.get(field, value) != value)
+        wrong = sorted(
+            field for field, value in expected.items() if said.get(field, value) != value
+        )
         unsaid = sorted(expected.keys() - said.keys())
         if wrong:
             yield f"a signature of {key} is for another {' and '.join(wrong)}: {comment}"
         elif comment is not None and unsaid and name == own:
-            yield f"{own} does not say of which {' and '.join(unsaid)} it is: publish or promote that release again"
+            yield (
+                f"{own} does not say of which {' and '.join(unsaid)} it is: publish or promote "
+                "that release again"
+            )
 
 
 def _fields(comment: str) -> dict[str, str]:
@@ -232,7 +285,10 @@ def _fields(comment: str) -> dict[str, str]:
 def _comment(store: Store, key: str, signature: str, keys: Iterable[Key]) -> str | None:
     """The trusted comment of a signature, if any of the keys made it over this object."""
     try:
-        data, text = store.read_range(key, 0, _LIST_BYTES), store.read_range(signature, 0, _LIST_BYTES)
+        data, text = (
+            store.read_range(key, 0, _LIST_BYTES),
+            store.read_range(signature, 0, _LIST_BYTES),
+        )
     except NotFound:
         return None
     found = (verify(data, text, each) for each in keys)
@@ -240,11 +296,15 @@ def _comment(store: Store, key: str, signature: str, keys: Iterable[Key]) -> str
 
 
 def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> str:
-    return ", ".join(sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)))
+    return ", ".join(
+        sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    )
 
 
 def _hash(store: Store, key: str, length: int) -> str | None:
-    """The SHA-256 of an object, read to one byte more than it should have; None if it is not there."""
+    """The SHA-256 of an object, read to one byte more than it should have; None if it is not
+    there.
+    """
     digest = hashlib.sha256()
     try:
         for start in range(0, length + 1, _RANGE):

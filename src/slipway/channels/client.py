@@ -1,7 +1,8 @@
-"""What users do with a channel: see what it holds, download from it. python-tuf's own client verifies.
+"""What users do with a channel: see what it holds, download from it. python-tuf's own client
+verifies.
 
-Invariants: metadata that a client has accepted is kept, so that an older state is refused later; a file gets its name
-only when it is whole and is what the channel's signed metadata says.
+Invariants: metadata that a client has accepted is kept, so that an older state is refused later; a
+file gets its name only when it is whole and is what the channel's signed metadata says.
 """
 
 from __future__ import annotations
@@ -95,10 +96,15 @@ class Client:
         from tuf.api.metadata import Metadata
 
         with self._verified():
-            # Asking for any of its targets makes the client read and verify the role; nothing has this name.
+            # Asking for any of its targets makes the client read and verify the role; nothing has
+            # this name.
             self._updater.get_targetinfo(f"{appliance}/-/-")
         trusted: Any = self._updater._trusted_set  # the one way to what it verified
-        role = trusted.get(appliance) if appliance not in ("root", "timestamp", "snapshot", "targets") else None
+        role = (
+            trusted.get(appliance)
+            if appliance not in ("root", "timestamp", "snapshot", "targets")
+            else None
+        )
         if role is None:
             raise StoreError(f"{self.channel} has no {appliance}", hint="see: invoke channels")
         return to_shelf(Metadata(role), appliance, self.channel)
@@ -112,8 +118,17 @@ class Client:
         with self._verified():
             info = self._updater.get_targetinfo(f"{appliance}/{release}/{file}")
         if info is None:
-            raise StoreError(f"{appliance} {release} has no {file} in {self.channel}", hint="see: invoke channels --json")
-        return Wanted(appliance=appliance, release=release, file=file, size=info.length, sha256=info.hashes["sha256"])
+            raise StoreError(
+                f"{appliance} {release} has no {file} in {self.channel}",
+                hint="see: invoke channels --json",
+            )
+        return Wanted(
+            appliance=appliance,
+            release=release,
+            file=file,
+            size=info.length,
+            sha256=info.hashes["sha256"],
+        )
 
     @contextmanager
     def _verified(self) -> Iterator[None]:
@@ -126,13 +141,17 @@ class Client:
             raise self._expired(str(error)) from error
         except RepositoryError as error:
             raise VerificationError(
-                f"the channel {self.channel} cannot be trusted: {error}", hint="nothing was changed here; tell its publisher"
+                f"the channel {self.channel} cannot be trusted: {error}",
+                hint="nothing was changed here; tell its publisher",
             ) from error
         except DownloadError as error:
             cause = error.__cause__
             if isinstance(cause, StoreError) and not isinstance(cause, NotFound):
                 raise cause from error
-            raise StoreError(f"{self.store.url} has no whole channel {self.channel}: {error}", hint="see: invoke channels") from error
+            raise StoreError(
+                f"{self.store.url} has no whole channel {self.channel}: {error}",
+                hint="see: invoke channels",
+            ) from error
 
     def _expired(self, said: str) -> Expired:
         """Return the error for expired metadata, with its date.
@@ -145,11 +164,19 @@ class Client:
         end = ""
         with suppress(KeyError, UserError):
             end = f" on {self._end(role):%Y-%m-%d}"
-        subject = f"the {role} metadata of the channel {self.channel}" if role else f"the channel {self.channel}"
-        return Expired(f"{subject} expired{end}; {clock_says(time.time())}", todo=renewal(self.channel, role))
+        subject = (
+            f"the {role} metadata of the channel {self.channel}"
+            if role
+            else f"the channel {self.channel}"
+        )
+        return Expired(
+            f"{subject} expired{end}; {clock_says(time.time())}", todo=renewal(self.channel, role)
+        )
 
     def _end(self, role: str) -> datetime:
-        """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an expired list of targets."""
+        """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an
+        expired list of targets.
+        """
         trusted: Any = self._updater._trusted_set
         if role in ("root", "timestamp", "snapshot"):
             end: datetime = trusted[role].expires
@@ -165,11 +192,16 @@ def _whole_store() -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        hint = "the store has lost it: its publisher sees what is missing by: invoke verify; another release: --build ID"
+        hint = (
+            "the store has lost it: its publisher sees what is missing by: invoke verify; "
+            "another release: --build ID"
+        )
         raise StoreError(error.message, hint=hint) from error
 
 
-def fetch_manifest(client: Client, appliance: str, build: str | None, architecture: str | None = None) -> Manifest:
+def fetch_manifest(
+    client: Client, appliance: str, build: str | None, architecture: str | None = None
+) -> Manifest:
     """The manifest of a release, the current one if none is named.
 
     Args:
@@ -177,36 +209,49 @@ def fetch_manifest(client: Client, appliance: str, build: str | None, architectu
 
     Raises:
         StoreError: The channel has no such release, or it is for another architecture.
-        VerificationError: It is not what the channel's signed metadata says, or about another release.
+        VerificationError: It is not what the channel's signed metadata says, or about another
+            release.
     """
     release = find_release(client.shelf(appliance), appliance, client.channel, build)
     wanted = client.wanted(appliance, release, MANIFEST)
     with _whole_store():
         text = client.store.read_range(wanted.key, 0, wanted.size + 1)
     if hashlib.sha256(text).hexdigest() != wanted.sha256:
-        raise VerificationError(f"{wanted.key} is not what its channel says", hint="the store was changed; nothing was kept")
+        raise VerificationError(
+            f"{wanted.key} is not what its channel says",
+            hint="the store was changed; nothing was kept",
+        )
     manifest = read_manifest(text, source=wanted.key, of=(appliance, release))
     if architecture not in (None, manifest.architecture):
         raise StoreError(
-            f"{appliance} {release} in {client.channel} is for {manifest.architecture}, not {architecture}",
+            f"{appliance} {release} in {client.channel} is for {manifest.architecture}, "
+            f"not {architecture}",
             hint=f"give --arch {manifest.architecture}, or another release: --build ID",
         )
     return manifest
 
 
-def withdrawn_images(client: Client, appliance: str, directory: Path) -> dict[Path, tuple[str, str]]:
-    """Return the files of withdrawn releases in a folder of downloads, each with its release and the reason."""
+def withdrawn_images(
+    client: Client, appliance: str, directory: Path
+) -> dict[Path, tuple[str, str]]:
+    """Return the files of withdrawn releases in a folder of downloads, each with its release and
+    the reason.
+    """
     withdrawn = client.shelf(appliance).withdrawn
     starts = {f"{appliance}-{release}.": release for release in withdrawn}
     found = {}
     for path in sorted(directory.iterdir()) if starts and directory.is_dir() else ():
-        release = next((release for start, release in starts.items() if path.name.startswith(start)), None)
+        release = next(
+            (release for start, release in starts.items() if path.name.startswith(start)), None
+        )
         if release:
             found[path] = (release, withdrawn[release].reason)
     return found
 
 
-def fetch_image(client: Client, manifest: Manifest, form: str, directory: Path, progress: Progress) -> Path:
+def fetch_image(
+    client: Client, manifest: Manifest, form: str, directory: Path, progress: Progress
+) -> Path:
     """Download a release's image in a format; its name is made here, of what was asked for.
 
     Args:
@@ -221,11 +266,15 @@ def fetch_image(client: Client, manifest: Manifest, form: str, directory: Path, 
     made = [artifact for artifact in manifest.artifacts if artifact.format == form]
     if not made:
         formats = ", ".join(sorted({artifact.format for artifact in manifest.artifacts}))
-        raise StoreError(f"{appliance} {release} was not made as {form}", hint=f"there is: {formats}; invoke export makes others of raw")
+        raise StoreError(
+            f"{appliance} {release} was not made as {form}",
+            hint=f"there is: {formats}; invoke export makes others of raw",
+        )
     image = client.wanted(appliance, release, made[0].file)
     if len(made) > 1 or (made[0].size, made[0].sha256) != (image.size, image.sha256):
         raise VerificationError(
-            f"the manifest of {appliance} {release} and the channel {client.channel} do not agree on its {form}",
+            f"the manifest of {appliance} {release} and the channel {client.channel} do not "
+            f"agree on its {form}",
             hint="nothing was fetched; tell its publisher",
         )
     name = file_name(appliance, release, manifest.architecture, load(form))

@@ -1,14 +1,18 @@
-"""Garbage collection: objects that no channel refers to any more, and that nobody is about to refer to.
+"""Garbage collection: objects that no channel refers to any more, and that nobody is about to refer
+to.
 
-With t0 = when a collection begins, G = :data:`GRACE_S` and D = :data:`~slipway.channels.commit.LIMIT_S` < G, all by the
-store's clock: list, then read every channel; delete an object only if it was last written before t0 - G *and* no metadata
-that was current at any moment since t0 - G refers to it. Every commit ends within D of its first read. So whatever a
-promotion found in its source channel is still referred to, by that channel's past, until the promotion is over; and
-what a publication wrote is too young. One case is left: a publication that finds its object there already, old and
-forgotten, from a run that was stopped. It makes the object young again, while it holds the lease that a collection needs too.
+With t0 = when a collection begins, G = :data:`GRACE_S` and D =
+:data:`~slipway.channels.commit.LIMIT_S` < G, all by the store's clock: list, then read every
+channel; delete an object only if it was last written before t0 - G *and* no metadata that was
+current at any moment since t0 - G refers to it. Every commit ends within D of its first read. So
+whatever a promotion found in its source channel is still referred to, by that channel's past, until
+the promotion is over; and what a publication wrote is too young. One case is left: a publication
+that finds its object there already, old and forgotten, from a run that was stopped. It makes the
+object young again, while it holds the lease that a collection needs too.
 
-A collection is over within D; then its lease is void. Two searches of all orders of the steps find a lost image as soon
-as any of these rules is left out: tests/integration/test_channels_in_every_order.py over this code, and
+A collection is over within D; then its lease is void. Two searches of all orders of the steps find
+a lost image as soon as any of these rules is left out:
+tests/integration/test_channels_in_every_order.py over this code, and
 tests/unit/channels/test_interleavings.py over a model of more actors.
 """
 
@@ -39,9 +43,12 @@ _FREE: Final = b"free\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What a collection removed, or would remove; sizes in bytes. ``uploads`` were begun and never ended.
+    """What a collection removed, or would remove; sizes in bytes.
 
-    ``problems`` say by channel why it cannot be read; then nothing was removed that it might refer to.
+    ``uploads`` were begun and never ended.
+
+    ``problems`` say by channel why it cannot be read; then nothing was removed that it might refer
+    to.
     """
 
     removed: tuple[Status, ...]
@@ -54,9 +61,20 @@ class Collected:
         return sum(status.size for status in self.removed)
 
 
-def doomed(listing: Iterable[Status], referred: frozenset[str] | set[str], t0: float, grace_s: float = GRACE_S) -> list[Status]:
-    """The rule: of what was listed, that which is old and which nothing refers to, or referred to since t0 - G."""
-    return [status for status in listing if status.modified < t0 - grace_s and status.key not in referred]
+def doomed(
+    listing: Iterable[Status],
+    referred: frozenset[str] | set[str],
+    t0: float,
+    grace_s: float = GRACE_S,
+) -> list[Status]:
+    """The rule: of what was listed, that which is old and which nothing refers to, or referred to
+    since t0 - G.
+    """
+    return [
+        status
+        for status in listing
+        if status.modified < t0 - grace_s and status.key not in referred
+    ]
 
 
 def collect(
@@ -81,11 +99,16 @@ def collect(
         return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
         removed, problems = _find(store, roots, grace_s, unreadable or {})
-        # What refers goes before what is referred to, and lists last: whatever is left by a crash is found again.
-        for status in sorted(removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)):
+        # What refers goes before what is referred to, and lists last: whatever is left by a crash
+        # is found again.
+        for status in sorted(
+            removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)
+        ):
             deadline.check("the collection")
             store.delete(status.key)
-        return Collected(removed=tuple(removed), uploads=store.sweep(store.now() - grace_s), problems=problems)
+        return Collected(
+            removed=tuple(removed), uploads=store.sweep(store.now() - grace_s), problems=problems
+        )
 
 
 def _find(
@@ -93,10 +116,13 @@ def _find(
 ) -> tuple[list[Status], dict[str, UserError]]:
     """Find what nothing refers to; and by channel, why it cannot be read.
 
-    Of a channel that cannot be read nothing can be said, so all of it and every release are kept then.
+    Of a channel that cannot be read nothing can be said, so all of it and every release are kept
+    then.
     """
     t0 = store.now()
-    listing = [status for folder in ("metadata/", "releases/", "targets/") for status in store.list(folder)]
+    listing = [
+        status for folder in ("metadata/", "releases/", "targets/") for status in store.list(folder)
+    ]
     modified = {status.key: status.modified for status in listing}
     referred: set[str] = set()
     problems = dict(unreadable)
@@ -107,9 +133,21 @@ def _find(
             referred |= _referred(store, channel, _root(roots, channel), modified, t0 - grace_s)
         except UserError as error:
             problems[channel] = error
-    releases = {key.split("/", 3)[1] + "/" + key.split("/", 3)[2] for key in referred if key.startswith("targets/")}
-    signatures = {key for key in modified if key.startswith("releases/") and "/".join(key.split("/")[1:3]) in releases}
-    kept = ("releases/", "targets/", *(f"metadata/{channel}/" for channel in problems)) if problems else ()
+    releases = {
+        key.split("/", 3)[1] + "/" + key.split("/", 3)[2]
+        for key in referred
+        if key.startswith("targets/")
+    }
+    signatures = {
+        key
+        for key in modified
+        if key.startswith("releases/") and "/".join(key.split("/")[1:3]) in releases
+    }
+    kept = (
+        ("releases/", "targets/", *(f"metadata/{channel}/" for channel in problems))
+        if problems
+        else ()
+    )
     found = doomed(listing, referred | signatures, t0, grace_s)
     return [status for status in found if not status.key.startswith(kept)], problems
 
@@ -117,25 +155,33 @@ def _find(
 def _root(roots: Mapping[str, bytes], channel: str) -> bytes:
     if channel not in roots:
         raise HostError(
-            f"the root of the channel {channel} is not known here, so what it refers to is not either",
+            f"the root of the channel {channel} is not known here, so what it refers "
+            "to is not either",
             hint=f"put it into trust/{channel}.root.json",
         )
     return roots[channel]
 
 
-def _referred(store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float) -> set[str]:
+def _referred(
+    store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float
+) -> set[str]:
     """All keys that metadata of a channel refers to, or referred to at any moment since then."""
     state = read_channel(store, channel, trusted)
     for appliance in state.appliances:
         state.shelf(appliance)  # what is current must make sense
     keys = {metadata_key(channel, "timestamp")}
-    keys |= {key for key in modified if key.startswith(f"metadata/{channel}/") and key.endswith(".root.json")}
+    keys |= {
+        key
+        for key in modified
+        if key.startswith(f"metadata/{channel}/") and key.endswith(".root.json")
+    }
     version = state.snapshot.signed.version if state.snapshot is not None else 0
     seen: set[tuple[str, int]] = set()
     while version:
         key = metadata_key(channel, "snapshot", version)
         try:
-            # What is past was verified when it was current; signed by keys, perhaps, that have been replaced since.
+            # What is past was verified when it was current; signed by keys, perhaps, that have been
+            # replaced since.
             snapshot = load_metadata(store, channel, "snapshot", version)
         except NotFound:
             break  # an earlier collection found that it is long past
@@ -146,8 +192,11 @@ def _referred(store: Store, channel: str, trusted: bytes, modified: Mapping[str,
                 seen.add((role, meta.version))
                 keys.add(metadata_key(channel, role, meta.version))
                 if role != "targets":
-                    keys |= _objects(load_metadata(store, channel, role, meta.version), role, channel)
-        # It became current after it was written, and within D; before that it was the one that it replaced.
+                    keys |= _objects(
+                        load_metadata(store, channel, role, meta.version), role, channel
+                    )
+        # It became current after it was written, and within D; before that it was the one that it
+        # replaced.
         if modified.get(key, math.inf) + LIMIT_S < since:
             break
         version = past_of(snapshot, channel)
@@ -157,13 +206,17 @@ def _referred(store: Store, channel: str, trusted: bytes, modified: Mapping[str,
 def _objects(role: Any, appliance: str, channel: str) -> set[str]:
     releases = to_shelf(role, appliance, channel).releases
     return {
-        target_key(appliance, release, file, sha256) for release, listed in releases.items() for file, (_, sha256) in listed.files.items()
+        target_key(appliance, release, file, sha256)
+        for release, listed in releases.items()
+        for file, (_, sha256) in listed.files.items()
     }
 
 
 @contextmanager
 def _lease(store: Store) -> Iterator[Deadline]:
-    """Be the only one who collects or rescues; whoever was stopped in it is waited for no longer than D.
+    """Be the only one who collects or rescues.
+
+    Whoever was stopped in it is waited for no longer than D.
 
     Raises:
         StoreError: Somebody else is at it.
@@ -177,7 +230,10 @@ def _lease(store: Store) -> Iterator[Deadline]:
         if blob.data != _FREE and age <= LIMIT_S:
             raise StoreError(
                 f"a garbage collection has been under way for {age / 60:.0f} minutes",
-                hint=f"try again later: if it was stopped, its lease ends {LIMIT_S / 3600:g} hours after its begin",
+                hint=(
+                    f"try again later: if it was stopped, its lease ends {LIMIT_S / 3600:g} "
+                    "hours after its begin"
+                ),
             )
     deadline = Deadline()
     try:
@@ -192,14 +248,17 @@ def _lease(store: Store) -> Iterator[Deadline]:
 
 
 def rescue(store: Store, appliance: str, release: str) -> None:
-    """Before a release is published: make what is there of it already, and is old, count as written now.
+    """Before a release is published: make what is there of it already, and is old, count as written
+    now.
 
     Raises:
         StoreError: A collection is under way, which may be about to remove it.
     """
     limit = store.now() - (GRACE_S - 2 * LIMIT_S)
     prefixes = (f"targets/{appliance}/{release}/", f"releases/{appliance}/{release}/")
-    old = [status for prefix in prefixes for status in store.list(prefix) if status.modified < limit]
+    old = [
+        status for prefix in prefixes for status in store.list(prefix) if status.modified < limit
+    ]
     if old:
         with _lease(store):
             for status in old:

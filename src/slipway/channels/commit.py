@@ -1,8 +1,10 @@
-"""The one way in which a channel changes: read, change, write numbered metadata, swap the timestamp.
+"""The one way in which a channel changes: read, change, write numbered metadata, swap the
+timestamp.
 
-Invariants: a reader sees the state before or the state after; of two commits at the same time one starts again from
-what the other made; numbered files are created, never replaced; a commit that takes longer than :data:`LIMIT_S` is given up, which
-garbage collection relies on (:mod:`slipway.channels.collect`).
+Invariants: a reader sees the state before or the state after; of two commits at the same time one
+starts again from what the other made; numbered files are created, never replaced; a commit that
+takes longer than :data:`LIMIT_S` is given up, which garbage collection relies on
+(:mod:`slipway.channels.collect`).
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ Change = Callable[[Channel], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """A channel after a commit, the number of times that others were first, and whether there was anything to write."""
+    """A channel after a commit, the number of times that others were first, and whether there was
+    anything to write.
+    """
 
     channel: Channel
     retries: int
@@ -46,7 +50,10 @@ class Committed:
 
 
 class Deadline:
-    """The time within which a commit must be done, from when this is made; the clock goes on while a machine sleeps."""
+    """The time within which a commit must be done, from when this is made.
+
+    The clock goes on while a machine sleeps.
+    """
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self.limit_s = limit_s
@@ -59,16 +66,26 @@ class Deadline:
             StoreError: It is.
         """
         if time.clock_gettime(time.CLOCK_BOOTTIME) - self._started > self.limit_s:
-            raise StoreError(f"{what} took longer than {self.limit_s / 3600:g} hours, and was given up", hint="run it again")
+            raise StoreError(
+                f"{what} took longer than {self.limit_s / 3600:g} hours, and was given up",
+                hint="run it again",
+            )
 
 
 def commit(
-    store: Store, ring: KeyRing, change: Change, *, clock: Clock = time.time, deadline: Deadline | None = None, force: bool = False
+    store: Store,
+    ring: KeyRing,
+    change: Change,
+    *,
+    clock: Clock = time.time,
+    deadline: Deadline | None = None,
+    force: bool = False,
 ) -> Committed:
     """Change a channel.
 
     Args:
-        change: Called with the channel as it is; again after every lost race, so it must not rely on an earlier call.
+        change: Called with the channel as it is; again after every lost race, so it must not rely
+            on an earlier call.
         deadline: That of a longer work of which this is the end.
         force: Sign anew even if nothing changed.
 
@@ -80,7 +97,13 @@ def commit(
     for retries in range(_ATTEMPTS):
         try:
             _bring_roots(store, ring, clock, deadline)
-            channel = read_watched(store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock)
+            channel = read_watched(
+                store,
+                ring.channel,
+                ring.roots[-1],
+                memory_of(store, ring, ring.channel),
+                clock=clock,
+            )
             require_valid(ring, channel)
             change(channel)
             written = bool(channel.changed() or channel.resign or force or channel.snapshot is None)
@@ -89,11 +112,15 @@ def commit(
             return Committed(channel=channel, retries=retries, written=written)
         except Conflict:
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2 ** min(retries, 10))))
-    raise StoreError(f"others were first {_ATTEMPTS} times in {ring.channel}", hint="try again when less is going on")
+    raise StoreError(
+        f"others were first {_ATTEMPTS} times in {ring.channel}",
+        hint="try again when less is going on",
+    )
 
 
 def require_valid(ring: KeyRing, channel: Channel) -> None:
-    """Refuse to sign with keys that the channel's root does not name, or no longer: no client would follow.
+    """Refuse to sign with keys that the channel's root does not name, or no longer: no client would
+    follow.
 
     Raises:
         HostError: They are such.
@@ -105,35 +132,55 @@ def require_valid(ring: KeyRing, channel: Channel) -> None:
         if len({key.keyid for key in ring.public(role)} & set(wanted.keyids)) < wanted.threshold:
             raise HostError(
                 f"the {role} key that is here is not one that the channel {channel.name} accepts",
-                hint="it was replaced: get the new one from where it was made, with: invoke keys export",
+                hint=(
+                    "it was replaced: get the new one from where it was made, with: "
+                    "invoke keys export"
+                ),
             )
 
 
 def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) -> None:
-    """Create the roots that the store does not have yet, each only when all that is there is also signed as it wants:
-    a client that reads a new root before anything else finds everything in order."""
+    """Create the roots that the store does not have yet, each only when all that is there is also
+    signed as it wants: a client that reads a new root before anything else finds everything in
+    order.
+    """
     there = len(ring.roots)
-    while there and store.stat(metadata_key(ring.channel, "root", _version(ring.roots[there - 1]))) is None:
+    while (
+        there
+        and store.stat(metadata_key(ring.channel, "root", _version(ring.roots[there - 1]))) is None
+    ):
         there -= 1
     if there == len(ring.roots):
         return
     if not there:  # a channel that was seen, and is gone, does not begin anew
-        read_watched(store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock)
+        read_watched(
+            store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock
+        )
     brought = _signed_by_newest(store, ring)
     for root in ring.roots[there:]:
         if there and not brought:
-            channel = read_watched(store, ring.channel, ring.roots[there - 1], memory_of(store, ring, ring.channel), clock=clock)
+            channel = read_watched(
+                store,
+                ring.channel,
+                ring.roots[there - 1],
+                memory_of(store, ring, ring.channel),
+                clock=clock,
+            )
             unaccepted = _unaccepted(root, channel)
             if unaccepted:
                 # Of new timestamp and snapshot keys alone, the offline ones need not know.
-                channel.resign |= {"targets", *channel.appliances} if "targets" in unaccepted else set()
+                channel.resign |= (
+                    {"targets", *channel.appliances} if "targets" in unaccepted else set()
+                )
                 write_changes(ring, channel, clock, deadline)
         store.create(metadata_key(ring.channel, "root", _version(root)), root)
         there += 1
 
 
 def _signed_by_newest(store: Store, ring: KeyRing) -> bool:
-    """Return true if all that is there is signed as the newest root wants: somebody deleted roots that were there."""
+    """Return true if all that is there is signed as the newest root wants: somebody deleted roots
+    that were there.
+    """
     try:
         return read_channel(store, ring.channel, ring.roots[-1]).timestamp is not None
     except (StoreError, VerificationError):
@@ -150,7 +197,11 @@ def _unaccepted(root: bytes, channel: Channel) -> set[str]:
 
     signed = parse(root, "a root of the key ring", "root").signed
     found = set()
-    for role, metadata in (("timestamp", channel.timestamp), ("snapshot", channel.snapshot), ("targets", channel.targets)):
+    for role, metadata in (
+        ("timestamp", channel.timestamp),
+        ("snapshot", channel.snapshot),
+        ("targets", channel.targets),
+    ):
         if metadata is not None:
             try:
                 signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
@@ -172,15 +223,28 @@ def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadl
     offline = appliances or channel.targets is None or "targets" in channel.resign
     for signing in ("timestamp", "snapshot", *(("targets",) if offline else ())):
         ring.of(signing)  # before anything is created
-    roles = {appliance: Metadata(_to_targets(appliance, channel.shelf(appliance))) for appliance in appliances}
+    roles = {
+        appliance: Metadata(_to_targets(appliance, channel.shelf(appliance)))
+        for appliance in appliances
+    }
     for appliance, role in roles.items():
         require_sound(role, appliance)
     for appliance, role in roles.items():
         old = channel.role(appliance)
         version = old.signed.version if old else 0
         meta[f"{appliance}.json"] = _numbered(ring, channel, appliance, role, version, clock)
-    if channel.targets is None or "targets" in channel.resign or any(channel.role(appliance) is None for appliance in appliances):
-        targets = Metadata(Targets(delegations=_delegations(ring, [name.removesuffix(".json") for name in meta if name != "targets.json"])))
+    if (
+        channel.targets is None
+        or "targets" in channel.resign
+        or any(channel.role(appliance) is None for appliance in appliances)
+    ):
+        targets = Metadata(
+            Targets(
+                delegations=_delegations(
+                    ring, [name.removesuffix(".json") for name in meta if name != "targets.json"]
+                )
+            )
+        )
         version = channel.targets.signed.version if channel.targets else 0
         meta["targets.json"] = _numbered(ring, channel, "targets", targets, version, clock)
     previous = channel.snapshot.signed.version if channel.snapshot else 0
@@ -190,11 +254,23 @@ def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadl
     snapshot = Metadata(Snapshot(meta=meta, unrecognized_fields={CUSTOM: past}))
     listed = _numbered(ring, channel, "snapshot", snapshot, previous, clock)
     # One number for both: whoever looks at the numbered files knows what the timestamp was.
-    timestamp = Metadata(Timestamp(version=listed.version, expires=_expires(clock, "timestamp"), snapshot_meta=listed))
+    timestamp = Metadata(
+        Timestamp(
+            version=listed.version, expires=_expires(clock, "timestamp"), snapshot_meta=listed
+        )
+    )
     data = ring.sign(timestamp, "timestamp")
     deadline.check(f"the commit to {channel.name}")
-    channel.etag = channel.store.swap(metadata_key(channel.name, "timestamp"), data, etag=channel.etag)
-    written = Channel(name=channel.name, store=channel.store, root=channel.root, timestamp=timestamp, snapshot=snapshot)
+    channel.etag = channel.store.swap(
+        metadata_key(channel.name, "timestamp"), data, etag=channel.etag
+    )
+    written = Channel(
+        name=channel.name,
+        store=channel.store,
+        root=channel.root,
+        timestamp=timestamp,
+        snapshot=snapshot,
+    )
     memory_of(channel.store, ring, channel.name).remember(seen_of(written, clock))
 
 
@@ -208,9 +284,13 @@ def _to_targets(appliance: str, shelf: Shelf) -> Targets:
             targets[path] = TargetFile(length=size, hashes={"sha256": sha256}, path=path)
     own = {
         "current": shelf.current,
-        "releases": [{"release": name, "created": each.created, "added": each.added} for name, each in shelf.releases.items()],
+        "releases": [
+            {"release": name, "created": each.created, "added": each.added}
+            for name, each in shelf.releases.items()
+        ],
         "withdrawn": {
-            name: {"reason": each.reason, "replacement": each.replacement, "time": each.time} for name, each in shelf.withdrawn.items()
+            name: {"reason": each.reason, "replacement": each.replacement, "time": each.time}
+            for name, each in shelf.withdrawn.items()
         },
         "past": [name for name in shelf.past if name in shelf.releases],
     }
@@ -225,15 +305,21 @@ def _delegations(ring: KeyRing, appliances: Iterable[str]) -> Any:
     return Delegations(
         keys=keys,
         roles={
-            name: DelegatedRole(name=name, keyids=sorted(keys), threshold=1, terminating=True, paths=[f"{name}/*/*"])
+            name: DelegatedRole(
+                name=name, keyids=sorted(keys), threshold=1, terminating=True, paths=[f"{name}/*/*"]
+            )
             for name in sorted(appliances)
         },
     )
 
 
-def _numbered(ring: KeyRing, channel: Channel, role: str, metadata: Metadata[Any], version: int, clock: Clock) -> MetaFile:
-    """Sign metadata and create it under the next number that is free: one that is taken is the rest of a commit that
-    lost or was stopped. Returns how other metadata lists it: the number alone could be taken by such a rest."""
+def _numbered(
+    ring: KeyRing, channel: Channel, role: str, metadata: Metadata[Any], version: int, clock: Clock
+) -> MetaFile:
+    """Sign metadata and create it under the next number that is free: one that is taken is the rest
+    of a commit that lost or was stopped. Returns how other metadata lists it: the number alone
+    could be taken by such a rest.
+    """
     from tuf.api.metadata import MetaFile
 
     signer = role if role in EXPIRY_DAYS else "targets"

@@ -1,13 +1,16 @@
 """One object of a store -> a file that holds what signed metadata says, under a name that was free.
 
-What goes in: a :class:`Wanted` file of a release, a folder, and the name that the file gets there. What comes out: its
-path. Invariants:
+What goes in: a :class:`Wanted` file of a release, a folder, and the name that the file gets there.
+What comes out: its path. Invariants:
 
-* Nothing that exists is replaced, written to or followed. The same content under the name is success.
-* Bytes are written to ``.<name>.<hash>.part`` alone: a regular file with one name and mode 0600 that belongs to the
-  caller. Whatever else has this name is removed, never opened for writing.
-* The whole file is hashed through the open descriptor before it gets its name and once more after it.
-* A download that was interrupted goes on where it was: one byte for each range, behind the content, says which are here.
+* Nothing that exists is replaced, written to or followed. The same content under the name is
+  success.
+* Bytes are written to ``.<name>.<hash>.part`` alone: a regular file with one name and mode 0600
+  that belongs to the caller. Whatever else has this name is removed, never opened for writing.
+* The whole file is hashed through the open descriptor before it gets its name and once more after
+  it.
+* A download that was interrupted goes on where it was: one byte for each range, behind the content,
+  says which are here.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from slipway.stores import Store
 __all__ = ["Wanted", "download"]
 
 _RANGE: Final = 8 << 20
-#: How often a file that somebody puts in the place of the unfinished one is removed before it is an error.
+#: How often a file that somebody puts in the place of the unfinished one is removed before it is an
+#: error.
 _TRIES: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
@@ -81,10 +85,14 @@ class _Place:
         return os.open(self.name, flags, 0o600, dir_fd=self.folder)
 
     def holds(self, descriptor: int) -> bool:
-        """Return True if this name is that of the open file, in the folder and by its whole path."""
+        """Return True if this name is that of the open file, in the folder and by its whole
+        path.
+        """
         mine = os.fstat(descriptor)
         by_path = os.lstat(self.path) if os.path.lexists(self.path) else None
-        return all(each is not None and os.path.samestat(each, mine) for each in (self.status(), by_path))
+        return all(
+            each is not None and os.path.samestat(each, mine) for each in (self.status(), by_path)
+        )
 
     def remove(self, descriptor: int) -> None:
         """Remove the name if it is that of the open file."""
@@ -180,8 +188,11 @@ def _is_there(target: _Place, part: _Place, wanted: Wanted) -> bool:
     try:
         same = os.fstat(descriptor).st_size == wanted.size and _sha256(descriptor) == wanted.sha256
         if not (same and target.holds(descriptor)):
-            raise HostError(f"{target.path} exists with other content, and is left as it is", hint=hint)
-        part.remove(descriptor)  # a run that was killed right after it had named the file left both names
+            raise HostError(
+                f"{target.path} exists with other content, and is left as it is", hint=hint
+            )
+        # a run that was killed right after it had named the file left both names
+        part.remove(descriptor)
     finally:
         os.close(descriptor)
     return True
@@ -194,9 +205,14 @@ def _unfinished(part: _Place) -> Iterator[int]:
     Raises:
         HostError: Something else has its name and cannot be removed, or comes back.
     """
-    descriptor = next((found for found in (_open_part(part) for _ in range(_TRIES)) if found is not None), None)
+    descriptor = next(
+        (found for found in (_open_part(part) for _ in range(_TRIES)) if found is not None), None
+    )
     if descriptor is None:
-        raise HostError(f"somebody keeps replacing {part.path}", hint="give a folder that only you can write: --out DIR")
+        raise HostError(
+            f"somebody keeps replacing {part.path}",
+            hint="give a folder that only you can write: --out DIR",
+        )
     try:
         yield descriptor
     finally:
@@ -204,14 +220,18 @@ def _unfinished(part: _Place) -> Iterator[int]:
 
 
 def _open_part(part: _Place) -> int | None:
-    """Open and lock the unfinished file, or make it; None if it changed meanwhile, and one has to look again."""
+    """Open and lock the unfinished file, or make it; None if it changed meanwhile, and one has to
+    look again.
+    """
     found = part.status()
     if found is not None and not _is_ours(found):
         try:
             os.unlink(part.name, dir_fd=part.folder)
         except OSError as error:
             hint = "remove it, or give another folder: --out DIR"
-            raise HostError(f"{part.path} is no download of yours: {error.strerror}", hint=hint) from error
+            raise HostError(
+                f"{part.path} is no download of yours: {error.strerror}", hint=hint
+            ) from error
         found = None
     try:
         descriptor = part.open(os.O_RDWR | (os.O_CREAT | os.O_EXCL if found is None else 0))
@@ -221,7 +241,11 @@ def _open_part(part: _Place) -> int | None:
         raise
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     now = part.status()
-    if now is not None and os.path.samestat(now, os.fstat(descriptor)) and (found is None or _is_ours(now)):
+    if (
+        now is not None
+        and os.path.samestat(now, os.fstat(descriptor))
+        and (found is None or _is_ours(now))
+    ):
         return descriptor
     os.close(descriptor)
     return None
@@ -229,10 +253,16 @@ def _open_part(part: _Place) -> int | None:
 
 def _is_ours(status: os.stat_result) -> bool:
     """Return True for a file as this module makes it: nobody else could ever open it."""
-    return stat.S_ISREG(status.st_mode) and (status.st_uid, stat.S_IMODE(status.st_mode), status.st_nlink) == (os.geteuid(), 0o600, 1)
+    return stat.S_ISREG(status.st_mode) and (
+        status.st_uid,
+        stat.S_IMODE(status.st_mode),
+        status.st_nlink,
+    ) == (os.geteuid(), 0o600, 1)
 
 
-def _fill(store: Store, wanted: Wanted, descriptor: int, threads: int, progress: Callable[[int], None]) -> None:
+def _fill(
+    store: Store, wanted: Wanted, descriptor: int, threads: int, progress: Callable[[int], None]
+) -> None:
     """Fetch the ranges that are missing."""
     starts = range(0, wanted.size, _RANGE)
     size = os.fstat(descriptor).st_size
@@ -247,7 +277,10 @@ def _fill(store: Store, wanted: Wanted, descriptor: int, threads: int, progress:
         length = min(_RANGE, wanted.size - starts[number])
         data = store.read_range(wanted.key, starts[number], length)
         if len(data) != length:
-            raise VerificationError(f"{wanted.key} ends after {starts[number] + len(data)} bytes, its channel says {wanted.size}")
+            raise VerificationError(
+                f"{wanted.key} ends after {starts[number] + len(data)} bytes, its channel "
+                f"says {wanted.size}"
+            )
         _write(descriptor, data, starts[number])
         return number
 
@@ -276,14 +309,16 @@ def _finish(target: _Place, part: _Place, descriptor: int, wanted: Wanted) -> No
     """Give the whole file its name.
 
     Raises:
-        VerificationError: It is something else than what the channel says, or was changed; its names are gone.
+        VerificationError: It is something else than what the channel says, or was changed; its
+            names are gone.
         HostError: Something else has its name.
     """
     os.fsync(descriptor)
     found = _sha256(descriptor)
     if found != wanted.sha256:
         raise VerificationError(
-            f"{wanted.key} has the SHA-256 {found}, its channel says {wanted.sha256}", hint="the store was changed; nothing was kept"
+            f"{wanted.key} has the SHA-256 {found}, its channel says {wanted.sha256}",
+            hint="the store was changed; nothing was kept",
         )
     try:
         _link(descriptor, part, target)
@@ -298,7 +333,10 @@ def _finish(target: _Place, part: _Place, descriptor: int, wanted: Wanted) -> No
     os.fsync(target.folder)
     if not target.holds(descriptor) or _sha256(descriptor) != wanted.sha256:
         target.remove(descriptor)
-        raise VerificationError(f"{target.path} was changed while it got its name", hint="give a folder that only you can write: --out DIR")
+        raise VerificationError(
+            f"{target.path} was changed while it got its name",
+            hint="give a folder that only you can write: --out DIR",
+        )
 
 
 def _link(descriptor: int, part: _Place, target: _Place) -> None:
@@ -309,7 +347,13 @@ def _link(descriptor: int, part: _Place, target: _Place) -> None:
     """
     folder = target.folder
     try:
-        os.link(f"/proc/self/fd/{descriptor}", target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+        os.link(
+            f"/proc/self/fd/{descriptor}",
+            target.name,
+            src_dir_fd=folder,
+            dst_dir_fd=folder,
+            follow_symlinks=True,
+        )
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
             raise

@@ -1,7 +1,8 @@
-"""Say when a channel's metadata ended, and what this host's clock says: a wrong clock looks like an old copy.
+"""Say when a channel's metadata ended, and what this host's clock says: a wrong clock looks like an
+old copy.
 
-What goes in: metadata that was verified and a time in seconds since 1970. What comes out: sentences and errors.
-Invariant: every refusal for age names the date in the metadata and the time here.
+What goes in: metadata that was verified and a time in seconds since 1970. What comes out: sentences
+and errors. Invariant: every refusal for age names the date in the metadata and the time here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 
     from slipway.channels.state import Channel
 
-__all__ = ["ROOT_WARNING_DAYS", "Expired", "clock_says", "expired_parts", "renewal", "require_fresh", "root_warning", "way_out"]
+__all__ = [
+    "ROOT_WARNING_DAYS",
+    "Expired",
+    "clock_says",
+    "expired_parts",
+    "renewal",
+    "require_fresh",
+    "root_warning",
+    "way_out",
+]
 
 #: How long before its end a root is asked for.
 ROOT_WARNING_DAYS: Final = 30
@@ -39,11 +49,16 @@ class Expired(VerificationError):
 def renewal(channel: str, role: str) -> str:
     """Return what a publisher runs when a role of a channel has expired.
 
-    Nothing is signed on top of an expired timestamp, so `recover` comes first; a root is replaced by new keys.
+    Nothing is signed on top of an expired timestamp, so `recover` comes first; a root is replaced
+    by new keys.
     """
     if role == "root":
         return f"invoke keys rotate {channel} --role root, then: invoke refresh --channel {channel}"
-    return f"invoke recover {channel}" if role == "timestamp" else f"invoke refresh --channel {channel}"
+    return (
+        f"invoke recover {channel}"
+        if role == "timestamp"
+        else f"invoke refresh --channel {channel}"
+    )
 
 
 def way_out(todo: Iterable[str]) -> str:
@@ -53,7 +68,10 @@ def way_out(todo: Iterable[str]) -> str:
         todo: What the publishers have to run.
     """
     commands = "; ".join(dict.fromkeys(todo))
-    return f"if this clock is right, the publisher has to run: {commands}; if that was done, this store is an old copy"
+    return (
+        f"if this clock is right, the publisher has to run: {commands}; if that was done, "
+        "this store is an old copy"
+    )
 
 
 def clock_says(now: float) -> str:
@@ -62,7 +80,9 @@ def clock_says(now: float) -> str:
 
 
 def expired_parts(channel: Channel, now: float) -> Iterator[tuple[str, str]]:
-    """Yield each role of a channel, as far as it was read, whose metadata has expired; and the rest of the sentence."""
+    """Yield each role of a channel, as far as it was read, whose metadata has expired; and the rest
+    of the sentence.
+    """
     moment = datetime.fromtimestamp(now, UTC)
     parts: dict[str, Metadata[Any] | None] = {
         "root": channel.root,
@@ -83,16 +103,27 @@ def require_fresh(channel: Channel, now: float) -> None:
         Expired: One has; the message names the first, its date and this host's clock.
     """
     for role, rest in expired_parts(channel, now):
-        raise Expired(f"the {role} metadata of the channel {channel.name} {rest}", todo=renewal(channel.name, role))
+        raise Expired(
+            f"the {role} metadata of the channel {channel.name} {rest}",
+            todo=renewal(channel.name, role),
+        )
 
 
 def root_warning(channel: Channel, now: float) -> str | None:
-    """Say that a root ends within :data:`ROOT_WARNING_DAYS`, and how to replace it; None if it does not."""
+    """Say that a root ends within :data:`ROOT_WARNING_DAYS`, and how to replace it; None if it does
+    not.
+    """
     end: datetime = channel.root.signed.expires
     days = int((end.timestamp() - now) // 86400)
     if not 0 <= days < ROOT_WARNING_DAYS:
         return None
     name = channel.name
     when = "within a day" if days == 0 else f"in {days} day{'s' if days > 1 else ''}"
-    way_out = f"where its root keys are, run: invoke keys rotate {name} --role root, then: invoke refresh --channel {name}"
-    return f"the root of the channel {name} ends on {end:%Y-%m-%d}, {when} ({clock_says(now)}): {way_out}"
+    way_out = (
+        f"where its root keys are, run: invoke keys rotate {name} --role root, then: "
+        f"invoke refresh --channel {name}"
+    )
+    return (
+        f"the root of the channel {name} ends on {end:%Y-%m-%d}, {when} ({clock_says(now)}): "
+        f"{way_out}"
+    )

@@ -1,7 +1,8 @@
 """Builds that were made elsewhere: which of them a folder has, and whose they may be.
 
-What goes in: a folder, as other jobs left it. What comes out: the builds in it. Invariants: links are not followed;
-where it is said whose builds a folder is for, a build of another appliance is refused, and so is all of the folder.
+What goes in: a folder, as other jobs left it. What comes out: the builds in it. Invariants: links
+are not followed; where it is said whose builds a folder is for, a build of another appliance is
+refused, and so is all of the folder.
 """
 
 from __future__ import annotations
@@ -23,20 +24,30 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
     """Find the folders of finished builds.
 
     Args:
-        only: The appliance that all of them must be of. With one ``*`` in it, what the folders directly below are
-            called, ``*`` standing for the appliance whose builds such a folder may have: ``build-*``.
+        only: The appliance that all of them must be of. With one ``*`` in it, what the folders
+            directly below are called, ``*`` standing for the appliance whose builds such a folder
+            may have: ``build-*``.
 
     Raises:
-        BuildError: There is none, or one of another appliance, or one with something else than files.
+        BuildError: There is none, or one of another appliance, or one with something else than
+            files.
         UsageError: ``only`` makes no sense.
     """
     if not folder.is_dir():
-        raise BuildError(f"there is no folder {folder}", hint="--folder wants what builds left: the folder build, or what CI downloaded")
+        raise BuildError(
+            f"there is no folder {folder}",
+            hint="--folder wants what builds left: the folder build, or what CI downloaded",
+        )
     found = sorted(_walk(folder))
     if not found:
-        raise BuildError(f"there is no finished build below {folder}", hint="run: invoke build --all")
+        raise BuildError(
+            f"there is no finished build below {folder}", hint="run: invoke build --all"
+        )
     if only.count("*") > 1 or "/" in only:
-        raise UsageError(f'"{only}" is neither an appliance nor the name of folders', hint="for example: --only 'build-*'")
+        raise UsageError(
+            f'"{only}" is neither an appliance nor the name of folders',
+            hint="for example: --only 'build-*'",
+        )
     for path in found:
         if only:
             require_build_of(path, _appliance(folder, path, only))
@@ -61,7 +72,9 @@ def require_build_of(path: Path, wanted: str | None) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Find the folders with a list of hashes, however deep they are; what cannot be read has none."""
+    """Find the folders with a list of hashes, however deep they are; what cannot be read has
+    none.
+    """
     waiting = [folder]
     while waiting:
         here = waiting.pop()

@@ -1,8 +1,10 @@
-"""A release's SHA256SUMS and its signatures for minisign: views of what is signed, never a source of trust.
+"""A release's SHA256SUMS and its signatures for minisign: views of what is signed, never a source
+of trust.
 
-What goes in: the sizes and hashes of a release's files, from a build that is here or from verified metadata. What
-comes out: the list's text, and one signature for each channel. Invariants: a key signs text that was made here, and
-nothing that a store said; a list that names other images is refused; a signature that is there was verified.
+What goes in: the sizes and hashes of a release's files, from a build that is here or from verified
+metadata. What comes out: the list's text, and one signature for each channel. Invariants: a key
+signs text that was made here, and nothing that a store said; a list that names other images is
+refused; a signature that is there was verified.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
     """
     found = store.stat(key)
     if found is None:
-        raise StoreError(f"{key} is missing", hint="publish the build that was first, or withdraw the release")
+        raise StoreError(
+            f"{key} is missing", hint="publish the build that was first, or withdraw the release"
+        )
     digest = hashlib.sha256()
     if found.size == size:
         for start in range(0, size + 1, _RANGE):
@@ -83,7 +87,9 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
         )
 
 
-def require_list(store: Store, appliance: str, release: str, files: Files, *, replaced_by: str | None = None) -> bool:
+def require_list(
+    store: Store, appliance: str, release: str, files: Files, *, replaced_by: str | None = None
+) -> bool:
     """Compare a release's SHA256SUMS with what it must say; False if there is none.
 
     Args:
@@ -109,8 +115,7 @@ def require_list(store: Store, appliance: str, release: str, files: Files, *, re
 def settle(
     store: Store,
     ring: KeyRing,
-    appliance: str,
-    release: str,
+    of: tuple[str, str],
     files: Files,
     *,
     clock: Clock,
@@ -119,6 +124,7 @@ def settle(
     """Make a release's SHA256SUMS and this channel's signature of it what its listing says.
 
     Args:
+        of: The appliance and the release.
         files: What the channel's metadata lists, as it was just committed.
         replace: A list of the same images with other records is replaced: the rest of a publication
             that was stopped, or of a release that was pruned. No other channel may have signed it.
@@ -127,6 +133,7 @@ def settle(
         StoreError: The list names other images, or others change it all the time.
         VerificationError: It names other records, and is not to be replaced.
     """
+    appliance, release = of
     for _ in range(_ATTEMPTS):
         with suppress(Conflict, AlreadyExists):
             _put_list(store, ring, appliance, release, files, replace=replace)
@@ -146,12 +153,15 @@ def _require_replaceable(store: Store, channel: str, appliance: str, release: st
     for status in store.list(f"{sums_key(appliance, release)}."):
         if status.key != mine:
             raise StoreError(
-                f"{appliance} {release} is published with other records, and {status.key} signs them",
+                f"{appliance} {release} is published with other records, "
+                f"and {status.key} signs them",
                 hint="promote it from where it is listed, or publish the build that was first",
             )
 
 
-def _put_list(store: Store, ring: KeyRing, appliance: str, release: str, files: Files, *, replace: bool) -> None:
+def _put_list(
+    store: Store, ring: KeyRing, appliance: str, release: str, files: Files, *, replace: bool
+) -> None:
     key, text = sums_key(appliance, release), sums_text(files)
     try:
         there = store.read(key)
@@ -167,7 +177,9 @@ def _put_list(store: Store, ring: KeyRing, appliance: str, release: str, files: 
     store.swap(key, text, etag=there.etag)
 
 
-def _put_signature(store: Store, ring: KeyRing, appliance: str, release: str, files: Files, clock: Clock) -> None:
+def _put_signature(
+    store: Store, ring: KeyRing, appliance: str, release: str, files: Files, clock: Clock
+) -> None:
     """Sign the list's text, as it was made here, unless a good signature of it is there."""
     key, text = signature_key(ring.channel, appliance, release), sums_text(files)
     about = {"appliance": appliance, "release": release, "channel": ring.channel}
@@ -177,7 +189,9 @@ def _put_signature(store: Store, ring: KeyRing, appliance: str, release: str, fi
         for public in ring.public("targets"):
             comment = verify(text, there.data, public)
             # Those of earlier versions name nothing that people could compare, and are replaced.
-            if comment is not None and comment.split(" ")[:3] == [f"{name}={value}" for name, value in about.items()]:
+            if comment is not None and comment.split(" ")[:3] == [
+                f"{name}={value}" for name, value in about.items()
+            ]:
                 return
         etag = there.etag
     about["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
@@ -204,10 +218,14 @@ def _compare(text: bytes, source: str, appliance: str, release: str, files: File
         theirs = artifacts_of(parse_sums(text, source=source))
     except VerificationError as error:
         raise StoreError(error.message, hint="the store was changed by something else") from error
-    require_same_images(appliance, release, {name: each for name, (_, each) in files.items()}, theirs)
+    require_same_images(
+        appliance, release, {name: each for name, (_, each) in files.items()}, theirs
+    )
 
 
-def require_same_images(appliance: str, release: str, ours: Mapping[str, _What], theirs: Mapping[str, _What]) -> None:
+def require_same_images(
+    appliance: str, release: str, ours: Mapping[str, _What], theirs: Mapping[str, _What]
+) -> None:
     """Refuse to publish a build over another one of the same release.
 
     Raises:
@@ -219,5 +237,8 @@ def require_same_images(appliance: str, release: str, ours: Mapping[str, _What],
         differing = sorted(name for name in names if mine.get(name) != listed.get(name))
         raise StoreError(
             f"{appliance} {release} is published with other artifacts: {', '.join(differing)}",
-            hint="a release never changes: raise the version, or find out why the same inputs gave another image",
+            hint=(
+                "a release never changes: raise the version, or find out why the same inputs "
+                "gave another image"
+            ),
         )

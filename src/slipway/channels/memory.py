@@ -1,11 +1,14 @@
-"""What a publisher has seen of a channel in a store, so that nobody can show it an older state and have that signed.
+"""What a publisher has seen of a channel in a store, so that nobody can show it an older state and
+have that signed.
 
-For each channel and store there is one file: the newest state that a command read or made, and the snapshots that
-a command here began. It is kept with the channel's keys, in ``<keys>/<channel>/seen/``. Where ``SLIPWAY_STATE`` is
-set, or the keys are in no folder, it is kept below the user's state directory.
+For each channel and store there is one file: the newest state that a command read or made, and the
+snapshots that a command here began. It is kept with the channel's keys, in
+``<keys>/<channel>/seen/``. Where ``SLIPWAY_STATE`` is set, or the keys are in no folder, it is kept
+below the user's state directory.
 
-Invariants: a state is remembered before a command says that it is done, and before anything is signed after it;
-what is remembered never goes back, unless `invoke recover` says so; a snapshot is noted before it is created.
+Invariants: a state is remembered before a command says that it is done, and before anything is
+signed after it; what is remembered never goes back, unless `invoke recover` says so; a snapshot is
+noted before it is created.
 """
 
 from __future__ import annotations
@@ -33,10 +36,11 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256, and when it was seen.
+    """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256,
+    and when it was seen.
 
-    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and ``highest`` the
-    highest number of a list that the snapshot names.
+    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and
+    ``highest`` the highest number of a list that the snapshot names.
     """
 
     root: int
@@ -49,7 +53,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """All that is known here of a channel; ``begun`` are the hashes of snapshots by number that commands here began."""
+    """All that is known here of a channel; ``begun`` are the hashes of snapshots by number that
+    commands here began.
+    """
 
     seen: Seen | None = None
     begun: Mapping[int, str] = field(default_factory=dict)
@@ -76,7 +82,10 @@ class Memory:
             require_private(self.path)
             data = json.loads(self.path.read_text())
             seen = Seen(**data["seen"]) if data["seen"] else None
-            return Known(seen=seen, begun={int(number): str(sha256) for number, sha256 in data["begun"].items()})
+            return Known(
+                seen=seen,
+                begun={int(number): str(sha256) for number, sha256 in data["begun"].items()},
+            )
         except FileNotFoundError:
             return Known()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -85,7 +94,10 @@ class Memory:
                 hint=f"restore it from a backup, or look with: invoke recover {self.channel}",
             ) from error
         except OSError as error:
-            raise HostError(f"{self.path} cannot be read: {error.strerror}", hint="its owner can allow you to read it") from error
+            raise HostError(
+                f"{self.path} cannot be read: {error.strerror}",
+                hint="its owner can allow you to read it",
+            ) from error
 
     def begin(self, number: int, sha256: str) -> None:
         """Note a snapshot that is about to be created."""
@@ -97,9 +109,18 @@ class Memory:
         def newer(known: Known) -> Known:
             if known.seen and known.seen.timestamp > seen.timestamp:
                 return known
-            kept = seen if known.seen is None else replace(seen, root=max(seen.root, known.seen.root))
+            kept = (
+                seen if known.seen is None else replace(seen, root=max(seen.root, known.seen.root))
+            )
             # A commit that goes on from this state takes a higher number than any of those.
-            return Known(seen=kept, begun={number: sha256 for number, sha256 in known.begun.items() if number > seen.snapshot})
+            return Known(
+                seen=kept,
+                begun={
+                    number: sha256
+                    for number, sha256 in known.begun.items()
+                    if number > seen.snapshot
+                },
+            )
 
         self._update(newer)
 
@@ -135,7 +156,8 @@ class Memory:
 
     def _unkept(self, error: OSError) -> HostError:
         return HostError(
-            f"what was seen of the channel {self.channel} cannot be kept in {self.path.parent}: {error.strerror}",
+            f"what was seen of the channel {self.channel} cannot be kept in {self.path.parent}: "
+            f"{error.strerror}",
             hint=f"name a folder that lasts: {STATE}",
         )
 
@@ -144,7 +166,11 @@ class Memory:
         """Be the only one who changes the memory of this folder."""
         try:
             private_folder(self.path.parent)
-            descriptor = os.open(self.path.parent / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self.path.parent / ".lock",
+                os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            )
         except OSError as error:
             raise self._unkept(error) from error
         try:
@@ -156,7 +182,11 @@ class Memory:
 
 def _hourly(known: Known) -> Known:
     """What is known, and when by the hour: looking again at once writes nothing."""
-    return replace(known, seen=replace(known.seen, time=known.seen.time // 3600)) if known.seen else known
+    return (
+        replace(known, seen=replace(known.seen, time=known.seen.time // 3600))
+        if known.seen
+        else known
+    )
 
 
 def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
@@ -170,18 +200,23 @@ def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
 
 
 def client_folder(memory: Path, store: Store, channel: str, root: bytes) -> Path:
-    """Where a user's client keeps what it accepted of a channel; another trusted root is another channel.
+    """Where a user's client keeps what it accepted of a channel.
+
+    Another trusted root is another channel.
 
     Raises:
         HostError: Others can write there, or it cannot be made.
     """
-    name = hashlib.sha256(b"\0".join((place_of(store).encode(), channel.encode(), root))).hexdigest()[:16]
+    name = hashlib.sha256(
+        b"\0".join((place_of(store).encode(), channel.encode(), root))
+    ).hexdigest()[:16]
     try:
         for folder in (memory.parent, memory, memory / name):
             private_folder(folder)
     except OSError as error:
         raise HostError(
-            f"what was seen of channels cannot be kept in {memory}: {error.strerror}", hint=f"name a folder that lasts: {STATE}"
+            f"what was seen of channels cannot be kept in {memory}: {error.strerror}",
+            hint=f"name a folder that lasts: {STATE}",
         ) from error
     return memory / name
 
@@ -213,7 +248,12 @@ def require_private(path: Path) -> Path:
     """
     status = path.stat()
     if status.st_uid != os.geteuid():
-        raise HostError(f"{path} belongs to another user", hint=f"name a folder of your own: {STATE}")
+        raise HostError(
+            f"{path} belongs to another user", hint=f"name a folder of your own: {STATE}"
+        )
     if status.st_mode & 0o022:
-        raise HostError(f"{path} can be written by others", hint=f"run: chmod go-w {path}; whoever could write it could hide what was seen")
+        raise HostError(
+            f"{path} can be written by others",
+            hint=f"run: chmod go-w {path}; whoever could write it could hide what was seen",
+        )
     return path

@@ -19,7 +19,9 @@ CUSTOM: Final = "x-slipway"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The snapshot that another one replaced: its number, 0 for none, and its :func:`identity`, where it is known."""
+    """The snapshot that another one replaced: its number, 0 for none, and its :func:`identity`,
+    where it is known.
+    """
 
     number: int
     sha256: str | None
@@ -30,7 +32,10 @@ def previous_of(snapshot: Metadata[Snapshot]) -> Previous:
     own = snapshot.signed.unrecognized_fields.get(CUSTOM)
     own = own if isinstance(own, dict) else {}
     number, sha256 = own.get("previous"), own.get("sha256")
-    return Previous(number=number if type(number) is int and number > 0 else 0, sha256=sha256 if isinstance(sha256, str) else None)
+    return Previous(
+        number=number if type(number) is int and number > 0 else 0,
+        sha256=sha256 if isinstance(sha256, str) else None,
+    )
 
 
 def identity(metadata: Metadata[Any]) -> str:

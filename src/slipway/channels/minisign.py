@@ -1,8 +1,10 @@
-"""Signatures and public keys in minisign's format, for people who have nothing but `minisign` at hand.
+"""Signatures and public keys in minisign's format, for people who have nothing but `minisign` at
+hand.
 
-Format: https://jedisct1.github.io/minisign/ ("Signature format", "Public key format"); the prehashed variant, whose
-signature is over the BLAKE2b-512 of the file. A signature says nothing of where its file belongs, so the signed comment
-names it, for people to compare. minisign cannot revoke a key: the comment says until when to rely on the signature.
+Format: https://jedisct1.github.io/minisign/ ("Signature format", "Public key format"); the
+prehashed variant, whose signature is over the BLAKE2b-512 of the file. A signature says nothing of
+where its file belongs, so the signed comment names it, for people to compare. minisign cannot
+revoke a key: the comment says until when to rely on the signature.
 """
 
 from __future__ import annotations
@@ -31,10 +33,16 @@ def _key_id(key: Key) -> bytes:
 
 
 def public_key(key: Key, name: str) -> str | None:
-    """A public key as `minisign -p` reads it; None for a key that is not ed25519. The second line is what `-P` takes."""
+    """A public key as `minisign -p` reads it; None for a key that is not ed25519.
+
+    The second line is what `-P` takes.
+    """
     if key.keytype != "ed25519":
         return None
-    return f"untrusted comment: {name}\n{base64.b64encode(b'Ed' + _key_id(key) + _raw(key)).decode()}\n"
+    return (
+        f"untrusted comment: {name}\n"
+        f"{base64.b64encode(b'Ed' + _key_id(key) + _raw(key)).decode()}\n"
+    )
 
 
 def sign(
@@ -56,7 +64,9 @@ def sign(
         return None
     signature = bytes.fromhex(signer.sign(hashlib.blake2b(data).digest()).signature)
     names = "".join(f"{name}={value} " for name, value in (about or {}).items())
-    comment = f"{names}file:{file}\texpires={time.strftime('%Y-%m-%d', time.gmtime(expires))}\thashed"
+    comment = (
+        f"{names}file:{file}\texpires={time.strftime('%Y-%m-%d', time.gmtime(expires))}\thashed"
+    )
     over_all = bytes.fromhex(signer.sign(signature + comment.encode()).signature)
     lines = (
         "untrusted comment: signature by slipway",

@@ -1,8 +1,8 @@
 """What people do with releases: publish into a channel, promote, roll back, withdraw.
 
-Each is one commit in one channel (withdrawing: one in each channel that has the release, the most trusted first). No
-image is copied: a channel points at objects that are there. Invariants: doing the same again changes nothing; what was
-withdrawn does not come back.
+Each is one commit in one channel (withdrawing: one in each channel that has the release, the most
+trusted first). No image is copied: a channel points at objects that are there. Invariants: doing
+the same again changes nothing; what was withdrawn does not come back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
@@ -40,7 +41,16 @@ from slipway.records.manifest import Manifest, PackageChanges, package_changes, 
 from slipway.records.release import MANIFEST, SBOM, Release, read_release
 from slipway.stores import Store
 
-__all__ = ["Moved", "find_release", "manifest_of", "package_difference", "promote", "publish_all", "rollback", "withdraw"]
+__all__ = [
+    "Moved",
+    "find_release",
+    "manifest_of",
+    "package_difference",
+    "promote",
+    "publish_all",
+    "rollback",
+    "withdraw",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,30 +71,54 @@ class Moved:
     older: bool = False
 
 
+class Around(TypedDict, total=False):
+    """What a move looks at beside its own channel.
+
+    ``clock`` says what time it is. ``others`` reads the other channels that are trusted here, as
+    they are now, for their tombstones.
+    """
+
+    clock: Clock
+    others: Others
+
+
+class Succession(TypedDict, total=False):
+    """What follows a release that is withdrawn.
+
+    ``replacement`` is what to use instead; by default the release that becomes current. ``dead``
+    are releases that other channels have withdrawn: none of them becomes current.
+    """
+
+    replacement: str | None
+    dead: Container[str]
+
+
 def publish_all(
     store: Store,
     ring: KeyRing,
     folders: Iterable[Path],
     *,
-    clock: Clock = time.time,
     started: Callable[[str], None] = lambda key: None,
-    others: Others = tuple,
     refused: dict[str, UserError] | None = None,
+    **around: Unpack[Around],
 ) -> list[Moved]:
     """Bring built releases into a store and, with one commit, into a channel.
 
     Args:
-        others: Reads the other channels that are trusted here, as they are now, for their tombstones.
-        refused: Gets by release why it cannot be published; the others are. Without it, the first one ends all.
+        refused: Gets by release why it cannot be published; the others are. Without it, the first
+            one ends all.
 
     Raises:
         BuildError: A build is not whole, or was not booted with success.
         StoreError: The store refused, or a release was withdrawn.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     deadline = Deadline()
     gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
-    channel = read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock)
+    channel = read_watched(
+        store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock
+    )
     require_valid(ring, channel)
     known = (channel, *others())
     blobs: dict[tuple[str, str], Published] = {}
@@ -96,7 +130,9 @@ def publish_all(
             gate.names[str(folder)] = f"{appliance} {release}"
             done = _bring(store, channel, known, build, started)
             blobs[appliance, release] = done
-            listed[appliance, release] = Listed(created=build.manifest.created, added=int(clock()), files=done.files)
+            listed[appliance, release] = Listed(
+                created=build.manifest.created, added=int(clock()), files=done.files
+            )
     if refused and not listed:
         return []
     before: dict[str, str | None] = {}
@@ -111,7 +147,7 @@ def publish_all(
     require_still_alive(store, ring, others, new, clock)
     for appliance, release in listed:
         files = committed.channel.shelf(appliance).releases[release].files
-        settle(store, ring, appliance, release, files, clock=clock, replace=True)
+        settle(store, ring, (appliance, release), files, clock=clock, replace=True)
     return [
         Moved(
             appliance=appliance,
@@ -145,7 +181,13 @@ class _Gate:
             self.refused[self.names.get(name, name)] = error
 
 
-def _bring(store: Store, channel: Channel, known: Sequence[Channel], build: Release, started: Callable[[str], None]) -> Published:
+def _bring(
+    store: Store,
+    channel: Channel,
+    known: Sequence[Channel],
+    build: Release,
+    started: Callable[[str], None],
+) -> Published:
     """Bring one release into a store.
 
     Raises:
@@ -157,13 +199,22 @@ def _bring(store: Store, channel: Channel, known: Sequence[Channel], build: Rele
     require_not_withdrawn(known, [(appliance, release)])
     if there is None:
         rescue(store, appliance, release)
-    return publish(store, build, channel=channel.name, listed=there.files if there else None, started=started)
+    return publish(
+        store, build, channel=channel.name, listed=there.files if there else None, started=started
+    )
 
 
 def _add_all(
-    channel: Channel, listed: dict[tuple[str, str], Listed], others: Iterable[Channel], gate: _Gate, before: dict[str, str | None]
+    channel: Channel,
+    listed: dict[tuple[str, str], Listed],
+    others: Iterable[Channel],
+    gate: _Gate,
+    before: dict[str, str | None],
 ) -> list[tuple[str, str]]:
-    """List releases in a channel, the newest of each appliance as the current one; return those that are new there."""
+    """List releases in a channel, the newest of each appliance as the current one.
+
+    Return those that are new there.
+    """
     known = (channel, *others)
     new: list[tuple[str, str]] = []
     newest = sorted(listed, key=lambda each: listed[each].created)
@@ -180,7 +231,13 @@ def _add_all(
     for each in [each for each in listed if f"{each[0]} {each[1]}" in refused]:
         del listed[each]
     for appliance in {name for name, _ in new}:
-        channel.shelf(appliance).make_current([release for name, release in newest if name == appliance and (name, release) in listed][-1])
+        channel.shelf(appliance).make_current(
+            [
+                release
+                for name, release in newest
+                if name == appliance and (name, release) in listed
+            ][-1]
+        )
     return new
 
 
@@ -190,21 +247,19 @@ def promote(
     source: Callable[[], Channel],
     appliance: str,
     build: str | None = None,
-    *,
-    clock: Clock = time.time,
-    others: Others = tuple,
+    **around: Unpack[Around],
 ) -> Moved:
     """List a release of another channel in this one, and make it current; nothing is copied.
 
     Args:
         source: Reads the source channel, verified, as it is now: asked again after a lost race.
         build: A build id or a release; by default the source's current one.
-        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The source does not have it, or an object is missing.
         VerificationError: The source has expired, or the manifest has no passing boot report.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     deadline = Deadline()
     before: str | None = None
     release = ""
@@ -225,7 +280,9 @@ def promote(
         before = mine.current
         new = release not in mine.releases
         if new:
-            mine.releases[release] = Listed(created=entry.created, added=int(clock()), files=entry.files)
+            mine.releases[release] = Listed(
+                created=entry.created, added=int(clock()), files=entry.files
+            )
         _require_same_files(channel, theirs, appliance, release)
         mine.make_current(release)
 
@@ -234,23 +291,25 @@ def promote(
     if new:
         require_still_alive(store, ring, everybody, [(appliance, release)], clock)
     elif done.written:
-        require_still_current(store, ring, everybody, appliance, release, before, clock)
+        require_still_current(store, ring, everybody, (appliance, release), before, clock)
     shelf = done.channel.shelf(appliance)
-    settle(store, ring, appliance, release, shelf.releases[release].files, clock=clock)
+    settle(store, ring, (appliance, release), shelf.releases[release].files, clock=clock)
     return replace(_moved(done, appliance, before), older=_is_older(shelf, before))
 
 
 def rollback(
-    store: Store, ring: KeyRing, appliance: str, to: str | None = None, *, clock: Clock = time.time, others: Others = tuple
+    store: Store,
+    ring: KeyRing,
+    appliance: str,
+    to: str | None = None,
+    **around: Unpack[Around],
 ) -> Moved:
     """Make an older listed release the current one: by default the one that came before.
-
-    Args:
-        others: As for :func:`publish_all`.
 
     Raises:
         StoreError: The channel does not have it, or nothing older.
     """
+    clock, others = around.get("clock", time.time), around.get("others", tuple)
     before: str | None = None
     release = ""
 
@@ -260,7 +319,10 @@ def rollback(
         before = shelf.current
         target = find_release(shelf, appliance, channel.name, to) if to else shelf.previous()
         if target is None:
-            raise StoreError(f"{channel.name} has no release of {appliance} before {before}", hint="see: invoke channels")
+            raise StoreError(
+                f"{channel.name} has no release of {appliance} before {before}",
+                hint="see: invoke channels",
+            )
         require_not_withdrawn(others(), [(appliance, target)])
         _require_blobs(store, appliance, target, shelf.releases[target])
         release = target
@@ -271,7 +333,7 @@ def rollback(
 
     done = commit(store, ring, move, clock=clock)
     if done.written:
-        require_still_current(store, ring, others, appliance, release, before, clock)
+        require_still_current(store, ring, others, (appliance, release), before, clock)
     return _moved(done, appliance, before)
 
 
@@ -282,17 +344,15 @@ def withdraw(
     build: str | Mapping[str, str],
     reason: str = "",
     *,
-    replacement: str | None = None,
-    dead: Container[str] = (),
     clock: Clock = time.time,
+    **succession: Unpack[Succession],
 ) -> Moved:
     """Take a release out of a channel for good, and leave why.
 
     Args:
         build: A build id or a release; or several releases, each with its reason.
-        replacement: What to use instead; by default the release that becomes current.
-        dead: Releases that other channels have withdrawn: none of them becomes current.
     """
+    replacement, dead = succession.get("replacement"), succession.get("dead", ())
     before: str | None = None
 
     def move(channel: Channel) -> None:
@@ -303,7 +363,9 @@ def withdraw(
             listed = any(matches(name, build) for name in shelf.releases)
             if not listed and any(matches(name, build) for name in shelf.withdrawn):
                 return
-            reasons: Mapping[str, str] = {find_release(shelf, appliance, channel.name, build): reason}
+            reasons: Mapping[str, str] = {
+                find_release(shelf, appliance, channel.name, build): reason
+            }
         else:
             reasons = {name: why for name, why in build.items() if name in shelf.releases}
         bury(shelf, reasons, replacement, dead, int(clock()))
@@ -318,20 +380,31 @@ def manifest_of(store: Store, appliance: str, release: str, entry: Listed) -> Ma
         VerificationError: It is another one, or is about another release.
     """
     text = _verified(store, appliance, release, MANIFEST, entry)
-    return read_manifest(text, source=f"the manifest of {appliance} {release}", of=(appliance, release))
+    return read_manifest(
+        text, source=f"the manifest of {appliance} {release}", of=(appliance, release)
+    )
 
 
-def package_difference(store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]) -> PackageChanges:
+def package_difference(
+    store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]
+) -> PackageChanges:
     """What differs between the packages of two releases, by their SBOMs."""
-    return package_changes(_packages(store, appliance, *old) if old else {}, _packages(store, appliance, *new))
+    return package_changes(
+        _packages(store, appliance, *old) if old else {}, _packages(store, appliance, *new)
+    )
 
 
 def _packages(store: Store, appliance: str, release: str, entry: Listed) -> dict[str, str]:
     text = _verified(store, appliance, release, SBOM, entry)
     try:
-        return {str(item["name"]): str(item.get("version", "")) for item in json.loads(text).get("components", ())}
+        return {
+            str(item["name"]): str(item.get("version", ""))
+            for item in json.loads(text).get("components", ())
+        }
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise VerificationError(f"the {SBOM} of {appliance} {release} is no list of packages: {error}") from error
+        raise VerificationError(
+            f"the {SBOM} of {appliance} {release} is no list of packages: {error}"
+        ) from error
 
 
 def _verified(store: Store, appliance: str, release: str, file: str, entry: Listed) -> bytes:
@@ -344,7 +417,9 @@ def _verified(store: Store, appliance: str, release: str, file: str, entry: List
         raise VerificationError(f"{key} is larger than {MAX_RECORD} bytes")
     data = store.read_range(key, 0, size + 1)
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise VerificationError(f"{key} is not what was published", hint="the store was changed by something else")
+        raise VerificationError(
+            f"{key} is not what was published", hint="the store was changed by something else"
+        )
     return data
 
 
@@ -356,7 +431,14 @@ def _is_older(shelf: Shelf, before: str | None) -> bool:
 
 def _moved(done: Committed, appliance: str, before: str | None) -> Moved:
     current = done.channel.shelf(appliance).current
-    return Moved(appliance=appliance, channel=done.channel.name, release=current, before=before, written=done.written, retries=done.retries)
+    return Moved(
+        appliance=appliance,
+        channel=done.channel.name,
+        release=current,
+        before=before,
+        written=done.written,
+        retries=done.retries,
+    )
 
 
 def _and(source: Callable[[], Channel], others: Others) -> tuple[Channel, ...]:
@@ -364,30 +446,42 @@ def _and(source: Callable[[], Channel], others: Others) -> tuple[Channel, ...]:
 
 
 def _require_blobs(store: Store, appliance: str, release: str, entry: Listed) -> None:
-    """Every object is there with the right size, and the manifest says that these bytes passed their checks."""
+    """Every object is there with the right size, and the manifest says that these bytes passed
+    their checks.
+    """
     for file, (size, sha256) in entry.files.items():
         key = target_key(appliance, release, file, sha256)
         found = store.stat(key)
         if found is None or found.size != size:
             problem = "is missing" if found is None else f"has {found.size} bytes, not {size}"
-            raise StoreError(f"{key} {problem}", hint="publish the build again, from where it was made")
+            raise StoreError(
+                f"{key} {problem}", hint="publish the build again, from where it was made"
+            )
     manifest = manifest_of(store, appliance, release, entry)
     made = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
     if not manifest.boot_passed or made != artifacts_of(entry.files):
-        raise VerificationError(f"{appliance} {release} has no passing boot report for these images")
+        raise VerificationError(
+            f"{appliance} {release} has no passing boot report for these images"
+        )
     for record in (manifest.sbom, manifest.provenance):
         if entry.files.get(record.file) != (record.size, record.sha256):
-            raise VerificationError(f"{appliance} {release} is listed with another {record.file} than its manifest names")
+            raise VerificationError(
+                f"{appliance} {release} is listed with another {record.file} than "
+                "its manifest names"
+            )
         _verified(store, appliance, release, record.file, entry)
 
 
 def _require_same_files(one: Channel, other: Channel, appliance: str, release: str) -> None:
     """Refuse a release that two channels list with different files: one of them was made to."""
     mine, theirs = (channel.shelf(appliance).releases[release].files for channel in (one, other))
-    differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    differing = sorted(
+        name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
+    )
     if differing:
         raise VerificationError(
-            f"{one.name} and {other.name} list different files for {appliance} {release}: {', '.join(differing)}",
+            f"{one.name} and {other.name} list different files for {appliance} {release}: "
+            f"{', '.join(differing)}",
             hint="run: invoke verify; and withdraw it where it is wrong",
         )
 

@@ -21,7 +21,11 @@ __all__ = ["older", "promotion", "publication", "refreshed", "rollback", "withdr
 def older(shelf: Shelf, release: str, created: int) -> str:
     """Return a warning if a release is older than the current one of a shelf."""
     current = shelf.releases.get(shelf.current or "")
-    return f"; {release} is older than {shelf.current}" if current and created < current.created else ""
+    return (
+        f"; {release} is older than {shelf.current}"
+        if current and created < current.created
+        else ""
+    )
 
 
 def promotion(session: Session, appliance: str, release: str, source: str, target: str) -> str:
@@ -29,9 +33,14 @@ def promotion(session: Session, appliance: str, release: str, source: str, targe
     mine = session.read(target).shelf(appliance) if target in session.channels() else Shelf()
     entry = session.read(source).shelf(appliance).releases[release]
     if mine.current == release:
-        return f"promote {appliance} {release} from {source} to {target}, where it is current already"
+        return (
+            f"promote {appliance} {release} from {source} to {target}, where it is current already"
+        )
     now = f"in place of {mine.current}" if mine.current else f"the first {appliance} there"
-    return f"promote {appliance} {release} from {source} to {target}, {now}{older(mine, release, entry.created)}"
+    return (
+        f"promote {appliance} {release} from {source} to {target}, "
+        f"{now}{older(mine, release, entry.created)}"
+    )
 
 
 def rollback(session: Session, appliance: str, channel: str, to: str | None) -> tuple[str, str]:
@@ -44,22 +53,33 @@ def rollback(session: Session, appliance: str, channel: str, to: str | None) -> 
     target = find_release(shelf, appliance, channel, to) if to else shelf.previous()
     if target is None:
         now = f"{shelf.current} is the first" if shelf.current else f"it has none of {appliance}"
-        raise StoreError(f"{channel} has no release of {appliance} to go back to: {now}", hint="see: invoke channels")
+        raise StoreError(
+            f"{channel} has no release of {appliance} to go back to: {now}",
+            hint="see: invoke channels",
+        )
     if target == shelf.current:
         return target, f"leave {appliance} in {channel} as it is: {target} is current already"
     current = shelf.releases.get(shelf.current or "")
-    newer = f"; {target} is newer" if current and shelf.releases[target].created > current.created else ""
+    newer = (
+        f"; {target} is newer"
+        if current and shelf.releases[target].created > current.created
+        else ""
+    )
     return target, f"roll {appliance} in {channel} back from {shelf.current} to {target}{newer}"
 
 
-def withdrawal(session: Session, appliance: str, build: str, channels: Sequence[str], *, derived: bool) -> str:
+def withdrawal(
+    session: Session, appliance: str, build: str, channels: Sequence[str], *, derived: bool
+) -> str:
     """Return what a withdrawal would do."""
     releases, holding = session.withdrawer(channels).preview(appliance, build, derived=derived)
     places = ", ".join(holding) or "no channel: it is in none any more"
     return f"withdraw {appliance} {', '.join(releases)} for good, from {places}"
 
 
-def publication(session: Session, name: str, folders: Iterable[Path], refused: dict[str, UserError]) -> list[str]:
+def publication(
+    session: Session, name: str, folders: Iterable[Path], refused: dict[str, UserError]
+) -> list[str]:
     """Return what publishing into a channel would do.
 
     Args:
@@ -84,7 +104,10 @@ def publication(session: Session, name: str, folders: Iterable[Path], refused: d
             continue
         shelves[appliance] = there.shelf(appliance) if there else Shelf()
         new.setdefault(appliance, []).append((build.manifest.created, release))
-    return [_published(name, appliance, shelves[appliance], found) for appliance, found in sorted(new.items())]
+    return [
+        _published(name, appliance, shelves[appliance], found)
+        for appliance, found in sorted(new.items())
+    ]
 
 
 def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple[int, str]]) -> str:
@@ -93,8 +116,8 @@ def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple
         return f"{appliance}: {channel} has {shelf.current} already, nothing would change"
     created, newest = max(found)
     return (
-        f"publish {appliance} {', '.join(fresh)} into {channel}, with {newest} as the current one (before: "
-        f"{shelf.current or 'none'}){older(shelf, newest, created)}"
+        f"publish {appliance} {', '.join(fresh)} into {channel}, with {newest} as the current one "
+        f"(before: {shelf.current or 'none'}){older(shelf, newest, created)}"
     )
 
 

@@ -1,9 +1,11 @@
-"""A finished build -> a release in a store, create-only: images first, what refers to them after them.
+"""A finished build -> a release in a store, create-only: images first, what refers to them after
+them.
 
-Keys (docs/reference/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file, and last
-``releases/<appliance>/<release>/SHA256SUMS``. Invariants: what a release consists of is said by the build that is here,
-or by the channel's verified metadata where that lists the release already, and never by the store; what is there
-already was read and compared; nothing is ever replaced; whatever this writes before it is stopped, a later run completes.
+Keys (docs/reference/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file,
+and last ``releases/<appliance>/<release>/SHA256SUMS``. Invariants: what a release consists of is
+said by the build that is here, or by the channel's verified metadata where that lists the release
+already, and never by the store; what is there already was read and compared; nothing is ever
+replaced; whatever this writes before it is stopped, a later run completes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.channels.lists import RECORDS, Files, artifacts_of, require_bytes, require_list, require_same_images, sums_key, sums_text
+from slipway.channels.lists import (
+    RECORDS,
+    Files,
+    artifacts_of,
+    require_bytes,
+    require_list,
+    require_same_images,
+    sums_key,
+    sums_text,
+)
 from slipway.errors import BuildError
 from slipway.records.release import Release, read_release, verify_release
 from slipway.stores import AlreadyExists, Store
@@ -23,9 +34,11 @@ __all__ = ["Published", "publish", "require_boot", "sums_key", "target_key"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing did: the release, and the keys that it created and those that were there already.
+    """What publishing did: the release, and the keys that it created and those that were there
+    already.
 
-    ``files`` are those to list, ``kept`` the records of an earlier build that stay listed instead of this one's.
+    ``files`` are those to list, ``kept`` the records of an earlier build that stay listed instead
+    of this one's.
     """
 
     appliance: str
@@ -39,7 +52,9 @@ class Published:
     @property
     def summary(self) -> str:
         """One line for people."""
-        what = f"{len(self.created)} objects created" if self.created else "nothing to do, it is there"
+        what = (
+            f"{len(self.created)} objects created" if self.created else "nothing to do, it is there"
+        )
         return f"published {self.appliance} {self.release} to {self.store}: {what}"
 
 
@@ -59,7 +74,8 @@ def publish(
     """Create what is not in the store yet, and compare what is.
 
     Args:
-        build: A folder as :func:`slipway.records.release.write_release` leaves it, or what was read of it.
+        build: A folder as :func:`slipway.records.release.write_release` leaves it, or what was read
+            of it.
         channel: Where it is going to be listed.
         listed: What that channel's verified metadata lists for this release, if it does.
         started: Called with each key before its object is created.
@@ -91,13 +107,20 @@ def publish(
     try:
         new = not there and store.create(key, sums_text(files))
     except AlreadyExists:
-        # Somebody published the release since it was looked for, perhaps another build of the same images.
+        # Somebody published the release since it was looked for, perhaps another build of the same
+        # images.
         require_list(store, appliance, name, files, replaced_by=replaced_by)
         new = False
     (created if new else existing).append(key)
     kept = tuple(file for file in RECORDS if files[file] != release.files[file])
     return Published(
-        appliance=appliance, release=name, created=tuple(created), existing=tuple(existing), store=store.url, files=files, kept=kept
+        appliance=appliance,
+        release=name,
+        created=tuple(created),
+        existing=tuple(existing),
+        store=store.url,
+        files=files,
+        kept=kept,
     )
 
 
@@ -124,18 +147,23 @@ def require_boot(release: Release) -> None:
     manifest = release.manifest
     if release.records != RECORDS:
         raise BuildError(
-            f"{manifest.appliance} {manifest.release} has records of other names: {', '.join(release.records)}",
+            f"{manifest.appliance} {manifest.release} has records of other names: "
+            f"{', '.join(release.records)}",
             hint=f"run: invoke build {manifest.appliance}",
         )
     if manifest.boot_passed:
         return
     if manifest.boot is None:
         problem = "was never booted"
-    elif any(artifact.uncompressed_sha256 != manifest.booted_disk_sha256 for artifact in manifest.artifacts):
+    elif any(
+        artifact.uncompressed_sha256 != manifest.booted_disk_sha256
+        for artifact in manifest.artifacts
+    ):
         problem = "was booted from another disk than its artifacts were made from"
     else:
         failed = ", ".join(manifest.boot_problems)
         problem = f"did not pass its checks{f': {failed}' if failed else ''}"
     raise BuildError(
-        f"{manifest.appliance} {manifest.release} {problem}, so it is not published", hint=f"run: invoke build {manifest.appliance}"
+        f"{manifest.appliance} {manifest.release} {problem}, so it is not published",
+        hint=f"run: invoke build {manifest.appliance}",
     )

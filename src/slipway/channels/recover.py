@@ -1,11 +1,13 @@
-"""The way out when a channel in the store is not what publishers go on from: show what is known, and restore a state.
+"""The way out when a channel in the store is not what publishers go on from: show what is known,
+and restore a state.
 
-:mod:`slipway.channels.watch` refuses a channel that is older than what was there, or whose timestamp has expired or
-was deleted. A person looks at what this module finds, and says yes. The newest state that was signed is then signed
-anew, above every number that was ever given, so that every user follows.
+:mod:`slipway.channels.watch` refuses a channel that is older than what was there, or whose
+timestamp has expired or was deleted. A person looks at what this module finds, and says yes. The
+newest state that was signed is then signed anew, above every number that was ever given, so that
+every user follows.
 
-Invariants: nothing is restored that the channel's keys did not sign; what any signed state says was withdrawn stays
-withdrawn.
+Invariants: nothing is restored that the channel's keys did not sign; what any signed state says was
+withdrawn stays withdrawn.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ __all__ = ["Findings", "look", "restore"]
 class Findings:
     """What is known of a channel.
 
-    ``named`` is the state that the timestamp names and ``states`` are all that are whole, by number. ``chosen`` is
-    the number of the one to restore, None where there is none. ``problem`` is why publishers refuse, None if they do not.
+    ``named`` is the state that the timestamp names and ``states`` are all that are whole, by
+    number. ``chosen`` is the number of the one to restore, None where there is none. ``problem`` is
+    why publishers refuse, None if they do not.
     """
 
     channel: str
@@ -54,21 +57,35 @@ class Findings:
     def lines(self) -> list[str]:
         """All of it, for people."""
         seen = self.known.seen
-        lines = [f"seen here: version {seen.timestamp}, on {_day(seen.time)}" if seen else "seen here: nothing"]
+        lines = [
+            f"seen here: version {seen.timestamp}, on {_day(seen.time)}"
+            if seen
+            else "seen here: nothing"
+        ]
         if self.timestamp is None:
             lines.append("in the store: no timestamp that the channel's keys have signed")
         else:
             signed = self.timestamp.signed
-            lines.append(f"in the store: a timestamp that names version {self.named}, and expires on {signed.expires:%Y-%m-%d}")
-        lines.append(f"signed and whole: {', '.join(str(number) for number in sorted(self.states)) or 'nothing'}")
+            lines.append(
+                f"in the store: a timestamp that names version {self.named}, and expires on "
+                f"{signed.expires:%Y-%m-%d}"
+            )
+        lines.append(
+            "signed and whole: "
+            f"{', '.join(str(number) for number in sorted(self.states)) or 'nothing'}"
+        )
         lines.append(f"problem: {self.problem.message}" if self.problem else "nothing is wrong")
         if self.problem and self.chosen is not None:
             lines.append(f"to be signed anew: version {self.chosen}")
             if seen and seen.snapshot not in self.states:
                 lines.append(
-                    f"  version {seen.snapshot} is not in the store: what was withdrawn since {self.chosen} has to be withdrawn again"
+                    f"  version {seen.snapshot} is not in the store: what was withdrawn since "
+                    f"{self.chosen} has to be withdrawn again"
                 )
-            lines += [f"  {line}" for line in _shown(self.states[self.chosen], self.states.get(self.named or 0))]
+            lines += [
+                f"  {line}"
+                for line in _shown(self.states[self.chosen], self.states.get(self.named or 0))
+            ]
         return lines
 
 
@@ -90,7 +107,10 @@ def look(store: Store, ring: KeyRing, *, clock: Clock, to: int | None = None) ->
     named = timestamp.signed.snapshot_meta.version if timestamp else None
     if to is not None and to not in states:
         whole = ", ".join(str(number) for number in sorted(states)) or "none"
-        raise UsageError(f"the channel {name} has no version {to} that is signed and whole", hint=f"there is: {whole}")
+        raise UsageError(
+            f"the channel {name} has no version {to} that is signed and whole",
+            hint=f"there is: {whole}",
+        )
     present = states.get(named or 0) or Channel(name=name, store=store, root=root)
     present.timestamp = timestamp
     return Findings(
@@ -108,7 +128,9 @@ def look(store: Store, ring: KeyRing, *, clock: Clock, to: int | None = None) ->
 
 
 def restore(store: Store, ring: KeyRing, found: Findings, *, clock: Clock) -> Channel | None:
-    """Sign the chosen state anew; without one, forget what was seen, so that the channel can begin again.
+    """Sign the chosen state anew.
+
+    Without one, forget what was seen, so that the channel can begin again.
 
     Returns:
         The channel as it is then, None where it begins again.
@@ -124,13 +146,17 @@ def restore(store: Store, ring: KeyRing, found: Findings, *, clock: Clock) -> Ch
     channel = found.states[found.chosen]
     channel.etag, channel.timestamp = found.etag, found.timestamp
     require_valid(ring, channel)
-    _keep_withdrawn(channel, [state for number, state in found.states.items() if number != found.chosen], clock)
+    _keep_withdrawn(
+        channel, [state for number, state in found.states.items() if number != found.chosen], clock
+    )
     _raise_numbers(channel, found, clock)
     try:
         write_changes(ring, channel, clock, Deadline())
     except Conflict as error:
         again = f"look again: invoke recover {found.channel}"
-        raise StoreError(f"the channel {found.channel} was changed meanwhile", hint=again) from error
+        raise StoreError(
+            f"the channel {found.channel} was changed meanwhile", hint=again
+        ) from error
     return channel
 
 
@@ -141,8 +167,12 @@ def _recall(memory: Memory) -> tuple[Known, HostError | None]:
         return Known(), error
 
 
-def _timestamp(store: Store, name: str, root: Metadata[Root]) -> tuple[str | None, Metadata[Timestamp] | None]:
-    """The version in the store of what is there as timestamp, and the timestamp, if the channel's keys have signed it."""
+def _timestamp(
+    store: Store, name: str, root: Metadata[Root]
+) -> tuple[str | None, Metadata[Timestamp] | None]:
+    """The version in the store of what is there as timestamp, and the timestamp, if the channel's
+    keys have signed it.
+    """
     key = metadata_key(name, "timestamp")
     try:
         blob = store.read(key)
@@ -155,7 +185,9 @@ def _timestamp(store: Store, name: str, root: Metadata[Root]) -> tuple[str | Non
     return blob.etag, timestamp if is_signed(root, "timestamp", timestamp) else None
 
 
-def _whole(store: Store, name: str, root: Metadata[Root], snapshots: Iterable[Metadata[Any]]) -> dict[int, Channel]:
+def _whole(
+    store: Store, name: str, root: Metadata[Root], snapshots: Iterable[Metadata[Any]]
+) -> dict[int, Channel]:
     """The states of which all metadata is there and signed."""
     states = {}
     for snapshot in snapshots:
@@ -172,9 +204,14 @@ def _whole(store: Store, name: str, root: Metadata[Root], snapshots: Iterable[Me
 def _newest(states: Mapping[int, Channel], known: Known, named: int | None) -> int | None:
     """The newest state that was current, or that was made from it and may have been.
 
-    A timestamp named what any snapshot says it replaced. What replaced something older lost its race.
+    A timestamp named what any snapshot says it replaced. What replaced something older lost its
+    race.
     """
-    current = {previous_of(state.snapshot).number for state in states.values() if state.snapshot is not None}
+    current = {
+        previous_of(state.snapshot).number
+        for state in states.values()
+        if state.snapshot is not None
+    }
     current |= {named or 0, known.seen.snapshot if known.seen else 0}
     newest = max((number for number in states if number in current), default=0)
     made_from_it = [
@@ -191,15 +228,23 @@ def _newest(states: Mapping[int, Channel], known: Known, named: int | None) -> i
 def _problem(channel: Channel, known: Known, clock: Clock) -> UserError | None:
     """Why publishers refuse this state."""
     if channel.timestamp is not None and channel.snapshot is None:
-        return VerificationError("what its timestamp names is not in the store, or not what was signed")
+        return VerificationError(
+            "what its timestamp names is not in the store, or not what was signed"
+        )
     try:
         require_known(channel, known, clock)
         left = unnamed(channel, known)
         if left is not None:
-            return VerificationError(f"its timestamp does not name the signed snapshot {left.number}")
-        if channel.timestamp is not None and channel.timestamp.signed.is_expired(datetime.fromtimestamp(clock(), UTC)):
+            return VerificationError(
+                f"its timestamp does not name the signed snapshot {left.number}"
+            )
+        if channel.timestamp is not None and channel.timestamp.signed.is_expired(
+            datetime.fromtimestamp(clock(), UTC)
+        ):
             end = f"its timestamp expired on {channel.timestamp.signed.expires:%Y-%m-%d}"
-            return VerificationError(f"{end}, so newer ones may have been hidden; {clock_says(clock())}")
+            return VerificationError(
+                f"{end}, so newer ones may have been hidden; {clock_says(clock())}"
+            )
     except VerificationError as error:
         return error
     return None
@@ -214,7 +259,9 @@ def _keep_withdrawn(channel: Channel, others: Iterable[Channel], clock: Clock) -
                 if release in shelf.withdrawn:
                     continue
                 if shelf.current == release:
-                    shelf.current = shelf.before(release) or next((name for name in reversed(shelf.releases) if name != release), None)
+                    shelf.current = shelf.before(release) or next(
+                        (name for name in reversed(shelf.releases) if name != release), None
+                    )
                 shelf.releases.pop(release, None)
                 shelf.withdrawn[release] = stone
 
@@ -223,7 +270,9 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
     """Go above all numbers that users may have seen: they refuse what is not newer."""
     seen = found.known.seen
     stamped = found.timestamp.signed.version if found.timestamp else 0
-    channel.floors["snapshot"] = max(stamped, *found.numbers, *found.known.begun, seen.timestamp if seen else 0, 0)
+    channel.floors["snapshot"] = max(
+        stamped, *found.numbers, *found.known.begun, seen.timestamp if seen else 0, 0
+    )
     for state in found.states.values():
         for file, meta in state.snapshot.signed.meta.items() if state.snapshot else ():
             role = file.removesuffix(".json")
@@ -234,7 +283,10 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
     for file, meta in mine.items():
         role = file.removesuffix(".json")
         metadata = channel.targets if role == "targets" else channel.role(role)
-        due = metadata is not None and metadata.signed.expires.timestamp() - clock() < EXPIRY_DAYS["targets"] * 86400 / 2
+        due = (
+            metadata is not None
+            and metadata.signed.expires.timestamp() - clock() < EXPIRY_DAYS["targets"] * 86400 / 2
+        )
         if due or channel.floors[role] > meta.version:
             channel.resign.add(role)
             if role != "targets":
@@ -247,9 +299,15 @@ def _shown(chosen: Channel, named: Channel | None) -> list[str]:
     for appliance in chosen.appliances:
         shelf = chosen.shelf(appliance)
         other = named.shelf(appliance) if named is not None else None
-        line = f"{appliance}: {shelf.current or 'no release'}, {len(shelf.releases)} releases, {len(shelf.withdrawn)} withdrawn"
+        line = (
+            f"{appliance}: {shelf.current or 'no release'}, {len(shelf.releases)} releases, "
+            f"{len(shelf.withdrawn)} withdrawn"
+        )
         if other is not None and other != shelf:
-            line += f" (now: {other.current or 'no release'}, {len(other.releases)} releases, {len(other.withdrawn)} withdrawn)"
+            line += (
+                f" (now: {other.current or 'no release'}, {len(other.releases)} releases, "
+                f"{len(other.withdrawn)} withdrawn)"
+            )
         lines.append(line)
     return lines
 

@@ -1,8 +1,9 @@
 """A channel that goes for good: its metadata, its signatures, and what was seen of it here.
 
-What goes in: a session and a channel's name. What comes out: the keys of the objects that go, and then a store without
-them. Invariants: the timestamp goes first and other metadata last, so no reader finds half a channel; whatever
-interrupts a removal, the same command completes it; no image is touched, which is left to garbage collection.
+What goes in: a session and a channel's name. What comes out: the keys of the objects that go, and
+then a store without them. Invariants: the timestamp goes first and other metadata last, so no
+reader finds half a channel; whatever interrupts a removal, the same command completes it; no image
+is touched, which is left to garbage collection.
 """
 
 from __future__ import annotations
@@ -57,10 +58,18 @@ class Removal:
         timestamp = metadata_key(channel, "timestamp")
         metadata = [status.key for status in session.store.list(f"metadata/{channel}/")]
         name = _SIGNATURE.format(channel)
-        signatures = [status.key for status in session.store.list("releases/") if status.key.endswith(f"/{name}")]
+        signatures = [
+            status.key
+            for status in session.store.list("releases/")
+            if status.key.endswith(f"/{name}")
+        ]
         if not metadata and not signatures and not session.forgettable(channel):
             raise session.unknown(channel)
-        keys = [*(key for key in metadata if key == timestamp), *signatures, *(key for key in metadata if key != timestamp)]
+        keys = [
+            *(key for key in metadata if key == timestamp),
+            *signatures,
+            *(key for key in metadata if key != timestamp),
+        ]
         # Without its timestamp it is the rest of a removal, or nothing that anybody could read.
         used = _used(session, channel) if timestamp in metadata else ""
         return cls(channel=channel, keys=tuple(keys), used=used)

@@ -15,7 +15,15 @@ from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
 from slipway.terminal import one_line
 
-__all__ = ["Untrusted", "describe", "describe_withdrawal", "holding_rows", "require_none", "require_refreshed", "unread_rows"]
+__all__ = [
+    "Untrusted",
+    "describe",
+    "describe_withdrawal",
+    "holding_rows",
+    "require_none",
+    "require_refreshed",
+    "unread_rows",
+]
 
 
 class Untrusted(HostError):
@@ -40,7 +48,8 @@ def require_refreshed(problems: Mapping[str, UserError]) -> None:
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:
-    """Raise if there are channels that cannot be read or have expired: the gravest kind of error, which names all.
+    """Raise if there are channels that cannot be read or have expired: the gravest kind of error,
+    which names all.
 
     A channel that is merely not trusted here is none of them: the listing has a line of it.
 
@@ -53,17 +62,31 @@ def require_none(problems: Mapping[str, UserError]) -> None:
     if not problems:
         return
     kinds = (VerificationError, StoreError, HostError)
-    errors = [(kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)]
+    errors = [
+        (kind, error) for kind in kinds for error in problems.values() if isinstance(error, kind)
+    ]
     listing = "".join(f"\n  {name}: {error.message}" for name, error in problems.items())
     kind, gravest = errors[0] if errors else (StoreError, next(iter(problems.values())))
     old = sum(isinstance(error, Expired) for error in problems.values())
     count = f"{len(problems)} channel{'s' * (len(problems) != 1)}"
-    fault = "expired" if old == len(problems) else "cannot be read or expired" if old else "cannot be read"
-    hint = way_out(error.todo for error in problems.values() if isinstance(error, Expired)) if old == len(problems) else gravest.hint
+    fault = (
+        "expired"
+        if old == len(problems)
+        else "cannot be read or expired"
+        if old
+        else "cannot be read"
+    )
+    hint = (
+        way_out(error.todo for error in problems.values() if isinstance(error, Expired))
+        if old == len(problems)
+        else gravest.hint
+    )
     raise kind(f"{count} {fault}:{listing}", hint=hint)
 
 
-def holding_rows(read: Iterable[Channel], problems: Mapping[str, UserError]) -> list[dict[str, str | None]]:
+def holding_rows(
+    read: Iterable[Channel], problems: Mapping[str, UserError]
+) -> list[dict[str, str | None]]:
     """Return what channels hold, for people; those that have expired say so in each row."""
     rows: list[dict[str, str | None]] = []
     for channel in read:
@@ -91,7 +114,10 @@ def describe_withdrawal(done: Withdrawal) -> list[str]:
         places = ", ".join(each.channel for each in done.moved)
         lines = [f"{done.appliance} {releases} {are} withdrawn from {places}"]
     else:
-        lines = [f"{done.appliance} {each} was withdrawn already: {reason}" for each, reason in done.already.items()]
+        lines = [
+            f"{done.appliance} {each} was withdrawn already: {reason}"
+            for each, reason in done.already.items()
+        ]
     for each in done.moved:
         if each.release != each.before:
             lines += describe(each)
@@ -101,19 +127,30 @@ def describe_withdrawal(done: Withdrawal) -> list[str]:
 def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
     """Return a line for each channel that has to be read with care, or cannot be read."""
     kinds = {Untrusted: "not trusted here", Expired: "expired"}
-    return [one_line(f"{name}  {kinds.get(type(error), 'cannot be read')}: {error.message}") for name, error in problems.items()]
+    return [
+        one_line(f"{name}  {kinds.get(type(error), 'cannot be read')}: {error.message}")
+        for name, error in problems.items()
+    ]
 
 
 def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
     """A change of a channel for people."""
     if not moved.written:
         return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
-    lines = [f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: {moved.before or 'none'})"]
+    lines = [
+        (
+            f"{moved.appliance}: {moved.channel} now has {moved.release or 'no release'} (before: "
+            f"{moved.before or 'none'})"
+        )
+    ]
     if moved.older:
         back = f"invoke rollback {moved.appliance} --channel {moved.channel}"
         lines.append(f"  {moved.release} is older than {moved.before}; to go back: {back}")
     if changes:
         lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
         lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
-        lines += [f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())]
+        lines += [
+            f"  {name} {before} -> {after}"
+            for name, (before, after) in sorted(changes.changed.items())
+        ]
     return [one_line(line) for line in lines]

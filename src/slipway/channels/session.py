@@ -1,7 +1,9 @@
-"""One command's view of a store: which channels there are, what they are trusted by, what signs them.
+"""One command's view of a store: which channels there are, what they are trusted by, what signs
+them.
 
-Trust in a channel starts from its root metadata: that beside its keys, where those are here, or else the file
-``trust/<channel>.root.json`` of the project. What can sign nothing is enough for reading.
+Trust in a channel starts from its root metadata: that beside its keys, where those are here, or
+else the file ``trust/<channel>.root.json`` of the project. What can sign nothing is enough for
+reading.
 """
 
 from __future__ import annotations
@@ -15,11 +17,18 @@ from functools import partial
 from pathlib import Path
 
 from slipway.channels import moves, upkeep
-from slipway.channels.audit import Audited, examine, examine_rest
 from slipway.channels.client import Client
 from slipway.channels.collect import Collected, collect
 from slipway.channels.expiry import Expired, require_fresh, root_warning
-from slipway.channels.keys import BUNDLE, Clock, KeyRing, MissingKeys, channels_of_bundles, load_ring, trusted_root
+from slipway.channels.keys import (
+    BUNDLE,
+    Clock,
+    KeyRing,
+    MissingKeys,
+    channels_of_bundles,
+    load_ring,
+    trusted_root,
+)
 from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
@@ -37,7 +46,9 @@ __all__ = ["Session", "Untrusted", "describe", "require_none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A store, where keys are, where trusted roots are, and where what was accepted is remembered."""
+    """A store, where keys are, where trusted roots are, and where what was accepted is
+    remembered.
+    """
 
     store: Store
     keys: Path
@@ -60,17 +71,32 @@ class Session:
             require_writable(self.keys)
 
     def channels(self) -> tuple[str, ...]:
-        """The channels there are, the most trusted first; on a web server those there are of the ones trusted here."""
+        """The channels there are, the most trusted first.
+
+        On a web server those there are of the ones trusted here.
+        """
         if not read_only(self.store):
             return channels_in(self.store)
         names = (name for name in self._rooted() if is_channel(name))
-        return channels_in(self.store, (name for name in names if self.store.stat(metadata_key(name, "timestamp")) is not None))
+        return channels_in(
+            self.store,
+            (
+                name
+                for name in names
+                if self.store.stat(metadata_key(name, "timestamp")) is not None
+            ),
+        )
 
     def known(self) -> tuple[str, ...]:
-        """The channels there are and those that were seen here, the most trusted first: who deletes one hides nothing."""
+        """The channels there are and those that were seen here, the most trusted first: who deletes
+        one hides nothing.
+        """
         there = self.channels()
         gone = set(self.trusted()) - set(there)
-        return channels_in(self.store, {*there, *(name for name in gone if self._memory(name).load().seen is not None)})
+        return channels_in(
+            self.store,
+            {*there, *(name for name in gone if self._memory(name).load().seen is not None)},
+        )
 
     def ring(self, channel: str) -> KeyRing:
         """Return the keys of a channel.
@@ -84,10 +110,14 @@ class Session:
             there = self.channels()
             if channel in there:
                 raise MissingKeys(error.message, hint=_where_keys_are(channel)) from error
-            near = suggestion(channel, {*there, *(name for name in self._rooted() if is_channel(name))})
+            near = suggestion(
+                channel, {*there, *(name for name in self._rooted() if is_channel(name))}
+            )
             listing = f"there is: {', '.join(there)}; a new one" if there else "a new one"
             hint = near or f"{listing} is made by: invoke keys init {channel}"
-            raise MissingKeys(f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint) from error
+            raise MissingKeys(
+                f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint
+            ) from error
 
     def rings(self, channels: Sequence[str] = ()) -> list[KeyRing]:
         """Return the keys of the channels named, or of all whose keys are here.
@@ -104,7 +134,9 @@ class Session:
                 rings.append(load_ring(name, self.keys))
         if not rings:
             names = ", ".join(known) or "no channel"
-            raise MissingKeys(f"no channel of {self.store.url} has its keys here", hint=_where_keys_are(names))
+            raise MissingKeys(
+                f"no channel of {self.store.url} has its keys here", hint=_where_keys_are(names)
+            )
         return rings
 
     def root(self, channel: str) -> bytes:
@@ -117,7 +149,10 @@ class Session:
         if root is None:
             raise Untrusted(
                 f"no trusted root for channel {channel}",
-                hint=f"get root.json from the publisher over a trusted channel, and save it as {self.trust / channel}.root.json",
+                hint=(
+                    "get root.json from the publisher over a trusted channel, and save it as "
+                    f"{self.trust / channel}.root.json"
+                ),
             )
         return root
 
@@ -132,10 +167,15 @@ class Session:
             VerificationError: It is older, or not signed by its keys.
         """
         memory = self._memory(channel)
-        missing = self.store.stat(f"metadata/{channel}/timestamp.json") is None and channel not in self.channels()
+        missing = (
+            self.store.stat(f"metadata/{channel}/timestamp.json") is None
+            and channel not in self.channels()
+        )
         if missing and memory.load().seen is None:
             raise self.unknown(channel)
-        return read_watched(self.store, channel, self.root(channel), memory, clock=self.clock, publishing=publishing)
+        return read_watched(
+            self.store, channel, self.root(channel), memory, clock=self.clock, publishing=publishing
+        )
 
     def _memory(self, channel: str) -> Memory:
         """What was seen of a channel: with its keys, where those are here."""
@@ -159,7 +199,9 @@ class Session:
         self._memory(channel).path.unlink(missing_ok=True)
 
     def client_folder(self, channel: str) -> Path | None:
-        """Return where a user's client keeps what it accepted of a channel; None if nothing is trusted here."""
+        """Return where a user's client keeps what it accepted of a channel; None if nothing is
+        trusted here.
+        """
         root = trusted_root(channel, self.keys, self.trust)
         return client_folder(self.memory, self.store, channel, root) if root else None
 
@@ -193,14 +235,22 @@ class Session:
     def trusted(self) -> tuple[str, ...]:
         """The channels of which a trusted root is known here, sorted."""
         names = self._rooted() | set(self.channels())
-        return tuple(sorted(name for name in names if is_channel(name) and trusted_root(name, self.keys, self.trust)))
+        return tuple(
+            sorted(
+                name
+                for name in names
+                if is_channel(name) and trusted_root(name, self.keys, self.trust)
+            )
+        )
 
     def _rooted(self) -> set[str]:
         """The names for which there is a root here."""
         named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
-        return named | {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+        return named | {
+            path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")
+        }
 
-    def _require_visible(self) -> None:
+    def require_visible(self) -> None:
         """Refuse to look at a web server without knowing what to ask for.
 
         Raises:
@@ -208,8 +258,12 @@ class Session:
         """
         if read_only(self.store) and not self.known():
             raise HostError(
-                f"{self.store.url} has no channel that is trusted here, and a web server cannot be listed",
-                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
+                f"{self.store.url} has no channel that is trusted here, and a web server "
+                "cannot be listed",
+                hint=(
+                    "put the root of a channel, from its publisher, "
+                    f"into {self.trust}/CHANNEL.root.json"
+                ),
             )
 
     def readable(self) -> tuple[list[Channel], dict[str, UserError]]:
@@ -226,19 +280,24 @@ class Session:
                 problems[name] = error
         return channels, problems
 
-    def holdings(self, warn: Callable[[str], object] = str) -> tuple[list[Channel], dict[str, UserError]]:
-        """The channels that can be read, for a listing, and by name, why some cannot be read or have expired.
+    def holdings(
+        self, warn: Callable[[str], object] = str
+    ) -> tuple[list[Channel], dict[str, UserError]]:
+        """The channels that can be read, for a listing, and by name, why some cannot be read or
+        have expired.
 
         Args:
             warn: Called with the end of a root that comes soon.
         """
-        self._require_visible()
+        self.require_visible()
         channels, problems = self.readable()
         for channel in channels:
             self._look_at_end(channel, problems, warn)
         return channels, problems
 
-    def _look_at_end(self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]) -> None:
+    def _look_at_end(
+        self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]
+    ) -> None:
         """Note that a channel has expired, or that its root soon will."""
         try:
             require_fresh(channel, self.clock())
@@ -258,31 +317,63 @@ class Session:
         """See :func:`slipway.channels.moves.publish_all`."""
         ring.require("targets")  # before anything is uploaded
         others = partial(self.others, ring.channel)
-        return moves.publish_all(self.store, ring, folders, clock=self.clock, started=started, others=others, refused=refused)
+        return moves.publish_all(
+            self.store,
+            ring,
+            folders,
+            clock=self.clock,
+            started=started,
+            others=others,
+            refused=refused,
+        )
 
-    def promotion(self, appliance: str, build: str | None, source: str, target: str) -> tuple[str, PackageChanges, Callable[[], Moved]]:
-        """A promotion to be confirmed: the release, what differs from what the target holds now, and the deed."""
+    def promotion(
+        self, appliance: str, build: str | None, source: str, target: str
+    ) -> tuple[str, PackageChanges, Callable[[], Moved]]:
+        """A promotion to be confirmed: the release, what differs from what the target holds now,
+        and the deed.
+        """
         ring = self.ring(target)
         ring.require("targets")
         theirs = self.read(source, publishing=True).shelf(appliance)
         release = moves.find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
         old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
-        changes = moves.package_difference(self.store, appliance, old, (release, theirs.releases[release]))
+        changes = moves.package_difference(
+            self.store, appliance, old, (release, theirs.releases[release])
+        )
 
         def promote() -> Moved:
-            source_now, others = partial(self.read, source, publishing=True), partial(self.others, target, source)
-            return moves.promote(self.store, ring, source_now, appliance, release, clock=self.clock, others=others)
+            source_now, others = (
+                partial(self.read, source, publishing=True),
+                partial(self.others, target, source),
+            )
+            return moves.promote(
+                self.store, ring, source_now, appliance, release, clock=self.clock, others=others
+            )
 
         return release, changes, promote
 
     def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
         """See :func:`slipway.channels.moves.rollback`."""
         others = partial(self.others, channel)
-        return moves.rollback(self.store, self.ring(channel), appliance, to, clock=self.clock, others=others)
+        return moves.rollback(
+            self.store, self.ring(channel), appliance, to, clock=self.clock, others=others
+        )
 
-    def withdraw(self, appliance: str, build: str, reason: str, channels: Sequence[str] = (), *, derived: bool = False) -> Withdrawal:
-        """Take a release out of every channel that has it, or of those named; see :class:`Withdrawer`."""
+    def withdraw(
+        self,
+        appliance: str,
+        build: str,
+        reason: str,
+        channels: Sequence[str] = (),
+        *,
+        derived: bool = False,
+    ) -> Withdrawal:
+        """Take a release out of every channel that has it, or of those named.
+
+        See :class:`Withdrawer`.
+        """
         return self.withdrawer(channels).withdraw(appliance, build, reason, derived=derived)
 
     def withdrawer(self, channels: Sequence[str] = ()) -> Withdrawer:
@@ -295,12 +386,19 @@ class Session:
         unknown = sorted(set(channels) - set(names))
         if unknown:
             raise self.unknown(unknown[0])
-        return Withdrawer(store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock)
+        return Withdrawer(
+            store=self.store, names=names, read=self.read, ring=self.ring, clock=self.clock
+        )
 
     def refresh(
-        self, channels: Sequence[str] = (), warn: Callable[[str], object] = str, signed: Callable[[Channel], object] = id
+        self,
+        channels: Sequence[str] = (),
+        warn: Callable[[str], object] = str,
+        signed: Callable[[Channel], object] = id,
     ) -> list[str]:
-        """Renew the signatures of the channels named, or of all whose keys are here; returns their names.
+        """Renew the signatures of the channels named, or of all whose keys are here.
+
+        Returns their names.
 
         Args:
             warn: Called with what a channel needs soon: a new root, or its targets key.
@@ -323,10 +421,18 @@ class Session:
         require_refreshed(problems)
         return done
 
-    def prune(self, channels: Sequence[str] = (), *, dry_run: bool = False) -> dict[str, dict[str, list[str]]]:
-        """Drop old releases of the channels named, or of all whose keys are here; by channel and appliance."""
+    def prune(
+        self, channels: Sequence[str] = (), *, dry_run: bool = False
+    ) -> dict[str, dict[str, list[str]]]:
+        """Drop old releases of the channels named, or of all whose keys are here.
+
+        By channel and appliance.
+        """
         rings = self.rings(channels)
-        return {ring.channel: upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run) for ring in rings}
+        return {
+            ring.channel: upkeep.prune(self.store, ring, clock=self.clock, dry_run=dry_run)
+            for ring in rings
+        }
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """See :func:`slipway.channels.collect.collect`."""
@@ -335,63 +441,21 @@ class Session:
         for name in self.known():
             try:
                 root = self.root(name)
-                self.read(name)  # of an older state than there was, or of none, what came since would be removed
+                # of an older state than there was, or of none, what came since would be removed
+                self.read(name)
                 roots[name] = root
             except UserError as error:
                 problems[name] = error
         return collect(self.store, roots, dry_run=dry_run, unreadable=problems)
 
-    def audit(self, channels: Sequence[str], started: Callable[[str], None]) -> Audited:
-        """Verify channels whole; whatever is wrong in one channel, the others are looked at.
-
-        Raises:
-            StoreError: There is no such channel, and none was seen here.
-            HostError: No channel is trusted here.
-        """
-        if not channels:
-            self._require_visible()
-        for name in () if read_only(self.store) else channels:
-            if name not in self.known():
-                raise self.unknown(name)
-        lines: list[str] = []
-        problems: list[str] = []
-        expired: dict[str, str] = {}
-        read = []
-        for name in channels or self.known():
-            try:
-                channel = self.read(name)
-                found = examine(self.store, channel, self.clock(), started=started)
-                problems += found.problems
-                expired |= found.expired
-                if not found.all_problems:
-                    self.client(name)  # as users see it: python-tuf's own client, with what it remembers
-                    lines.append(f"{name}: {found.objects} objects, {found.size} bytes, signatures and hashes right")
-                lines += [f"warning: {warning}" for warning in found.warnings]
-                read.append(channel)
-            except Untrusted as error:
-                if channels:
-                    raise
-                lines.append(f"{name}: not looked at: {error.message}")
-            except Expired as error:
-                expired[f"{name}: {error.message}"] = error.todo
-            except UserError as error:
-                problems.append(f"{name}: {error.message}")
-        if read_only(self.store):
-            lines.append("not looked at: channels that are not trusted here, and what belongs to no channel; a web server has no listing")
-        elif not channels and len(read) == len(self.known()):
-            more, left = examine_rest(self.store, read)
-            problems += more
-            advice = ": invoke gc removes them when they are a week old" if left else ""
-            lines.append(f"{left} objects belong to no channel{advice}")
-        if not (channels or read or problems or expired) and self.known():
-            raise HostError(
-                f"no channel of {self.store.url} is trusted here, so nothing was looked at: {', '.join(self.known())}",
-                hint=f"put the root of a channel, from its publisher, into {self.trust}/CHANNEL.root.json",
-            )
-        return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
-
 
 def _where_keys_are(channel: str) -> str:
     if os.environ.get(BUNDLE):
-        return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}, and not of {channel}"
-    return f"they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set {BUNDLE}"
+        return (
+            f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}, "
+            f"and not of {channel}"
+        )
+    return (
+        "they are where they were made: name that folder, --keys DIR or "
+        f"SLIPWAY_KEYS, or set {BUNDLE}"
+    )

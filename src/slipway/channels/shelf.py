@@ -1,8 +1,9 @@
-"""What a channel lists of one appliance, read from its metadata, which is signed but not therefore sound.
+"""What a channel lists of one appliance, read from its metadata, which is signed but not therefore
+sound.
 
-What goes in: the metadata of an appliance's role, verified. What comes out: a :class:`Shelf`. Invariants: everything
-that a shelf holds has the type, the form and the range that slipway writes; whatever else is there, by a mistake
-or by a thief of the channel's keys, is a VerificationError.
+What goes in: the metadata of an appliance's role, verified. What comes out: a :class:`Shelf`.
+Invariants: everything that a shelf holds has the type, the form and the range that slipway writes;
+whatever else is there, by a mistake or by a thief of the channel's keys, is a VerificationError.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from slipway.errors import StoreError, VerificationError
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Snapshot, Targets
 
-__all__ = ["MAX_RECORD", "Listed", "Shelf", "Tombstone", "is_name", "malformed", "past_of", "require_sound", "to_shelf"]
+__all__ = [
+    "MAX_RECORD",
+    "Listed",
+    "Shelf",
+    "Tombstone",
+    "is_name",
+    "malformed",
+    "past_of",
+    "require_sound",
+    "to_shelf",
+]
 
 #: What a file beside the images may have at most, in bytes: it is read into memory.
 MAX_RECORD: Final = 64 << 20
@@ -33,7 +44,9 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A release in a channel: when it was made and came here, in seconds since 1970; size and SHA-256 by file."""
+    """A release in a channel: when it was made and came here, in seconds since 1970; size and
+    SHA-256 by file.
+    """
 
     created: int
     added: int
@@ -51,7 +64,8 @@ class Tombstone:
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """One appliance in a channel: its releases by name, in the order in which they came; what a change changes.
+    """One appliance in a channel: its releases by name, in the order in which they came; what a
+    change changes.
 
     ``past`` are the releases that were current before, the last one at the end.
     """
@@ -106,7 +120,10 @@ def malformed(channel: str, what: str, problem: str) -> VerificationError:
     """What to say of metadata that is signed and makes no sense."""
     return VerificationError(
         f"{what} of the channel {channel} is signed, but malformed: {problem}",
-        hint=f"slipway never wrote this: somebody else may have its keys; see: invoke keys rotate {channel}",
+        hint=(
+            "slipway never wrote this: somebody else may have its keys; see: "
+            f"invoke keys rotate {channel}"
+        ),
     )
 
 
@@ -131,7 +148,10 @@ def require_sound(role: Metadata[Targets], appliance: str) -> None:
     try:
         _shelf(role, appliance)
     except _Unsound as error:
-        raise StoreError(f"{appliance} cannot be listed so: {error}", hint="nothing was changed; say it otherwise") from error
+        raise StoreError(
+            f"{appliance} cannot be listed so: {error}",
+            hint="nothing was changed; say it otherwise",
+        ) from error
 
 
 def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
@@ -145,15 +165,22 @@ def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
             raise _Unsound(f"{name} is there twice")
         if name not in files:
             raise _Unsound(f"{name} has no files")
-        created, added = (_number(entry.get(key), f"{key} of {name}", _MAX_TIME) for key in ("created", "added"))
+        created, added = (
+            _number(entry.get(key), f"{key} of {name}", _MAX_TIME) for key in ("created", "added")
+        )
         releases[name] = Listed(created=created, added=added, files=files[name])
     withdrawn = {
-        _name(name, "a withdrawn release"): _stone(name, _typed(item, dict, f"the tombstone of {name}"))
+        _name(name, "a withdrawn release"): _stone(
+            name, _typed(item, dict, f"the tombstone of {name}")
+        )
         for name, item in _typed(own.get("withdrawn", {}), dict, "withdrawn").items()
     }
     current = own.get("current")
     _require_consistent(current, releases, withdrawn, files)
-    past = [_name(name, "a release that was current") for name in _typed(own.get("past", []), list, "past")]
+    past = [
+        _name(name, "a release that was current")
+        for name in _typed(own.get("past", []), list, "past")
+    ]
     return Shelf(current=current, past=past, releases=releases, withdrawn=withdrawn)
 
 
@@ -177,12 +204,19 @@ def _stone(name: str, item: Mapping[str, Any]) -> Tombstone:
     replacement = item.get("replacement")
     return Tombstone(
         reason=_text(item.get("reason"), f"the reason for withdrawing {name}"),
-        replacement=None if replacement is None else _name(replacement, f"the replacement of {name}"),
+        replacement=None
+        if replacement is None
+        else _name(replacement, f"the replacement of {name}"),
         time=_number(item.get("time"), f"the time of withdrawing {name}", _MAX_TIME),
     )
 
 
-def _require_consistent(current: Any, releases: Mapping[str, Any], withdrawn: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+def _require_consistent(
+    current: Any,
+    releases: Mapping[str, Any],
+    withdrawn: Mapping[str, Any],
+    files: Mapping[str, Any],
+) -> None:
     if current is not None and (not isinstance(current, str) or current not in releases):
         raise _Unsound(f"its current release is not one of its releases: {str(current)[:100]!r}")
     for name in files:

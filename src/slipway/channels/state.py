@@ -1,11 +1,13 @@
 """What a channel holds, as its signed metadata says it; reading verifies from a trusted root.
 
-A channel is the TUF repository ``metadata/<channel>/`` (TUF specification 1.0). Its targets role delegates each appliance
-to a role of its own, whose metadata lists the files of every release and, in the signed field ``x-slipway``, what TUF has
-no word for: which release is current, when each was made and came here, and what was withdrawn. The snapshot says in
-the same field which snapshot it replaced, so that the past of a channel can be followed.
+A channel is the TUF repository ``metadata/<channel>/`` (TUF specification 1.0). Its targets role
+delegates each appliance to a role of its own, whose metadata lists the files of every release and,
+in the signed field ``x-slipway``, what TUF has no word for: which release is current, when each was
+made and came here, and what was withdrawn. The snapshot says in the same field which snapshot it
+replaced, so that the past of a channel can be followed.
 
-Invariants: nothing is returned that was not verified; versions in timestamp, snapshot and file names agree.
+Invariants: nothing is returned that was not verified; versions in timestamp, snapshot and file
+names agree.
 """
 
 from __future__ import annotations
@@ -43,10 +45,19 @@ __all__ = [
     "verified_root",
 ]
 
-#: What python-tuf's client reads at most of each role (tuf.ngclient.UpdaterConfig); of an appliance's, as of targets.
-MAX_BYTES: Final = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
+#: What python-tuf's client reads at most of each role (tuf.ngclient.UpdaterConfig); of an
+#: appliance's, as of targets.
+MAX_BYTES: Final = {
+    "root": 512_000,
+    "timestamp": 16_384,
+    "snapshot": 2_000_000,
+    "targets": 5_000_000,
+}
 _FOLDERS: Final = ("metadata/", "releases/", "targets/")
-_OURS: Final = re.compile(r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+")
+_OURS: Final = re.compile(
+    r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS"
+    r"|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+"
+)
 _IN_CHANNEL: Final = re.compile(r"metadata/([a-z][a-z0-9-]{0,39})/")
 _SOMETHING_ELSE: Final = "something else is there"
 _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
@@ -54,9 +65,11 @@ _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
 @dataclass(slots=True, kw_only=True)
 class Channel:
-    """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the store, None for a
-    new channel; ``resign`` are roles (``targets`` and appliances) to be signed anew although nothing in them changed, ``floors``
-    numbers by role that new metadata must be above."""
+    """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the
+    store, None for a new channel; ``resign`` are roles (``targets`` and appliances) to be signed
+    anew although nothing in them changed, ``floors`` numbers by role that new metadata must be
+    above.
+    """
 
     name: str
     store: Store
@@ -75,20 +88,31 @@ class Channel:
     @property
     def appliances(self) -> tuple[str, ...]:
         """What the channel has, sorted."""
-        roles = self.targets.signed.delegations.roles if self.targets and self.targets.signed.delegations else None
+        roles = (
+            self.targets.signed.delegations.roles
+            if self.targets and self.targets.signed.delegations
+            else None
+        )
         names = {*(roles or ()), *self.shelves}
         strange = [name for name in names if not is_name(name) or name in _RESERVED]
         if strange:
-            raise malformed(self.name, "the list of appliances", f"no name of one: {strange[0][:100]!r}")
+            raise malformed(
+                self.name, "the list of appliances", f"no name of one: {strange[0][:100]!r}"
+            )
         return tuple(sorted(names))
 
     def shelf(self, appliance: str) -> Shelf:
         """One appliance's releases, for looking or for changing."""
         if appliance in _RESERVED:
-            raise StoreError(f'an appliance that is called "{appliance}" cannot be published', hint="that name has a meaning in TUF")
+            raise StoreError(
+                f'an appliance that is called "{appliance}" cannot be published',
+                hint="that name has a meaning in TUF",
+            )
         if appliance not in self.shelves:
             known = self.snapshot is not None and f"{appliance}.json" in self.snapshot.signed.meta
-            self.shelves[appliance] = to_shelf(self._role(appliance), appliance, self.name) if known else Shelf()
+            self.shelves[appliance] = (
+                to_shelf(self._role(appliance), appliance, self.name) if known else Shelf()
+            )
             self._read[appliance] = copy.deepcopy(self.shelves[appliance])
         return self.shelves[appliance]
 
@@ -99,12 +123,16 @@ class Channel:
 
     def changed(self) -> list[str]:
         """The appliances that are no longer as they were read."""
-        return sorted(name for name, shelf in self.shelves.items() if shelf != self._read.get(name, Shelf()))
+        return sorted(
+            name for name, shelf in self.shelves.items() if shelf != self._read.get(name, Shelf())
+        )
 
     def _role(self, appliance: str) -> Metadata[Targets]:
         if appliance not in self.roles:
             assert self.snapshot and self.targets
-            role: Metadata[Targets] = load_listed(self.store, self.name, appliance, _listed(self.snapshot, self.name, appliance))
+            role: Metadata[Targets] = load_listed(
+                self.store, self.name, appliance, _listed(self.snapshot, self.name, appliance)
+            )
             _verify(self.targets, appliance, role, self.name)
             self.roles[appliance] = role
         return self.roles[appliance]
@@ -112,7 +140,11 @@ class Channel:
 
 def metadata_key(channel: str, role: str, version: int | None = None) -> str:
     """Where a role's metadata is."""
-    return f"metadata/{channel}/{role}.json" if version is None else f"metadata/{channel}/{version}.{role}.json"
+    return (
+        f"metadata/{channel}/{role}.json"
+        if version is None
+        else f"metadata/{channel}/{version}.{role}.json"
+    )
 
 
 def require_store(store: Store, *, new: bool = False) -> None:
@@ -124,14 +156,22 @@ def require_store(store: Store, *, new: bool = False) -> None:
     Raises:
         StoreError: Nothing is there, or something else.
     """
-    if any(_OURS.fullmatch(status.key) for folder in _FOLDERS for status in _listed_in(store, folder)):
+    if any(
+        _OURS.fullmatch(status.key) for folder in _FOLDERS for status in _listed_in(store, folder)
+    ):
         return
-    hint = f"check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; invoke publish NAME --store={store.url}"
+    hint = (
+        "check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; "
+        f"invoke publish NAME --store={store.url}"
+    )
     problem = "nothing was published there"
     if "://" not in store.url:
         problem = _folder_problem(Path(store.url))
     if problem == _SOMETHING_ELSE:
-        raise StoreError(f"{store.url} is no store: {problem}", hint="name the folder of a store, or an empty one")
+        raise StoreError(
+            f"{store.url} is no store: {problem}",
+            hint="name the folder of a store, or an empty one",
+        )
     if not new:
         raise StoreError(f"there is no store in {store.url}: {problem}", hint=hint)
 
@@ -151,7 +191,10 @@ def _folder_problem(path: Path) -> str:
     except NotADirectoryError:
         return _SOMETHING_ELSE
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint="its owner can allow you to read it") from error
+        raise StoreError(
+            f"{path} cannot be read: {os.strerror(error.errno or 0)}",
+            hint="its owner can allow you to read it",
+        ) from error
     return _SOMETHING_ELSE if names else "the folder is empty"
 
 
@@ -161,7 +204,8 @@ def is_channel(name: str) -> bool:
 
 
 def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """The channels that a store has, and more, in the order in which something is withdrawn from them: most trusted first.
+    """The channels that a store has, and more, in the order in which something is withdrawn from
+    them: most trusted first.
 
     Folders that no channel can be called are none.
     """
@@ -178,7 +222,8 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
         trusted: Any of its root metadata that is trusted; newer ones are followed from there.
 
     Raises:
-        VerificationError: Something is not signed by whom it must be signed, or versions do not agree.
+        VerificationError: Something is not signed by whom it must be signed, or versions do not
+            agree.
         StoreError: The timestamp was deleted.
     """
     roots = root_chain(store, name, trusted)
@@ -190,21 +235,27 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
         return Channel(name=name, store=store, root=root, roots=roots)
     timestamp: Metadata[Timestamp] = parse(blob.data, metadata_key(name, "timestamp"), "timestamp")
     _verify(root, "timestamp", timestamp, name)
-    snapshot: Metadata[Snapshot] = load_listed(store, name, "snapshot", timestamp.signed.snapshot_meta)
+    snapshot: Metadata[Snapshot] = load_listed(
+        store, name, "snapshot", timestamp.signed.snapshot_meta
+    )
     _verify(root, "snapshot", snapshot, name)
     channel = channel_at(store, name, root, snapshot)
     channel.etag, channel.timestamp, channel.roots = blob.etag, timestamp, roots
     return channel
 
 
-def channel_at(store: Store, name: str, root: Metadata[Root], snapshot: Metadata[Snapshot]) -> Channel:
+def channel_at(
+    store: Store, name: str, root: Metadata[Root], snapshot: Metadata[Snapshot]
+) -> Channel:
     """A channel as a snapshot, which is verified, has it.
 
     Raises:
         NotFound: Something that it lists is not there.
         VerificationError: Something is not what it lists, or not signed by whom it must be signed.
     """
-    targets: Metadata[Targets] = load_listed(store, name, "targets", _listed(snapshot, name, "targets"))
+    targets: Metadata[Targets] = load_listed(
+        store, name, "targets", _listed(snapshot, name, "targets")
+    )
     _verify(root, "targets", targets, name)
     return Channel(name=name, store=store, root=root, snapshot=snapshot, targets=targets)
 
@@ -215,7 +266,9 @@ def verified_root(store: Store, channel: str, trusted: bytes) -> Metadata[Root]:
 
 
 def root_chain(store: Store, channel: str, trusted: bytes) -> tuple[Metadata[Root], ...]:
-    """The roots of a channel from a trusted one on: each is signed by the keys of the one before and by its own."""
+    """The roots of a channel from a trusted one on: each is signed by the keys of the one before
+    and by its own.
+    """
     root: Metadata[Root] = parse(trusted, f"the trusted root of {channel}", "root")
     _verify(root, "root", root, channel)
     chain = [root]
@@ -256,7 +309,8 @@ def load_listed(store: Store, channel: str, role: str, meta: MetaFile) -> Any:
         meta.verify_length_and_hashes(data)
     except LengthOrHashMismatchError as error:
         raise VerificationError(
-            f"{key} is not the one that its channel lists: {error}", hint="the store was changed by something else"
+            f"{key} is not the one that its channel lists: {error}",
+            hint="the store was changed by something else",
         ) from error
     return metadata
 
@@ -290,7 +344,9 @@ def parse(data: bytes, source: str, kind: str) -> Any:
     try:
         metadata = Metadata[Any].from_bytes(data)
     except DeserializationError as error:
-        raise VerificationError(f"{source} is no TUF metadata", hint="the store was changed by something else") from error
+        raise VerificationError(
+            f"{source} is no TUF metadata", hint="the store was changed by something else"
+        ) from error
     if metadata.signed.type != kind:
         raise VerificationError(f"{source} is {metadata.signed.type} metadata, not {kind}")
     return metadata
@@ -301,10 +357,15 @@ def _verify(delegator: Metadata[Any], role: str, metadata: Metadata[Any], channe
 
     try:
         delegator.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (RepositoryError, ValueError) as error:  # also what has no canonical form, as a number with a point
+    except (RepositoryError, ValueError) as error:
+        # also what has no canonical form, as a number with a point
         raise VerificationError(
-            f"the {role} metadata of the channel {channel} is not signed by its keys: {str(error) or 'it has no canonical form'}",
-            hint="whoever wrote it is not who holds the keys; or these are not the keys of this store",
+            f"the {role} metadata of the channel {channel} is not signed by its keys: "
+            f"{str(error) or 'it has no canonical form'}",
+            hint=(
+                "whoever wrote it is not who holds the keys; or these are not the "
+                "keys of this store"
+            ),
         ) from error
 
 
@@ -312,11 +373,15 @@ def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> MetaFile:
     try:
         return snapshot.signed.meta[f"{role}.json"]
     except KeyError:
-        raise VerificationError(f"the snapshot of the channel {channel} does not list {role}") from None
+        raise VerificationError(
+            f"the snapshot of the channel {channel} does not list {role}"
+        ) from None
 
 
 def _require_new(store: Store, channel: str) -> None:
-    """Tell a channel that was never there, or whose first commit was stopped, from one whose timestamp was deleted."""
+    """Tell a channel that was never there, or whose first commit was stopped, from one whose
+    timestamp was deleted.
+    """
     if read_only(store):
         return  # there is nothing to tell it by
     numbers = [
@@ -328,5 +393,8 @@ def _require_new(store: Store, channel: str) -> None:
     if numbers and previous_of(load(store, channel, "snapshot", max(numbers))).number:
         raise StoreError(
             f"the channel {channel} has metadata, but its timestamp.json was deleted",
-            hint=f"clients keep what they have; what is known, and the way out: invoke recover {channel}",
+            hint=(
+                "clients keep what they have; what is known, and the way out: "
+                f"invoke recover {channel}"
+            ),
         )

@@ -1,7 +1,7 @@
 """Tombstones: what one channel has withdrawn is listed and made current by no other.
 
-What goes in: channels as they were read. What comes out: a refusal before a commit, or after it a change back.
-Invariants: what cannot be read counts as a refusal; a tombstone names a reason.
+What goes in: channels as they were read. What comes out: a refusal before a commit, or after it a
+change back. Invariants: what cannot be read counts as a refusal; a tombstone names a reason.
 """
 
 from __future__ import annotations
@@ -37,16 +37,25 @@ def bury(
     dead: Container[str],
     now: int,
 ) -> None:
-    """Take releases out; if the current one goes, the one that was so before becomes current, or else the newest."""
+    """Take releases out.
+
+    If the current one goes, the one that was so before becomes current, or else the newest.
+    """
     names = list(shelf.releases)
     place = names.index(shelf.current) if shelf.current in names else len(names)
     order = (*reversed(shelf.past), *reversed(names[:place]), *reversed(names[place:]))
-    alive = [name for name in order if name in shelf.releases and name not in reasons and name not in dead]
+    alive = [
+        name
+        for name in order
+        if name in shelf.releases and name not in reasons and name not in dead
+    ]
     if shelf.current in reasons:
         shelf.go_back(alive[0] if alive else None)
     for name, why in reasons.items():
         del shelf.releases[name]
-        shelf.withdrawn[name] = Tombstone(reason=why, replacement=replacement or shelf.current, time=now)
+        shelf.withdrawn[name] = Tombstone(
+            reason=why, replacement=replacement or shelf.current, time=now
+        )
 
 
 def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
@@ -57,13 +66,25 @@ def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) 
     """
     if build is None:
         if shelf.current is None:
-            raise StoreError(f"{channel} has no release of {appliance}", hint="see: invoke channels")
+            raise StoreError(
+                f"{channel} has no release of {appliance}", hint="see: invoke channels"
+            )
         return shelf.current
-    found = [name for name in shelf.releases if matches(name, build)] or [name for name in shelf.releases if name.startswith(f"{build}-")]
+    found = [name for name in shelf.releases if matches(name, build)] or [
+        name for name in shelf.releases if name.startswith(f"{build}-")
+    ]
     if not found:
-        listing = f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
-        dead = next((stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None)
-        hint = f"it was withdrawn: {one_line(dead.reason)}" if dead else suggestion(build, shelf.releases) or listing
+        listing = (
+            f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
+        )
+        dead = next(
+            (stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None
+        )
+        hint = (
+            f"it was withdrawn: {one_line(dead.reason)}"
+            if dead
+            else suggestion(build, shelf.releases) or listing
+        )
         raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
     if len(found) > 1:
         raise UsageError(
@@ -78,7 +99,9 @@ def matches(release: str, build: str) -> bool:
     return release == build or release.endswith(f"-{build}")
 
 
-def _stone(channels: Iterable[Channel], appliance: str, release: str) -> tuple[str, Tombstone] | None:
+def _stone(
+    channels: Iterable[Channel], appliance: str, release: str
+) -> tuple[str, Tombstone] | None:
     """The first tombstone of a release, with its channel."""
     for channel in channels:
         stone = channel.shelf(appliance).withdrawn.get(release)
@@ -100,11 +123,17 @@ def require_not_withdrawn(channels: Iterable[Channel], wanted: Iterable[tuple[st
         if found:
             name, stone = found
             instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
-            raise StoreError(f"{appliance} {release} was withdrawn from {name}: {one_line(stone.reason)}", hint=instead)
+            raise StoreError(
+                f"{appliance} {release} was withdrawn from {name}: {one_line(stone.reason)}",
+                hint=instead,
+            )
 
 
-def require_still_alive(store: Store, ring: KeyRing, others: Others, new: Sequence[tuple[str, str]], clock: Clock) -> None:
-    """After a commit: take out again what it listed and what was withdrawn meanwhile from another channel.
+def require_still_alive(
+    store: Store, ring: KeyRing, others: Others, new: Sequence[tuple[str, str]], clock: Clock
+) -> None:
+    """After a commit: take out again what it listed and what was withdrawn meanwhile from another
+    channel.
 
     Raises:
         StoreError: Something was.
@@ -121,7 +150,8 @@ def require_still_alive(store: Store, ring: KeyRing, others: Others, new: Sequen
                 clock=clock,
             )
             raise StoreError(
-                f"{appliance} {release} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
+                f"{appliance} {release} was withdrawn from {name} meanwhile: "
+                f"{one_line(stone.reason)}",
                 hint=f"it is withdrawn from {ring.channel}, too",
             )
 
@@ -136,16 +166,17 @@ def require_still_current(
     store: Store,
     ring: KeyRing,
     others: Others,
-    appliance: str,
-    release: str,
+    of: tuple[str, str],
     before: str | None,
     clock: Clock,
 ) -> None:
-    """After a commit that made a listed release current: undo it if another channel has withdrawn the release meanwhile.
+    """After a commit that made a listed release current: undo it if another channel has withdrawn
+    the release meanwhile.
 
     Raises:
         StoreError: It has.
     """
+    appliance, release = of
     found = _stone(others(), appliance, release)
     if not found:
         return
@@ -159,5 +190,7 @@ def require_still_current(
     commit(store, ring, undo, clock=clock)
     raise StoreError(
         f"{appliance} {release} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
-        hint=f"{ring.channel} has {before} again; run: invoke withdraw {appliance} --build {release}",
+        hint=(
+            f"{ring.channel} has {before} again; run: invoke withdraw {appliance} --build {release}"
+        ),
     )

@@ -1,6 +1,8 @@
-"""What is done every night, whoever publishes: signatures are renewed before they expire, old releases go.
+"""What is done every night, whoever publishes: signatures are renewed before they expire, old
+releases go.
 
-Pruning takes releases out of a channel and removes no byte; :mod:`slipway.channels.collect` does that, a week later.
+Pruning takes releases out of a channel and removes no byte; :mod:`slipway.channels.collect` does
+that, a week later.
 """
 
 from __future__ import annotations
@@ -22,37 +24,55 @@ from slipway.stores import Store
 
 __all__ = ["Policy", "kept", "prune", "refresh", "warnings"]
 
-#: How long before the targets metadata ends a refresh without the targets key fails: a warning was not enough.
+#: How long before the targets metadata ends a refresh without the targets key fails: a warning was
+#: not enough.
 _LAST_DAYS: Final = EXPIRY_DAYS["snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How many days, weeks and months that have releases keep their newest one; the current one and the one before it
-    are always kept."""
+    """How many days, weeks and months that have releases keep their newest one; the current one and
+    the one before it are always kept.
+    """
 
     days: int = 14
     weeks: int = 8
     months: int = 12
 
 
-_PERIODS: Final[tuple[tuple[str, str], ...]] = (("days", "%Y-%m-%d"), ("weeks", "%G-%V"), ("months", "%Y-%m"))
+_PERIODS: Final[tuple[tuple[str, str], ...]] = (
+    ("days", "%Y-%m-%d"),
+    ("weeks", "%G-%V"),
+    ("months", "%Y-%m"),
+)
 
 
 def kept(shelf: Shelf, policy: Policy) -> set[str]:
-    """The releases that a policy keeps. Days, weeks and months are those in which a release was made, in UTC."""
+    """The releases that a policy keeps.
+
+    Days, weeks and months are those in which a release was made, in UTC.
+    """
     keep = {name for name in (shelf.current, shelf.previous()) if name}
-    newest_first = sorted(reversed(shelf.releases), key=lambda name: shelf.releases[name].created, reverse=True)
+    newest_first = sorted(
+        reversed(shelf.releases), key=lambda name: shelf.releases[name].created, reverse=True
+    )
     for unit, pattern in _PERIODS:
         periods: dict[str, str] = {}
         for name in newest_first:
-            periods.setdefault(datetime.fromtimestamp(shelf.releases[name].created, UTC).strftime(pattern), name)
+            periods.setdefault(
+                datetime.fromtimestamp(shelf.releases[name].created, UTC).strftime(pattern), name
+            )
         keep |= set(list(periods.values())[: getattr(policy, unit)])
     return keep
 
 
 def prune(
-    store: Store, ring: KeyRing, policy: Policy | None = None, *, clock: Clock = time.time, dry_run: bool = False
+    store: Store,
+    ring: KeyRing,
+    policy: Policy | None = None,
+    *,
+    clock: Clock = time.time,
+    dry_run: bool = False,
 ) -> dict[str, list[str]]:
     """Take the releases that a policy does not keep out of a channel; returns them by appliance.
 
@@ -73,16 +93,28 @@ def prune(
                 dropped[appliance] = gone
 
     if dry_run:
-        drop(read_watched(store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock))
+        drop(
+            read_watched(
+                store,
+                ring.channel,
+                ring.roots[0],
+                memory_of(store, ring, ring.channel),
+                clock=clock,
+            )
+        )
     else:
         commit(store, ring, drop, clock=clock)
     return dropped
 
 
-def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything: bool = False) -> Committed:
-    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over, or all of it.
+def refresh(
+    store: Store, ring: KeyRing, *, clock: Clock = time.time, everything: bool = False
+) -> Committed:
+    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over,
+    or all of it.
 
-    Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel alive.
+    Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel
+    alive.
 
     Raises:
         Expired: The root has ended; nothing is signed.
@@ -104,7 +136,10 @@ def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time, everything
     done = commit(store, ring, mark, clock=clock, force=True)
     end = _targets_end(done.channel, ring, clock)
     if end and end.timestamp() - clock() < _LAST_DAYS * 86400:
-        raise HostError(_needs_targets(ring, end), hint=f"where that key is kept, run: invoke refresh --channel {ring.channel}")
+        raise HostError(
+            _needs_targets(ring, end),
+            hint=f"where that key is kept, run: invoke refresh --channel {ring.channel}",
+        )
     return done
 
 
@@ -114,7 +149,10 @@ def warnings(channel: Channel, ring: KeyRing, clock: Clock = time.time) -> list[
     found = [ending] if ending else []
     due = _targets_end(channel, ring, clock)
     if due:
-        found.append(f"{_needs_targets(ring, due)}: where it is kept, run: invoke refresh --channel {ring.channel}")
+        found.append(
+            f"{_needs_targets(ring, due)}: where it is kept, run: invoke refresh "
+            f"--channel {ring.channel}"
+        )
     return found
 
 
@@ -122,14 +160,17 @@ def _require_root(channel: Channel, clock: Clock) -> None:
     end: datetime = channel.root.signed.expires
     if end.timestamp() <= clock():
         raise Expired(
-            f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what is signed now; {clock_says(clock())}",
+            f"the root of the channel {channel.name} ended on {end:%Y-%m-%d}: nobody accepts what "
+            f"is signed now; {clock_says(clock())}",
             todo=(todo := renewal(channel.name, "root")),
             hint=f"where its root keys are: {todo}",
         )
 
 
 def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | None:
-    """When the first of what a missing targets key should have renewed ends; None if nothing is due."""
+    """When the first of what a missing targets key should have renewed ends; None if nothing is
+    due.
+    """
     if ring.has("targets"):
         return None
     roles = [channel.targets, *(channel.role(name) for name in channel.appliances)]
@@ -138,7 +179,10 @@ def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | No
 
 
 def _needs_targets(ring: KeyRing, end: datetime) -> str:
-    return f"the targets metadata of the channel {ring.channel} ends on {end:%Y-%m-%d}, and the targets key is not here"
+    return (
+        f"the targets metadata of the channel {ring.channel} ends on {end:%Y-%m-%d}, and the "
+        "targets key is not here"
+    )
 
 
 def _half_over(expires: datetime, clock: Callable[[], float]) -> bool:

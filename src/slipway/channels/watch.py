@@ -1,12 +1,14 @@
-"""Read a channel as a publisher: nothing is signed after a state that is older than one that was there.
+"""Read a channel as a publisher: nothing is signed after a state that is older than one that was
+there.
 
-Whoever can write to a store can put an old timestamp back, with valid signatures. Three things tell: what was seen
-here before (:mod:`slipway.channels.memory`), the timestamp's expiry, and signed snapshots in the store with a higher
-number than the one that the timestamp names. Such snapshots are also left by commits that lost a race or were
-stopped, so what a snapshot says of the one that it replaced decides (docs/adr/0016-publishers-remember.md).
+Whoever can write to a store can put an old timestamp back, with valid signatures. Three things
+tell: what was seen here before (:mod:`slipway.channels.memory`), the timestamp's expiry, and signed
+snapshots in the store with a higher number than the one that the timestamp names. Such snapshots
+are also left by commits that lost a race or were stopped, so what a snapshot says of the one that
+it replaced decides (docs/adr/0016-publishers-remember.md).
 
-Invariants: the memory is read before the timestamp, so a rival's commit between the two is no step back; what was
-read is remembered before anybody uses it.
+Invariants: the memory is read before the timestamp, so a rival's commit between the two is no step
+back; what was read is remembered before anybody uses it.
 """
 
 from __future__ import annotations
@@ -32,26 +34,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Unnamed", "read_watched", "seen_of", "signed_snapshots", "unnamed"]
 
-#: How long another publisher may take from its snapshot to its swap, before that counts as something else.
+#: How long another publisher may take from its snapshot to its swap, before that counts as
+#: something else.
 PATIENCE_S: float = 10.0
-#: What a garbage collection leaves of the past, in seconds: :data:`slipway.channels.collect.GRACE_S`.
+#: What a garbage collection leaves of the past, in seconds:
+#: :data:`slipway.channels.collect.GRACE_S`.
 _PAST_S: Final = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unnamed:
-    """A signed snapshot that the timestamp does not name. ``proven``: some timestamp did name it, or a later one."""
+    """A signed snapshot that the timestamp does not name.
+
+    ``proven``: some timestamp did name it, or a later one.
+    """
 
     number: int
     proven: bool
 
 
-def read_watched(store: Store, name: str, trusted: bytes, memory: Memory, *, clock: Clock = time.time, publishing: bool = True) -> Channel:
+def read_watched(
+    store: Store,
+    name: str,
+    trusted: bytes,
+    memory: Memory,
+    *,
+    clock: Clock = time.time,
+    publishing: bool = True,
+) -> Channel:
     """A channel as it is now, compared with what is known of it, and remembered.
 
     Args:
-        publishing: Something will be signed after it: refuse an expired timestamp and signed snapshots that it
-            does not name, too.
+        publishing: Something will be signed after it: refuse an expired timestamp and signed
+            snapshots that it does not name, too.
 
     Raises:
         VerificationError: It is not the newest state there was.
@@ -67,7 +82,8 @@ def read_watched(store: Store, name: str, trusted: bytes, memory: Memory, *, clo
             break
         if left.proven or time.monotonic() - started > PATIENCE_S:
             raise _refusal(channel, left)
-        time.sleep(random.uniform(0.02, 0.2))  # somebody else is probably between the snapshot and the swap
+        # somebody else is probably between the snapshot and the swap
+        time.sleep(random.uniform(0.02, 0.2))
     if publishing:
         _require_unexpired(channel, clock)
     if channel.timestamp is not None:
@@ -99,19 +115,29 @@ def require_known(channel: Channel, known: Known, clock: Clock) -> None:
         return
     way_out = f"somebody may have put an old copy back; what is known: invoke recover {name}"
     if channel.timestamp is None or channel.snapshot is None:
-        raise VerificationError(f"the channel {name} is gone from the store, version {seen.timestamp} of it was seen here", hint=way_out)
+        raise VerificationError(
+            f"the channel {name} is gone from the store, version {seen.timestamp} of "
+            "it was seen here",
+            hint=way_out,
+        )
     version = channel.timestamp.signed.version
     if version < seen.timestamp:
         raise VerificationError(
-            f"the store has version {version} of the channel {name}, version {seen.timestamp} was seen here", hint=way_out
+            f"the store has version {version} of the channel {name}, version "
+            f"{seen.timestamp} was seen here",
+            hint=way_out,
         )
     if channel.root.signed.version < seen.root:
         raise VerificationError(
-            f"the store has root {channel.root.signed.version} of the channel {name}, root {seen.root} was seen here", hint=way_out
+            f"the store has root {channel.root.signed.version} of the channel {name}, "
+            f"root {seen.root} was seen here",
+            hint=way_out,
         )
     if not _continues(channel, channel.snapshot, seen, clock):
         raise VerificationError(
-            f"version {version} of the channel {name} does not go on from version {seen.timestamp}, which was seen here", hint=way_out
+            f"version {version} of the channel {name} does not go on from version "
+            f"{seen.timestamp}, which was seen here",
+            hint=way_out,
         )
 
 
@@ -134,9 +160,12 @@ def _continues(channel: Channel, snapshot: Metadata[Snapshot], seen: Seen, clock
     return number == seen.snapshot and sha256 in ("", seen.sha256)
 
 
-def signed_snapshots(store: Store, root: Metadata[Root], name: str, *, above: int = 0) -> list[Metadata[Snapshot]]:
-    """The snapshots of a channel with higher numbers that its keys have signed, the newest first; none on a web server,
-    which has no listing."""
+def signed_snapshots(
+    store: Store, root: Metadata[Root], name: str, *, above: int = 0
+) -> list[Metadata[Snapshot]]:
+    """The snapshots of a channel with higher numbers that its keys have signed, the newest first;
+    none on a web server, which has no listing.
+    """
     if read_only(store):
         return []
     numbers = [
@@ -174,13 +203,19 @@ def _refusal(channel: Channel, left: Unnamed) -> VerificationError:
     named = channel.timestamp.signed.version if channel.timestamp is not None else "none"
     if left.proven:
         return VerificationError(
-            f"the timestamp of the channel {channel.name} names version {named}, but version {left.number} was signed after later ones",
-            hint=f"somebody put an old timestamp back; what is known: invoke recover {channel.name}",
+            f"the timestamp of the channel {channel.name} names version {named}, but version "
+            f"{left.number} was signed after later ones",
+            hint=(
+                f"somebody put an old timestamp back; what is known: invoke recover {channel.name}"
+            ),
         )
     return VerificationError(
-        f"the channel {channel.name} has a signed snapshot {left.number} that its timestamp does not name, it names {named}",
-        hint="a publisher was stopped, or somebody put an old timestamp back: let that publisher run again, "
-        f"or decide with: invoke recover {channel.name}",
+        f"the channel {channel.name} has a signed snapshot {left.number} that its timestamp does "
+        f"not name, it names {named}",
+        hint=(
+            "a publisher was stopped, or somebody put an old timestamp back: let that publisher "
+            f"run again, or decide with: invoke recover {channel.name}"
+        ),
     )
 
 
@@ -188,7 +223,11 @@ def _require_unexpired(channel: Channel, clock: Clock) -> None:
     timestamp = channel.timestamp
     if timestamp is not None and timestamp.signed.is_expired(datetime.fromtimestamp(clock(), UTC)):
         raise VerificationError(
-            f"the timestamp of the channel {channel.name} expired on {timestamp.signed.expires:%Y-%m-%d}: "
-            f"newer ones may have been hidden; {clock_says(clock())}",
-            hint=f"if this clock is right, and nobody published or refreshed since then, go on with: invoke recover {channel.name}",
+            f"the timestamp of the channel {channel.name} expired on "
+            f"{timestamp.signed.expires:%Y-%m-%d}: newer ones may have been hidden; "
+            f"{clock_says(clock())}",
+            hint=(
+                "if this clock is right, and nobody published or refreshed since then, "
+                f"go on with: invoke recover {channel.name}"
+            ),
         )

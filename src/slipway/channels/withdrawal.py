@@ -1,9 +1,10 @@
 """Withdrawn is final: what was withdrawn from one channel is in no other again.
 
-What goes in: the channels that can be read here, with their tombstones. What comes out: a refusal, or a withdrawal from
-every channel that can be reached. Invariants: a channel that cannot be read never keeps a release in the others; the
-most trusted channel is first; whoever lists a release looks at the tombstones again after the commit, and whoever withdraws
-one looks at the listings again, so that of the two at once at least one sees the other.
+What goes in: the channels that can be read here, with their tombstones. What comes out: a refusal,
+or a withdrawal from every channel that can be reached. Invariants: a channel that cannot be read
+never keeps a release in the others; the most trusted channel is first; whoever lists a release
+looks at the tombstones again after the commit, and whoever withdraws one looks at the listings
+again, so that of the two at once at least one sees the other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _ROUNDS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """What a withdrawal did: the releases, the change of each channel, and why some could not be reached.
+    """What a withdrawal did: the releases, the change of each channel, and why some could not be
+    reached.
 
     Attributes:
         already: Releases that a channel had withdrawn before, with the reason that was given then.
@@ -47,7 +49,8 @@ class Withdrawal:
         if self.unreached:
             listing = "".join(f"\n  {name}: {problem}" for name, problem in self.unreached.items())
             raise StoreError(
-                f"{self.appliance} {', '.join(self.releases)} may still be in {len(self.unreached)} channels:{listing}",
+                f"{self.appliance} {', '.join(self.releases)} may still be in "
+                f"{len(self.unreached)} channels:{listing}",
                 hint="mend them, or do it where their keys are, and run this again",
             )
 
@@ -69,7 +72,9 @@ class Withdrawer:
     clock: Clock
     _unreached: dict[str, str] = field(default_factory=dict)
 
-    def withdraw(self, appliance: str, build: str, reason: str, *, derived: bool = False) -> Withdrawal:
+    def withdraw(
+        self, appliance: str, build: str, reason: str, *, derived: bool = False
+    ) -> Withdrawal:
         """Take a release out of every channel that can be reached.
 
         Args:
@@ -84,17 +89,32 @@ class Withdrawer:
         release = self._find(shelves, appliance, build)
         reasons = {release: reason}
         if derived:
-            reasons |= {each: f"derived from {release}: {reason}" for each in self._derived(appliance, release, shelves)}
-        buried = {each: stone.reason for shelf in shelves.values() for each, stone in shelf.withdrawn.items()}
+            reasons |= {
+                each: f"derived from {release}: {reason}"
+                for each in self._derived(appliance, release, shelves)
+            }
+        buried = {
+            each: stone.reason
+            for shelf in shelves.values()
+            for each, stone in shelf.withdrawn.items()
+        }
         moved: dict[str, Moved] = {}
         for _ in range(_ROUNDS):
-            holding = [name for name, shelf in shelves.items() if reasons.keys() & shelf.releases.keys() and name not in self._unreached]
-            dead = frozenset(each for shelf in shelves.values() for each in shelf.withdrawn) | reasons.keys()
+            holding = [
+                name
+                for name, shelf in shelves.items()
+                if reasons.keys() & shelf.releases.keys() and name not in self._unreached
+            ]
+            dead = (
+                frozenset(each for shelf in shelves.values() for each in shelf.withdrawn)
+                | reasons.keys()
+            )
             for name in holding:
                 self._withdraw_from(name, appliance, reasons, dead, moved)
             if not holding:
                 break
-            shelves = self._shelves(appliance)  # a promotion at the same time may have listed it again
+            # a promotion at the same time may have listed it again
+            shelves = self._shelves(appliance)
         return Withdrawal(
             appliance=appliance,
             releases=tuple(reasons),
@@ -103,12 +123,19 @@ class Withdrawer:
             already={each: buried[each] for each in reasons if each in buried},
         )
 
-    def preview(self, appliance: str, build: str, *, derived: bool = False) -> tuple[list[str], list[str]]:
-        """Return the releases that would be withdrawn, and the channels that have one of them; changes nothing."""
+    def preview(
+        self, appliance: str, build: str, *, derived: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Return the releases that would be withdrawn, and the channels that have one of them.
+
+        Changes nothing.
+        """
         shelves = self._shelves(appliance)
         release = self._find(shelves, appliance, build)
         releases = [release, *(self._derived(appliance, release, shelves) if derived else [])]
-        return releases, [name for name, shelf in shelves.items() if shelf.releases.keys() & set(releases)]
+        return releases, [
+            name for name, shelf in shelves.items() if shelf.releases.keys() & set(releases)
+        ]
 
     def _withdraw_from(
         self,
@@ -119,7 +146,9 @@ class Withdrawer:
         moved: dict[str, Moved],
     ) -> None:
         try:
-            done = withdraw(self.store, self.ring(name), appliance, reasons, dead=dead, clock=self.clock)
+            done = withdraw(
+                self.store, self.ring(name), appliance, reasons, dead=dead, clock=self.clock
+            )
         except UserError as error:
             self._unreached[name] = error.message
             return
@@ -136,8 +165,12 @@ class Withdrawer:
         return shelves
 
     def _find(self, shelves: Mapping[str, Shelf], appliance: str, build: str) -> str:
-        listed = {each for shelf in shelves.values() for each in shelf.releases if matches(each, build)}
-        dead = {each for shelf in shelves.values() for each in shelf.withdrawn if matches(each, build)}
+        listed = {
+            each for shelf in shelves.values() for each in shelf.releases if matches(each, build)
+        }
+        dead = {
+            each for shelf in shelves.values() for each in shelf.withdrawn if matches(each, build)
+        }
         found = {build} & (listed | dead) or listed or dead
         if len(found) > 1:
             raise UsageError(
@@ -154,7 +187,8 @@ class Withdrawer:
         )
 
     def _derived(self, appliance: str, release: str, shelves: Mapping[str, Shelf]) -> list[str]:
-        """The releases that name this one, or one that does, as their parent, or that hold the very same disk.
+        """The releases that name this one, or one that does, as their parent, or that hold the very
+        same disk.
 
         A parent is the build before (docs/adr/0015). What cannot be told is noted for its channel.
         """
@@ -173,6 +207,9 @@ class Withdrawer:
         for known in found:  # it grows
             disk = disks.get(known)
             found += [
-                each for each in parents if each not in found and (parents[each] == known or (disk is not None and disks[each] == disk))
+                each
+                for each in parents
+                if each not in found
+                and (parents[each] == known or (disk is not None and disks[each] == disk))
             ]
         return found[1:]

@@ -109,9 +109,11 @@ def export(
 @task(help=described("channel"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
+    from slipway.channels.auditing import audit
+
     shop, session = at.open(reading=True)
     with shop.progress.step("verify") as step:
-        audited = session.audit(channel, lambda key: setattr(step, "detail", key))
+        audited = audit(session, channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
     answer.tell(Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems))
     for line in audited.lines:

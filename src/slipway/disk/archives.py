@@ -1,7 +1,7 @@
 """What is packed in a file: the start of a compressed one, and the members of an initramfs.
 
-What goes in: bytes that nobody trusts. What comes out: bytes, never more than a bound. This is a part of the program
-:mod:`slipway.disk.hygiene`.
+What goes in: bytes that nobody trusts. What comes out: bytes, never more than a bound. This is a
+part of the program :mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,15 @@ __all__ = ["initramfs", "unpacked"]
 
 #: By how it begins: gzip (RFC 1952), bzip2, xz, zstd (RFC 8878).
 _GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
-_ERRORS: Final = (OSError, EOFError, zlib.error, lzma.LZMAError, *([zstandard.ZstdError] if "zstandard" in globals() else []))
-#: cpio's format newc (Linux, Documentation/driver-api/early-userspace/buffer-format.rst): 6 characters and 13 numbers of 8.
+_ERRORS: Final = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    *([zstandard.ZstdError] if "zstandard" in globals() else []),
+)
+#: cpio's format newc (Linux, Documentation/driver-api/early-userspace/buffer-format.rst): 6
+#: characters and 13 numbers of 8.
 _HEADER: Final = 110
 _MAGIC: Final = (b"070701", b"070702")
 _LONGEST_NAME: Final = 4096
@@ -32,7 +39,10 @@ _MOST: Final = 4 << 30
 
 
 def unpacked(data: bytes, limit: int) -> bytes:
-    """Return the start of what a compressed file holds, at most ``limit`` bytes; of any other file the data itself."""
+    """Return the start of what a compressed file holds, at most ``limit`` bytes.
+
+    Of any other file the data itself.
+    """
     stream = _stream(io.BytesIO(data))
     if stream is None:
         return data
@@ -59,12 +69,18 @@ def _stream(file: IO[bytes]) -> IO[bytes] | None:
     if start == _XZ:
         return lzma.LZMAFile(file, format=lzma.FORMAT_XZ)
     if start.startswith(_ZSTD) and "zstandard" in globals():
-        return cast("IO[bytes]", zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True))
+        return cast(
+            "IO[bytes]",
+            zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+                file, read_across_frames=True
+            ),
+        )
     return None
 
 
 def initramfs(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
-    """Give the regular files of an initramfs, each with its name and the first ``most`` bytes of it.
+    """Give the regular files of an initramfs, each with its name and the first ``most`` bytes of
+    it.
 
     Raises:
         ValueError: It is none, or is damaged.
@@ -76,7 +92,10 @@ def initramfs(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _archives(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
-    """Give the members of archives one after another; the last may be compressed, and is to the end of the file."""
+    """Give the members of archives one after another.
+
+    The last may be compressed, and is to the end of the file.
+    """
     compressed, whole = False, False
     while True:
         magic = file.read(4)

@@ -1,8 +1,9 @@
-"""What is in a disk: a raw image's root file system -> its files, by who brought them and what they take.
+"""What is in a disk: a raw image's root file system -> its files, by who brought them and what they
+take.
 
-An ext4 is read as it lies in the disk. A read-only root is unpacked into a private namespace by unsquashfs(1), where this
-module runs as a program, for the files there have owners of their own. Invariants: nothing is mounted, and both give the same
-for the same files.
+An ext4 is read as it lies in the disk. A read-only root is unpacked into a private namespace by
+unsquashfs(1), where this module runs as a program, for the files there have owners of their own.
+Invariants: nothing is mounted, and both give the same for the same files.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ Reader = Callable[[File], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One path of a tree. ``kind`` is a letter as in ls(1); ``content`` a SHA-256, a link's target or a device's number;
-    sizes are bytes, ``compressed`` what zstd's level 3 makes of the file alone; ``package`` is who brought it; ``links`` counts
-    the names of a file, and ``attributes`` are the extended ones."""
+    """One path of a tree. ``kind`` is a letter as in ls(1); ``content`` a SHA-256, a link's target
+    or a device's number; sizes are bytes, ``compressed`` what zstd's level 3 makes of the file
+    alone; ``package`` is who brought it; ``links`` counts the names of a file, and ``attributes``
+    are the extended ones.
+    """
 
     kind: str
     mode: int
@@ -47,14 +50,18 @@ class Item:
 
 
 def is_squashfs(raw: Path) -> bool:
-    """Whether a disk's root is a read-only one (Linux, fs/squashfs/squashfs_fs.h: SQUASHFS_MAGIC)."""
+    """Whether a disk's root is a read-only one (Linux, fs/squashfs/squashfs_fs.h:
+    SQUASHFS_MAGIC).
+    """
     with raw.open("rb") as disk:
         disk.seek(ROOT_OFFSET)
         return disk.read(4) == b"hsqs"
 
 
 def contents(raw: Path) -> dict[str, Item]:
-    """The files of a disk's root partition by path. A file with several names takes space under the first.
+    """The files of a disk's root partition by path.
+
+    A file with several names takes space under the first.
 
     Raises:
         BuildError: The file system cannot be read.
@@ -72,7 +79,17 @@ def _unpacked(raw: Path) -> dict[str, Item]:
     with Namespace(memory_mib=2 * raw.stat().st_size // 2**20) as namespace:
         namespace.seal()
         namespace.run(["mkdir", tree])
-        command: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-force", "-offset", str(ROOT_OFFSET), "-dest", tree, raw]
+        command: list[str | Path] = [
+            "unsquashfs",
+            "-quiet",
+            "-no-progress",
+            "-force",
+            "-offset",
+            str(ROOT_OFFSET),
+            "-dest",
+            tree,
+            raw,
+        ]
         namespace.run(command, what="reading the file system")
         source = str(Path(__file__).parents[2])
         argv: list[str | Path] = [sys.executable, "-I", "-c", _START, source, tree]
@@ -81,7 +98,10 @@ def _unpacked(raw: Path) -> dict[str, Item]:
 
 
 #: The program: a checkout's modules may be nowhere that Python looks.
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.disk.contents import main; main(sys.argv[2])"
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from slipway.disk.contents import main; "
+    "main(sys.argv[2])"
+)
 
 
 def differences(first: Mapping[str, Item], second: Mapping[str, Item]) -> list[str]:
@@ -102,15 +122,24 @@ def _packages(files: Sequence[File], read: Reader) -> dict[str, str]:
     """The package of each path, from dpkg's lists, under the names that the files really have."""
     owners = {}
     real: dict[str, str] = {}
-    links = {os.fsdecode(file.path) for file in files if stat.S_ISLNK(file.mode) and b"/" not in file.path}
+    links = {
+        os.fsdecode(file.path)
+        for file in files
+        if stat.S_ISLNK(file.mode) and b"/" not in file.path
+    }
     for listing in files:
-        if not (listing.path.startswith(_LISTS) and listing.path.endswith(b".list") and stat.S_ISREG(listing.mode)):
+        if not (
+            listing.path.startswith(_LISTS)
+            and listing.path.endswith(b".list")
+            and stat.S_ISREG(listing.mode)
+        ):
             continue
         package = os.fsdecode(listing.path[len(_LISTS) :]).removesuffix(".list").partition(":")[0]
         for path in b"".join(read(listing)).decode(errors="surrogateescape").splitlines():
             folder, _, name = path.rpartition("/")
             if folder not in real:
-                # Debian's root has links to /usr: /lib/udev is in the list, and /usr/lib/udev on the disk.
+                # Debian's root has links to /usr: /lib/udev is in the list, and /usr/lib/udev on
+                # the disk.
                 merged = folder.split("/")[1:2] and folder.split("/")[1] in links
                 real[folder] = f"/usr{folder}" if merged else folder
             owners[f"{real[folder]}/{name}"] = package
@@ -123,7 +152,9 @@ def _owner(path: str, owners: Mapping[str, str]) -> str:
     if path in owners:
         return owners[path]
     if folder.endswith("/__pycache__"):
-        return owners.get(f"{folder.removesuffix('/__pycache__')}/{name.partition('.')[0]}.py", NOBODY)
+        return owners.get(
+            f"{folder.removesuffix('/__pycache__')}/{name.partition('.')[0]}.py", NOBODY
+        )
     return "(initramfs)" if path.startswith("/boot/initrd.img-") else NOBODY
 
 
@@ -166,7 +197,9 @@ def look(files: Sequence[File], read: Reader) -> Iterator[tuple[str, Item]]:
                 content,
                 _owner(path, owners),
                 file.links if kind == "-" else 1,
-                ", ".join(f"{name}={value.hex()}" for name, value in sorted(file.attributes.items())),
+                ", ".join(
+                    f"{name}={value.hex()}" for name, value in sorted(file.attributes.items())
+                ),
             ),
         )
 
@@ -189,7 +222,10 @@ def files_of(tree: Path) -> Iterator[File]:
                 links=status.st_nlink,
                 target=os.fsencode(path.readlink()) if stat.S_ISLNK(status.st_mode) else b"",
                 device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
-                attributes={name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)},
+                attributes={
+                    name: os.getxattr(path, name, follow_symlinks=False)
+                    for name in os.listxattr(path, follow_symlinks=False)
+                },
             )
 
 
@@ -205,7 +241,9 @@ def read_below(tree: Path) -> Reader:
 
 
 def main(folder: str) -> None:
-    """The program: print what is below a folder, a JSON list for each path; with the folder as this process' root."""
+    """The program: print what is below a folder, a JSON list for each path; with the folder as this
+    process' root.
+    """
     import zstandard  # noqa: F401 - before the root changes
 
     os.chroot(folder)

@@ -1,10 +1,13 @@
-"""An ext4 file system inside a disk file -> its files, read without mounting it and without another copy.
+"""An ext4 file system inside a disk file -> its files, read without mounting it and without another
+copy.
 
-What goes in: a disk and where the file system begins. What comes out: its files in the order of their paths, each with
-everything that an archive can hold of it. Invariants: a file system that is not clean, or has features that are not
-read here, is an error; every inode in use is reached, or it is one.
+What goes in: a disk and where the file system begins. What comes out: its files in the order of
+their paths, each with everything that an archive can hold of it. Invariants: a file system that is
+not clean, or has features that are not read here, is an error; every inode in use is reached, or it
+is one.
 
-Format: the Linux kernel's Documentation/filesystems/ext4 (super block, inodes, extents, directories, attributes).
+Format: the Linux kernel's Documentation/filesystems/ext4 (super block, inodes, extents,
+directories, attributes).
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ ROOT_OFFSET: Final = 135168 * 512
 
 _MAGIC: Final = 0xEF53
 _CLEAN: Final = 0x1
-#: Names of types in directories, extents, 64-bit block numbers, flexible groups, the seed of checksums.
+#: Names of types in directories, extents, 64-bit block numbers, flexible groups, the seed of
+#: checksums.
 _FEATURES: Final = 0x2 | 0x40 | 0x80 | 0x200 | 0x2000
 _64BIT: Final = 0x80
 _ROOT: Final = 2
@@ -40,8 +44,10 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """One name in the tree. ``path`` has no slash at its beginning and is empty for the root; ``mode`` includes the type
-    (inode(7)); ``device`` are major and minor number; ``target`` is where a symbolic link leads."""
+    """One name in the tree. ``path`` has no slash at its beginning and is empty for the root;
+    ``mode`` includes the type (inode(7)); ``device`` are major and minor number; ``target`` is
+    where a symbolic link leads.
+    """
 
     path: bytes
     inode: int
@@ -58,7 +64,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """``count`` blocks of a file from block ``first`` on; at block ``start`` of the disk, or zeros where that is None."""
+    """``count`` blocks of a file from block ``first`` on.
+
+    At block ``start`` of the disk, or zeros where that is None.
+    """
 
     first: int
     count: int
@@ -85,7 +94,12 @@ class Ext4:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         os.close(self._descriptor)
 
     def _fail(self, problem: str) -> BuildError:
@@ -99,13 +113,21 @@ class Ext4:
 
     def _read_super_block(self) -> None:
         block = self._read(1024, 1024)
-        inodes, free = struct.unpack_from("<I", block, 0x0)[0], struct.unpack_from("<I", block, 0x10)[0]
+        inodes, free = (
+            struct.unpack_from("<I", block, 0x0)[0],
+            struct.unpack_from("<I", block, 0x10)[0],
+        )
         magic, state = struct.unpack_from("<HH", block, 0x38)
         (features,) = struct.unpack_from("<I", block, 0x60)
         if magic != _MAGIC:
-            raise self._fail("it is no ext4 (of a read-only root there is neither rootfs nor incus)")
+            raise self._fail(
+                "it is no ext4 (of a read-only root there is neither rootfs nor incus)"
+            )
         if not state & _CLEAN or features & ~_FEATURES:
-            raise self._fail(f"it is not clean, or has features that are not read here ({features & ~_FEATURES:#x})")
+            raise self._fail(
+                "it is not clean, or has features that are not read here "
+                f"({features & ~_FEATURES:#x})"
+            )
         self._block_size = 1024 << struct.unpack_from("<I", block, 0x18)[0]
         (self._inodes_per_group,) = struct.unpack_from("<I", block, 0x28)
         self._first_inode, self._inode_size = struct.unpack_from("<IH", block, 0x54)
@@ -128,7 +150,8 @@ class Ext4:
         """Every name, a folder before what is in it, siblings by their names' bytes.
 
         Raises:
-            BuildError: Something is of a kind that is not read here, or an inode in use was not reached.
+            BuildError: Something is of a kind that is not read here, or an inode in use was not
+                reached.
         """
         seen: set[int] = set()
         waiting = [(b"", _ROOT)]
@@ -140,21 +163,38 @@ class Ext4:
             yield file
             if stat.S_ISDIR(file.mode):
                 prefix = path + b"/" if path else b""
-                waiting += [(prefix + name, found) for name, found in sorted(self._entries(file), reverse=True)]
+                waiting += [
+                    (prefix + name, found)
+                    for name, found in sorted(self._entries(file), reverse=True)
+                ]
         if len(seen) != self._in_use:
             raise self._fail(f"it has {self._in_use} inodes in use, and {len(seen)} were found")
 
     def content(self, file: File) -> Iterator[bytes]:
-        """The content of a regular file, in pieces of at most 1 MiB; what is not stored of it as zeros."""
+        """The content of a regular file, in pieces of at most 1 MiB.
+
+        What is not stored of it as zeros.
+        """
         position, end = 0, file.size
-        for extent in [*self._extents(self._inode(file.inode)), _Extent(-(-end // self._block_size), 0, None)]:
+        for extent in [
+            *self._extents(self._inode(file.inode)),
+            _Extent(-(-end // self._block_size), 0, None),
+        ]:
             for start, stop, place in (
                 (position, extent.first * self._block_size, None),
-                (extent.first * self._block_size, (extent.first + extent.count) * self._block_size, extent.start),
+                (
+                    extent.first * self._block_size,
+                    (extent.first + extent.count) * self._block_size,
+                    extent.start,
+                ),
             ):
                 for at in range(start, min(stop, end), _CHUNK):
                     size = min(_CHUNK, stop - at, end - at)
-                    yield bytes(size) if place is None else self._read(place * self._block_size + at - start, size)
+                    yield (
+                        bytes(size)
+                        if place is None
+                        else self._read(place * self._block_size + at - start, size)
+                    )
                     position = at + size
 
     def _file(self, path: bytes, number: int) -> File:
@@ -167,10 +207,16 @@ class Ext4:
         size |= size_high << 32
         target, device = b"", (0, 0)
         if stat.S_ISLNK(mode):
-            target = inode[0x28 : 0x28 + size] if size < 60 else b"".join(self._blocks(inode))[:size]
+            target = (
+                inode[0x28 : 0x28 + size] if size < 60 else b"".join(self._blocks(inode))[:size]
+            )
         elif stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
             old, new = struct.unpack_from("<II", inode, 0x28)
-            device = (old >> 8 & 0xFF, old & 0xFF) if old else (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00)
+            device = (
+                (old >> 8 & 0xFF, old & 0xFF)
+                if old
+                else (new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00)
+            )
         return File(
             path=path,
             inode=number,
@@ -198,19 +244,30 @@ class Ext4:
         for at in range(12, 12 + count * 12, 12):
             if depth:
                 _, low, high = struct.unpack_from("<IIH", node, at)
-                yield from self._extents_of(self._read((low | high << 32) * self._block_size, self._block_size))
+                yield from self._extents_of(
+                    self._read((low | high << 32) * self._block_size, self._block_size)
+                )
             else:
                 first, length, high, low = struct.unpack_from("<IHHI", node, at)
-                # A length above 32768 is that of blocks that were set aside and never written: they read as zeros.
-                yield _Extent(first, length - 32768, None) if length > 32768 else _Extent(first, length, low | high << 32)
+                # A length above 32768 is that of blocks that were set aside and never written: they
+                # read as zeros.
+                yield (
+                    _Extent(first, length - 32768, None)
+                    if length > 32768
+                    else _Extent(first, length, low | high << 32)
+                )
 
     def _blocks(self, inode: bytes) -> Iterator[bytes]:
         for extent in self._extents(inode):
             for number in range(extent.count if extent.start is not None else 0):
-                yield self._read(((extent.start or 0) + number) * self._block_size, self._block_size)
+                yield self._read(
+                    ((extent.start or 0) + number) * self._block_size, self._block_size
+                )
 
     def _entries(self, folder: File) -> Iterator[tuple[bytes, int]]:
-        """Names and inodes in a folder; an index of hashes looks like entries that are not in use."""
+        """Names and inodes in a folder; an index of hashes looks like entries that are not in
+        use.
+        """
         for block in self._blocks(self._inode(folder.inode)):
             at = 0
             while at < self._block_size:
@@ -227,9 +284,16 @@ class Ext4:
         found: dict[str, bytes] = {}
         extra = struct.unpack_from("<H", inode, 0x80)[0] if self._inode_size > 128 else 0
         inside = 0x80 + extra
-        if extra and inside + 4 <= len(inode) and struct.unpack_from("<I", inode, inside)[0] == _ATTRIBUTES:
+        if (
+            extra
+            and inside + 4 <= len(inode)
+            and struct.unpack_from("<I", inode, inside)[0] == _ATTRIBUTES
+        ):
             found |= dict(self._attributes_in(inode[inside + 4 :], 0, path))
-        block = struct.unpack_from("<I", inode, 0x68)[0] | struct.unpack_from("<H", inode, 0x76)[0] << 32
+        block = (
+            struct.unpack_from("<I", inode, 0x68)[0]
+            | struct.unpack_from("<H", inode, 0x76)[0] << 32
+        )
         if block:
             content = self._read(block * self._block_size, self._block_size)
             found |= dict(self._attributes_in(content, 32, path))
@@ -241,14 +305,19 @@ class Ext4:
             name = area[at + 16 : at + 16 + name_length].decode()
             value = area[value_at : value_at + size]
             if in_inode or not (index in _PREFIXES or index in _ACLS):
-                raise self._fail(f"/{os.fsdecode(path)} has an attribute of a kind that is not read here")
-            yield (_ACLS[index], _acl(value)) if index in _ACLS else (_PREFIXES[index] + name, value)
+                raise self._fail(
+                    f"/{os.fsdecode(path)} has an attribute of a kind that is not read here"
+                )
+            yield (
+                (_ACLS[index], _acl(value)) if index in _ACLS else (_PREFIXES[index] + name, value)
+            )
             at += (16 + name_length + 3) & ~3
 
 
 def _acl(stored: bytes) -> bytes:
-    """An access control list as ext4 stores it -> as the kernel and archives write it (acl(5); version 2, an id in every
-    entry)."""
+    """An access control list as ext4 stores it -> as the kernel and archives write it (acl(5);
+    version 2, an id in every entry).
+    """
     entries, at = struct.pack("<I", 2), 4
     while at < len(stored):
         tag, rights = struct.unpack_from("<HH", stored, at)

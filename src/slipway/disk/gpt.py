@@ -1,6 +1,7 @@
 """A disk's GUID partition table -> its partitions.
 
-Format: UEFI Specification 2.10, section 5.3 (header in sector 1; entries of 128 bytes or more; names in UTF-16LE).
+Format: UEFI Specification 2.10, section 5.3 (header in sector 1; entries of 128 bytes or more;
+names in UTF-16LE).
 """
 
 from __future__ import annotations

@@ -1,18 +1,20 @@
 """A finished tree -> what in it belongs to no image: identities, secrets, and traces of its making.
 
-What goes in: the directory of a whole file system that is not running. What comes out: findings, sorted by path; an
-empty list means that every instance of the image starts equal and empty.
+What goes in: the directory of a whole file system that is not running. What comes out: findings,
+sorted by path; an empty list means that every instance of the image starts equal and empty.
 
-Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is itself a finding. This
-module is also a program (``python -I hygiene.py --enter TREE``) that prints the findings as JSON, so that it can run
-where all files are readable, for example as root of a user namespace. With ``--enter`` the tree is its root first, so
-that a folder that is a link (``/etc``) is the tree's and never the host's.
+Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is
+itself a finding. This module is also a program (``python -I hygiene.py --enter TREE``) that prints
+the findings as JSON, so that it can run where all files are readable, for example as root of a user
+namespace. With ``--enter`` the tree is its root first, so that a folder that is a link (``/etc``)
+is the tree's and never the host's.
 
-Content has a known exception: a file that is byte for byte what a package ships (by the MD5 sums that dpkg keeps, in
-``info/*.md5sums`` and for configuration files in ``status``) is public already, an example or a test's key.
+Content has a known exception: a file that is byte for byte what a package ships (by the MD5 sums
+that dpkg keeps, in ``info/*.md5sums`` and for configuration files in ``status``) is public already,
+an example or a test's key.
 
-No list is whole. `build --verify-reproducible` installs the same packages twice and names what differs, which finds what
-no rule here knows.
+No list is whole. `build --verify-reproducible` installs the same packages twice and names what
+differs, which finds what no rule here knows.
 """
 
 from __future__ import annotations
@@ -57,40 +59,79 @@ class _PathRule:
     name: str
     pattern: str
     detail: str
-    #: Whether an empty file is as bad (its existence says something), and whether directories and links are.
+    #: Whether an empty file is as bad (its existence says something), and whether directories and
+    #: links are.
     empty: bool = False
     any_kind: bool = False
 
 
 _HOME = "(?:root|home/[^/]+)"
 _PATH_RULES = (
-    _PathRule("ssh-host-key", r"etc/ssh/ssh_host_.*", "an SSH host key, which first boot makes", empty=True),
-    _PathRule("machine-id", r"(?:etc|var/lib/dbus)/machine-id", "a machine-id; it must be empty, and is made when an instance boots"),
-    _PathRule("authorized-keys", r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/authorized_keys.*", "keys of somebody who may log in"),
-    _PathRule("history", rf"{_HOME}/\.(?:[a-z]+_history|lesshst|viminfo|wget-hsts)|{_HOME}/\.local/share/nano/.*", "a history of commands"),
-    _PathRule("cloud-init", r"var/lib/cloud/.+|etc/systemd/network/10-cloud-init-.*|etc/netplan/.*cloud-init.*", "data of an instance"),
+    _PathRule(
+        "ssh-host-key",
+        r"etc/ssh/ssh_host_.*",
+        "an SSH host key, which first boot makes",
+        empty=True,
+    ),
+    _PathRule(
+        "machine-id",
+        r"(?:etc|var/lib/dbus)/machine-id",
+        "a machine-id; it must be empty, and is made when an instance boots",
+    ),
+    _PathRule(
+        "authorized-keys",
+        r"(?:.*/)?\.ssh/authorized_keys2?|etc/ssh/authorized_keys.*",
+        "keys of somebody who may log in",
+    ),
+    _PathRule(
+        "history",
+        rf"{_HOME}/\.(?:[a-z]+_history|lesshst|viminfo|wget-hsts)|{_HOME}/\.local/share/nano/.*",
+        "a history of commands",
+    ),
+    _PathRule(
+        "cloud-init",
+        r"var/lib/cloud/.+|etc/systemd/network/10-cloud-init-.*|etc/netplan/.*cloud-init.*",
+        "data of an instance",
+    ),
     _PathRule(
         "credentials",
-        rf"{_HOME}/(?:\.aws/credentials|\.netrc|\.pypirc|\.git-credentials|\.docker/config\.json|\.config/gcloud/.+|\.kube/config)"
+        rf"{_HOME}/(?:\.aws/credentials|\.netrc|\.pypirc|\.git-credentials|\.docker/config\.json"
+        r"|\.config/gcloud/.+|\.kube/config)"
         r"|etc/apt/auth\.conf(?:\.d/.+)?|etc/cloud/cloud\.cfg\.d/.*(?:credentials|installer).*",
         "somebody's credentials",
     ),
     _PathRule("log", r"var/log/.+", "a log of the building"),
-    _PathRule("apt", r"var/lib/apt/lists/(?!lock$).+|var/cache/apt/.*\.bin|var/cache/apt/archives/.+\.deb", "a list or cache of apt"),
-    _PathRule("core-dump", r"var/lib/systemd/coredump/.+|var/crash/.+", "a crashed program's memory"),
-    _PathRule("temporary", r"(?:tmp|var/tmp|run)/[^/]+", "a temporary file", empty=True, any_kind=True),
+    _PathRule(
+        "apt",
+        r"var/lib/apt/lists/(?!lock$).+|var/cache/apt/.*\.bin|var/cache/apt/archives/.+\.deb",
+        "a list or cache of apt",
+    ),
+    _PathRule(
+        "core-dump", r"var/lib/systemd/coredump/.+|var/crash/.+", "a crashed program's memory"
+    ),
+    _PathRule(
+        "temporary", r"(?:tmp|var/tmp|run)/[^/]+", "a temporary file", empty=True, any_kind=True
+    ),
     _PathRule(
         "random-seed",
-        r"var/lib/systemd/(?:random-seed|credential\.secret)|var/lib/urandom/random-seed|boot/(?:.*/)?loader/random-seed",
+        r"var/lib/systemd/(?:random-seed|credential\.secret)|var/lib/urandom/random-seed"
+        r"|boot/(?:.*/)?loader/random-seed",
         "a seed or secret that instances would share",
     ),
     _PathRule(
-        "lease", r"var/lib/(?:dhcp|dhcpcd|NetworkManager)/.+\.leases?|var/lib/NetworkManager/secret_key", "an address lease or its key"
+        "lease",
+        r"var/lib/(?:dhcp|dhcpcd|NetworkManager)/.+\.leases?|var/lib/NetworkManager/secret_key",
+        "an address lease or its key",
     ),
-    _PathRule("first-boot", r"etc/slipway/parameters\.env|var/lib/slipway/.+", "what first boot makes for one instance"),
+    _PathRule(
+        "first-boot",
+        r"etc/slipway/parameters\.env|var/lib/slipway/.+",
+        "what first boot makes for one instance",
+    ),
     _PathRule(
         "database-cluster",
-        r"var/lib/postgresql/.+/PG_VERSION|var/lib/mysql/(?:ibdata1|aria_log_control|auto\.cnf)|var/lib/redis/.+"
+        r"var/lib/postgresql/.+/PG_VERSION|var/lib/mysql/(?:ibdata1|aria_log_control|auto\.cnf)"
+        r"|var/lib/redis/.+"
         r"|etc/ldap/slapd\.d/.+\.ldif|var/lib/ldap/data\.mdb",
         "a database cluster, which first boot makes",
     ),
@@ -98,7 +139,8 @@ _PATH_RULES = (
         "service-key",
         r"(?:etc/bind/|etc/)rndc\.key|(?:.*/)?\.erlang\.cookie|(?:.*/)?[^/]+\.keytab"
         r"|(?:.*/)?\.gnupg/(?:private-keys-v1\.d/.+|secring\.gpg)|etc/munge/munge\.key"
-        r"|etc/(?:corosync|pacemaker)/authkey|etc/dropbear/(?:initramfs/)?dropbear_.*_host_key|etc/krb5kdc/stash|etc/xrdp/rsakeys\.ini"
+        r"|etc/(?:corosync|pacemaker)/authkey|etc/dropbear/(?:initramfs/)?dropbear_.*_host_key"
+        r"|etc/krb5kdc/stash|etc/xrdp/rsakeys\.ini"
         r"|var/lib/tor/(?:.*/)?(?:[^/]*secret[^/]*key|private_key)|var/lib/samba/private/.+\.tdb"
         r"|etc/wireguard/[^/]*(?:private|\.key|\.psk)[^/]*|(?:.*/)?\.(?:pgpass|mylogin\.cnf)",
         "a key or password of a service, which instances would share",
@@ -116,7 +158,9 @@ _PATH_RULES = (
         empty=True,
     ),
 )
-_PATHS = re.compile("|".join(f"(?P<r{number}>{rule.pattern})" for number, rule in enumerate(_PATH_RULES)))
+_PATHS = re.compile(
+    "|".join(f"(?P<r{number}>{rule.pattern})" for number, rule in enumerate(_PATH_RULES))
+)
 
 #: Of a larger file only armoured keys are looked for.
 _KEY_FILE_BYTES = 256 * 1024
@@ -126,8 +170,20 @@ _NO_TEXT = (".pyc",)
 _TEXT_RULES = tuple(
     (rule, word, re.compile(path), re.compile(pattern, re.MULTILINE), detail)
     for rule, word, path, pattern, detail in (
-        ("service-key", b"secret", ".*", rb'^[^#/]*\bsecret\s+"?[A-Za-z0-9+/]{16,}={0,2}"?\s*;', "a key of BIND or DHCP"),
-        ("credentials", b"dbpass", "etc/.*", rb"""^\s*(?:dbc_dbpass|\$dbpass)\s*=\s*['"]?[^'"\s;]""", "a database's password"),
+        (
+            "service-key",
+            b"secret",
+            ".*",
+            rb'^[^#/]*\bsecret\s+"?[A-Za-z0-9+/]{16,}={0,2}"?\s*;',
+            "a key of BIND or DHCP",
+        ),
+        (
+            "credentials",
+            b"dbpass",
+            "etc/.*",
+            rb"""^\s*(?:dbc_dbpass|\$dbpass)\s*=\s*['"]?[^'"\s;]""",
+            "a database's password",
+        ),
         (
             "credentials",
             b"password",
@@ -143,7 +199,13 @@ _TEXT_RULES = tuple(
                 word + rb"""['"\]]*\s*(?:=>?|:|,)\s*['"]?[^'"<>{}$\s]{16,}""",
                 "a secret of a web program",
             )
-            for word in (b"des_key", b"blowfish_secret", b"secret_key_base", b"SECRET_KEY", b"APP_KEY")
+            for word in (
+                b"des_key",
+                b"blowfish_secret",
+                b"secret_key_base",
+                b"SECRET_KEY",
+                b"APP_KEY",
+            )
         ),
         (
             "instance-name",
@@ -152,9 +214,15 @@ _TEXT_RULES = tuple(
             rb"^\s*InitiatorName\s*=\s*\S",
             "the iSCSI name of one instance",
         ),
-        ("instance-name", b"MY_HOSTID", r"etc/popularity-contest\.conf", rb'^\s*MY_HOSTID\s*=\s*"?\w', "the name of one instance"),
+        (
+            "instance-name",
+            b"MY_HOSTID",
+            r"etc/popularity-contest\.conf",
+            rb'^\s*MY_HOSTID\s*=\s*"?\w',
+            "the name of one instance",
+        ),
     )
-)  # fmt: skip
+)
 #: Scripts of the early boot bring files of the tree along.
 _INITRAMFS = re.compile(r"boot/(?:initrd|initramfs).*")
 #: What of the places above says the same of a file in an initramfs.
@@ -162,18 +230,25 @@ _IN_INITRAMFS = ("authorized-keys", "credentials", "instance-name", "service-key
 _CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
 
 
-def inspect(tree: Path, *, allow: Collection[str] = (), host: str | None = None, words: Sequence[str] = ()) -> list[Finding]:
+def inspect(
+    tree: Path, *, allow: Collection[str] = (), host: str | None = None, words: Sequence[str] = ()
+) -> list[Finding]:
     """What the tree holds that no image may hold.
 
     Args:
-        allow: Exceptions, each ``rule:path`` where the path may have wildcards (fnmatch), for example
-            ``private-key:/usr/share/doc/*``.
-        host: The name of the machine that builds; a tree that calls itself so was given the host's /etc/hostname.
+        allow: Exceptions, each ``rule:path`` where the path may have wildcards (fnmatch), for
+            example ``private-key:/usr/share/doc/*``.
+        host: The name of the machine that builds; a tree that calls itself so was given the host's
+            /etc/hostname.
         words: Secrets that no file may hold, as they are or in base64.
     """
     secrets = [form for word in words for form in (word.encode(), base64.b64encode(word.encode()))]
     findings = [*_files(str(tree), secrets), *_accounts(tree), *_configuration(tree, host)]
-    return sorted(finding for finding in findings if not any(fnmatch.fnmatchcase(f"{finding.rule}:{finding.path}", rule) for rule in allow))
+    return sorted(
+        finding
+        for finding in findings
+        if not any(fnmatch.fnmatchcase(f"{finding.rule}:{finding.path}", rule) for rule in allow)
+    )
 
 
 def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
@@ -192,7 +267,10 @@ def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
             directory = entry.is_dir(follow_symlinks=False)
             rule = _rule(path)
             regular = entry.is_file(follow_symlinks=False)
-            if rule and (rule.any_kind or (regular and (rule.empty or entry.stat(follow_symlinks=False).st_size))):
+            if rule and (
+                rule.any_kind
+                or (regular and (rule.empty or entry.stat(follow_symlinks=False).st_size))
+            ):
                 yield Finding(f"/{path}", rule.name, rule.detail)
             elif directory and path not in ("proc", "sys", "dev"):
                 pending.append(path)
@@ -225,7 +303,8 @@ def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[
         yield Finding(f"/{path}", "unreadable", f"cannot be read: {error.strerror}")
         return
     if data.startswith(b"\x7fELF"):
-        # ELF: e_type, two bytes at 16 in the file's own byte order, is ET_CORE (4) (System V ABI, chapter 4).
+        # ELF: e_type, two bytes at 16 in the file's own byte order, is ET_CORE (4) (System V ABI,
+        # chapter 4).
         if core and 4 in (data[16:17] + data[17:18]):
             yield Finding(f"/{path}", "core-dump", "a crashed program's memory")
         return
@@ -241,9 +320,16 @@ def _early(shipped: _Shipped, path: str, file: IO[bytes]) -> Iterator[Finding]:
     try:
         for name, data in initramfs(file, _KEY_FILE_BYTES):
             rule = _rule(name)
-            found = [(rule.name, rule.detail)] if rule and data and rule.name in _IN_INITRAMFS else list(_secrets(name, data))
+            found = (
+                [(rule.name, rule.detail)]
+                if rule and data and rule.name in _IN_INITRAMFS
+                else list(_secrets(name, data))
+            )
             if found and not shipped(name, data):
-                yield from (Finding(f"/{path}", kind, f"{detail}, as /{name} in it") for kind, detail in found)
+                yield from (
+                    Finding(f"/{path}", kind, f"{detail}, as /{name} in it")
+                    for kind, detail in found
+                )
     except ValueError as error:
         yield Finding(f"/{path}", "unreadable", str(error))
 
@@ -274,7 +360,9 @@ def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
 
 
 class _Shipped:
-    """What packages ship, by path and MD5 sum; dpkg's lists are read when they are asked for first."""
+    """What packages ship, by path and MD5 sum; dpkg's lists are read when they are asked for
+    first.
+    """
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
@@ -283,7 +371,10 @@ class _Shipped:
     def file(self, path: str, file: str) -> bool:
         """Whether a package ships exactly this file."""
         with Path(file).open("rb") as opened:
-            return self._has(path, hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest())
+            return self._has(
+                path,
+                hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest(),
+            )
 
     def __call__(self, path: str, data: bytes) -> bool:
         """Whether a package ships a file with exactly this content."""
@@ -292,7 +383,10 @@ class _Shipped:
     def _has(self, path: str, digest: str) -> bool:
         if self._sums is None:
             self._sums = set(self._read())
-        return any((digest, name) in self._sums for name in (path, f"usr/{path}", path.removeprefix("usr/")))
+        return any(
+            (digest, name) in self._sums
+            for name in (path, f"usr/{path}", path.removeprefix("usr/"))
+        )
 
     def _read(self) -> Iterator[tuple[str, str]]:
         dpkg = self._tree / "var/lib/dpkg"
@@ -301,30 +395,43 @@ class _Shipped:
                 digest, _, name = line.partition("  ")
                 yield digest, name
         # Configuration files are in the status: a path, and the sum of what the package has there.
-        for name, digest in re.findall(r"^ /(\S+) ([0-9a-f]{32})(?: obsolete)?$", _text(dpkg / "status"), re.MULTILINE):
+        for name, digest in re.findall(
+            r"^ /(\S+) ([0-9a-f]{32})(?: obsolete)?$", _text(dpkg / "status"), re.MULTILINE
+        ):
             yield digest, name
 
 
 def _accounts(tree: Path) -> Iterator[Finding]:
-    """Passwords: the second field may say that there is none to log in with, and nothing else (shadow(5))."""
+    """Passwords: the second field may say that there is none to log in with, and nothing else
+    (shadow(5)).
+    """
     for name in ("shadow", "gshadow", "passwd", "shadow-", "gshadow-", "passwd-"):
         for number, line in enumerate(_text(tree / "etc" / name).splitlines(), start=1):
             fields = line.split(":")
-            if len(fields) < 2 or re.fullmatch(r"[!*]+|x" if name.startswith("passwd") else r"[!*]+", fields[1]):
+            if len(fields) < 2 or re.fullmatch(
+                r"[!*]+|x" if name.startswith("passwd") else r"[!*]+", fields[1]
+            ):
                 continue
             detail = "the password's hash" if fields[1] else "an empty password"
-            # A group without a password has an empty field or "!": neither lets anybody in (gshadow(5)).
+            # A group without a password has an empty field or "!": neither lets anybody in
+            # (gshadow(5)).
             if fields[1] or not name.startswith("gshadow"):
-                yield Finding(f"/etc/{name}", "password", f"{detail} of {fields[0]!r} in line {number}")
+                yield Finding(
+                    f"/etc/{name}", "password", f"{detail} of {fields[0]!r} in line {number}"
+                )
 
 
 def _configuration(tree: Path, host: str | None) -> Iterator[Finding]:
     """What a build copies from its host so that programs in the tree can use the network."""
     resolver = tree / "etc/resolv.conf"
     if re.search(r"^\s*nameserver\s", _text(resolver), re.MULTILINE):
-        yield Finding("/etc/resolv.conf", "host-configuration", "name servers of the machine that builds")
+        yield Finding(
+            "/etc/resolv.conf", "host-configuration", "name servers of the machine that builds"
+        )
     if host and _text(tree / "etc/hostname").strip() == host:
-        yield Finding("/etc/hostname", "host-configuration", f'the name of the machine that builds, "{host}"')
+        yield Finding(
+            "/etc/hostname", "host-configuration", f'the name of the machine that builds, "{host}"'
+        )
 
 
 def _text(path: Path) -> str:
@@ -339,18 +446,36 @@ def _text(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: print the findings as a JSON list; 1 if there are any."""
-    options = argparse.ArgumentParser(description="Print what in a file system tree belongs to no image, as JSON.")
+    options = argparse.ArgumentParser(
+        description="Print what in a file system tree belongs to no image, as JSON."
+    )
     options.add_argument("tree", type=Path, metavar="TREE")
-    options.add_argument("--allow", action="append", default=[], metavar="RULE:PATH", help="an exception; * matches anything")
-    options.add_argument("--host", metavar="NAME", help="the building machine's name, which must not be the tree's")
-    options.add_argument("--enter", action="store_true", help="make the tree this process' root first (as root)")
-    options.add_argument("--words", action="store_true", help="read a JSON list of texts from standard input, which no file may hold")
+    options.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="RULE:PATH",
+        help="an exception; * matches anything",
+    )
+    options.add_argument(
+        "--host", metavar="NAME", help="the building machine's name, which must not be the tree's"
+    )
+    options.add_argument(
+        "--enter", action="store_true", help="make the tree this process' root first (as root)"
+    )
+    options.add_argument(
+        "--words",
+        action="store_true",
+        help="read a JSON list of texts from standard input, which no file may hold",
+    )
     given = options.parse_args(argv)
     words = json.load(sys.stdin) if given.words else []
     if given.enter:
         os.chroot(given.tree)
         os.chdir("/")
-    findings = inspect(Path("/") if given.enter else given.tree, allow=given.allow, host=given.host, words=words)
+    findings = inspect(
+        Path("/") if given.enter else given.tree, allow=given.allow, host=given.host, words=words
+    )
     json.dump([asdict(finding) for finding in findings], sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 1 if findings else 0

@@ -11,7 +11,10 @@ __all__ = ["DiskIdentity", "disk_identity"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskIdentity:
-    """UUIDs in their text form; the volume id of the EFI system partition as eight hexadecimal digits."""
+    """UUIDs in their text form.
+
+    The volume id of the EFI system partition as eight hexadecimal digits.
+    """
 
     disk_uuid: str
     bios_partition_uuid: str

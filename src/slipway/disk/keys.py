@@ -1,7 +1,9 @@
-"""A file's content -> whether it is a private key, whatever it is called: armoured text, or a format of keys.
+"""A file's content -> whether it is a private key, whatever it is called: armoured text, or a
+format of keys.
 
-What goes in: bytes that nobody trusts. What comes out: what they are, or nothing. Nothing is unpacked without a bound, and
-nothing but the standard library is used: this is a part of the program :mod:`slipway.disk.hygiene`.
+What goes in: bytes that nobody trusts. What comes out: what they are, or nothing. Nothing is
+unpacked without a bound, and nothing but the standard library is used: this is a part of the
+program :mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import IO
 
 __all__ = ["armoured", "binary_key", "large_key"]
 
-#: What can be between a key's lines: white space, marks of quoted text, and line breaks written as in JSON or C.
+#: What can be between a key's lines: white space, marks of quoted text, and line breaks written as
+#: in JSON or C.
 _BETWEEN = rb"""(?:[\s"'+,#>|*]|\\[nrt])*"""
 #: A key's armour with a line of its body after it: text that merely speaks of keys has none.
 _KEY = re.compile(
@@ -28,16 +31,26 @@ _KEY = re.compile(
     rb"|^Private-key-format: v\d"
     rb"|^PuTTY-User-Key-File-\d: "
     rb"|AGE-SECRET-KEY-1[A-Z0-9]{20}"
-    rb"|^[ \t]*(?:Private|Preshared|private-|preshared-)[Kk]ey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}=[ \t]*$"
+    rb"|^[ \t]*(?:Private|Preshared|private-"
+    rb"|preshared-)[Kk]ey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}=[ \t]*$"
     # JSON Web Key (RFC 7517): "d" is the private part of RSA and of elliptic curves.
     rb'|"d"\s*:\s*"[A-Za-z0-9_-]{42,}"(?=[^{}]*"kty")|"kty"[^{}]*"d"\s*:\s*"[A-Za-z0-9_-]{42,}"',
     re.MULTILINE,
 )
-#: One of these is in every match of _KEY; looking for it first is what makes reading a whole tree fast.
+#: One of these is in every match of _KEY; looking for it first is what makes reading a whole tree
+#: fast.
 _KEY_WORDS = (
-    b"PRIVATE KEY", b"PuTTY-User", b"AGE-SECRET", b"PrivateKey", b"PresharedKey", b"private-key", b"preshared-key",
-    b"OpenVPN Static", b"Private-key-format", b'"kty"',
-)  # fmt: skip
+    b"PRIVATE KEY",
+    b"PuTTY-User",
+    b"AGE-SECRET",
+    b"PrivateKey",
+    b"PresharedKey",
+    b"private-key",
+    b"preshared-key",
+    b"OpenVPN Static",
+    b"Private-key-format",
+    b'"kty"',
+)
 #: A key's armour in base64 once more, as in Kubernetes' secrets.
 _ENCODED = re.compile(rb"LS0tLS1CRUdJTi[A-Za-z0-9+/\s]{40,}={0,2}")
 
@@ -64,22 +77,34 @@ def large_key(file: IO[bytes]) -> bool:
     return False
 
 
-#: PKCS #12: version 3, then content that says what it is (RFC 7292, 4), and its bags that hold keys (RFC 7292, 4.2.1 and 2).
-_PKCS12 = re.compile(rb"\x02\x01\x03\x30.{1,5}\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07[\x01\x02]", re.DOTALL)
-_KEY_BAGS = (b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x01", b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02")
-#: What follows the outer SEQUENCE of a key in DER: PKCS #1 (RFC 8017, A.1.2), SEC 1 (RFC 5915), PKCS #8 (RFC 5958, 2), and
-#: PKCS #8 that is encrypted (RFC 5958, 3) by a scheme of PKCS #5 or PKCS #12.
+#: PKCS #12: version 3, then content that says what it is (RFC 7292, 4), and its bags that hold keys
+#: (RFC 7292, 4.2.1 and 2).
+_PKCS12 = re.compile(
+    rb"\x02\x01\x03\x30.{1,5}\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07[\x01\x02]", re.DOTALL
+)
+_KEY_BAGS = (
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x01",
+    b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
+)
+#: What follows the outer SEQUENCE of a key in DER: PKCS #1 (RFC 8017, A.1.2), SEC 1 (RFC 5915),
+#: PKCS #8 (RFC 5958, 2), and PKCS #8 that is encrypted (RFC 5958, 3) by a scheme of PKCS #5 or PKCS
+#: #12.
 _DER_KEYS = re.compile(
     rb"\x02\x01\x00\x02(?:\x81.|\x82..|[\x20-\x7f])|\x02\x01\x01\x04[\x14-\x42]"
-    rb"|\x02\x01[\x00\x01]\x30[\x05-\x7f]\x06[\x03-\x0b].{3,120}?\x04|\x30[\x0d-\x7f]\x06[\x09\x0a]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)",
+    rb"|\x02\x01[\x00\x01]\x30[\x05-\x7f]\x06[\x03-\x0b].{3,120}?\x04"
+    rb"|\x30[\x0d-\x7f]\x06[\x09\x0a]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x05|\x0c\x01)",
     re.DOTALL,
 )
 #: libgcrypt's S-expressions, as GnuPG keeps keys.
-_GNUPG = re.compile(rb"\(\d+:(?:protected-)?private-key|(?:[A-Za-z-]+: [^\n]*\n)*Key: \((?:protected-)?private-key")
+_GNUPG = re.compile(
+    rb"\(\d+:(?:protected-)?private-key|(?:[A-Za-z-]+: [^\n]*\n)*Key: \((?:protected-)?private-key"
+)
 
 
 def binary_key(data: bytes) -> str:
-    """Say what a file in a format of keys is, if it is one that holds a private key; otherwise nothing."""
+    """Say what a file in a format of keys is, if it is one that holds a private key; otherwise
+    nothing.
+    """
     if data.startswith(b"\x05\x02") and _keytab(data):
         return "a keytab"
     if data[:4] in (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"):
@@ -95,7 +120,10 @@ def binary_key(data: bytes) -> str:
 
 
 def _der(data: bytes) -> bytes:
-    """The content of a SEQUENCE that is the whole file (ITU-T X.690, 8.1); nothing of anything else."""
+    """The content of a SEQUENCE that is the whole file (ITU-T X.690, 8.1).
+
+    Nothing of anything else.
+    """
     if not data.startswith(b"\x30") or len(data) < 3:
         return b""
     header = 2 + (data[1] & 0x7F if data[1] > 0x80 else 0)
@@ -104,15 +132,24 @@ def _der(data: bytes) -> bytes:
 
 
 def _keytab(data: bytes) -> bool:
-    """Return whether a keytab of MIT Kerberos, version 2, has an entry: its size, number of components, and realm."""
+    """Return whether a keytab of MIT Kerberos, version 2, has an entry: its size, number of
+    components, and realm.
+    """
     if len(data) < 12:
         return False
     size, components, realm = struct.unpack_from(">iHH", data, 2)
-    return 0 < abs(size) <= len(data) - 6 and 0 < components < 16 and data[10 : 10 + realm].isascii() and 10 + realm < len(data)
+    return (
+        0 < abs(size) <= len(data) - 6
+        and 0 < components < 16
+        and data[10 : 10 + realm].isascii()
+        and 10 + realm < len(data)
+    )
 
 
 def _java_key(data: bytes) -> bool:
-    """Return whether a JKS or JCEKS file (sun.security.provider.JavaKeyStore) has more than certificates."""
+    """Return whether a JKS or JCEKS file (sun.security.provider.JavaKeyStore) has more than
+    certificates.
+    """
     try:
         version, count = struct.unpack_from(">II", data, 4)
         at = 12
@@ -129,8 +166,15 @@ def _java_key(data: bytes) -> bool:
 
 
 def _openpgp(data: bytes) -> bool:
-    """Return whether a file begins with a secret key packet of the old format (RFC 9580, 4.2.2, 5.5.3), whole and of a known kind."""
+    """Return whether a file begins with a secret key packet of the old format (RFC 9580, 4.2.2,
+    5.5.3), whole and of a known kind.
+    """
     width = 1 << (data[0] & 3)
     length = int.from_bytes(data[1 : 1 + width], "big") if width < 8 else len(data)
     body = data[1 + width if width < 8 else 1 :]
-    return len(body) > 6 and length <= len(body) + 9 and body[0] in (3, 4, 5, 6) and body[5] in (1, 2, 3, 16, 17, 18, 19, 22, 25, 27)
+    return (
+        len(body) > 6
+        and length <= len(body) + 9
+        and body[0] in (3, 4, 5, 6)
+        and body[5] in (1, 2, 3, 16, 17, 18, 19, 22, 25, 27)
+    )

@@ -1,7 +1,8 @@
-"""What the formats that QEMU reads have in common: a file made beside its place, checked, compared, flushed and renamed.
+"""What the formats that QEMU reads have in common: a file made beside its place, checked, compared,
+flushed and renamed.
 
-Invariants: an image gets its name only when QEMU found it sound and found in it what the raw disk holds; identifiers in
-it come from the disk's hash, so the same disk gives the same bytes.
+Invariants: an image gets its name only when QEMU found it sound and found in it what the raw disk
+holds; identifiers in it come from the disk's hash, so the same disk gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import process
@@ -22,51 +24,66 @@ from slipway.errors import BuildError, HostError
 from slipway.formats import Artifact
 from slipway.formats.raw import BLOCK, chunks, sha256_of_sparse
 
-__all__ = ["blocks", "compare", "derived_uuid", "export_image", "finished"]
+__all__ = ["Form", "blocks", "compare", "derived_uuid", "export_image", "finished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a format is called, and how an artifact of it is compressed.
+
+    ``reads`` is QEMU's name of it, where that is another one.
+    """
+
+    name: str
+    compression: str | None
+    reads: str | None = None
 
 
 def export_image(
     raw: Path,
     output: Path,
     make: Callable[[Path, Future[str]], str | None],
+    form: Form,
     *,
-    form: str,
-    reads: str | None = None,
-    compression: str | None,
     virtual_size: int,
     log: Path,
 ) -> Artifact:
     """Make, check and compare an image.
 
     Args:
-        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile. It returns how QEMU finds
-            the image (``json:...``) where that is only a part of the file.
-        form: The format's name.
-        reads: QEMU's name of the format, where it is another one.
-        compression: As in the artifact.
+        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile. It
+            returns how QEMU finds the image (``json:...``) where that is only a part of the file.
 
     Raises:
-        BuildError: It does not fit, a program failed, or the image does not hold what the disk holds.
+        BuildError: It does not fit, a program failed, or the image does not hold what the disk
+            holds.
     """
-    reads = reads or form
+    reads = form.reads or form.name
     raw_size = raw.stat().st_size
     if virtual_size < raw_size:
-        raise BuildError(f"the disk needs {raw_size} bytes, more than the {virtual_size} that it may have", hint="raise resources.disk_gib")
+        raise BuildError(
+            f"the disk needs {raw_size} bytes, more than the {virtual_size} that it may have",
+            hint="raise resources.disk_gib",
+        )
     with ThreadPoolExecutor(1) as background, finished(output) as partial:
         raw_hash = background.submit(sha256_of_sparse, raw)
         image = make(partial, raw_hash) or partial
         hashed = background.submit(sha256_of, partial)
         if reads in ("qcow2", "vmdk", "vhdx"):
-            process.run(["qemu-img", "check", "-q", *_named("-f", reads, image)], what=f"checking the {form} image", log=log)
+            process.run(
+                ["qemu-img", "check", "-q", *_named("-f", reads, image)],
+                what=f"checking the {form.name} image",
+                log=log,
+            )
         compare(raw, image, reads, log=log)
         return Artifact(
-            format=form,
+            format=form.name,
             file=output.name,
             size=partial.stat().st_size,
             sha256=hashed.result(),
             uncompressed_size=raw_size,
             uncompressed_sha256=raw_hash.result(),
-            compression=compression,
+            compression=form.compression,
         )
 
 
@@ -103,24 +120,38 @@ def _named(option: str, image_format: str, image: Path | str) -> list[str | Path
 
 
 def compare(raw: Path, image: Path | str, image_format: str, *, log: Path) -> None:
-    """Read an image and the raw disk side by side; what the image has beyond the disk's end must be zeros.
+    """Read an image and the raw disk side by side.
+
+    What the image has beyond the disk's end must be zeros.
 
     Raises:
         BuildError: They differ.
     """
-    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", raw, *_named("-F", image_format, image)]
+    argv: list[str | Path] = [
+        "qemu-img",
+        "compare",
+        "-f",
+        "raw",
+        raw,
+        *_named("-F", image_format, image),
+    ]
     done = process.run(argv, what="comparing the image with the disk", check=False)
     with log.open("ab") as file:
         file.write(done.stdout)
     if done.returncode == 1:
         finding = done.stdout.decode(errors="replace").strip().splitlines()[-1]
-        raise BuildError(f"the {image_format} image does not hold what the raw disk holds: {finding}", hint=f"the whole log is {log}")
+        raise BuildError(
+            f"the {image_format} image does not hold what the raw disk holds: {finding}",
+            hint=f"the whole log is {log}",
+        )
     if done.returncode:
-        process.run(argv, what="comparing the image with the disk", log=log)  # for its error message
+        # for its error message
+        process.run(argv, what="comparing the image with the disk", log=log)
 
 
 def blocks(raw: Path, size: int) -> Iterator[tuple[int, bytes]]:
-    """The blocks of a disk that hold more than zeros: number and content, the last one filled up with zeros.
+    """The blocks of a disk that hold more than zeros: number and content, the last one filled up
+    with zeros.
 
     Args:
         size: Bytes in a block, at least 4096 and at most 1 MiB, a power of two.
@@ -142,7 +173,9 @@ def blocks(raw: Path, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 def derived_uuid(role: str, raw_sha256: str) -> uuid.UUID:
-    """An identifier of an image: a version 8 UUID (RFC 9562, 5.8) from the SHA-256 of what it is for and of the disk."""
+    """An identifier of an image: a version 8 UUID (RFC 9562, 5.8) from the SHA-256 of what it is
+    for and of the disk.
+    """
     digest = bytearray(hashlib.sha256(f"{role}\0{raw_sha256}".encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80

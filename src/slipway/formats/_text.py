@@ -1,4 +1,6 @@
-"""Formats that are a text beside an image: a template, filled in with what is known of the machine."""
+"""Formats that are a text beside an image: a template, filled in with what is known of the
+machine.
+"""
 
 from __future__ import annotations
 

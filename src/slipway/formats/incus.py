@@ -1,8 +1,10 @@
-"""A description -> the metadata of an Incus or LXD image, one for the container (rootfs) and the virtual machine (qcow2).
+"""A description -> the metadata of an Incus or LXD image, one for the container (rootfs) and the
+virtual machine (qcow2).
 
-The format is "split images" of Incus' and LXD's image format: ``incus image import METADATA ROOTFS`` or ``METADATA
-QCOW2``. In a container, the instance's ``cloud-init.*`` options get to cloud-init as a seed that templates write; a
-virtual machine is given them on a disk.
+The format is "split images" of Incus' and LXD's image format:
+``incus image import METADATA ROOTFS`` or ``METADATA QCOW2``. In a container, the instance's
+``cloud-init.*`` options get to cloud-init as a seed that templates write; a virtual machine is
+given them on a disk.
 """
 
 from __future__ import annotations
@@ -38,15 +40,29 @@ class Incus(Format):
         "incus/user-data.tpl",
     )
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
         """See :class:`~slipway.formats.Format`; this holds nothing of the disk."""
         del virtual_size, log
         assert about
         metadata, *templates = self.described
         context = {"about": about, "architecture": ARCHITECTURES[about.architecture]}
         files = {"metadata.yaml": render(about.templates / metadata, context).encode()}
-        files |= {f"templates/{Path(name).name}": (about.templates / name).read_bytes() for name in templates}
-        with create_file(output) as file, tarfile.open(fileobj=file, mode="w:xz", format=tarfile.USTAR_FORMAT) as archive:
+        files |= {
+            f"templates/{Path(name).name}": (about.templates / name).read_bytes()
+            for name in templates
+        }
+        with (
+            create_file(output) as file,
+            tarfile.open(fileobj=file, mode="w:xz", format=tarfile.USTAR_FORMAT) as archive,
+        ):
             for name, content in files.items():
                 member = tarfile.TarInfo(name)
                 member.size, member.mode, member.mtime = len(content), 0o644, about.epoch
@@ -56,7 +72,9 @@ class Incus(Format):
 
 
 def _fingerprint(metadata: Path, image: Path) -> str:
-    """What Incus and LXD identify a split image by: the SHA-256 of the metadata and the image, one after the other."""
+    """What Incus and LXD identify a split image by: the SHA-256 of the metadata and the image, one
+    after the other.
+    """
     digest = hashlib.sha256(metadata.read_bytes())
     with image.open("rb") as file:
         while data := file.read(1 << 20):

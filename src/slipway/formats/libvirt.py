@@ -1,4 +1,6 @@
-"""A description -> a domain for libvirt, to define beside the qcow2 image (https://libvirt.org/formatdomain.html)."""
+"""A description -> a domain for libvirt, to define beside the qcow2 image
+(https://libvirt.org/formatdomain.html).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ class Libvirt(Format):
     needs = ("qcow2",)
     described = ("libvirt/domain.xml.j2",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
         """See :class:`~slipway.formats.Format`; this holds nothing of the disk."""
         del virtual_size, log
         assert about

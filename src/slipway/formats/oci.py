@@ -1,8 +1,8 @@
 """A qcow2 image -> an OCI image with it as its only file, which KubeVirt takes as a containerDisk.
 
-The formats are the Open Container Initiative's image layout, in a tar archive, and KubeVirt's "containerDisk": the disk
-lies in ``/disk/`` and belongs to user and group 107, as which QEMU runs. The layer is not compressed, because the image
-in it is, so the whole file is written in one go.
+The formats are the Open Container Initiative's image layout, in a tar archive, and KubeVirt's
+"containerDisk": the disk lies in ``/disk/`` and belongs to user and group 107, as which QEMU runs.
+The layer is not compressed, because the image in it is, so the whole file is written in one go.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 
 
 class Oci(Format):
-    """The disk for KubeVirt: import it with ``skopeo copy oci-archive:FILE docker://REGISTRY/NAME``."""
+    """The disk for KubeVirt: import it with
+    ``skopeo copy oci-archive:FILE docker://REGISTRY/NAME``.
+    """
 
     name = "oci"
     suffix = ".oci.tar"
@@ -39,7 +41,15 @@ class Oci(Format):
     described = ()
     needs = ("qcow2",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
         """See :class:`~slipway.formats.Format`; the image that goes in has the virtual size."""
         del virtual_size, log
         assert about
@@ -62,13 +72,19 @@ class Oci(Format):
                     "org.opencontainers.image.version": about.version,
                 },
                 "config": _descriptor(_CONFIG, config),
-                "layers": [{"digest": f"sha256:{layer.sha256}", "mediaType": _LAYER, "size": layer.size}],
+                "layers": [
+                    {"digest": f"sha256:{layer.sha256}", "mediaType": _LAYER, "size": layer.size}
+                ],
                 "mediaType": _MANIFEST,
                 "schemaVersion": 2,
             }
         )
         name = {"org.opencontainers.image.ref.name": about.version}
-        index = {"manifests": [{**_descriptor(_MANIFEST, manifest), "annotations": name}], "mediaType": _INDEX, "schemaVersion": 2}
+        index = {
+            "manifests": [{**_descriptor(_MANIFEST, manifest), "annotations": name}],
+            "mediaType": _INDEX,
+            "schemaVersion": 2,
+        }
         with create_file(output) as file:
             _put(file, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}), about.epoch)
             _put(file, "index.json", _json(index), about.epoch)
@@ -106,12 +122,29 @@ class _Layer:
 
 
 def _put(file: IO[bytes], name: str, content: bytes, epoch: int) -> None:
-    file.write(_header(name, len(content), epoch) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
+    file.write(
+        _header(name, len(content), epoch) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    )
 
 
-def _header(name: str, size: int, epoch: int, *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, user: int = 0) -> bytes:
+def _header(
+    name: str,
+    size: int,
+    epoch: int,
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    mode: int = 0o644,
+    user: int = 0,
+) -> bytes:
     member = tarfile.TarInfo(name)
-    member.type, member.size, member.mode, member.mtime, member.uid, member.gid = kind, size, mode, epoch, user, user
+    member.type, member.size, member.mode, member.mtime, member.uid, member.gid = (
+        kind,
+        size,
+        mode,
+        epoch,
+        user,
+        user,
+    )
     return member.tobuf(tarfile.USTAR_FORMAT if size < 8**11 else tarfile.GNU_FORMAT)
 
 
@@ -120,7 +153,11 @@ def _json(data: Mapping[str, Any]) -> bytes:
 
 
 def _descriptor(kind: str, content: bytes) -> dict[str, Any]:
-    return {"digest": f"sha256:{hashlib.sha256(content).hexdigest()}", "mediaType": kind, "size": len(content)}
+    return {
+        "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+        "mediaType": kind,
+        "size": len(content),
+    }
 
 
 def _time(epoch: int) -> str:

@@ -1,9 +1,11 @@
-"""A raw disk -> an OVA, which VMware and VirtualBox import with one click: a description, a manifest and a VMDK.
+"""A raw disk -> an OVA, which VMware and VirtualBox import with one click: a description, a
+manifest and a VMDK.
 
-The formats are DMTF's DSP0243 (OVF 1.1, the version that every importer takes) and POSIX ustar. The description comes
-first, then the manifest, then the disk: importers that read a stream refuse any other order. Digests are SHA-256,
-because SHA-1 is refused by vSphere 7 and later. The machine it describes has what both hypervisors have, an AHCI
-controller and an E1000 network card, and its kernel has to have drivers for them.
+The formats are DMTF's DSP0243 (OVF 1.1, the version that every importer takes) and POSIX ustar. The
+description comes first, then the manifest, then the disk: importers that read a stream refuse any
+other order. Digests are SHA-256, because SHA-1 is refused by vSphere 7 and later. The machine it
+describes has what both hypervisors have, an AHCI controller and an E1000 network card, and its
+kernel has to have drivers for them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import IO, Final
 
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import export_image
+from slipway.formats._image import Form, export_image
 from slipway.formats.vmdk import Vmdk, write
 from slipway.templating import render
 
@@ -43,8 +45,18 @@ class Ova(Format):
     builds_on = ("_image", "raw", "vmdk")
     kernel = "generic"
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
+        costs no space.
+        """
         assert about
         disk_file = f"{about.name}-disk1.vmdk"
         context = {
@@ -55,10 +67,12 @@ class Ova(Format):
         }
 
         def describe(disk_size: int) -> bytes:
-            return render(about.templates / self.described[0], {**context, "disk_size": disk_size}).encode()
+            return render(
+                about.templates / self.described[0], {**context, "disk_size": disk_size}
+            ).encode()
 
-        # What comes first depends on the disk's size and digest, so room is left for it: the description with a size of
-        # any number of digits, filled up with line ends.
+        # What comes first depends on the disk's size and digest, so room is left for it: the
+        # description with a size of any number of digits, filled up with line ends.
         room = len(describe(0)) + 20
         manifest_room = len(_manifest({f"{about.name}.ovf": "", disk_file: ""})) + 2 * 64
         disk_at = 3 * BLOCKSIZE + _blocks(room) + _blocks(manifest_room)
@@ -72,16 +86,36 @@ class Ova(Format):
                 file.truncate(_blocks(disk_at + disk_size + 2 * BLOCKSIZE, RECORDSIZE))
                 file.seek(disk_at)
                 description = describe(disk_size).ljust(room, b"\n")
-                digests = {f"{about.name}.ovf": hashlib.sha256(description).hexdigest(), disk_file: _sha256(file, disk_size)}
+                digests = {
+                    f"{about.name}.ovf": hashlib.sha256(description).hexdigest(),
+                    disk_file: _sha256(file, disk_size),
+                }
                 file.seek(0)
-                for name, content in ((f"{about.name}.ovf", description), (f"{about.name}.mf", _manifest(digests))):
-                    file.write(_header(name, len(content)) + content.ljust(_blocks(len(content)), b"\0"))
+                for name, content in (
+                    (f"{about.name}.ovf", description),
+                    (f"{about.name}.mf", _manifest(digests)),
+                ):
+                    file.write(
+                        _header(name, len(content)) + content.ljust(_blocks(len(content)), b"\0")
+                    )
                 file.write(_header(disk_file, disk_size))
             check_ova(archive)
-            part = {"driver": "raw", "offset": disk_at, "size": disk_size, "file": {"driver": "file", "filename": str(archive.absolute())}}
+            part = {
+                "driver": "raw",
+                "offset": disk_at,
+                "size": disk_size,
+                "file": {"driver": "file", "filename": str(archive.absolute())},
+            }
             return f"json:{json.dumps({'driver': 'vmdk', 'file': part})}"
 
-        return export_image(raw, output, make, form=self.name, reads="vmdk", compression="deflate", virtual_size=virtual_size, log=log)
+        return export_image(
+            raw,
+            output,
+            make,
+            Form(name=self.name, compression="deflate", reads="vmdk"),
+            virtual_size=virtual_size,
+            log=log,
+        )
 
 
 def _blocks(size: int, block: int = BLOCKSIZE) -> int:
@@ -103,19 +137,56 @@ def _manifest(digests: Mapping[str, str]) -> bytes:
 
 
 def _header(name: str, size: int) -> bytes:
-    """The header of a member that says nothing about when and by whom it was made; ustar's cannot tell 8 GiB or more."""
+    """The header of a member that says nothing about when and by whom it was made.
+
+    Ustar's cannot tell 8 GiB or more.
+    """
     member = TarInfo(name)
     member.size, member.mode = size, 0o644
     return member.tobuf(tarfile.USTAR_FORMAT if size < 8**11 else tarfile.GNU_FORMAT)
 
 
 def check_ova(path: Path) -> None:
-    """See that an OVA is what importers want: description, manifest, then the files that the description refers to, in
-    its order, each with the digest and the size that were written down, and nothing else. Importers accept more.
+    """See that an OVA is what importers want: description, manifest, then the files that the
+    description refers to, in its order, each with the digest and the size that were written down,
+    and nothing else. Importers accept more.
 
     Raises:
         VerificationError: It is not.
     """
+    found, texts = _members(path)
+    names = list(found)
+    if (
+        len(names) < 2
+        or not names[0].endswith(".ovf")
+        or names[1] != f"{names[0].removesuffix('.ovf')}.mf"
+    ):
+        raise VerificationError(
+            f"{path} has to begin with a description (.ovf) and its manifest (.mf), and begins "
+            f"with {names[:2]}"
+        )
+    lines = texts[names[1]].decode(errors="replace").splitlines()
+    matches = [_DIGEST.fullmatch(line) for line in lines]
+    digests = {match[1]: match[2] for match in matches if match}
+    if not all(matches) or list(digests) != [names[0], *names[2:]]:
+        raise VerificationError(
+            f"{path}: its manifest lists other files than are there: {', '.join(digests)}"
+        )
+    referred = _referred(path, texts[names[0]])
+    if list(referred) != names[2:]:
+        raise VerificationError(
+            f"{path}: its description refers to other files than are there: {', '.join(referred)}"
+        )
+    for name, digest in digests.items():
+        size, actual = found[name]
+        if actual != digest or (name in referred and referred[name] != str(size)):
+            raise VerificationError(
+                f"{path}: {name} has another size or digest than was written down"
+            )
+
+
+def _members(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, bytes]]:
+    """The size and the SHA-256 of each file of an archive, and the content of the first two."""
     found: dict[str, tuple[int, str]] = {}
     texts: dict[str, bytes] = {}
     try:
@@ -127,25 +198,20 @@ def check_ova(path: Path) -> None:
                 if len(found) < 2:
                     texts[member.name] = content.read()
                     content.seek(0)
-                found[member.name] = (member.size, hashlib.file_digest(content, "sha256").hexdigest())  # type: ignore[arg-type]
+                hashed = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
+                found[member.name] = (member.size, hashed.hexdigest())
     except tarfile.TarError as error:
         raise VerificationError(f"{path} is no tar archive: {error}") from error
-    names = list(found)
-    if len(names) < 2 or not names[0].endswith(".ovf") or names[1] != f"{names[0].removesuffix('.ovf')}.mf":
-        raise VerificationError(f"{path} has to begin with a description (.ovf) and its manifest (.mf), and begins with {names[:2]}")
-    lines = texts[names[1]].decode(errors="replace").splitlines()
-    matches = [_DIGEST.fullmatch(line) for line in lines]
-    digests = {match[1]: match[2] for match in matches if match}
-    if not all(matches) or list(digests) != [names[0], *names[2:]]:
-        raise VerificationError(f"{path}: its manifest lists other files than are there: {', '.join(digests)}")
+    return found, texts
+
+
+def _referred(path: Path, description: bytes) -> dict[str, str | None]:
+    """The files that a description refers to, each with the size that it says."""
     try:
-        envelope = ElementTree.fromstring(texts[names[0]])
+        envelope = ElementTree.fromstring(description)
     except ElementTree.ParseError as error:
         raise VerificationError(f"{path}: its description is not XML: {error}") from error
-    referred = {file.get(f"{_ENVELOPE}href", ""): file.get(f"{_ENVELOPE}size") for file in envelope.iter(f"{_ENVELOPE}File")}
-    if list(referred) != names[2:]:
-        raise VerificationError(f"{path}: its description refers to other files than are there: {', '.join(referred)}")
-    for name, digest in digests.items():
-        size, actual = found[name]
-        if actual != digest or (name in referred and referred[name] != str(size)):
-            raise VerificationError(f"{path}: {name} has another size or digest than was written down")
+    return {
+        file.get(f"{_ENVELOPE}href", ""): file.get(f"{_ENVELOPE}size")
+        for file in envelope.iter(f"{_ENVELOPE}File")
+    }

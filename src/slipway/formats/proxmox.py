@@ -1,4 +1,6 @@
-"""A description -> a script that makes a virtual machine of the qcow2 image on a Proxmox VE host (qm(1))."""
+"""A description -> a script that makes a virtual machine of the qcow2 image on a Proxmox VE host
+(qm(1)).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ class Proxmox(Format):
     needs = ("qcow2",)
     described = ("proxmox/import.sh.j2",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
         """See :class:`~slipway.formats.Format`; this holds nothing of the disk."""
         del virtual_size, log
         assert about

@@ -1,8 +1,10 @@
-"""A raw disk -> a qcow2 image with zstd-compressed clusters, for KVM, Proxmox, OpenStack and everything QEMU reads.
+"""A raw disk -> a qcow2 image with zstd-compressed clusters, for KVM, Proxmox, OpenStack and
+everything QEMU reads.
 
-The format is QEMU's docs/interop/qcow2.txt, version 3 (QEMU 5.1 and later read zstd clusters). Invariants: clusters are
-written in order, so the same disk gives the same bytes (``qemu-img convert -W`` would not); the image is checked and
-compared with the raw disk before it gets its name.
+The format is QEMU's docs/interop/qcow2.txt, version 3 (QEMU 5.1 and later read zstd clusters).
+Invariants: clusters are written in order, so the same disk gives the same bytes
+(``qemu-img convert -W`` would not); the image is checked and compared with the raw disk before it
+gets its name.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from typing import Final
 
 from slipway import process
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import export_image
+from slipway.formats._image import Form, export_image
 
 __all__ = ["Qcow2"]
 
-#: Larger clusters compress better: 256 KiB saves 4 % over QEMU's default of 64 KiB, and is faster to write.
+#: Larger clusters compress better: 256 KiB saves 4 % over QEMU's default of 64 KiB, and is faster
+#: to write.
 _OPTIONS: Final = "compression_type=zstd,cluster_size=256k"
 
 
@@ -29,13 +32,46 @@ class Qcow2(Format):
     tools = ("qemu-img",)
     sized = True
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
+        costs no space.
+        """
 
         def make(image: Path, _: Future[str]) -> None:
             # Without the host's cache flushes: the finished file is flushed once.
-            convert = ["qemu-img", "convert", "-t", "unsafe", "-f", "raw", "-O", "qcow2", "-c", "-o", _OPTIONS]
+            convert = [
+                "qemu-img",
+                "convert",
+                "-t",
+                "unsafe",
+                "-f",
+                "raw",
+                "-O",
+                "qcow2",
+                "-c",
+                "-o",
+                _OPTIONS,
+            ]
             process.run([*convert, raw, image], what="writing the qcow2 image", log=log)
-            process.run(["qemu-img", "resize", "-q", "-f", "qcow2", image, str(virtual_size)], what="enlarging the image", log=log)
+            process.run(
+                ["qemu-img", "resize", "-q", "-f", "qcow2", image, str(virtual_size)],
+                what="enlarging the image",
+                log=log,
+            )
 
-        return export_image(raw, output, make, form=self.name, compression="zstd", virtual_size=virtual_size, log=log)
+        return export_image(
+            raw,
+            output,
+            make,
+            Form(name=self.name, compression="zstd"),
+            virtual_size=virtual_size,
+            log=log,
+        )

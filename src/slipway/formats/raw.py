@@ -1,8 +1,10 @@
-"""A raw disk -> the same bytes compressed with zstd, in one pass that also hashes what goes in and what comes out.
+"""A raw disk -> the same bytes compressed with zstd, in one pass that also hashes what goes in and
+what comes out.
 
-The output is one zstd frame (RFC 8878) that states its content's size and ends in a checksum; any ``zstd -d`` unpacks
-it. Invariants: the output depends on the disk's bytes alone, not on where the file has holes, how many processors there
-are or how reads are cut; every byte is read once. Holes are not read at all: they are hashed and compressed as zeros.
+The output is one zstd frame (RFC 8878) that states its content's size and ends in a checksum; any
+``zstd -d`` unpacks it. Invariants: the output depends on the disk's bytes alone, not on where the
+file has holes, how many processors there are or how reads are cut; every byte is read once. Holes
+are not read at all: they are hashed and compressed as zeros.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ __all__ = ["Frame", "Raw", "chunks", "compress", "sha256_of_sparse", "unpack", "
 
 #: Bytes read at a time.
 CHUNK: Final = 1 << 20
-#: zstd's output is the same for any number of workers only while these are fixed; each job is compressed by one worker.
+#: zstd's output is the same for any number of workers only while these are fixed; each job is
+#: compressed by one worker.
 LEVEL: Final = 3
 JOB_SIZE: Final = 8 << 20
-#: Blocks of zeros of this size are left out of a file that is unpacked: the usual block size of file systems.
+#: Blocks of zeros of this size are left out of a file that is unpacked: the usual block size of
+#: file systems.
 BLOCK: Final = 4096
 _ZEROS: Final = bytes(CHUNK)
 #: How many chunks may wait to be hashed, which bounds the memory.
@@ -37,7 +41,9 @@ _WAITING: Final = 16
 
 
 class _Digest:
-    """A SHA-256 that is fed in the background; hashlib lets go of the interpreter while it hashes."""
+    """A SHA-256 that is fed in the background; hashlib lets go of the interpreter while it
+    hashes.
+    """
 
     def __init__(self) -> None:
         # One thread of its own: what comes first has to be hashed first.
@@ -60,7 +66,10 @@ class _Digest:
 
 
 def chunks(path: Path) -> Iterator[bytes | memoryview]:
-    """A file's bytes in order, in pieces of at most 1 MiB; its holes (lseek(2), SEEK_HOLE) as zeros, without reading."""
+    """A file's bytes in order, in pieces of at most 1 MiB.
+
+    Its holes (lseek(2), SEEK_HOLE) as zeros, without reading.
+    """
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
         end = os.fstat(descriptor).st_size
@@ -86,7 +95,8 @@ def chunks(path: Path) -> Iterator[bytes | memoryview]:
 
 
 class Frame:
-    """One zstd frame that is written to a file and hashed on its way; ``size`` and ``sha256`` are those of the frame.
+    """One zstd frame that is written to a file and hashed on its way; ``size`` and ``sha256`` are
+    those of the frame.
 
     Args:
         size: How many bytes will go in, where that is known; it is written down in the frame then.
@@ -104,7 +114,9 @@ class Frame:
             write_content_size=True,
             write_checksum=True,
         )
-        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(**({} if size is None else {"size": size}))
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(
+            **({} if size is None else {"size": size})
+        )
         self._file = file
         self._digest = _Digest()
         #: How much came in.
@@ -118,8 +130,8 @@ class Frame:
     def finish(self) -> None:
         """Write what is left.
 
-        Where the data ends with a job, the library writes an empty last block or none, by how far its workers are: two
-        files for one disk. A flush before the end makes it always one.
+        Where the data ends with a job, the library writes an empty last block or none, by how far
+        its workers are: two files for one disk. A flush before the end makes it always one.
         """
         if self._taken and self._taken % JOB_SIZE == 0:
             self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
@@ -140,23 +152,37 @@ class Frame:
 
 
 class Raw(Format):
-    """The raw disk as it was built, compressed: what deltas are made from, and what is written to a real disk.
+    """The raw disk as it was built, compressed: what deltas are made from, and what is written to a
+    real disk.
 
-    It is not padded to the virtual size: the root file system grows to whatever it is unpacked onto.
+    It is not padded to the virtual size: the root file system grows to whatever it is unpacked
+    onto.
     """
 
     name = "raw"
     suffix = ".raw.zst"
     tools = ("python:zstandard",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the virtual size is left to the disk that it is written to."""
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the virtual size is left to the disk that it is
+        written to.
+        """
         del virtual_size, log, about
         return compress(raw, output)
 
 
 def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
-    """Compress and hash a disk at once, with as many workers as there are processors unless a number is given."""
+    """Compress and hash a disk at once, with as many workers as there are processors unless a
+    number is given.
+    """
     with create_file(output) as file:
         before = _Digest()
         frame = Frame(file, size=raw.stat().st_size, workers=workers)
@@ -175,14 +201,19 @@ def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
         )
 
 
-def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str, uncompressed_size: int) -> int:
-    """Unpack a disk into a sparse file that gets its name when both hashes have been found right; returns its size.
+def unpack(
+    packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str, uncompressed_size: int
+) -> int:
+    """Unpack a disk into a sparse file that gets its name when both hashes have been found right.
+
+    Returns its size.
 
     Args:
         uncompressed_size: The disk's bytes; no more are unpacked, whatever the file holds.
 
     Raises:
-        VerificationError: The file is not the one that was published, or does not hold the disk that it should.
+        VerificationError: The file is not the one that was published, or does not hold the disk
+            that it should.
         HostError: There is no space left.
     """
     # Gigabytes that somebody works with now, and unpacks again after a power cut.
@@ -201,13 +232,23 @@ def unpack(packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str,
         source.finish()
         found = before.hexdigest()
         if found != sha256:
-            raise VerificationError(f"{packed} has the SHA-256 {found}, expected {sha256}", hint="download it again")
+            raise VerificationError(
+                f"{packed} has the SHA-256 {found}, expected {sha256}", hint="download it again"
+            )
         if after.size > uncompressed_size:
-            raise VerificationError(f"{packed} holds more than the {uncompressed_size} bytes of its disk", hint="download it again")
+            raise VerificationError(
+                f"{packed} holds more than the {uncompressed_size} bytes of its disk",
+                hint="download it again",
+            )
         if damage or after.size < uncompressed_size:
-            raise VerificationError(f"{packed} is no whole zstd file: {damage or 'it ends too early'}")
+            raise VerificationError(
+                f"{packed} is no whole zstd file: {damage or 'it ends too early'}"
+            )
         if after.hexdigest() != uncompressed_sha256:
-            raise VerificationError(f"{packed} holds a disk with the SHA-256 {after.hexdigest()}, expected {uncompressed_sha256}")
+            raise VerificationError(
+                f"{packed} holds a disk with the SHA-256 {after.hexdigest()}, expected "
+                f"{uncompressed_sha256}"
+            )
         file.truncate(after.size)
         return after.size
 
@@ -235,7 +276,10 @@ class _Hashed:
 
 
 def write_sparse(file: IO[bytes], data: bytes) -> None:
-    """Write at the file's position, but step over each 4 KiB of zeros; the caller sets the size in the end."""
+    """Write at the file's position, but step over each 4 KiB of zeros.
+
+    The caller sets the size in the end.
+    """
     start = end = 0
     while end < len(data):
         block = data[end : end + BLOCK]

@@ -1,8 +1,10 @@
-"""A raw disk -> the files of its root file system as a tar archive, for containers (Incus, LXD, systemd-nspawn, Docker).
+"""A raw disk -> the files of its root file system as a tar archive, for containers (Incus, LXD,
+systemd-nspawn, Docker).
 
-The archive is POSIX pax, with extended attributes as every tar writes them (``SCHILY.xattr``), in one zstd frame.
-Invariants: files come in the order of their paths, with everything that the file system knows of them but other times
-than the last change; names of one file are hard links; nothing is copied to disk on the way.
+The archive is POSIX pax, with extended attributes as every tar writes them (``SCHILY.xattr``), in
+one zstd frame. Invariants: files come in the order of their paths, with everything that the file
+system knows of them but other times than the last change; names of one file are hard links; nothing
+is copied to disk on the way.
 """
 
 from __future__ import annotations
@@ -42,10 +44,22 @@ class Rootfs(Format):
     tools = ("python", "python:zstandard")
     builds_on = ("raw", "disk/files")
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
         """See :class:`~slipway.formats.Format`; a container has no virtual size."""
         del virtual_size, log, about
-        with ThreadPoolExecutor(1) as background, Ext4(raw, offset=ROOT_OFFSET) as system, create_file(output) as file:
+        with (
+            ThreadPoolExecutor(1) as background,
+            Ext4(raw, offset=ROOT_OFFSET) as system,
+            create_file(output) as file,
+        ):
             raw_sha256 = background.submit(sha256_of_sparse, raw)
             frame = Frame(file)
             for piece in archive(system):
@@ -86,11 +100,22 @@ def _member(file: File) -> tarfile.TarInfo:
     member = tarfile.TarInfo(os.fsdecode(file.path) or ".")
     kind = _TYPES.get(stat.S_IFMT(file.mode))
     if kind is None:
-        raise BuildError(f"/{os.fsdecode(file.path)} is a socket, which no archive can hold", hint="remove it in a setup script")
+        raise BuildError(
+            f"/{os.fsdecode(file.path)} is a socket, which no archive can hold",
+            hint="remove it in a setup script",
+        )
     member.type = kind
-    member.mode, member.uid, member.gid, member.mtime = stat.S_IMODE(file.mode), file.uid, file.gid, file.mtime
+    member.mode, member.uid, member.gid, member.mtime = (
+        stat.S_IMODE(file.mode),
+        file.uid,
+        file.gid,
+        file.mtime,
+    )
     member.size = file.size if kind == tarfile.REGTYPE else 0
     member.linkname = os.fsdecode(file.target)
     member.devmajor, member.devminor = file.device
-    member.pax_headers = {f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape") for name, value in file.attributes.items()}
+    member.pax_headers = {
+        f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape")
+        for name, value in file.attributes.items()
+    }
     return member

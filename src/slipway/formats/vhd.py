@@ -1,8 +1,9 @@
 """A raw disk -> a fixed VHD, for Azure and older Hyper-V: the disk's bytes and a footer of 512.
 
-The format is Microsoft's "Virtual Hard Disk Image Format Specification", 1.0. Azure wants a size in whole MiB and
-nothing but fixed disks. It is not enlarged to the virtual size, because every byte of it is stored: Azure sets the size
-of the disk that is made from it, and the root file system grows to that.
+The format is Microsoft's "Virtual Hard Disk Image Format Specification", 1.0. Azure wants a size in
+whole MiB and nothing but fixed disks. It is not enlarged to the virtual size, because every byte of
+it is stored: Azure sets the size of the disk that is made from it, and the root file system grows
+to that.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import derived_uuid, export_image
+from slipway.formats._image import Form, derived_uuid, export_image
 from slipway.formats.raw import chunks, write_sparse
 
 __all__ = ["Vhd", "check_footer", "footer", "geometry"]
 
 _MIB: Final = 1 << 20
 FOOTER_SIZE: Final = 512
-#: cookie, features, version, data offset, time, application, its version, host, original and current size, cylinders,
-#: heads, sectors, type, checksum, unique id, saved state
+#: cookie, features, version, data offset, time, application, its version, host, original and
+#: current size, cylinders, heads, sectors, type, checksum, unique id, saved state
 _FOOTER: Final = struct.Struct(">8sIIQI4sI4sQQHBBII16sB427x")
 _CHECKSUM_AT: Final = 64
 _FIXED: Final = 2
@@ -34,8 +35,18 @@ class Vhd(Format):
     suffix = ".vhd"
     tools = ("qemu-img",)
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the size is the disk's own, filled up to a whole MiB."""
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the size is the disk's own, filled up to a whole
+        MiB.
+        """
         size = -(-raw.stat().st_size // _MIB) * _MIB
 
         def make(image: Path, raw_sha256: Future[str]) -> None:
@@ -47,7 +58,14 @@ class Vhd(Format):
                 file.write(footer(size, derived_uuid("vhd", raw_sha256.result()).bytes))
             check_footer(image)
 
-        return export_image(raw, output, make, form=self.name, reads="vpc", compression=None, virtual_size=max(virtual_size, size), log=log)
+        return export_image(
+            raw,
+            output,
+            make,
+            Form(name=self.name, compression=None, reads="vpc"),
+            virtual_size=max(virtual_size, size),
+            log=log,
+        )
 
 
 def geometry(size: int) -> tuple[int, int, int]:
@@ -68,10 +86,24 @@ def geometry(size: int) -> tuple[int, int, int]:
 def footer(size: int, unique_id: bytes) -> bytes:
     """The footer of a fixed disk of a size in bytes.
 
-    It says that it was made by Hyper-V ("win "), because readers trust the size then, and not the geometry, which
-    cannot express it; the time is the format's beginning, so that the same disk has the same footer.
+    It says that it was made by Hyper-V ("win "), because readers trust the size then, and not the
+    geometry, which cannot express it; the time is the format's beginning, so that the same disk has
+    the same footer.
     """
-    fields = [b"conectix", 2, 0x10000, 0xFFFFFFFFFFFFFFFF, 0, b"win ", 0xA0000, b"Wi2k", size, size, *geometry(size), _FIXED]
+    fields = [
+        b"conectix",
+        2,
+        0x10000,
+        0xFFFFFFFFFFFFFFFF,
+        0,
+        b"win ",
+        0xA0000,
+        b"Wi2k",
+        size,
+        size,
+        *geometry(size),
+        _FIXED,
+    ]
     unchecked = _FOOTER.pack(*fields, 0, unique_id, 0)
     return _FOOTER.pack(*fields, _checksum(unchecked), unique_id, 0)
 
@@ -92,7 +124,12 @@ def check_footer(image: Path) -> None:
         file.seek(size)
         content = file.read()
     fields = _FOOTER.unpack(content)
-    if fields[0] != b"conectix" or fields[13] != _FIXED or fields[8:10] != (size, size) or size % _MIB:
+    if (
+        fields[0] != b"conectix"
+        or fields[13] != _FIXED
+        or fields[8:10] != (size, size)
+        or size % _MIB
+    ):
         raise ValueError(f"{image} is no fixed VHD of {size} bytes")
     if fields[14] != _checksum(content):
         raise ValueError(f"the footer of {image} has a wrong checksum")

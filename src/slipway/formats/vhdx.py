@@ -1,8 +1,8 @@
 """A raw disk -> a dynamic VHDX, for Hyper-V.
 
-The format is Microsoft's [MS-VHDX], 8.0: two headers, two region tables, a log, metadata, the block allocation table,
-then blocks of 1 MiB, those of zeros left out. Everything up to the first block is written by one formula from the size
-and the hash of the disk, so there is nothing random in it.
+The format is Microsoft's [MS-VHDX], 8.0: two headers, two region tables, a log, metadata, the block
+allocation table, then blocks of 1 MiB, those of zeros left out. Everything up to the first block is
+written by one formula from the size and the hash of the disk, so there is nothing random in it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uuid import UUID
 from google_crc32c import value as crc32c
 
 from slipway.formats import Artifact, Description, Format
-from slipway.formats._image import blocks, derived_uuid, export_image
+from slipway.formats._image import Form, blocks, derived_uuid, export_image
 
 __all__ = ["Vhdx", "check_headers", "write"]
 
@@ -27,9 +27,13 @@ _LOG_AT, _METADATA_AT, _TABLE_AT = 1 * _MIB, 2 * _MIB, 3 * _MIB
 _HEADERS: Final = (1 * _KIB64, 2 * _KIB64)
 _REGIONS: Final = (3 * _KIB64, 4 * _KIB64)
 _PRESENT: Final = 6  # PAYLOAD_BLOCK_FULLY_PRESENT
-#: A block of sector bitmaps, which only differencing disks have, takes a place in the table after so many blocks.
+#: A block of sector bitmaps, which only differencing disks have, takes a place in the table after
+#: so many blocks.
 _RATIO: Final = (1 << 23) * _SECTOR // _MIB
-_REGION_TABLE, _REGION_METADATA = UUID("2DC27766-F623-4200-9D64-115E9BFD4A08"), UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E")
+_REGION_TABLE, _REGION_METADATA = (
+    UUID("2DC27766-F623-4200-9D64-115E9BFD4A08"),
+    UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E"),
+)
 _FILE_PARAMETERS: Final = UUID("CAA16737-FA36-4D43-B3B6-33F0AA44E76B")
 _VIRTUAL_SIZE: Final = UUID("2FA54224-CD1B-4876-B211-5DBED83BF4B8")
 _DISK_ID: Final = UUID("BECA12AB-B2E6-4523-93EF-C309E000C746")
@@ -45,19 +49,39 @@ class Vhdx(Format):
     tools = ("qemu-img", "python:google-crc32c")
     sized = True
 
-    def export(self, raw: Path, output: Path, *, virtual_size: int, log: Path, about: Description | None = None) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which costs no space."""
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
+        costs no space.
+        """
 
         def make(image: Path, raw_sha256: Future[str]) -> None:
             with image.open("wb") as file:
                 write(raw, file, virtual_size=virtual_size, raw_sha256=raw_sha256)
             check_headers(image)
 
-        return export_image(raw, output, make, form=self.name, compression=None, virtual_size=virtual_size, log=log)
+        return export_image(
+            raw,
+            output,
+            make,
+            Form(name=self.name, compression=None),
+            virtual_size=virtual_size,
+            log=log,
+        )
 
 
 def write(raw: Path, file: IO[bytes], *, virtual_size: int, raw_sha256: Future[str]) -> None:
-    """Write the image of a virtual size in bytes; the hash of the disk is waited for when its blocks are written."""
+    """Write the image of a virtual size in bytes.
+
+    The hash of the disk is waited for when its blocks are written.
+    """
     count = -(-virtual_size // _MIB)
     entries = [0] * (count + (count - 1) // _RATIO)
     table_size = -(-8 * len(entries) // _MIB) * _MIB
@@ -81,10 +105,25 @@ def _beginning(table_size: int, raw_sha256: str) -> bytes:
     content[8 : 8 + len(creator)] = creator
     written, data = derived_uuid("vhdx file", raw_sha256), derived_uuid("vhdx data", raw_sha256)
     for sequence, place in enumerate(_HEADERS):
-        header = struct.pack("<4sIQ16s16s16sHHIQ", b"head", 0, sequence, written.bytes_le, data.bytes_le, bytes(16), 0, 1, _MIB, _LOG_AT)
+        header = struct.pack(
+            "<4sIQ16s16s16sHHIQ",
+            b"head",
+            0,
+            sequence,
+            written.bytes_le,
+            data.bytes_le,
+            bytes(16),
+            0,
+            1,
+            _MIB,
+            _LOG_AT,
+        )
         content[place : place + 4096] = _checked(header.ljust(4096, b"\0"))
     regions = struct.pack("<4sIII", b"regi", 0, 2, 0)
-    for region, at, size in ((_REGION_TABLE, _TABLE_AT, table_size), (_REGION_METADATA, _METADATA_AT, _MIB)):
+    for region, at, size in (
+        (_REGION_TABLE, _TABLE_AT, table_size),
+        (_REGION_METADATA, _METADATA_AT, _MIB),
+    ):
         regions += struct.pack("<16sQII", region.bytes_le, at, size, 1)
     for place in _REGIONS:
         content[place : place + _KIB64] = _checked(regions.ljust(_KIB64, b"\0"))
@@ -92,7 +131,10 @@ def _beginning(table_size: int, raw_sha256: str) -> bytes:
 
 
 def _metadata(virtual_size: int, disk_id: UUID) -> bytes:
-    """The metadata region's table, with its items behind it; flags: 4 required, 2 of the disk rather than the file."""
+    """The metadata region's table, with its items behind it.
+
+    Flags: 4 required, 2 of the disk rather than the file.
+    """
     items = (
         (_FILE_PARAMETERS, struct.pack("<II", _MIB, 0), 4),
         (_VIRTUAL_SIZE, struct.pack("<Q", virtual_size), 6),
@@ -114,7 +156,8 @@ def _checked(structure: bytes) -> bytes:
 
 
 def check_headers(image: Path) -> None:
-    """See that both headers and both region tables have the right checksums, since most readers look at one of each.
+    """See that both headers and both region tables have the right checksums, since most readers
+    look at one of each.
 
     Raises:
         ValueError: One has not.

@@ -1,8 +1,10 @@
-"""The host's apt in a root of its own: the package lists of one base and architecture, and apt's answers about them.
+"""The host's apt in a root of its own: the package lists of one base and architecture, and apt's
+answers about them.
 
-What goes in: a base, an architecture and mirrors. What comes out: what is available, and which packages apt would
-install where a given set is installed. Invariants: nothing of the host's package state is read or written, but its
-proxies and passwords for the mirrors are used; lists are verified with the base's keyring; one process at a time has a root.
+What goes in: a base, an architecture and mirrors. What comes out: what is available, and which
+packages apt would install where a given set is installed. Invariants: nothing of the host's package
+state is read or written, but its proxies and passwords for the mirrors are used; lists are verified
+with the base's keyring; one process at a time has a root.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ _LINE: Final = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Available:
-    """What the package lists hold: all names, who provides each virtual name, and which names are essential."""
+    """What the package lists hold: all names, who provides each virtual name, and which names are
+    essential.
+    """
 
     names: frozenset[str]
     essential: tuple[str, ...]
@@ -47,12 +51,18 @@ class Available:
 
     def providers(self, virtual: str) -> tuple[str, ...]:
         """The packages that provide a name (Debian Policy 7.5)."""
-        pattern = re.compile(rb"^Provides:.*?[ ,]" + re.escape(virtual.encode()) + rb"(?=[ ,(\n])", re.MULTILINE)
+        pattern = re.compile(
+            rb"^Provides:.*?[ ,]" + re.escape(virtual.encode()) + rb"(?=[ ,(\n])", re.MULTILINE
+        )
         found = set()
         for file in self.files:
             content = file.read_bytes()
             for match in pattern.finditer(content):
-                start = content.rfind(b"\n\n", 0, match.start()) + 2 if b"\n\n" in content[: match.start()] else 0
+                start = (
+                    content.rfind(b"\n\n", 0, match.start()) + 2
+                    if b"\n\n" in content[: match.start()]
+                    else 0
+                )
                 found.add(_name(content[start : content.index(b"\n", start)]))
         return tuple(sorted(found))
 
@@ -86,7 +96,9 @@ def open_root(
     sources: Sequence[tuple[AptSource, Path]] = (),
     fresh: bool,
 ) -> Iterator[AptRoot]:
-    """A root with recent lists, for as long as the block lasts; another process that wants it waits.
+    """A root with recent lists, for as long as the block lasts.
+
+    Another process that wants it waits.
 
     Args:
         directory: Where all roots are; what is in them can be thrown away at any time.
@@ -98,14 +110,32 @@ def open_root(
         BuildError: The lists cannot be downloaded or do not verify.
     """
     process.find_tool("apt-get", why="needed to resolve packages")
-    uris: dict[str, str] = {suite.archive: mirror_of(suite.archive, mirrors) for suite in base.suites}
+    uris: dict[str, str] = {
+        suite.archive: mirror_of(suite.archive, mirrors) for suite in base.suites
+    }
     keyring = (base.folder / base.keyring).read_bytes()
     suites = [(suite.suite, suite.archive) for suite in base.suites]
     further = with_sources(mirrors, [source for source, _ in sources])
     uris |= {source.name: further[source.name] for source, _ in sources}
-    keys = [hashlib.sha256(content).hexdigest() for content in (keyring, *(path.read_bytes() for _, path in sources))]
-    identity = json.dumps([base.name, architecture, suites, base.components, uris, [str(source) for source, _ in sources], keys])
-    root = directory / f"{base.name}-{architecture}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    keys = [
+        hashlib.sha256(content).hexdigest()
+        for content in (keyring, *(path.read_bytes() for _, path in sources))
+    ]
+    identity = json.dumps(
+        [
+            base.name,
+            architecture,
+            suites,
+            base.components,
+            uris,
+            [str(source) for source, _ in sources],
+            keys,
+        ]
+    )
+    root = (
+        directory
+        / f"{base.name}-{architecture}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    )
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,8 +154,12 @@ class AptRoot:
         self.uris = uris
         self._stamp = root / "updated"
 
-    def prepare(self, base: Base, keyring: bytes, sources: Sequence[tuple[AptSource, Path]]) -> None:
-        """Write apt's configuration: the sources and their keys, nothing of the host's but how it reaches mirrors."""
+    def prepare(
+        self, base: Base, keyring: bytes, sources: Sequence[tuple[AptSource, Path]]
+    ) -> None:
+        """Write apt's configuration: the sources and their keys, nothing of the host's but how it
+        reaches mirrors.
+        """
         etc = self.root / "etc/apt"
         for folder in (
             etc / "trusted.gpg.d",
@@ -139,7 +173,9 @@ class AptRoot:
         suffix = ".asc" if keyring.startswith(b"-----BEGIN") else ".gpg"
         (etc / f"trusted.gpg.d/base{suffix}").write_bytes(keyring)
         components = " ".join(base.components)
-        lines = [f"deb {self.uris[suite.archive]} {suite.suite} {components}\n" for suite in base.suites]
+        lines = [
+            f"deb {self.uris[suite.archive]} {suite.suite} {components}\n" for suite in base.suites
+        ]
         (etc / "sources.list").write_text("".join(lines))
         for source, keys in sources:
             text = source_text(source, signed_by=keys.absolute(), uri=self.uris[source.name])
@@ -171,8 +207,17 @@ class AptRoot:
         }
         # apt's own user may not look into this user's cache directory.
         settings |= {"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}
-        lines = [f"{key} {json.dumps(value, ensure_ascii=False)};\n" for key, value in settings.items()]
-        return "".join([*_host_access(), *lines, "#clear APT::Architectures;\n", f'APT::Architectures {{ "{self.architecture}"; }};\n'])
+        lines = [
+            f"{key} {json.dumps(value, ensure_ascii=False)};\n" for key, value in settings.items()
+        ]
+        return "".join(
+            [
+                *_host_access(),
+                *lines,
+                "#clear APT::Architectures;\n",
+                f'APT::Architectures {{ "{self.architecture}"; }};\n',
+            ]
+        )
 
     def update(self, *, fresh: bool) -> None:
         """Download the lists, if those at hand are too old."""
@@ -187,7 +232,10 @@ class AptRoot:
         try:
             self._apt("update", "-q", what="downloading the package lists")
         except BuildError as error:
-            error.hint = "see that this host reaches its mirror; SLIPWAY_MIRROR or mirror in slipway.toml names another one"
+            error.hint = (
+                "see that this host reaches its mirror; SLIPWAY_MIRROR or mirror in slipway.toml "
+                "names another one"
+            )
             raise
         self._stamp.touch()
 
@@ -200,9 +248,14 @@ class AptRoot:
         stanzas = self.available.stanzas(packages)
         missing = [package.name for package in packages if package.name not in stanzas]
         if missing:
-            raise BuildError(f"the package lists changed while they were read: {', '.join(missing)} is gone", hint="run it again")
+            raise BuildError(
+                f"the package lists changed while they were read: {', '.join(missing)} is gone",
+                hint="run it again",
+            )
         texts = [_as_installed(stanzas[package.name]) for package in packages]
-        (self.root / "status").write_text("".join(f"{text}\n\n" for text in texts), encoding="utf-8")
+        (self.root / "status").write_text(
+            "".join(f"{text}\n\n" for text in texts), encoding="utf-8"
+        )
 
     def solve(self, names: Sequence[str]) -> tuple[LockedPackage, ...]:
         """What apt would install besides what is installed, sorted by name.
@@ -210,25 +263,48 @@ class AptRoot:
         Raises:
             BuildError: It cannot be; the message holds apt's own words.
         """
-        answer = self._apt("install", "--print-uris", "-qq", "--no-remove", *names, what="resolving packages")
-        return tuple(sorted(self._package(line) for line in answer.splitlines() if line.startswith("'")))
+        answer = self._apt(
+            "install", "--print-uris", "-qq", "--no-remove", *names, what="resolving packages"
+        )
+        return tuple(
+            sorted(self._package(line) for line in answer.splitlines() if line.startswith("'"))
+        )
 
     def explain(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Why :meth:`solve` failed: the installed packages that would have to go, and dependencies that cannot be met."""
-        answer = self._apt("install", "--simulate", "-q", *names, what="resolving packages", check=False).splitlines()
+        """Why :meth:`solve` failed: the installed packages that would have to go, and dependencies
+        that cannot be met.
+        """
+        answer = self._apt(
+            "install", "--simulate", "-q", *names, what="resolving packages", check=False
+        ).splitlines()
         removed = sorted({line.split()[1] for line in answer if line.startswith("Remv ")})
-        start = next((number for number, line in enumerate(answer, 1) if line.endswith("unmet dependencies:")), len(answer))
+        start = next(
+            (
+                number
+                for number, line in enumerate(answer, 1)
+                if line.endswith("unmet dependencies:")
+            ),
+            len(answer),
+        )
         unmet = itertools.takewhile(lambda line: line.startswith(" "), answer[start:])
         return tuple(removed), tuple(" ".join(line.split()) for line in unmet)
 
     def _package(self, line: str) -> LockedPackage:
         found = _LINE.fullmatch(line.strip())
         if not found:
-            raise BuildError(f"apt gave no SHA-256 for a package: {line.strip()}", hint="use a mirror with SHA-256 in its package lists")
+            raise BuildError(
+                f"apt gave no SHA-256 for a package: {line.strip()}",
+                hint="use a mirror with SHA-256 in its package lists",
+            )
         uri, file, size, sha256 = found.groups()
-        archive = next((name for name, base in self.uris.items() if uri.startswith(f"{base}/")), None)
+        archive = next(
+            (name for name, base in self.uris.items() if uri.startswith(f"{base}/")), None
+        )
         if archive is None:
-            raise HostError(f"apt would take {uri}, which is on none of the mirrors that it was given", hint="say which in slipway.toml")
+            raise HostError(
+                f"apt would take {uri}, which is on none of the mirrors that it was given",
+                hint="say which in slipway.toml",
+            )
         name, version, rest = unquote(file).split("_")
         return LockedPackage(
             name=name,
@@ -243,7 +319,8 @@ class AptRoot:
     @cached_property
     def available(self) -> Available:
         """What the lists hold."""
-        # What apt calls them (sources.list(5), URI with underscores); to ask it by indextargets takes half a second.
+        # What apt calls them (sources.list(5), URI with underscores); to ask it by indextargets
+        # takes half a second.
         files = tuple(sorted((self.root / "lists").glob("*_Packages")))
         names: set[bytes] = set()
         essential: set[str] = set()
@@ -253,16 +330,30 @@ class AptRoot:
             for match in re.finditer(rb"^Essential: yes$", content, re.MULTILINE):
                 start = content.rfind(b"\nPackage: ", 0, match.start()) + 1
                 essential.add(_name(content[start : content.index(b"\n", start)]))
-        return Available(names=frozenset(name.decode() for name in names), essential=tuple(sorted(essential)), files=files)
+        return Available(
+            names=frozenset(name.decode() for name in names),
+            essential=tuple(sorted(essential)),
+            files=files,
+        )
 
     def _apt(self, *words: str, what: str, check: bool = True) -> str:
-        done = process.run(["apt-get", *words], what=what, env={"APT_CONFIG": str(self.root / "apt.conf")}, timeout_s=900, check=check)
+        done = process.run(
+            ["apt-get", *words],
+            what=what,
+            env={"APT_CONFIG": str(self.root / "apt.conf")},
+            timeout_s=900,
+            check=check,
+        )
         return done.stdout.decode(errors="replace")
 
 
 def _as_installed(stanza: str) -> str:
     """An entry of a package list as one of dpkg's status file."""
-    kept = [line for line in stanza.splitlines() if not line.startswith(("Filename:", "Size:", "SHA256:", "MD5sum:", "Description-md5:"))]
+    kept = [
+        line
+        for line in stanza.splitlines()
+        if not line.startswith(("Filename:", "Size:", "SHA256:", "MD5sum:", "Description-md5:"))
+    ]
     return "\n".join([kept[0], "Status: install ok installed", *kept[1:]])
 
 
@@ -270,6 +361,8 @@ def _host_access() -> list[str]:
     """The host's settings of how mirrors are reached: proxies, certificates, time limits."""
     wanted = re.compile(r'Acquire::(http|https|ftp|tor|ForceIPv[46])(::[^"\s]*)? "[^"]+";')
     lines = (
-        process.run(["apt-config", "dump", "--no-empty"], what="reading apt's configuration").stdout.decode(errors="replace").splitlines()
+        process.run(["apt-config", "dump", "--no-empty"], what="reading apt's configuration")
+        .stdout.decode(errors="replace")
+        .splitlines()
     )
     return [f"{line}\n" for line in lines if wanted.fullmatch(line)]

@@ -1,6 +1,8 @@
-"""What is read from .deb files without dpkg: the control stanza and the times of the archive's members (deb(5)).
+"""What is read from .deb files without dpkg: the control stanza and the times of the archive's
+members (deb(5)).
 
-A .deb is an ``ar`` archive of three members: ``debian-binary``, ``control.tar`` and ``data.tar``, compressed or not.
+A .deb is an ``ar`` archive of three members: ``debian-binary``, ``control.tar`` and ``data.tar``,
+compressed or not.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ __all__ = ["control_stanza", "newest_time"]
 
 _MAGIC: Final = b"!<arch>\n"
 _HEADER: Final = 60
-#: The bytes of a package's control.tar at most, packed and unpacked; the largest in Debian have some megabytes.
+#: The bytes of a package's control.tar at most, packed and unpacked; the largest in Debian have
+#: some megabytes.
 _MAX_CONTROL: Final = 64 << 20
 _MAX_STANZA: Final = 1 << 20
 _AGAIN: Final = "remove it, and build again"
@@ -31,7 +34,9 @@ _AGAIN: Final = "remove it, and build again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """One member: where its content starts, how many bytes it has, and its time (seconds since 1970)."""
+    """One member: where its content starts, how many bytes it has, and its time (seconds since
+    1970).
+    """
 
     name: str
     offset: int
@@ -45,7 +50,8 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
     offset = len(_MAGIC)
     while len(header := file.read(_HEADER)) == _HEADER:
         try:
-            # ar(5): name 16, mtime 12, owner 6, group 6, mode 8, size 10 characters, then two of magic.
+            # ar(5): name 16, mtime 12, owner 6, group 6, mode 8, size 10 characters, then two of
+            # magic.
             member = _Member(
                 name=header[:16].decode().strip().rstrip("/"),
                 offset=offset + _HEADER,
@@ -53,7 +59,9 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
                 mtime=_number(header[16:28]),
             )
         except ValueError:
-            raise BuildError(f"{path} is not a Debian package", hint="remove it, and build again") from None
+            raise BuildError(
+                f"{path} is not a Debian package", hint="remove it, and build again"
+            ) from None
         yield member
         offset = member.offset + member.size + member.size % 2
         file.seek(offset)
@@ -67,7 +75,8 @@ def _number(digits: bytes) -> int:
 
 
 def newest_time(path: Path) -> int:
-    """The newest time of a package's members, in seconds since 1970: when it was built, as dpkg-deb was told.
+    """The newest time of a package's members, in seconds since 1970: when it was built, as dpkg-deb
+    was told.
 
     Raises:
         BuildError: It is no package.
@@ -86,14 +95,22 @@ def control_stanza(path: Path) -> str:
         for member in _members(file, path):
             if member.name.startswith("control.tar"):
                 if member.size > _MAX_CONTROL:
-                    raise BuildError(f"{path}: its {member.name} has {member.size} bytes, more than {_MAX_CONTROL}", hint=_AGAIN)
+                    raise BuildError(
+                        f"{path}: its {member.name} has {member.size} bytes, "
+                        f"more than {_MAX_CONTROL}",
+                        hint=_AGAIN,
+                    )
                 file.seek(member.offset)
                 return _control(member.name, file.read(member.size), path)
-    raise BuildError(f"{path} is not a Debian package: it has no control.tar", hint="remove it, and build again")
+    raise BuildError(
+        f"{path} is not a Debian package: it has no control.tar", hint="remove it, and build again"
+    )
 
 
 class _Limited:
-    """A stream that ends in an error where it is longer than a control.tar may be: a small file can unpack to terabytes."""
+    """A stream that ends in an error where it is longer than a control.tar may be: a small file can
+    unpack to terabytes.
+    """
 
     def __init__(self, inner: IO[bytes]) -> None:
         self._inner = inner
@@ -120,20 +137,41 @@ def _control(name: str, packed: bytes, path: Path) -> str:
                 case ".xz":
                     stream = stack.enter_context(lzma.open(stream))
                 case ".zst":
-                    stream = stack.enter_context(io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream)))
+                    stream = stack.enter_context(
+                        io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream))
+                    )
                 case ".gz":
                     stream = cast(IO[bytes], stack.enter_context(gzip.open(stream)))
                 case "":
                     pass
                 case other:
-                    raise BuildError(f"{path}: its control.tar is packed in an unknown way ({other})")
-            archive = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], _Limited(stream)), mode="r|"))
+                    raise BuildError(
+                        f"{path}: its control.tar is packed in an unknown way ({other})"
+                    )
+            archive = stack.enter_context(
+                tarfile.open(fileobj=cast(IO[bytes], _Limited(stream)), mode="r|")
+            )
             for entry in archive:
                 if entry.name in ("./control", "control"):
                     if entry.size > _MAX_STANZA:
-                        raise BuildError(f"{path}: its control file has {entry.size} bytes, more than {_MAX_STANZA}", hint=_AGAIN)
+                        raise BuildError(
+                            f"{path}: its control file has {entry.size} bytes, "
+                            f"more than {_MAX_STANZA}",
+                            hint=_AGAIN,
+                        )
                     content = archive.extractfile(entry)
                     return content.read().decode().rstrip("\n") if content else ""
-    except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, UnicodeDecodeError) as error:
-        raise BuildError(f"{path}: its control file cannot be read ({error})", hint="remove it, and build again") from None
-    raise BuildError(f"{path} is not a Debian package: it has no control file", hint="remove it, and build again")
+    except (
+        tarfile.TarError,
+        lzma.LZMAError,
+        zstandard.ZstdError,
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+    ) as error:
+        raise BuildError(
+            f"{path}: its control file cannot be read ({error})", hint="remove it, and build again"
+        ) from None
+    raise BuildError(
+        f"{path} is not a Debian package: it has no control file", hint="remove it, and build again"
+    )

@@ -1,7 +1,9 @@
-"""Locks as files: ``appliances/<name>/lock.<architecture>.json``, one package a line, sorted, committed with the appliance.
+"""Locks as files: ``appliances/<name>/lock.<architecture>.json``, one package a line, sorted,
+committed with the appliance.
 
-What goes in: a lock, or a file. What comes out: the file, or the lock, or every error of the file with its line.
-Invariants: the same lock is the same bytes; a lock that did not change is not written; a file is replaced whole.
+What goes in: a lock, or a file. What comes out: the file, or the lock, or every error of the file
+with its line. Invariants: the same lock is the same bytes; a lock that did not change is not
+written; a file is replaced whole.
 """
 
 from __future__ import annotations
@@ -18,10 +20,21 @@ from typing import Any, Final, TypeVar
 from slipway.cache import create_file
 from slipway.errors import SpecError, SpecErrors, Where
 from slipway.packages.locked import Lock, LockDiff, LockedPackage, LockedWheel, differences
-from slipway.packages.resolve import requested_of_base, resolve
+from slipway.packages.resolve import Lists, Wanted, requested_of_base, resolve
 from slipway.spec.library import Appliance
 
-__all__ = ["Lock", "LockDiff", "LockedPackage", "check_lock", "differences", "read_lock", "resolve", "write_lock"]
+__all__ = [
+    "Lists",
+    "Lock",
+    "LockDiff",
+    "LockedPackage",
+    "Wanted",
+    "check_lock",
+    "differences",
+    "read_lock",
+    "resolve",
+    "write_lock",
+]
 
 SCHEMA: Final = 1
 _GROUPS: Final = ("base_packages", "packages")
@@ -29,7 +42,12 @@ _GROUPS: Final = ("base_packages", "packages")
 _RARE_LISTS: Final = ("sources", "tools_requested", "pypi_requested")
 _RARE_GROUPS: Final = ("tools",)
 _WHEELS: Final = "wheels"
-_HEAD: Final[Mapping[str, type]] = {"base": str, "kernel": str, "architecture": str, "source_date_epoch": int}
+_HEAD: Final[Mapping[str, type]] = {
+    "base": str,
+    "kernel": str,
+    "architecture": str,
+    "source_date_epoch": int,
+}
 _LISTS: Final = ("base_requested", "requested")
 _PACKAGE: Final[Mapping[str, str]] = {
     "name": r"[a-z0-9][a-z0-9+.-]+",
@@ -47,8 +65,8 @@ _WHEEL: Final[Mapping[str, str]] = {
 }
 _AGAIN: Final = "run: invoke lock"
 _Item = TypeVar("_Item", LockedPackage, LockedWheel)
-#: What was read, so that it is checked and kept once: locks by the hash of their file, which is one for appliances with
-#: the same packages, and packages, most of which stand in every lock of a base.
+#: What was read, so that it is checked and kept once: locks by the hash of their file, which is one
+#: for appliances with the same packages, and packages, most of which stand in every lock of a base.
 _LOCKS: Final[dict[bytes, Lock]] = {}
 _READ: Final[dict[tuple[object, ...], LockedPackage]] = {}
 
@@ -62,7 +80,9 @@ def render_lock(lock: Lock) -> str:
     lines += [f" {json.dumps(key)}: {json.dumps(sorted(getattr(lock, key)))}," for key in lists]
     groups += [_WHEELS] if lock.wheels else []
     for group in groups:
-        packages = ",\n".join(f"  {_package_line(package)}" for package in sorted(getattr(lock, group)))
+        packages = ",\n".join(
+            f"  {_package_line(package)}" for package in sorted(getattr(lock, group))
+        )
         lines.append(f' "{group}": [\n{packages}\n ]' if packages else f' "{group}": []')
         lines[-1] += "," if group != groups[-1] else ""
     return "\n".join(["{", *lines, "}"]) + "\n"
@@ -96,14 +116,26 @@ def read_lock(path: Path) -> Lock:
         text = content.decode()
         data = json.loads(text, object_pairs_hook=_no_twins)
     except OSError as error:
-        raise SpecErrors([SpecError(f"the lock cannot be read: {error.strerror}", where=Where(path), hint=_AGAIN)]) from None
+        raise SpecErrors(
+            [
+                SpecError(
+                    f"the lock cannot be read: {error.strerror}", where=Where(path), hint=_AGAIN
+                )
+            ]
+        ) from None
     except UnicodeDecodeError:
-        raise SpecErrors([SpecError("the lock is not UTF-8", where=Where(path), hint=_AGAIN)]) from None
+        raise SpecErrors(
+            [SpecError("the lock is not UTF-8", where=Where(path), hint=_AGAIN)]
+        ) from None
     except json.JSONDecodeError as error:
         where = Where(path, error.lineno, error.colno)
-        raise SpecErrors([SpecError(f"the lock is not JSON: {error.msg}", where=where, hint=_AGAIN)]) from None
+        raise SpecErrors(
+            [SpecError(f"the lock is not JSON: {error.msg}", where=where, hint=_AGAIN)]
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise SpecErrors([SpecError(f"the lock is not JSON: {error}", where=Where(path), hint=_AGAIN)]) from None
+        raise SpecErrors(
+            [SpecError(f"the lock is not JSON: {error}", where=Where(path), hint=_AGAIN)]
+        ) from None
     reader = _Reader(path, text)
     lock = reader.lock(data)
     if lock is None or reader.errors:
@@ -119,10 +151,17 @@ def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
         SpecError: It is not; the message says what differs.
     """
     spec, base = appliance.spec, appliance.base
-    wanted: list[tuple[str, str, str]] = [("base", lock.base, base.name), ("kernel", lock.kernel, spec.kernel)]
+    wanted: list[tuple[str, str, str]] = [
+        ("base", lock.base, base.name),
+        ("kernel", lock.kernel, spec.kernel),
+    ]
     for what, locked, said in wanted:
         if locked != said:
-            raise SpecError(f"the lock is for {what} {locked}, the spec says {said}", where=Where(path), hint=f"{_AGAIN} {appliance.name}")
+            raise SpecError(
+                f"the lock is for {what} {locked}, the spec says {said}",
+                where=Where(path),
+                hint=f"{_AGAIN} {appliance.name}",
+            )
     groups = (
         (requested_of_base(base, spec.kernel, lock.architecture), lock.base_requested),
         (spec.packages, lock.requested),
@@ -136,7 +175,9 @@ def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
             parts = [f"lacks {', '.join(missing)}"] if missing else []
             parts += [f"still has {', '.join(surplus)}"] if surplus else []
             raise SpecError(
-                f"the lock is older than the spec: it {' and '.join(parts)}", where=Where(path), hint=f"{_AGAIN} {appliance.name}"
+                f"the lock is older than the spec: it {' and '.join(parts)}",
+                where=Where(path),
+                hint=f"{_AGAIN} {appliance.name}",
             )
 
 
@@ -150,7 +191,9 @@ def _no_twins(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Reader:
-    """JSON -> lock, with the line of each package in errors: :func:`write_lock` gives each one of its own."""
+    """JSON -> lock, with the line of each package in errors: :func:`write_lock` gives each one of
+    its own.
+    """
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
@@ -158,7 +201,9 @@ class _Reader:
         self.errors: list[SpecError] = []
 
     def error(self, message: str, near: str = "") -> None:
-        line = next((number for number, line in enumerate(self.lines, 1) if near and near in line), 0)
+        line = next(
+            (number for number, line in enumerate(self.lines, 1) if near and near in line), 0
+        )
         self.errors.append(SpecError(message, where=Where(self.path, line), hint=_AGAIN))
 
     def lock(self, data: Any) -> Lock | None:
@@ -167,20 +212,34 @@ class _Reader:
             self.error("this is no lock")
             return None
         if data["schema"] != SCHEMA or type(data["schema"]) is not int:
-            self.error(f"schema {data['schema']!r} is not one that this version of slipway reads", '"schema"')
+            self.error(
+                f"schema {data['schema']!r} is not one that this version of slipway reads",
+                '"schema"',
+            )
             return None
-        for key in sorted(data.keys() - {"schema", *_HEAD, *_LISTS, *_GROUPS, *_RARE_LISTS, *_RARE_GROUPS, _WHEELS}):
+        for key in sorted(
+            data.keys()
+            - {"schema", *_HEAD, *_LISTS, *_GROUPS, *_RARE_LISTS, *_RARE_GROUPS, _WHEELS}
+        ):
             self.error(f"{key}: unknown key", json.dumps(key))
         for key, kind in _HEAD.items():
             if type(data.get(key)) is not kind or (kind is int and data[key] < 0):
-                self.error(f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted", f'"{key}"')
+                self.error(
+                    f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted",
+                    f'"{key}"',
+                )
         data = {key: [] for key in (*_RARE_LISTS, *_RARE_GROUPS, _WHEELS)} | data
         for key in (*_LISTS, *_RARE_LISTS):
             if not _names(data.get(key)):
                 self.error(f"{key}: a list of names is wanted", f'"{key}"')
-        groups = {group: self.group(group, data.get(group), self.package) for group in (*_GROUPS, *_RARE_GROUPS)}
+        groups = {
+            group: self.group(group, data.get(group), self.package)
+            for group in (*_GROUPS, *_RARE_GROUPS)
+        }
         wheels = self.group(_WHEELS, data.get(_WHEELS), self.wheel)
-        twins = {package.name for package in groups["base_packages"]} & {package.name for package in groups["packages"]}
+        twins = {package.name for package in groups["base_packages"]} & {
+            package.name for package in groups["packages"]
+        }
         for name in sorted(twins):
             self.error(f"{name} is in base_packages and in packages", f'"name": "{name}"')
         if self.errors:
@@ -201,18 +260,27 @@ class _Reader:
             wheels=wheels,
         )
 
-    def group(self, group: str, value: Any, read: Callable[[str, Any], _Item | None]) -> tuple[_Item, ...]:
+    def group(
+        self, group: str, value: Any, read: Callable[[str, Any], _Item | None]
+    ) -> tuple[_Item, ...]:
         """One list of packages."""
         if not isinstance(value, list):
             self.error(f"{group}: a list of packages is wanted", f'"{group}"')
             return ()
-        packages = [package for index, item in enumerate(value) if (package := read(f"{group}[{index}]", item))]
+        packages = [
+            package
+            for index, item in enumerate(value)
+            if (package := read(f"{group}[{index}]", item))
+        ]
         names = [package.name for package in packages]
         for one, other in pairwise(names):
             if one == other:
                 self.error(f"{group}: {one} stands there twice", f'"name": "{one}"')
             elif one > other:
-                self.error(f"{group}: {other} stands after {one}, but the list has to be sorted", f'"name": "{other}"')
+                self.error(
+                    f"{group}: {other} stands after {one}, but the list has to be sorted",
+                    f'"name": "{other}"',
+                )
         return tuple(packages)
 
     def package(self, place: str, item: Any) -> LockedPackage | None:
@@ -221,7 +289,8 @@ class _Reader:
             self.error(f"{place}: a package is wanted")
             return None
         content = tuple(item.items())
-        with contextlib.suppress(KeyError, TypeError):  # not read yet; or holds a list, which cannot be right
+        # not read yet; or holds a list, which cannot be right
+        with contextlib.suppress(KeyError, TypeError):
             return _READ[content]
         name = item.get("name")
         near = f'"name": "{name}"' if isinstance(name, str) else ""
@@ -242,13 +311,25 @@ class _Reader:
         self.shape(place, item, _WHEEL, set(), f'"name": "{item.get("name")}"')
         return LockedWheel(**item) if len(self.errors) == before else None
 
-    def shape(self, place: str, item: dict[str, Any], wanted: Mapping[str, str], more: set[str], near: str) -> None:
-        """Whether it has the keys that are wanted, each with a text that matches, and those that have no text."""
+    def shape(
+        self, place: str, item: dict[str, Any], wanted: Mapping[str, str], more: set[str], near: str
+    ) -> None:
+        """Whether it has the keys that are wanted, each with a text that matches, and those that
+        have no text.
+        """
         for key in sorted({*wanted, *more} ^ item.keys()):
-            self.error(f"{place}.{key}: {'unknown key' if key in item else 'this key is missing'}", near)
+            self.error(
+                f"{place}.{key}: {'unknown key' if key in item else 'this key is missing'}", near
+            )
         for key, pattern in wanted.items():
-            if key in item and not (isinstance(item[key], str) and re.fullmatch(pattern, item[key])):
-                shape = "64 hexadecimal digits are wanted" if key == "sha256" else f"{item[key]!r} cannot be right"
+            if key in item and not (
+                isinstance(item[key], str) and re.fullmatch(pattern, item[key])
+            ):
+                shape = (
+                    "64 hexadecimal digits are wanted"
+                    if key == "sha256"
+                    else f"{item[key]!r} cannot be right"
+                )
                 self.error(f"{place}.{key}: {shape}", near)
 
 

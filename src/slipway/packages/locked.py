@@ -1,7 +1,8 @@
-"""A lock and what it holds: exact versions and hashes of every package of an appliance; and how two locks differ.
+"""A lock and what it holds: exact versions and hashes of every package of an appliance; and how two
+locks differ.
 
-Invariant: ``base_packages`` depends on the base, its kernel and the state of the mirrors only, so that appliances locked
-together share their base tree; ``packages`` is what one appliance adds.
+Invariant: ``base_packages`` depends on the base, its kernel and the state of the mirrors only, so
+that appliances locked together share their base tree; ``packages`` is what one appliance adds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ __all__ = ["Lock", "LockDiff", "LockedPackage", "Upgrade", "compare_versions", "
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class LockedPackage:
-    """One package: where it was found (``path`` below the archive's URI), its size in bytes and its SHA-256."""
+    """One package: where it was found (``path`` below the archive's URI), its size in bytes and its
+    SHA-256.
+    """
 
     name: str
     version: str
@@ -40,9 +43,9 @@ class LockedWheel:
 class Lock:
     """All packages of an appliance, each group sorted by name.
 
-    ``base_requested``, ``requested`` and ``tools_requested`` are the names that were asked for, from which the rest
-    follows; ``tools`` is a system of its own, which checks use and no image has; ``source_date_epoch`` (seconds since
-    1970) is the newest time in the base's packages.
+    ``base_requested``, ``requested`` and ``tools_requested`` are the names that were asked for,
+    from which the rest follows; ``tools`` is a system of its own, which checks use and no image
+    has; ``source_date_epoch`` (seconds since 1970) is the newest time in the base's packages.
     """
 
     base: str
@@ -77,7 +80,10 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockDiff:
-    """What a new lock changes; as text, a line for each package; one for the tools of checks, and one for PyPI's."""
+    """What a new lock changes; as text, a line for each package.
+
+    One for the tools of checks, and one for PyPI's.
+    """
 
     added: tuple[LockedPackage, ...] = ()
     removed: tuple[LockedPackage, ...] = ()
@@ -91,14 +97,28 @@ class LockDiff:
     """How many packages of PyPI are."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.upgraded or self.downgraded or self.rebuilt or self.tools or self.wheels)
+        return bool(
+            self.added
+            or self.removed
+            or self.upgraded
+            or self.downgraded
+            or self.rebuilt
+            or self.tools
+            or self.wheels
+        )
 
     def __str__(self) -> str:
         lines = [
             *(f"added       {package.name} {package.version}" for package in self.added),
             *(f"removed     {package.name} {package.version}" for package in self.removed),
-            *(f"upgraded    {change.name} {change.old} -> {change.new}" for change in self.upgraded),
-            *(f"downgraded  {change.name} {change.old} -> {change.new}" for change in self.downgraded),
+            *(
+                f"upgraded    {change.name} {change.old} -> {change.new}"
+                for change in self.upgraded
+            ),
+            *(
+                f"downgraded  {change.name} {change.old} -> {change.new}"
+                for change in self.downgraded
+            ),
             *(f"rebuilt     {change.name} {change.new}" for change in self.rebuilt),
             *([f"tools       {self.tools} packages changed"] if self.tools else []),
             *([f"pypi        {self.wheels} packages changed"] if self.wheels else []),
@@ -139,7 +159,9 @@ def differences(old: Lock | None, new: Lock) -> LockDiff:
 
 
 def compare_versions(one: str, other: str) -> int:
-    """Below zero if a version is older than another, zero if equal, above if newer (deb-version(7))."""
+    """Below zero if a version is older than another, zero if equal, above if newer
+    (deb-version(7)).
+    """
     for left, right in zip(_split(one), _split(other), strict=True):
         order = _compare_part(left, right)
         if order:
@@ -158,7 +180,9 @@ def _split(version: str) -> tuple[str, str, str]:
 
 def _compare_part(one: str, other: str) -> int:
     """Text and numbers in turns: text by dpkg's order of characters, numbers by value."""
-    for left, right in itertools.zip_longest(re.findall(r"(\D*)(\d*)", one), re.findall(r"(\D*)(\d*)", other), fillvalue=("", "")):
+    for left, right in itertools.zip_longest(
+        re.findall(r"(\D*)(\d*)", one), re.findall(r"(\D*)(\d*)", other), fillvalue=("", "")
+    ):
         texts = [[*map(_weight, text), 0] for text in (left[0], right[0])]
         if texts[0] != texts[1]:
             return -1 if texts[0] < texts[1] else 1

@@ -1,8 +1,9 @@
 """Which mirrors packages come from: the host's own, or those that the settings name.
 
-What goes in: the settings and the host's apt configuration. What comes out: the URI of each archive, without a slash at
-its end. Invariants: no mirror's name stands in this project; nothing is asked of the network where apt has its lists; a
-password in a URI stays here: apt gets it in a file of this user (apt_auth.conf(5)), and everything else sees the URI without.
+What goes in: the settings and the host's apt configuration. What comes out: the URI of each
+archive, without a slash at its end. Invariants: no mirror's name stands in this project; nothing is
+asked of the network where apt has its lists; a password in a URI stays here: apt gets it in a file
+of this user (apt_auth.conf(5)), and everything else sees the URI without.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from slipway.settings import Settings
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
-__all__ = ["authentication", "download", "find_mirrors", "mirror_of", "source_text", "sources", "with_sources"]
+__all__ = [
+    "authentication",
+    "download",
+    "find_mirrors",
+    "mirror_of",
+    "source_text",
+    "sources",
+    "with_sources",
+]
 
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
@@ -35,14 +44,18 @@ _PUBLIC: Final = {"debian": "@primary@", "debian-security": "@security@"}
 _IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _HOST_LOGINS: Final = Path("/etc/apt/auth.conf")
 _HINT: Final = (
-    'say which mirror of Debian to use: SLIPWAY_MIRROR=http://<mirror>/debian, or in slipway.toml: mirror = "http://<mirror>/debian"'
+    "say which mirror of Debian to use: SLIPWAY_MIRROR=http://<mirror>/debian, or in slipway.toml: "
+    'mirror = "http://<mirror>/debian"'
 )
 
 
 def find_mirrors(settings: Settings) -> Mapping[str, str]:
-    """The URI of each archive (``debian``, ``debian-security``) that builds use; of a spec's sources where the settings say so.
+    """The URI of each archive (``debian``, ``debian-security``) that builds use.
 
-    What apt says takes it half a second, so it is remembered until the host's sources or lists change.
+    Of a spec's sources where the settings say so.
+
+    What apt says takes it half a second, so it is remembered until the host's sources or lists
+    change.
 
     Raises:
         HostError: The settings name none, and the host uses none.
@@ -60,7 +73,9 @@ def _hosts_own(settings: Settings) -> dict[str, str]:
     try:
         known = json.loads(memory.read_bytes())
         if known["state"] == state:
-            return _without_passwords({str(archive): str(uri) for archive, uri in known["mirrors"].items()})
+            return _without_passwords(
+                {str(archive): str(uri) for archive, uri in known["mirrors"].items()}
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     mirrors = _ask_apt()
@@ -89,11 +104,16 @@ def _without_passwords(mirrors: Mapping[str, str]) -> dict[str, str]:
 
 
 def authentication(file: Path) -> Path:
-    """Write what apt needs to log in at mirrors, the host's own entries after those of URIs; return the file.
+    """Write what apt needs to log in at mirrors, the host's own entries after those of URIs.
+
+    Return the file.
 
     Only this user can read it. Give it to apt as ``Dir::Etc::netrc``.
     """
-    entries = [f"machine {machine} login {user} password {password}\n" for machine, (user, password) in _LOGINS.items()]
+    entries = [
+        f"machine {machine} login {user} password {password}\n"
+        for machine, (user, password) in _LOGINS.items()
+    ]
     with contextlib.suppress(OSError):
         entries.append(_HOST_LOGINS.read_text())
     with create_file(file, mode=0o600) as written:
@@ -104,23 +124,36 @@ def authentication(file: Path) -> Path:
 def sources(base: Base, image_mirrors: Mapping[str, str]) -> str:
     """The image's own package sources, as ``debian.sources`` (sources.list(5), deb822 style).
 
-    An archive without a mirror gets a mark, ``@primary@`` or ``@security@``. ``mmdebstrap/mirrors.sh`` replaces it by the
-    public mirror that the distribution's cloud-init names. So no image depends on the mirror of whoever builds it.
+    An archive without a mirror gets a mark, ``@primary@`` or ``@security@``.
+    ``mmdebstrap/mirrors.sh`` replaces it by the public mirror that the distribution's cloud-init
+    names. So no image depends on the mirror of whoever builds it.
     """
     blocks = []
     for archive in dict.fromkeys(suite.archive for suite in base.suites):
         suites = " ".join(suite.suite for suite in base.suites if suite.archive == archive)
-        blocks.append(_block(image_mirrors.get(archive, _PUBLIC[archive]), suites, base.components, _IMAGE_KEYRING))
+        blocks.append(
+            _block(
+                image_mirrors.get(archive, _PUBLIC[archive]),
+                suites,
+                base.components,
+                _IMAGE_KEYRING,
+            )
+        )
     return "\n".join(blocks)
 
 
 def source_text(source: AptSource, *, signed_by: str | Path, uri: str | None = None) -> str:
-    """A source besides the base's (sources.list(5), deb822 style), or the copy of it at another URI."""
+    """A source besides the base's (sources.list(5), deb822 style), or the copy of it at another
+    URI.
+    """
     return _block(uri or source.url, source.suite, source.components, signed_by)
 
 
 def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Path) -> str:
-    return f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: {' '.join(components)}\nSigned-By: {signed_by}\n"
+    return (
+        f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: {' '.join(components)}\n"
+        f"Signed-By: {signed_by}\n"
+    )
 
 
 def with_sources(mirrors: Mapping[str, str], sources: Iterable[AptSource]) -> dict[str, str]:
@@ -162,7 +195,9 @@ def _ask_apt() -> dict[str, str]:
     try:
         process.find_tool("apt-get")
     except HostError:
-        raise HostError("this host has no apt, so it cannot be asked for a mirror of Debian", hint=_HINT) from None
+        raise HostError(
+            "this host has no apt, so it cannot be asked for a mirror of Debian", hint=_HINT
+        ) from None
     found = _archives(line.split("|") for line in _targets("$(ORIGIN)|$(LABEL)|$(REPO_URI)"))
     if "debian" not in found:
         found = _archives(_look())
@@ -175,7 +210,11 @@ def _ask_apt() -> dict[str, str]:
 
 def _targets(form: str, *options: str) -> list[str]:
     argv = ["apt-get", "indextargets", *options, "--format", form, "Created-By: Packages"]
-    return process.run(argv, what="asking apt for its mirrors", timeout_s=60).stdout.decode(errors="replace").splitlines()
+    return (
+        process.run(argv, what="asking apt for its mirrors", timeout_s=60)
+        .stdout.decode(errors="replace")
+        .splitlines()
+    )
 
 
 def _archives(targets: Iterable[list[str]]) -> dict[str, str]:
@@ -189,20 +228,37 @@ def _archives(targets: Iterable[list[str]]) -> dict[str, str]:
 
 
 def _usable(uri: str) -> str | None:
-    """A URI that packages can be downloaded from by name: not a CD; of a list of mirrors (apt-transport-mirror(1)) the
-    first one."""
+    """A URI that packages can be downloaded from by name: not a CD; of a list of mirrors
+    (apt-transport-mirror(1)) the first one.
+    """
     if uri.startswith("mirror+file:"):
         try:
-            lines = Path(re.sub("^/+", "/", uri.removeprefix("mirror+file:")).rstrip("/")).read_text().splitlines()
+            lines = (
+                Path(re.sub("^/+", "/", uri.removeprefix("mirror+file:")).rstrip("/"))
+                .read_text()
+                .splitlines()
+            )
         except (OSError, UnicodeDecodeError):
             return None
-        return next((_usable(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")), None)
+        return next(
+            (
+                _usable(line.split()[0])
+                for line in lines
+                if line.strip() and not line.startswith("#")
+            ),
+            None,
+        )
     scheme = uri.partition(":")[0]
-    return uri.rstrip("/") if scheme in ("http", "https", "ftp", "file", "copy") or scheme.startswith("tor+") else None
+    return (
+        uri.rstrip("/")
+        if scheme in ("http", "https", "ftp", "file", "copy") or scheme.startswith("tor+")
+        else None
+    )
 
 
 def _look() -> list[list[str]]:
-    """Where apt has no lists (a fresh container), the same from the first lines of the mirrors' InRelease files.
+    """Where apt has no lists (a fresh container), the same from the first lines of the mirrors'
+    InRelease files.
 
     They are not verified here: whatever they say, packages are, with the base's keyring.
     """
@@ -212,7 +268,11 @@ def _look() -> list[list[str]]:
         for number, line in enumerate(lines):
             repository, _, base = line.partition("|")
             uri = _usable(repository)
-            if uri is None or any(uri == known[2] for known in found) or not base.startswith(repository):
+            if (
+                uri is None
+                or any(uri == known[2] for known in found)
+                or not base.startswith(repository)
+            ):
                 continue
             target = Path(folder) / str(number)
             try:
@@ -226,17 +286,24 @@ def _look() -> list[list[str]]:
 
 
 def download(files: Iterable[tuple[str, Path, str]], log: Path | None = None) -> None:
-    """Download files by the host's apt, with its proxies and passwords: URI, target and hash ("" or "SHA256:...") of each.
+    """Download files by the host's apt, with its proxies and passwords: URI, target and hash ("" or
+    "SHA256:...") of each.
 
     Raises:
         HostError: There is no apt.
         BuildError: At least one is not there; the others are.
     """
     if not APT_HELPER.exists():
-        raise HostError("apt is not installed (needed to download packages)", hint="sudo apt-get install apt")
+        raise HostError(
+            "apt is not installed (needed to download packages)", hint="sudo apt-get install apt"
+        )
     words = [word for uri, target, digest in files for word in (_public(uri), str(target), digest)]
     # apt's own user cannot write into this user's directories.
     options = ["-oAPT::Sandbox::User=root"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         options.append(f"-oDir::Etc::netrc={authentication(Path(folder) / 'auth.conf')}")
-        process.run([APT_HELPER, *options, "-q", "download-file", *words], what="downloading packages", log=log)
+        process.run(
+            [APT_HELPER, *options, "-q", "download-file", *words],
+            what="downloading packages",
+            log=log,
+        )

@@ -1,9 +1,10 @@
-"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built for ever, and every file
-that a spec names by its hash, as ``<sha256>.file``.
+"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built
+for ever, and every file that a spec names by its hash, as ``<sha256>.file``.
 
-What goes in: locked packages and mirrors. What comes out: flat apt repositories of exactly these packages. Invariants:
-a file that has its final name was whole and right when it got it, and is compared with its hash again before each use;
-files are never changed; several builds share a pool; a killed one leaves nothing but a folder that the next one removes.
+What goes in: locked packages and mirrors. What comes out: flat apt repositories of exactly these
+packages. Invariants: a file that has its final name was whole and right when it got it, and is
+compared with its hash again before each use; files are never changed; several builds share a pool;
+a killed one leaves nothing but a folder that the next one removes.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ class Pool:
         *,
         began: Callable[[Path, int], None] = lambda folder, total: None,
     ) -> tuple[LockedPackage, ...]:
-        """Have all of these packages in the pool, and verified; returns those that had to be downloaded.
+        """Have all of these packages in the pool, and verified.
+
+        Returns those that had to be downloaded.
 
         Args:
-            began: Called with the folder that they are downloaded into, and how many bytes they have.
+            began: Called with the folder that they are downloaded into, and their size in bytes.
 
         Raises:
             BuildError: Some cannot be had in their locked version; all are named.
@@ -89,7 +92,9 @@ class Pool:
         """Those that are not there with the right bytes; a wrong one is removed."""
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             good = list(threads.map(self._verify, packages))
-        return tuple(package for package, is_good in zip(packages, good, strict=True) if not is_good)
+        return tuple(
+            package for package, is_good in zip(packages, good, strict=True) if not is_good
+        )
 
     def fetch_file(self, url: str, sha256: str, log: Path | None = None) -> Path:
         """Have a file in the pool, and verified.
@@ -108,8 +113,14 @@ class Pool:
                 with log.open("a") as whole:
                     whole.write(text)
             if not target.exists():
-                raise BuildError(f"{url} cannot be had: {_answer(url, text) or 'no answer'}", hint="see downloads in the spec")
-            hint = "somebody has changed it: if you trust what is there now, write its SHA-256 into the spec"
+                raise BuildError(
+                    f"{url} cannot be had: {_answer(url, text) or 'no answer'}",
+                    hint="see downloads in the spec",
+                )
+            hint = (
+                "somebody has changed it: if you trust what is there now, write its "
+                "SHA-256 into the spec"
+            )
             return self.add_file(target, sha256, what=url, hint=hint)
 
     def file_path(self, sha256: str) -> Path:
@@ -133,30 +144,43 @@ class Pool:
         _make_own(file)
         found = _sha256(file)
         if found != sha256:
-            raise BuildError(f"{what} is not what was wanted: its SHA-256 is {found or 'none'}, not {sha256}", hint=hint)
+            raise BuildError(
+                f"{what} is not what was wanted: its SHA-256 is {found or 'none'}, not {sha256}",
+                hint=hint,
+            )
         file.chmod(0o444)
         with contextlib.suppress(FileExistsError):
             os.link(file, self.file_path(sha256))
         return self.file_path(sha256)
 
-    def repository(self, packages: Sequence[LockedPackage], directory: Path, *, suite: str = "slipway") -> None:
-        """Make a flat apt repository (Debian's repository format: Packages, Release) of exactly these packages.
+    def repository(
+        self, packages: Sequence[LockedPackage], directory: Path, *, suite: str = "slipway"
+    ) -> None:
+        """Make a flat apt repository (Debian's repository format: Packages, Release) of exactly
+        these packages.
 
         Args:
-            directory: Made when it does not exist. It gets hard links, or copies where it is on another file system;
-                either way these very bytes have been compared with their hash.
-            suite: The name that the repository says it has, by which mmdebstrap finds essential packages.
+            directory: Made when it does not exist. It gets hard links, or copies where it is on
+                another file system; either way these very bytes have been compared with their hash.
+            suite: The name that the repository says it has, by which mmdebstrap finds essential
+                packages.
 
         Raises:
-            BuildError: Some are not in the pool, or not what they were; all are named. Fetch them first.
+            BuildError: Some are not in the pool, or not what they were; all are named. Fetch them
+                first.
         """
         directory.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             stanzas = list(threads.map(lambda package: self._place(package, directory), packages))
-        missing = [package for package, stanza in zip(packages, stanzas, strict=True) if stanza is None]
+        missing = [
+            package for package, stanza in zip(packages, stanzas, strict=True) if stanza is None
+        ]
         if missing:
             names = ", ".join(f"{package.name} {package.version}" for package in missing)
-            raise BuildError(f"not in the pool, or not what was locked: {names}", hint="build again: they are fetched anew")
+            raise BuildError(
+                f"not in the pool, or not what was locked: {names}",
+                hint="build again: they are fetched anew",
+            )
         index = "".join(f"{stanza}\n\n" for stanza in stanzas).encode()
         (directory / "Packages").write_bytes(index)
         release = [
@@ -178,7 +202,10 @@ class Pool:
                 identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
                 if self._good.get(package.sha256) == identity:
                     return True
-                good = status.st_size == package.size and hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+                good = (
+                    status.st_size == package.size
+                    and hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+                )
         except FileNotFoundError:
             return False
         if good:
@@ -187,23 +214,45 @@ class Pool:
             path.unlink(missing_ok=True)
         return good
 
-    def _download(self, packages: Sequence[LockedPackage], mirrors: Mapping[str, str], folder: Path, log: Path | None) -> None:
+    def _download(
+        self,
+        packages: Sequence[LockedPackage],
+        mirrors: Mapping[str, str],
+        folder: Path,
+        log: Path | None,
+    ) -> None:
         """Download packages and give the right ones their names."""
-        uris = {package: f"{mirror_of(package.archive, mirrors)}/{package.path}" for package in packages}
+        uris = {
+            package: f"{mirror_of(package.archive, mirrors)}/{package.path}" for package in packages
+        }
         targets = {package: folder / f"{package.sha256}.deb" for package in packages}
         said = folder / "log"
         with contextlib.suppress(BuildError):
             # What is missing is seen below, package by package.
-            download(((uris[package], targets[package], f"SHA256:{package.sha256}") for package in packages), said)
+            download(
+                (
+                    (uris[package], targets[package], f"SHA256:{package.sha256}")
+                    for package in packages
+                ),
+                said,
+            )
         text = said.read_text(errors="replace") if said.exists() else ""
         if log:
             with log.open("a") as whole:
                 whole.write(text)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            good = list(threads.map(lambda package: self._adopt(targets[package], package), packages))
+            good = list(
+                threads.map(lambda package: self._adopt(targets[package], package), packages)
+            )
         failed = [package for package, is_good in zip(packages, good, strict=True) if not is_good]
         if failed:
-            lines = [f"  {package.name} {package.version}: {_reason(uris[package], targets[package], text)}" for package in failed]
+            lines = [
+                (
+                    f"  {package.name} {package.version}: "
+                    f"{_reason(uris[package], targets[package], text)}"
+                )
+                for package in failed
+            ]
             raise BuildError(
                 f"{len(failed)} of the locked packages cannot be had:\n" + "\n".join(lines),
                 hint="lock again (invoke lock NAME), or give it a pool or a mirror that has them",
@@ -214,7 +263,10 @@ class Pool:
         _make_own(file)
         try:
             with file.open("rb") as content:
-                if hashlib.file_digest(content, "sha256").hexdigest() != package.sha256 or file.stat().st_size != package.size:
+                if (
+                    hashlib.file_digest(content, "sha256").hexdigest() != package.sha256
+                    or file.stat().st_size != package.size
+                ):
                     return False
         except FileNotFoundError:
             return False
@@ -225,7 +277,10 @@ class Pool:
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder for downloads, removed after the block; those of processes that were killed are removed now."""
+        """A folder for downloads, removed after the block.
+
+        Those of processes that were killed are removed now.
+        """
         make_private(self.directory)
         with (self.directory / "lock").open("ab") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
@@ -247,7 +302,9 @@ class Pool:
             os.close(held)
 
     def _place(self, package: LockedPackage, directory: Path) -> str | None:
-        """Put a package into a repository and return its entry in Packages; None if it is not right."""
+        """Put a package into a repository and return its entry in Packages; None if it is not
+        right.
+        """
         name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
         target = directory / name
         target.unlink(missing_ok=True)
@@ -262,11 +319,16 @@ class Pool:
             target.unlink(missing_ok=True)
             self.path(package).unlink(missing_ok=True)
             return None
-        return f"{control_stanza(self.path(package))}\nFilename: {name}\nSize: {package.size}\nSHA256: {package.sha256}"
+        return (
+            f"{control_stanza(self.path(package))}\nFilename: {name}\nSize: {package.size}\n"
+            f"SHA256: {package.sha256}"
+        )
 
 
 def _make_own(file: Path) -> None:
-    """Replace a link by a copy: for mirrors that are ``file:`` apt makes links to the mirror's own files."""
+    """Replace a link by a copy: for mirrors that are ``file:`` apt makes links to the mirror's own
+    files.
+    """
     if file.is_symlink():
         copy = file.with_name(f"{file.name}.copy")
         with contextlib.suppress(FileNotFoundError):

@@ -1,12 +1,15 @@
-"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them now.
+"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them
+now.
 
-The base is solved first and alone, then the extra packages where exactly the base is installed, so that whatever an
-appliance asks for, its base is the same as every other one's. Invariant: recommended packages are never installed.
+The base is solved first and alone, then the extra packages where exactly the base is installed, so
+that whatever an appliance asks for, its base is the same as every other one's. Invariant:
+recommended packages are never installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
@@ -18,7 +21,7 @@ from slipway.packages.wheels import resolve_wheels
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource
 
-__all__ = ["requested_of_base", "resolve", "resolve_apart"]
+__all__ = ["Lists", "Wanted", "requested_of_base", "resolve", "resolve_apart"]
 
 
 def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, ...]:
@@ -32,81 +35,113 @@ def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, 
     return tuple(sorted({*base.packages, *entry.packages, *kernels}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an appliance's spec asks for.
+
+    Attributes:
+        packages: What it names beside its base's.
+        sources: Where those come from too, each with the file of its keys; the base's and the tools
+            do not.
+        pypi: Packages of PyPI, with their versions.
+        tools: Programs of checks from outside, by package.
+        where: Where each value of the spec stands, for errors.
+    """
+
+    packages: Sequence[str] = ()
+    sources: Sequence[tuple[AptSource, Path]] = ()
+    pypi: Sequence[str] = ()
+    tools: Sequence[str] = ()
+    where: Mapping[tuple[str | int, ...], Where] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """Where lists of packages come from, and where they are kept.
+
+    Attributes:
+        mirrors: The URI of each of the base's archives.
+        folder: A folder for them.
+        fresh: Ask for new ones even if those at hand are recent.
+    """
+
+    mirrors: Mapping[str, str]
+    folder: Path
+    fresh: bool = False
+
+
 def resolve(
-    base: Base,
-    kernel: str,
-    architecture: str,
-    extra_packages: Sequence[str],
-    *,
-    sources: Sequence[tuple[AptSource, Path]] = (),
-    pypi: Sequence[str] = (),
-    mirrors: Mapping[str, str],
-    pool: Pool,
-    apt_root: Path,
-    tools: Sequence[str] = (),
-    where: Mapping[tuple[str | int, ...], Where] | None = None,
-    fresh: bool = False,
+    base: Base, kernel: str, architecture: str, wanted: Wanted, *, lists: Lists, pool: Pool
 ) -> Lock:
     """Find the exact packages of an appliance.
 
     Args:
         kernel: ``cloud`` or ``generic``.
-        extra_packages: What the appliance's spec names.
-        sources: Where extra packages come from too, each with the file of its keys; the base's and the tools do not.
-        pypi: Packages of PyPI, with their versions.
-        mirrors: The URI of each of the base's archives.
         pool: The base's packages are put into it: the lock's time is the newest in them.
-        apt_root: A directory for package lists.
-        tools: Programs of checks from outside, by package.
-        where: Where each value of the spec stands, for errors.
-        fresh: Ask for new lists even if those at hand are recent.
 
     Raises:
         SpecErrors: There is no package of a name, or they cannot be installed together.
         BuildError: The mirrors do not answer, or do not verify.
     """
     requested = requested_of_base(base, kernel, architecture)
-    with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
+    with open_root(lists.folder, base, architecture, lists.mirrors, fresh=lists.fresh) as apt:
         _check_names(requested, apt.available, {}, Where(base.folder / "base.yaml"))
-        if not sources:
-            _check_names(extra_packages, apt.available, where or {}, None)
-        _check_names(tools, apt.available, where or {}, None, key="tools")
+        if not wanted.sources:
+            _check_names(wanted.packages, apt.available, wanted.where, None)
+        _check_names(wanted.tools, apt.available, wanted.where, None, key="tools")
         apt.install_nothing()
         try:
             base_packages = apt.solve(sorted({*requested, *apt.available.essential, "apt"}))
         except BuildError as error:
             _, unmet = apt.explain(requested)
-            message = f"the packages of the base {base.name} cannot be installed together:\n{_why(error, unmet)}"
+            message = (
+                f"the packages of the base {base.name} cannot be installed together:\n"
+                f"{_why(error, unmet)}"
+            )
             raise SpecErrors([SpecError(message, where=Where(base.folder / "base.yaml"))]) from None
-        if not sources:
-            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
-        locked_tools = _solve_tools(apt, tools, where or {})
-    if sources:
-        with open_root(apt_root, base, architecture, mirrors, sources=sources, fresh=fresh) as apt:
-            _check_names(extra_packages, apt.available, where or {}, None)
-            packages = _solve_extra(apt, base, base_packages, extra_packages, where or {})
-    pool.fetch(base_packages, mirrors)
+        if not wanted.sources:
+            packages = _solve_extra(apt, base, base_packages, wanted.packages, wanted.where)
+        locked_tools = _solve_tools(apt, wanted.tools, wanted.where)
+    if wanted.sources:
+        with open_root(
+            lists.folder,
+            base,
+            architecture,
+            lists.mirrors,
+            sources=wanted.sources,
+            fresh=lists.fresh,
+        ) as apt:
+            _check_names(wanted.packages, apt.available, wanted.where, None)
+            packages = _solve_extra(apt, base, base_packages, wanted.packages, wanted.where)
+    pool.fetch(base_packages, lists.mirrors)
     return Lock(
         base=base.name,
         kernel=kernel,
         architecture=architecture,
         source_date_epoch=max(newest_time(pool.path(package)) for package in base_packages),
         base_requested=requested,
-        requested=tuple(sorted(extra_packages)),
+        requested=tuple(sorted(wanted.packages)),
         base_packages=base_packages,
         packages=packages,
-        sources=tuple(sorted(str(source) for source, _ in sources)),
-        tools_requested=tuple(sorted(tools)),
+        sources=tuple(sorted(str(source) for source, _ in wanted.sources)),
+        tools_requested=tuple(sorted(wanted.tools)),
         tools=locked_tools,
-        pypi_requested=tuple(sorted(pypi)),
-        wheels=resolve_wheels(pypi, (*base_packages, *packages), architecture, where or {}),
+        pypi_requested=tuple(sorted(wanted.pypi)),
+        wheels=resolve_wheels(wanted.pypi, (*base_packages, *packages), architecture, wanted.where),
     )
 
 
 def resolve_apart(
-    base: Base, names: Sequence[str], architecture: str, *, mirrors: Mapping[str, str], apt_root: Path, fresh: bool = False
+    base: Base,
+    names: Sequence[str],
+    architecture: str,
+    *,
+    mirrors: Mapping[str, str],
+    apt_root: Path,
+    fresh: bool = False,
 ) -> Lock:
-    """Find the exact packages of programs that are unpacked beside another system: these and what they depend on.
+    """Find the exact packages of programs that are unpacked beside another system: these and what
+    they depend on.
 
     Args:
         base: Whose archives have them; nothing of its own packages is in the lock.
@@ -133,7 +168,9 @@ def resolve_apart(
     )
 
 
-def _solve_tools(apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]) -> tuple[LockedPackage, ...]:
+def _solve_tools(
+    apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
+) -> tuple[LockedPackage, ...]:
     """A system of its own that has the tools."""
     if not names:
         return ()
@@ -143,11 +180,17 @@ def _solve_tools(apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | 
     except BuildError as error:
         _, unmet = apt.explain(names)
         message = f"tools: they cannot be installed together:\n{_why(error, unmet)}"
-        raise SpecErrors([SpecError(message, where=where.get(("tools",)), hint="leave out what conflicts")]) from None
+        raise SpecErrors(
+            [SpecError(message, where=where.get(("tools",)), hint="leave out what conflicts")]
+        ) from None
 
 
 def _solve_extra(
-    apt: AptRoot, base: Base, base_packages: tuple[LockedPackage, ...], names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
+    apt: AptRoot,
+    base: Base,
+    base_packages: tuple[LockedPackage, ...],
+    names: Sequence[str],
+    where: Mapping[tuple[str | int, ...], Where],
 ) -> tuple[LockedPackage, ...]:
     """What an appliance's own packages add to its base."""
     if not names:
@@ -160,14 +203,35 @@ def _solve_extra(
         removed, unmet = apt.explain(names)
         if not removed:
             message = f"packages: they cannot be installed together:\n{_why(error, unmet)}"
-            raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts")]) from None
-        message = f"packages: {', '.join(removed)} of the base {base.name} would have to be removed for them"
-        raise SpecErrors([SpecError(message, where=place, hint="leave out what conflicts with the base")]) from None
+            raise SpecErrors(
+                [SpecError(message, where=place, hint="leave out what conflicts")]
+            ) from None
+        message = (
+            f"packages: {', '.join(removed)} of the base {base.name} would have to be "
+            "removed for them"
+        )
+        raise SpecErrors(
+            [SpecError(message, where=place, hint="leave out what conflicts with the base")]
+        ) from None
     present = {package.name: package.version for package in base_packages}
-    changed = [f"{package.name} ({present[package.name]} -> {package.version})" for package in packages if package.name in present]
+    changed = [
+        f"{package.name} ({present[package.name]} -> {package.version})"
+        for package in packages
+        if package.name in present
+    ]
     if changed:
-        message = f"packages: these of the base {base.name} would have to change: {', '.join(changed)}"
-        raise SpecErrors([SpecError(message, where=place, hint="an appliance adds to its base; what it needs changed goes into the base")])
+        message = (
+            f"packages: these of the base {base.name} would have to change: {', '.join(changed)}"
+        )
+        raise SpecErrors(
+            [
+                SpecError(
+                    message,
+                    where=place,
+                    hint="an appliance adds to its base; what it needs changed goes into the base",
+                )
+            ]
+        )
     return packages
 
 
@@ -193,18 +257,40 @@ def _check_names(
             continue
         if providers:
             hint = f"choose one of: {', '.join(providers)}"
-            errors.append(SpecError(f'{key}: "{name}" is a virtual package that several provide', where=place, hint=hint))
+            errors.append(
+                SpecError(
+                    f'{key}: "{name}" is a virtual package that several provide',
+                    where=place,
+                    hint=hint,
+                )
+            )
             continue
-        # Comparing with every name of a distribution takes a second: those of similar length that share a letter pair do.
+        # Comparing with every name of a distribution takes a second: those of similar length that
+        # share a letter pair do.
         pairs = {name[start : start + 2] for start in range(len(name) - 1)}
-        near = [known for known in available.names if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)]
-        hint = suggestion(name, near) or "its name may have changed from one release to another: look it up on Debian's pages"
-        errors.append(SpecError(f'{key}: there is no package "{name}" in this release', where=place, hint=hint))
+        near = [
+            known
+            for known in available.names
+            if abs(len(known) - len(name)) <= 3 and any(pair in known for pair in pairs)
+        ]
+        hint = (
+            suggestion(name, near)
+            or "its name may have changed from one release to another: look it up on Debian's pages"
+        )
+        errors.append(
+            SpecError(
+                f'{key}: there is no package "{name}" in this release', where=place, hint=hint
+            )
+        )
     if errors:
         raise SpecErrors(errors)
 
 
 def _why(error: BuildError, unmet: Sequence[str]) -> str:
     """Which dependencies cannot be met, or else what apt said as it failed."""
-    said = unmet or [line.strip().removeprefix("E: ") for line in error.message.splitlines() if line.strip().startswith("E: ")]
+    said = unmet or [
+        line.strip().removeprefix("E: ")
+        for line in error.message.splitlines()
+        if line.strip().startswith("E: ")
+    ]
     return "\n".join(f"    {line}" for line in said)

@@ -1,8 +1,9 @@
 """Packages of PyPI: names with versions -> locked wheels -> a virtual environment of the image.
 
-pip finds them, with this user's settings of it, for the image's Python, C library and processor; only wheels are taken, so
-that nothing is compiled. Whatever depends on the Python that runs is decided again for the image's (PEP 508), as pip asks
-the one that it runs in. A lock holds what they all are by file name and SHA-256, not where they were.
+pip finds them, with this user's settings of it, for the image's Python, C library and processor;
+only wheels are taken, so that nothing is compiled. Whatever depends on the Python that runs is
+decided again for the image's (PEP 508), as pip asks the one that it runs in. A lock holds what they
+all are by file name and SHA-256, not where they were.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _ROUNDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The Python that wheels are for: its version ("3.13", "3.13.5"), glibc's minor version, and the processor."""
+    """The Python that wheels are for: its version ("3.13", "3.13.5"), glibc's minor version, and
+    the processor.
+    """
 
     python: str
     full: str
@@ -78,7 +81,8 @@ def resolve_wheels(
     """Find the wheels that these requirements need in an image of these packages, sorted by name.
 
     Raises:
-        SpecErrors: The image has no Python, or pip finds no wheels that go together; with pip's words.
+        SpecErrors: The image has no Python, or pip finds no wheels that go together; with pip's
+            words.
         HostError: What this needs is not installed.
     """
     if not requirements:
@@ -87,25 +91,48 @@ def resolve_wheels(
     target = _target(packages, architecture, where)
     wanted = list(requirements)
     for _ in range(_ROUNDS):
-        # Nothing is put anywhere, but pip before 24 chooses what fits another machine only for a target.
-        words = ["install", "--dry-run", "--target=/nonexistent", "--quiet", "--report=-", *target.options, *wanted]
+        # Nothing is put anywhere, but pip before 24 chooses what fits another machine only for a
+        # target.
+        words = [
+            "install",
+            "--dry-run",
+            "--target=/nonexistent",
+            "--quiet",
+            "--report=-",
+            *target.options,
+            *wanted,
+        ]
         try:
             report = json.loads(_pip(words, what="resolving packages of PyPI"))
         except BuildError as error:
             said = [line for line in error.message.splitlines() if "ERROR:" in line]
-            message = "pypi: pip finds no wheels for them:\n" + "\n".join(f"    {line.strip()}" for line in said or [error.message])
-            raise SpecErrors([SpecError(message, where=where.get(("pypi",)), hint="name versions that have wheels")]) from None
+            message = "pypi: pip finds no wheels for them:\n" + "\n".join(
+                f"    {line.strip()}" for line in said or [error.message]
+            )
+            raise SpecErrors(
+                [
+                    SpecError(
+                        message, where=where.get(("pypi",)), hint="name versions that have wheels"
+                    )
+                ]
+            ) from None
         found = {_canonical(item["metadata"]["name"]): item for item in report["install"]}
         needed, missing = _needed(requirements, found, target, packaging)
         if not missing:
             return tuple(sorted(_locked(found[name], name) for name in needed))
         wanted += [text for text in missing if text not in wanted]
-    message = f"pypi: no wheels that go together were found in {_ROUNDS} tries; the last ones asked for were: {', '.join(missing)}"
-    raise SpecErrors([SpecError(message, where=where.get(("pypi",)), hint="name their versions in pypi too")])
+    message = (
+        f"pypi: no wheels that go together were found in {_ROUNDS} tries; the last ones asked for "
+        f"were: {', '.join(missing)}"
+    )
+    raise SpecErrors(
+        [SpecError(message, where=where.get(("pypi",)), hint="name their versions in pypi too")]
+    )
 
 
 def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
-    """Make a lock's virtual environment, at :data:`ENVIRONMENT` below a folder that stands for the image's root.
+    """Make a lock's virtual environment, at :data:`ENVIRONMENT` below a folder that stands for the
+    image's root.
 
     Raises:
         BuildError: Some wheels cannot be had as they were locked.
@@ -120,15 +147,24 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     target = _target(lock.all_packages, lock.architecture, {})
     _fetch(lock.wheels, target, pool)
     library = f"{ENVIRONMENT}/lib/python{target.python}/site-packages"
-    scheme = {"purelib": library, "platlib": library, "scripts": f"{ENVIRONMENT}/bin", "data": ENVIRONMENT}
+    scheme = {
+        "purelib": library,
+        "platlib": library,
+        "scripts": f"{ENVIRONMENT}/bin",
+        "data": ENVIRONMENT,
+    }
     scheme["headers"] = f"{ENVIRONMENT}/include/site/python{target.python}"
     interpreter = f"{ENVIRONMENT}/bin/python3"
     destination = SchemeDictionaryDestination(scheme, interpreter, "posix", destdir=str(root))
     environment = make_folders(root, ENVIRONMENT)
     make_folders(root, f"{ENVIRONMENT}/bin")
     for path in environment.rglob("*"):
-        if path.is_symlink():  # an appliance's file: what a wheel has would be written where it leads
-            raise UsageError(f"files/ has a link in the folder of Python packages: {path.relative_to(root)}", hint="remove it")
+        # an appliance's file: what a wheel has would be written where it leads
+        if path.is_symlink():
+            raise UsageError(
+                f"files/ has a link in the folder of Python packages: {path.relative_to(root)}",
+                hint="remove it",
+            )
     with tempfile.TemporaryDirectory() as folder:
         for wheel in lock.wheels:
             # An installer reads what a wheel is from its name, which the pool does not keep.
@@ -137,13 +173,24 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
             try:
                 with WheelFile.open(file) as source:
                     install(source, destination, additional_metadata={"INSTALLER": b"slipway\n"})
-            except (InstallerError, BadZipFile, ValueError, KeyError, AssertionError, FileExistsError) as error:
+            except (
+                InstallerError,
+                BadZipFile,
+                ValueError,
+                KeyError,
+                AssertionError,
+                FileExistsError,
+            ) as error:
                 text = str(error).replace(f"{root}/", "/")
                 message = f"the wheel {wheel.file} cannot be installed: {text}"
-                raise BuildError(message, hint="name another version in pypi, then: invoke lock NAME") from error
+                raise BuildError(
+                    message, hint="name another version in pypi, then: invoke lock NAME"
+                ) from error
     (environment / "bin/python3").symlink_to("/usr/bin/python3")
     (environment / "bin/python").symlink_to("python3")
-    (environment / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.full}\n")
+    (environment / "pyvenv.cfg").write_text(
+        f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {target.full}\n"
+    )
     for path in environment.rglob("*"):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
@@ -168,24 +215,57 @@ def _fetch(wheels: Sequence[LockedWheel], target: _Target, pool: Pool) -> None:
     if not missing:
         return
     with pool.incoming() as folder:
-        lines = "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in missing)
+        lines = "".join(
+            f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in missing
+        )
         (folder / "requirements").write_text(lines)
-        words = ["download", "--quiet", "--no-deps", "--require-hashes", f"--dest={folder}", f"--requirement={folder / 'requirements'}"]
+        words = [
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            f"--dest={folder}",
+            f"--requirement={folder / 'requirements'}",
+        ]
         _pip([*words, *target.options], what="downloading packages of PyPI")
         for wheel in missing:
-            pool.add_file(folder / wheel.file, wheel.sha256, what=f"the wheel {wheel.file}", hint="lock again: invoke lock NAME")
+            pool.add_file(
+                folder / wheel.file,
+                wheel.sha256,
+                what=f"the wheel {wheel.file}",
+                hint="lock again: invoke lock NAME",
+            )
 
 
-def _target(packages: Sequence[LockedPackage], architecture: str, where: Mapping[tuple[str | int, ...], Where]) -> _Target:
+def _target(
+    packages: Sequence[LockedPackage],
+    architecture: str,
+    where: Mapping[tuple[str | int, ...], Where],
+) -> _Target:
     versions = {package.name: re.sub(r"^[0-9]+:", "", package.version) for package in packages}
-    python, glibc = (re.match(r"([0-9]+)\.([0-9]+)(\.[0-9]+)?", versions.get(name, "")) for name in ("python3", "libc6"))
+    python, glibc = (
+        re.match(r"([0-9]+)\.([0-9]+)(\.[0-9]+)?", versions.get(name, ""))
+        for name in ("python3", "libc6")
+    )
     if not python or not glibc:
-        raise SpecErrors([SpecError("pypi: the image has no Python", where=where.get(("pypi",)), hint="add python3 to packages")])
+        raise SpecErrors(
+            [
+                SpecError(
+                    "pypi: the image has no Python",
+                    where=where.get(("pypi",)),
+                    hint="add python3 to packages",
+                )
+            ]
+        )
     return _Target(f"{python[1]}.{python[2]}", python[0], int(glibc[2]), _MACHINES[architecture])
 
 
-def _needed(requirements: Sequence[str], found: Mapping[str, Any], target: _Target, packaging: ModuleType) -> tuple[set[str], list[str]]:
-    """Of what was found, the names of what the requirements need in the target; and what they need that was not found."""
+def _needed(
+    requirements: Sequence[str], found: Mapping[str, Any], target: _Target, packaging: ModuleType
+) -> tuple[set[str], list[str]]:
+    """Of what was found, the names of what the requirements need in the target; and what they need
+    that was not found.
+    """
     todo = [packaging.Requirement(text) for text in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
     missing: list[str] = []
@@ -193,7 +273,9 @@ def _needed(requirements: Sequence[str], found: Mapping[str, Any], target: _Targ
         requirement = todo.pop()
         name = _canonical(requirement.name)
         item = found.get(name)
-        if item is None or not requirement.specifier.contains(item["metadata"]["version"], prereleases=True):
+        if item is None or not requirement.specifier.contains(
+            item["metadata"]["version"], prereleases=True
+        ):
             requirement.marker = None
             missing.append(str(requirement))
             continue
@@ -203,7 +285,9 @@ def _needed(requirements: Sequence[str], found: Mapping[str, Any], target: _Targ
         for text in item["metadata"].get("requires_dist", ()):
             further = packaging.Requirement(text)
             extras = {"", *requirement.extras}
-            if further.marker is None or any(further.marker.evaluate(target.environment(extra)) for extra in extras):
+            if further.marker is None or any(
+                further.marker.evaluate(target.environment(extra)) for extra in extras
+            ):
                 todo.append(further)
     return {name for name, _ in seen}, sorted(set(missing))
 
@@ -225,7 +309,11 @@ def _canonical(name: str) -> str:
 
 
 def _pip(words: Sequence[str], *, what: str) -> bytes:
-    return process.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words], what=what, timeout_s=1800).stdout
+    return process.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words],
+        what=what,
+        timeout_s=1800,
+    ).stdout
 
 
 def _packaging() -> ModuleType:
@@ -237,4 +325,6 @@ def _packaging() -> ModuleType:
 
 
 def _lacking(error: ImportError) -> HostError:
-    return HostError(f"packages of PyPI need more than is installed: {error}", hint="pip install 'slipway[pypi]'")
+    return HostError(
+        f"packages of PyPI need more than is installed: {error}", hint="pip install 'slipway[pypi]'"
+    )

@@ -1,4 +1,7 @@
-"""What is written down about a build: manifest, checksums, SBOM, provenance. Pure functions; nothing here writes a file."""
+"""What is written down about a build: manifest, checksums, SBOM, provenance.
+
+Pure functions; nothing here writes a file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ __all__ = ["Download", "Package", "Wheel", "canonical_json"]
 
 
 class Package(Protocol):
-    """A locked package, as far as records are concerned: :class:`slipway.packages.lock.LockedPackage` is one."""
+    """A locked package, as far as records are concerned:
+    :class:`slipway.packages.lock.LockedPackage` is one.
+    """
 
     @property
     def name(self) -> str:
@@ -29,7 +34,9 @@ class Package(Protocol):
 
     @property
     def archive(self) -> str:
-        """The archive that it is from: ``debian``, ``debian-security``, or what a spec calls a source."""
+        """The archive that it is from: ``debian``, ``debian-security``, or what a spec calls a
+        source.
+        """
 
 
 class Wheel(Protocol):
@@ -65,5 +72,9 @@ class Download(Protocol):
 
 
 def canonical_json(data: Any) -> bytes:
-    """The one way that records are written: sorted keys, two spaces, UTF-8, a newline at the end."""
-    return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The one way that records are written: sorted keys, two spaces, UTF-8, a newline at the
+    end.
+    """
+    return (
+        json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()

@@ -1,8 +1,8 @@
 """The manifest: everything that is known about a build, as one JSON document that never changes.
 
 What goes in: what the stages of a build reported. What comes out: canonical JSON that follows
-``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1. Invariants: equal manifests are equal bytes; no secret
-and no output of a check is in it; channel membership is not either.
+``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1. Invariants: equal manifests are
+equal bytes; no secret and no output of a check is in it; channel membership is not either.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class RecordFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the build was made from: the source tree's state, the SHA-256 of each kind of input, versions of tools."""
+    """What the build was made from: the source tree's state, the SHA-256 of each kind of input,
+    versions of tools.
+    """
 
     git: GitState
     spec: str
@@ -85,11 +87,12 @@ class Parent:
 class Manifest:
     """One build of one appliance.
 
-    ``release`` is version and build id, and names its folder in a store; ``created`` and ``source_date_epoch`` are
-    seconds since 1970. ``boot`` is the boot report (see :func:`boot_record`), None when the image was not booted, and
-    ``booted_disk_sha256`` the raw disk that was booted, so that it can be compared with what the artifacts were made
-    from. ``stages`` are pairs of kind and id. ``system`` is the operating system's name for people and ``kernel`` the
-    spec's choice; both are empty in manifests of earlier versions.
+    ``release`` is version and build id, and names its folder in a store; ``created`` and
+    ``source_date_epoch`` are seconds since 1970. ``boot`` is the boot report (see
+    :func:`boot_record`), None when the image was not booted, and ``booted_disk_sha256`` the raw
+    disk that was booted, so that it can be compared with what the artifacts were made from.
+    ``stages`` are pairs of kind and id. ``system`` is the operating system's name for people and
+    ``kernel`` the spec's choice; both are empty in manifests of earlier versions.
     """
 
     appliance: str
@@ -119,14 +122,17 @@ class Manifest:
 
     @property
     def boot_passed(self) -> bool:
-        """Return True if the disk that all artifacts were made from was booted and passed every check.
+        """Return True if the disk that all artifacts were made from was booted and passed every
+        check.
 
-        Every expected check has to be there once, and no other. Reports of earlier versions do not name the
-        expected checks: they need at least one.
+        Every expected check has to be there once, and no other. Reports of earlier versions do not
+        name the expected checks: they need at least one.
         """
         if self.boot is None or self.boot["passed"] is not True or not self.artifacts:
             return False
-        same = all(artifact.uncompressed_sha256 == self.booted_disk_sha256 for artifact in self.artifacts)
+        same = all(
+            artifact.uncompressed_sha256 == self.booted_disk_sha256 for artifact in self.artifacts
+        )
         return same and bool(self.boot["checks"]) and not self.boot_problems
 
     @property
@@ -155,7 +161,10 @@ class Manifest:
             "created": datetime.fromtimestamp(self.created, UTC).strftime(_TIME),
             "inputs": asdict(self.inputs),
             "stages": [{"kind": kind, "id": id_} for kind, id_ in self.stages],
-            "artifacts": [artifact.facts() for artifact in sorted(self.artifacts, key=lambda artifact: artifact.file)],
+            "artifacts": [
+                artifact.facts()
+                for artifact in sorted(self.artifacts, key=lambda artifact: artifact.file)
+            ],
             "sbom": asdict(self.sbom),
             "provenance": asdict(self.provenance),
             "parent": asdict(self.parent) if self.parent else None,
@@ -170,11 +179,15 @@ class Manifest:
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _PLAIN = tuple(
-    item.name for item in fields(Manifest) if item.name not in {"created", "inputs", "stages", "artifacts", "sbom", "provenance", "parent"}
+    item.name
+    for item in fields(Manifest)
+    if item.name not in {"created", "inputs", "stages", "artifacts", "sbom", "provenance", "parent"}
 )
 
 
-def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, str] | None = None) -> Manifest:
+def read_manifest(
+    text: bytes, *, source: str = "manifest.json", of: tuple[str, str] | None = None
+) -> Manifest:
     """The manifest that :meth:`Manifest.to_json` wrote.
 
     Args:
@@ -190,7 +203,10 @@ def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, 
         raise VerificationError(f"{source} is no JSON: {error}") from error
     version = data.get("schema") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise VerificationError(f"{source} has version {version}, this program reads up to {SCHEMA_VERSION}", hint="update slipway")
+        raise VerificationError(
+            f"{source} has version {version}, this program reads up to {SCHEMA_VERSION}",
+            hint="update slipway",
+        )
     problem = _problem(data)
     if problem:
         raise VerificationError(f"{source} is no manifest: {problem}")
@@ -198,7 +214,10 @@ def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, 
     if of is not None and (data["appliance"], data["release"]) != of:
         raise VerificationError(
             f"{source} is about {data['appliance']} {data['release']}, not {' '.join(of)}",
-            hint="whoever listed it in the channel mixed up two releases, or means harm: tell the publisher",
+            hint=(
+                "whoever listed it in the channel mixed up two releases, or means harm: "
+                "tell the publisher"
+            ),
         )
     try:
         created = int(datetime.strptime(data["created"], _TIME).replace(tzinfo=UTC).timestamp())
@@ -215,7 +234,10 @@ def read_manifest(text: bytes, *, source: str = "manifest.json", of: tuple[str, 
         artifacts=tuple(Artifact.from_facts(facts) for facts in data["artifacts"]),
         sbom=RecordFile(**data["sbom"]),
         provenance=RecordFile(**data["provenance"]),
-        parent=parent and Parent(release=parent["release"], build=parent["build"], packages=_changes(parent["packages"])),
+        parent=parent
+        and Parent(
+            release=parent["release"], build=parent["build"], packages=_changes(parent["packages"])
+        ),
     )
 
 
@@ -239,33 +261,53 @@ def _validator() -> jsonschema_rs.Draft202012Validator:
 def _problem(data: Any) -> str | None:
     """The first thing that is wrong, by its place in the document; None if nothing is."""
     errors = sorted(
-        ("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path), error.message)
+        (
+            "".join(
+                f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path
+            ),
+            error.message,
+        )
         for error in _validator().iter_errors(data)
     )
     return f"${errors[0][0]}: {errors[0][1][:300]}" if errors else None
 
 
 def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A boot report as it goes into the manifest: without what checks and the console wrote, which may hold anything.
+    """A boot report as it goes into the manifest: without what checks and the console wrote, which
+    may hold anything.
 
-    ``passed`` is worked out where the report does not say it: there are checks, and every one passed.
+    ``passed`` is worked out where the report does not say it: there are checks, and every one
+    passed.
     """
 
     def kept(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: kept(item) for name, item in value.items() if name not in {"output", "console"}}
+            return {
+                name: kept(item)
+                for name, item in value.items()
+                if name not in {"output", "console"}
+            }
         return [kept(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     record: dict[str, Any] = kept(report)
     record.setdefault("checks", [])
-    record.setdefault("passed", bool(record["checks"]) and all(check["outcome"] == "passed" for check in record["checks"]))
+    record.setdefault(
+        "passed",
+        bool(record["checks"]) and all(check["outcome"] == "passed" for check in record["checks"]),
+    )
     return record
 
 
 def parameter_records(parameters: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Parameters as they go into the manifest: a secret's default, should it have one, stays out."""
+    """Parameters as they go into the manifest: a secret's default, should it have one, stays
+    out.
+    """
     return tuple(
-        {name: value for name, value in parameter.items() if not (parameter["type"] == "secret" and name == "default")}
+        {
+            name: value
+            for name, value in parameter.items()
+            if not (parameter["type"] == "secret" and name == "default")
+        }
         for parameter in parameters
     )
 
@@ -275,5 +317,9 @@ def package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> PackageCh
     return PackageChanges(
         added={name: new[name] for name in new.keys() - old.keys()},
         removed={name: old[name] for name in old.keys() - new.keys()},
-        changed={name: (old[name], new[name]) for name in old.keys() & new.keys() if old[name] != new[name]},
+        changed={
+            name: (old[name], new[name])
+            for name in old.keys() & new.keys()
+            if old[name] != new[name]
+        },
     )

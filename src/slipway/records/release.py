@@ -1,4 +1,5 @@
-"""A finished build as a folder: its artifacts, manifest.json, SBOM, provenance, and SHA256SUMS over all of them.
+"""A finished build as a folder: its artifacts, manifest.json, SBOM, provenance, and SHA256SUMS over
+all of them.
 
 Invariant: SHA256SUMS is written last, so a folder that has it is whole.
 """
@@ -17,7 +18,17 @@ from slipway.ownership import require_own_folder
 from slipway.records.manifest import Manifest, RecordFile, read_manifest
 from slipway.records.sums import format_sums
 
-__all__ = ["MANIFEST", "PROVENANCE", "SBOM", "SUMS", "Release", "read_release", "record_file", "verify_release", "write_release"]
+__all__ = [
+    "MANIFEST",
+    "PROVENANCE",
+    "SBOM",
+    "SUMS",
+    "Release",
+    "read_release",
+    "record_file",
+    "verify_release",
+    "write_release",
+]
 
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.intoto.json"
@@ -27,7 +38,8 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A release's folder, its manifest, and the SHA-256 of every file but SHA256SUMS itself, by name.
+    """A release's folder, its manifest, and the SHA-256 of every file but SHA256SUMS itself, by
+    name.
 
     ``manifest_size`` is in bytes.
     """
@@ -46,7 +58,11 @@ class Release:
     def files(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of every file but SHA256SUMS itself, by name."""
         manifest = self.manifest
-        known: tuple[Artifact | RecordFile, ...] = (*manifest.artifacts, manifest.sbom, manifest.provenance)
+        known: tuple[Artifact | RecordFile, ...] = (
+            *manifest.artifacts,
+            manifest.sbom,
+            manifest.provenance,
+        )
         sizes = {each.file: each.size for each in known} | {MANIFEST: self.manifest_size}
         return {file: (sizes[file], sha256) for file, sha256 in self.hashes.items()}
 
@@ -62,7 +78,8 @@ def record_file(file: str, content: bytes) -> RecordFile:
 
 
 def write_release(folder: Path, manifest: Manifest, *, sbom: bytes, provenance: bytes) -> Release:
-    """Write the records into the folder where the artifacts are already, under the names that the manifest gives them.
+    """Write the records into the folder where the artifacts are already, under the names that the
+    manifest gives them.
 
     Raises:
         ValueError: The manifest does not say of the SBOM or the provenance what they are.
@@ -74,7 +91,11 @@ def write_release(folder: Path, manifest: Manifest, *, sbom: bytes, provenance: 
     ):
         raise ValueError("the manifest describes another SBOM or provenance")
     (folder / SUMS).unlink(missing_ok=True)
-    for name, content in ((manifest.sbom.file, sbom), (manifest.provenance.file, provenance), (MANIFEST, manifest.to_json())):
+    for name, content in (
+        (manifest.sbom.file, sbom),
+        (manifest.provenance.file, provenance),
+        (MANIFEST, manifest.to_json()),
+    ):
         with create_file(folder / name) as file:
             file.write(content)
     release = read_release(folder)
@@ -84,7 +105,8 @@ def write_release(folder: Path, manifest: Manifest, *, sbom: bytes, provenance: 
 
 
 def read_release(folder: Path) -> Release:
-    """The release in a folder, by what its manifest says; :func:`verify_release` looks at the files too.
+    """The release in a folder, by what its manifest says; :func:`verify_release` looks at the files
+    too.
 
     Raises:
         BuildError: There is none, or its manifest cannot be read.
@@ -94,7 +116,9 @@ def read_release(folder: Path) -> Release:
         require_own_folder(folder)
         text = (folder / MANIFEST).read_bytes()
     except OSError as error:
-        raise BuildError(f"there is no finished build in {folder}", hint="run: invoke build NAME") from error
+        raise BuildError(
+            f"there is no finished build in {folder}", hint="run: invoke build NAME"
+        ) from error
     try:
         manifest = read_manifest(text, source=str(folder / MANIFEST))
     except VerificationError as error:
@@ -114,15 +138,27 @@ def verify_release(release: Release) -> None:
         BuildError: A file is missing or is another one.
     """
     manifest = release.manifest
-    expected: list[Artifact | RecordFile] = [*manifest.artifacts, manifest.sbom, manifest.provenance]
+    expected: list[Artifact | RecordFile] = [
+        *manifest.artifacts,
+        manifest.sbom,
+        manifest.provenance,
+    ]
     for known in expected:
         path = release.folder / known.file
         try:
             size = path.stat().st_size
             found = sha256_of(path) if size == known.size else None
         except OSError as error:
-            raise BuildError(f"{path} is in the manifest, but cannot be read: {error.strerror}", hint="build it again") from error
+            raise BuildError(
+                f"{path} is in the manifest, but cannot be read: {error.strerror}",
+                hint="build it again",
+            ) from error
         if size != known.size:
-            raise BuildError(f"{path} has {size} bytes, its manifest says {known.size}", hint="build it again")
+            raise BuildError(
+                f"{path} has {size} bytes, its manifest says {known.size}", hint="build it again"
+            )
         if found != known.sha256:
-            raise BuildError(f"{path} has the SHA-256 {found}, its manifest says {known.sha256}", hint="build it again")
+            raise BuildError(
+                f"{path} has the SHA-256 {found}, its manifest says {known.sha256}",
+                hint="build it again",
+            )

@@ -1,6 +1,7 @@
 """A lock's packages -> a software bill of materials: CycloneDX 1.6, JSON (ECMA-424).
 
-Invariants: the same packages give the same bytes; the serial number comes from the content and the time from the lock.
+Invariants: the same packages give the same bytes; the serial number comes from the content and the
+time from the lock.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
@@ -19,12 +21,17 @@ from packageurl import PackageURL
 
 from slipway.records import Download, Package, Wheel, canonical_json
 
-__all__ = ["package_url", "read_packages", "sbom", "wheel_url"]
+__all__ = ["Contents", "package_url", "read_packages", "sbom", "wheel_url"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
-    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its archive's vendor stands."""
-    qualifiers: Mapping[str, str] = {"arch": package.architecture, "distro": f"{distribution}-{release}"}
+    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its
+    archive's vendor stands.
+    """
+    qualifiers: Mapping[str, str] = {
+        "arch": package.architecture,
+        "distro": f"{distribution}-{release}",
+    }
     vendor = distribution if package.archive.startswith(distribution) else package.archive
     return PackageURL("deb", vendor, package.name, package.version, dict(qualifiers)).to_string()
 
@@ -34,27 +41,39 @@ def wheel_url(wheel: Wheel) -> str:
     return PackageURL("pypi", None, wheel.name, wheel.version).to_string()
 
 
-def sbom(
-    *,
-    appliance: str,
-    version: str,
-    distribution: str,
-    release: str,
-    packages: Iterable[Package],
-    wheels: Iterable[Wheel] = (),
-    downloads: Iterable[Download] = (),
-    source_date_epoch: int,
-) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What an image was made of.
+
+    Attributes:
+        distribution: Such as ``debian``.
+        release: The distribution's release, such as ``trixie``.
+        packages: All of Debian's packages that were installed.
+        wheels: The packages of PyPI.
+        downloads: The files that are in no package.
+    """
+
+    distribution: str
+    release: str
+    packages: Sequence[Package]
+    wheels: Sequence[Wheel] = ()
+    downloads: Sequence[Download] = ()
+
+    def urls(self) -> list[tuple[str, Package]]:
+        """Debian's packages with their package URLs."""
+        return [
+            (package_url(package, distribution=self.distribution, release=self.release), package)
+            for package in self.packages
+        ]
+
+
+def sbom(*, appliance: str, version: str, contents: Contents, source_date_epoch: int) -> bytes:
     """The SBOM of an appliance.
 
     Args:
-        distribution: Such as ``debian``.
-        wheels: The packages of PyPI.
-        downloads: The files that are in no package.
-        release: The distribution's release, such as ``trixie``.
         source_date_epoch: The lock's time, in seconds since 1970; it becomes the document's.
     """
-    listed = [(package_url(package, distribution=distribution, release=release), package) for package in packages]
+    wheels = [(wheel_url(wheel), wheel) for wheel in contents.wheels]
     components = [
         Component(
             type=ComponentType.LIBRARY,
@@ -64,7 +83,7 @@ def sbom(
             bom_ref=url,
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=package.sha256)],
         )
-        for url, package in (*listed, *((wheel_url(wheel), wheel) for wheel in wheels))
+        for url, package in (*contents.urls(), *wheels)
     ]
     components += [
         Component(
@@ -72,27 +91,38 @@ def sbom(
             name=item.path,
             bom_ref=f"file:{item.path}",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=item.sha256)],
-            external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))],
+            external_references=[
+                ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item.url))
+            ],
         )
-        for item in downloads
+        for item in contents.downloads
     ]
     content = json.dumps(
         [
             appliance,
             version,
             source_date_epoch,
-            sorted((str(item.purl or item.name), *(digest.content for digest in item.hashes)) for item in components),
+            sorted(
+                (str(item.purl or item.name), *(digest.content for digest in item.hashes))
+                for item in components
+            ),
         ]
     )
     serial = bytearray(hashlib.sha256(content.encode()).digest()[:16])
-    # CycloneDX takes the UUID versions 1 to 5 of RFC 9562; its own hash makes this one as unique as a random one.
+    # CycloneDX takes the UUID versions 1 to 5 of RFC 9562; its own hash makes this one as unique as
+    # a random one.
     serial[6], serial[8] = serial[6] & 0x0F | 0x40, serial[8] & 0x3F | 0x80
     document = Bom(
         components=components,
         serial_number=uuid.UUID(bytes=bytes(serial)),
         metadata=BomMetaData(
             timestamp=datetime.fromtimestamp(source_date_epoch, UTC),
-            component=Component(type=ComponentType.OPERATING_SYSTEM, name=appliance, version=version, bom_ref=f"appliance:{appliance}"),
+            component=Component(
+                type=ComponentType.OPERATING_SYSTEM,
+                name=appliance,
+                version=version,
+                bom_ref=f"appliance:{appliance}",
+            ),
         ),
     )
     document.register_dependency(document.metadata.component, components)  # type: ignore[arg-type]

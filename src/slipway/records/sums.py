@@ -1,4 +1,6 @@
-"""SHA256SUMS as coreutils' sha256sum reads and writes it: a hash, two spaces, a file name; sorted by name."""
+"""SHA256SUMS as coreutils' sha256sum reads and writes it: a hash, two spaces, a file name; sorted
+by name.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def parse_sums(text: bytes, *, source: str = "SHA256SUMS") -> dict[str, str]:
     for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):
         match = _LINE.fullmatch(line)
         if match is None:
-            raise VerificationError(f"{source}:{number}: not a SHA-256 hash and a file name: {line[:100]!r}")
+            raise VerificationError(
+                f"{source}:{number}: not a SHA-256 hash and a file name: {line[:100]!r}"
+            )
         digest, name = match.groups()
         if name in hashes:
             raise VerificationError(f'{source}:{number}: "{name}" is listed twice')

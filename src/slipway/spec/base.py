@@ -1,7 +1,9 @@
-"""An operating system release that appliances stand on: ``templates/bases/<name>/base.yaml`` and what is beside it.
+"""An operating system release that appliances stand on: ``templates/bases/<name>/base.yaml`` and
+what is beside it.
 
-What goes in: a folder. What comes out: a :class:`Base`, or every error of its files at once. Nothing here knows any
-distribution: another one, or another architecture, is another folder or another entry in it.
+What goes in: a folder. What comes out: a :class:`Base`, or every error of its files at once.
+Nothing here knows any distribution: another one, or another architecture, is another folder or
+another entry in it.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Architecture(SpecModel):
     """What differs from one processor architecture to another."""
 
     kernels: Kernels = Field(description="Packages of each kernel.")
-    packages: Names = Field(default=(), description="Packages on this architecture only: boot loaders.")
+    packages: Names = Field(
+        default=(), description="Packages on this architecture only: boot loaders."
+    )
     qemu: dict[str, str] = Field(description="How QEMU is called: system, machine.")
     root_partition_type: str = Field(pattern=GUID, description="GUID of the root partition's type.")
     bios: bool = Field(default=False, description="Whether the disk also starts by BIOS.")
@@ -62,12 +66,26 @@ class BaseFile(SpecModel):
     distribution: Literal["debian"] = Field(description="The distribution.")
     release: Word = Field(description="The release's code name.")
     suites: tuple[Suite, ...] = Field(min_length=1, description="Where packages come from.")
-    components: tuple[Word, ...] = Field(min_length=1, description="Components of the archive: main.")
-    keyring: str = Field(default="archive-keyring.asc", pattern=FILE_NAME, description="Keys that sign the archive, a file in the folder.")
-    packages: Names = Field(min_length=1, description="What every appliance has, on every architecture.")
-    left_out: tuple[ImagePaths, ...] = Field(default=(), description="Files of packages that are left out: patterns, as in dpkg.cfg(5).")
-    initramfs_modules: tuple[Word, ...] = Field(default=(), description="Kernel modules in the initramfs.")
-    architectures: dict[Word, Architecture] = Field(min_length=1, description="What differs by architecture.")
+    components: tuple[Word, ...] = Field(
+        min_length=1, description="Components of the archive: main."
+    )
+    keyring: str = Field(
+        default="archive-keyring.asc",
+        pattern=FILE_NAME,
+        description="Keys that sign the archive, a file in the folder.",
+    )
+    packages: Names = Field(
+        min_length=1, description="What every appliance has, on every architecture."
+    )
+    left_out: tuple[ImagePaths, ...] = Field(
+        default=(), description="Files of packages that are left out: patterns, as in dpkg.cfg(5)."
+    )
+    initramfs_modules: tuple[Word, ...] = Field(
+        default=(), description="Kernel modules in the initramfs."
+    )
+    architectures: dict[Word, Architecture] = Field(
+        min_length=1, description="What differs by architecture."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +114,10 @@ class Base:
         """
         if name not in self.architectures:
             known = ", ".join(sorted(self.architectures))
-            raise UsageError(f'the base {self.name} is not for the architecture "{name}"', hint=f"it is for: {known}")
+            raise UsageError(
+                f'the base {self.name} is not for the architecture "{name}"',
+                hint=f"it is for: {known}",
+            )
         return self.architectures[name]
 
 
@@ -111,9 +132,21 @@ def read_base(folder: Path, shown: Path) -> tuple[Base | None, Document]:
     text = validate(document, BaseFile)
     name, keyring = document.data.get("name"), document.data.get("keyring", "archive-keyring.asc")
     if isinstance(name, str) and name != folder.name:
-        document.error(("name",), f'name: "{name}" differs from the folder\'s name, "{folder.name}"', "rename one of the two")
-    if isinstance(keyring, str) and not document.known_bad(("keyring",)) and not (folder / keyring).is_file():
-        document.error(("keyring",), f"keyring: there is no file {shown / keyring}", "put the keys that sign the archive there")
+        document.error(
+            ("name",),
+            f'name: "{name}" differs from the folder\'s name, "{folder.name}"',
+            "rename one of the two",
+        )
+    if (
+        isinstance(keyring, str)
+        and not document.known_bad(("keyring",))
+        and not (folder / keyring).is_file()
+    ):
+        document.error(
+            ("keyring",),
+            f"keyring: there is no file {shown / keyring}",
+            "put the keys that sign the archive there",
+        )
     files = read_files(folder / "files", shown / "files", document.errors)
     if text is None or document.errors:
         return None, document

@@ -22,7 +22,9 @@ __all__ = ["Emulators", "read_emulators"]
 class Emulators(SpecModel):
     """The text of qemu.yaml."""
 
-    base: Annotated[str, Field(pattern=WORD)] = Field(description="The base whose archives have the packages.")
+    base: Annotated[str, Field(pattern=WORD)] = Field(
+        description="The base whose archives have the packages."
+    )
     packages: dict[Annotated[str, Field(pattern=WORD)], Names] = Field(
         min_length=1, description="Packages by emulated processor: qemu-system-x86 by x86_64."
     )

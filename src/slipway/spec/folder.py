@@ -1,13 +1,13 @@
-"""The folders beside a spec: files, setup and firstboot scripts, checks.
+"""The folders beside a spec: files, setup and firstboot scripts, faults.
 
-What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may not. Invariants:
-no symbolic link is followed, so nothing outside the folder is read; every name is UTF-8 without control characters or
-backslashes; a relative link's target stays below the image's root.
+What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may
+not. Invariants: no symbolic link is followed, so nothing outside the folder is read; every name is
+UTF-8 without control characters or backslashes; a relative link's target stays below the image's
+root.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -17,25 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from slipway.errors import BuildError, SpecError, Where, suggestion
+from slipway.errors import SpecError, Where, suggestion
 from slipway.rooted import opened
 
 __all__ = [
     "FIRST_LINE_BYTES",
-    "Check",
     "SourceFile",
     "check_entries",
     "check_faults",
+    "folder_entries",
     "open_content",
-    "read_checks",
+    "plain_files",
     "read_content",
     "read_files",
     "read_scripts",
+    "require_unix_lines",
 ]
 
 _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
-_CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
-_SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
 FIRST_LINE_BYTES: Final = 256
@@ -44,20 +43,17 @@ _SHELL: Final = re.compile(rb"#!.*\b(?:ba|da|k|z)?sh\b")
 _MAX_SHELL_BYTES: Final = 1 << 20
 #: The first line of a patch's first change.
 _HUNK: Final = re.compile(rb"^@@ .*\n", re.MULTILINE)
-DEFAULT_TIMEOUT_S: Final = 60
-MAX_TIMEOUT_S: Final = 3600
 #: Templates, scripts and checks are read into memory; larger ones are none.
 MAX_FILE_BYTES: Final = 256 << 20
-#: What can be done to the machine before a check: cut its power, or let it start again by itself.
-BEFORE: Final = ("reset", "reboot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file that goes into the image.
 
-    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644 as git would keep
-    it, ``template`` whether it is rendered first, ``link`` the target of a symbolic link or None.
+    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644
+    as git would keep it, ``template`` whether it is rendered first, ``link`` the target of a
+    symbolic link or None.
     """
 
     path: Path
@@ -68,49 +64,18 @@ class SourceFile:
 
     @property
     def depth(self) -> int:
-        """How many names of the path are the folder's own: that of the folder, and those in the target."""
-        return 1 + self.target.count("/")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
-
-    ``name`` is the file's name, unique at one place. From the comments at its beginning: ``timeout_s`` (``# timeout:
-    SECONDS``), ``before`` (``# before: reset`` or ``reboot``), what is done to the machine first, or empty, and
-    ``instances`` (``# with: NAMES``), the further instances that it needs.
-    """
-
-    name: str
-    path: Path
-    place: str
-    timeout_s: int = DEFAULT_TIMEOUT_S
-    before: str = ""
-    instances: tuple[str, ...] = ()
-    sha256: str
-
-    @property
-    def depth(self) -> int:
-        """How many names of the path are the folder's own."""
-        return 2 if self.place == "guest" else 3
-
-    def read(self) -> bytes:
-        """The file's content, which is what it was when the appliance was loaded.
-
-        Raises:
-            BuildError: It has changed since.
+        """How many names of the path are the folder's own: that of the folder, and those in the
+        target.
         """
-        content = read_content(self.path, depth=self.depth)
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise BuildError(f"the check {self.place}/{self.name} has changed since this command began", hint="run the command again")
-        return content
+        return 1 + self.target.count("/")
 
 
 def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> bytes:
     """Read a file that was found in a folder, if it still is one.
 
     Args:
-        depth: How many of the path's last names belong to whoever wrote the folder: none of them may be a link.
+        depth: How many of the path's last names belong to whoever wrote the folder: none of them
+            may be a link.
 
     Raises:
         SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
@@ -119,7 +84,11 @@ def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> by
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             message = f"the file has {size} bytes; at most {MAX_FILE_BYTES} are read"
-            raise SpecError(message, where=Where(shown or path), hint="make it smaller: a large file goes into files/ as it is")
+            raise SpecError(
+                message,
+                where=Where(shown or path),
+                hint="make it smaller: a large file goes into files/ as it is",
+            )
         return file.read(MAX_FILE_BYTES)
 
 
@@ -135,39 +104,65 @@ def open_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> It
             descriptor = stack.enter_context(opened(path, depth))
         except OSError as error:
             message = f"cannot be read: {(error.strerror or str(error)).lower()}"
-            raise SpecError(message, where=Where(shown or path), hint="check its permissions, or put a plain file there") from None
+            raise SpecError(
+                message,
+                where=Where(shown or path),
+                hint="check its permissions, or put a plain file there",
+            ) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SpecError("this has to be a plain file", where=Where(shown or path), hint="replace it")
+            raise SpecError(
+                "this has to be a plain file", where=Where(shown or path), hint="replace it"
+            )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
 
 
-def check_entries(folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]) -> set[str]:
-    """Report what has no place directly in a folder; a name in ``known`` that ends in "/" is a folder.
+def check_entries(
+    folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]
+) -> set[str]:
+    """Report what has no place directly in a folder.
+
+    A name in ``known`` that ends in "/" is a folder.
 
     Returns:
         The names of the known folders that exist.
     """
     folders = set()
-    for entry in _entries(folder, shown, errors):
+    for entry in folder_entries(folder, shown, errors):
         where = Where(shown / entry.name)
         if entry.name + "/" in known:
             if entry.is_symlink():
-                errors.append(SpecError("this link leaves the appliance's folder", where=where, hint="make it a folder of its own"))
+                errors.append(
+                    SpecError(
+                        "this link leaves the appliance's folder",
+                        where=where,
+                        hint="make it a folder of its own",
+                    )
+                )
             elif not entry.is_dir():
                 errors.append(SpecError("this has to be a folder", where=where, hint="replace it"))
             else:
                 folders.add(entry.name)
         elif any(Path(entry.name).match(pattern) for pattern in known):
             if entry.is_symlink() or not entry.is_file():
-                errors.append(SpecError("this has to be a plain file", where=where, hint="replace it"))
+                errors.append(
+                    SpecError("this has to be a plain file", where=where, hint="replace it")
+                )
         else:
             near = suggestion(entry.name, [name.rstrip("/") for name in known])
-            errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=near or f"known here: {', '.join(known)}"))
+            errors.append(
+                SpecError(
+                    f'"{entry.name}" has no meaning here',
+                    where=where,
+                    hint=near or f"known here: {', '.join(known)}",
+                )
+            )
     return folders
 
 
-def _entries(folder: Path, shown: Path, errors: list[SpecError]) -> Iterator[os.DirEntry[str]]:
+def folder_entries(
+    folder: Path, shown: Path, errors: list[SpecError]
+) -> Iterator[os.DirEntry[str]]:
     """A folder's entries with good names, by name; none if there is no such folder."""
     try:
         with os.scandir(folder) as scan:
@@ -200,38 +195,71 @@ def read_files(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Sour
         other = found.setdefault(file.target, file)
         if other is not file:
             where = Where(shown / file.path.relative_to(folder))
-            errors.append(SpecError(f"{file.target} is also made from {other.path.name}", where=where, hint="remove one of the two"))
+            errors.append(
+                SpecError(
+                    f"{file.target} is also made from {other.path.name}",
+                    where=where,
+                    hint="remove one of the two",
+                )
+            )
     return tuple(found[target] for target in sorted(found))
 
 
 def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> Iterator[SourceFile]:
-    for entry in _entries(folder, shown, errors):
+    for entry in folder_entries(folder, shown, errors):
         place, where = f"{target}/{entry.name}", Where(shown / entry.name)
         if entry.is_symlink():
             link = str(Path(entry.path).readlink())
             if _BAD_NAME.search(link):
-                errors.append(SpecError(f"this link points to {link!a}", where=where, hint="use a plain UTF-8 path"))
+                errors.append(
+                    SpecError(
+                        f"this link points to {link!a}", where=where, hint="use a plain UTF-8 path"
+                    )
+                )
             elif _climbs(target, link):
-                hint = "a link's target is a path in the image: write it from the image's root, with a leading /"
-                errors.append(SpecError(f"this link to {link} leaves the image's root", where=where, hint=hint))
+                hint = (
+                    "a link's target is a path in the image: write it from the image's root, "
+                    "with a leading /"
+                )
+                errors.append(
+                    SpecError(
+                        f"this link to {link} leaves the image's root", where=where, hint=hint
+                    )
+                )
             else:
                 yield SourceFile(path=folder / entry.name, target=place, link=link)
         elif entry.is_dir(follow_symlinks=False):
-            if entry.name == "__pycache__":  # left by whoever imported a program here: of this machine's Python, not of the image's
+            # left by whoever imported a program here: of this machine's Python, not of the image's
+            if entry.name == "__pycache__":
                 continue
             yield from _walk(folder / entry.name, shown / entry.name, place, errors)
         elif not entry.is_file(follow_symlinks=False):
-            errors.append(SpecError("this is neither a file nor a folder nor a symbolic link", where=where, hint="remove it"))
+            errors.append(
+                SpecError(
+                    "this is neither a file nor a folder nor a symbolic link",
+                    where=where,
+                    hint="remove it",
+                )
+            )
         elif entry.name == ".j2":
-            errors.append(SpecError("a template without a name", where=where, hint="name it after the file that it makes"))
+            errors.append(
+                SpecError(
+                    "a template without a name",
+                    where=where,
+                    hint="name it after the file that it makes",
+                )
+            )
         else:
             executable = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
             template = entry.name.endswith(".j2")
             file = SourceFile(
-                path=folder / entry.name, target=place.removesuffix(".j2"), mode=0o755 if executable else 0o644, template=template
+                path=folder / entry.name,
+                target=place.removesuffix(".j2"),
+                mode=0o755 if executable else 0o644,
+                template=template,
             )
             try:
-                _require_unix_lines(_unix_part(file, shown / entry.name), shown / entry.name, errors)
+                require_unix_lines(_unix_part(file, shown / entry.name), shown / entry.name, errors)
             except SpecError as error:
                 errors.append(error)
             yield file
@@ -247,20 +275,30 @@ def _climbs(directory: str, link: str) -> bool:
     return False
 
 
-def _require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
-    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part of the word before it."""
+def require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
+    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part
+    of the word before it.
+    """
     at = content.find(b"\r\n")
     if at >= 0:
         line = content.count(b"\n", 0, at) + 1
         column = at - content.rfind(b"\n", 0, at)
         hint = f"sed -i 's/\\r$//' {where}   (and in .gitattributes: * text=auto eol=lf)"
-        errors.append(SpecError("this line ends with CR LF, as on Windows", where=Where(where, line, column), hint=hint))
+        errors.append(
+            SpecError(
+                "this line ends with CR LF, as on Windows",
+                where=Where(where, line, column),
+                hint=hint,
+            )
+        )
 
 
 def _unix_part(source: SourceFile, shown: Path) -> bytes:
-    """Return what has to have lines of Unix: the whole text of a shell script, and the first line of another program.
+    """Return what has to have lines of Unix: the whole text of a shell script, and the first line
+    of another program.
 
-    An executable text without a first line that names a program is a shell script, too: sh runs it (execvp(3)).
+    An executable text without a first line that names a program is a shell script, too: sh runs it
+    (execvp(3)).
 
     Raises:
         SpecError: The file cannot be read.
@@ -278,10 +316,17 @@ def _unix_part(source: SourceFile, shown: Path) -> bytes:
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:
     """The scripts ``NN-name.sh`` in a folder, in the order of their names."""
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
-    scripts = [folder / entry.name for entry in _plain_files(_entries(folder, shown, errors), shown, _SCRIPT, hint, errors)]
+    scripts = [
+        folder / entry.name
+        for entry in plain_files(
+            folder_entries(folder, shown, errors), shown, _SCRIPT, hint, errors
+        )
+    ]
     for script in scripts:
         try:
-            _require_unix_lines(read_content(script, shown / script.name), shown / script.name, errors)
+            require_unix_lines(
+                read_content(script, shown / script.name), shown / script.name, errors
+            )
         except SpecError as error:
             errors.append(error)
     return tuple(scripts)
@@ -289,23 +334,31 @@ def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Pa
 
 def check_faults(folder: Path, shown: Path, errors: list[SpecError]) -> None:
     """Report patches that were converted to lines of Windows: none of them fits any more."""
-    for entry in _entries(folder, shown, errors):
+    for entry in folder_entries(folder, shown, errors):
         if entry.name.endswith(".patch") and entry.is_file(follow_symlinks=False):
             try:
                 content = read_content(folder / entry.name, shown / entry.name)
                 hunk = _HUNK.search(content)  # what follows may be about a file that has such lines
-                _require_unix_lines(content[: hunk.end() if hunk else len(content)], shown / entry.name, errors)
+                require_unix_lines(
+                    content[: hunk.end() if hunk else len(content)], shown / entry.name, errors
+                )
             except SpecError as error:
                 errors.append(error)
 
 
-def _plain_files(
-    entries: Iterable[os.DirEntry[str]], shown: Path, pattern: re.Pattern[str], hint: str, errors: list[SpecError]
+def plain_files(
+    entries: Iterable[os.DirEntry[str]],
+    shown: Path,
+    pattern: re.Pattern[str],
+    hint: str,
+    errors: list[SpecError],
 ) -> Iterator[os.DirEntry[str]]:
     for entry in entries:
         where = Where(shown / entry.name)
         if entry.is_symlink():
-            message = "this link leaves the appliance's folder" if _leaves(entry) else "this is a link"
+            message = (
+                "this link leaves the appliance's folder" if _leaves(entry) else "this is a link"
+            )
             errors.append(SpecError(message, where=where, hint="put a copy of the script here"))
         elif not entry.is_file(follow_symlinks=False) or not pattern.fullmatch(entry.name):
             errors.append(SpecError(f'"{entry.name}" has no meaning here', where=where, hint=hint))
@@ -317,75 +370,3 @@ def _leaves(entry: os.DirEntry[str]) -> bool:
     """Whether a link in an appliance's ``<folder>/`` points out of the appliance."""
     appliance = os.path.realpath(os.path.join(os.path.dirname(entry.path), ".."))  # noqa: PTH118, PTH120 - entry.path is text
     return not os.path.realpath(entry.path).startswith(appliance + os.sep)
-
-
-def read_checks(
-    folder: Path, shown: Path, interfaces: Sequence[str] | None, instances: Sequence[str], errors: list[SpecError]
-) -> tuple[Check, ...]:
-    """The checks in a folder: those for the guest, and those in a folder for each interface.
-
-    Args:
-        interfaces: The interfaces that there are; None where any may be (a mix-in).
-        instances: The further instances that there are.
-    """
-    checks: list[Check] = []
-    hint = "checks end in .sh or .py and have lower-case names of up to 100 characters; or a folder named after an interface"
-    plain = []
-    for entry in _entries(folder, shown, errors):
-        if not entry.is_dir(follow_symlinks=False):
-            plain.append(entry)
-        elif interfaces is not None and entry.name not in interfaces:
-            message = f'there is no interface "{entry.name}"'
-            near = suggestion(entry.name, interfaces) or f"there is: {', '.join(interfaces)}"
-            errors.append(SpecError(message, where=Where(shown / entry.name), hint=near))
-        else:
-            inside = shown / entry.name
-            found = _plain_files(_entries(folder / entry.name, inside, errors), inside, _CHECK, hint, errors)
-            checks += [_read_check(folder / entry.name / file.name, inside, entry.name, instances, errors) for file in found]
-    guest = [_read_check(folder / file.name, shown, "guest", (), errors) for file in _plain_files(plain, shown, _CHECK, hint, errors)]
-    return (*guest, *checks)
-
-
-def _read_check(path: Path, shown: Path, place: str, instances: Sequence[str], errors: list[SpecError]) -> Check:
-    try:
-        content = read_content(path, shown / path.name, depth=2 if place == "guest" else 3)
-    except SpecError as error:
-        errors.append(error)
-        content = b""
-    _require_unix_lines(content, shown / path.name, errors)
-    settings: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
-        if not line.startswith("#"):
-            break
-        match = _SETTING.fullmatch(line)
-        if match:
-            settings[match[1]] = (number, match[2])
-    number, text = settings.get("timeout", (1, str(DEFAULT_TIMEOUT_S)))
-    timeout_s = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0
-    if not 1 <= timeout_s <= MAX_TIMEOUT_S:
-        hint = f"write seconds, 1 to {MAX_TIMEOUT_S}: # timeout: 90"
-        errors.append(SpecError(f'"{text}" is not a time limit', where=Where(shown / path.name, number, 1), hint=hint))
-    number, before = settings.get("before", (1, ""))
-    if before and (before not in BEFORE or place == "guest"):
-        hint = (
-            f"write one of: {', '.join(BEFORE)}"
-            if before not in BEFORE
-            else "only a check from outside outlives that: move it to an interface's folder"
-        )
-        errors.append(SpecError(f'"before: {before}" cannot be done here', where=Where(shown / path.name, number, 1), hint=hint))
-    number, text = settings.get("with", (1, ""))
-    for name in text.split():
-        if name not in instances:
-            hint = "instances of a spec are for its checks in an interface's folder"
-            if instances:
-                hint = suggestion(name, instances) or f"there is: {', '.join(instances)}"
-            errors.append(SpecError(f'there is no instance "{name}" here', where=Where(shown / path.name, number, 1), hint=hint))
-    return Check(
-        name=path.name,
-        path=path,
-        place=place,
-        timeout_s=timeout_s,
-        before=before,
-        instances=tuple(text.split()),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )

@@ -1,9 +1,10 @@
 """The library: every appliance, base and mix-in below one root.
 
-What goes in: a directory that holds ``appliances/`` and ``templates/``. What comes out: :class:`Appliance` objects, or
-every error of an appliance (its spec, its folders, its templates, its base and its mix-ins) at once. Invariants: an
-appliance that loads can be locked and rendered; errors show paths relative to the current directory where that is
-possible; bases and mix-ins are read once.
+What goes in: a directory that holds ``appliances/`` and ``templates/``. What comes out:
+:class:`Appliance` objects, or every error of an appliance (its spec, its folders, its templates,
+its base and its mix-ins) at once. Invariants: an appliance that loads can be locked and rendered;
+errors show paths relative to the current directory where that is possible; bases and mix-ins are
+read once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from slipway.errors import SpecError, SpecErrors, UsageError, Where, suggestion
 from slipway.spec.base import Base, read_base
-from slipway.spec.folder import Check, SourceFile, read_content, read_files
+from slipway.spec.checks import Check
+from slipway.spec.folder import SourceFile, read_content, read_files
 from slipway.spec.mixins import Merged, Source, check_instances, merge, read_contents, read_mixin
 from slipway.spec.model import Spec
 from slipway.spec.patterns import DEVICES, NAME, PATTERNS
@@ -35,8 +37,9 @@ __all__ = ["Appliance", "Library", "guest_files", "template_context"]
 class Appliance:
     """One appliance, complete: its mix-ins are merged in, its base is loaded.
 
-    ``files`` are sorted by their path in the image, ``setup`` and ``firstboot`` scripts by name. ``where`` says where
-    each value of the merged spec stands, by key path: ``("packages", 2)``, ``("ports", 0, "port")``, ``("version",)``.
+    ``files`` are sorted by their path in the image, ``setup`` and ``firstboot`` scripts by name.
+    ``where`` says where each value of the merged spec stands, by key path: ``("packages", 2)``,
+    ``("ports", 0, "port")``, ``("version",)``.
     """
 
     name: str
@@ -60,7 +63,9 @@ class Library:
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links, absolute() keep ".."
         current = Path.cwd()
-        self._shown_root = self.root.relative_to(current) if self.root.is_relative_to(current) else self.root
+        self._shown_root = (
+            self.root.relative_to(current) if self.root.is_relative_to(current) else self.root
+        )
         self._bases: dict[str, Base | SpecErrors] = {}
         self._mixins: dict[str, Source] = {}
 
@@ -160,7 +165,10 @@ class Library:
             noun, hint = PATTERNS[NAME]
             raise UsageError(f'"{name}" is not {noun}', hint=hint)
         if name in DEVICES:
-            raise UsageError(f'"{name}" cannot be a folder on Windows, where it is a device', hint=f"such as {name}-1")
+            raise UsageError(
+                f'"{name}" cannot be a folder on Windows, where it is a device',
+                hint=f"such as {name}-1",
+            )
         folder = self.root / "appliances" / name
         if like is None:
             new_appliance(folder)
@@ -184,13 +192,28 @@ class Library:
         check_rules(document)
         given = document.data.get("name")
         if isinstance(given, str) and given != name:
-            document.error(("name",), f'name: "{given}" differs from the folder\'s name, "{name}"', "rename one of the two")
+            document.error(
+                ("name",),
+                f'name: "{given}" differs from the folder\'s name, "{name}"',
+                "rename one of the two",
+            )
         elif name in DEVICES:
             document.error(
-                ("name",), f'name: "{name}" cannot be a folder on Windows, where it is a device', "rename it, such as " + name + "-1"
+                ("name",),
+                f'name: "{name}" cannot be a folder on Windows, where it is a device',
+                "rename it, such as " + name + "-1",
             )
-        contents = read_contents(folder, shown, "appliance.yaml", interface_names(document), instance_names(document), document.errors)
-        source = Source(name=name, folder=folder, shown=shown, document=document, model=spec, contents=contents)
+        contents = read_contents(
+            folder,
+            shown,
+            "appliance.yaml",
+            interface_names(document),
+            instance_names(document),
+            document.errors,
+        )
+        source = Source(
+            name=name, folder=folder, shown=shown, document=document, model=spec, contents=contents
+        )
         return source, document.errors
 
     def _find_base(self, own: Source, errors: list[SpecError]) -> Base | None:
@@ -208,7 +231,9 @@ class Library:
         return None
 
     def _find_mixins(self, own: Source, errors: list[SpecError]) -> list[Source]:
-        """The mix-ins that the spec includes, without those that there are not or that are wrong."""
+        """The mix-ins that the spec includes, without those that there are not or that are
+        wrong.
+        """
         document = own.document
         include = document.data.get("include", ())
         found = []
@@ -228,7 +253,9 @@ class Library:
         return found
 
     def _check_templates(self, merged: Merged, base: Base) -> list[SpecError]:
-        """What is wrong with the templates, the base's among them, when they are rendered for this spec."""
+        """What is wrong with the templates, the base's among them, when they are rendered for this
+        spec.
+        """
         templates = [file for file in (*base.files, *merged.contents.files) if file.template]
         if not templates:
             return []
@@ -238,21 +265,37 @@ class Library:
         for file in templates:
             shown = self._shown(file.path)
             if used > APPLIANCE_CPU_S:
-                message = f"the templates before this one have taken all of the {APPLIANCE_CPU_S:g} s that an appliance's may take"
-                return [*errors, SpecError(message, where=Where(shown), hint="make fewer files of them, or make them in a setup script")]
-            found, seconds = box().check(read_content(file.path, shown, depth=file.depth), context, shown=shown)
+                message = (
+                    f"the templates before this one have taken all of the {APPLIANCE_CPU_S:g} s "
+                    "that an appliance's may take"
+                )
+                return [
+                    *errors,
+                    SpecError(
+                        message,
+                        where=Where(shown),
+                        hint="make fewer files of them, or make them in a setup script",
+                    ),
+                ]
+            found, seconds = box().check(
+                read_content(file.path, shown, depth=file.depth), context, shown=shown
+            )
             errors, used = [*errors, *found], used + seconds
         return errors
 
 
 def _check_keyrings(own: Source, merged: Merged) -> None:
     """The keys of further package sources are files of the image."""
-    files = {file.target for file in merged.contents.files if file.link is None and not file.template}
+    files = {
+        file.target for file in merged.contents.files if file.link is None and not file.template
+    }
     for index, source in enumerate(merged.spec.sources):
         if source.signed_by not in files:
             message = f"sources[{index}].signed_by: there is no files{source.signed_by}"
             where = own.document.where(("sources", index, "signed_by"))
-            merged.errors.append(SpecError(message, where=where, hint="put the keys that sign the source there"))
+            merged.errors.append(
+                SpecError(message, where=where, hint="put the keys that sign the source there")
+            )
 
 
 def template_context(spec: Spec, base: Base) -> Context:
@@ -280,13 +323,21 @@ def _folders(directory: Path) -> tuple[str, ...]:
     """The names of the folders in a directory, without hidden ones."""
     try:
         with os.scandir(directory) as entries:
-            return tuple(sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()))
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir()
+                )
+            )
     except FileNotFoundError:
         return ()
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    return suggestion(name, known) or (f"there is: {', '.join(known)}" if known else "there is none yet")
+    return suggestion(name, known) or (
+        f"there is: {', '.join(known)}" if known else "there is none yet"
+    )
 
 
 def _once(errors: Iterable[SpecError]) -> list[SpecError]:

@@ -1,27 +1,37 @@
 """Mix-ins: what several appliances share, merged into a spec before the appliance's own.
 
-What goes in: an appliance's spec and the mix-ins that it includes, in order. What comes out: one spec, one set of files
-and scripts, and where each item of the merged lists stands. Invariants: one level (a mix-in includes nothing); lists
-are the mix-ins' items, then the spec's own, each once; of what only one can be, the later one wins; what cannot be
-merged (two parameters of one name, two scripts of one name) is an error. docs/reference/spec.md tells this to authors.
+What goes in: an appliance's spec and the mix-ins that it includes, in order. What comes out: one
+spec, one set of files and scripts, and where each item of the merged lists stands. Invariants: one
+level (a mix-in includes nothing); lists are the mix-ins' items, then the spec's own, each once; of
+what only one can be, the later one wins; what cannot be merged (two parameters of one name, two
+scripts of one name) is an error. docs/reference/spec.md tells this to authors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slipway.errors import SpecError, Where, suggestion
-from slipway.spec.folder import Check, SourceFile, check_entries, check_faults, read_checks, read_files, read_scripts
+from slipway.spec.checks import Check, read_checks
+from slipway.spec.folder import SourceFile, check_entries, check_faults, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
 from slipway.spec.parameters import value_problem
 from slipway.spec.rules import check_rules, instance_names
 from slipway.spec.text import Document, KeyPath, dotted, read_document
 from slipway.spec.validation import validate
 
-__all__ = ["Contents", "Merged", "Source", "check_instances", "merge", "read_contents", "read_mixin"]
+__all__ = [
+    "Contents",
+    "Merged",
+    "Source",
+    "check_instances",
+    "merge",
+    "read_contents",
+    "read_mixin",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +46,9 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One contribution to an appliance: a mix-in, or its own spec; ``model`` is None where the text is wrong."""
+    """One contribution to an appliance: a mix-in, or its own spec; ``model`` is None where the text
+    is wrong.
+    """
 
     name: str
     folder: Path
@@ -57,7 +69,12 @@ class Merged:
 
 
 def read_contents(
-    folder: Path, shown: Path, text: str, interfaces: Sequence[str] | None, instances: Sequence[str], errors: list[SpecError]
+    folder: Path,
+    shown: Path,
+    text: str,
+    interfaces: Sequence[str] | None,
+    instances: Sequence[str],
+    errors: list[SpecError],
 ) -> Contents:
     """Read the folders beside the spec or mix-in whose text is in the file of the given name."""
     known = [text, "README.md", "files/", "setup/", "firstboot/", "checks/"]
@@ -69,8 +86,12 @@ def read_contents(
     return Contents(
         files=read_files(folder / "files", shown / "files", errors) if "files" in there else (),
         setup=read_scripts(folder / "setup", shown / "setup", errors) if "setup" in there else (),
-        firstboot=read_scripts(folder / "firstboot", shown / "firstboot", errors) if "firstboot" in there else (),
-        checks=read_checks(folder / "checks", shown / "checks", interfaces, instances, errors) if "checks" in there else (),
+        firstboot=read_scripts(folder / "firstboot", shown / "firstboot", errors)
+        if "firstboot" in there
+        else (),
+        checks=read_checks(folder / "checks", shown / "checks", interfaces, instances, errors)
+        if "checks" in there
+        else (),
     )
 
 
@@ -79,20 +100,38 @@ def read_mixin(folder: Path, shown: Path) -> Source:
     document = read_document(folder / "mixin.yaml", shown / "mixin.yaml")
     model = validate(document, MixIn)
     check_rules(document, mixin=True)
-    contents = read_contents(folder, shown, "mixin.yaml", None, instance_names(document), document.errors)
-    return Source(name=folder.name, folder=folder, shown=shown, document=document, model=model, contents=contents)
+    contents = read_contents(
+        folder, shown, "mixin.yaml", None, instance_names(document), document.errors
+    )
+    return Source(
+        name=folder.name,
+        folder=folder,
+        shown=shown,
+        document=document,
+        model=model,
+        contents=contents,
+    )
 
 
 def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
     """Merge mix-ins, in their order, and an appliance's own into one."""
-    merged = Merged(spec, own.contents, {path: Where(own.document.path, *place) for path, place in own.document.values.items()})
+    merged = Merged(
+        spec,
+        own.contents,
+        {path: Where(own.document.path, *place) for path, place in own.document.values.items()},
+    )
     if not mixins:
         return merged
     for path in [path for path in merged.where if path and path[0] in MixIn.model_fields]:
         del merged.where[path]
     sources = (*mixins, own)
     enable, disable = _merge_services(sources, merged)
-    units = {"enable": enable, "disable": disable, "exposed": _merge_exposed(sources), "exposure": _merge_exposure(sources)}
+    units = {
+        "enable": enable,
+        "disable": disable,
+        "exposed": _merge_exposed(sources),
+        "exposure": _merge_exposure(sources),
+    }
     merged.spec = spec.model_copy(
         update={
             "packages": _merge_names(sources, merged, "packages"),
@@ -125,7 +164,9 @@ def _merge_names(sources: Sequence[Source], merged: Merged, key: str) -> tuple[s
     return tuple(names)
 
 
-def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _merge_services(
+    sources: Sequence[Source], merged: Merged
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Whether each service is enabled or disabled is what the last one says that names it."""
     said: dict[str, tuple[str, Source, int]] = {}
     for source in sources:
@@ -142,49 +183,79 @@ def _merge_services(sources: Sequence[Source], merged: Merged) -> tuple[tuple[st
 
 def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
     """What services are allowed; of several that name one, the last counts."""
-    return tuple({item.service: item for source in sources if source.model for item in source.model.services.exposed}.values())
+    return tuple(
+        {
+            item.service: item
+            for source in sources
+            if source.model
+            for item in source.model.services.exposed
+        }.values()
+    )
 
 
 def _merge_exposure(sources: Sequence[Source]) -> int:
     """Return the highest exposure that is allowed; of several that say one, the last counts."""
-    said = [source.model.services for source in sources if source.model and "exposure" in source.model.services.model_fields_set]
+    said = [
+        source.model.services
+        for source in sources
+        if source.model and "exposure" in source.model.services.model_fields_set
+    ]
     return said[-1].exposure if said else Services().exposure
 
 
 def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:
-    ports: dict[Any, tuple[Port, Source]] = {}
-    for source in sources:
-        for index, port in enumerate(source.model.ports if source.model else ()):
-            identity = (port.port, port.protocol, port.interface)
-            what = f"port {port.port}/{port.protocol} on interface {port.interface}"
-            _add(merged, ports, identity, port, source, ("ports", index), what)
-    return tuple(port for port, _ in ports.values())
+    return _merge_items(
+        sources,
+        merged,
+        "ports",
+        identity=lambda port: (port.port, port.protocol, port.interface),
+        what=lambda port: f"port {port.port}/{port.protocol} on interface {port.interface}",
+    )
 
 
 def _merge_named(sources: Sequence[Source], merged: Merged, key: str, what: str) -> tuple[Any, ...]:
     """A list whose items have names, which nobody else may use."""
-    found: dict[Any, tuple[Any, Source]] = {}
+    return _merge_items(
+        sources,
+        merged,
+        key,
+        identity=lambda item: item.name,
+        what=lambda item: f'{what} "{item.name}"',
+    )
+
+
+def _merge_items(
+    sources: Sequence[Source],
+    merged: Merged,
+    key: str,
+    *,
+    identity: Callable[[Any], object],
+    what: Callable[[Any], str],
+) -> tuple[Any, ...]:
+    """A list whose items have an identity, which two mix-ins must not use.
+
+    Args:
+        what: What an item is called in an error.
+    """
+    found: dict[object, tuple[Any, Source]] = {}
     for source in sources:
         for index, item in enumerate(getattr(source.model, key) if source.model else ()):
-            _add(merged, found, item.name, item, source, (key, index), f'{what} "{item.name}"')
+            if identity(item) in found:
+                other = found[identity(item)][1]
+                message = f'{what(item)} is also in the mix-in "{other.name}"'
+                where = source.document.where((key, index))
+                merged.errors.append(SpecError(message, where=where, hint="remove or rename one"))
+                continue
+            _note(merged, source, (key, index), (key, len(found)))
+            found[identity(item)] = (item, source)
     return tuple(item for item, _ in found.values())
 
 
-def _add(
-    merged: Merged, found: dict[Any, tuple[Any, Source]], identity: object, item: object, source: Source, path: KeyPath, what: str
-) -> None:
-    """Add an item of a list whose items have an identity, unless another mix-in has it."""
-    if identity in found:
-        other = found[identity][1]
-        where = source.document.where(path)
-        merged.errors.append(SpecError(f'{what} is also in the mix-in "{other.name}"', where=where, hint="remove or rename one"))
-        return
-    _note(merged, source, path, (path[0], len(found)))
-    found[identity] = (item, source)
-
-
 def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
-    """Files: a later one replaces an earlier one. Scripts and checks: all of them, in the order of their names."""
+    """Files: a later one replaces an earlier one.
+
+    Scripts and checks: all of them, in the order of their names.
+    """
     files = {file.target: file for source in sources for file in source.contents.files}
     _check_folders(sources, merged, files)
     checks: dict[Any, tuple[Any, Source]] = {}
@@ -194,23 +265,44 @@ def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
     return Contents(
         files=tuple(files[target] for target in sorted(files)),
         setup=_merge_scripts(merged, [(source, source.contents.setup) for source in sources]),
-        firstboot=_merge_scripts(merged, [(source, source.contents.firstboot) for source in sources]),
+        firstboot=_merge_scripts(
+            merged, [(source, source.contents.firstboot) for source in sources]
+        ),
         checks=tuple(check for check, _ in checks.values()),
     )
 
 
-def _check_folders(sources: Sequence[Source], merged: Merged, files: Mapping[str, SourceFile]) -> None:
-    """What one has as a file or a link cannot be another's folder: a link would lead what is below it elsewhere."""
+def _check_folders(
+    sources: Sequence[Source], merged: Merged, files: Mapping[str, SourceFile]
+) -> None:
+    """What one has as a file or a link cannot be another's folder: a link would lead what is below
+    it elsewhere.
+    """
     for source in sources:
         for file in source.contents.files:
-            above = next((str(folder) for folder in PurePosixPath(file.target).parents if str(folder) in files), None)
+            above = next(
+                (
+                    str(folder)
+                    for folder in PurePosixPath(file.target).parents
+                    if str(folder) in files
+                ),
+                None,
+            )
             if above is not None:
                 kind = "a link" if files[above].link is not None else "a file"
                 where = Where(source.shown / file.path.relative_to(source.folder))
-                merged.errors.append(SpecError(f"{above} is {kind} elsewhere, and a folder here", where=where, hint="remove or rename one"))
+                merged.errors.append(
+                    SpecError(
+                        f"{above} is {kind} elsewhere, and a folder here",
+                        where=where,
+                        hint="remove or rename one",
+                    )
+                )
 
 
-def _merge_scripts(merged: Merged, scripts: Sequence[tuple[Source, tuple[Path, ...]]]) -> tuple[Path, ...]:
+def _merge_scripts(
+    merged: Merged, scripts: Sequence[tuple[Source, tuple[Path, ...]]]
+) -> tuple[Path, ...]:
     found: dict[Any, tuple[Any, Source]] = {}
     for source, paths in scripts:
         for path in paths:
@@ -218,17 +310,32 @@ def _merge_scripts(merged: Merged, scripts: Sequence[tuple[Source, tuple[Path, .
     return tuple(found[name][0] for name in sorted(found))
 
 
-def _add_file(merged: Merged, found: dict[Any, tuple[Any, Source]], identity: object, item: object, source: Source, path: Path) -> None:
+def _add_file(
+    merged: Merged,
+    found: dict[Any, tuple[Any, Source]],
+    identity: object,
+    item: object,
+    source: Source,
+    path: Path,
+) -> None:
     if identity in found:
         other = found[identity][1]
         where = Where(source.shown / path.relative_to(source.folder))
-        merged.errors.append(SpecError(f'the mix-in "{other.name}" also has a file of this name', where=where, hint="rename one"))
+        merged.errors.append(
+            SpecError(
+                f'the mix-in "{other.name}" also has a file of this name',
+                where=where,
+                hint="rename one",
+            )
+        )
     else:
         found[identity] = (item, source)
 
 
 def check_instances(merged: Merged) -> None:
-    """What further instances are given has to be parameters, a mix-in's among them, with values that they accept."""
+    """What further instances are given has to be parameters, a mix-in's among them, with values
+    that they accept.
+    """
     known = {parameter.name: parameter for parameter in merged.spec.parameters}
     for index, instance in enumerate(merged.spec.instances):
         for name, value in instance.parameters.items():
@@ -253,6 +360,8 @@ def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> 
         used = {port.interface for port in (mixin.model.ports if mixin.model else ())}
         used |= {check.place for check in mixin.contents.checks if check.place != "guest"}
         for interface in sorted(used - set(interfaces)):
-            message = f'include[{path[1]}]: the mix-in "{mixin.name}" needs an interface "{interface}"'
+            message = (
+                f'include[{path[1]}]: the mix-in "{mixin.name}" needs an interface "{interface}"'
+            )
             hint = f"add it, or do without the mix-in; there is: {', '.join(interfaces)}"
             merged.errors.append(SpecError(message, where=own.document.where(path), hint=hint))

@@ -1,9 +1,11 @@
 """Which values a parameter accepts.
 
-What goes in: a parameter's type and choices, and a value as text. What comes out: what is wrong with it, or None.
+What goes in: a parameter's type and choices, and a value as text. What comes out: what is wrong
+with it, or None.
 
-This file is in each image, too, as /usr/lib/slipway/accepted.py: first boot imports it. So it needs nothing but the
-standard library of the oldest base's Python, and an instance refuses no value that was accepted here.
+This file is in each image, too, as /usr/lib/slipway/accepted.py: first boot imports it. So it needs
+nothing but the standard library of the oldest base's Python, and an instance refuses no value that
+was accepted here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _LONGEST = 4096
 _SHORTEST_SECRET = 8
-#: Control characters, line breaks of Unicode, and halves of characters, which no file can hold (RFC 3629, 3).
+#: Control characters, line breaks of Unicode, and halves of characters, which no file can hold (RFC
+#: 3629, 3).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -47,8 +50,16 @@ def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | N
         return None if _is_address(value) else 'an IPv4 address, such as "192.0.2.1"'
     if kind == "ipv4-cidr":
         address, slash, length = value.partition("/")
-        good = bool(slash) and _is_address(address) and bool(re.fullmatch(r"[0-9]|[12][0-9]|3[0-2]", length))
-        return None if good else 'an IPv4 address with the length of its network, such as "192.0.2.1/24"'
+        good = (
+            bool(slash)
+            and _is_address(address)
+            and bool(re.fullmatch(r"[0-9]|[12][0-9]|3[0-2]", length))
+        )
+        return (
+            None
+            if good
+            else 'an IPv4 address with the length of its network, such as "192.0.2.1/24"'
+        )
     if kind == "secret" and len(value) < _SHORTEST_SECRET:
         return f"at least {_SHORTEST_SECRET} characters"
     return None

@@ -1,7 +1,8 @@
 """What has to hold between several keys of a spec or a mix-in.
 
-What goes in: a document, some of whose values may already be known to be wrong. What comes out: errors in the
-document. The rules work on plain data rather than on models, so that one wrong key does not hide what else is wrong.
+What goes in: a document, some of whose values may already be known to be wrong. What comes out:
+errors in the document. The rules work on plain data rather than on models, so that one wrong key
+does not hide what else is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["check_rules", "instance_names", "interface_names", "zone_names"]
 _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
 #: What bases' archives are called in locks.
 _ARCHIVES: Final = ("debian", "debian-security")
-#: Names of interfaces that something else has: checks' folder for the guest, and Linux (net/ipv4/devinet.c, loopback.c).
+#: Names of interfaces that something else has: checks' folder for the guest, and Linux
+#: (net/ipv4/devinet.c, loopback.c).
 _INTERFACES: Final[Mapping[str, str]] = {
     "guest": "where checks without an interface run",
     "lo": "the loopback interface of every machine",
@@ -34,28 +36,67 @@ _INTERFACES: Final[Mapping[str, str]] = {
     "default": "interfaces to come, in the kernel's settings",
 }
 #: Folders that are needed before any volume is mounted, or are none of the disk's.
-_NOT_A_VOLUME: Final = frozenset(("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "state", "sys", "tmp", "usr"))
-#: List, key -> what no value of it can hold, because the file that it is written into would read more than a value.
+_NOT_A_VOLUME: Final = frozenset(
+    (
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "lib",
+        "lib64",
+        "proc",
+        "run",
+        "sbin",
+        "state",
+        "sys",
+        "tmp",
+        "usr",
+    )
+)
+_CONTINUED: Final = (
+    re.compile(r"\\\s*$"),
+    "a backslash at the end takes in the next line of the unit",
+    "remove it",
+)
+#: List, key -> what no value of it can hold, because the file that it is written into would read
+#: more than a value.
 _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str], ...]]] = {
     ("users", "summary"): (
-        (re.compile("%"), '"%" stands for a value of the building machine in sysusers.d(5)', "write it without"),
+        (
+            re.compile("%"),
+            '"%" stands for a value of the building machine in sysusers.d(5)',
+            "write it without",
+        ),
         (re.compile(":"), '":" ends a field of passwd(5)', "write it without"),
         (re.compile("^-$"), '"-" is no text in sysusers.d(5)', "write what the user is for"),
     ),
-    ("users", "home"): ((re.compile(":"), '":" ends a field of passwd(5)', "choose another folder"),),
-    ("users", "shell"): ((re.compile(":"), '":" ends a field of passwd(5)', "choose another program"),),
-    ("volumes", "path"): ((re.compile(":"), '":" ends a path in repart.d(5)', "choose another folder"),),
-    ("timers", "calendar"): (
-        (re.compile("%"), '"%" stands for a value of the machine in systemd.unit(5)', "write the time itself"),
-        (re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),
+    ("users", "home"): (
+        (re.compile(":"), '":" ends a field of passwd(5)', "choose another folder"),
     ),
-    ("timers", "command"): ((re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),),
-    ("timers", "summary"): ((re.compile(r"\\\s*$"), "a backslash at the end takes in the next line of the unit", "remove it"),),
+    ("users", "shell"): (
+        (re.compile(":"), '":" ends a field of passwd(5)', "choose another program"),
+    ),
+    ("volumes", "path"): (
+        (re.compile(":"), '":" ends a path in repart.d(5)', "choose another folder"),
+    ),
+    ("timers", "calendar"): (
+        (
+            re.compile("%"),
+            '"%" stands for a value of the machine in systemd.unit(5)',
+            "write the time itself",
+        ),
+        _CONTINUED,
+    ),
+    ("timers", "command"): (_CONTINUED,),
+    ("timers", "summary"): (_CONTINUED,),
 }
 
 
 def check_rules(document: Document, *, mixin: bool = False) -> None:
-    """Check everything that concerns more than one key; ports' interfaces only where the spec names them itself."""
+    """Check everything that concerns more than one key.
+
+    Ports' interfaces only where the spec names them itself.
+    """
     _check_names(document, "interfaces", "interface", _INTERFACES)
     _check_ports(document, mixin=mixin)
     _check_parameters(document)
@@ -64,12 +105,16 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
     _check_names(document, "instances", "instance")
     _check_names(document, "users", "user")
     _check_timezone(document)
-    _check_names(document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive"))
+    _check_names(
+        document, "sources", "source", dict.fromkeys(_ARCHIVES, "the distribution's own archive")
+    )
     _check_sources(document)
     _check_names(document, "timers", "timer")
     _check_timers(document)
     _check_downloads(document)
-    _check_names(document, "volumes", "volume", dict.fromkeys(_PARTITIONS, "a partition that images have"))
+    _check_names(
+        document, "volumes", "volume", dict.fromkeys(_PARTITIONS, "a partition that images have")
+    )
     _check_volumes(document)
     _check_root(document)
     _check_written(document)
@@ -80,14 +125,27 @@ def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, An
     items = document.data.get(key, ())
     for index, item in enumerate(items if isinstance(items, tuple) else ()):
         if isinstance(item, dict):
-            yield (key, index), {name: value for name, value in item.items() if not document.known_bad((key, index, name))}
+            yield (
+                (key, index),
+                {
+                    name: value
+                    for name, value in item.items()
+                    if not document.known_bad((key, index, name))
+                },
+            )
 
 
-def _twice(document: Document, path: KeyPath, seen: dict[Any, KeyPath], identity: object, what: str) -> None:
+def _twice(
+    document: Document, path: KeyPath, seen: dict[Any, KeyPath], identity: object, what: str
+) -> None:
     """An error if something was seen before, and a note that it was seen now."""
     if identity in seen:
         line = document.where(seen[identity]).line
-        document.error(path, f"{dotted(path)}: {what} is defined twice, first on line {line}", "remove or rename one")
+        document.error(
+            path,
+            f"{dotted(path)}: {what} is defined twice, first on line {line}",
+            "remove or rename one",
+        )
     else:
         seen[identity] = path
 
@@ -96,33 +154,51 @@ def interface_names(document: Document) -> list[str]:
     """The interfaces that a spec names, or the one that it has if it names none."""
     if "interfaces" not in document.data:
         return ["outside"]
-    return [name for _, item in _items(document, "interfaces") if isinstance(name := item.get("name"), str)]
+    return [
+        name
+        for _, item in _items(document, "interfaces")
+        if isinstance(name := item.get("name"), str)
+    ]
 
 
 def instance_names(document: Document) -> list[str]:
     """The further instances that a spec names."""
-    return [name for _, item in _items(document, "instances") if isinstance(name := item.get("name"), str)]
+    return [
+        name
+        for _, item in _items(document, "instances")
+        if isinstance(name := item.get("name"), str)
+    ]
 
 
 def _check_timezone(document: Document) -> None:
-    """A time zone that this host knows nothing of, by a name of today or before; what the image has is seen later."""
+    """A time zone that this host knows nothing of, by a name of today or before.
+
+    What the image has is seen later.
+    """
     zone = document.data.get("timezone")
     if not isinstance(zone, str) or document.known_bad(("timezone",)):
         return
     known = set(zone_names())
     if known and zone not in known:
-        hint = suggestion(zone, known) or "such as Europe/Berlin; this host's are in /usr/share/zoneinfo"
+        hint = (
+            suggestion(zone, known)
+            or "such as Europe/Berlin; this host's are in /usr/share/zoneinfo"
+        )
         document.error(("timezone",), f'timezone: there is no time zone "{zone}"', hint)
 
 
 @cache
 def zone_names() -> tuple[str, ...]:
-    """Return the time zones that this host knows, old names among them; nothing where it has no tzdata."""
+    """Return the time zones that this host knows, old names among them.
+
+    Nothing where it has no tzdata.
+    """
     names = zoneinfo.available_timezones()
     for folder in zoneinfo.TZPATH:
         with suppress(OSError):
             lines = (Path(folder) / "tzdata.zi").read_text(encoding="utf-8").splitlines()
-            names |= {line.split()[2] for line in lines if line.startswith("L ")}  # zic(8): a link's target and name
+            # zic(8): a link's target and name
+            names |= {line.split()[2] for line in lines if line.startswith("L ")}
     return tuple(names)
 
 
@@ -132,18 +208,31 @@ def _check_sources(document: Document) -> None:
         url = item.get("url")
         reason = unreachable_elsewhere(url) if isinstance(url, str) else None
         if reason:
-            hint = f'write its public address; for builds, in slipway.toml below [mirror]: {item.get("name")} = "{url}"'
-            document.error((*path, "url"), f"{dotted((*path, 'url'))}: {url} does not work in an image: {reason}", hint)
+            hint = (
+                "write its public address; for builds, in slipway.toml below [mirror]: "
+                f'{item.get("name")} = "{url}"'
+            )
+            document.error(
+                (*path, "url"),
+                f"{dotted((*path, 'url'))}: {url} does not work in an image: {reason}",
+                hint,
+            )
 
 
-def _check_names(document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})) -> None:
-    """No two items of a list have one name, and none a reserved one (each with what it stands for)."""
+def _check_names(
+    document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """No two items of a list have one name, and none a reserved one (each with what it stands
+    for).
+    """
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, key):
         name = item.get("name")
         place = (*path, "name")
         if isinstance(name, str) and name in reserved:
-            document.error(place, f'{dotted(place)}: "{name}" is {reserved[name]}', "choose another name")
+            document.error(
+                place, f'{dotted(place)}: "{name}" is {reserved[name]}', "choose another name"
+            )
         elif isinstance(name, str):
             _twice(document, place, seen, name, f'{what} "{name}"')
 
@@ -159,7 +248,11 @@ def _check_written(document: Document) -> None:
     settings = document.data.get("sysctl")
     for name, value in settings.items() if isinstance(settings, dict) else ():
         if isinstance(value, str) and value.rstrip().endswith("\\"):
-            document.error(("sysctl", name), f"sysctl.{name}: a backslash at the end may take in the next line", "remove it")
+            document.error(
+                ("sysctl", name),
+                f"sysctl.{name}: a backslash at the end may take in the next line",
+                "remove it",
+            )
 
 
 def _check_downloads(document: Document) -> None:
@@ -177,12 +270,24 @@ def _check_timers(document: Document) -> None:
     enabled = services.get("enable", ()) if isinstance(services, dict) else ()
     for path, item in _items(document, "timers"):
         name, command = item.get("name"), item.get("command")
-        if isinstance(name, str) and isinstance(enabled, tuple) and {name, f"{name}.service", f"{name}.timer"} & set(enabled):
+        if (
+            isinstance(name, str)
+            and isinstance(enabled, tuple)
+            and {name, f"{name}.service", f"{name}.timer"} & set(enabled)
+        ):
             place: KeyPath = (*path, "name")
-            document.error(place, f'{dotted(place)}: "{name}" is an enabled service too', "a timer makes its service: choose another name")
+            document.error(
+                place,
+                f'{dotted(place)}: "{name}" is an enabled service too',
+                "a timer makes its service: choose another name",
+            )
         if isinstance(command, str) and not command.startswith("/"):
             place = (*path, "command")
-            document.error(place, f"{dotted(place)}: this does not start with a path", 'for a shell: /bin/sh -c "..."')
+            document.error(
+                place,
+                f"{dotted(place)}: this does not start with a path",
+                'for a shell: /bin/sh -c "..."',
+            )
 
 
 def _check_volumes(document: Document) -> None:
@@ -195,15 +300,27 @@ def _check_volumes(document: Document) -> None:
         if isinstance(mounted, str):
             if mounted == "/" or mounted.split("/")[1] in _NOT_A_VOLUME:
                 hint = f"a volume can be anywhere but in {', '.join(sorted(_NOT_A_VOLUME))}"
-                document.error(place, f'{dotted(place)}: "{mounted}" has to be in the root file system', hint)
+                document.error(
+                    place, f'{dotted(place)}: "{mounted}" has to be in the root file system', hint
+                )
             else:
                 _twice(document, place, seen, mounted, f"a volume at {mounted}")
         wanted += size if isinstance(size, int) else 0
     resources = document.data.get("resources")
     disk = resources.get("disk_gib", 8) if isinstance(resources, dict) else 8
-    if wanted and isinstance(disk, int) and not document.known_bad(("resources", "disk_gib")) and wanted >= disk:
+    if (
+        wanted
+        and isinstance(disk, int)
+        and not document.known_bad(("resources", "disk_gib"))
+        and wanted >= disk
+    ):
         message = f"volumes: {wanted} GiB together, which a disk of {disk} GiB has no room for"
-        document.error(("volumes",), message, "make resources: {disk_gib} larger, or a volume smaller", key=True)
+        document.error(
+            ("volumes",),
+            message,
+            "make resources: {disk_gib} larger, or a volume smaller",
+            key=True,
+        )
 
 
 def _check_root(document: Document) -> None:
@@ -212,34 +329,63 @@ def _check_root(document: Document) -> None:
     root = root if isinstance(root, dict) else {}
     if root.get("mode", "read-write") != "read-only":
         if "slot_mib" in root:
-            document.error(("root", "slot_mib"), "root.slot_mib: only a read-only root has slots", "set mode: read-only", key=True)
+            document.error(
+                ("root", "slot_mib"),
+                "root.slot_mib: only a read-only root has slots",
+                "set mode: read-only",
+                key=True,
+            )
         return
     formats = document.data.get("formats", ())
     for index, name in enumerate(formats if isinstance(formats, tuple) else ()):
         if name in ("rootfs", "incus"):
             hint = "remove it: what starts an appliance with a read-only root is its disk"
-            document.error(("formats", index), f"formats[{index}]: {name} has no slots and no state", hint)
+            document.error(
+                ("formats", index), f"formats[{index}]: {name} has no slots and no state", hint
+            )
 
 
 def _check_formats(document: Document) -> None:
     """The machine in an OVA has hardware that only the generic kernel has drivers for."""
     formats = document.data.get("formats", ())
-    if isinstance(formats, tuple) and "ova" in formats and document.data.get("kernel", "cloud") == "cloud":
+    if (
+        isinstance(formats, tuple)
+        and "ova" in formats
+        and document.data.get("kernel", "cloud") == "cloud"
+    ):
         hint = "kernel: generic has drivers for the hardware that VMware and VirtualBox both have"
-        document.error(("formats", formats.index("ova")), f"formats[{formats.index('ova')}]: an ova needs another kernel", hint)
+        document.error(
+            ("formats", formats.index("ova")),
+            f"formats[{formats.index('ova')}]: an ova needs another kernel",
+            hint,
+        )
 
 
 def _check_ports(document: Document, *, mixin: bool) -> None:
     known = interface_names(document)
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, "ports"):
-        port, protocol, interface = item.get("port"), item.get("protocol"), item.get("interface", "outside")
+        port, protocol, interface = (
+            item.get("port"),
+            item.get("protocol"),
+            item.get("interface", "outside"),
+        )
         last = item.get("last")
         if isinstance(port, int) and isinstance(last, int) and last <= port:
             place = (*path, "last")
-            document.error(place, f"{dotted(place)}: {last} does not come after {port}", "remove it, or make the range end later")
+            document.error(
+                place,
+                f"{dotted(place)}: {last} does not come after {port}",
+                "remove it, or make the range end later",
+            )
         if isinstance(port, int) and isinstance(protocol, str) and isinstance(interface, str):
-            _twice(document, path, seen, (port, protocol, interface), f"port {port}/{protocol} on interface {interface}")
+            _twice(
+                document,
+                path,
+                seen,
+                (port, protocol, interface),
+                f"port {port}/{protocol} on interface {interface}",
+            )
         if not mixin and isinstance(interface, str) and known and interface not in known:
             hint = suggestion(interface, known) or f"there is: {', '.join(known)}"
             place = (*path, "interface")
@@ -258,7 +404,12 @@ def _check_parameters(document: Document) -> None:
         elif isinstance(kind, str):
             if "generate" in item:
                 place = (*path, "generate")
-                document.error(place, f"{dotted(place)}: only a secret is generated", "remove it, or make the type secret", key=True)
+                document.error(
+                    place,
+                    f"{dotted(place)}: only a secret is generated",
+                    "remove it, or make the type secret",
+                    key=True,
+                )
             _check_values(document, path, item, kind)
 
 
@@ -270,7 +421,11 @@ def _check_secret(document: Document, path: KeyPath, item: dict[str, Any]) -> No
             document.error(place, f"{dotted(place)}: a secret has none", hint, key=True)
     place = (*path, "generate")
     if "generate" not in item and not document.known_bad(place):
-        document.error(place, f"{dotted(place)}: this key is missing", 'say how long the generated secret is: "generate: 24"')
+        document.error(
+            place,
+            f"{dotted(place)}: this key is missing",
+            'say how long the generated secret is: "generate: 24"',
+        )
 
 
 def _text(value: object) -> str | None:
@@ -294,25 +449,43 @@ def _check_values(document: Document, path: KeyPath, item: dict[str, Any], kind:
         _check_value(document, (*path, "default"), kind, default, choices)
 
 
-def _check_value(document: Document, path: KeyPath, kind: str, text: str, choices: list[str]) -> None:
+def _check_value(
+    document: Document, path: KeyPath, kind: str, text: str, choices: list[str]
+) -> None:
     problem = value_problem(kind, text, choices)
     if problem:
         shown = text if text.isprintable() and len(text) <= 60 else repr(text[:60])
-        document.error(path, f'{dotted(path)}: "{shown}" is not {problem}', suggestion(text, choices) or "change the value, or the type")
+        document.error(
+            path,
+            f'{dotted(path)}: "{shown}" is not {problem}',
+            suggestion(text, choices) or "change the value, or the type",
+        )
 
 
 def _check_services(document: Document) -> None:
     services = document.data.get("services")
-    lists = [services.get(key, ()) for key in ("enable", "disable")] if isinstance(services, dict) else [(), ()]
+    lists = (
+        [services.get(key, ()) for key in ("enable", "disable")]
+        if isinstance(services, dict)
+        else [(), ()]
+    )
     enable, disable = (items if isinstance(items, tuple) else () for items in lists)
     for index, name in enumerate(disable):
         if name in enable:
             path: KeyPath = ("services", "disable", index)
-            document.error(path, f'{dotted(path)}: "{name}" is enabled too', "remove it from one of the two lists")
+            document.error(
+                path,
+                f'{dotted(path)}: "{name}" is enabled too',
+                "remove it from one of the two lists",
+            )
     exposed = services.get("exposed", ()) if isinstance(services, dict) else ()
     for index, item in enumerate(exposed if isinstance(exposed, tuple) else ()):
         name = item.get("service") if isinstance(item, dict) else None
         if isinstance(name, str) and name not in enable:
             path = ("services", "exposed", index, "service")
             names = [known for known in enable if isinstance(known, str)]
-            document.error(path, f'{dotted(path)}: "{name}" is not enabled', suggestion(name, names) or "enable it, or remove this")
+            document.error(
+                path,
+                f'{dotted(path)}: "{name}" is not enabled',
+                suggestion(name, names) or "enable it, or remove this",
+            )

@@ -1,7 +1,8 @@
 """A new appliance's folder: the smallest one there can be, or a copy of another one.
 
-What goes in: where it shall be. What comes out: a folder that validates, builds and passes its checks unchanged. It
-is written beside its place and renamed, so that there is a whole folder or none.
+What goes in: where it shall be. What comes out: a folder that validates, builds and passes its
+checks unchanged. It is written beside its place and renamed, so that there is a whole folder or
+none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ name: {name}
 version: 0.1.0
 summary: A new appliance
 category: custom
-# include: [security-updates]      installs them every night; docs/reference/spec.md names the other mix-ins
+# include: [security-updates]      installs them every night; docs/reference/spec.md names the \
+other mix-ins
 packages: []
 services: {{enable: [], disable: []}}
 ports:
@@ -95,12 +97,16 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
         UsageError: It exists.
     """
     with _place(folder) as place:
-        shutil.copytree(like.folder, place, symlinks=True, ignore=shutil.ignore_patterns("lock.*.json"))
+        shutil.copytree(
+            like.folder, place, symlinks=True, ignore=shutil.ignore_patterns("lock.*.json")
+        )
         spec = place / "appliance.yaml"
         line, column = read_document(spec).values["name",]
         lines = spec.read_text(encoding="utf-8").splitlines(keepends=True)
         text = lines[line - 1]
-        lines[line - 1] = text[: column - 1] + re.sub(r"\A(\"[^\"]*\"|'[^']*'|[a-z0-9-]+)", folder.name, text[column - 1 :])
+        lines[line - 1] = text[: column - 1] + re.sub(
+            r"\A(\"[^\"]*\"|'[^']*'|[a-z0-9-]+)", folder.name, text[column - 1 :]
+        )
         spec.write_text("".join(lines), encoding="utf-8")
         readme = place / "README.md"
         if readme.is_file():
@@ -111,9 +117,14 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
 
 @contextmanager
 def _place(folder: Path) -> Iterator[Path]:
-    """A path beside an appliance's folder to write it to; renamed to the folder if all goes well, removed if not."""
+    """A path beside an appliance's folder to write it to.
+
+    Renamed to the folder if all goes well, removed if not.
+    """
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f'there is an appliance "{folder.name}" already', hint="choose another name")
+        raise UsageError(
+            f'there is an appliance "{folder.name}" already', hint="choose another name"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as temporary:
         place = Path(temporary) / folder.name

@@ -1,7 +1,8 @@
-"""Scripts of appliances, before anything is built: their shell syntax, and the program that their first line names.
+"""Scripts of appliances, before anything is built: their shell syntax, and the program that their
+first line names.
 
-What goes in: loaded appliances. What comes out: every error with its file and line. Invariants: no script is run; a
-template is not looked at, since it is no script yet.
+What goes in: loaded appliances. What comes out: every error with its file and line. Invariants: no
+script is run; a template is not looked at, since it is no script yet.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _SAID: Final = re.compile(r"(?:line )?([0-9]+): (.*)")
 
 @dataclass(frozen=True, slots=True)
 class _Script:
-    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what runs it.
+    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what
+    runs it.
 
     ``depth`` is what :func:`~slipway.spec.folder.read_content` takes.
     """
@@ -67,23 +69,39 @@ def load_checked(library: Library, names: Iterable[str]) -> tuple[Appliance, ...
 def script_errors(appliances: Iterable[Appliance]) -> list[SpecError]:
     """Return what is wrong with the scripts of appliances."""
     errors: list[SpecError] = []
-    scripts = list(dict.fromkeys(script for each in appliances for script in _scripts(each, errors)))
-    errors += [error for script in scripts if script.runs == "python3" for error in _python_errors(script)]
+    scripts = list(
+        dict.fromkeys(script for each in appliances for script in _scripts(each, errors))
+    )
+    errors += [
+        error for script in scripts if script.runs == "python3" for error in _python_errors(script)
+    ]
     for shell in _SHELLS:
         errors += _shell_errors(shell, [script for script in scripts if script.runs == shell])
     return errors
 
 
 def interpreter(content: bytes) -> tuple[str, str] | None:
-    """Return the path and the argument of the program that a script's first line names (execve(2)), if it names one."""
+    """Return the path and the argument of the program that a script's first line names (execve(2)),
+    if it names one.
+    """
     match = _FIRST_LINE.match(content)
-    return (match[1].decode(errors="replace"), (match[2] or b"").decode(errors="replace").strip()) if match else None
+    return (
+        (match[1].decode(errors="replace"), (match[2] or b"").decode(errors="replace").strip())
+        if match
+        else None
+    )
 
 
 def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]:
     """The scripts of an appliance; those that name a program that does not run them are errors."""
-    plain = [*(("setup", path, 2) for path in appliance.setup), *(("firstboot", path, 2) for path in appliance.firstboot)]
-    for kind, path, depth in (*plain, *(("check", check.path, check.depth) for check in appliance.checks)):
+    plain = [
+        *(("setup", path, 2) for path in appliance.setup),
+        *(("firstboot", path, 2) for path in appliance.firstboot),
+    ]
+    for kind, path, depth in (
+        *plain,
+        *(("check", check.path, check.depth) for check in appliance.checks),
+    ):
         runs = "python3" if path.suffix == ".py" else "sh"
         named = interpreter(read_content(path, depth=depth))
         if named and not _is(runs, *named):
@@ -100,7 +118,13 @@ def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]
             named = interpreter(content.read(FIRST_LINE_BYTES))
         if named and not named[0].startswith("/"):
             message = f"the first line names {named[0]}, which is no path from the root"
-            errors.append(SpecError(message, where=Where(_shown(file.path), 1, 1), hint=f"such as #!/usr/bin/{named[0]}"))
+            errors.append(
+                SpecError(
+                    message,
+                    where=Where(_shown(file.path), 1, 1),
+                    hint=f"such as #!/usr/bin/{named[0]}",
+                )
+            )
         elif named:
             runs = next((shell for shell in _SHELLS if _is(shell, *named, exact=True)), "")
             yield _Script(file.path, "file", runs, file.depth)
@@ -120,7 +144,10 @@ def _python_errors(script: _Script) -> Iterator[SpecError]:
     try:
         ast.parse(read_content(script.path, depth=script.depth))
     except SyntaxError as error:
-        yield SpecError(f"no Python: {error.msg}", where=Where(_shown(script.path), error.lineno or 1, error.offset or 1))
+        yield SpecError(
+            f"no Python: {error.msg}",
+            where=Where(_shown(script.path), error.lineno or 1, error.offset or 1),
+        )
     except ValueError as error:
         yield SpecError(f"no Python: {error}", where=Where(_shown(script.path)))
 
@@ -128,9 +155,11 @@ def _python_errors(script: _Script) -> Iterator[SpecError]:
 def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
     """What a shell cannot read of scripts, without running any (sh(1), ``-n``).
 
-    It is given copies: it would follow a link that a script has become since, and tell what is there.
+    It is given copies: it would follow a link that a script has become since, and tell what is
+    there.
     """
-    # The system's own, whatever the caller's PATH has: sh is this one wherever a build starts it, too.
+    # The system's own, whatever the caller's PATH has: sh is this one wherever a build starts it,
+    # too.
     program = shutil.which(shell, path=process.SYSTEM_PATH) if scripts else None
     if program is None:
         return
@@ -151,7 +180,11 @@ def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
             path = scripts[number].path
             said = _SAID.fullmatch(line.removeprefix(f"{number}: "))
             where = Where(_shown(path), int(said[1]) if said else 0)
-            yield SpecError(f"{shell} cannot read this: {said[2] if said else line}", where=where, hint=f"look: {shell} -n {where.path}")
+            yield SpecError(
+                f"{shell} cannot read this: {said[2] if said else line}",
+                where=where,
+                hint=f"look: {shell} -n {where.path}",
+            )
 
 
 def _shown(path: Path) -> Path:

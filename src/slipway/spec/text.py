@@ -1,10 +1,11 @@
 """YAML text -> plain data, with the position of every key and value.
 
-What goes in: the bytes of one file. What comes out: a :class:`Document`, or every error of the file at once.
-Invariants: the data is made of dict, tuple, str, int, bool and float only. An int or a bool stands only where its
-text is the one way to write it (``5``, ``true``); whatever else YAML 1.1 (https://yaml.org/type/) reads as something
-other than text (``24.10``, ``no``, ``0644``, ``12:30``, a date) becomes a float, which no model accepts, and its text
-is kept for the error message. Nothing is expanded: there are no aliases, no tags and no merge keys.
+What goes in: the bytes of one file. What comes out: a :class:`Document`, or every error of the file
+at once. Invariants: the data is made of dict, tuple, str, int, bool and float only. An int or a
+bool stands only where its text is the one way to write it (``5``, ``true``); whatever else YAML 1.1
+(https://yaml.org/type/) reads as something other than text (``24.10``, ``no``, ``0644``, ``12:30``,
+a date) becomes a float, which no model accepts, and its text is kept for the error message. Nothing
+is expanded: there are no aliases, no tags and no merge keys.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ KeyPath = tuple[str | int, ...]
 MAX_BYTES: Final = 1 << 18
 #: Deeper nesting is an error; no spec needs more than five levels.
 MAX_DEPTH: Final = 20
-#: The C parser recurses once a level and overflows the stack near 20,000; a text this short cannot get there.
+#: The C parser recurses once a level and overflows the stack near 20,000; a text this short cannot
+#: get there.
 SAFE_LENGTH: Final = 4096
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,7 +38,8 @@ _TAG: Final = "tag:yaml.org,2002:"
 _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
-#: libyaml's words for a syntax error -> ours, and what to do. Its words change between versions and are never shown.
+#: libyaml's words for a syntax error -> ours, and what to do. Its words change between versions and
+#: are never shown.
 _PROBLEMS: Final = {
     "mapping values are not allowed in this context": (
         'a ": " cannot stand here',
@@ -89,14 +92,19 @@ class Document:
     """Key paths that an error has been reported for."""
 
     def where(self, path: KeyPath, *, key: bool = False) -> Where:
-        """The position of a value (or of its key); of the nearest thing around it where it is not in the file."""
+        """The position of a value (or of its key).
+
+        Of the nearest thing around it where it is not in the file.
+        """
         places = self.keys if key else self.values
         while path and path not in places:
             path = path[:-1]
             places = self.values
         return Where(self.path, *places.get(path, (1, 1)))
 
-    def error(self, path: KeyPath, message: str, hint: str | None = None, *, key: bool = False) -> None:
+    def error(
+        self, path: KeyPath, message: str, hint: str | None = None, *, key: bool = False
+    ) -> None:
         """Report an error at a key path, unless there is one there or around it already."""
         if not self.known_bad(path):
             self.bad.add(path)
@@ -109,7 +117,9 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A key path as text: ``ports[2].protocol``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(
+        "."
+    )
 
 
 def read_document(file: Path, shown: Path | None = None) -> Document:
@@ -120,7 +130,8 @@ def read_document(file: Path, shown: Path | None = None) -> Document:
         shown: How its path is written in errors, if otherwise.
 
     Returns:
-        Its data; ``errors`` holds what is wrong with it, and the data then lacks what could not be read.
+        Its data; ``errors`` holds what is wrong with it, and the data then lacks what could not be
+        read.
     """
     document = Document(shown or file)
     text = _text(file, document)
@@ -130,7 +141,11 @@ def read_document(file: Path, shown: Path | None = None) -> Document:
     elif node is not None:
         kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
         document.values[()] = _position(node)
-        document.error((), f"the file holds {kind} where keys and values are wanted", 'write one "key: value" a line')
+        document.error(
+            (),
+            f"the file holds {kind} where keys and values are wanted",
+            'write one "key: value" a line',
+        )
     else:
         document.bad.add(())
     return document
@@ -142,30 +157,54 @@ def _text(file: Path, document: Document) -> str | None:
         status = file.stat()
         size = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            document.errors.append(SpecError("this has to be a plain file", where=Where(document.path), hint="replace it"))
+            document.errors.append(
+                SpecError(
+                    "this has to be a plain file", where=Where(document.path), hint="replace it"
+                )
+            )
             return None
         content = file.read_bytes() if size <= MAX_BYTES else b""
     except FileNotFoundError:
-        document.errors.append(SpecError("there is no such file", where=Where(document.path), hint="write it, or remove the folder"))
+        document.errors.append(
+            SpecError(
+                "there is no such file",
+                where=Where(document.path),
+                hint="write it, or remove the folder",
+            )
+        )
         return None
     except OSError as error:
         message = f"cannot be read: {(error.strerror or str(error)).lower()}"
-        document.errors.append(SpecError(message, where=Where(document.path), hint="check its permissions"))
+        document.errors.append(
+            SpecError(message, where=Where(document.path), hint="check its permissions")
+        )
         return None
     if size > MAX_BYTES:
         message = f"the file has {size} bytes; at most {MAX_BYTES} are read"
-        document.errors.append(SpecError(message, where=Where(document.path), hint="large files belong into files/"))
+        document.errors.append(
+            SpecError(message, where=Where(document.path), hint="large files belong into files/")
+        )
         return None
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        where = Where(document.path, before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1)
-        document.errors.append(SpecError(f"byte 0x{content[error.start]:02x} is not UTF-8", where=where, hint="save the file as UTF-8"))
+        where = Where(
+            document.path, before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1
+        )
+        document.errors.append(
+            SpecError(
+                f"byte 0x{content[error.start]:02x} is not UTF-8",
+                where=where,
+                hint="save the file as UTF-8",
+            )
+        )
         return None
     for match in _CONTROL.finditer(text):
         where = _offset(document.path, text, match.start())
-        document.errors.append(SpecError(f"control character U+{ord(match[0]):04X}", where=where, hint="remove it"))
+        document.errors.append(
+            SpecError(f"control character U+{ord(match[0]):04X}", where=where, hint="remove it")
+        )
         return None
     return text
 
@@ -188,7 +227,9 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
         return None
     if node is None or node.tag == _TAG + "null":
         hint = 'start with "schema: 1"; "invoke new NAME" writes a whole one'
-        document.errors.append(SpecError("the file is empty", where=Where(document.path), hint=hint))
+        document.errors.append(
+            SpecError("the file is empty", where=Where(document.path), hint=hint)
+        )
         return None
     return node
 
@@ -196,9 +237,9 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
 def _within_limits(text: str, document: Document) -> bool:
     """Return False after reporting a limit of ours that a broken text exceeds before it breaks.
 
-    libyaml has a limit for nesting too, and reads a line ahead: it can refuse a text before it hands
-    over the event that our limit is about. PyYAML's parser in Python has no limit, and is slow: it
-    reads again only where a line opens enough to exceed ours.
+    libyaml has a limit for nesting too, and reads a line ahead: it can refuse a text before it
+    hands over the event that our limit is about. PyYAML's parser in Python has no limit, and is
+    slow: it reads again only where a line opens enough to exceed ours.
     """
     if document.errors:
         return False
@@ -214,7 +255,9 @@ def _scan(text: str, document: Document, loader: type[Any]) -> bool:
     depth = 0
     anchors = set()
     for event in yaml.parse(text, Loader=loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         where = _mark(document.path, event.start_mark)
         if depth > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} levels deep"
@@ -226,7 +269,10 @@ def _scan(text: str, document: Document, loader: type[Any]) -> bool:
             anchors.add(anchor)
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             message = f"{sign}{anchor}: anchors and aliases are not supported"
-            hint = f"write the value out wherever it is wanted, or put quotes around a text that starts with {sign}"
+            hint = (
+                "write the value out wherever it is wanted, or put quotes around a text that "
+                f"starts with {sign}"
+            )
             document.errors.append(SpecError(message, where=where, hint=hint))
     return not document.errors
 
@@ -239,7 +285,11 @@ def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -
     if tabs and ("tab" in problem or "cannot start any token" in problem):
         for tab in tabs:
             where = _offset(document.path, text, tab.end() - 1)
-            document.errors.append(SpecError("a tab in the indentation", where=where, hint="YAML is indented with spaces"))
+            document.errors.append(
+                SpecError(
+                    "a tab in the indentation", where=where, hint="YAML is indented with spaces"
+                )
+            )
         return
     if "another document" in problem:
         said, hint = "a second document starts here", 'a file holds one document: remove the "---"'
@@ -266,13 +316,19 @@ def _build(node: yaml.Node, path: KeyPath, document: Document) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, kind, path, document)
     if len(path) >= MAX_DEPTH:
-        document.error(path, f"nested more than {MAX_DEPTH} levels deep", "a spec needs five at most")
+        document.error(
+            path, f"nested more than {MAX_DEPTH} levels deep", "a spec needs five at most"
+        )
         return {}
     if kind != ("map" if isinstance(node, yaml.MappingNode) else "seq"):
-        document.error(path, f"{_label(path)}the tag {_tag(node.tag)} is not supported", "remove it")
+        document.error(
+            path, f"{_label(path)}the tag {_tag(node.tag)} is not supported", "remove it"
+        )
         return {}
     if isinstance(node, yaml.SequenceNode):
-        return tuple(_build(item, (*path, index), document) for index, item in enumerate(node.value))
+        return tuple(
+            _build(item, (*path, index), document) for index, item in enumerate(node.value)
+        )
     return _mapping(node, path, document)
 
 
@@ -282,28 +338,50 @@ def _mapping(node: yaml.Node, path: KeyPath, document: Document) -> dict[str, An
         place = _position(key_node)
         where = Where(document.path, *place)
         if not isinstance(key_node, yaml.ScalarNode):
-            document.errors.append(SpecError(f"{_label(path)}a key must be text", where=where, hint='write "key: value"'))
+            document.errors.append(
+                SpecError(
+                    f"{_label(path)}a key must be text", where=where, hint='write "key: value"'
+                )
+            )
             continue
         key = key_node.value
         if key in data:
             first = document.keys[(*path, key)][0]
             message = f"{dotted((*path, key))}: this key stands twice, first on line {first}"
-            document.errors.append(SpecError(message, where=where, hint="merge the two, or remove one"))
+            document.errors.append(
+                SpecError(message, where=where, hint="merge the two, or remove one")
+            )
             continue
         document.keys[(*path, key)] = place
         data[key] = _build(value_node, (*path, key), document)
     return data
 
 
-def _scalar(node: yaml.ScalarNode, kind: str, path: KeyPath, document: Document) -> str | int | bool | float:
+def _scalar(
+    node: yaml.ScalarNode, kind: str, path: KeyPath, document: Document
+) -> str | int | bool | float:
     text: str = node.value
     if kind == "str":
         return text
-    if node.style in ("'", '"', "|", ">") or kind not in ("int", "float", "bool", "null", "timestamp", "merge", "value"):
-        document.error(path, f"{_label(path)}the tag {_tag(node.tag)} is not supported", "remove it")
+    if node.style in ("'", '"', "|", ">") or kind not in (
+        "int",
+        "float",
+        "bool",
+        "null",
+        "timestamp",
+        "merge",
+        "value",
+    ):
+        document.error(
+            path, f"{_label(path)}the tag {_tag(node.tag)} is not supported", "remove it"
+        )
         return text
     if kind == "null":
-        hint = "give one, or remove the line" if not text else f'give one, remove the line, or put quotes around a text: "{text}"'
+        hint = (
+            "give one, or remove the line"
+            if not text
+            else f'give one, remove the line, or put quotes around a text: "{text}"'
+        )
         document.error(path, f"{_label(path)}there is no value", hint)
         return 0.0
     document.raw[path] = (text, kind)

@@ -1,22 +1,27 @@
-"""A document and a model -> an instance of the model, or every way in which the document does not fit it.
+"""A document and a model -> an instance of the model, or every way in which the document does not
+fit it.
 
-What goes in: a :class:`~slipway.spec.text.Document` and a class of :mod:`slipway.spec.model`. What comes out: the
-instance, or None with the document's ``errors`` filled. Invariants: one error a place, each with the whole key path,
-what is wanted, what stands there as it was written, and a next step.
+What goes in: a :class:`~slipway.spec.text.Document` and a class of :mod:`slipway.spec.model`. What
+comes out: the instance, or None with the document's ``errors`` filled. Invariants: one error a
+place, each with the whole key path, what is wanted, what stands there as it was written, and a next
+step.
 """
 
 from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from slipway.errors import suggestion
 from slipway.spec.patterns import PATTERNS
 from slipway.spec.text import Document, KeyPath, dotted
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = ["validate"]
 
@@ -40,60 +45,117 @@ def validate(document: Document, model: type[Model]) -> Model | None:
         instance = model.model_validate(document.data)
     except ValidationError as failure:
         for detail in failure.errors(include_url=False):
-            path: KeyPath = tuple(detail["loc"])
-            _report(document, model, path, detail["type"], detail.get("ctx", {}), detail["input"])
+            _report(document, model, detail)
         return None
     return None if document.errors else instance
 
 
-def _report(document: Document, model: type[BaseModel], path: KeyPath, kind: str, context: Mapping[str, Any], value: Any) -> None:
+def _report(document: Document, model: type[BaseModel], detail: ErrorDetails) -> None:
+    """Say in the document's words what pydantic found."""
+    path: KeyPath = tuple(detail["loc"])
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if path[-1:] == ("[key]",):
         # A key of free choice that may not be: pydantic's loc has it before this.
         wanted, example = PATTERNS[context["pattern"]]
-        document.error(path[:-1], f"{dotted(path[:-2])}: {_quoted(value)} is not {wanted}", example, key=True)
-        return
-    name = dotted(path)
-    if kind == "missing":
+        document.error(
+            path[:-1], f"{dotted(path[:-2])}: {_quoted(value)} is not {wanted}", example, key=True
+        )
+    elif kind == "missing":
         _report_missing(document, model, path)
     elif kind == "extra_forbidden":
         known = _fields(model, path[:-1])
         here = f"known here: {', '.join(sorted(known))}"
-        document.error(path, f"{name}: unknown key", suggestion(str(path[-1]), known) or here, key=True)
-    elif kind == "literal_error" and isinstance(value, str | int) and path not in document.raw:
-        choices = _choices(context)
-        hint = f"remove the quotes: {value}" if value in choices else suggestion(str(value), choices)
-        document.error(path, f"{name}: {_quoted(value)} is not one of {', '.join(choices)}", hint or "choose one of them")
-    elif kind == "literal_error" and document.raw.get(path, ("", ""))[1] == "int" and isinstance(value, int):
-        document.error(
-            path, f"{name}: must be {', '.join(_choices(context))}, not {value}", "this is all that this version of slipway reads"
-        )
-    elif kind in _WANTED:
-        _report_type(document, path, kind, value)
-    elif kind == "string_pattern_mismatch":
-        noun, hint = PATTERNS.get(context["pattern"], (f"of the form {context['pattern']}", None))
-        document.error(path, f"{name}: {_quoted(value)} is not {noun}" if value else f"{name}: the text is empty", hint)
+        hint = suggestion(str(path[-1]), known) or here
+        document.error(path, f"{dotted(path)}: unknown key", hint, key=True)
     elif kind == "slipway_twice":
         item = (*path, context["index"])
-        document.error(item, f'{dotted(item)}: "{context["item"]}" stands in the list twice', "remove one")
-    elif kind in ("too_short", "too_long"):
-        limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        hint = "add one, or remove the line if there is a default" if kind == "too_short" else "remove some"
-        document.error(path, f"{name}: {context['actual_length']} items where {limit} are wanted", hint)
-    elif kind == "string_too_long":
-        document.error(path, f"{name}: {len(value)} characters, at most {context['max_length']} wanted", "shorten it")
-    elif kind in ("greater_than_equal", "less_than_equal"):
-        small = kind == "greater_than_equal"
-        limit = f"it has to be at {'least' if small else 'most'} {context['ge' if small else 'le']}"
-        document.error(path, f"{name}: {value} is too {'small' if small else 'large'}", limit)
+        document.error(
+            item, f'{dotted(item)}: "{context["item"]}" stands in the list twice', "remove one"
+        )
+    elif kind == "literal_error" and _is_choice(document, path, value):
+        problem, hint = _no_choice(context, value, number=path in document.raw)
+        document.error(path, f"{dotted(path)}: {problem}", hint)
+    elif kind in _WANTED:
+        _report_type(document, path, kind, value)
+    elif kind in _PROBLEMS:
+        problem, next_step = _PROBLEMS[kind](context, value)
+        document.error(path, f"{dotted(path)}: {problem}", next_step)
     else:
         # Unknown kinds of a later pydantic: its own words are better than none.
-        document.error(path, f"{name}: {kind.replace('_', ' ')}", "docs/reference/spec.md says what is accepted")
+        document.error(
+            path,
+            f"{dotted(path)}: {kind.replace('_', ' ')}",
+            "docs/reference/spec.md says what is accepted",
+        )
+
+
+def _is_choice(document: Document, path: KeyPath, value: Any) -> bool:
+    """Whether something has the type of the choices: a text, or a number that is written as one."""
+    if path not in document.raw:
+        return isinstance(value, str | int)
+    return document.raw[path][1] == "int" and isinstance(value, int)
+
+
+def _no_choice(context: Mapping[str, Any], value: str | int, *, number: bool) -> tuple[str, str]:
+    choices = _choices(context)
+    if number:
+        return (
+            f"must be {', '.join(choices)}, not {value}",
+            "this is all that this version of slipway reads",
+        )
+    hint = f"remove the quotes: {value}" if value in choices else suggestion(str(value), choices)
+    return f"{_quoted(value)} is not one of {', '.join(choices)}", hint or "choose one of them"
+
+
+def _no_match(context: Mapping[str, Any], value: Any) -> tuple[str, str | None]:
+    noun, hint = PATTERNS.get(context["pattern"], (f"of the form {context['pattern']}", None))
+    return (f"{_quoted(value)} is not {noun}" if value else "the text is empty"), hint
+
+
+def _too_few(context: Mapping[str, Any], _: Any) -> tuple[str, str]:
+    count, limit = context["actual_length"], context["min_length"]
+    return (
+        f"{count} items where at least {limit} are wanted",
+        "add one, or remove the line if there is a default",
+    )
+
+
+def _too_many(context: Mapping[str, Any], _: Any) -> tuple[str, str]:
+    count, limit = context["actual_length"], context["max_length"]
+    return f"{count} items where at most {limit} are wanted", "remove some"
+
+
+def _too_long(context: Mapping[str, Any], value: str) -> tuple[str, str]:
+    return f"{len(value)} characters, at most {context['max_length']} wanted", "shorten it"
+
+
+def _too_small(context: Mapping[str, Any], value: int) -> tuple[str, str]:
+    return f"{value} is too small", f"it has to be at least {context['ge']}"
+
+
+def _too_large(context: Mapping[str, Any], value: int) -> tuple[str, str]:
+    return f"{value} is too large", f"it has to be at most {context['le']}"
+
+
+#: Kinds of pydantic's errors -> what is wrong with a value of the right type, and the next step.
+_PROBLEMS: Final[Mapping[str, Callable[[Mapping[str, Any], Any], tuple[str, str | None]]]] = {
+    "string_pattern_mismatch": _no_match,
+    "too_short": _too_few,
+    "too_long": _too_many,
+    "string_too_long": _too_long,
+    "greater_than_equal": _too_small,
+    "less_than_equal": _too_large,
+}
 
 
 def _report_missing(document: Document, model: type[BaseModel], path: KeyPath) -> None:
     info = _fields(model, path[:-1]).get(str(path[-1]))
     description = info.description if info is not None else None
-    document.error(path, f"{dotted(path)}: this key is missing", f"add it: {description}" if description else "add it")
+    document.error(
+        path,
+        f"{dotted(path)}: this key is missing",
+        f"add it: {description}" if description else "add it",
+    )
 
 
 def _report_type(document: Document, path: KeyPath, kind: str, value: Any) -> None:
@@ -105,33 +167,55 @@ def _report_type(document: Document, path: KeyPath, kind: str, value: Any) -> No
         if kind == "int_type" and read_as in ("int", "float"):
             got = f", not {text}"
     else:
-        got = ", not text" if isinstance(value, str) else ", not a list" if isinstance(value, tuple) else ", not keys and values"
-    document.error(path, f"{dotted(path)}: must be {wanted}{got}", _type_hint(kind, value, text, read_as, path))
+        got = (
+            ", not text"
+            if isinstance(value, str)
+            else ", not a list"
+            if isinstance(value, tuple)
+            else ", not keys and values"
+        )
+    document.error(
+        path, f"{dotted(path)}: must be {wanted}{got}", _type_hint(kind, value, text, read_as, path)
+    )
 
 
 def _type_hint(kind: str, value: Any, text: str, read_as: str, path: KeyPath) -> str:
     """How to write what is wanted."""
     if text and kind in ("string_type", "literal_error"):
-        truth = "write true or false, or " if read_as == "bool" and path[-1] in ("default", "choices") else ""
+        truth = (
+            "write true or false, or "
+            if read_as == "bool" and path[-1] in ("default", "choices")
+            else ""
+        )
         return f'{truth}put quotes around it: "{text}"'
     if kind in ("string_type", "literal_error"):
         return "put quotes around a text that starts with [ or {"
     if kind == "int_type":
         bare = value.strip() if isinstance(value, str) else ""
         decimal = re.fullmatch(r"0|-?[1-9][0-9]*", bare)
-        return f"remove the quotes: {bare}" if decimal else "write decimal digits, without a point or a leading zero"
+        return (
+            f"remove the quotes: {bare}"
+            if decimal
+            else "write decimal digits, without a point or a leading zero"
+        )
     if kind == "bool_type":
         return "write true or false, without quotes"
     shown = f'"{text}"' if text else (value if isinstance(value, str) else "")
     if kind == "tuple_type":
-        return f"write it as a list: [{shown}]" if shown and shown.isprintable() and len(shown) < 60 else "write it as a list: [a, b]"
+        return (
+            f"write it as a list: [{shown}]"
+            if shown and shown.isprintable() and len(shown) < 60
+            else "write it as a list: [a, b]"
+        )
     return 'write it as "key: value", one a line, or {key: value, ...}'
 
 
 def _quoted(value: object) -> str:
     """A value for a message: on one line, not long."""
     text = str(value)
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    shown = "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
     return f'"{shown[:60]}..."' if len(shown) > 60 else f'"{shown}"'
 
 

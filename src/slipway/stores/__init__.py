@@ -1,8 +1,8 @@
 """Where releases are kept: objects by key, of which almost all are created once and never change.
 
-A kind of store is one module of this package with a function ``open_url(url)``; its name is the URL's scheme.
-Invariants that every store keeps: an object is there whole or not at all; ``create`` never replaces; of several writers
-who swap the same version exactly one succeeds.
+A kind of store is one module of this package with a function ``open_url(url)``; its name is the
+URL's scheme. Invariants that every store keeps: an object is there whole or not at all; ``create``
+never replaces; of several writers who swap the same version exactly one succeeds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ __all__ = [
 
 #: The bytes that :meth:`Store.read` reads at most where the caller knows no closer limit.
 MAX_READ: Final = 16 << 20
-#: The objects that a listing has at most; a store with a year's releases of twelve appliances has about 10,000.
+#: The objects that a listing has at most; a store with a year's releases of twelve appliances has
+#: about 10,000.
 MAX_LISTED: Final = 250_000
 
 #: S3 allows keys of 1,024 bytes, file systems names of 255.
@@ -64,7 +65,9 @@ class TooLarge(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """An object that was read; ``etag`` is its version, for :meth:`Store.swap`, and means nothing else."""
+    """An object that was read; ``etag`` is its version, for :meth:`Store.swap`, and means nothing
+    else.
+    """
 
     data: bytes
     etag: str
@@ -72,7 +75,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """An object in a listing: its size in bytes, and when it was last written, in seconds since 1970 by the store's clock."""
+    """An object in a listing: its size in bytes, and when it was last written, in seconds since
+    1970 by the store's clock.
+    """
 
     key: str
     size: int
@@ -80,7 +85,10 @@ class Status:
 
 
 class Store(Protocol):
-    """What every store does. Every method raises StoreError when the store cannot be reached or refuses."""
+    """What every store does.
+
+    Every method raises StoreError when the store cannot be reached or refuses.
+    """
 
     url: str
 
@@ -102,7 +110,9 @@ class Store(Protocol):
         ...
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        """Replace an object in the version that was read, or create it where ``etag`` is None; returns the new version.
+        """Replace an object in the version that was read, or create it where ``etag`` is None.
+
+        Returns the new version.
 
         Raises:
             Conflict: Somebody else was first.
@@ -127,7 +137,9 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """Return all objects whose keys begin so, sorted by key; names that no key has are left out.
+        """Return all objects whose keys begin so, sorted by key.
+
+        Names that no key has are left out.
 
         Raises:
             StoreError: There are more than :data:`MAX_LISTED`.
@@ -155,7 +167,10 @@ class Store(Protocol):
         ...
 
     def sweep(self, before: float) -> int:
-        """Remove what uploads left that were stopped, if they began before that time; returns how many."""
+        """Remove what uploads left that were stopped, if they began before that time.
+
+        Returns how many.
+        """
         ...
 
 
@@ -192,9 +207,11 @@ def too_many(url: str, limit: int) -> StoreError:
 
 
 def open_store(url: str, **options: str) -> Store:
-    """The store of a URL: ``scheme://...``, or a directory's path, which is made when something is first written.
+    """The store of a URL: ``scheme://...``, or a directory's path, which is made when something is
+    first written.
 
-    Options that are not empty are added to the URL's query: what they mean is up to the kind of store.
+    Options that are not empty are added to the URL's query: what they mean is up to the kind of
+    store.
 
     Raises:
         StoreError: No such kind of store exists.
@@ -212,7 +229,9 @@ def open_store(url: str, **options: str) -> Store:
     url += ("&" if "?" in url else "?") * bool(given) + given
     kind = {"": "directory", "http": "https"}.get(scheme if separator else "", scheme)
     if kind not in kinds():
-        raise StoreError(f"there is no kind of store for {url}", hint=f"give a directory, or one of: {known}")
+        raise StoreError(
+            f"there is no kind of store for {url}", hint=f"give a directory, or one of: {known}"
+        )
     module = cast(_Module, importlib.import_module(f"{__name__}.{kind}"))
     return module.open_url(url)
 
@@ -230,17 +249,27 @@ def _require_path(text: str, known: str) -> None:
     meant = f"give a directory, or one of: {known}"
     if kind in kinds():
         meant = f"write {slashes}{rest}" if kind == "directory" else f"write {kind}://{rest}"
-    raise StoreError(f"there is no kind of store for {text}", hint=f"{meant}; a folder of this name is ./{text}")
+    raise StoreError(
+        f"there is no kind of store for {text}", hint=f"{meant}; a folder of this name is ./{text}"
+    )
 
 
 def check_key(key: str) -> str:
-    """The key, if every store can hold it: parts between slashes, none of them empty, hidden, ``.`` or ``..``.
+    """The key, if every store can hold it: parts between slashes, none of them empty, hidden, ``.``
+    or ``..``.
 
     Raises:
         StoreError: It is none.
     """
     parts = key.split("/")
-    bad = any(not part or part.startswith(".") or len(part.encode(errors="replace")) > _MAX_PART for part in parts)
-    if bad or len(key.encode(errors="replace")) > _MAX_KEY or re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", key):
+    bad = any(
+        not part or part.startswith(".") or len(part.encode(errors="replace")) > _MAX_PART
+        for part in parts
+    )
+    if (
+        bad
+        or len(key.encode(errors="replace")) > _MAX_KEY
+        or re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", key)
+    ):
         raise StoreError(f"not a key of a store: {key[:100]!r}")
     return key

@@ -1,10 +1,12 @@
-"""Files below a folder that others may write to: no link is ever followed, and no lock is waited for without an end.
+"""Files below a folder that others may write to: no link is ever followed, and no lock is waited
+for without an end.
 
-What goes in: the folder, which its user names and which may be a link itself, and keys relative to it. Invariants:
-each part of a key is opened relative to the one before it with O_NOFOLLOW, so nothing outside of the folder is read,
-made, changed or removed, whatever is replaced by a link meanwhile; only regular files are opened; the lock and the
-temporary files are for those alone who may write to the folder; the other folders have the rights of the store's own
-one, whatever the umask is, so that who may read or write there can do so everywhere.
+What goes in: the folder, which its user names and which may be a link itself, and keys relative to
+it. Invariants: each part of a key is opened relative to the one before it with O_NOFOLLOW, so
+nothing outside of the folder is read, made, changed or removed, whatever is replaced by a link
+meanwhile; only regular files are opened; the lock and the temporary files are for those alone who
+may write to the folder; the other folders have the rights of the store's own one, whatever the
+umask is, so that who may read or write there can do so everywhere.
 """
 
 from __future__ import annotations
@@ -49,7 +51,10 @@ def _strange(key: str, root: Path, mode: int) -> StoreError:
 
 
 class Folder:
-    """A folder with files by key. Methods raise OSError for what the file system refuses, StoreError for links and pipes."""
+    """A folder with files by key.
+
+    Methods raise OSError for what the file system refuses, StoreError for links and pipes.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,7 +106,10 @@ class Folder:
             yield file, os.fstat(descriptor)
 
     def _open(self, key: str, parent: int, name: str, flags: int) -> int:
-        """Open a regular file; what else is there is not opened, as far as that can be known before."""
+        """Open a regular file.
+
+        What else is there is not opened, as far as that can be known before.
+        """
         with contextlib.suppress(FileNotFoundError):
             self._require_file(key, os.stat(name, dir_fd=parent, follow_symlinks=False))
         descriptor = os.open(name, flags | _FILE, 0o600, dir_fd=parent)
@@ -128,7 +136,10 @@ class Folder:
         return status
 
     def remove(self, key: str) -> None:
-        """Remove a file, or a link itself, and the folders that become empty; nothing happens if there is none."""
+        """Remove a file, or a link itself, and the folders that become empty.
+
+        Nothing happens if there is none.
+        """
         with contextlib.suppress(FileNotFoundError), self.parent(key) as (parent, name):
             os.unlink(name, dir_fd=parent)
         folder = key
@@ -141,7 +152,9 @@ class Folder:
                 break  # not empty, or gone
 
     def walk(self, prefix: str) -> list[Status]:
-        """List the regular files whose keys begin so, sorted; links, pipes and names that no key has are left out.
+        """List the regular files whose keys begin so, sorted.
+
+        Links, pipes and names that no key has are left out.
 
         Raises:
             StoreError: There are too many entries, or the folder to begin with is below a link.
@@ -160,7 +173,9 @@ class Folder:
             for key, status in entries:
                 if not _possible(key):
                     continue
-                if stat.S_ISDIR(status.st_mode) and (f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/")):
+                if stat.S_ISDIR(status.st_mode) and (
+                    f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/")
+                ):
                     folders.append(key)
                 elif stat.S_ISREG(status.st_mode) and key.startswith(prefix):
                     found.append(Status(key=key, size=status.st_size, modified=status.st_mtime))
@@ -173,7 +188,10 @@ class Folder:
             StoreError: There are more than that.
         """
         found: list[tuple[str, os.stat_result]] = []
-        with self.parent(f"{folder}/." if folder else ".") as (descriptor, _), os.scandir(descriptor) as entries:
+        with (
+            self.parent(f"{folder}/." if folder else ".") as (descriptor, _),
+            os.scandir(descriptor) as entries,
+        ):
             for entry in entries:
                 if len(found) >= room:
                     raise too_many(str(self.root), MAX_LISTED)
@@ -184,13 +202,17 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Be the only one, of all processes, in such a block; yields the descriptor of the temporary folder.
+        """Be the only one, of all processes, in such a block.
+
+        Yields the descriptor of the temporary folder.
 
         Raises:
             StoreError: Another process does not give the lock back.
         """
         with self._temporaries() as temporaries:
-            descriptor = self._open(f"{TEMPORARY}/lock", temporaries, "lock", os.O_RDWR | os.O_CREAT)
+            descriptor = self._open(
+                f"{TEMPORARY}/lock", temporaries, "lock", os.O_RDWR | os.O_CREAT
+            )
             try:
                 _tighten(descriptor, self._shared(0o600, 0o060))
                 self._wait(descriptor)
@@ -212,7 +234,9 @@ class Folder:
             os.close(descriptor)
 
     def _shared(self, mode: int, group: int) -> int:
-        """Return a mode for those who may write to the folder: its owner, and its group where that may write."""
+        """Return a mode for those who may write to the folder: its owner, and its group where that
+        may write.
+        """
         return mode | (group if self.root.stat().st_mode & stat.S_IWGRP else 0)
 
     def _wait(self, descriptor: int) -> None:
@@ -232,8 +256,10 @@ class Folder:
 
 
 def make_readable(folder: Path) -> None:
-    """Make a folder, and those that lead to it, for everybody to read: what is published may be read, whatever the umask
-    is. A store that others must not read is a folder that its owner made so before."""
+    """Make a folder, and those that lead to it, for everybody to read: what is published may be
+    read, whatever the umask is. A store that others must not read is a folder that its owner made
+    so before.
+    """
     if folder.is_dir():
         return
     if not folder.parent.is_dir():
@@ -246,13 +272,18 @@ def make_readable(folder: Path) -> None:
 def new_file(temporaries: int) -> tuple[int, str]:
     """Make a file in the temporary folder, locked by this process until it is closed."""
     name = f"new-{secrets.token_hex(8)}"
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=temporaries)
+    descriptor = os.open(
+        name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=temporaries
+    )
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor, name
 
 
 def sweep(temporaries: int) -> int:
-    """Remove the temporary files whose writers are gone, so that nobody holds their locks; returns how many."""
+    """Remove the temporary files whose writers are gone, so that nobody holds their locks.
+
+    Returns how many.
+    """
     count = 0
     for name in os.listdir(temporaries):
         if not name.startswith("new-"):
@@ -276,7 +307,9 @@ def _tighten(descriptor: int, mode: int) -> None:
 
 
 def _widen(descriptor: int, mode: int) -> None:
-    """Give a folder of ours the rights that the store's own one has, also where a killed process had no time for it."""
+    """Give a folder of ours the rights that the store's own one has, also where a killed process
+    had no time for it.
+    """
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & mode != mode:
         os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | mode)

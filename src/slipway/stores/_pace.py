@@ -1,9 +1,11 @@
-"""HTTP connections on which nothing goes on without an end: a limit of bytes and of waiting for each request.
+"""HTTP connections on which nothing goes on without an end: a limit of bytes and of waiting for
+each request.
 
-A socket's own time limit is for one call: a server that sends one byte a second is never late. So every byte that comes
-(lines of the status, headers, interim answers, chunks, trailers and bodies alike) is counted here, below the HTTP
-library. Invariants: no more bytes are received than :func:`allowed`, outside of it than :data:`OVERHEAD` for a request;
-and the peer is never waited for longer than it earned by what came before, and by a fixed patience.
+A socket's own time limit is for one call: a server that sends one byte a second is never late. So
+every byte that comes (lines of the status, headers, interim answers, chunks, trailers and bodies
+alike) is counted here, below the HTTP library. Invariants: no more bytes are received than
+:func:`allowed`, outside of it than :data:`OVERHEAD` for a request; and the peer is never waited for
+longer than it earned by what came before, and by a fixed patience.
 """
 
 from __future__ import annotations
@@ -53,11 +55,15 @@ class _Allowance:
         self.ends = self.ends + 1 if received and not count else 0
         if self.received > self.size + OVERHEAD:
             hint = "its server is broken, or somebody changed what it has; tell its administrator"
-            self.problem = StoreError(f"{self.url} sends more than {self.size} bytes for {self.what}", hint=hint)
+            self.problem = StoreError(
+                f"{self.url} sends more than {self.size} bytes for {self.what}", hint=hint
+            )
         elif self.credit_s < 0:
             speed = f"less than {MIN_SPEED} bytes a second for {self.patience_s:g} seconds"
             hint = "try again later, or from another network"
-            self.problem = StoreError(f"{self.url} sends {self.what} too slowly: {speed}", hint=hint)
+            self.problem = StoreError(
+                f"{self.url} sends {self.what} too slowly: {speed}", hint=hint
+            )
         elif self.ends > _MAX_ENDS:
             self.problem = StoreError(f"{self.url} cut the connection", hint="try again")
         self.require()
@@ -127,7 +133,9 @@ class _Socket:
         """Return what this thread is allowed, or what a request of its own is."""
         allowance = _CURRENT.get()
         if allowance is None:
-            self._own = self._own or _Allowance("the server", "an answer", OVERHEAD, PATIENCE_S, PATIENCE_S)
+            self._own = self._own or _Allowance(
+                "the server", "an answer", OVERHEAD, PATIENCE_S, PATIENCE_S
+            )
             allowance = self._own
         allowance.require()
         return allowance

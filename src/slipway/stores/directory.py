@@ -1,9 +1,10 @@
 """A store in a directory: for one machine, or for a web server that hands the files out.
 
-An object is the file of its key. Invariants: a file is written below ``.tmp/``, flushed, and only then linked (which
-fails where the name exists) or renamed to its place; whoever writes holds a lock on its temporary file, and the next
-writer removes those that nobody holds, so that a killed process leaves nothing for longer than that. No link below the
-directory is followed (:mod:`slipway.stores._folder`). The file system must have hard links and flock.
+An object is the file of its key. Invariants: a file is written below ``.tmp/``, flushed, and only
+then linked (which fails where the name exists) or renamed to its place; whoever writes holds a lock
+on its temporary file, and the next writer removes those that nobody holds, so that a killed process
+leaves nothing for longer than that. No link below the directory is followed
+(:mod:`slipway.stores._folder`). The file system must have hard links and flock.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from pathlib import Path
 from typing import IO, Final
 
 from slipway.errors import StoreError
-from slipway.stores import MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key
+from slipway.stores import (
+    MAX_READ,
+    AlreadyExists,
+    Blob,
+    Conflict,
+    NotFound,
+    Status,
+    TooLarge,
+    check_key,
+)
 from slipway.stores._folder import Folder, new_file, sweep
 
 __all__ = ["DirectoryStore", "open_url"]
@@ -53,7 +63,10 @@ class DirectoryStore:
         return self._create(key, (data,), hashlib.sha256(data).hexdigest(), len(data))
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        """See :meth:`slipway.stores.Store.create_file`. What exists already is compared by hash, nothing is copied then."""
+        """See :meth:`slipway.stores.Store.create_file`.
+
+        What exists already is compared by hash, nothing is copied then.
+        """
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             return self._create(key, iter(lambda: file.read(_CHUNK), b""), sha256, size)
@@ -70,7 +83,11 @@ class DirectoryStore:
                 except NotFound:
                     found = None
                 if found != etag:
-                    raise Conflict(f"{key} was changed by another writer" if found else f"{key} is not there any more")
+                    raise Conflict(
+                        f"{key} was changed by another writer"
+                        if found
+                        else f"{key} is not there any more"
+                    )
                 with self._folder.parent(key, make=True) as (parent, target):
                     os.replace(name, target, src_dir_fd=temporaries, dst_dir_fd=parent)
                     os.fsync(parent)
@@ -94,7 +111,9 @@ class DirectoryStore:
             return file.read(max(0, min(length, status.st_size - start)))
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """See :meth:`slipway.stores.Store.list`; links, pipes and what else is no file are left out."""
+        """See :meth:`slipway.stores.Store.list`; links, pipes and what else is no file are left
+        out.
+        """
         try:
             with self._reported(prefix):
                 found = self._folder.walk(prefix)
@@ -125,19 +144,24 @@ class DirectoryStore:
             os.utime(file.fileno())
 
     def now(self) -> float:
-        """See :meth:`slipway.stores.Store.now`: the file system's clock, which may be another machine's."""
+        """See :meth:`slipway.stores.Store.now`: the file system's clock, which may be another
+        machine's.
+        """
         with self._reported(""), self._temporary() as (file, _temporaries, _name):
             return os.fstat(file.fileno()).st_mtime
 
     def sweep(self, before: float) -> int:
-        """See :meth:`slipway.stores.Store.sweep`: also those that began later, if their writers are gone."""
+        """See :meth:`slipway.stores.Store.sweep`: also those that began later, if their writers are
+        gone.
+        """
         with self._reported(""), self._folder.locked() as temporaries:
             return sweep(temporaries)
 
     def _create(self, key: str, chunks: Iterable[bytes], sha256: str, size: int) -> bool:
         check_key(key)
         if self.stat(key) is not None:
-            with contextlib.suppress(OSError, StoreError):  # where nothing is to be written, nobody else cleans
+            # where nothing is to be written, nobody else cleans
+            with contextlib.suppress(OSError, StoreError):
                 self._sweep_once()
             return self._compare(key, sha256, size)
         with self._reported(key), self._temporary() as (file, temporaries, name):
@@ -146,7 +170,10 @@ class DirectoryStore:
                 digest.update(chunk)
                 file.write(chunk)
             if digest.hexdigest() != sha256:
-                raise StoreError(f"what was to become {key} has the SHA-256 {digest.hexdigest()}, expected {sha256}")
+                raise StoreError(
+                    f"what was to become {key} has the SHA-256 {digest.hexdigest()}, "
+                    f"expected {sha256}"
+                )
             _finish(file, 0o444)
             try:
                 self._link(temporaries, name, key)
@@ -155,19 +182,33 @@ class DirectoryStore:
         return True
 
     def _compare(self, key: str, sha256: str, size: int) -> bool:
-        """Return False if the object there is this one, which is read only where its size is right."""
+        """Return False if the object there is this one, which is read only where its size is
+        right.
+        """
         with self._reported(key), self._folder.file(key) as (file, status):
             same = status.st_size == size and _sha256(file, size) == sha256
         if not same:
-            raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+            raise AlreadyExists(
+                f"{key} exists already with another content",
+                hint="what is published is never replaced",
+            )
         return False
 
     def _link(self, temporaries: int, name: str, key: str) -> None:
-        """Give a file its name, which must be free; folders are made, also when somebody removes them at that moment."""
+        """Give a file its name, which must be free.
+
+        Folders are made, also when somebody removes them at that moment.
+        """
         for attempt in range(10):
             try:
                 with self._folder.parent(key, make=True) as (parent, target):
-                    os.link(name, target, src_dir_fd=temporaries, dst_dir_fd=parent, follow_symlinks=False)
+                    os.link(
+                        name,
+                        target,
+                        src_dir_fd=temporaries,
+                        dst_dir_fd=parent,
+                        follow_symlinks=False,
+                    )
                     os.fsync(parent)
             except FileNotFoundError:
                 if attempt == 9:
@@ -184,8 +225,9 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[IO[bytes], int, str]]:
-        """Yield a locked file below ``.tmp/``, that folder's descriptor and the file's name; it is gone after the block,
-        unless it was renamed."""
+        """Yield a locked file below ``.tmp/``, that folder's descriptor and the file's name; it is
+        gone after the block, unless it was renamed.
+        """
         with contextlib.ExitStack() as stack:
             self._sweep_once()
             with self._folder.locked() as locked:
@@ -204,7 +246,9 @@ class DirectoryStore:
             raise NotFound(f"there is no {key} in {self.url}") from error
         except OSError as error:
             hint = _HINTS.get(error.errno or 0)
-            raise StoreError(f"{key} in {self.url}: {os.strerror(error.errno or errno.EIO)}", hint=hint) from error
+            raise StoreError(
+                f"{key} in {self.url}: {os.strerror(error.errno or errno.EIO)}", hint=hint
+            ) from error
 
 
 def _finish(file: IO[bytes], mode: int) -> None:

@@ -1,8 +1,9 @@
 """A store behind any web server, for reading: no account, no key and no listing.
 
-What goes in: ``https://host/prefix``; plain ``http://`` is for this machine's own loopback alone. Keys are paths below
-it. Invariants: certificates are verified; a redirect leads to https or nowhere; bytes are never unpacked on the way; a
-body is read up to the limit of its reader and no further (:mod:`slipway.stores._pace`); nothing is written.
+What goes in: ``https://host/prefix``; plain ``http://`` is for this machine's own loopback alone.
+Keys are paths below it. Invariants: certificates are verified; a redirect leads to https or
+nowhere; bytes are never unpacked on the way; a body is read up to the limit of its reader and no
+further (:mod:`slipway.stores._pace`); nothing is written.
 """
 
 from __future__ import annotations
@@ -53,12 +54,18 @@ def open_url(url: str) -> HttpsStore:
     except ValueError as error:
         raise StoreError(f"{url} is no URL: {error}", hint="write https://host/prefix") from error
     if parts.username is not None or parts.query or parts.fragment:
-        kept = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-        raise UsageError("a store on a web server takes no credentials and no options", hint=f"write {kept}")
+        kept = parts._replace(
+            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+        ).geturl()
+        raise UsageError(
+            "a store on a web server takes no credentials and no options", hint=f"write {kept}"
+        )
     if not parts.hostname:
         raise StoreError(f"{url} names no host", hint="write https://host/prefix")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise StoreError(f"{url} is not encrypted", hint=f"write https://{url.removeprefix('http://')}")
+        raise StoreError(
+            f"{url} is not encrypted", hint=f"write https://{url.removeprefix('http://')}"
+        )
     return HttpsStore(url.rstrip("/"))
 
 
@@ -83,12 +90,17 @@ class HttpsStore:
                 data = take(answer, limit + 1) if announced <= limit else b""
             if max(announced, len(data)) > limit:
                 raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
-            return Blob(data=data, etag=answer.headers.get("ETag") or hashlib.sha256(data).hexdigest())
+            return Blob(
+                data=data, etag=answer.headers.get("ETag") or hashlib.sha256(data).hexdigest()
+            )
 
         return self._asked(key, limit, once)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """See :meth:`slipway.stores.Store.read_range`. A server without ranges sends all, which is then used in order."""
+        """See :meth:`slipway.stores.Store.read_range`.
+
+        A server without ranges sends all, which is then used in order.
+        """
         if length <= 0:
             check_key(key)
             return b""
@@ -128,7 +140,10 @@ class HttpsStore:
             if answer.status == 416:
                 size = "0"
         if size == "*":
-            raise StoreError(f"{self.url} does not say how large {key} is", hint="use a server that knows HEAD or ranges")
+            raise StoreError(
+                f"{self.url} does not say how large {key} is",
+                hint="use a server that knows HEAD or ranges",
+            )
         return _status(key, size, answer)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
@@ -138,7 +153,9 @@ class HttpsStore:
             StoreError: Always.
         """
         hint = "ask where it is kept: name its folder, or its s3:// URL"
-        raise StoreError(f"{self.url} cannot be listed: web servers do not say what they have", hint=hint)
+        raise StoreError(
+            f"{self.url} cannot be listed: web servers do not say what they have", hint=hint
+        )
 
     def create(self, key: str, data: bytes) -> bool:
         """Refuse."""
@@ -179,11 +196,16 @@ class HttpsStore:
         return headers
 
     def _require_same(self, key: str, start: int, answer: Any) -> None:
-        """Refuse a part of another version than the parts before it; only a strong ETag tells (RFC 9110, 8.8.3)."""
+        """Refuse a part of another version than the parts before it.
+
+        Only a strong ETag tells (RFC 9110, 8.8.3).
+        """
         etag = answer.headers.get("ETag", "")
         if start and etag and self._etags.get(key, etag) != etag:
             self._etags.pop(key)
-            raise StoreError(f"{key} in {self.url} was changed while it was read", hint="run the command again")
+            raise StoreError(
+                f"{key} in {self.url} was changed while it was read", hint="run the command again"
+            )
         if etag.startswith('"'):
             self._etags[key] = etag
 
@@ -191,7 +213,10 @@ class HttpsStore:
         said = answer.headers.get("Content-Range", "")
         found = _RANGE.fullmatch(said)
         if found is None or int(found[1]) != start:
-            raise StoreError(f"{self.url} answers with another range of {key}: {said[:60]!r}", hint="use a server that knows ranges")
+            raise StoreError(
+                f"{self.url} answers with another range of {key}: {said[:60]!r}",
+                hint="use a server that knows ranges",
+            )
 
     def _asked(self, key: str, size: int, once: Callable[[], _T]) -> _T:
         """Ask, again where that may help; every attempt counts towards the same limits."""
@@ -201,12 +226,16 @@ class HttpsStore:
                 try:
                     return once()
                 except _Passing as error:
-                    problem = StoreError(f"{self.url} answers {error} for {key}", hint="try again later")
+                    problem = StoreError(
+                        f"{self.url} answers {error} for {key}", hint="try again later"
+                    )
                 except (ValueError, OverflowError) as error:
                     raise StoreError(f"{self.url} answers nonsense for {key}: {error}") from error
                 except urllib3.exceptions.SSLError as error:
                     hint = "if its authority is your own: SSL_CERT_FILE=FILE names its certificate"
-                    raise StoreError(f"{self.url} does not prove who it is: {_reason(error)}", hint=hint) from error
+                    raise StoreError(
+                        f"{self.url} does not prove who it is: {_reason(error)}", hint=hint
+                    ) from error
                 except urllib3.exceptions.HTTPError as error:
                     hint = "check its address and the network; what was downloaded is kept"
                     problem = StoreError(f"{self.url}: {_reason(error)}", hint=hint)
@@ -214,35 +243,65 @@ class HttpsStore:
         raise problem
 
     @contextmanager
-    def answer(self, method: str, key: str, headers: dict[str, str] | None = None, *, also: tuple[int, ...] = ()) -> Iterator[Any]:
-        """Ask once, and follow redirects; the connection is closed after the block if anything is left on it.
+    def answer(
+        self,
+        method: str,
+        key: str,
+        headers: dict[str, str] | None = None,
+        *,
+        also: tuple[int, ...] = (),
+    ) -> Iterator[Any]:
+        """Ask once, and follow redirects.
+
+        The connection is closed after the block if anything is left on it.
 
         Raises:
             NotFound: There is none, or it is not public, which many servers do not tell apart.
-            StoreError: The server sends it packed, wants credentials, or redirects too often or to somewhere else.
+            StoreError: The server sends it packed, wants credentials, or redirects too often or to
+                somewhere else.
         """
         place = f"{self.url}/{quote(check_key(key), safe='/~')}"
         wanted = {"Accept-Encoding": "identity", "User-Agent": "slipway", **(headers or {})}
         for _ in range(_REDIRECTS + 1):
             answer = self._manager(place).request(
-                method, place, headers=wanted, preload_content=False, decode_content=False, redirect=False, retries=False
+                method,
+                place,
+                headers=wanted,
+                preload_content=False,
+                decode_content=False,
+                redirect=False,
+                retries=False,
             )
             try:
                 if answer.status not in (301, 302, 303, 307, 308):
-                    self._require_success(key, answer, (200, 206, 416) if "Range" in wanted else (200, *also))
+                    self._require_success(
+                        key, answer, (200, 206, 416) if "Range" in wanted else (200, *also)
+                    )
                     yield answer
                     return
                 place = self._redirected(place, answer.headers.get("Location", ""))
             finally:
                 answer.close()
-        raise StoreError(f"{self.url} redirects {key} more than {_REDIRECTS} times", hint="check its address")
+        raise StoreError(
+            f"{self.url} redirects {key} more than {_REDIRECTS} times", hint="check its address"
+        )
 
     def _redirected(self, place: str, location: str) -> str:
         target = urljoin(place, location)
         parts = urlsplit(target)
-        local = self.url.startswith("http:") and parts.scheme == "http" and parts.hostname in _LOOPBACK
-        if not location or not (parts.scheme == "https" or local) or not parts.hostname or parts.username is not None:
-            raise StoreError(f"{self.url} redirects to {location!r}, which is not https", hint="tell its administrator")
+        local = (
+            self.url.startswith("http:") and parts.scheme == "http" and parts.hostname in _LOOPBACK
+        )
+        if (
+            not location
+            or not (parts.scheme == "https" or local)
+            or not parts.hostname
+            or parts.username is not None
+        ):
+            raise StoreError(
+                f"{self.url} redirects to {location!r}, which is not https",
+                hint="tell its administrator",
+            )
         return target
 
     def _require_success(self, key: str, answer: Any, good: tuple[int, ...]) -> None:
@@ -262,21 +321,37 @@ class HttpsStore:
         _require_length(answer.headers.get("Content-Length", "0"))
         packed = answer.headers.get("Content-Encoding", "identity").strip().lower()
         if packed != "identity":
-            raise StoreError(f"{self.url} sends {key} packed: {packed[:40]!r}", hint="its server has to send files as they are")
+            raise StoreError(
+                f"{self.url} sends {key} packed: {packed[:40]!r}",
+                hint="its server has to send files as they are",
+            )
 
     def _manager(self, place: str) -> Any:
-        """The connections for a URL: through the proxy that the environment names for it, or straight."""
+        """The connections for a URL: through the proxy that the environment names for it, or
+        straight.
+        """
         parts = urlsplit(place)
-        proxy = None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
+        proxy = (
+            None
+            if urllib.request.proxy_bypass(parts.hostname or "")
+            else urllib.request.getproxies().get(parts.scheme)
+        )
         if proxy not in self._managers:
-            options: dict[str, Any] = {"ssl_context": ssl.create_default_context(), "timeout": _TIMEOUT, "maxsize": 8}
+            options: dict[str, Any] = {
+                "ssl_context": ssl.create_default_context(),
+                "timeout": _TIMEOUT,
+                "maxsize": 8,
+            }
             if proxy is None:
                 manager = urllib3.PoolManager(**options)
             else:
                 auth = urllib3.util.parse_url(proxy).auth
                 secret = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
                 manager = urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
-            pools = {"http": paced(urllib3.HTTPConnectionPool), "https": paced(urllib3.HTTPSConnectionPool)}
+            pools = {
+                "http": paced(urllib3.HTTPConnectionPool),
+                "https": paced(urllib3.HTTPSConnectionPool),
+            }
             manager.pool_classes_by_scheme = pools
             self._managers[proxy] = manager
         return self._managers[proxy]
@@ -287,10 +362,11 @@ class HttpsStore:
 
 
 class _Whole:
-    """An object that its server sends only whole: one answer, read from its begin to its end, in the order of the ranges.
+    """An object that its server sends only whole: one answer, read from its begin to its end, in
+    the order of the ranges.
 
-    Ranges that are wanted at the same time take turns, the first of them first; one that lies before what was read
-    already makes the server begin again.
+    Ranges that are wanted at the same time take turns, the first of them first; one that lies
+    before what was read already makes the server begin again.
     """
 
     def __init__(self, store: HttpsStore) -> None:
@@ -363,7 +439,9 @@ def take(answer: Any, limit: int) -> bytes:
 def _status(key: str, size: str, answer: Any) -> Status:
     _require_length(size)
     said = answer.headers.get("Last-Modified")
-    return Status(key=key, size=int(size), modified=parsedate_to_datetime(said).timestamp() if said else 0.0)
+    return Status(
+        key=key, size=int(size), modified=parsedate_to_datetime(said).timestamp() if said else 0.0
+    )
 
 
 def _require_length(text: str) -> None:

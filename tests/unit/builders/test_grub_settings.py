@@ -17,9 +17,14 @@ def written(tmp_path: Path, cmdline: str, kernels: list[str]) -> str:
     (tree / "etc/default").mkdir(parents=True)
     for kernel in kernels:
         (tree / f"boot/vmlinuz-{kernel}").touch()
-    (tree / "etc/default/grub").write_text(f"GRUB_CMDLINE_LINUX='{cmdline}'\nGRUB_CMDLINE_LINUX_DEFAULT=quiet\n")
+    (tree / "etc/default/grub").write_text(
+        f"GRUB_CMDLINE_LINUX='{cmdline}'\nGRUB_CMDLINE_LINUX_DEFAULT=quiet\n"
+    )
     template = tmp_path / "grub.cfg"
-    template.write_text("set timeout=@TIMEOUT@\nlinux /boot/vmlinuz-@VERSION@ ro \\x @CMDLINE@\ninitrd /boot/initrd.img-@VERSION@\n")
+    template.write_text(
+        "set timeout=@TIMEOUT@\nlinux /boot/vmlinuz-@VERSION@ ro \\x @CMDLINE@\n"
+        "initrd /boot/initrd.img-@VERSION@\n"
+    )
     script = tmp_path / "script"
     script.write_text(f"{CHROOT.read_text()}\nwrite_grub_cfg {tree} {template}\n")
     subprocess.run(["sh", "-eu", script], check=True, timeout=60)
@@ -27,10 +32,22 @@ def written(tmp_path: Path, cmdline: str, kernels: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "cmdline", ["console=ttyS0", "a=x&y", "a=x|y", r"a=\1", "a=/b/*?[c]", "a=@VERSION@ b=@CMDLINE@ c=@TIMEOUT@", "a=$b `c`"]
+    "cmdline",
+    [
+        "console=ttyS0",
+        "a=x&y",
+        "a=x|y",
+        r"a=\1",
+        "a=/b/*?[c]",
+        "a=@VERSION@ b=@CMDLINE@ c=@TIMEOUT@",
+        "a=$b `c`",
+    ],
 )
 def test_the_command_line_is_taken_as_it_is(tmp_path: Path, cmdline: str) -> None:
-    expected = f"set timeout=1\nlinux /boot/vmlinuz-6.12.9 ro \\x {cmdline} quiet\ninitrd /boot/initrd.img-6.12.9\n"
+    expected = (
+        f"set timeout=1\nlinux /boot/vmlinuz-6.12.9 ro \\x {cmdline} quiet\n"
+        "initrd /boot/initrd.img-6.12.9\n"
+    )
     assert written(tmp_path, cmdline, ["6.12.9"]) == expected
 
 

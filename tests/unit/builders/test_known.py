@@ -1,4 +1,6 @@
-"""What only packages can have is looked for before the tree is made, and missed with the place in the author's file."""
+"""What only packages can have is looked for before the tree is made, and missed with the place in
+the author's file.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,13 @@ TREE = {
 
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: str) -> str:
     """Return what is missed of an appliance, in a tree with a few files."""
-    text = f"schema: 1\nname: thing\nversion: 1.0.0\nsummary: A thing\ncategory: system\npackages: [web]\n{more}"
-    root = make_root(tmp_path, "thing", {"appliance.yaml": text, "README.md": "A thing\n", **files}, monkeypatch)
+    text = (
+        "schema: 1\nname: thing\nversion: 1.0.0\nsummary: A thing\ncategory: system\n"
+        f"packages: [web]\n{more}"
+    )
+    root = make_root(
+        tmp_path, "thing", {"appliance.yaml": text, "README.md": "A thing\n", **files}, monkeypatch
+    )
     for name in files:
         if "/bin/" in name:
             (root / "appliances/thing" / name).chmod(0o755)
@@ -44,7 +51,9 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: s
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(content)
     shop = Workshop(root=root)
-    source = prepare(shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64").source
+    source = prepare(
+        shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64"
+    ).source
     try:
         require_known(source, (over, tree))
     except SpecErrors as error:
@@ -53,7 +62,10 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: s
 
 
 def test_what_is_there_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = "services: {enable: [nginx, getty@tty1, fstrim.timer, old, alias, own], disable: [nginx.service]}\ntimezone: Europe/Berlin\n"
+    more = (
+        "services: {enable: [nginx, getty@tty1, fstrim.timer, old, alias, own], disable: "
+        "[nginx.service]}\ntimezone: Europe/Berlin\n"
+    )
     files = {
         "files/etc/systemd/system/own.service": "[Service]\n",
         "files/usr/bin/a": "#!/bin/perl\n",
@@ -65,26 +77,48 @@ def test_what_is_there_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_both_builders_know_the_same_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packer's has no tree to look into: a script of its own looks in the machine."""
-    names = ["nginx", "getty@tty1", "fstrim.timer", "old", "alias", "nginx.service", "ngnix", "getty@", "tty@1", "ol", "fstrim"]
+    names = [
+        "nginx",
+        "getty@tty1",
+        "fstrim.timer",
+        "old",
+        "alias",
+        "nginx.service",
+        "ngnix",
+        "getty@",
+        "tty@1",
+        "ol",
+        "fstrim",
+    ]
     more = f"services: {{enable: [{', '.join(names)}]}}\n"
     said = known(tmp_path, monkeypatch, more)
     by_tree = [name for name in names if f'the image has no unit "{name}"' in said]
     script = Path(__file__).parents[3] / "templates/packer/provision/known.sh"
-    done = subprocess.run(["sh", script, tmp_path / "tree", *names], capture_output=True, text=True, timeout=20)
-    assert [line.removeprefix("slipway: no unit ") for line in done.stderr.splitlines()] == by_tree == ["ngnix", "tty@1", "ol", "fstrim"]
+    done = subprocess.run(
+        ["sh", script, tmp_path / "tree", *names], capture_output=True, text=True, timeout=20
+    )
+    assert (
+        [line.removeprefix("slipway: no unit ") for line in done.stderr.splitlines()]
+        == by_tree
+        == ["ngnix", "tty@1", "ol", "fstrim"]
+    )
     assert done.returncode == 1
     assert subprocess.run(["sh", script, tmp_path / "tree", *names[:6]], timeout=20).returncode == 0
 
 
-def test_each_that_is_missing_has_its_place_and_a_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_that_is_missing_has_its_place_and_a_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     more = "services: {enable: [nginx, ngnix], disable: [nothing.socket]}\ntimezone: US/Pacific\n"
     files = {"files/usr/bin/a": "#!/usr/bin/python3\n", "files/usr/bin/b": "#!/usr/bin/env ruby\n"}
     spec, programs = "appliances/thing/appliance.yaml", "appliances/thing/files/usr/bin"
     assert known(tmp_path, monkeypatch, more, **files) == (
-        f'{spec}:7:28: error: services.enable[1]: the image has no unit "ngnix"\n  hint: did you mean "nginx"?\n'
+        f'{spec}:7:28: error: services.enable[1]: the image has no unit "ngnix"\n'
+        '  hint: did you mean "nginx"?\n'
         f'{spec}:7:46: error: services.disable[0]: the image has no unit "nothing.socket"\n'
         "  hint: name a unit of a package in packages, or put one into files/etc/systemd/system/\n"
-        f'{spec}:8:11: error: timezone: the image has no time zone "US/Pacific"\n  hint: add tzdata to packages\n'
+        f'{spec}:8:11: error: timezone: the image has no time zone "US/Pacific"\n'
+        "  hint: add tzdata to packages\n"
         f"{programs}/a:1:1: error: the image has no /usr/bin/python3, which the first line names\n"
         "  hint: add the package that has python3 to packages, or correct the line\n"
         f"{programs}/b:1:1: error: the image has no ruby, which the first line names\n"
@@ -92,7 +126,9 @@ def test_each_that_is_missing_has_its_place_and_a_next_step(tmp_path: Path, monk
     )
 
 
-def test_a_setup_script_may_make_a_program_but_not_one_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setup_script_may_make_a_program_but_not_one_of_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {
         "setup/10-a.sh": "true\n",
         "files/usr/bin/a": "#!/usr/bin/python3\n",
@@ -106,7 +142,10 @@ def test_a_setup_script_may_make_a_program_but_not_one_of_a_package(tmp_path: Pa
 
 def test_no_link_leads_out_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "outside").write_text("")
-    files = {"files/usr/bin/a": "#!/usr/lib/outside/outside\n", "files/usr/bin/b": "#!/usr/lib/outside/usr/bin/perl\n"}
+    files = {
+        "files/usr/bin/a": "#!/usr/lib/outside/outside\n",
+        "files/usr/bin/b": "#!/usr/lib/outside/usr/bin/perl\n",
+    }
     said = known(tmp_path, monkeypatch, "", **files, **{"files/usr/bin/c": "#!/srv/outside\n"})
     assert said.count("error: ") == 2
     assert "/usr/lib/outside/outside, which" in said

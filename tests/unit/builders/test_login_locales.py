@@ -1,4 +1,6 @@
-"""Logins have the machine's locale: sshd takes none from its clients, and the rest of its settings stays."""
+"""Logins have the machine's locale: sshd takes none from its clients, and the rest of its settings
+stays.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,10 @@ def test_sshd_takes_no_locale_from_its_clients(tmp_path: Path, before: str, afte
     config.parent.mkdir(parents=True)
     config.write_text(f"UsePAM yes\n{before}\nSubsystem sftp /usr/lib/openssh/sftp-server\n")
     script = tmp_path / "script"
-    script.write_text(f"{CHROOT.read_text()}\nrefuse_locales {tmp_path}\nrefuse_locales {tmp_path}/none\n")
+    script.write_text(
+        f"{CHROOT.read_text()}\nrefuse_locales {tmp_path}\nrefuse_locales {tmp_path}/none\n"
+    )
     subprocess.run(["sh", "-eu", script], check=True, timeout=60)
-    assert config.read_text() == f"UsePAM yes\n{after}\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+    assert (
+        config.read_text() == f"UsePAM yes\n{after}\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+    )

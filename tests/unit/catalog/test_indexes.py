@@ -29,13 +29,28 @@ def test_a_stream_names_each_image_by_its_fingerprint_and_where_it_is(shop: Shop
     items = version[1]["items"]
     assert items.keys() == {"incus.tar.xz", "lxd.tar.xz", "root.tar.xz", "disk-kvm.img"}
     for name in ("incus.tar.xz", "lxd.tar.xz"):
-        assert items[name]["combined_disk-kvm-img_sha256"] == hashlib.sha256(METADATA + b"b1").hexdigest()
-        assert items[name]["combined_rootxz_sha256"] == hashlib.sha256(METADATA + b"b1b1").hexdigest()
-    for name, content in (("lxd.tar.xz", METADATA), ("disk-kvm.img", b"b1"), ("root.tar.xz", b"b1b1")):
+        assert (
+            items[name]["combined_disk-kvm-img_sha256"]
+            == hashlib.sha256(METADATA + b"b1").hexdigest()
+        )
+        assert (
+            items[name]["combined_rootxz_sha256"] == hashlib.sha256(METADATA + b"b1b1").hexdigest()
+        )
+    for name, content in (
+        ("lxd.tar.xz", METADATA),
+        ("disk-kvm.img", b"b1"),
+        ("root.tar.xz", b"b1b1"),
+    ):
         assert shop.store.read(items[name]["path"]).data == content
-        assert (items[name]["sha256"], items[name]["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert (items[name]["sha256"], items[name]["size"]) == (
+            hashlib.sha256(content).hexdigest(),
+            len(content),
+        )
     index = shop.json("streams/v1/index.json")["index"]["images"]
-    assert (index["path"], index["products"]) == ("streams/v1/images.json", ["example:nightly:amd64"])
+    assert (index["path"], index["products"]) == (
+        "streams/v1/images.json",
+        ["example:nightly:amd64"],
+    )
 
 
 def test_the_plain_name_is_that_of_the_most_trusted_channel(shop: Shop) -> None:
@@ -47,7 +62,10 @@ def test_the_plain_name_is_that_of_the_most_trusted_channel(shop: Shop) -> None:
         "example:stable:amd64": "example,example/stable",
         "example:nightly:amd64": "example/nightly",
     }
-    assert [item["name"] for item in shop.json("items.json")["items"]] == ["example", "example-nightly"]
+    assert [item["name"] for item in shop.json("items.json")["items"]] == [
+        "example",
+        "example-nightly",
+    ]
 
 
 def test_a_content_library_leads_to_the_ova(shop: Shop) -> None:
@@ -84,7 +102,10 @@ def test_what_was_withdrawn_or_rolled_back_is_in_no_index(shop: Shop) -> None:
     shop.write()
     moves.rollback(shop.store, shop.rings["nightly"], "example", None)
     shop.write()
-    assert [version["label"] for version in shop.products()["example:nightly:amd64"]["versions"].values()] == ["b1"]
+    assert [
+        version["label"]
+        for version in shop.products()["example:nightly:amd64"]["versions"].values()
+    ] == ["b1"]
     for build in ("b1", "b2"):
         moves.withdraw(shop.store, shop.rings["nightly"], "example", build, "bad")
     shop.write()
@@ -103,7 +124,13 @@ def test_what_is_up_to_date_is_not_written(shop: Shop) -> None:
     assert not exists(shop.store)
     shop.publish("b1")
     written = [key for key in shop.write() if not key.startswith("www/")]
-    assert written == ["streams/v1/images.json", "streams/v1/index.json", "vsphere/example/item.json", "items.json", "lib.json"]
+    assert written == [
+        "streams/v1/images.json",
+        "streams/v1/index.json",
+        "vsphere/example/item.json",
+        "items.json",
+        "lib.json",
+    ]
     assert exists(shop.store)
     assert shop.write() == []
 

@@ -47,7 +47,11 @@ class Page(HTMLParser):
         self.text.append(data)
 
     def all(self, tag: str, attribute: str) -> list[str]:
-        return [value for name, attrs in self.elements if name == tag and (value := attrs.get(attribute)) is not None]
+        return [
+            value
+            for name, attrs in self.elements
+            if name == tag and (value := attrs.get(attribute)) is not None
+        ]
 
     @property
     def said(self) -> str:
@@ -63,12 +67,20 @@ def page(shop: Shop, name: str) -> Page:
     return Page(shop.store.read(f"www/{name}").data.decode())
 
 
-def withdraw(shop: Shop, channel: str, release: str, reason: str, replacement: str | None = None) -> None:
-    moves.withdraw(shop.store, shop.rings[channel], "example", release, reason, replacement=replacement)
+def withdraw(
+    shop: Shop, channel: str, release: str, reason: str, replacement: str | None = None
+) -> None:
+    moves.withdraw(
+        shop.store, shop.rings[channel], "example", release, reason, replacement=replacement
+    )
 
 
 def pages(shop: Shop) -> list[str]:
-    return [status.key.removeprefix("www/") for status in shop.store.list("www/") if status.key.endswith(".html")]
+    return [
+        status.key.removeprefix("www/")
+        for status in shop.store.list("www/")
+        if status.key.endswith(".html")
+    ]
 
 
 def test_the_list_has_each_appliance_and_its_page_what_an_administrator_asks(shop: Shop) -> None:
@@ -85,9 +97,19 @@ def test_the_list_has_each_appliance_and_its_page_what_an_administrator_asks(sho
     assert "appliances/example.html" in listed.all("a", "href")
     assert "An example" in listed.said
     about = page(shop, "appliances/example.html")
-    for text in ("53 udp inside Names", "domain asked for", "leases 100", "password made up", "1 check of the booted image", "1.0 GiB"):
+    for text in (
+        "53 udp inside Names",
+        "domain asked for",
+        "leases 100",
+        "password made up",
+        "1 check of the booted image",
+        "1.0 GiB",
+    ):
         assert text in about.said, text
-    assert "slipway fetch example --channel stable --store https://THIS-STORE --out . --format qcow2" in about.said
+    assert (
+        "slipway fetch example --channel stable --store https://THIS-STORE --out . --format qcow2"
+        in about.said
+    )
 
 
 def test_each_link_leads_to_an_object_of_the_store(shop: Shop) -> None:
@@ -107,13 +129,19 @@ def test_each_link_leads_to_an_object_of_the_store(shop: Shop) -> None:
 
 
 def test_nothing_that_somebody_wrote_becomes_a_part_of_a_page(shop: Shop) -> None:
-    shop.publish("b1", summary=HOSTILE, parameters=({"name": "a", "type": "string", "default": HOSTILE, "summary": HOSTILE},))
+    shop.publish(
+        "b1",
+        summary=HOSTILE,
+        parameters=({"name": "a", "type": "string", "default": HOSTILE, "summary": HOSTILE},),
+    )
     shop.promote("b1")
     withdraw(shop, "nightly", "1.0.0-b1", HOSTILE)
     shop.write()
     for name in pages(shop):
         read = page(shop, name)
-        assert read.all("script", "src") == ["catalog.js" if name == "index.html" else "../catalog.js"]
+        assert read.all("script", "src") == [
+            "catalog.js" if name == "index.html" else "../catalog.js"
+        ]
         assert [tag for tag, _ in read.elements if tag == "script"] == ["script"]
     assert HOSTILE in page(shop, "appliances/example.html").said
     entry = ET.fromstring(shop.store.read("www/channels/nightly.xml").data)
@@ -125,9 +153,20 @@ def test_nothing_is_loaded_from_elsewhere_and_browsers_are_told_so(shop: Shop) -
     shop.write()
     for name in pages(shop):
         read = page(shop, name)
-        (policy,) = [attrs["content"] for tag, attrs in read.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
-        assert policy == "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
-        assert not [attrs for _, attrs in read.elements if any(part.startswith("on") or part == "style" for part in attrs)]
+        (policy,) = [
+            attrs["content"]
+            for tag, attrs in read.elements
+            if attrs.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert policy == (
+            "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; "
+            "form-action 'none'"
+        )
+        assert not [
+            attrs
+            for _, attrs in read.elements
+            if any(part.startswith("on") or part == "style" for part in attrs)
+        ]
     for status in shop.store.list("www/"):
         text = shop.store.read(status.key).data.decode()
         assert set(re.findall(r"(?:https?:)?//[A-Za-z][^\s\"')]*", text)) <= {
@@ -147,7 +186,10 @@ def test_what_was_withdrawn_says_why_and_is_offered_nowhere(shop: Shop) -> None:
     assert "withdrawn : it lost mail; use 1.0.0-b1" in about.said
     assert not [link for link in about.all("a", "href") if "1.0.0-b2" in link]
     feed = ET.fromstring(shop.store.read("www/channels/nightly.xml").data)
-    titles = [entry.findtext("{http://www.w3.org/2005/Atom}title") for entry in feed.iter("{http://www.w3.org/2005/Atom}entry")]
+    titles = [
+        entry.findtext("{http://www.w3.org/2005/Atom}title")
+        for entry in feed.iter("{http://www.w3.org/2005/Atom}entry")
+    ]
     assert "example 1.0.0-b2 is withdrawn" in titles
     identifiers = [element.text for element in feed.iter("{http://www.w3.org/2005/Atom}id")]
     assert len(identifiers) == len(set(identifiers))
@@ -200,16 +242,24 @@ def test_pages_are_written_anew_only_where_something_changed(shop: Shop) -> None
 
 
 def test_three_hundred_appliances_are_a_page_that_loads(shop: Shop) -> None:
-    shop.publish("b1", summary="Postfix, Dovecot and rspamd for a domain of one's own, sent and read over TLS")
+    shop.publish(
+        "b1",
+        summary="Postfix, Dovecot and rspamd for a domain of one's own, sent and read over TLS",
+    )
     found = read_catalog(shop.store, [shop.read("nightly")])
     (offer,) = found.offers
-    many = tuple(replace(offer, manifest=replace(offer.manifest, appliance=f"appliance-{number}")) for number in range(300))
+    many = tuple(
+        replace(offer, manifest=replace(offer.manifest, appliance=f"appliance-{number}"))
+        for number in range(300)
+    )
     made = index(replace(found, offers=many), ABOUT.templates)
     assert len(gzip.compress(made["www/index.html"])) < 200_000
     assert len(json.loads(made["www/catalog.json"])["appliances"]) == 301
 
 
 def test_a_download_is_a_machine_and_not_what_describes_one(shop: Shop) -> None:
-    shop.publish("b1", images={"qcow2": b"image" * 1000, "incus": b"metadata", "rootfs": b"tree" * 2000})
+    shop.publish(
+        "b1", images={"qcow2": b"image" * 1000, "incus": b"metadata", "rootfs": b"tree" * 2000}
+    )
     shop.write()
     assert "4.9 KiB" in page(shop, "index.html").said

@@ -21,15 +21,21 @@ MakeRelease = Callable[..., Release]
 def make_release(tmp_path: Path) -> MakeRelease:
     """Write a release's folder; see :func:`write_release_folder`."""
 
-    def make(folder: str = "build", images: dict[str, bytes] | None = None, **changes: Any) -> Release:
-        return write_release_folder(tmp_path / folder, images or {"qcow2": b"a disk", "raw": b"the same disk"}, **changes)
+    def make(
+        folder: str = "build", images: dict[str, bytes] | None = None, **changes: Any
+    ) -> Release:
+        return write_release_folder(
+            tmp_path / folder, images or {"qcow2": b"a disk", "raw": b"the same disk"}, **changes
+        )
 
     return make
 
 
 @pytest.fixture(autouse=True)
 def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is remembered from elsewhere, and a publisher that was stopped is waited for a moment only."""
+    """Nothing is remembered from elsewhere, and a publisher that was stopped is waited for a moment
+    only.
+    """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("SLIPWAY_STATE", raising=False)
     monkeypatch.setattr(watch, "PATIENCE_S", 0.3)
@@ -62,6 +68,8 @@ def build(tmp_path: Path) -> Callable[..., Path]:
     """A build by number; see :func:`write_example`."""
 
     def build(number: int = 1, appliance: str = "example", **changes: Any) -> Path:
-        return write_example(tmp_path / f"{appliance}-{number}", number, appliance, **changes).folder
+        return write_example(
+            tmp_path / f"{appliance}-{number}", number, appliance, **changes
+        ).folder
 
     return build

@@ -1,4 +1,7 @@
-"""What an enemy does who can write to the store, or who has stolen nightly's keys; python-tuf's own client is the judge."""
+"""What an enemy does who can write to the store, or who has stolen nightly's keys.
+
+Python-tuf's own client is the judge.
+"""
 
 from __future__ import annotations
 
@@ -60,15 +63,25 @@ def altered(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     return json.dumps(document).encode()
 
 
-def refused(store: DirectoryStore, ring: KeyRing, tmp_path: Path, channel: str = "nightly", memory: str = "fresh") -> None:
+def refused(
+    store: DirectoryStore,
+    ring: KeyRing,
+    tmp_path: Path,
+    channel: str = "nightly",
+    memory: str = "fresh",
+) -> None:
     """Our own client says no as well, with a message for people."""
     with pytest.raises(VerificationError):
         client = Client(store, channel, ring.roots[0], tmp_path / memory)
         shelf = client.shelf("example")
-        download(store, client.wanted("example", str(shelf.current), "example.qcow2"), tmp_path / "out")
+        download(
+            store, client.wanted("example", str(shelf.current), "example.qcow2"), tmp_path / "out"
+        )
 
 
-def test_rollback(store: DirectoryStore, ring: KeyRing, user: Judge, build: Build, tmp_path: Path) -> None:
+def test_rollback(
+    store: DirectoryStore, ring: KeyRing, user: Judge, build: Build, tmp_path: Path
+) -> None:
     old = store.read(f"{NIGHTLY}/timestamp.json").data
     publish_all(store, ring, [build(3)])
     user.updater()
@@ -79,9 +92,15 @@ def test_rollback(store: DirectoryStore, ring: KeyRing, user: Judge, build: Buil
     refused(store, ring, tmp_path, memory="memory")
 
 
-def test_rollback_of_the_snapshot_behind_a_timestamp(store: DirectoryStore, user: Judge, ring: KeyRing, tmp_path: Path) -> None:
+def test_rollback_of_the_snapshot_behind_a_timestamp(
+    store: DirectoryStore, user: Judge, ring: KeyRing, tmp_path: Path
+) -> None:
     number = json.loads(store.read(f"{NIGHTLY}/timestamp.json").data)["signed"]["version"]
-    put(store, f"{NIGHTLY}/{number}.snapshot.json", store.read(f"{NIGHTLY}/{number - 1}.snapshot.json").data)
+    put(
+        store,
+        f"{NIGHTLY}/{number}.snapshot.json",
+        store.read(f"{NIGHTLY}/{number - 1}.snapshot.json").data,
+    )
     with pytest.raises(LengthOrHashMismatchError):
         user.updater()
     refused(store, ring, tmp_path)
@@ -93,14 +112,20 @@ def test_freeze(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Pa
     with pytest.raises(ExpiredMetadataError):
         Judge(store, "nightly", ring.roots[0], tmp_path / "judge").updater()
     refused(store, ring, tmp_path)
-    with pytest.raises(VerificationError, match="expired on 2017-07-21: newer ones may have been hidden"):
+    with pytest.raises(
+        VerificationError, match="expired on 2017-07-21: newer ones may have been hidden"
+    ):
         refresh(store, ring)
     restore(store, ring, look(store, ring, clock=time.time), clock=time.time)
-    assert Judge(store, "nightly", ring.roots[0], tmp_path / "later").has("example/1.0.0-b1/example.qcow2")
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "later").has(
+        "example/1.0.0-b1/example.qcow2"
+    )
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets"])
-def test_expired_metadata_of_other_roles(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path, role: str) -> None:
+def test_expired_metadata_of_other_roles(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path, role: str
+) -> None:
     past = 1_500_000_000.0
     publish_all(store, ring, [build(1)], clock=lambda: past)
     if role == "targets":  # the timestamp and the snapshot are fresh, what they list is not
@@ -110,7 +135,9 @@ def test_expired_metadata_of_other_roles(store: DirectoryStore, ring: KeyRing, b
         signed.signed.expires = signed.signed.expires.replace(year=2099)
         put(store, f"{NIGHTLY}/timestamp.json", ring.sign(signed, "timestamp"))
     with pytest.raises(ExpiredMetadataError, match=role):
-        Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
+        Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has(
+            "example/1.0.0-b1/example.qcow2"
+        )
     refused(store, ring, tmp_path)
 
 
@@ -122,8 +149,12 @@ def test_mix_and_match(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_pa
     refused(store, ring, tmp_path)
 
 
-def test_one_appliances_list_in_place_of_anothers(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
-    """It is signed by the right key and has the right number, but may not vouch for the other's paths."""
+def test_one_appliances_list_in_place_of_anothers(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
+    """It is signed by the right key and has the right number, but may not vouch for the other's
+    paths.
+    """
     publish_all(store, ring, [build(1, "web"), build(1, "mail")])
     put(store, f"{NIGHTLY}/1.web.json", store.read(f"{NIGHTLY}/1.mail.json").data)
     judge = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
@@ -143,15 +174,24 @@ def test_an_altered_blob(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_
         assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_altered_metadata(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path) -> None:
+def test_altered_metadata(
+    store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path
+) -> None:
     def extend(signed: dict[str, Any]) -> None:
         signed["expires"] = "2099-01-01T00:00:00Z"
 
-    for key in (f"{NIGHTLY}/timestamp.json", f"{NIGHTLY}/2.snapshot.json", f"{NIGHTLY}/1.targets.json", f"{NIGHTLY}/2.example.json"):
+    for key in (
+        f"{NIGHTLY}/timestamp.json",
+        f"{NIGHTLY}/2.snapshot.json",
+        f"{NIGHTLY}/1.targets.json",
+        f"{NIGHTLY}/2.example.json",
+    ):
         good = store.read(key).data
         put(store, key, altered(good, extend))
         fresh = Judge(store, "nightly", ring.roots[0], tmp_path / key.replace("/", "-"))
-        with pytest.raises(UnsignedMetadataError if "timestamp" in key else LengthOrHashMismatchError):
+        with pytest.raises(
+            UnsignedMetadataError if "timestamp" in key else LengthOrHashMismatchError
+        ):
             fresh.has("example/1.0.0-b2/example.qcow2")
         with pytest.raises(VerificationError):
             read_channel(store, "nightly", ring.roots[0]).shelf("example")
@@ -160,18 +200,29 @@ def test_altered_metadata(store: DirectoryStore, ring: KeyRing, user: Judge, tmp
     assert user.has("example/1.0.0-b2/example.qcow2")
 
 
-def test_the_current_release_cannot_be_changed_either(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path) -> None:
+def test_the_current_release_cannot_be_changed_either(
+    store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path
+) -> None:
     def point(signed: dict[str, Any]) -> None:
         signed["x-slipway"]["current"] = "1.0.0-b1"
 
-    put(store, f"{NIGHTLY}/2.example.json", altered(store.read(f"{NIGHTLY}/2.example.json").data, point))
+    put(
+        store,
+        f"{NIGHTLY}/2.example.json",
+        altered(store.read(f"{NIGHTLY}/2.example.json").data, point),
+    )
     with pytest.raises(LengthOrHashMismatchError):
         user.has("example/1.0.0-b1/example.qcow2")
     refused(store, ring, tmp_path)
 
 
 def test_nightlys_keys_cannot_sign_stable(
-    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DirectoryStore,
+    ring: KeyRing,
+    stable: KeyRing,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publish_all(store, ring, [build(1)])
     promote(store, stable, lambda: read_channel(store, "nightly", ring.roots[0]), "example")
@@ -189,7 +240,10 @@ def test_nightlys_keys_cannot_sign_stable(
     publish_all(store, stolen, [build(2)])
     with pytest.raises(UnsignedMetadataError, match="signed by 0/1 keys"):
         judge.updater()
-    with pytest.raises(VerificationError, match="the timestamp metadata of the channel stable is not signed by its keys"):
+    with pytest.raises(
+        VerificationError,
+        match="the timestamp metadata of the channel stable is not signed by its keys",
+    ):
         read_channel(store, "stable", stable.roots[0])
     refused(store, stable, tmp_path, "stable")
 
@@ -214,7 +268,11 @@ def test_endless_data(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_pat
             store.delete(key)
         else:
             put(store, key, good)
-    (key,) = [status.key for status in store.list("targets/example/1.0.0-b2/") if status.key.endswith(".qcow2")]
+    (key,) = [
+        status.key
+        for status in store.list("targets/example/1.0.0-b2/")
+        if status.key.endswith(".qcow2")
+    ]
     put(store, key, store.read(key).data + b" " * 1_000_000)
     with pytest.raises(DownloadLengthMismatchError):
         user.has("example/1.0.0-b2/example.qcow2")
@@ -222,22 +280,37 @@ def test_endless_data(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_pat
 
 @pytest.mark.parametrize("role", ["root", "targets", "snapshot", "timestamp"])
 def test_a_proper_rotation_is_followed(
-    store: DirectoryStore, ring: KeyRing, keys: Path, user: Judge, build: Build, tmp_path: Path, role: str
+    store: DirectoryStore,
+    ring: KeyRing,
+    keys: Path,
+    user: Judge,
+    build: Build,
+    tmp_path: Path,
+    role: str,
 ) -> None:
     after = rotate("nightly", keys, role)
-    assert {key.keyid for key in after.public(role)}.isdisjoint(key.keyid for key in ring.public(role))
+    assert {key.keyid for key in after.public(role)}.isdisjoint(
+        key.keyid for key in ring.public(role)
+    )
     publish_all(store, after, [build(3)])
     assert user.has("example/1.0.0-b3/example.qcow2")
     assert user.has("example/1.0.0-b1/example.qcow2")
-    assert Judge(store, "nightly", ring.roots[0], tmp_path / "new").has("example/1.0.0-b2/example.qcow2")
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "new").has(
+        "example/1.0.0-b2/example.qcow2"
+    )
     withdraw(store, after, "example", "b3", "a test")
     if role != "root":
         old = KeyRing(channel="nightly", roots=after.roots, signers=ring.signers, folder=None)
-        with pytest.raises(HostError, match=f"the {role} key that is here is not one that the channel nightly accepts"):
+        with pytest.raises(
+            HostError,
+            match=f"the {role} key that is here is not one that the channel nightly accepts",
+        ):
             publish_all(store, old, [build(4)])
 
 
-def test_a_rotation_that_the_old_keys_did_not_sign(store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path) -> None:
+def test_a_rotation_that_the_old_keys_did_not_sign(
+    store: DirectoryStore, ring: KeyRing, user: Judge, tmp_path: Path
+) -> None:
     from slipway.channels.keys import init
 
     enemy = init("nightly", tmp_path / "enemy")
@@ -249,7 +322,9 @@ def test_a_rotation_that_the_old_keys_did_not_sign(store: DirectoryStore, ring: 
     refused(store, ring, tmp_path)
 
 
-def test_a_channel_made_anew_with_other_keys(store: DirectoryStore, ring: KeyRing, user: Judge, build: Build, tmp_path: Path) -> None:
+def test_a_channel_made_anew_with_other_keys(
+    store: DirectoryStore, ring: KeyRing, user: Judge, build: Build, tmp_path: Path
+) -> None:
     from slipway.channels.keys import init
 
     enemy = init("nightly", tmp_path / "enemy")

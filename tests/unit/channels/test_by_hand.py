@@ -1,4 +1,6 @@
-"""docs/how-to/download-by-hand.md, "To download by hand", word for word: for people who have nothing but curl, sha256sum and minisign."""
+"""docs/how-to/download-by-hand.md, "To download by hand", word for word: for people who have
+nothing but curl, sha256sum and minisign.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def key_of(ring: KeyRing) -> str:
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     """What people are told to save as download.sh; current.sh is beside it."""
-    texts = [block.text for block in blocks(ROOT / "docs/how-to/download-by-hand.md") if block.language == "sh"]
+    texts = [
+        block.text
+        for block in blocks(ROOT / "docs/how-to/download-by-hand.md")
+        if block.language == "sh"
+    ]
     assert [len(text.splitlines()) > 15 for text in texts] == [True, False]
     for name, text in zip(("download.sh", "current.sh"), texts, strict=True):
         (tmp_path / name).write_text(f"{text}\n")
@@ -52,9 +58,13 @@ def shop(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) ->
     return store
 
 
-def run(script: Path, channel: str, key: str, appliance: str, release: str) -> subprocess.CompletedProcess[str]:
+def run(
+    script: Path, channel: str, key: str, appliance: str, release: str
+) -> subprocess.CompletedProcess[str]:
     argv = ["sh", str(script), f"file://{script.parent}/store", channel, key, appliance, release]
-    return subprocess.run(argv, cwd=script.parent, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        argv, cwd=script.parent, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def copy(folder: Path, old: str, new: str) -> None:
@@ -66,7 +76,9 @@ def copy(folder: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("channel", ["nightly", "stable"])
-def test_a_release_is_downloaded_and_right(shop: DirectoryStore, script: Path, ring: KeyRing, stable: KeyRing, channel: str) -> None:
+def test_a_release_is_downloaded_and_right(
+    shop: DirectoryStore, script: Path, ring: KeyRing, stable: KeyRing, channel: str
+) -> None:
     key = key_of(stable if channel == "stable" else ring)
     done = run(script, channel, key, "example", "1.0.0-b1")
     assert done.returncode == 0, done.stderr
@@ -100,27 +112,47 @@ def test_what_a_mirror_serves_under_another_name_is_noticed(
     """Every signature and every hash is right; minisign alone says that all is well."""
     copy(script.parent, other, "example/1.0.0-b1")
     folder = script.parent / RELEASES / "example/1.0.0-b1"
-    minisign = ["minisign", "-V", "-P", key_of(ring), "-x", f"{folder}/SHA256SUMS.nightly.minisig", "-m", f"{folder}/SHA256SUMS"]
+    minisign = [
+        "minisign",
+        "-V",
+        "-P",
+        key_of(ring),
+        "-x",
+        f"{folder}/SHA256SUMS.nightly.minisig",
+        "-m",
+        f"{folder}/SHA256SUMS",
+    ]
     subprocess.run(minisign, check=True, capture_output=True, timeout=20)
     done = run(script, "nightly", key_of(ring), "example", "1.0.0-b1")
     assert done.returncode == 1
     assert done.stderr.startswith(f"WRONG: this is signed as: {signed} time=")
     assert "OK" not in done.stdout
-    assert sorted(path.name for path in (script.parent / "example-1.0.0-b1").iterdir()) == ["SHA256SUMS", "signature"]
+    assert sorted(path.name for path in (script.parent / "example-1.0.0-b1").iterdir()) == [
+        "SHA256SUMS",
+        "signature",
+    ]
 
 
-def test_the_signature_of_another_channel_is_noticed(shop: DirectoryStore, script: Path, ring: KeyRing, stable: KeyRing) -> None:
+def test_the_signature_of_another_channel_is_noticed(
+    shop: DirectoryStore, script: Path, ring: KeyRing, stable: KeyRing
+) -> None:
     folder = script.parent / RELEASES / "example/1.0.0-b2"
     shutil.copy(folder / "SHA256SUMS.nightly.minisig", folder / "SHA256SUMS.stable.minisig")
     done = run(script, "stable", key_of(stable), "example", "1.0.0-b2")
     assert (done.returncode, done.stdout) == (1, "")
     shutil.rmtree(script.parent / "example-1.0.0-b2")
     done = run(script, "stable", key_of(ring), "example", "1.0.0-b2")
-    assert done.stderr.startswith("WRONG: this is signed as: appliance=example release=1.0.0-b2 channel=nightly ")
+    assert done.stderr.startswith(
+        "WRONG: this is signed as: appliance=example release=1.0.0-b2 channel=nightly "
+    )
 
 
-@pytest.mark.parametrize("change", ["the list", "the comment", "an image", "a file that is missing"])
-def test_what_was_altered_is_noticed(shop: DirectoryStore, script: Path, ring: KeyRing, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["the list", "the comment", "an image", "a file that is missing"]
+)
+def test_what_was_altered_is_noticed(
+    shop: DirectoryStore, script: Path, ring: KeyRing, change: str
+) -> None:
     folder = script.parent / RELEASES / "example/1.0.0-b1"
     (image,) = (script.parent / "store/targets/example/1.0.0-b1").glob("*.qcow2")
     path, old, new = {
@@ -137,7 +169,9 @@ def test_what_was_altered_is_noticed(shop: DirectoryStore, script: Path, ring: K
 
 
 @pytest.mark.parametrize(("days", "status"), [(364, 0), (367, 1)])
-def test_an_expired_signature_is_noticed(store: DirectoryStore, script: Path, ring: KeyRing, build: Build, days: int, status: int) -> None:
+def test_an_expired_signature_is_noticed(
+    store: DirectoryStore, script: Path, ring: KeyRing, build: Build, days: int, status: int
+) -> None:
     signed = time.time() - days * 86400
     publish_all(store, ring, [build(1)], clock=lambda: signed)
     done = run(script, "nightly", key_of(ring), "example", "1.0.0-b1")
@@ -145,26 +179,42 @@ def test_an_expired_signature_is_noticed(store: DirectoryStore, script: Path, ri
     assert done.stderr.startswith("EXPIRED: do not rely on this signature after ") == bool(status)
 
 
-@pytest.mark.parametrize("names", [None, {"appliance": "example", "release": "1.0.0-b2", "channel": "nightly"}])
+@pytest.mark.parametrize(
+    "names", [None, {"appliance": "example", "release": "1.0.0-b2", "channel": "nightly"}]
+)
 def test_a_signature_that_names_nothing_is_renewed(
     shop: DirectoryStore, script: Path, ring: KeyRing, build: Build, names: dict[str, str] | None
 ) -> None:
     """Or that names something else; the first is what earlier versions signed."""
     folder = script.parent / RELEASES / "example/1.0.0-b1"
     (key,), data = ring.public("targets"), (folder / "SHA256SUMS").read_bytes()
-    signature = sign(data, ring.of("targets")[0], file="SHA256SUMS", expires=time.time() + 86400, about=names)
+    signature = sign(
+        data, ring.of("targets")[0], file="SHA256SUMS", expires=time.time() + 86400, about=names
+    )
     path = folder / "SHA256SUMS.nightly.minisig"
     path.unlink()
     path.write_bytes(signature or b"")
-    assert run(script, "nightly", key_of(ring), "example", "1.0.0-b1").stderr.startswith("WRONG: this is signed as: ")
+    assert run(script, "nightly", key_of(ring), "example", "1.0.0-b1").stderr.startswith(
+        "WRONG: this is signed as: "
+    )
     publish_all(shop, ring, [build(1)])
     comment = verify(data, path.read_bytes(), key)
-    assert comment and comment.startswith("appliance=example release=1.0.0-b1 channel=nightly time=")
+    assert comment and comment.startswith(
+        "appliance=example release=1.0.0-b1 channel=nightly time="
+    )
 
 
 def current(script: Path, channel: str, appliance: str = "example") -> str:
-    argv = ["sh", str(script.with_name("current.sh")), f"file://{script.parent}/store", channel, appliance]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    argv = [
+        "sh",
+        str(script.with_name("current.sh")),
+        f"file://{script.parent}/store",
+        channel,
+        appliance,
+    ]
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=True
+    ).stdout.strip()
 
 
 def test_the_current_release_is_found_by_hand(shop: DirectoryStore, script: Path) -> None:

@@ -1,4 +1,6 @@
-"""A crash before or after any write: users see the state before or the one after, and the next run completes it."""
+"""A crash before or after any write: users see the state before or the one after, and the next run
+completes it.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,13 @@ def seen(store: Store, ring: KeyRing, folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def try_all(tmp_path: Path, prepared: Path, ring: KeyRing, act: Act, *, same_view: bool = False) -> int:
-    """Crash before and after every write that an act makes on a copy of a store; returns their number."""
+def try_all(
+    tmp_path: Path, prepared: Path, ring: KeyRing, act: Act, *, same_view: bool = False
+) -> int:
+    """Crash before and after every write that an act makes on a copy of a store.
+
+    Returns their number.
+    """
     counting = CountingStore(DirectoryStore(Path(shutil.copytree(prepared, tmp_path / "count"))))
     before = seen(counting, ring, tmp_path / "judge-before")
     act(counting)
@@ -64,7 +71,9 @@ def try_all(tmp_path: Path, prepared: Path, ring: KeyRing, act: Act, *, same_vie
                 os.utime(lease, (0, 0))  # what a stopped collection holds is held for six hours
             act(store)
             assert seen(store, ring, user) == after
-            examine(store, read_channel(store, ring.channel, ring.roots[0]), store.now()).require_sound()
+            examine(
+                store, read_channel(store, ring.channel, ring.roots[0]), store.now()
+            ).require_sound()
     print(f"{2 * len(counting.writes)} crashes")
     return len(counting.writes)
 
@@ -89,7 +98,9 @@ def test_the_first_publish(tmp_path: Path, ring: KeyRing, build: Build) -> None:
             with pytest.raises(Crash):
                 publish_all(CrashingStore(store, at=at, after=late), ring, [folder])
             publish_all(store, ring, [folder])
-            assert seen(store, ring, tmp_path / f"judge-{at}-{late}") == {"example/1.0.0-b1/example.qcow2"}
+            assert seen(store, ring, tmp_path / f"judge-{at}-{late}") == {
+                "example/1.0.0-b1/example.qcow2"
+            }
     publish_all(CrashingStore(DirectoryStore(tmp_path / "all"), at=13, after=False), ring, [folder])
 
 
@@ -99,13 +110,20 @@ def test_promote(tmp_path: Path, prepared: Path, ring: KeyRing, keys: Path) -> N
     promote(store, stable, lambda: read_channel(store, "nightly", ring.roots[0]), "example", "b1")
 
     def act(store: Store) -> object:
-        return promote(store, stable, lambda: read_channel(store, "nightly", ring.roots[0]), "example", "b2")
+        return promote(
+            store, stable, lambda: read_channel(store, "nightly", ring.roots[0]), "example", "b2"
+        )
 
     assert try_all(tmp_path, prepared, stable, act) == 4
 
 
 def test_withdraw(tmp_path: Path, prepared: Path, ring: KeyRing) -> None:
-    assert try_all(tmp_path, prepared, ring, lambda store: withdraw(store, ring, "example", "b2", "a test")) == 3
+    assert (
+        try_all(
+            tmp_path, prepared, ring, lambda store: withdraw(store, ring, "example", "b2", "a test")
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize("role", ["timestamp", "targets", "root"])

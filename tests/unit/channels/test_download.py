@@ -1,4 +1,6 @@
-"""What a download does with what is in its folder: an enemy may have been there first, or is there meanwhile."""
+"""What a download does with what is in its folder: an enemy may have been there first, or is there
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,14 @@ from store_doubles import LyingStore, RacingStore
 
 IMAGE = b"0123456789" * 1000
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
-WANTED = Wanted(appliance="web", release="1.0.0-b1", file="web.qcow2", size=len(IMAGE), sha256=SHA256)
+WANTED = Wanted(
+    appliance="web", release="1.0.0-b1", file="web.qcow2", size=len(IMAGE), sha256=SHA256
+)
 PART = f".web.qcow2.{SHA256[:16]}.part"
-LEFT = "exists with other content, and is left as it is\n  hint: move it away, or give another folder: --out DIR"
+LEFT = (
+    "exists with other content, and is left as it is\n"
+    "  hint: move it away, or give another folder: --out DIR"
+)
 ALONE = "give a folder that only you can write: --out DIR"
 
 
@@ -77,7 +84,9 @@ def ranges_read(store: DirectoryStore, out: Path) -> int:
     return counting.reads
 
 
-def test_an_image_is_a_file_of_its_own_with_the_usual_mode(store: DirectoryStore, out: Path) -> None:
+def test_an_image_is_a_file_of_its_own_with_the_usual_mode(
+    store: DirectoryStore, out: Path
+) -> None:
     before = os.umask(0o027)
     try:
         path = download(store, WANTED, out, name="other.qcow2")
@@ -90,14 +99,18 @@ def test_an_image_is_a_file_of_its_own_with_the_usual_mode(store: DirectoryStore
     assert (path.stat().st_nlink, list(out.iterdir())) == (1, [path])
 
 
-@pytest.mark.parametrize("name", ["../web.qcow2", ".bashrc", "-rf", "a/b", "a\n", "..", "web qcow2"])
-def test_a_name_that_leads_elsewhere_is_refused(store: DirectoryStore, out: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../web.qcow2", ".bashrc", "-rf", "a/b", "a\n", "..", "web qcow2"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(
+    store: DirectoryStore, out: Path, name: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         download(store, WANTED, out, name=name)
     assert str(caught.value) == f"error: a download cannot be called {name!r}"
 
 
-# --- under the name itself -----------------------------------------------------------------------------------------
+# --- under the name itself ------------------------------------------------------------------------
 
 
 def test_the_same_content_is_success_without_a_read(store: DirectoryStore, out: Path) -> None:
@@ -113,7 +126,9 @@ def test_other_content_stays(store: DirectoryStore, out: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "same", "fifo", "folder"])
-def test_what_is_no_regular_file_stays_and_is_not_followed(store: DirectoryStore, out: Path, diary: Path, kind: str) -> None:
+def test_what_is_no_regular_file_stays_and_is_not_followed(
+    store: DirectoryStore, out: Path, diary: Path, kind: str
+) -> None:
     target = out / "web.qcow2"
     if kind == "fifo":
         os.mkfifo(target)
@@ -136,11 +151,15 @@ def test_the_same_content_of_another_user_is_not_believed(store: DirectoryStore,
     (out / "web.qcow2").write_bytes(IMAGE)
     os.chown(out / "web.qcow2", 4711, 4711)
     hint = "move it away, or give another folder: --out DIR"
-    refuse(store, out, HostError, f"{out}/web.qcow2 exists and belongs to another user\n  hint: {hint}")
+    refuse(
+        store, out, HostError, f"{out}/web.qcow2 exists and belongs to another user\n  hint: {hint}"
+    )
 
 
 @pytest.mark.parametrize("content", [b"planted", IMAGE])
-def test_a_file_that_takes_the_name_meanwhile_stays(store: DirectoryStore, out: Path, content: bytes) -> None:
+def test_a_file_that_takes_the_name_meanwhile_stays(
+    store: DirectoryStore, out: Path, content: bytes
+) -> None:
     def plant() -> None:
         (out / "web.qcow2").write_bytes(content)
 
@@ -153,7 +172,7 @@ def test_a_file_that_takes_the_name_meanwhile_stays(store: DirectoryStore, out: 
     assert (out / "web.qcow2").read_bytes() == content
 
 
-# --- under the unfinished file's name ------------------------------------------------------------------------------
+# --- under the unfinished file's name -------------------------------------------------------------
 
 
 def test_an_interrupted_download_goes_on(store: DirectoryStore, out: Path) -> None:
@@ -162,12 +181,16 @@ def test_an_interrupted_download_goes_on(store: DirectoryStore, out: Path) -> No
     assert ranges_read(store, out) <= 7
 
 
-def test_a_whole_file_that_only_lacks_its_name_is_not_fetched_again(store: DirectoryStore, out: Path) -> None:
+def test_a_whole_file_that_only_lacks_its_name_is_not_fetched_again(
+    store: DirectoryStore, out: Path
+) -> None:
     interrupted(store, out).write_bytes(IMAGE)
     assert ranges_read(store, out) == 0
 
 
-def test_a_run_that_was_killed_between_two_names_leaves_one(store: DirectoryStore, out: Path) -> None:
+def test_a_run_that_was_killed_between_two_names_leaves_one(
+    store: DirectoryStore, out: Path
+) -> None:
     part = interrupted(store, out)
     part.write_bytes(IMAGE)
     os.link(part, out / "web.qcow2")
@@ -175,7 +198,9 @@ def test_a_run_that_was_killed_between_two_names_leaves_one(store: DirectoryStor
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "fifo", "readable", "other size"])
-def test_a_planted_unfinished_file_is_discarded(store: DirectoryStore, out: Path, diary: Path, kind: str) -> None:
+def test_a_planted_unfinished_file_is_discarded(
+    store: DirectoryStore, out: Path, diary: Path, kind: str
+) -> None:
     part = out / PART
     if kind == "fifo":
         os.mkfifo(part, 0o600)
@@ -199,11 +224,16 @@ def test_an_unfinished_file_of_another_user_is_discarded(store: DirectoryStore, 
     assert ranges_read(store, out) == 10
 
 
-def test_marks_that_lie_cost_the_download_and_nothing_else(store: DirectoryStore, out: Path) -> None:
+def test_marks_that_lie_cost_the_download_and_nothing_else(
+    store: DirectoryStore, out: Path
+) -> None:
     part = interrupted(store, out)
     part.write_bytes(b"x" * len(IMAGE) + b"\1" * 10)
     found = hashlib.sha256(b"x" * len(IMAGE)).hexdigest()
-    message = f"{WANTED.key} has the SHA-256 {found}, its channel says {SHA256}\n  hint: the store was changed; nothing was kept"
+    message = (
+        f"{WANTED.key} has the SHA-256 {found}, its channel says {SHA256}\n"
+        "  hint: the store was changed; nothing was kept"
+    )
     refuse(store, out, VerificationError, message)
     assert list(out.iterdir()) == []
 
@@ -237,8 +267,13 @@ def test_a_link_that_is_put_there_just_before_it_is_opened_is_not_followed(
     assert diary.read_bytes() == b"dear diary"
 
 
-def test_a_file_that_is_put_in_its_place_meanwhile_is_not_named(store: DirectoryStore, out: Path) -> None:
-    """The enemy's file is never linked; the one that was written has lost its name and cannot get another."""
+def test_a_file_that_is_put_in_its_place_meanwhile_is_not_named(
+    store: DirectoryStore, out: Path
+) -> None:
+    """The enemy's file is never linked.
+
+    The one that was written has lost its name and cannot get another.
+    """
 
     def plant() -> None:
         (out / PART).unlink()
@@ -248,7 +283,8 @@ def test_a_file_that_is_put_in_its_place_meanwhile_is_not_named(store: Directory
         RacingStore(store, "read_range", plant, at=10),
         out,
         HostError,
-        f"{out}/web.qcow2 cannot be written: {os.strerror(errno.ENOENT)}\n  hint: give another folder: --out DIR",
+        f"{out}/web.qcow2 cannot be written: {os.strerror(errno.ENOENT)}\n"
+        "  hint: give another folder: --out DIR",
     )
     assert not (out / "web.qcow2").exists()
 
@@ -272,7 +308,12 @@ def test_what_is_changed_right_after_it_was_named_is_noticed(
             (out / "web.qcow2").write_bytes(b"x" * len(IMAGE))
 
     monkeypatch.setattr(module, "_link", link)
-    refuse(store, out, VerificationError, f"{out}/web.qcow2 was changed while it got its name\n  hint: {ALONE}")
+    refuse(
+        store,
+        out,
+        VerificationError,
+        f"{out}/web.qcow2 was changed while it got its name\n  hint: {ALONE}",
+    )
 
 
 def test_two_downloads_at_once_take_turns(store: DirectoryStore, out: Path) -> None:
@@ -288,7 +329,9 @@ def test_two_downloads_at_once_take_turns(store: DirectoryStore, out: Path) -> N
     assert done == [out / "web.qcow2"]
 
 
-def test_a_file_system_without_hard_links_will_do(store: DirectoryStore, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_will_do(
+    store: DirectoryStore, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def link(*names: object, **options: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -299,7 +342,7 @@ def test_a_file_system_without_hard_links_will_do(store: DirectoryStore, out: Pa
     refuse(store, out, HostError, f"{out}/web.qcow2 {LEFT}")
 
 
-# --- the folder ----------------------------------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------------
 
 
 def test_a_folder_that_everybody_can_write_is_refused(store: DirectoryStore, out: Path) -> None:
@@ -309,13 +352,17 @@ def test_a_folder_that_everybody_can_write_is_refused(store: DirectoryStore, out
     assert ranges_read(store, out) == 10
 
 
-def test_a_folder_behind_a_link_of_ones_own_will_do(store: DirectoryStore, out: Path, tmp_path: Path) -> None:
+def test_a_folder_behind_a_link_of_ones_own_will_do(
+    store: DirectoryStore, out: Path, tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(out)
     assert download(store, WANTED, tmp_path / "link").read_bytes() == IMAGE
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
-def test_a_folder_behind_a_link_of_another_user_is_refused(store: DirectoryStore, out: Path, tmp_path: Path) -> None:
+def test_a_folder_behind_a_link_of_another_user_is_refused(
+    store: DirectoryStore, out: Path, tmp_path: Path
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(out)
     os.chown(link, 4711, 4711, follow_symlinks=False)
@@ -324,7 +371,9 @@ def test_a_folder_behind_a_link_of_another_user_is_refused(store: DirectoryStore
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: b""])
-def test_an_object_that_ends_early_leaves_nothing(store: DirectoryStore, out: Path, change: Callable[[bytes], bytes]) -> None:
+def test_an_object_that_ends_early_leaves_nothing(
+    store: DirectoryStore, out: Path, change: Callable[[bytes], bytes]
+) -> None:
     with pytest.raises(VerificationError, match="its channel says 10000"):
         download(LyingStore(store, WANTED.key, change, honest=0), WANTED, out)
     assert list(out.iterdir()) == []

@@ -1,4 +1,6 @@
-"""A channel that is too old says when it ended, and what this host's clock says, wherever somebody reads it."""
+"""A channel that is too old says when it ended, and what this host's clock says, wherever somebody
+reads it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from slipway.channels.audit import examine
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import Expired, renewal, way_out
 from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring, rotate
@@ -36,7 +39,9 @@ def channel_of(store: DirectoryStore, ring: KeyRing) -> Channel:
 
 
 def session_at(store: DirectoryStore, keys: Path, tmp_path: Path, now: float) -> Session:
-    return Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now)
+    return Session(
+        store=store, keys=keys, trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,9 +49,19 @@ def session_at(store: DirectoryStore, keys: Path, tmp_path: Path, now: float) ->
     [(0, 8, "timestamp", 7), (0, 200, "timestamp", 7), (360, 8, "root", 5)],
 )
 def test_a_user_is_told_the_date_and_the_clock(
-    store: DirectoryStore, keys: Path, build: Build, tmp_path: Path, root_age: int, age: int, role: str, ended: int
+    store: DirectoryStore,
+    keys: Path,
+    build: Build,
+    tmp_path: Path,
+    root_age: int,
+    age: int,
+    role: str,
+    ended: int,
 ) -> None:
-    """What python-tuf says has neither. Its clock is the host's, so the channel is made in the past."""
+    """What python-tuf says has neither.
+
+    Its clock is the host's, so the channel is made in the past.
+    """
     now = time.time()
     start = now - age * DAY
     ring = init("nightly", keys, now=start - root_age * DAY)
@@ -61,8 +76,12 @@ def test_a_user_is_told_the_date_and_the_clock(
     assert caught.value.exit_code == 7
 
 
-def test_an_appliance_whose_list_expired_has_a_date_too(store: DirectoryStore, build: Build, tmp_path: Path) -> None:
-    """Only its snapshot and timestamp were renewed since, as a host without the targets key does."""
+def test_an_appliance_whose_list_expired_has_a_date_too(
+    store: DirectoryStore, build: Build, tmp_path: Path
+) -> None:
+    """Only its snapshot and timestamp were renewed since, as a host without the targets key
+    does.
+    """
     now = time.time()
     start = now - (EXPIRY_DAYS["targets"] + 3) * DAY
     ring = init("apart", tmp_path / "keys", now=start)
@@ -74,8 +93,9 @@ def test_an_appliance_whose_list_expired_has_a_date_too(store: DirectoryStore, b
         moment = min(now, moment + 6 * DAY)
         with contextlib.suppress(HostError):  # it says that the targets key is needed
             refresh(store, load_ring("apart", tmp_path / "keys"), clock=partial(float, moment))
+    subject = "^error: the targets metadata of the channel apart"
     with pytest.raises(
-        VerificationError, match=r"^error: the targets metadata of the channel apart expired on 20\d\d-\d\d-\d\d; this host"
+        VerificationError, match=subject + r" expired on 20\d\d-\d\d-\d\d; this host"
     ):
         Client(store, "apart", ring.roots[0], tmp_path / "memory")
 
@@ -91,8 +111,10 @@ def test_a_listing_shows_an_expired_channel_and_refuses_it(
         require_none(problems)
     assert str(caught.value) == (
         "error: 1 channel expired:\n"
-        "  nightly: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
-        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
+        "  nightly: the timestamp metadata of the channel nightly expired on 2027-01-22; "
+        "this host's clock says 2027-01-23 08:00 UTC\n"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; "
+        "if that was done, this store is an old copy"
     )
     assert caught.value.exit_code == 7
 
@@ -100,30 +122,45 @@ def test_a_listing_shows_an_expired_channel_and_refuses_it(
 def test_an_expired_channel_among_unreadable_ones_is_counted_with_them() -> None:
     with pytest.raises(VerificationError) as caught:
         require_none({"one": Expired("old", todo="wait", hint="wait"), "two": StoreError("gone")})
-    assert str(caught.value) == "error: 2 channels cannot be read or expired:\n  one: old\n  two: gone\n  hint: wait"
+    assert (
+        str(caught.value)
+        == "error: 2 channels cannot be read or expired:\n  one: old\n  two: gone\n  hint: wait"
+    )
 
 
-def test_an_audit_refuses_an_expired_channel(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
+def test_an_audit_refuses_an_expired_channel(
+    store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     with pytest.raises(VerificationError) as caught:
-        session_at(store, keys, tmp_path, T + 8 * DAY).audit((), lambda key: None).require_sound()
+        later = session_at(store, keys, tmp_path, T + 8 * DAY)
+        audit(later, (), lambda key: None).require_sound()
     assert str(caught.value) == (
         "error: 1 problem in the store:\n"
-        "  nightly: its timestamp metadata expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
-        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
+        "  nightly: its timestamp metadata expired on 2027-01-22; this host's clock says "
+        "2027-01-23 08:00 UTC\n"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; "
+        "if that was done, this store is an old copy"
     )
     assert caught.value.exit_code == 7
 
 
-def test_an_audit_tells_age_from_change(store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path) -> None:
+def test_an_audit_tells_age_from_change(
+    store: DirectoryStore, ring: KeyRing, keys: Path, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     store.delete("releases/example/1.0.0-b1/SHA256SUMS")
     hints = []
     for days in (0, 8):
         with pytest.raises(VerificationError) as caught:
-            session_at(store, keys, tmp_path, T + days * DAY).audit(["nightly"], lambda key: None).require_sound()
+            audit(
+                session_at(store, keys, tmp_path, T + days * DAY), ["nightly"], lambda key: None
+            ).require_sound()
         hints.append(str(caught.value.hint))
-    changed = "somebody or something else than slipway changed the store: publish those builds again, or withdraw them"
+    changed = (
+        "somebody or something else than slipway changed the store: publish those builds again, "
+        "or withdraw them"
+    )
     assert hints == [changed, f"{changed}; {way_out(['invoke recover nightly'])}"]
 
 
@@ -134,7 +171,10 @@ def test_what_several_publishers_have_to_run_is_said_once_for_each(
     promote(store, stable, lambda: channel_of(store, ring), "example", clock=lambda: T)
     read, problems = session_at(store, keys, tmp_path, T + 8 * DAY).holdings()
     assert [row["state"] for row in holding_rows(read, problems)] == ["expired", "expired"]
-    assert [line.split(":")[0] for line in unread_rows(problems)] == ["stable  expired", "nightly  expired"]
+    assert [line.split(":")[0] for line in unread_rows(problems)] == [
+        "stable  expired",
+        "nightly  expired",
+    ]
     with pytest.raises(VerificationError) as caught:
         require_none(problems)
     assert caught.value.hint == way_out(["invoke recover stable", "invoke recover nightly"])
@@ -146,8 +186,14 @@ def test_a_refresh_names_each_channel_that_it_could_not_renew(
     publish_all(store, ring, [build(1)], clock=lambda: T)
     promote(store, stable, lambda: channel_of(store, ring), "example", clock=lambda: T)
     session = session_at(store, keys, tmp_path, T + 8 * DAY)
-    expired = "expired on 2027-01-22: newer ones may have been hidden; this host's clock says 2027-01-23 08:00 UTC"
-    hint = "if this clock is right, and nobody published or refreshed since then, go on with: invoke recover"
+    expired = (
+        "expired on 2027-01-22: newer ones may have been hidden; this host's clock says "
+        "2027-01-23 08:00 UTC"
+    )
+    hint = (
+        "if this clock is right, and nobody published or refreshed since then, "
+        "go on with: invoke recover"
+    )
     with pytest.raises(VerificationError) as caught:
         session.refresh()
     assert str(caught.value) == (
@@ -159,10 +205,15 @@ def test_a_refresh_names_each_channel_that_it_could_not_renew(
     assert session.recover(session.findings("stable")) is not None
     with pytest.raises(VerificationError) as caught:
         session.refresh()
-    assert str(caught.value) == f"error: the timestamp of the channel nightly {expired}\n  hint: {hint} nightly"
+    assert (
+        str(caught.value)
+        == f"error: the timestamp of the channel nightly {expired}\n  hint: {hint} nightly"
+    )
 
 
-def test_what_a_publisher_is_told_to_run_mends_it(store: DirectoryStore, keys: Path, build: Build, tmp_path: Path) -> None:
+def test_what_a_publisher_is_told_to_run_mends_it(
+    store: DirectoryStore, keys: Path, build: Build, tmp_path: Path
+) -> None:
     """A year later all has ended: the commands for the timestamp, then for the root."""
     ring = init("nightly", keys, now=T - 5 * DAY)
     publish_all(store, ring, [build(1)], clock=lambda: T)
@@ -175,10 +226,12 @@ def test_what_a_publisher_is_told_to_run_mends_it(store: DirectoryStore, keys: P
         session.refresh(["nightly"])
     assert session.recover(session.findings("nightly")) is not None
     session.refresh(["nightly"])
-    assert session.audit(["nightly"], lambda key: None).all_problems == []
+    assert audit(session, ["nightly"], lambda key: None).all_problems == []
 
 
-@pytest.mark.parametrize(("left", "when"), [(31, None), (29.5, "in 29 days"), (1.5, "in 1 day"), (0.5, "within a day")])
+@pytest.mark.parametrize(
+    ("left", "when"), [(31, None), (29.5, "in 29 days"), (1.5, "in 1 day"), (0.5, "within a day")]
+)
 def test_a_listing_and_an_audit_warn_of_a_root_that_ends_soon(
     store: DirectoryStore, keys: Path, build: Build, tmp_path: Path, left: float, when: str | None
 ) -> None:
@@ -189,31 +242,51 @@ def test_a_listing_and_an_audit_warn_of_a_root_that_ends_soon(
     assert session.holdings(said.append)[1] == {}
     end = time.strftime("%Y-%m-%d", time.gmtime(T + left * DAY))
     expected = [
-        f"the root of the channel nightly ends on {end}, {when} (this host's clock says 2027-01-15 08:00 UTC): where its root keys "
-        "are, run: invoke keys rotate nightly --role root, then: invoke refresh --channel nightly"
+        f"the root of the channel nightly ends on {end}, {when} (this host's clock says "
+        "2027-01-15 08:00 UTC): where its root keys are, run: invoke keys rotate nightly --role "
+        "root, then: invoke refresh --channel nightly"
     ]
     assert said == (expected if when else [])
     assert list(examine(store, session.read("nightly"), T).warnings) == (expected if when else [])
 
 
 def test_the_catalog_says_which_channel_has_expired_and_what_no_index_shows(
-    store: DirectoryStore, keys: Path, build: Build, make_release: Callable[..., Any], tmp_path: Path
+    store: DirectoryStore,
+    keys: Path,
+    build: Build,
+    make_release: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    """What is in an expired channel stays in the indexes, since nothing there trusts them; but no command is silent about it."""
+    """What is in an expired channel stays in the indexes, since nothing there trusts them; but no
+    command is silent about it.
+    """
     for name in ("nightly", "stable"):
         ring = init(name, keys, now=T)
         publish_all(store, ring, [build(1)], clock=lambda: T)
-        publish_all(store, ring, [make_release(images={"ova": b"an OVA"}, appliance="shown").folder], clock=lambda: T)
+        publish_all(
+            store,
+            ring,
+            [make_release(images={"ova": b"an OVA"}, appliance="shown").folder],
+            clock=lambda: T,
+        )
     fresh = load_ring("nightly", keys)
     refresh(store, fresh, clock=lambda: T + 6 * DAY)
     shop: Any = SimpleNamespace(library=SimpleNamespace(root=ROOT))
-    done = write_catalog(shop, session_at(store, keys, tmp_path, T + 8 * DAY), left_out=[], dry_run=True)
+    done = write_catalog(
+        shop, session_at(store, keys, tmp_path, T + 8 * DAY), left_out=[], dry_run=True
+    )
     assert done.shown == 2
     assert done.hidden == [
-        f"example 1.0.0-b1 in {name}: it was made as qcow2, raw, and indexes show incus and ova" for name in ("stable", "nightly")
+        f"example 1.0.0-b1 in {name}: it was made as qcow2, raw, and indexes show incus and ova"
+        for name in ("stable", "nightly")
     ]
     assert done.warnings == [
-        "the timestamp metadata of the channel stable expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC: "
-        "its readers refuse it; run: invoke recover stable"
+        "the timestamp metadata of the channel stable expired on 2027-01-22; this host's clock "
+        "says 2027-01-23 08:00 UTC: its readers refuse it; run: invoke recover stable"
     ]
-    assert write_catalog(shop, session_at(store, keys, tmp_path, T + 6 * DAY), left_out=[], dry_run=True).warnings == []
+    assert (
+        write_catalog(
+            shop, session_at(store, keys, tmp_path, T + 6 * DAY), left_out=[], dry_run=True
+        ).warnings
+        == []
+    )

@@ -35,11 +35,15 @@ def test_a_build_of_another_appliance_is_refused(built: Path) -> None:
     """The job for web also made a mail server, or made nothing else."""
     with pytest.raises(BuildError) as caught:
         builds_below(built, "web")
-    assert str(caught.value) == (f"error: {built}/build-mail/1.0.0-b1 has a build of mail, and is for web\n  hint: {NOTHING}")
+    assert str(caught.value) == (
+        f"error: {built}/build-mail/1.0.0-b1 has a build of mail, and is for web\n  hint: {NOTHING}"
+    )
     write_example(built / "build-web/2.0.0-b2", 2, "mail")
     with pytest.raises(BuildError) as caught:
         builds_below(built, "build-*")
-    assert str(caught.value) == (f"error: {built}/build-web/2.0.0-b2 has a build of mail, and is for web\n  hint: {NOTHING}")
+    assert str(caught.value) == (
+        f"error: {built}/build-web/2.0.0-b2 has a build of mail, and is for web\n  hint: {NOTHING}"
+    )
 
 
 @pytest.mark.parametrize("place", ["extra/1.0.0-b1", "build-/1.0.0-b1", "1.0.0-b1"])
@@ -47,7 +51,10 @@ def test_a_build_in_a_place_of_no_appliance_is_refused(built: Path, place: str) 
     write_example(built / place, 1, "web")
     with pytest.raises(BuildError) as caught:
         builds_below(built, "build-*")
-    assert str(caught.value) == f"error: {built / place} has a build of web, and is for nothing\n  hint: {NOTHING}"
+    assert (
+        str(caught.value)
+        == f"error: {built / place} has a build of web, and is for nothing\n  hint: {NOTHING}"
+    )
 
 
 def test_links_and_pipes_are_no_build(built: Path, tmp_path: Path) -> None:
@@ -60,7 +67,10 @@ def test_links_and_pipes_are_no_build(built: Path, tmp_path: Path) -> None:
     os.mkfifo(image)
     with pytest.raises(BuildError) as caught:
         builds_below(built, "build-*")
-    assert str(caught.value) == f"error: {image} is no file\n  hint: a build consists of files: build it again"
+    assert (
+        str(caught.value)
+        == f"error: {image} is no file\n  hint: a build consists of files: build it again"
+    )
     image.unlink()
     image.symlink_to(tmp_path / "elsewhere/web.raw")
     with pytest.raises(BuildError, match="is no file"):
@@ -78,10 +88,15 @@ def test_what_a_build_process_announces_is_what_was_asked_for(tmp_path: Path) ->
     announce(str(said), "mail", tmp_path / "build/mail/1.0.0-b1")
     with pytest.raises(BuildError) as caught:
         announced(str(said), tmp_path, {"web"})
-    assert str(caught.value) == (f"error: {tmp_path}/build/mail/1.0.0-b1 was not asked for\n  hint: it was asked for: web")
+    assert str(caught.value) == (
+        f"error: {tmp_path}/build/mail/1.0.0-b1 was not asked for\n  hint: it was asked for: web"
+    )
     with pytest.raises(BuildError) as caught:
         announced(str(said), tmp_path)
-    assert str(caught.value) == (f"error: {tmp_path}/build/mail/1.0.0-b1 has a build of web, and is for mail\n  hint: {NOTHING}")
+    assert str(caught.value) == (
+        f"error: {tmp_path}/build/mail/1.0.0-b1 has a build of web, and is for mail\n"
+        f"  hint: {NOTHING}"
+    )
     announce(str(said), "mail", tmp_path / "build/web/1.0.0-b1")
     with pytest.raises(BuildError, match="is no release of mail"):
         announced(str(said), tmp_path)
@@ -92,12 +107,15 @@ def test_what_is_asked_for_must_make_sense(built: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError) as wrong:
             builds_below(built, only)
         assert str(wrong.value) == (
-            f"error: \"{only}\" is neither an appliance nor the name of folders\n  hint: for example: --only 'build-*'"
+            f'error: "{only}" is neither an appliance nor the name of folders\n'
+            "  hint: for example: --only 'build-*'"
         )
     (tmp_path / "empty").mkdir()
     with pytest.raises(BuildError) as caught:
         builds_below(tmp_path / "empty", "web")
-    assert str(caught.value) == f"error: there is no finished build below {tmp_path}/empty\n  hint: run: invoke build --all"
+    assert str(caught.value) == (
+        f"error: there is no finished build below {tmp_path}/empty\n  hint: run: invoke build --all"
+    )
 
 
 def test_a_walk_has_no_depth_at_which_it_breaks(tmp_path: Path) -> None:
@@ -114,4 +132,5 @@ def test_a_walk_has_no_depth_at_which_it_breaks(tmp_path: Path) -> None:
     try:
         assert builds_below(tmp_path / "builds") == [build]
     finally:
-        process.run(["rm", "-rf", tmp_path / "builds/d"])  # pytest's own way of removing it is not deep enough
+        # pytest's own way of removing it is not deep enough
+        process.run(["rm", "-rf", tmp_path / "builds/d"])

@@ -1,8 +1,10 @@
-"""Garbage collection beside everything else: a search of all orders of their steps, for an image that is lost.
+"""Garbage collection beside everything else: a search of all orders of their steps, for an image
+that is lost.
 
-The search is over a model of the protocol's steps at the store (what each reads, writes, deletes, and how long it may
-take); the rule that decides what is deleted is the real one, ``slipway.channels.collect.doomed``. That the model is able
-to find a loss is shown by leaving out each part of the protocol in turn.
+The search is over a model of the protocol's steps at the store (what each reads, writes, deletes,
+and how long it may take); the rule that decides what is deleted is the real one,
+``slipway.channels.collect.doomed``. That the model is able to find a loss is shown by leaving out
+each part of the protocol in turn.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from slipway.stores import Status
 
 pytestmark = pytest.mark.nightly
 
-# All times are ages, in units of D; one that is at its limit stays there, so that there are finitely many worlds.
+# All times are ages, in units of D; one that is at its limit stays there, so that there are
+# finitely many worlds.
 D, G = 1, 3
 LIMIT = 2 * G
 IMAGE = "targets/image"
@@ -26,10 +29,13 @@ IMAGE = "targets/image"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The store, who is how far, and how long ago what happened. None: not there, never, or not under way.
+    """The store, who is how far, and how long ago what happened.
 
-    ``written``: the image's age. ``source`` and ``target``: whether the channel refers to it, ``source_until``: how long
-    ago it ceased to. ``publisher``, ``promoter``, ``collector``: a state, and since when.
+    None: not there, never, or not under way.
+
+    ``written``: the image's age. ``source`` and ``target``: whether the channel refers to it,
+    ``source_until``: how long ago it ceased to. ``publisher``, ``promoter``, ``collector``: a
+    state, and since when.
     """
 
     written: int | None = None
@@ -65,7 +71,11 @@ class Rules:
 
 def older(world: World) -> World:
     """Time passes."""
-    ages: dict[str, Any] = {name: min(getattr(world, name) + 1, LIMIT) for name in AGES if getattr(world, name) is not None}
+    ages: dict[str, Any] = {
+        name: min(getattr(world, name) + 1, LIMIT)
+        for name in AGES
+        if getattr(world, name) is not None
+    }
     return replace(world, **ages)
 
 
@@ -78,7 +88,10 @@ def lease_is_free(world: World, rules: Rules) -> bool:
 
 
 def publish(world: World, rules: Rules) -> Iterator[World]:
-    """Read the channel; create the image, or make it young under the lease; then commit, within D of the begin."""
+    """Read the channel.
+
+    Create the image, or make it young under the lease; then commit, within D of the begin.
+    """
     if world.publisher == "idle":
         # What the channel refers to at this first read is not rescued.
         yield replace(world, publisher="safe" if world.source else "begun", publisher_begun=0)
@@ -97,7 +110,9 @@ def publish(world: World, rules: Rules) -> Iterator[World]:
 
 
 def promote(world: World, rules: Rules) -> Iterator[World]:
-    """Read the source, see that the image is there; then commit to the target, within D of that read."""
+    """Read the source, see that the image is there; then commit to the target, within D of that
+    read.
+    """
     over = replace(world, promoter="over", promoter_begun=None)
     if world.promoter == "idle" and world.source:
         yield replace(world, promoter="read", promoter_begun=0)
@@ -114,7 +129,10 @@ def drop(world: World, rules: Rules) -> Iterator[World]:
 
 
 def collect(world: World, rules: Rules) -> Iterator[World]:
-    """Take the lease; t0 and the listing; read one channel after the other, in either order; delete, within D of t0."""
+    """Take the lease; t0 and the listing; read one channel after the other, in either order.
+
+    Delete, within D of t0.
+    """
     over = replace(world, collector="over", collector_begun=None, listed=None, lease=None)
     t0 = -(world.collector_begun or 0)
     if world.collector == "idle" and lease_is_free(world, rules):
@@ -126,8 +144,14 @@ def collect(world: World, rules: Rules) -> Iterator[World]:
         refers = world.source if here == "source" else world.target
         until = world.source_until if here == "source" else None
         since = (t0 if rules.anchored else 0) - G
-        referred = {IMAGE} if refers or (rules.past and until is not None and -until >= since) else set()
-        listing = [] if world.listed is None else [Status(key=IMAGE, size=0, modified=float(t0 - world.listed))]
+        referred = (
+            {IMAGE} if refers or (rules.past and until is not None and -until >= since) else set()
+        )
+        listing = (
+            []
+            if world.listed is None
+            else [Status(key=IMAGE, size=0, modified=float(t0 - world.listed))]
+        )
         gone = doomed(listing, referred, t0 if rules.age else LIMIT * 9, G)
         yield replace(world, collector=following or "delete") if gone else over
     elif world.collector == "delete":
@@ -137,12 +161,19 @@ def collect(world: World, rules: Rules) -> Iterator[World]:
 
 Actor = Callable[[World, Rules], Iterator[World]]
 ACTORS: tuple[Actor, ...] = (publish, promote, drop, collect)
-BEGINNINGS = (World(written=LIMIT, source=True), World(written=LIMIT, source_until=LIMIT), World(written=LIMIT), World())
+BEGINNINGS = (
+    World(written=LIMIT, source=True),
+    World(written=LIMIT, source_until=LIMIT),
+    World(written=LIMIT),
+    World(),
+)
 
 
 @dataclass
 class Search:
-    """All worlds that can be reached, and the first in which a channel refers to an image that is gone."""
+    """All worlds that can be reached, and the first in which a channel refers to an image that is
+    gone.
+    """
 
     rules: Rules
     actors: tuple[Actor, ...] = ACTORS
@@ -177,7 +208,10 @@ def test_every_part_of_the_protocol_is_needed(part: str) -> None:
 
 
 def test_the_window_is_anchored_before_the_collection() -> None:
-    """With collections that end within D this matters no more; it is what protects promotions from one that does not."""
+    """With collections that end within D this matters no more.
+
+    It is what protects promotions from one that does not.
+    """
     slow = Rules(collection_limit=False)
     actors = (promote, drop, collect)
     assert Search(slow, actors).loss() is None

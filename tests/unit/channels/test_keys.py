@@ -9,7 +9,16 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
-from slipway.channels.keys import BUNDLE, KeyRing, check_channel, export, init, load_ring, parse_signers, rotate
+from slipway.channels.keys import (
+    BUNDLE,
+    KeyRing,
+    check_channel,
+    export,
+    init,
+    load_ring,
+    parse_signers,
+    rotate,
+)
 from slipway.channels.moves import publish_all
 from slipway.errors import HostError, UsageError
 from slipway.stores.directory import DirectoryStore
@@ -31,13 +40,17 @@ def test_keys_are_private_and_made_once(keys: Path) -> None:
         init("stable", keys)
 
 
-def test_two_of_three_root_keys_are_enough_and_one_is_not(keys: Path, store: DirectoryStore, build: Build, tmp_path: Path) -> None:
+def test_two_of_three_root_keys_are_enough_and_one_is_not(
+    keys: Path, store: DirectoryStore, build: Build, tmp_path: Path
+) -> None:
     ring = init("stable", keys, root_keys=3, threshold=2)
     publish_all(store, ring, [build(1)])
     root_keys(keys)[0].unlink()
     after = rotate("stable", keys, "targets")
     publish_all(store, after, [build(2)])
-    assert Judge(store, "stable", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b2/example.qcow2")
+    assert Judge(store, "stable", ring.roots[0], tmp_path / "judge").has(
+        "example/1.0.0-b2/example.qcow2"
+    )
     root_keys(keys)[0].unlink()
     before = sorted(path.name for path in (keys / "stable").iterdir())
     with pytest.raises(HostError) as caught:
@@ -56,38 +69,63 @@ def test_one_root_key_that_was_moved_away_is_asked_for(keys: Path, tmp_path: Pat
     with pytest.raises(HostError) as caught:
         rotate("stable", keys, "root")
     assert str(caught.value) == (
-        "error: the root key of the channel stable must sign, and is not here\n  hint: bring it: --root-key FOLDER"
+        "error: the root key of the channel stable must sign, and is not here\n"
+        "  hint: bring it: --root-key FOLDER"
     )
 
 
-def test_a_key_that_is_elsewhere_signs_by_its_uri(keys: Path, store: DirectoryStore, build: Build, tmp_path: Path) -> None:
+def test_a_key_that_is_elsewhere_signs_by_its_uri(
+    keys: Path, store: DirectoryStore, build: Build, tmp_path: Path
+) -> None:
     private = generate_private_key(SECP256R1())
     (tmp_path / "far.pem").write_bytes(
-        private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     (tmp_path / "far.pem").chmod(0o600)
-    public = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     (tmp_path / "far.pub").write_bytes(public)
-    ring = init("stable", keys, signers=parse_signers([f"targets=file2:{tmp_path}/far.pem,{tmp_path}/far.pub"]))
+    ring = init(
+        "stable",
+        keys,
+        signers=parse_signers([f"targets=file2:{tmp_path}/far.pem,{tmp_path}/far.pub"]),
+    )
     assert not list((keys / "stable").glob("targets-*"))
     publish_all(store, ring, [build(1)])
-    assert Judge(store, "stable", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
-    assert store.stat("releases/example/1.0.0-b1/SHA256SUMS.nightly.minisig") is None  # minisign knows ed25519 alone
+    assert Judge(store, "stable", ring.roots[0], tmp_path / "judge").has(
+        "example/1.0.0-b1/example.qcow2"
+    )
+    # minisign knows ed25519 alone
+    assert store.stat("releases/example/1.0.0-b1/SHA256SUMS.nightly.minisig") is None
     (tmp_path / "far.pem").unlink()
     with pytest.raises(HostError, match="the targets key of the channel stable is not here"):
         publish_all(store, load_ring("stable", keys), [build(2)])
 
 
 def test_a_bundle_signs_without_any_file(
-    keys: Path, ring: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keys: Path,
+    ring: KeyRing,
+    store: DirectoryStore,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(BUNDLE, export(ring))
     carried = load_ring("nightly", tmp_path / "nowhere")
     publish_all(store, carried, [build(1)])
-    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has(
+        "example/1.0.0-b1/example.qcow2"
+    )
     with pytest.raises(HostError) as caught:
         carried.of("root")
-    assert str(caught.value) == "error: the root key of the channel nightly is not here\n  hint: do this where it is kept"
+    assert str(caught.value) == (
+        "error: the root key of the channel nightly is not here\n  hint: do this where it is kept"
+    )
     with pytest.raises(HostError, match="there are no keys of the channel stable"):
         load_ring("stable", tmp_path / "nowhere")
 
@@ -122,4 +160,7 @@ def test_a_misspelt_channel_is_never_made_by_its_hint(tmp_path: Path) -> None:
     assert caught.value.hint == 'did you mean "nightly"?'
     with pytest.raises(HostError) as caught:
         load_ring("stable", tmp_path)
-    assert caught.value.hint == "they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set SLIPWAY_KEY_BUNDLE"
+    assert caught.value.hint == (
+        "they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set "
+        "SLIPWAY_KEY_BUNDLE"
+    )

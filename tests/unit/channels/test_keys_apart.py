@@ -52,7 +52,9 @@ def _no_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PASSPHRASE_FILE, raising=False)
 
 
-def name_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str = "correct horse\n") -> Path:
+def name_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str = "correct horse\n"
+) -> Path:
     path = tmp_path / "passphrase"
     path.write_text(text)
     path.chmod(0o600)
@@ -69,7 +71,7 @@ def private_parts(ring: KeyRing) -> list[str]:
     return lines
 
 
-# --- online and offline --------------------------------------------------------------------------------------------
+# --- online and offline ---------------------------------------------------------------------------
 
 
 def online(ring: KeyRing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KeyRing:
@@ -78,17 +80,28 @@ def online(ring: KeyRing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ke
     return load_ring(ring.channel, tmp_path / "nowhere")
 
 
-def test_an_online_export_has_no_private_key_but_those_of_timestamp_and_snapshot(stable: KeyRing) -> None:
+def test_an_online_export_has_no_private_key_but_those_of_timestamp_and_snapshot(
+    stable: KeyRing,
+) -> None:
     signers = json.loads(export(stable, ONLINE))["signers"]
-    assert {role for role, entries in signers.items() for entry in entries if "pem" in entry} == {"snapshot", "timestamp"}
+    assert {role for role, entries in signers.items() for entry in entries if "pem" in entry} == {
+        "snapshot",
+        "timestamp",
+    }
     signers = json.loads(export(stable, ("targets",)))["signers"]
-    assert {role for role, entries in signers.items() for entry in entries if "pem" in entry} == {"targets"}
+    assert {role for role, entries in signers.items() for entry in entries if "pem" in entry} == {
+        "targets"
+    }
     with pytest.raises(UserError, match="a root key is never in a bundle"):
         export(stable, ("root",))
 
 
 def test_stable_lives_by_refreshes_without_the_targets_key(
-    stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stable: KeyRing,
+    store: DirectoryStore,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     start = store.now()
     publish_all(store, stable, [build(1)], clock=lambda: start)
@@ -103,20 +116,30 @@ def test_stable_lives_by_refreshes_without_the_targets_key(
 
 
 def test_a_refresh_says_in_time_that_the_targets_key_is_needed(
-    stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stable: KeyRing,
+    store: DirectoryStore,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     start = 1_800_000_000
     publish_all(store, stable, [build(1)], clock=lambda: start)
     nightly = online(stable, monkeypatch, tmp_path)
     now = start
     said: list[str] = []
-    session = Session(store=store, keys=tmp_path / "nowhere", trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now)
+    session = Session(
+        store=store,
+        keys=tmp_path / "nowhere",
+        trust=tmp_path,
+        memory=tmp_path / "seen",
+        clock=lambda: now,
+    )
     for day in (6, 12, 18, 24, 30, 36, 42, 48):
         now = start + day * DAY
         assert session.refresh(["stable"], said.append) == ["stable"]
     assert said == [
-        "the targets metadata of the channel stable ends on 2027-04-15, and the targets key is not here: "
-        "where it is kept, run: invoke refresh --channel stable"
+        "the targets metadata of the channel stable ends on 2027-04-15, and the targets key is "
+        "not here: where it is kept, run: invoke refresh --channel stable"
     ]
     for day in (54, 60, 66, 72):
         refresh(store, nightly, clock=lambda day=day: start + day * DAY)  # type: ignore[misc]
@@ -124,7 +147,8 @@ def test_a_refresh_says_in_time_that_the_targets_key_is_needed(
     with pytest.raises(HostError) as caught:
         session.refresh(["stable"])
     assert str(caught.value) == (
-        "error: the targets metadata of the channel stable ends on 2027-04-15, and the targets key is not here\n"
+        "error: the targets metadata of the channel stable ends on 2027-04-15, and the targets "
+        "key is not here\n"
         "  hint: where that key is kept, run: invoke refresh --channel stable"
     )
     timestamp = read_channel(store, "stable", stable.roots[0]).timestamp
@@ -136,7 +160,12 @@ def test_a_refresh_says_in_time_that_the_targets_key_is_needed(
 
 
 def test_what_needs_the_targets_key_is_refused_before_anything_is_written(
-    keys: Path, stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keys: Path,
+    stable: KeyRing,
+    store: DirectoryStore,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publish_all(store, stable, [build(1)])
     publish_all(store, stable, [build(2)])
@@ -144,15 +173,23 @@ def test_what_needs_the_targets_key_is_refused_before_anything_is_written(
     ring = load_ring("stable", keys)
     counting = CountingStore(store)
     session = Session(store=counting, keys=keys, trust=tmp_path, memory=tmp_path / "seen")
-    for act in (lambda: session.publish(ring, [build(3)], print), lambda: session.rollback("example", "stable", "b1")):
+    for act in (
+        lambda: session.publish(ring, [build(3)], print),
+        lambda: session.rollback("example", "stable", "b1"),
+    ):
         with pytest.raises(MissingKeys) as caught:
             act()
-        assert str(caught.value) == "error: the targets key of the channel stable is not here\n  hint: do this where it is kept"
+        assert str(caught.value) == (
+            "error: the targets key of the channel stable is not here\n"
+            "  hint: do this where it is kept"
+        )
     assert counting.writes == []
     refresh(store, ring)
 
 
-def test_new_online_keys_need_the_root_key_alone(keys: Path, stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path) -> None:
+def test_new_online_keys_need_the_root_key_alone(
+    keys: Path, stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, stable, [build(1)])
     next((keys / "stable").glob("targets-*.pem")).unlink()
     after = rotate("stable", keys, "timestamp")
@@ -161,7 +198,11 @@ def test_new_online_keys_need_the_root_key_alone(keys: Path, stable: KeyRing, st
 
 
 def test_two_bundles_of_a_channel_count_together(
-    stable: KeyRing, store: DirectoryStore, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stable: KeyRing,
+    store: DirectoryStore,
+    build: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(BUNDLE, f"{export(stable, ONLINE)}\n\n{export(stable, ('targets',))}\n")
     publish_all(store, load_ring("stable", tmp_path / "nowhere"), [build(1)])
@@ -170,19 +211,24 @@ def test_two_bundles_of_a_channel_count_together(
     with pytest.raises(HostError) as caught:
         load_ring("stable", tmp_path / "nowhere")
     assert str(caught.value) == (
-        f"error: line 1 of {BUNDLE} is not what `invoke keys export` prints\n  hint: make it with: invoke keys export stable"
+        f"error: line 1 of {BUNDLE} is not what `invoke keys export` prints\n"
+        "  hint: make it with: invoke keys export stable"
     )
 
 
-# --- the root's end ------------------------------------------------------------------------------------------------
+# --- the root's end -------------------------------------------------------------------------------
 
 
-def test_a_refresh_warns_before_a_roots_end_and_fails_after_it(keys: Path, store: DirectoryStore, build: Build, tmp_path: Path) -> None:
+def test_a_refresh_warns_before_a_roots_end_and_fails_after_it(
+    keys: Path, store: DirectoryStore, build: Build, tmp_path: Path
+) -> None:
     start = 1_800_000_000
     now = start
     ring = init("stable", keys, now=start)
     publish_all(store, ring, [build(1)], clock=lambda: start)
-    session = Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now)
+    session = Session(
+        store=store, keys=keys, trust=tmp_path, memory=tmp_path / "seen", clock=lambda: now
+    )
     said: list[str] = []
     for day in [*range(6, 334, 6), 335]:
         now = start + day * DAY
@@ -191,7 +237,10 @@ def test_a_refresh_warns_before_a_roots_end_and_fails_after_it(keys: Path, store
     for day in range(336, 365, 6):
         now = start + day * DAY
         session.refresh(["stable"], said.append)
-    assert {re.sub(r", in \d+ days \(this host's clock says [-0-9]+ 08:00 UTC\)", "", line) for line in said} == {
+    assert {
+        re.sub(r", in \d+ days \(this host's clock says [-0-9]+ 08:00 UTC\)", "", line)
+        for line in said
+    } == {
         "the root of the channel stable ends on 2028-01-15: where its root keys are, run: "
         "invoke keys rotate stable --role root, then: invoke refresh --channel stable"
     }
@@ -200,27 +249,43 @@ def test_a_refresh_warns_before_a_roots_end_and_fails_after_it(keys: Path, store
     with pytest.raises(VerificationError) as caught:
         session.refresh(["stable"])
     assert str(caught.value) == (
-        "error: the root of the channel stable ended on 2028-01-15: nobody accepts what is signed now; "
-        "this host's clock says 2028-01-15 08:00 UTC\n"
-        "  hint: where its root keys are: invoke keys rotate stable --role root, then: invoke refresh --channel stable"
+        "error: the root of the channel stable ended on 2028-01-15: nobody accepts what is signed "
+        "now; this host's clock says 2028-01-15 08:00 UTC\n"
+        "  hint: where its root keys are: invoke keys rotate stable --role root, then: "
+        "invoke refresh --channel stable"
     )
     assert sorted(status.key for status in store.list("")) == before
     rotate("stable", keys, "root", now=now)
     assert session.refresh(["stable"]) == ["stable"]
 
 
-# --- passphrases ---------------------------------------------------------------------------------------------------
+# --- passphrases ----------------------------------------------------------------------------------
 
 
-def test_targets_and_root_are_under_a_passphrase_that_openssl_knows(keys: Path, tmp_path: Path) -> None:
+def test_targets_and_root_are_under_a_passphrase_that_openssl_knows(
+    keys: Path, tmp_path: Path
+) -> None:
     init("stable", keys, passphrase=Secret(b"correct horse"))
-    plain = {path.name.partition("-")[0] for path in (keys / "stable").glob("*.pem") if b"ENCRYPTED" not in path.read_bytes()}
+    plain = {
+        path.name.partition("-")[0]
+        for path in (keys / "stable").glob("*.pem")
+        if b"ENCRYPTED" not in path.read_bytes()
+    }
     assert plain == {"snapshot", "timestamp"}
     path = next((keys / "stable").glob("targets-*.pem"))
-    shown = subprocess.run(["openssl", "asn1parse", "-in", str(path)], capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run(
+        ["openssl", "asn1parse", "-in", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert ":scrypt" in shown.stdout or "1.3.6.1.4.1.11591.4.11" in shown.stdout
     argv = ["openssl", "pkey", "-in", str(path), "-noout", "-passin"]
-    assert subprocess.run([*argv, "pass:correct horse"], capture_output=True, timeout=60).returncode == 0
+    assert (
+        subprocess.run([*argv, "pass:correct horse"], capture_output=True, timeout=60).returncode
+        == 0
+    )
     assert subprocess.run([*argv, "pass:another"], capture_output=True, timeout=60).returncode != 0
 
 
@@ -234,7 +299,8 @@ def test_a_passphrase_comes_from_a_file_and_a_wrong_one_is_an_error(
         publish_all(store, ring, [build(1)])
     assert caught.value.exit_code == 4
     assert str(caught.value) == (
-        f"error: the passphrase of stable/{name} is wrong\n  hint: try again, or check the file that {PASSPHRASE_FILE} names"
+        f"error: the passphrase of stable/{name} is wrong\n"
+        f"  hint: try again, or check the file that {PASSPHRASE_FILE} names"
     )
     path.write_text("correct horse\n")
     publish_all(store, load_ring("stable", keys), [build(1)])
@@ -248,23 +314,37 @@ def test_a_passphrase_comes_from_a_file_and_a_wrong_one_is_an_error(
         load_ring("stable", keys).of("targets")
 
 
-def test_a_refresh_asks_nobody(keys: Path, store: DirectoryStore, build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_refresh_asks_nobody(
+    keys: Path, store: DirectoryStore, build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     start = 1_800_000_000
     path = name_file(tmp_path, monkeypatch)
-    publish_all(store, init("stable", keys, passphrase=Secret(b"correct horse")), [build(1)], clock=lambda: start)
+    publish_all(
+        store,
+        init("stable", keys, passphrase=Secret(b"correct horse")),
+        [build(1)],
+        clock=lambda: start,
+    )
     monkeypatch.setattr(passphrase, "_known", {})
     monkeypatch.delenv(PASSPHRASE_FILE)
     for day in (6, 12, 18, 24, 30, 36, 42, 48):
         done = refresh(store, load_ring("stable", keys), clock=lambda day=day: start + day * DAY)  # type: ignore[misc]
-    assert "the targets key is not here" in warnings(done.channel, load_ring("stable", keys), lambda: start + 48 * DAY)[0]
+    assert (
+        "the targets key is not here"
+        in warnings(done.channel, load_ring("stable", keys), lambda: start + 48 * DAY)[0]
+    )
     with pytest.raises(HostError) as caught:
         load_ring("stable", keys).of("targets")
     assert caught.value.message.endswith(".pem cannot be asked for: not a terminal")
     assert path.exists()
 
 
-def test_keys_get_a_passphrase_later(keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert [name.partition("-")[0] for name in protect("stable", keys, Secret(b"correct horse"))] == ["stable/root", "stable/targets"]
+def test_keys_get_a_passphrase_later(
+    keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert [
+        name.partition("-")[0] for name in protect("stable", keys, Secret(b"correct horse"))
+    ] == ["stable/root", "stable/targets"]
     assert protect("stable", keys, Secret(b"correct horse")) == []
     name_file(tmp_path, monkeypatch)
     assert "pem" in json.loads(export(load_ring("stable", keys)))["signers"]["targets"][0]
@@ -272,14 +352,19 @@ def test_keys_get_a_passphrase_later(keys: Path, stable: KeyRing, monkeypatch: p
     assert after.of("targets")
 
 
-# --- root keys -----------------------------------------------------------------------------------------------------
+# --- root keys ------------------------------------------------------------------------------------
 
 
-def test_three_root_keys_are_in_three_folders_and_some_of_them_are_enough(keys: Path, tmp_path: Path) -> None:
+def test_three_root_keys_are_in_three_folders_and_some_of_them_are_enough(
+    keys: Path, tmp_path: Path
+) -> None:
     ring = init("stable", keys, root_keys=3, threshold=2)
     assert not list((keys / "stable").glob("root-*"))
     assert len(ring.places) == 3
-    assert all([path.name.partition("-")[0] for path in place.iterdir()] == ["root"] for place in ring.places)
+    assert all(
+        [path.name.partition("-")[0] for path in place.iterdir()] == ["root"]
+        for place in ring.places
+    )
     assert all(stat.S_IMODE(place.stat().st_mode) == 0o700 for place in ring.places)
     moved = [place.rename(tmp_path / f"stick-{number}") for number, place in enumerate(ring.places)]
     with pytest.raises(HostError, match="the root key of the channel stable is not here"):
@@ -290,17 +375,20 @@ def test_three_root_keys_are_in_three_folders_and_some_of_them_are_enough(keys: 
     after = rotate("stable", keys, "root", places=(moved[0], moved[1]))
     assert len(list(keys.glob("stable.root-*/root-*.pem"))) == 3
     assert len(after.of("root")) == 3
-    assert all(list(place.glob("root-*.pem")) for place in moved)  # what was moved away is its owner's
+    # what was moved away is its owner's
+    assert all(list(place.glob("root-*.pem")) for place in moved)
     with pytest.raises(UserError, match="there is no folder"):
         load_ring("stable", keys, places=(tmp_path / "none",))
 
 
-# --- who can write -------------------------------------------------------------------------------------------------
+# --- who can write --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [0o020, 0o002])
 @pytest.mark.parametrize("what", ["signers.json", "1.root.json", ".", ".."])
-def test_keys_that_others_can_write_are_refused(keys: Path, stable: KeyRing, what: str, mode: int) -> None:
+def test_keys_that_others_can_write_are_refused(
+    keys: Path, stable: KeyRing, what: str, mode: int
+) -> None:
     path = (keys / "stable" / what).resolve()
     path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
     for act in (lambda: load_ring("stable", keys), lambda: trusted_root("stable", keys)):
@@ -326,12 +414,15 @@ def test_a_folder_above_and_a_link_do_not_help(keys: Path, stable: KeyRing, tmp_
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("what", ["signers.json", "1.root.json", ".", "targets"])
 def test_keys_of_another_user_are_refused(keys: Path, stable: KeyRing, what: str) -> None:
-    path = next((keys / "stable").glob("targets-*")) if what == "targets" else keys / "stable" / what
+    path = (
+        next((keys / "stable").glob("targets-*")) if what == "targets" else keys / "stable" / what
+    )
     os.chown(path, 12345, 12345)
     with pytest.raises(HostError) as caught:
         load_ring("stable", keys)
     assert str(caught.value) == (
-        f"error: {path} belongs to another user: 12345\n  hint: keep keys in a folder of your own: --keys DIR, or SLIPWAY_KEYS"
+        f"error: {path} belongs to another user: 12345\n"
+        "  hint: keep keys in a folder of your own: --keys DIR, or SLIPWAY_KEYS"
     )
 
 
@@ -351,27 +442,38 @@ def test_a_key_file_that_is_another_key_is_refused(keys: Path, stable: KeyRing) 
         load_ring("stable", keys).of("snapshot")
 
 
-# --- what is shown -------------------------------------------------------------------------------------------------
+# --- what is shown --------------------------------------------------------------------------------
 
 
 def locals_of(error: BaseException | None) -> str:
     """What a traceback with local variables shows of the code that is tested."""
     shown = ""
     while error is not None:
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename != __file__]
+        frames = [
+            frame
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_filename != __file__
+        ]
         shown += "".join(repr(frame.f_locals) for frame in frames)
         error = error.__cause__ or error.__context__
     return shown
 
 
-def test_no_repr_and_no_traceback_shows_a_private_key(stable: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_repr_and_no_traceback_shows_a_private_key(
+    stable: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secrets = private_parts(stable)
     assert len(secrets) >= 4
     monkeypatch.setenv(BUNDLE, export(stable))
     carried = load_ring("stable", tmp_path / "nowhere")
     carried.of("targets")
-    shown = f"{stable!r} {stable} {carried!r} {carried} {carried.signers!r} {carried.of('targets')!r}"
-    for text in (export(stable).replace('"keyid"', "keyid"), export(stable).replace('"roots"', '"rots"')):
+    shown = (
+        f"{stable!r} {stable} {carried!r} {carried} {carried.signers!r} {carried.of('targets')!r}"
+    )
+    for text in (
+        export(stable).replace('"keyid"', "keyid"),
+        export(stable).replace('"roots"', '"rots"'),
+    ):
         monkeypatch.setenv(BUNDLE, text)
         with pytest.raises(UserError) as caught:
             load_ring("stable", tmp_path / "nowhere")

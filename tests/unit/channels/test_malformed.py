@@ -1,4 +1,6 @@
-"""Metadata that is validly signed and makes no sense: a thief has nightly's keys, or a bug had them."""
+"""Metadata that is validly signed and makes no sense: a thief has nightly's keys, or a bug had
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from securesystemslib.formats import encode_canonical
 
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing
@@ -33,7 +36,9 @@ WEEKS = 40 * 86400
 
 
 @pytest.fixture
-def session(store: DirectoryStore, keys: Path, tmp_path: Path, ring: KeyRing, stable: KeyRing, build: Build) -> Session:
+def session(
+    store: DirectoryStore, keys: Path, tmp_path: Path, ring: KeyRing, stable: KeyRing, build: Build
+) -> Session:
     """Nightly has b1 and b2, stable has b1; another appliance is in nightly alone."""
     opened = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "memory")
     publish_all(store, ring, [build(1), build(1, "other")])
@@ -65,7 +70,10 @@ def forge(store: DirectoryStore, ring: KeyRing, role: str, change: Change) -> No
     channel = channel_of(store, ring)
     assert channel.snapshot and channel.timestamp
     number = channel.snapshot.signed.version
-    keys = {"timestamp": "metadata/nightly/timestamp.json", "snapshot": f"metadata/nightly/{number}.snapshot.json"}
+    keys = {
+        "timestamp": "metadata/nightly/timestamp.json",
+        "snapshot": f"metadata/nightly/{number}.snapshot.json",
+    }
     listed = channel.snapshot.signed.meta.get(f"{role}.json")
     key = keys.get(role) or f"metadata/nightly/{listed and listed.version}.{role}.json"
     document = json.loads(store.read(key).data)
@@ -129,55 +137,115 @@ def stone(**changes: Any) -> Change:
 MALFORMED: dict[str, tuple[Change, str]] = {
     "own is a list": (replace_own([]), "x-slipway is list, not dict"),
     "own is a text": (replace_own("x"), "x-slipway is str, not dict"),
-    "own is missing": (lambda signed: signed.pop("x-slipway"), "there are files of 1.0.0-b1, which is not one of its releases"),
+    "own is missing": (
+        lambda signed: signed.pop("x-slipway"),
+        "there are files of 1.0.0-b1, which is not one of its releases",
+    ),
     "releases are a text": (own(releases="x"), "releases is str, not list"),
     "releases are numbers": (own(releases=[1]), "a release is int, not dict"),
-    "a release without a name": (entry(release=None), "a release has no name that it can have: 'None'"),
-    "a release's name goes up": (entry(release=".."), "a release has no name that it can have: '..'"),
-    "a release's name is a number": (entry(release=1), "a release has no name that it can have: '1'"),
+    "a release without a name": (
+        entry(release=None),
+        "a release has no name that it can have: 'None'",
+    ),
+    "a release's name goes up": (
+        entry(release=".."),
+        "a release has no name that it can have: '..'",
+    ),
+    "a release's name is a number": (
+        entry(release=1),
+        "a release has no name that it can have: '1'",
+    ),
     "a release twice": (entry(release="1.0.0-b2"), "1.0.0-b2 is there twice"),
     "a release without files": (entry(release="1.0.0-b7"), "1.0.0-b7 has no files"),
     "made never": (entry(created=None), "created of 1.0.0-b1 is no number from 0 to 253402300799"),
-    "made at a text": (entry(created="now"), "created of 1.0.0-b1 is no number from 0 to 253402300799"),
-    "made at truth": (entry(created=True), "created of 1.0.0-b1 is no number from 0 to 253402300799"),
-    "came before all time": (entry(added=-1), "added of 1.0.0-b1 is no number from 0 to 253402300799"),
-    "came after all time": (entry(added=10**30), "added of 1.0.0-b1 is no number from 0 to 253402300799"),
-    "current is not there": (own(current="1.0.0-b9"), "its current release is not one of its releases: '1.0.0-b9'"),
-    "current is a list": (own(current=["1.0.0-b1"]), "its current release is not one of its releases: \"['1.0.0-b1']\""),
+    "made at a text": (
+        entry(created="now"),
+        "created of 1.0.0-b1 is no number from 0 to 253402300799",
+    ),
+    "made at truth": (
+        entry(created=True),
+        "created of 1.0.0-b1 is no number from 0 to 253402300799",
+    ),
+    "came before all time": (
+        entry(added=-1),
+        "added of 1.0.0-b1 is no number from 0 to 253402300799",
+    ),
+    "came after all time": (
+        entry(added=10**30),
+        "added of 1.0.0-b1 is no number from 0 to 253402300799",
+    ),
+    "current is not there": (
+        own(current="1.0.0-b9"),
+        "its current release is not one of its releases: '1.0.0-b9'",
+    ),
+    "current is a list": (
+        own(current=["1.0.0-b1"]),
+        "its current release is not one of its releases: \"['1.0.0-b1']\"",
+    ),
     "withdrawn is a list": (own(withdrawn=[1]), "withdrawn is list, not dict"),
-    "a tombstone is a text": (own(withdrawn={"1.0.0-b9": "x"}), "the tombstone of 1.0.0-b9 is str, not dict"),
+    "a tombstone is a text": (
+        own(withdrawn={"1.0.0-b9": "x"}),
+        "the tombstone of 1.0.0-b9 is str, not dict",
+    ),
     "listed and withdrawn": (
         own(withdrawn={"1.0.0-b1": {"reason": "a test", "replacement": None, "time": 1}}),
         "1.0.0-b1 is listed and withdrawn",
     ),
-    "withdrawn without a reason": (stone(reason=None), "the reason for withdrawing 1.0.0-b9 is no text of at most 4000 characters"),
-    "withdrawn at a text": (stone(time="x"), "the time of withdrawing 1.0.0-b9 is no number from 0 to 253402300799"),
-    "replaced by a path": (stone(replacement="../x"), "the replacement of 1.0.0-b9 has no name that it can have: '../x'"),
+    "withdrawn without a reason": (
+        stone(reason=None),
+        "the reason for withdrawing 1.0.0-b9 is no text of at most 4000 characters",
+    ),
+    "withdrawn at a text": (
+        stone(time="x"),
+        "the time of withdrawing 1.0.0-b9 is no number from 0 to 253402300799",
+    ),
+    "replaced by a path": (
+        stone(replacement="../x"),
+        "the replacement of 1.0.0-b9 has no name that it can have: '../x'",
+    ),
     "a path without slashes": (path("example"), "no path of a file of it: 'example'"),
     "a path with one": (path("example/1.0.0-b1"), "no path of a file of it: 'example/1.0.0-b1'"),
-    "a path with three": (path("example/1.0.0-b1/a/b"), "no path of a file of it: 'example/1.0.0-b1/a/b'"),
+    "a path with three": (
+        path("example/1.0.0-b1/a/b"),
+        "no path of a file of it: 'example/1.0.0-b1/a/b'",
+    ),
     "a path that goes up": (path("example/../x"), "no path of a file of it: 'example/../x'"),
     "a path of another": (path("other/1.0.0-b1/x"), "no path of a file of it: 'other/1.0.0-b1/x'"),
-    "a path with an escape": (path("example/1.0.0-b1/\x1b[2J"), "no path of a file of it: 'example/1.0.0-b1/\\x1b[2J'"),
-    "files of no release": (path("example/1.0.0-b8/x"), "there are files of 1.0.0-b8, which is not one of its releases"),
+    "a path with an escape": (
+        path("example/1.0.0-b1/\x1b[2J"),
+        "no path of a file of it: 'example/1.0.0-b1/\\x1b[2J'",
+    ),
+    "files of no release": (
+        path("example/1.0.0-b8/x"),
+        "there are files of 1.0.0-b8, which is not one of its releases",
+    ),
     "a huge file": (
         target(length=10**30),
         "the size of example/1.0.0-b1/example.qcow2 is no number from 0 to 17592186044416",
     ),
-    "another hash": (target(hashes={"sha512": "0" * 128}), "example/1.0.0-b1/example.qcow2 has no SHA-256"),
-    "a hash that is none": (target(hashes={"sha256": "../../x"}), "example/1.0.0-b1/example.qcow2 has no SHA-256"),
+    "another hash": (
+        target(hashes={"sha512": "0" * 128}),
+        "example/1.0.0-b1/example.qcow2 has no SHA-256",
+    ),
+    "a hash that is none": (
+        target(hashes={"sha256": "../../x"}),
+        "example/1.0.0-b1/example.qcow2 has no SHA-256",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_list_that_makes_no_sense_is_refused(session: Session, store: DirectoryStore, ring: KeyRing, tmp_path: Path, name: str) -> None:
+def test_a_list_that_makes_no_sense_is_refused(
+    session: Session, store: DirectoryStore, ring: KeyRing, tmp_path: Path, name: str
+) -> None:
     change, problem = MALFORMED[name]
     forge(store, ring, "example", change)
     message = f"the list of example of the channel nightly is signed, but malformed: {problem}"
     with pytest.raises(VerificationError) as caught:
         channel_of(store, ring).shelf("example")
     assert str(caught.value) == (
-        f"error: {message}\n  hint: slipway never wrote this: somebody else may have its keys; see: invoke keys rotate nightly"
+        f"error: {message}\n  hint: slipway never wrote this: somebody else may have its keys; "
+        "see: invoke keys rotate nightly"
     )
     with pytest.raises(VerificationError) as caught:
         Client(store, "nightly", ring.roots[0], tmp_path / "client").shelf("example")
@@ -239,11 +307,13 @@ STRANGE: list[tuple[str, Change]] = [
 ]
 
 
-def deeds(session: Session, ring: KeyRing, stable: KeyRing, folder: Path, out: Path) -> Iterator[Callable[[], object]]:
+def deeds(
+    session: Session, ring: KeyRing, stable: KeyRing, folder: Path, out: Path
+) -> Iterator[Callable[[], object]]:
     """Everything that reads a channel."""
     yield lambda: channel_of(session.store, ring).shelf("example")
     yield lambda: require_none(session.holdings()[1])
-    yield lambda: session.audit([], lambda key: None)
+    yield lambda: audit(session, [], lambda key: None)
     yield lambda: Client(session.store, "nightly", ring.roots[0], out).shelf("example")
     yield lambda: session.promotion("example", "b2", "nightly", "stable")[2]()
     yield lambda: session.rollback("example", "nightly", None)
@@ -257,7 +327,13 @@ def deeds(session: Session, ring: KeyRing, stable: KeyRing, folder: Path, out: P
 
 @pytest.mark.parametrize("number", range(len(STRANGE)))
 def test_nothing_that_is_signed_ends_in_a_traceback(
-    session: Session, store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, tmp_path: Path, number: int
+    session: Session,
+    store: DirectoryStore,
+    ring: KeyRing,
+    stable: KeyRing,
+    build: Build,
+    tmp_path: Path,
+    number: int,
 ) -> None:
     role, change = STRANGE[number]
     forge(store, ring, role, change)
@@ -287,7 +363,14 @@ def test_nothing_that_is_signed_ends_in_a_traceback(
     ids=range(10),
 )
 def test_nothing_at_all_ends_in_a_traceback(
-    session: Session, store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, tmp_path: Path, name: str, content: bytes
+    session: Session,
+    store: DirectoryStore,
+    ring: KeyRing,
+    stable: KeyRing,
+    build: Build,
+    tmp_path: Path,
+    name: str,
+    content: bytes,
 ) -> None:
     """Whoever can write to the store needs no keys for this."""
     put(store, f"metadata/nightly/{name}.json", content)
@@ -302,8 +385,15 @@ def test_nothing_at_all_ends_in_a_traceback(
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "example"])
 @pytest.mark.parametrize("value", ["1.5", "NaN", "1e400", '"\\ud800"', "[" * 500 + "]" * 500])
-def test_what_has_no_canonical_form_is_not_signed(session: Session, store: DirectoryStore, ring: KeyRing, role: str, value: str) -> None:
-    names = {"timestamp": "timestamp", "snapshot": "2.snapshot", "targets": "1.targets", "example": "2.example"}
+def test_what_has_no_canonical_form_is_not_signed(
+    session: Session, store: DirectoryStore, ring: KeyRing, role: str, value: str
+) -> None:
+    names = {
+        "timestamp": "timestamp",
+        "snapshot": "2.snapshot",
+        "targets": "1.targets",
+        "example": "2.example",
+    }
     key = f"metadata/nightly/{names[role]}.json"
     text = store.read(key).data.decode()
     put(store, key, text.replace('"signed":{', f'"signed":{{"x":{value},', 1).encode())
@@ -311,7 +401,7 @@ def test_what_has_no_canonical_form_is_not_signed(session: Session, store: Direc
         channel_of(store, ring).shelf("example")
 
 
-# --- what goes on ------------------------------------------------------------------------------
+# --- what goes on ---------------------------------------------------------------------------------
 
 
 def age(store: DirectoryStore) -> None:
@@ -321,17 +411,24 @@ def age(store: DirectoryStore) -> None:
         os.utime(store.directory / status.key, (then, then))
 
 
-def test_what_is_sound_is_listed_and_the_rest_named(session: Session, store: DirectoryStore, ring: KeyRing) -> None:
+def test_what_is_sound_is_listed_and_the_rest_named(
+    session: Session, store: DirectoryStore, ring: KeyRing
+) -> None:
     forge(store, ring, "example", own(current=1))
     (store.directory / "metadata/bogus").mkdir()
     put(store, "metadata/bogus/timestamp.json", b"x")
     read, problems = session.holdings()
-    assert [(row["channel"], row["current"]) for row in holding_rows(read, problems)] == [("stable", "1.0.0-b1")]
+    assert [(row["channel"], row["current"]) for row in holding_rows(read, problems)] == [
+        ("stable", "1.0.0-b1")
+    ]
     assert list(problems) == ["bogus", "nightly"]
     with pytest.raises(VerificationError) as caught:
         require_none(problems)
     assert str(caught.value).startswith("error: 1 channel cannot be read:\n")
-    assert "\n  nightly: the list of example of the channel nightly is signed, but malformed" in str(caught.value)
+    assert (
+        "\n  nightly: the list of example of the channel nightly is signed, but malformed"
+        in str(caught.value)
+    )
     require_none({"bogus": problems["bogus"]})  # it is merely not trusted here
     with pytest.raises(StoreError):
         require_none({"bogus": problems["bogus"], "gone": StoreError("it is gone")})
@@ -355,23 +452,36 @@ def test_nothing_is_collected_that_an_unreadable_channel_may_refer_to(
     assert all(key.startswith("metadata/stable/") for key in gone)
     put(store, "metadata/nightly/timestamp.json", good)
     age(store)
-    assert any(status.key.startswith("targets/example/1.0.0-b1/") for status in session.collect().removed)
+    assert any(
+        status.key.startswith("targets/example/1.0.0-b1/") for status in session.collect().removed
+    )
 
 
-@pytest.mark.parametrize("name", ["a path without slashes", "another hash", "own is a list", "current is not there"])
-def test_nothing_is_collected_beside_a_malformed_list(session: Session, store: DirectoryStore, ring: KeyRing, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a path without slashes", "another hash", "own is a list", "current is not there"]
+)
+def test_nothing_is_collected_beside_a_malformed_list(
+    session: Session, store: DirectoryStore, ring: KeyRing, name: str
+) -> None:
     forge(store, ring, "example", MALFORMED[name][0])
     age(store)
-    before = {status.key for status in store.list() if not status.key.startswith("metadata/stable/")}
+    before = {
+        status.key for status in store.list() if not status.key.startswith("metadata/stable/")
+    }
     collected = session.collect()
     assert "malformed" in collected.problems["nightly"].message
     assert before <= {status.key for status in store.list()}
 
 
-def test_nothing_is_collected_by_a_list_that_nobody_signed(session: Session, store: DirectoryStore, ring: KeyRing) -> None:
+def test_nothing_is_collected_by_a_list_that_nobody_signed(
+    session: Session, store: DirectoryStore, ring: KeyRing
+) -> None:
     """It makes sense, has the right number, and refers to nothing."""
     document = json.loads(store.read("metadata/nightly/2.example.json").data)
-    document["signed"] |= {"targets": {}, "x-slipway": {"current": None, "releases": [], "withdrawn": {}}}
+    document["signed"] |= {
+        "targets": {},
+        "x-slipway": {"current": None, "releases": [], "withdrawn": {}},
+    }
     put(store, "metadata/nightly/2.example.json", json.dumps(document).encode())
     age(store)
     collected = collect(store, {name: session.root(name) for name in session.channels()})
@@ -379,11 +489,19 @@ def test_nothing_is_collected_by_a_list_that_nobody_signed(session: Session, sto
     assert not [status for status in collected.removed if status.key.startswith("targets/")]
 
 
-def test_a_past_that_goes_round_in_circles_is_no_past(session: Session, store: DirectoryStore, ring: KeyRing) -> None:
-    forge(store, ring, "snapshot", lambda signed: signed["x-slipway"].update(previous=signed["version"]))
+def test_a_past_that_goes_round_in_circles_is_no_past(
+    session: Session, store: DirectoryStore, ring: KeyRing
+) -> None:
+    forge(
+        store,
+        ring,
+        "snapshot",
+        lambda signed: signed["x-slipway"].update(previous=signed["version"]),
+    )
     collected = session.collect(dry_run=True)
     assert collected.problems["nightly"].message == (
-        "snapshot 2 of the channel nightly is signed, but malformed: the number of the one before is no number from 0 to 1"
+        "snapshot 2 of the channel nightly is signed, but malformed: the number of the one before "
+        "is no number from 0 to 1"
     )
 
 
@@ -392,31 +510,49 @@ def test_records_have_a_limit(session: Session, store: DirectoryStore, ring: Key
         signed["targets"]["example/1.0.0-b1/manifest.json"]["length"] = MAX_RECORD + 1
 
     forge(store, ring, "example", change)
-    with pytest.raises(VerificationError, match=r"the size of example/1.0.0-b1/manifest.json is no number from 0 to 67108864"):
+    with pytest.raises(
+        VerificationError,
+        match=r"the size of example/1.0.0-b1/manifest.json is no number from 0 to 67108864",
+    ):
         channel_of(store, ring).shelf("example")
 
 
-# --- what is written ---------------------------------------------------------------------------
+# --- what is written ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["x" * 4001, "caf\udce9"], ids=["too long", "bytes of another character set"])
-def test_what_could_not_be_read_is_not_written(session: Session, store: DirectoryStore, reason: str) -> None:
+@pytest.mark.parametrize(
+    "reason", ["x" * 4001, "caf\udce9"], ids=["too long", "bytes of another character set"]
+)
+def test_what_could_not_be_read_is_not_written(
+    session: Session, store: DirectoryStore, reason: str
+) -> None:
     """Else a slip of the hand would make the list of an appliance unreadable for good."""
     before = {status.key for status in store.list("metadata/")}
     done = session.withdraw("example", "b1", reason)
-    problem = "example cannot be listed so: the reason for withdrawing 1.0.0-b1 is no text of at most 4000 characters"
+    problem = (
+        "example cannot be listed so: the reason for withdrawing 1.0.0-b1 is no text of at "
+        "most 4000 characters"
+    )
     assert done.unreached == {"stable": problem, "nightly": problem}
     assert {status.key for status in store.list("metadata/")} == before
 
 
-def test_a_build_that_could_not_be_listed_is_not_published(session: Session, store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_a_build_that_could_not_be_listed_is_not_published(
+    session: Session, store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     """A manifest may say that it was made before 1970, and have a name of any length."""
     name = "1.0.0-" + "b" * 200
     for changes, problem in (
         ({"created": -86_400}, "created of 1.0.0-b3 is no number from 0 to 253402300799"),
-        ({"release": name, "build": "b" * 200}, f"no path of a file of it: {f'example/{name}/example.qcow2'[:100]!r}"),
+        (
+            {"release": name, "build": "b" * 200},
+            f"no path of a file of it: {f'example/{name}/example.qcow2'[:100]!r}",
+        ),
     ):
         with pytest.raises(StoreError) as caught:
             session.publish(ring, [build(3, **changes)], lambda key: None)
-        assert str(caught.value) == (f"error: example cannot be listed so: {problem}\n  hint: nothing was changed; say it otherwise")
+        assert str(caught.value) == (
+            f"error: example cannot be listed so: {problem}\n"
+            "  hint: nothing was changed; say it otherwise"
+        )
     assert list(channel_of(store, ring).shelf("example").releases) == ["1.0.0-b1", "1.0.0-b2"]

@@ -1,4 +1,6 @@
-"""An enemy who can write to the store shows publishers an older state: nothing is signed after it, and there is a way out."""
+"""An enemy who can write to the store shows publishers an older state: nothing is signed after it,
+and there is a way out.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels import watch
+from slipway.channels.auditing import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate
@@ -56,7 +59,11 @@ def elsewhere(ring: KeyRing, folder: Path) -> KeyRing:
 
 def objects(store: DirectoryStore) -> dict[str, bytes]:
     """All there is, but for roots: those are in the ring."""
-    return {status.key: store.read(status.key).data for status in store.list() if not status.key.endswith("root.json")}
+    return {
+        status.key: store.read(status.key).data
+        for status in store.list()
+        if not status.key.endswith("root.json")
+    }
 
 
 def refused(act: Callable[[], object], store: DirectoryStore) -> str:
@@ -78,10 +85,12 @@ def old(store: DirectoryStore, ring: KeyRing, build: Build) -> bytes:
     return timestamp
 
 
-# --- an older state ------------------------------------------------------------------------------------------------
+# --- an older state -------------------------------------------------------------------------------
 
 
-def test_no_command_signs_after_an_older_state(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, old: bytes) -> None:
+def test_no_command_signs_after_an_older_state(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, old: bytes
+) -> None:
     """The withdrawn release would be current again, and its tombstone gone."""
     put(store, TIMESTAMP, old)
     keys = ring.folder.parent if ring.folder else Path()
@@ -98,7 +107,10 @@ def test_no_command_signs_after_an_older_state(store: DirectoryStore, ring: KeyR
         lambda: session.read("nightly"),
         lambda: refresh(store, rotate("nightly", keys, "timestamp")),
     ]
-    said = f"error: the store has version 2 of the channel nightly, version 3 was seen here\n  hint: {WAY_OUT}"
+    said = (
+        "error: the store has version 2 of the channel nightly, version 3 was seen here\n"
+        f"  hint: {WAY_OUT}"
+    )
     for act in acts:
         assert refused(act, store) == said
     before = objects(store)
@@ -107,35 +119,57 @@ def test_no_command_signs_after_an_older_state(store: DirectoryStore, ring: KeyR
     assert objects(store) == {**before, "gc/lease": b"free\n"}
 
 
-def test_a_state_that_was_only_read_is_remembered(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
-    """Another machine withdrew it; this one has looked since, and then somebody puts the old timestamp back."""
+def test_a_state_that_was_only_read_is_remembered(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
+    """Another machine withdrew it.
+
+    This one has looked since, and then somebody puts the old timestamp back.
+    """
     other = elsewhere(ring, tmp_path / "other")
     refresh(store, ring)
-    session = Session(store=store, keys=tmp_path / "other", trust=tmp_path, memory=tmp_path / "clients")
+    session = Session(
+        store=store, keys=tmp_path / "other", trust=tmp_path, memory=tmp_path / "clients"
+    )
     session.holdings()
     put(store, TIMESTAMP, old)
     for name in ("3.snapshot.json", "4.snapshot.json", "3.example.json"):
         store.delete(f"metadata/nightly/{name}")
-    assert "version 2 of the channel nightly, version 4 was seen here" in refused(lambda: refresh(store, other), store)
+    assert "version 2 of the channel nightly, version 4 was seen here" in refused(
+        lambda: refresh(store, other), store
+    )
 
 
-def test_who_has_no_keys_remembers_too(store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_who_has_no_keys_remembers_too(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     """A promotion takes from a channel whose root alone is here."""
     (tmp_path / "trust").mkdir()
     (tmp_path / "trust/nightly.root.json").write_bytes(ring.roots[0])
     assert stable.folder and ring.folder
     shutil.rmtree(ring.folder)
-    session = Session(store=store, keys=stable.folder.parent, trust=tmp_path / "trust", memory=tmp_path / "clients")
+    session = Session(
+        store=store,
+        keys=stable.folder.parent,
+        trust=tmp_path / "trust",
+        memory=tmp_path / "clients",
+    )
     session.read("nightly")
     put(store, TIMESTAMP, old)
     for name in ("3.snapshot.json", "3.example.json"):
         store.delete(f"metadata/nightly/{name}")
     message = "version 2 of the channel nightly, version 3 was seen here"
-    assert message in refused(lambda: session.promotion("example", "b2", "nightly", "stable"), store)
+    assert message in refused(
+        lambda: session.promotion("example", "b2", "nightly", "stable"), store
+    )
 
 
 def test_a_bundle_remembers_below_the_users_state(
-    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DirectoryStore,
+    ring: KeyRing,
+    old: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", export(ring))
     monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
@@ -146,11 +180,18 @@ def test_a_bundle_remembers_below_the_users_state(
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     put(store, TIMESTAMP, old)
-    assert "version 2 of the channel nightly, version 4 was seen here" in refused(lambda: refresh(store, bundled), store)
+    assert "version 2 of the channel nightly, version 4 was seen here" in refused(
+        lambda: refresh(store, bundled), store
+    )
 
 
-def test_an_expired_timestamp_may_be_an_old_one(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
-    """This machine has not looked for 13 days. What it saw last is put back, and all that came since is deleted."""
+def test_an_expired_timestamp_may_be_an_old_one(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
+    """This machine has not looked for 13 days.
+
+    What it saw last is put back, and all that came since is deleted.
+    """
     publish_all(store, ring, [build(1)], clock=lambda: T)
     old = store.read(TIMESTAMP).data
     other = elsewhere(ring, tmp_path / "other")
@@ -160,16 +201,20 @@ def test_an_expired_timestamp_may_be_an_old_one(store: DirectoryStore, ring: Key
     for number in (2, 3):
         store.delete(f"metadata/nightly/{number}.snapshot.json")
     assert refused(lambda: refresh(store, ring, clock=lambda: T + 13 * DAY), store) == (
-        "error: the timestamp of the channel nightly expired on 2027-01-22: newer ones may have been hidden; "
-        "this host's clock says 2027-01-28 08:00 UTC\n"
-        "  hint: if this clock is right, and nobody published or refreshed since then, go on with: invoke recover nightly"
+        "error: the timestamp of the channel nightly expired on 2027-01-22: newer ones may have "
+        "been hidden; this host's clock says 2027-01-28 08:00 UTC\n"
+        "  hint: if this clock is right, and nobody published or refreshed since then, "
+        "go on with: invoke recover nightly"
     )
 
 
-def test_a_deleted_channel_does_not_begin_again(store: DirectoryStore, ring: KeyRing, build: Build, old: bytes) -> None:
+def test_a_deleted_channel_does_not_begin_again(
+    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes
+) -> None:
     shutil.rmtree(store.directory / "metadata")
     assert refused(lambda: publish_all(store, ring, [build(2)]), store) == (
-        f"error: the channel nightly is gone from the store, version 3 of it was seen here\n  hint: {WAY_OUT}"
+        "error: the channel nightly is gone from the store, version 3 of it was seen here\n"
+        f"  hint: {WAY_OUT}"
     )
 
 
@@ -181,12 +226,20 @@ def test_a_channel_whose_only_commit_lost_its_timestamp_does_not_begin_again(
     message = "the channel nightly is gone from the store, version 1 of it was seen here"
     assert message in refused(lambda: publish_all(store, ring, [build(2)]), store)
     other = elsewhere(ring, tmp_path / "other")
-    message = "the channel nightly has a signed snapshot 1 that its timestamp does not name, it names none"
+    message = (
+        "the channel nightly has a signed snapshot 1 that its timestamp does not "
+        "name, it names none"
+    )
     assert message in refused(lambda: publish_all(store, other, [build(2)]), store)
 
 
-def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path) -> None:
-    """The listing has no stable any more. A collection would remove all that stable alone refers to."""
+def test_a_deleted_channel_hides_from_no_command(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, old: bytes, tmp_path: Path
+) -> None:
+    """The listing has no stable any more.
+
+    A collection would remove all that stable alone refers to.
+    """
     promote(store, stable, lambda: channel_of(store, ring), "example", "b1")
     keys = ring.folder.parent if ring.folder else tmp_path
     session = Session(store=store, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "clients")
@@ -199,9 +252,11 @@ def test_a_deleted_channel_hides_from_no_command(store: DirectoryStore, ring: Ke
         assert caught.value.message == message
     assert not list(store.list("metadata/stable/"))
     collected = session.collect()
-    assert {name: error.message for name, error in collected.problems.items()} == {"stable": message}
+    assert {name: error.message for name, error in collected.problems.items()} == {
+        "stable": message
+    }
     assert not collected.removed
-    audited = session.audit([], lambda key: None)
+    audited = audit(session, [], lambda key: None)
     assert [line.split(":")[0] for line in audited.lines] == ["nightly"]
     assert audited.all_problems == [f"stable: {message}"]
 
@@ -214,7 +269,10 @@ def test_one_channel_that_is_refused_keeps_no_other_from_its_refresh(
     refresh(store, stable)
     put(store, "metadata/stable/timestamp.json", before)
     keys = ring.folder.parent if ring.folder else tmp_path
-    with pytest.raises(VerificationError, match="the store has version 1 of the channel stable, version 2 was seen here"):
+    with pytest.raises(
+        VerificationError,
+        match="the store has version 1 of the channel stable, version 2 was seen here",
+    ):
         Session(store=store, keys=keys, trust=tmp_path, memory=tmp_path / "clients").refresh()
     channel = channel_of(store, ring)
     assert channel.timestamp and channel.timestamp.signed.version == 4
@@ -225,19 +283,29 @@ def test_one_channel_that_is_refused_keeps_no_other_from_its_refresh(
 def test_roots_that_were_deleted_come_back(
     store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, role: str, fresh: bool
 ) -> None:
-    """Keys were replaced; then somebody deletes the roots that say so, and users hold on to the old ones."""
+    """Keys were replaced; then somebody deletes the roots that say so, and users hold on to the old
+    ones.
+    """
     assert ring.folder
     after = rotate("nightly", ring.folder.parent, role)
     refresh(store, after)
-    roots = {key for key in (status.key for status in store.list("metadata/nightly/")) if key.endswith("root.json")}
+    roots = {
+        key
+        for key in (status.key for status in store.list("metadata/nightly/"))
+        if key.endswith("root.json")
+    }
     for key in roots - {"metadata/nightly/1.root.json"}:
         store.delete(key)
     refresh(store, elsewhere(after, tmp_path / "fresh") if fresh else after)
-    assert {status.key for status in store.list("metadata/nightly/") if status.key.endswith("root.json")} == roots
-    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has("example/1.0.0-b1/example.qcow2")
+    assert {
+        status.key for status in store.list("metadata/nightly/") if status.key.endswith("root.json")
+    } == roots
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "judge").has(
+        "example/1.0.0-b1/example.qcow2"
+    )
 
 
-# --- without a memory: what the store's own snapshots say ----------------------------------------------------------
+# --- without a memory: what the store's own snapshots say -----------------------------------------
 
 
 def test_a_fresh_machine_sees_that_later_states_were_named(
@@ -247,36 +315,51 @@ def test_a_fresh_machine_sees_that_later_states_were_named(
     put(store, TIMESTAMP, old)
     fresh = elsewhere(ring, tmp_path / "fresh")
     assert refused(lambda: refresh(store, fresh), store) == (
-        "error: the timestamp of the channel nightly names version 2, but version 4 was signed after later ones\n"
+        "error: the timestamp of the channel nightly names version 2, but version 4 was signed "
+        "after later ones\n"
         "  hint: somebody put an old timestamp back; what is known: invoke recover nightly"
     )
 
 
-def test_a_fresh_machine_does_not_decide_about_one_step_back(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_a_fresh_machine_does_not_decide_about_one_step_back(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     put(store, TIMESTAMP, old)
     fresh = elsewhere(ring, tmp_path / "fresh")
     assert refused(lambda: refresh(store, fresh), store) == (
-        "error: the channel nightly has a signed snapshot 3 that its timestamp does not name, it names 2\n"
-        "  hint: a publisher was stopped, or somebody put an old timestamp back: let that publisher run again, "
-        "or decide with: invoke recover nightly"
+        "error: the channel nightly has a signed snapshot 3 that its timestamp does not "
+        "name, it names 2\n"
+        "  hint: a publisher was stopped, or somebody put an old timestamp back: "
+        "let that publisher run again, or decide with: invoke recover nightly"
     )
 
 
-def test_what_nobody_signed_holds_nobody_up(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_what_nobody_signed_holds_nobody_up(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     """An enemy cannot stop publishers by files with high numbers."""
     enemy = init("nightly", tmp_path / "enemy")
     other = DirectoryStore(tmp_path / "enemys")
     for _ in range(9):
         refresh(other, enemy)
-    for number, data in ((9, other.read("metadata/nightly/9.snapshot.json").data), (8, b"{}"), (7, b"\xff"), (6, old)):
+    for number, data in (
+        (9, other.read("metadata/nightly/9.snapshot.json").data),
+        (8, b"{}"),
+        (7, b"\xff"),
+        (6, old),
+    ):
         put(store, f"metadata/nightly/{number}.snapshot.json", data)
     put(store, "metadata/nightly/x.snapshot.json", b"")
     refresh(store, ring)
     refresh(store, elsewhere(ring, tmp_path / "fresh"))
 
 
-def test_the_rests_of_races_hold_nobody_up(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
-    """Publishers of their own memory, all at once: every commit ends, although each leaves snapshots that nobody names."""
+def test_the_rests_of_races_hold_nobody_up(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
+    """Publishers of their own memory, all at once: every commit ends, although each leaves
+    snapshots that nobody names.
+    """
     publish_all(store, ring, [build(9)])
     rings = [elsewhere(ring, tmp_path / f"machine-{number}") for number in range(4)]
     failures: list[BaseException] = []
@@ -284,7 +367,11 @@ def test_the_rests_of_races_hold_nobody_up(store: DirectoryStore, ring: KeyRing,
     def work(number: int) -> None:
         try:
             for commit in range(3):
-                publish_all(DirectoryStore(store.directory), rings[number], [build(10 * number + commit + 10)])
+                publish_all(
+                    DirectoryStore(store.directory),
+                    rings[number],
+                    [build(10 * number + commit + 10)],
+                )
         except BaseException as error:
             failures.append(error)
 
@@ -296,7 +383,11 @@ def test_the_rests_of_races_hold_nobody_up(store: DirectoryStore, ring: KeyRing,
         thread.join(120)
     assert failures == []
     assert len(channel_of(store, ring).shelf("example").releases) == 13
-    snapshots = [status.key for status in store.list("metadata/nightly/") if status.key.endswith("snapshot.json")]
+    snapshots = [
+        status.key
+        for status in store.list("metadata/nightly/")
+        if status.key.endswith("snapshot.json")
+    ]
     assert len(snapshots) >= 13
     refresh(store, elsewhere(ring, tmp_path / "fresh"))
 
@@ -311,23 +402,30 @@ def test_a_stopped_publisher_goes_on_and_frees_the_others(
     with pytest.raises(Crash):
         withdraw(CrashingStore(store, at=at, after=late), ring, "example", "b1", "a test")
     if (at, late) in ((2, True), (3, False)):
-        assert "has a signed snapshot 4 that its timestamp does not name" in refused(lambda: refresh(store, other), store)
+        assert "has a signed snapshot 4 that its timestamp does not name" in refused(
+            lambda: refresh(store, other), store
+        )
     withdraw(store, ring, "example", "b1", "a test")
     refresh(store, other)
     assert channel_of(store, ring).shelf("example").current is None
 
 
-# --- other content under the same number ---------------------------------------------------------------------------
+# --- other content under the same number ----------------------------------------------------------
 
 
-def test_another_state_of_the_same_number_is_refused(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
-    """All that came later was deleted, so a fresh machine could not know, and took the number again."""
+def test_another_state_of_the_same_number_is_refused(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
+    """All that came later was deleted, so a fresh machine could not know, and took the number
+    again.
+    """
     put(store, TIMESTAMP, old)
     for name in ("3.snapshot.json", "3.example.json"):
         store.delete(f"metadata/nightly/{name}")
     refresh(store, elsewhere(ring, tmp_path / "fresh"))
     assert refused(lambda: refresh(store, ring), store) == (
-        f"error: version 3 of the channel nightly does not go on from version 3, which was seen here\n  hint: {WAY_OUT}"
+        "error: version 3 of the channel nightly does not go on from version 3, which was seen "
+        f"here\n  hint: {WAY_OUT}"
     )
 
 
@@ -342,7 +440,8 @@ def test_a_state_that_goes_on_from_an_older_one_is_refused(
     for _ in range(1 + more):
         refresh(store, fresh)
     assert refused(lambda: refresh(store, ring), store) == (
-        f"error: version {3 + more} of the channel nightly does not go on from version 3, which was seen here\n  hint: {WAY_OUT}"
+        f"error: version {3 + more} of the channel nightly does not go on from version 3, "
+        f"which was seen here\n  hint: {WAY_OUT}"
     )
 
 
@@ -362,8 +461,9 @@ def test_a_past_with_a_gap_is_believed_only_after_a_collection_may_have_made_it(
 def test_a_list_of_a_stopped_commit_cannot_take_the_place_of_the_one_that_is_named(
     store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
 ) -> None:
-    """An enemy keeps what a stopped publication had signed, removes it, and brings it back under the number that was
-    given again: both have the right signature and the right number."""
+    """An enemy keeps what a stopped publication had signed, removes it, and brings it back under
+    the number that was given again: both have the right signature and the right number.
+    """
     for number in (1, 2):
         publish_all(store, ring, [build(number)])
     with pytest.raises(Crash):
@@ -375,33 +475,54 @@ def test_a_list_of_a_stopped_commit_cannot_take_the_place_of_the_one_that_is_nam
     judge = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
     assert not judge.has("example/1.0.0-b2/example.qcow2")
     put(store, key, stopped)
-    with pytest.raises(VerificationError, match=r"3.example.json is not the one that its channel lists"):
+    with pytest.raises(
+        VerificationError, match=r"3.example.json is not the one that its channel lists"
+    ):
         channel_of(store, ring).shelf("example")
     fresh = Judge(store, "nightly", ring.roots[0], tmp_path / "fresh")
     with pytest.raises(Exception, match=r"length|hash"):
         fresh.has("example/1.0.0-b2/example.qcow2")
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
-def test_a_memory_that_others_can_write_is_refused(store: DirectoryStore, ring: KeyRing, old: bytes) -> None:
+def test_a_memory_that_others_can_write_is_refused(
+    store: DirectoryStore, ring: KeyRing, old: bytes
+) -> None:
     memory = memory_of(store, ring, "nightly")
     assert memory.path.stat().st_mode & 0o777 == 0o600
-    for path, mode in ((memory.path, 0o620), (memory.path, 0o602), (memory.path.parent, 0o720), (memory.path.parent, 0o702)):
+    for path, mode in (
+        (memory.path, 0o620),
+        (memory.path, 0o602),
+        (memory.path.parent, 0o720),
+        (memory.path.parent, 0o702),
+    ):
         before = path.stat().st_mode & 0o777
         path.chmod(mode)
         with pytest.raises(HostError) as caught:
             refresh(store, ring)
         assert str(caught.value) == (
-            f"error: {path} can be written by others\n  hint: run: chmod go-w {path}; whoever could write it could hide what was seen"
+            f"error: {path} can be written by others\n"
+            f"  hint: run: chmod go-w {path}; whoever could write it could hide what was seen"
         )
         path.chmod(before)
     refresh(store, ring)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seen": {"timestamp": 1}, "begun": {}}', '{"seen": null, "begun": {"x": 1}}'])
-def test_a_damaged_memory_is_not_taken_for_an_empty_one(store: DirectoryStore, ring: KeyRing, old: bytes, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"seen": {"timestamp": 1}, "begun": {}}',
+        '{"seen": null, "begun": {"x": 1}}',
+    ],
+)
+def test_a_damaged_memory_is_not_taken_for_an_empty_one(
+    store: DirectoryStore, ring: KeyRing, old: bytes, text: str
+) -> None:
     memory = memory_of(store, ring, "nightly")
     memory.path.write_text(text)
     with pytest.raises(HostError, match=r"cannot be understood") as caught:
@@ -420,17 +541,23 @@ def channel_time(store: Store, ring: KeyRing) -> float:
     return channel.timestamp.signed.expires.timestamp() - DAY
 
 
-def test_two_names_of_a_folder_are_one_store(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_two_names_of_a_folder_are_one_store(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(store.directory)
     put(store, TIMESTAMP, old)
     linked = DirectoryStore(tmp_path / "link")
-    assert "version 2 of the channel nightly, version 3 was seen here" in refused(lambda: refresh(linked, ring), store)
+    assert "version 2 of the channel nightly, version 3 was seen here" in refused(
+        lambda: refresh(linked, ring), store
+    )
 
 
-# --- the way out ---------------------------------------------------------------------------------------------------
+# --- the way out ----------------------------------------------------------------------------------
 
 
-def recover(store: Store, ring: KeyRing, *, clock: Callable[[], float] | None = None, to: int | None = None) -> Findings:
+def recover(
+    store: Store, ring: KeyRing, *, clock: Callable[[], float] | None = None, to: int | None = None
+) -> Findings:
     from time import time
 
     found = look(store, ring, clock=clock or time, to=to)
@@ -441,7 +568,13 @@ def recover(store: Store, ring: KeyRing, *, clock: Callable[[], float] | None = 
 @pytest.mark.parametrize("damage", ["an older timestamp", "no timestamp", "another's timestamp"])
 @pytest.mark.parametrize("fresh", [False, True], ids=["here", "on a fresh machine"])
 def test_recovery_restores_the_newest_state(
-    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path, damage: str, fresh: bool
+    store: DirectoryStore,
+    ring: KeyRing,
+    build: Build,
+    old: bytes,
+    tmp_path: Path,
+    damage: str,
+    fresh: bool,
 ) -> None:
     """What was withdrawn stays so, users follow, and all publishers go on."""
     publish_all(store, ring, [build(3)])
@@ -472,7 +605,10 @@ def test_recovery_restores_the_newest_state(
 def test_users_follow_although_what_they_saw_is_gone(
     store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path
 ) -> None:
-    """All that came after the old timestamp was deleted; its numbers, which users saw, are not given again."""
+    """All that came after the old timestamp was deleted.
+
+    Its numbers, which users saw, are not given again.
+    """
     publish_all(store, ring, [build(3)])
     publish_all(store, ring, [build(4)])
     user = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
@@ -483,7 +619,10 @@ def test_users_follow_although_what_they_saw_is_gone(
         store.delete(f"metadata/nightly/{number}.example.json")
     found = recover(store, ring)
     assert found.chosen == 2
-    assert "  version 5 is not in the store: what was withdrawn since 2 has to be withdrawn again" in found.lines
+    assert (
+        "  version 5 is not in the store: what was withdrawn since 2 has to be withdrawn again"
+        in found.lines
+    )
     channel = channel_of(store, ring)
     assert channel.timestamp and channel.timestamp.signed.version == 6
     assert user.has("example/1.0.0-b1/example.qcow2")
@@ -508,7 +647,9 @@ def test_recovery_says_what_is_known(store: DirectoryStore, ring: KeyRing, build
     ]
 
 
-def test_an_expired_channel_goes_on_when_a_person_says_so(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
+def test_an_expired_channel_goes_on_when_a_person_says_so(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     late = T + 80 * DAY
     assert recover(store, ring, clock=lambda: late).chosen == 1
@@ -521,10 +662,16 @@ def test_an_expired_channel_goes_on_when_a_person_says_so(store: DirectoryStore,
 def test_a_fork_is_joined_and_users_of_both_sides_follow(
     store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path
 ) -> None:
-    """A fresh machine was shown the old state, without what came later, and published. Then that comes back."""
+    """A fresh machine was shown the old state, without what came later, and published.
+
+    Then that comes back.
+    """
     user = Judge(store, "nightly", ring.roots[0], tmp_path / "judge")
     user.updater()
-    kept = {name: store.read(f"metadata/nightly/{name}").data for name in ("3.snapshot.json", "3.example.json")}
+    kept = {
+        name: store.read(f"metadata/nightly/{name}").data
+        for name in ("3.snapshot.json", "3.example.json")
+    }
     put(store, TIMESTAMP, old)
     for name in kept:
         store.delete(f"metadata/nightly/{name}")
@@ -537,10 +684,14 @@ def test_a_fork_is_joined_and_users_of_both_sides_follow(
     shelf = channel_of(store, ring).shelf("example")
     assert "1.0.0-b2" not in shelf.releases or "1.0.0-b2" in shelf.withdrawn
     refresh(store, ring)
-    assert Judge(store, "nightly", ring.roots[0], tmp_path / "new").has("example/1.0.0-b4/example.qcow2")
+    assert Judge(store, "nightly", ring.roots[0], tmp_path / "new").has(
+        "example/1.0.0-b4/example.qcow2"
+    )
 
 
-def test_what_is_gone_is_forgotten_when_a_person_says_so(store: DirectoryStore, ring: KeyRing, build: Build, old: bytes) -> None:
+def test_what_is_gone_is_forgotten_when_a_person_says_so(
+    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes
+) -> None:
     shutil.rmtree(store.directory / "metadata")
     found = recover(store, ring)
     assert found.chosen is None
@@ -554,14 +705,24 @@ def test_what_is_gone_is_forgotten_when_a_person_says_so(store: DirectoryStore, 
     assert channel_of(store, ring).shelf("example").current == "1.0.0-b1"
 
 
-def test_a_version_that_is_not_there_is_not_restored(store: DirectoryStore, ring: KeyRing, old: bytes) -> None:
+def test_a_version_that_is_not_there_is_not_restored(
+    store: DirectoryStore, ring: KeyRing, old: bytes
+) -> None:
     with pytest.raises(UsageError) as caught:
         look(store, ring, clock=lambda: 0.0, to=9)
-    assert str(caught.value) == "error: the channel nightly has no version 9 that is signed and whole\n  hint: there is: 1, 2, 3"
+    assert str(caught.value) == (
+        "error: the channel nightly has no version 9 that is signed and whole\n"
+        "  hint: there is: 1, 2, 3"
+    )
 
 
-def test_a_lost_race_is_not_restored(store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path) -> None:
-    """A commit lost its race and was given up; its snapshot has the highest number, but replaced an older state."""
+def test_a_lost_race_is_not_restored(
+    store: DirectoryStore, ring: KeyRing, build: Build, old: bytes, tmp_path: Path
+) -> None:
+    """A commit lost its race and was given up.
+
+    Its snapshot has the highest number, but replaced an older state.
+    """
     other = elsewhere(ring, tmp_path / "other")
     first = CrashingStore(store, at=3, after=False)
     with pytest.raises(Crash):
@@ -575,10 +736,12 @@ def test_a_lost_race_is_not_restored(store: DirectoryStore, ring: KeyRing, build
     assert found.chosen == 4  # another machine's: it may have been current
 
 
-# --- users ---------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
-def test_what_a_user_saw_is_kept_where_only_the_user_writes(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_what_a_user_saw_is_kept_where_only_the_user_writes(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     memory = tmp_path / "user/clients"
     Client(store, "nightly", ring.roots[0], memory)
     (folder,) = memory.iterdir()
@@ -589,7 +752,8 @@ def test_what_a_user_saw_is_kept_where_only_the_user_writes(store: DirectoryStor
             with pytest.raises(HostError) as caught:
                 Client(store, "nightly", ring.roots[0], memory)
             assert str(caught.value) == (
-                f"error: {path} can be written by others\n  hint: run: chmod go-w {path}; whoever could write it could hide what was seen"
+                f"error: {path} can be written by others\n"
+                f"  hint: run: chmod go-w {path}; whoever could write it could hide what was seen"
             )
         path.chmod(0o700)
     put(store, TIMESTAMP, old)
@@ -598,16 +762,25 @@ def test_what_a_user_saw_is_kept_where_only_the_user_writes(store: DirectoryStor
 
 
 def test_what_belongs_to_somebody_else_is_no_memory(
-    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DirectoryStore,
+    ring: KeyRing,
+    old: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "clients").mkdir(mode=0o700)
     monkeypatch.setattr("os.geteuid", lambda: 12345)
     with pytest.raises(HostError) as caught:
         Client(store, "nightly", ring.roots[0], tmp_path / "clients")
-    assert str(caught.value) == f"error: {tmp_path} belongs to another user\n  hint: name a folder of your own: SLIPWAY_STATE"
+    assert str(caught.value) == (
+        f"error: {tmp_path} belongs to another user\n"
+        "  hint: name a folder of your own: SLIPWAY_STATE"
+    )
 
 
-def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_and_publishers_remember_apart_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from slipway.job import Workshop
     from slipway.pipeline import session
 
@@ -616,10 +789,15 @@ def test_users_and_publishers_remember_apart_from_the_cache(tmp_path: Path, monk
     begun = session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True)
     assert begun.memory == tmp_path / "state/slipway/clients"
     monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
-    assert session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory == tmp_path / "kept/clients"
+    assert (
+        session(Workshop(root=tmp_path), str(tmp_path / "store"), new=True).memory
+        == tmp_path / "kept/clients"
+    )
 
 
-def test_folders_are_private_whatever_the_umask_is(store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path) -> None:
+def test_folders_are_private_whatever_the_umask_is(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path
+) -> None:
     """Where every user has a group, new folders are writable by it."""
     before = os.umask(0o002)
     try:
@@ -647,7 +825,8 @@ def test_what_cannot_be_remembered_is_not_signed(
     with pytest.raises(HostError) as caught:
         publish_all(store, ring, [build(1)])
     assert str(caught.value) == (
-        f"error: what was seen of the channel nightly cannot be kept in {ring.folder}/seen: Read-only file system\n"
+        f"error: what was seen of the channel nightly cannot be kept in {ring.folder}/seen: "
+        "Read-only file system\n"
         "  hint: name a folder that lasts: SLIPWAY_STATE"
     )
     assert store.stat(TIMESTAMP) is None

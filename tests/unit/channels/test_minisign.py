@@ -1,4 +1,6 @@
-"""What people with nothing but minisign are told: that a signature is good, and until when to rely on it."""
+"""What people with nothing but minisign are told: that a signature is good, and until when to rely
+on it.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,20 @@ def signer() -> CryptoSigner:
     return CryptoSigner.generate_ed25519()
 
 
-def verify(folder: Path, signer: CryptoSigner, data: bytes, signature: bytes) -> subprocess.CompletedProcess[str]:
+def verify(
+    folder: Path, signer: CryptoSigner, data: bytes, signature: bytes
+) -> subprocess.CompletedProcess[str]:
     """Run minisign."""
     key = public_key(signer.public_key, "a key")
     assert key
     for name, content in (("sums", data), ("sums.minisig", signature), ("key.pub", key.encode())):
         (folder / name).write_bytes(content)
     return subprocess.run(
-        ["minisign", "-V", "-p", folder / "key.pub", "-m", folder / "sums"], capture_output=True, text=True, timeout=20, check=False
+        ["minisign", "-V", "-p", folder / "key.pub", "-m", folder / "sums"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
 
 
@@ -38,9 +46,16 @@ def test_a_signature_says_until_when_it_is_good(signer: CryptoSigner, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("data", "old", "new"), [(b"dates\n", b"", b""), (b"data\n", b"2027", b"2037"), (b"data\n", b"file:SHA256SUMS", b"file:SHA256SUMZ")]
+    ("data", "old", "new"),
+    [
+        (b"dates\n", b"", b""),
+        (b"data\n", b"2027", b"2037"),
+        (b"data\n", b"file:SHA256SUMS", b"file:SHA256SUMZ"),
+    ],
 )
-def test_what_was_altered_is_refused(signer: CryptoSigner, tmp_path: Path, data: bytes, old: bytes, new: bytes) -> None:
+def test_what_was_altered_is_refused(
+    signer: CryptoSigner, tmp_path: Path, data: bytes, old: bytes, new: bytes
+) -> None:
     signature = sign(b"data\n", signer, file="SHA256SUMS", expires=EXPIRES)
     assert signature
     assert verify(tmp_path, signer, data, signature.replace(old, new)).returncode != 0

@@ -13,7 +13,14 @@ from slipway import process
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, fingerprint
 from slipway.channels.minisign import public_key
-from slipway.channels.moves import Moved, package_difference, promote, publish_all, rollback, withdraw
+from slipway.channels.moves import (
+    Moved,
+    package_difference,
+    promote,
+    publish_all,
+    rollback,
+    withdraw,
+)
 from slipway.channels.publish import sums_key
 from slipway.channels.state import Channel, channels_in, read_channel
 from slipway.channels.upkeep import Policy, kept, prune, refresh
@@ -39,7 +46,9 @@ def judge(store: Store, ring: KeyRing, tmp_path: Path) -> Judge:
     return Judge(store, ring.channel, ring.roots[0], tmp_path / "judge" / ring.channel)
 
 
-def test_what_is_published_is_what_a_client_downloads(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
+def test_what_is_published_is_what_a_client_downloads(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
     (moved,) = publish_all(store, ring, [build(1)])
     assert (moved.release, moved.before, moved.written) == ("1.0.0-b1", None, True)
     user = judge(store, ring, tmp_path)
@@ -56,11 +65,15 @@ def test_publishing_again_does_nothing(store: DirectoryStore, ring: KeyRing, bui
     assert counting.writes == []
 
 
-def test_one_commit_for_many_appliances(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
+def test_one_commit_for_many_appliances(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
     counting = CountingStore(store)
     moves = publish_all(counting, ring, [build(1, "web"), build(1, "mail"), build(1, "dns")])
     assert [moved.appliance for moved in moves] == ["web", "mail", "dns"]
-    assert [key for key, _ in counting.writes if key.endswith("timestamp.json")] == ["metadata/nightly/timestamp.json"]
+    assert [key for key, _ in counting.writes if key.endswith("timestamp.json")] == [
+        "metadata/nightly/timestamp.json"
+    ]
     user = judge(store, ring, tmp_path)
     assert all(user.has(f"{name}/1.0.0-b1/{name}.qcow2") for name in ("web", "mail", "dns"))
 
@@ -73,7 +86,10 @@ def test_promotion_moves_a_pointer_and_no_image(
     moved = promote(counting, stable, source(counting, ring), "example")
     assert (moved.release, moved.before, moved.channel) == ("1.0.0-b1", None, "stable")
     assert not [key for key, _ in counting.writes if key.startswith("targets/")]
-    assert judge(store, stable, tmp_path).download("example/1.0.0-b1/example.qcow2") == b"image 1" * 1000
+    assert (
+        judge(store, stable, tmp_path).download("example/1.0.0-b1/example.qcow2")
+        == b"image 1" * 1000
+    )
     publish_all(store, ring, [build(2)])
     counting = CountingStore(store)
     promote(counting, stable, source(counting, ring), "example", "b2")
@@ -86,32 +102,49 @@ def test_promotion_moves_a_pointer_and_no_image(
     assert not promote(store, stable, source(store, ring), "example").written
 
 
-def test_only_what_the_source_has_is_promoted(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_only_what_the_source_has_is_promoted(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     with pytest.raises(StoreError) as caught:
         promote(store, stable, source(store, ring), "example")
-    assert str(caught.value) == "error: nightly has no release of example\n  hint: see: invoke channels"
+    assert (
+        str(caught.value)
+        == "error: nightly has no release of example\n  hint: see: invoke channels"
+    )
     publish_all(store, ring, [build(1)])
     with pytest.raises(StoreError) as caught:
         promote(store, stable, source(store, ring), "example", "b9")
-    assert str(caught.value) == "error: nightly has no release b9 of example\n  hint: there is: 1.0.0-b1"
+    assert (
+        str(caught.value)
+        == "error: nightly has no release b9 of example\n  hint: there is: 1.0.0-b1"
+    )
     key = next(status.key for status in store.list("targets/") if status.key.endswith(".qcow2"))
     store.delete(key)
     with pytest.raises(StoreError) as caught:
         promote(store, stable, source(store, ring), "example")
-    assert str(caught.value) == f"error: {key} is missing\n  hint: publish the build again, from where it was made"
+    assert (
+        str(caught.value)
+        == f"error: {key} is missing\n  hint: publish the build again, from where it was made"
+    )
 
 
-def test_an_expired_source_is_not_promoted_from(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_an_expired_source_is_not_promoted_from(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     publish_all(store, ring, [build(1)], clock=lambda: T)
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, source(store, ring), "example", clock=lambda: T + 8 * 86400)
     assert str(caught.value) == (
-        "error: the timestamp metadata of the channel nightly expired on 2027-01-22; this host's clock says 2027-01-23 08:00 UTC\n"
-        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; if that was done, this store is an old copy"
+        "error: the timestamp metadata of the channel nightly expired on 2027-01-22; "
+        "this host's clock says 2027-01-23 08:00 UTC\n"
+        "  hint: if this clock is right, the publisher has to run: invoke recover nightly; "
+        "if that was done, this store is an old copy"
     )
 
 
-def test_rollback_points_at_what_was_before_with_new_metadata(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_rollback_points_at_what_was_before_with_new_metadata(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     for number in (1, 2, 3):
         publish_all(store, ring, [build(number)])
     version = channel_of(store, ring).timestamp
@@ -123,7 +156,8 @@ def test_rollback_points_at_what_was_before_with_new_metadata(store: DirectorySt
     rollback(store, ring, "example", "b1")
     with pytest.raises(StoreError, match=r"nightly has no release of example before 1\.0\.0-b1"):
         rollback(store, ring, "example")
-    publish_all(store, ring, [build(3)])  # it is listed: publishing it again does not undo the rollback
+    # it is listed: publishing it again does not undo the rollback
+    publish_all(store, ring, [build(3)])
     assert channel_of(store, ring).shelf("example").current == "1.0.0-b1"
 
 
@@ -139,24 +173,35 @@ def test_what_is_withdrawn_leaves_a_tombstone_and_does_not_come_back(
         shelf = channel_of(store, keys).shelf("example")
         assert list(shelf.releases) == ["1.0.0-b1"]
         stone = shelf.withdrawn["1.0.0-b2"]
-        assert (stone.reason, stone.replacement, stone.time) == ("it eats disks", "1.0.0-b1", int(T))
+        assert (stone.reason, stone.replacement, stone.time) == (
+            "it eats disks",
+            "1.0.0-b1",
+            int(T),
+        )
         assert not withdraw(store, keys, "example", "b2", "again").written
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [build(2)])
-    assert str(caught.value) == "error: example 1.0.0-b2 was withdrawn from nightly: it eats disks\n  hint: use 1.0.0-b1"
+    assert (
+        str(caught.value)
+        == "error: example 1.0.0-b2 was withdrawn from nightly: it eats disks\n  hint: use 1.0.0-b1"
+    )
     with pytest.raises(StoreError) as caught:
         promote(store, stable, source(store, ring), "example", "b2", clock=lambda: T)
     assert caught.value.hint == "it was withdrawn: it eats disks"
 
 
-def test_channels_are_listed_the_most_trusted_first(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_channels_are_listed_the_most_trusted_first(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     publish_all(store, ring, [build(1)])
     assert channels_in(store) == ("nightly",)
     promote(store, stable, source(store, ring), "example")
     assert channels_in(store) == ("stable", "nightly")
 
 
-def test_pruning_keeps_days_weeks_months_and_what_a_rollback_needs(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_pruning_keeps_days_weeks_months_and_what_a_rollback_needs(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     builds = [build(number) for number in range(1, 61)]
     for path in builds:
         publish_all(store, ring, [path])
@@ -193,18 +238,30 @@ def test_refresh_renews_what_expires(store: DirectoryStore, ring: KeyRing, build
 
 def test_the_difference_of_packages(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
     def bill(**versions: str) -> bytes:
-        return json.dumps({"components": [{"name": name, "version": version} for name, version in versions.items()]}).encode()
+        return json.dumps(
+            {
+                "components": [
+                    {"name": name, "version": version} for name, version in versions.items()
+                ]
+            }
+        ).encode()
 
     publish_all(store, ring, [build(1, bill=bill(nginx="1.26", curl="8.14"))])
     publish_all(store, ring, [build(2, bill=bill(nginx="1.27", zlib="1.3"))])
     releases = channel_of(store, ring).shelf("example").releases
     old, new = releases.items()
     changes = package_difference(store, "example", old, new)
-    assert (changes.added, changes.removed, changes.changed) == ({"zlib": "1.3"}, {"curl": "8.14"}, {"nginx": ("1.26", "1.27")})
+    assert (changes.added, changes.removed, changes.changed) == (
+        {"zlib": "1.3"},
+        {"curl": "8.14"},
+        {"nginx": ("1.26", "1.27")},
+    )
     assert package_difference(store, "example", None, new).added == {"nginx": "1.27", "zlib": "1.3"}
 
 
-def test_sums_are_signed_for_minisign(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
+def test_sums_are_signed_for_minisign(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, ring, [build(1)])
     folder = store.directory / "releases/example/1.0.0-b1"
     (key,) = ring.public("targets")
@@ -212,26 +269,41 @@ def test_sums_are_signed_for_minisign(store: DirectoryStore, ring: KeyRing, buil
     assert text
     (tmp_path / "key.pub").write_text(text)
     signature = folder / "SHA256SUMS.nightly.minisig"
-    said = process.run(["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", folder / "SHA256SUMS"]).stdout.decode()
+    said = process.run(
+        ["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", folder / "SHA256SUMS"]
+    ).stdout.decode()
     assert "Trusted comment: appliance=example release=1.0.0-b1 channel=nightly time=" in said
-    process.run(["minisign", "-V", "-P", text.splitlines()[1], "-x", signature, "-m", folder / "SHA256SUMS"])
+    process.run(
+        ["minisign", "-V", "-P", text.splitlines()[1], "-x", signature, "-m", folder / "SHA256SUMS"]
+    )
     altered = tmp_path / "SHA256SUMS"
     altered.write_bytes((folder / "SHA256SUMS").read_bytes() + b"\n")
-    assert process.run(["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", altered], check=False).returncode == 1
+    assert (
+        process.run(
+            ["minisign", "-V", "-p", tmp_path / "key.pub", "-x", signature, "-m", altered],
+            check=False,
+        ).returncode
+        == 1
+    )
     assert len(base64.b64decode(text.splitlines()[1])) == 42
     assert len(fingerprint(key)) == 39
 
 
-def test_a_name_that_tuf_uses_is_refused(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_a_name_that_tuf_uses_is_refused(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [build(1, "snapshot")])
     assert str(caught.value) == (
-        'error: an appliance that is called "snapshot" cannot be published\n  hint: that name has a meaning in TUF'
+        'error: an appliance that is called "snapshot" cannot be published\n'
+        "  hint: that name has a meaning in TUF"
     )
     assert list(store.list()) == []
 
 
-def test_a_deleted_timestamp_is_not_taken_for_a_new_channel(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_a_deleted_timestamp_is_not_taken_for_a_new_channel(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     for number in (1, 2):
         publish_all(store, ring, [build(number)])
     store.delete("metadata/nightly/timestamp.json")
@@ -239,11 +311,14 @@ def test_a_deleted_timestamp_is_not_taken_for_a_new_channel(store: DirectoryStor
         publish_all(store, ring, [build(3)])
     assert str(caught.value) == (
         "error: the channel nightly has metadata, but its timestamp.json was deleted\n"
-        "  hint: clients keep what they have; what is known, and the way out: invoke recover nightly"
+        "  hint: clients keep what they have; what is known, and the way out: "
+        "invoke recover nightly"
     )
 
 
-def test_an_older_build_of_the_same_release_is_what_is_listed(store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path) -> None:
+def test_an_older_build_of_the_same_release_is_what_is_listed(
+    store: DirectoryStore, ring: KeyRing, build: Build, tmp_path: Path
+) -> None:
     publish_all(store, ring, [build(1)])
     again = build(1, created=1_800_009_999)
     (moved,) = publish_all(store, ring, [again])

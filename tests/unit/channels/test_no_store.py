@@ -38,19 +38,28 @@ def test_a_folder_is_a_store_by_what_is_in_it(tmp_path: Path, build: Build) -> N
     require_store(DirectoryStore(folder), new=True)
 
 
-@pytest.mark.parametrize("name", ["file", ".git/config", "metadata/x.txt", "metadata/UPPER/1.root.json", "targets/a/b/c.qcow2"])
+@pytest.mark.parametrize(
+    "name",
+    ["file", ".git/config", "metadata/x.txt", "metadata/UPPER/1.root.json", "targets/a/b/c.qcow2"],
+)
 @pytest.mark.parametrize("new", [False, True], ids=["reading", "publishing"])
 def test_a_folder_with_something_else_is_no_store(tmp_path: Path, name: str, new: bool) -> None:
     path = tmp_path / "folder" / name
     path.parent.mkdir(parents=True)
     path.write_text("x")
-    assert message(tmp_path / "folder", new=new) == f"{tmp_path / 'folder'} is no store: something else is there"
+    assert (
+        message(tmp_path / "folder", new=new)
+        == f"{tmp_path / 'folder'} is no store: something else is there"
+    )
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["reading", "publishing"])
 def test_a_file_is_no_store(tmp_path: Path, new: bool) -> None:
     (tmp_path / "file").write_text("x")
-    assert message(tmp_path / "file", new=new) == f"{tmp_path / 'file'} is no store: something else is there"
+    assert (
+        message(tmp_path / "file", new=new)
+        == f"{tmp_path / 'file'} is no store: something else is there"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,5 +76,8 @@ def test_text_like_a_url_is_no_folder(text: str, hint: str) -> None:
     for options in ({}, {"endpoint_url": "http://127.0.0.1:1"}):
         with pytest.raises(StoreError) as caught:
             open_store(text, **options)
-        assert str(caught.value) == f"error: there is no kind of store for {text}\n  hint: {hint}; a folder of this name is ./{text}"
+        assert str(caught.value) == (
+            f"error: there is no kind of store for {text}\n"
+            f"  hint: {hint}; a folder of this name is ./{text}"
+        )
     assert open_store(f"./{text}").url == str(Path.cwd() / text)

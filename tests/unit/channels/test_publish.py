@@ -30,7 +30,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_a_release_is_every_file_under_its_hash_and_the_sums_last(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_a_release_is_every_file_under_its_hash_and_the_sums_last(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     release = make_release()
     order: list[str] = []
     published = publish(store, release.folder, started=order.append)
@@ -44,17 +46,23 @@ def test_a_release_is_every_file_under_its_hash_and_the_sums_last(store: Directo
         f"{prefix}/{sha256(b'[]' + bytes([10]))}.provenance.intoto.json",
         "releases/example/1.0.0-b1/SHA256SUMS",
     ]
-    assert published == Published(appliance="example", release="1.0.0-b1", created=tuple(order), existing=(), store=store.url)
+    assert published == Published(
+        appliance="example", release="1.0.0-b1", created=tuple(order), existing=(), store=store.url
+    )
     assert sorted(content(store)) == sorted(order)
     assert content(store)[order[-1]] == (release.folder / "SHA256SUMS").read_bytes()
 
 
-def test_what_is_downloaded_passes_sha256sum(store: DirectoryStore, make_release: MakeRelease, tmp_path: Path) -> None:
+def test_what_is_downloaded_passes_sha256sum(
+    store: DirectoryStore, make_release: MakeRelease, tmp_path: Path
+) -> None:
     publish(store, make_release().folder)
     sums = store.read("releases/example/1.0.0-b1/SHA256SUMS").data
     (tmp_path / "downloads").mkdir()
     for file, digest in parse_sums(sums).items():
-        (tmp_path / "downloads" / file).write_bytes(store.read(f"targets/example/1.0.0-b1/{digest}.{file}").data)
+        (tmp_path / "downloads" / file).write_bytes(
+            store.read(f"targets/example/1.0.0-b1/{digest}.{file}").data
+        )
     process.run(["sha256sum", "--strict", "-c"], cwd=tmp_path / "downloads", input=sums)
 
 
@@ -68,7 +76,9 @@ def test_publishing_again_changes_nothing(store: DirectoryStore, make_release: M
     assert [*store.list()] == before
 
 
-def test_the_same_artifacts_built_at_another_time_are_published_already(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_the_same_artifacts_built_at_another_time_are_published_already(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     first = make_release()
     published = publish(store, first.folder)
     before = [*store.list()]
@@ -79,7 +89,9 @@ def test_the_same_artifacts_built_at_another_time_are_published_already(store: D
     assert [*store.list()] == before
 
 
-def test_records_that_no_channel_lists_are_not_taken_over(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_records_that_no_channel_lists_are_not_taken_over(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     publish(store, make_release().folder)
     later = make_release("later", created=1_800_009_999)
     again = publish(store, later.folder)
@@ -87,14 +99,22 @@ def test_records_that_no_channel_lists_are_not_taken_over(store: DirectoryStore,
     assert [key.rpartition(".manifest")[1] for key in again.created] == [".manifest"]
 
 
-def test_other_artifacts_under_the_same_release_are_refused(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_other_artifacts_under_the_same_release_are_refused(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     publish(store, make_release().folder)
     before = content(store)
     with pytest.raises(StoreError) as caught:
-        publish(store, make_release("other", images={"qcow2": b"another disk", "raw": b"the same disk"}).folder)
+        publish(
+            store,
+            make_release(
+                "other", images={"qcow2": b"another disk", "raw": b"the same disk"}
+            ).folder,
+        )
     assert str(caught.value) == (
         "error: example 1.0.0-b1 is published with other artifacts: example.qcow2\n"
-        "  hint: a release never changes: raise the version, or find out why the same inputs gave another image"
+        "  hint: a release never changes: raise the version, or find out why the same inputs "
+        "gave another image"
     )
     assert content(store) == before
 
@@ -103,10 +123,21 @@ def test_other_artifacts_under_the_same_release_are_refused(store: DirectoryStor
     ("changes", "problem"),
     [
         ({"boot": None}, "was never booted"),
-        ({"booted_disk_sha256": "0" * 64}, "was booted from another disk than its artifacts were made from"),
+        (
+            {"booted_disk_sha256": "0" * 64},
+            "was booted from another disk than its artifacts were made from",
+        ),
         ({"boot": {"passed": False, "checks": []}}, "did not pass its checks"),
         (
-            {"boot": {"passed": True, "checks": [{"name": "a", "outcome": "passed"}, {"name": "b", "outcome": "failed"}]}},
+            {
+                "boot": {
+                    "passed": True,
+                    "checks": [
+                        {"name": "a", "outcome": "passed"},
+                        {"name": "b", "outcome": "failed"},
+                    ],
+                }
+            },
             "did not pass its checks: b",
         ),
         ({"boot": {"passed": True, "checks": []}}, "did not pass its checks"),
@@ -115,7 +146,9 @@ def test_other_artifacts_under_the_same_release_are_refused(store: DirectoryStor
                 "boot": {
                     "passed": True,
                     "expected": ["guest/a", "outside/b"],
-                    "checks": [{"name": name, "place": "guest", "outcome": "passed"} for name in ("a", "c")],
+                    "checks": [
+                        {"name": name, "place": "guest", "outcome": "passed"} for name in ("a", "c")
+                    ],
                 }
             },
             "did not pass its checks: outside/b did not run, guest/c was not expected",
@@ -127,46 +160,65 @@ def test_a_build_without_a_passing_boot_is_refused(
 ) -> None:
     with pytest.raises(BuildError) as caught:
         publish(store, make_release(**changes).folder)
-    assert str(caught.value) == f"error: example 1.0.0-b1 {problem}, so it is not published\n  hint: run: invoke build example"
+    assert str(caught.value) == (
+        f"error: example 1.0.0-b1 {problem}, so it is not published\n"
+        "  hint: run: invoke build example"
+    )
     assert content(store) == {}
 
 
 @pytest.mark.parametrize("name", ["example.qcow2", "sbom.cdx.json", "provenance.intoto.json"])
-def test_a_file_that_is_not_what_the_manifest_says_is_refused(store: DirectoryStore, make_release: MakeRelease, name: str) -> None:
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(
+    store: DirectoryStore, make_release: MakeRelease, name: str
+) -> None:
     release = make_release()
     path = release.folder / name
     good = path.read_bytes()
     path.unlink()
     with pytest.raises(BuildError) as caught:
         publish(store, release.folder)
-    assert caught.value.message == f"{path} is in the manifest, but cannot be read: No such file or directory"
+    assert (
+        caught.value.message
+        == f"{path} is in the manifest, but cannot be read: No such file or directory"
+    )
     path.write_bytes(good + b"!")
     with pytest.raises(BuildError) as caught:
         publish(store, release.folder)
-    assert caught.value.message == f"{path} has {len(good) + 1} bytes, its manifest says {len(good)}"
+    assert (
+        caught.value.message == f"{path} has {len(good) + 1} bytes, its manifest says {len(good)}"
+    )
     path.write_bytes(b"!" + good[1:])
     with pytest.raises(BuildError) as caught:
         publish(store, release.folder)
-    assert caught.value.message == f"{path} has the SHA-256 {sha256(b'!' + good[1:])}, its manifest says {sha256(good)}"
+    assert (
+        caught.value.message
+        == f"{path} has the SHA-256 {sha256(b'!' + good[1:])}, its manifest says {sha256(good)}"
+    )
     assert content(store) == {}
 
 
 def test_a_folder_without_a_build_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         publish(store, tmp_path)
-    assert str(caught.value) == f"error: there is no finished build in {tmp_path}\n  hint: run: invoke build NAME"
+    assert (
+        str(caught.value)
+        == f"error: there is no finished build in {tmp_path}\n  hint: run: invoke build NAME"
+    )
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(BuildError, match="is no manifest"):
         publish(store, tmp_path)
 
 
-def test_a_damaged_list_in_the_store_is_told_from_a_conflict(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_a_damaged_list_in_the_store_is_told_from_a_conflict(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     store.create("releases/example/1.0.0-b1/SHA256SUMS", b"rubbish\n")
     with pytest.raises(StoreError) as caught:
         publish(store, make_release().folder)
     key = f"{store.url}/releases/example/1.0.0-b1/SHA256SUMS"
     assert str(caught.value) == (
-        f"error: {key}:1: not a SHA-256 hash and a file name: 'rubbish'\n  hint: the store was changed by something else"
+        f"error: {key}:1: not a SHA-256 hash and a file name: 'rubbish'\n"
+        "  hint: the store was changed by something else"
     )
 
 
@@ -191,11 +243,16 @@ def test_a_crash_at_any_write_leaves_what_the_next_run_completes(
         for file, digest in parse_sums(store.read(sums).data).items():
             assert sha256(store.read(f"targets/example/1.0.0-b1/{digest}.{file}").data) == digest
     # One write more than there are does not happen: these were all.
-    publish(CrashingStore(DirectoryStore(tmp_path / "store-more"), at=writes + 1, after=after), release.folder)
+    publish(
+        CrashingStore(DirectoryStore(tmp_path / "store-more"), at=writes + 1, after=after),
+        release.folder,
+    )
 
 
 class LateStore(WrappedStore):
-    """A store in which somebody else publishes the release just before its SHA256SUMS is created."""
+    """A store in which somebody else publishes the release just before its SHA256SUMS is
+    created.
+    """
 
     def __init__(self, store: Store, rival: Path) -> None:
         super().__init__(store)
@@ -206,16 +263,22 @@ class LateStore(WrappedStore):
         return super().create(key, data)
 
 
-def test_losing_the_race_to_the_same_artifacts_is_success(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_losing_the_race_to_the_same_artifacts_is_success(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     rival = make_release("rival", created=1_800_009_999)
     published = publish(LateStore(store, rival.folder), make_release().folder)
     assert published.existing[-1] == "releases/example/1.0.0-b1/SHA256SUMS"
     assert store.read(published.existing[-1]).data == rival.sums
 
 
-def test_losing_the_race_to_other_artifacts_is_a_conflict(store: DirectoryStore, make_release: MakeRelease) -> None:
+def test_losing_the_race_to_other_artifacts_is_a_conflict(
+    store: DirectoryStore, make_release: MakeRelease
+) -> None:
     rival = make_release("rival", images={"qcow2": b"another"})
-    with pytest.raises(StoreError, match=r"is published with other artifacts: example\.qcow2, example\.raw"):
+    with pytest.raises(
+        StoreError, match=r"is published with other artifacts: example\.qcow2, example\.raw"
+    ):
         publish(LateStore(store, rival.folder), make_release().folder)
     assert store.read("releases/example/1.0.0-b1/SHA256SUMS").data == rival.sums
 

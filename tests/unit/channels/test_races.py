@@ -1,4 +1,6 @@
-"""Two at once, on the real code: a rival acts just before one call of the store, or hours pass there."""
+"""Two at once, on the real code: a rival acts just before one call of the store, or hours pass
+there.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +68,14 @@ def require_whole(store: Store, *rings: KeyRing) -> None:
 
 def images(store: Store) -> set[str]:
     """The releases of which there is an image."""
-    return {status.key.split("/")[2] for status in store.list("targets/") if status.key.endswith(".qcow2")}
+    return {
+        status.key.split("/")[2]
+        for status in store.list("targets/")
+        if status.key.endswith(".qcow2")
+    }
 
 
-# --- commits -------------------------------------------------------------------------------------------------------
+# --- commits --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,9 @@ def test_of_two_commits_at_once_none_is_lost(
     store: DirectoryStore, ring: KeyRing, build: Build, operation: str, at: int, retries: int
 ) -> None:
     publish_all(store, ring, [build(1)])
-    racing = RacingStore(store, operation, lambda: publish_all(store, ring, [build(2)]), at=at, prefix="metadata/")
+    racing = RacingStore(
+        store, operation, lambda: publish_all(store, ring, [build(2)]), at=at, prefix="metadata/"
+    )
     (moved,) = publish_all(racing, ring, [build(3)])
     assert racing.done
     assert (moved.release, moved.before, moved.retries) == ("1.0.0-b3", "1.0.0-b2", retries)
@@ -89,7 +97,9 @@ def test_of_two_commits_at_once_none_is_lost(
     require_whole(store, ring)
 
 
-def test_of_two_first_commits_none_is_lost(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_of_two_first_commits_none_is_lost(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     racing = RacingStore(store, "swap", lambda: publish_all(store, ring, [build(1)]))
     publish_all(racing, ring, [build(2)])
     assert releases(store, ring) == ["1.0.0-b1", "1.0.0-b2"]
@@ -102,14 +112,19 @@ def test_a_commit_that_takes_too_long_is_given_up(
     """The machine sleeps while the new snapshot is written, after everything was read and found."""
     publish_all(store, ring, [build(1)])
     before = store.read("metadata/nightly/timestamp.json")
-    slow = RacingStore(store, "create", lambda: sleep(hours * HOUR), prefix="metadata/nightly/2.snapshot")
+    slow = RacingStore(
+        store, "create", lambda: sleep(hours * HOUR), prefix="metadata/nightly/2.snapshot"
+    )
     if hours < 6:
         publish_all(slow, ring, [build(2)])
         assert releases(store, ring) == ["1.0.0-b1", "1.0.0-b2"]
         return
     with pytest.raises(StoreError) as caught:
         publish_all(slow, ring, [build(2)])
-    assert str(caught.value) == "error: the commit to nightly took longer than 6 hours, and was given up\n  hint: run it again"
+    assert str(caught.value) == (
+        "error: the commit to nightly took longer than 6 hours, and was given up\n"
+        "  hint: run it again"
+    )
     assert store.read("metadata/nightly/timestamp.json") == before
 
 
@@ -117,15 +132,19 @@ def test_the_time_of_a_publication_begins_before_its_uploads(
     store: DirectoryStore, ring: KeyRing, build: Build, sleep: Callable[[float], None]
 ) -> None:
     slow = RacingStore(store, "create_file", lambda: sleep(7 * HOUR))
-    with pytest.raises(StoreError, match="the commit to nightly took longer than 6 hours, and was given up"):
+    with pytest.raises(
+        StoreError, match="the commit to nightly took longer than 6 hours, and was given up"
+    ):
         publish_all(slow, ring, [build(1)])
     assert store.stat("metadata/nightly/timestamp.json") is None
 
 
-# --- collections ---------------------------------------------------------------------------------------------------
+# --- collections ----------------------------------------------------------------------------------
 
 
-def test_a_collection_that_takes_too_long_stops(store: DirectoryStore, ring: KeyRing, build: Build, sleep: Callable[[float], None]) -> None:
+def test_a_collection_that_takes_too_long_stops(
+    store: DirectoryStore, ring: KeyRing, build: Build, sleep: Callable[[float], None]
+) -> None:
     """Its lease is void then: what it found may be rescued by somebody else."""
     publish_all(store, ring, [build(1)])
     publish(store, build(2))
@@ -134,7 +153,10 @@ def test_a_collection_that_takes_too_long_stops(store: DirectoryStore, ring: Key
     slow = RacingStore(store, "list", lambda: sleep(6.1 * HOUR), prefix="targets/")
     with pytest.raises(StoreError) as caught:
         collect(slow, roots(ring))
-    assert str(caught.value) == "error: the collection took longer than 6 hours, and was given up\n  hint: run it again"
+    assert (
+        str(caught.value)
+        == "error: the collection took longer than 6 hours, and was given up\n  hint: run it again"
+    )
     assert [status.key for status in store.list("targets/")] == before
 
 
@@ -157,16 +179,24 @@ def test_one_collection_at_a_time(store: DirectoryStore, ring: KeyRing, build: B
     ]
 
 
-def test_two_collections_that_begin_together_are_one(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_two_collections_that_begin_together_are_one(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     publish_all(store, ring, [build(1)])
-    racing = RacingStore(store, "swap", lambda: store.swap(LEASE, b"taken by a rival\n", etag=None), prefix=LEASE)
+    racing = RacingStore(
+        store, "swap", lambda: store.swap(LEASE, b"taken by a rival\n", etag=None), prefix=LEASE
+    )
     with pytest.raises(StoreError) as caught:
         collect(racing, roots(ring))
-    assert str(caught.value) == "error: a garbage collection has just begun\n  hint: try again later"
+    assert (
+        str(caught.value) == "error: a garbage collection has just begun\n  hint: try again later"
+    )
 
 
 @pytest.mark.parametrize(("hours", "free"), [(5.9, False), (6.1, True)])
-def test_the_lease_of_a_stopped_collection_ends(store: DirectoryStore, ring: KeyRing, build: Build, hours: float, free: bool) -> None:
+def test_the_lease_of_a_stopped_collection_ends(
+    store: DirectoryStore, ring: KeyRing, build: Build, hours: float, free: bool
+) -> None:
     publish_all(store, ring, [build(1)])
     store.swap(LEASE, b"taken 1\n", etag=None)
     written(store, LEASE, hours * HOUR)
@@ -178,26 +208,40 @@ def test_the_lease_of_a_stopped_collection_ends(store: DirectoryStore, ring: Key
         collect(store, roots(ring))
 
 
-def test_what_was_forgotten_and_is_published_again_is_not_collected(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
-    """A run was stopped ten days ago, before its commit; today's run finds its objects, and a collection comes between."""
+def test_what_was_forgotten_and_is_published_again_is_not_collected(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
+    """A run was stopped ten days ago, before its commit.
+
+    Today's run finds its objects, and a collection comes between.
+    """
     publish_all(store, ring, [build(1)])
     publish(store, build(2))
     written(store, "", 10 * 86400)
     removed: list[Status] = []
-    racing = RacingStore(store, "swap", lambda: removed.extend(collect(store, roots(ring)).removed), prefix="metadata/")
+    racing = RacingStore(
+        store,
+        "swap",
+        lambda: removed.extend(collect(store, roots(ring)).removed),
+        prefix="metadata/",
+    )
     publish_all(racing, ring, [build(2)])
     assert racing.done
     assert removed == []
     require_whole(store, ring)
 
 
-def test_nothing_is_rescued_from_a_collection_that_is_under_way(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_nothing_is_rescued_from_a_collection_that_is_under_way(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     publish_all(store, ring, [build(1)])
     publish(store, build(2))
     written(store, "", 10 * 86400)
 
     def rival() -> None:
-        with pytest.raises(StoreError, match="a garbage collection has been under way for 0 minutes"):
+        with pytest.raises(
+            StoreError, match="a garbage collection has been under way for 0 minutes"
+        ):
             publish_all(store, ring, [build(2)])
 
     racing = RacingStore(store, "delete", rival)
@@ -212,7 +256,9 @@ def test_nothing_is_rescued_from_a_collection_that_is_under_way(store: Directory
 def test_what_was_referred_to_within_the_grace_is_kept(
     store: DirectoryStore, ring: KeyRing, build: Build, hours: float, kept: bool
 ) -> None:
-    """The snapshot without b1 was written G and some hours ago; it became current within D of that."""
+    """The snapshot without b1 was written G and some hours ago; it became current within D of
+    that.
+    """
     for number in (1, 2):
         publish_all(store, ring, [build(number)])
     withdraw(store, ring, "example", "b1", "a test")
@@ -225,7 +271,10 @@ def test_what_was_referred_to_within_the_grace_is_kept(
 def test_a_promotion_beside_a_pruning_and_a_collection_loses_nothing(
     store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
 ) -> None:
-    """The promotion has read its source; before it commits, the source forgets the release and a collection runs."""
+    """The promotion has read its source.
+
+    Before it commits, the source forgets the release and a collection runs.
+    """
     for number in (1, 2):
         publish_all(store, ring, [build(number)])
     written(store, "targets/", 10 * 86400)
@@ -239,13 +288,20 @@ def test_a_promotion_beside_a_pruning_and_a_collection_loses_nothing(
         collect(store, roots(ring, stable))
 
     racing = RacingStore(store, "swap", rival, prefix="metadata/stable/")
-    assert promote(racing, stable, lambda: channel_of(store, ring), "example", "b1").release == "1.0.0-b1"
+    assert (
+        promote(racing, stable, lambda: channel_of(store, ring), "example", "b1").release
+        == "1.0.0-b1"
+    )
     assert racing.done
     require_whole(store, ring, stable)
 
 
-def test_what_refers_goes_before_what_is_referred_to(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
-    """A crash between leaves nothing that a list names and that is not there: lists first, then sums, then images."""
+def test_what_refers_goes_before_what_is_referred_to(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
+    """A crash between leaves nothing that a list names and that is not there: lists first, then
+    sums, then images.
+    """
     for number in (1, 2, 3):
         publish_all(store, ring, [build(number)])
     for number in (1, 2):
@@ -255,7 +311,9 @@ def test_what_refers_goes_before_what_is_referred_to(store: DirectoryStore, ring
     collect(counting, roots(ring))
     deleted = [key for key, _ in counting.writes if key != LEASE]
     assert [key for key in deleted if key.startswith("metadata/")] == [
-        f"metadata/nightly/{number}.{role}.json" for number in (1, 2, 3, 4) for role in ("example", "snapshot")
+        f"metadata/nightly/{number}.{role}.json"
+        for number in (1, 2, 3, 4)
+        for role in ("example", "snapshot")
     ]
     order = [key.split("/")[0] for key in deleted]
     assert order == sorted(order)

@@ -51,12 +51,24 @@ def privates(keys: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in keys.rglob("*.pem")}
 
 
-@pytest.mark.parametrize(("role", "steps"), [("timestamp", 7), ("snapshot", 7), ("targets", 7), ("root", 10)])
+@pytest.mark.parametrize(
+    ("role", "steps"), [("timestamp", 7), ("snapshot", 7), ("targets", 7), ("root", 10)]
+)
 def test_a_rotation_that_is_interrupted_at_any_write_is_completed_by_the_next(
-    tmp_path: Path, store: DirectoryStore, build: Build, monkeypatch: pytest.MonkeyPatch, role: str, steps: int
+    tmp_path: Path,
+    store: DirectoryStore,
+    build: Build,
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    steps: int,
 ) -> None:
     prepared = tmp_path / "prepared"
-    before = init("stable", prepared, root_keys=3 if role == "root" else 1, threshold=2 if role == "root" else 1)
+    before = init(
+        "stable",
+        prepared,
+        root_keys=3 if role == "root" else 1,
+        threshold=2 if role == "root" else 1,
+    )
     publish_all(store, before, [build(1)])
     with monkeypatch.context() as patch:
         counted = Interrupted(patch)
@@ -70,19 +82,28 @@ def test_a_rotation_that_is_interrupted_at_any_write_is_completed_by_the_next(
                 Interrupted(patch, at, late=late)
                 rotate("stable", keys, role)
             if not list((keys / "stable").glob(f"{2 if role == 'root' else 3}.root.json")):
-                assert old.items() <= privates(keys).items()  # nothing is lost before the new root is there
+                # nothing is lost before the new root is there
+                assert old.items() <= privates(keys).items()
             whole = at == steps and late
             after = load_ring("stable", keys) if whole else rotate("stable", keys, role)
             assert len(after.roots) == (2 if role == "root" else 3)
             assert not (keys / "stable/change.json").exists()
-            assert {key.keyid for key in after.public(role)}.isdisjoint(key.keyid for key in before.public(role))
+            assert {key.keyid for key in after.public(role)}.isdisjoint(
+                key.keyid for key in before.public(role)
+            )
             assert len(privates(keys)) == len(old)
-            copy = DirectoryStore(Path(shutil.copytree(store.directory, tmp_path / f"store-{at}-{late}")))
+            copy = DirectoryStore(
+                Path(shutil.copytree(store.directory, tmp_path / f"store-{at}-{late}"))
+            )
             refresh(copy, after)
-            assert Judge(copy, "stable", before.roots[0], tmp_path / f"judge-{at}-{late}").has(IMAGE)
+            assert Judge(copy, "stable", before.roots[0], tmp_path / f"judge-{at}-{late}").has(
+                IMAGE
+            )
 
 
-def test_a_rotation_without_space_is_completed_once_there_is_some(keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotation_without_space_is_completed_once_there_is_some(
+    keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = os.fsync, [0]
     for at in range(1, 6):
         calls[0] = 0
@@ -98,12 +119,17 @@ def test_a_rotation_without_space_is_completed_once_there_is_some(keys: Path, st
             patch.setattr(os, "fsync", fsync)
             with pytest.raises(HostError) as caught:
                 rotate("stable", keys, "targets")
-        assert str(caught.value) == (f"error: no space left in {keys / 'stable'}\n  hint: free some space, or run: invoke cache prune")
+        assert str(caught.value) == (
+            f"error: no space left in {keys / 'stable'}\n"
+            "  hint: free some space, or run: invoke cache prune"
+        )
         assert len(rotate("stable", keys, "targets").roots) == number + 2
     assert len(list((keys / "stable").glob("*.pem"))) == 4
 
 
-def test_nothing_uses_keys_of_which_a_change_is_not_whole(keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_uses_keys_of_which_a_change_is_not_whole(
+    keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch, pytest.raises(Crash):
         Interrupted(patch, 3)
         rotate("stable", keys, "targets")
@@ -116,7 +142,9 @@ def test_nothing_uses_keys_of_which_a_change_is_not_whole(keys: Path, stable: Ke
     assert len(rotate("stable", keys, "snapshot").roots) == 5  # completes the one, and does its own
 
 
-def test_keys_that_were_begun_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_were_begun_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         counted = Interrupted(patch)
         init("stable", tmp_path / "counted", root_keys=3, threshold=2)
@@ -134,7 +162,9 @@ def test_keys_that_were_begun_are_completed(tmp_path: Path, monkeypatch: pytest.
             assert not (keys / "stable/change.json").exists()
 
 
-def test_a_passphrase_that_was_interrupted_is_completed(keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passphrase_that_was_interrupted_is_completed(
+    keys: Path, stable: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch, pytest.raises(Crash):
         Interrupted(patch, 3)
         protect("stable", keys, Secret(b"one"))

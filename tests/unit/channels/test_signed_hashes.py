@@ -1,4 +1,6 @@
-"""What a publisher's keys sign is what was built here or verified, whatever the store holds or says."""
+"""What a publisher's keys sign is what was built here or verified, whatever the store holds or
+says.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ SUMS = "releases/example/1.0.0-b1/SHA256SUMS"
 EVIL = b"an enemy's disk"
 SECOND = "a store where somebody else can write is not safe: find out who did"
 MADE_ANEW = f"{SECOND}, remove it, and run this again: it is made anew"
-NEVER = "a release never changes: raise the version, or find out why the same inputs gave another image"
+NEVER = (
+    "a release never changes: raise the version, or find out why the same inputs gave another image"
+)
 
 
 def put(store: DirectoryStore, key: str, data: bytes) -> None:
@@ -74,7 +78,7 @@ def signed(store: Store, ring: KeyRing, text: bytes) -> bool:
     return verify(text, signature, ring.public("targets")[0]) is not None
 
 
-# --- promote -----------------------------------------------------------------------------------
+# --- promote --------------------------------------------------------------------------------------
 
 
 def test_a_list_that_was_replaced_before_a_promotion_is_not_signed(
@@ -84,18 +88,25 @@ def test_a_list_that_was_replaced_before_a_promotion_is_not_signed(
     put(store, SUMS, enemys_sums(build(1)))
     with pytest.raises(StoreError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
-    assert str(caught.value) == (f"error: example 1.0.0-b1 is published with other artifacts: example.qcow2\n  hint: {NEVER}")
+    assert str(caught.value) == (
+        f"error: example 1.0.0-b1 is published with other artifacts: example.qcow2\n  hint: {NEVER}"
+    )
     assert store.stat("metadata/stable/timestamp.json") is None
     assert store.stat(f"{SUMS}.stable.minisig") is None
 
 
-def test_a_list_with_other_records_is_not_signed(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_a_list_with_other_records_is_not_signed(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     folder = build(1)
     publish_all(store, ring, [folder])
     put(store, SUMS, format_sums({**read_release(folder).hashes, "manifest.json": "0" * 64}))
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
-    assert str(caught.value) == (f"error: {SUMS} is not what the signed metadata says of example 1.0.0-b1\n  hint: {MADE_ANEW}")
+    assert str(caught.value) == (
+        f"error: {SUMS} is not what the signed metadata says of example 1.0.0-b1\n"
+        f"  hint: {MADE_ANEW}"
+    )
     assert store.stat("metadata/stable/timestamp.json") is None
     store.delete(SUMS)
     promote(store, stable, lambda: channel_of(store, ring), "example")
@@ -106,7 +117,9 @@ def test_a_list_with_other_records_is_not_signed(store: DirectoryStore, ring: Ke
 STEPS = {"read": 3, "create": 1}
 
 
-@pytest.mark.parametrize(("operation", "at"), [(name, at) for name, count in STEPS.items() for at in range(1, count + 2)])
+@pytest.mark.parametrize(
+    ("operation", "at"), [(name, at) for name, count in STEPS.items() for at in range(1, count + 2)]
+)
 def test_stables_key_never_signs_an_enemys_list(
     store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, operation: str, at: int
 ) -> None:
@@ -118,14 +131,18 @@ def test_stables_key_never_signs_an_enemys_list(
         promote(racing, stable, lambda: channel_of(racing, ring), "example")
     except StoreError as error:
         assert error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
-    assert racing.done == (at <= STEPS[operation]), "a promotion has other steps than this test knows"
+    assert racing.done == (at <= STEPS[operation]), (
+        "a promotion has other steps than this test knows"
+    )
     if store.stat(signature_key("stable", "example", "1.0.0-b1")):
         assert signed(store, stable, read_release(folder).sums)
     if store.stat("metadata/stable/timestamp.json"):
         assert listed(store, stable) == listed(store, ring)
 
 
-def test_a_store_that_changes_its_mind_gets_no_signature(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_a_store_that_changes_its_mind_gets_no_signature(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     folder = build(1)
     publish_all(store, ring, [folder])
     for honest in range(1, 4):
@@ -133,13 +150,17 @@ def test_a_store_that_changes_its_mind_gets_no_signature(store: DirectoryStore, 
         try:
             promote(lying, stable, partial(channel_of, lying, ring), "example")
         except StoreError as error:
-            assert error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+            assert (
+                error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+            )
         if store.stat(f"{SUMS}.stable.minisig"):
             assert signed(store, stable, read_release(folder).sums)
             store.delete(f"{SUMS}.stable.minisig")
 
 
-def test_what_two_channels_list_differently_is_not_promoted(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build) -> None:
+def test_what_two_channels_list_differently_is_not_promoted(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build
+) -> None:
     """Each has its own records for the same images; one list cannot serve both."""
     publish_all(store, stable, [build(1)])
     for status in [*store.list("releases/")]:
@@ -163,15 +184,21 @@ def test_records_that_were_replaced_are_not_promoted(
     put(store, key, b"!" * size)
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
-    assert str(caught.value) == (f"error: {key} is not what was published\n  hint: the store was changed by something else")
+    assert str(caught.value) == (
+        f"error: {key} is not what was published\n  hint: the store was changed by something else"
+    )
 
 
-# --- publish -----------------------------------------------------------------------------------
+# --- publish --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["read", "read_range", "stat", "list", "create", "create_file", "swap"])
+@pytest.mark.parametrize(
+    "operation", ["read", "read_range", "stat", "list", "create", "create_file", "swap"]
+)
 @pytest.mark.parametrize("at", range(1, 8))
-def test_an_enemys_image_never_gets_into_the_metadata(store: DirectoryStore, ring: KeyRing, build: Build, operation: str, at: int) -> None:
+def test_an_enemys_image_never_gets_into_the_metadata(
+    store: DirectoryStore, ring: KeyRing, build: Build, operation: str, at: int
+) -> None:
     """The enemy acts just before any one of a publication's steps."""
     folder = build(1)
     racing = RacingStore(store, operation, enemy(store, folder), at=at)
@@ -185,7 +212,9 @@ def test_an_enemys_image_never_gets_into_the_metadata(store: DirectoryStore, rin
         assert signed(store, ring, read_release(folder).sums)
 
 
-def test_a_store_that_answers_differently_the_second_time_changes_nothing(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_a_store_that_answers_differently_the_second_time_changes_nothing(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     folder = build(1)
     publish_all(store, ring, [build(2)])
     enemy(store, folder)()
@@ -195,7 +224,9 @@ def test_a_store_that_answers_differently_the_second_time_changes_nothing(store:
         try:
             publish_all(lying, ring, [folder])
         except StoreError as error:
-            assert error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+            assert (
+                error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+            )
     assert listed(store, ring) == read_release(folder).files
 
 
@@ -207,7 +238,9 @@ def test_a_forged_manifest_that_was_there_first_is_not_vouched_for(
     images = {name: (folder / f"example.{name}").read_bytes() for name in ("qcow2", "raw")}
     forged = make_release("forged", images=images, summary="An enemy's", category="evil")
     for file, (_, digest) in forged.files.items():
-        store.create(target_key("example", "1.0.0-b1", file, digest), (forged.folder / file).read_bytes())
+        store.create(
+            target_key("example", "1.0.0-b1", file, digest), (forged.folder / file).read_bytes()
+        )
     store.create(SUMS, forged.sums)
     (moved,) = publish_all(store, ring, [folder])
     assert moved.written
@@ -218,7 +251,9 @@ def test_a_forged_manifest_that_was_there_first_is_not_vouched_for(
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after it was listed"])
 @pytest.mark.parametrize("file", ["example.qcow2", "manifest.json", "sbom.cdx.json"])
-def test_an_object_that_is_something_else_is_refused(store: DirectoryStore, ring: KeyRing, build: Build, file: str, first: bool) -> None:
+def test_an_object_that_is_something_else_is_refused(
+    store: DirectoryStore, ring: KeyRing, build: Build, file: str, first: bool
+) -> None:
     folder = build(1)
     size, digest = read_release(folder).files[file]
     if not first:
@@ -229,20 +264,25 @@ def test_an_object_that_is_something_else_is_refused(store: DirectoryStore, ring
         with pytest.raises(StoreError) as caught:
             publish_all(store, ring, [folder])
         assert str(caught.value) == (
-            f"error: {key} is there already and is something else\n  hint: {SECOND}, remove it, and run this again"
+            f"error: {key} is there already and is something else\n"
+            f"  hint: {SECOND}, remove it, and run this again"
         )
     store.delete(key)
     publish_all(store, ring, [folder])
     assert store.read(key).data == (folder / file).read_bytes()
 
 
-def test_a_forged_list_of_a_listed_release_is_refused(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_a_forged_list_of_a_listed_release_is_refused(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     folder = build(1)
     publish_all(store, ring, [folder])
     put(store, SUMS, enemys_sums(folder))
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [folder])
-    assert str(caught.value) == (f"error: example 1.0.0-b1 is published with other artifacts: example.qcow2\n  hint: {NEVER}")
+    assert str(caught.value) == (
+        f"error: example 1.0.0-b1 is published with other artifacts: example.qcow2\n  hint: {NEVER}"
+    )
     put(store, SUMS, b"\xff\n")
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [folder])
@@ -257,11 +297,15 @@ def test_a_build_with_other_images_is_refused_by_what_is_listed(
     other = make_release("other", images={"qcow2": EVIL, "raw": b"raw image 1" * 1000})
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [other.folder])
-    assert caught.value.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+    assert (
+        caught.value.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
+    )
     assert listed(store, ring) == read_release(build(1)).files
 
 
-def test_records_that_were_made_again_leave_those_that_are_listed(store: DirectoryStore, ring: KeyRing, build: Build) -> None:
+def test_records_that_were_made_again_leave_those_that_are_listed(
+    store: DirectoryStore, ring: KeyRing, build: Build
+) -> None:
     first = dict(read_release(build(1)).files)
     publish_all(store, ring, [build(1)])
     before = [status.key for status in store.list()]
@@ -284,7 +328,8 @@ def test_the_rest_of_a_publication_is_replaced_unless_another_channel_signed_it(
     with pytest.raises(StoreError) as caught:
         publish_all(store, ring, [again])
     assert str(caught.value) == (
-        f"error: example 1.0.0-b1 is published with other records, and {SUMS}.stable.minisig signs them\n"
+        "error: example 1.0.0-b1 is published with other records, "
+        f"and {SUMS}.stable.minisig signs them\n"
         "  hint: promote it from where it is listed, or publish the build that was first"
     )
     store.delete(f"{SUMS}.stable.minisig")
@@ -293,7 +338,9 @@ def test_the_rest_of_a_publication_is_replaced_unless_another_channel_signed_it(
 
 
 @pytest.mark.parametrize("what", ["rubbish", "an enemy's", "of another list", "other comment"])
-def test_a_signature_that_is_not_good_is_replaced(store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, what: str) -> None:
+def test_a_signature_that_is_not_good_is_replaced(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, build: Build, what: str
+) -> None:
     folder = build(1)
     text = read_release(folder).sums
     about = {"appliance": "example", "release": "1.0.0-b1", "channel": "nightly"}
@@ -302,8 +349,12 @@ def test_a_signature_that_is_not_good_is_replaced(store: DirectoryStore, ring: K
     assert good
     forged = {
         "rubbish": b"\xff\n",
-        "an enemy's": sign(text, stable.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about),
-        "of another list": sign(enemys_sums(folder), ring.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about),
+        "an enemy's": sign(
+            text, stable.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about
+        ),
+        "of another list": sign(
+            enemys_sums(folder), ring.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about
+        ),
         "other comment": good.replace(b"2033", b"2099"),
     }[what]
     assert forged
@@ -317,7 +368,9 @@ def test_a_signature_that_is_not_good_is_replaced(store: DirectoryStore, ring: K
     assert store.read(key).data == kept
 
 
-def test_the_names_of_records_are_fixed(store: DirectoryStore, ring: KeyRing, make_release: MakeRelease) -> None:
+def test_the_names_of_records_are_fixed(
+    store: DirectoryStore, ring: KeyRing, make_release: MakeRelease
+) -> None:
     """So that none of them can hide what is an image, or the other way round."""
     release = make_release()
     text = (release.folder / "manifest.json").read_text().replace("sbom.cdx.json", "other.json")
@@ -327,7 +380,8 @@ def test_the_names_of_records_are_fixed(store: DirectoryStore, ring: KeyRing, ma
     with pytest.raises(BuildError) as caught:
         publish_all(store, ring, [release.folder])
     assert str(caught.value) == (
-        "error: example 1.0.0-b1 has records of other names: manifest.json, other.json, provenance.intoto.json\n"
+        "error: example 1.0.0-b1 has records of other names: manifest.json, other.json, "
+        "provenance.intoto.json\n"
         "  hint: run: invoke build example"
     )
     assert store.stat(sums_key("example", "1.0.0-b1")) is None

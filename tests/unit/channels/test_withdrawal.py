@@ -29,7 +29,9 @@ def sessions(store: DirectoryStore, keys: Path, tmp_path: Path) -> Callable[...,
     """Open a store, which may be one that something is wrong with."""
 
     def session(opened: Store = store) -> Session:
-        return Session(store=opened, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "memory")
+        return Session(
+            store=opened, keys=keys, trust=tmp_path / "trust", memory=tmp_path / "memory"
+        )
 
     return session
 
@@ -56,7 +58,9 @@ def channel_of(store: Store, ring: KeyRing) -> Channel:
 
 
 def releases(store: Store, ring: KeyRing) -> list[str]:
-    return [name.removeprefix("1.0.0-") for name in channel_of(store, ring).shelf("example").releases]
+    return [
+        name.removeprefix("1.0.0-") for name in channel_of(store, ring).shelf("example").releases
+    ]
 
 
 def put(store: DirectoryStore, key: str, data: bytes) -> None:
@@ -66,7 +70,7 @@ def put(store: DirectoryStore, key: str, data: bytes) -> None:
     path.write_bytes(data)
 
 
-# --- what another channel has withdrawn --------------------------------------------------------
+# --- what another channel has withdrawn -----------------------------------------------------------
 
 
 def test_what_another_channel_has_withdrawn_is_not_published(
@@ -81,12 +85,16 @@ def test_what_another_channel_has_withdrawn_is_not_published(
         store.delete(status.key)
     with pytest.raises(StoreError) as caught:
         session.publish(candidate, [build(3)], lambda key: None)
-    assert str(caught.value) == ("error: example 1.0.0-b3 was withdrawn from nightly: it eats disks\n  hint: use 1.0.0-b2")
+    assert str(caught.value) == (
+        "error: example 1.0.0-b3 was withdrawn from nightly: it eats disks\n  hint: use 1.0.0-b2"
+    )
     assert not list(store.list("targets/example/1.0.0-b3/"))
     assert store.stat("metadata/candidate/timestamp.json") is None
 
 
-def test_what_another_channel_has_withdrawn_is_not_promoted(session: Session, store: DirectoryStore, ring: KeyRing, keys: Path) -> None:
+def test_what_another_channel_has_withdrawn_is_not_promoted(
+    session: Session, store: DirectoryStore, ring: KeyRing, keys: Path
+) -> None:
     """Candidate still has it; its tombstone is in nightly."""
     init("candidate", keys)
     session.promotion("example", "b3", "nightly", "candidate")[2]()
@@ -126,7 +134,7 @@ def test_tombstones_that_cannot_be_read_are_no_leave(
         session.publish(init("candidate", keys), [build(3)], lambda key: None)
 
 
-# --- at the same time --------------------------------------------------------------------------
+# --- at the same time -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -188,7 +196,8 @@ def test_a_promotion_that_lost_says_so(
     with pytest.raises(StoreError) as caught:
         sessions(racing).promotion("example", "b3", "nightly", "stable")[2]()
     assert str(caught.value) == (
-        "error: example 1.0.0-b3 was withdrawn from nightly meanwhile: it eats disks\n  hint: it is withdrawn from stable, too"
+        "error: example 1.0.0-b3 was withdrawn from nightly meanwhile: it eats disks\n"
+        "  hint: it is withdrawn from stable, too"
     )
     shelf = channel_of(store, stable).shelf("example")
     assert shelf.withdrawn["1.0.0-b3"].reason == "it eats disks"
@@ -248,7 +257,9 @@ def test_a_withdrawal_finds_what_is_promoted_meanwhile(
     stable: KeyRing,
     at: int,
 ) -> None:
-    """The promotion, by a program that looks at no tombstones, runs whole before a read of the withdrawal."""
+    """The promotion, by a program that looks at no tombstones, runs whole before a read of the
+    withdrawal.
+    """
 
     def rival() -> None:
         with suppress(StoreError):  # too late
@@ -262,12 +273,15 @@ def test_a_withdrawal_finds_what_is_promoted_meanwhile(
     assert releases(store, stable) == ["b1", "b2"]
 
 
-# --- channels that something is wrong with -----------------------------------------------------
+# --- channels that something is wrong with --------------------------------------------------------
 
 
 def damage_signature(store: DirectoryStore) -> str:
     put(store, "metadata/stable/timestamp.json", store.read("metadata/nightly/timestamp.json").data)
-    return "the timestamp metadata of the channel stable is not signed by its keys: timestamp was signed by 0/1 keys"
+    return (
+        "the timestamp metadata of the channel stable is not signed by its keys: "
+        "timestamp was signed by 0/1 keys"
+    )
 
 
 def damage_bytes(store: DirectoryStore) -> str:
@@ -276,7 +290,11 @@ def damage_bytes(store: DirectoryStore) -> str:
 
 
 def damage_list(store: DirectoryStore) -> str:
-    (key,) = [status.key for status in store.list("metadata/stable/") if status.key.endswith("/2.example.json")]
+    (key,) = [
+        status.key
+        for status in store.list("metadata/stable/")
+        if status.key.endswith("/2.example.json")
+    ]
     put(store, key, b"{}")
     return f"{key} is no TUF metadata"
 
@@ -302,7 +320,9 @@ def test_a_damaged_channel_keeps_a_release_in_no_other(
     )
 
 
-def test_a_bogus_channel_keeps_a_release_in_no_other(session: Session, store: DirectoryStore, ring: KeyRing, stable: KeyRing) -> None:
+def test_a_bogus_channel_keeps_a_release_in_no_other(
+    session: Session, store: DirectoryStore, ring: KeyRing, stable: KeyRing
+) -> None:
     for key in ("bogus/timestamp.json", "BOGUS/timestamp.json", "a b/1.root.json", "file", "-x/y"):
         put(store, f"metadata/{key}", b"rubbish")
     assert session.channels() == ("stable", "bogus", "nightly")
@@ -337,19 +357,23 @@ def test_a_channel_whose_keys_are_elsewhere_is_reported(
 def test_what_is_nowhere_to_be_found_is_an_error(session: Session, store: DirectoryStore) -> None:
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b9", "a test")
-    assert str(caught.value) == "error: no channel has a release b9 of example\n  hint: see: invoke channels"
+    assert (
+        str(caught.value)
+        == "error: no channel has a release b9 of example\n  hint: see: invoke channels"
+    )
     problem = damage_bytes(store)
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b9", "a test")
     assert str(caught.value) == (
-        f"error: no channel that can be read has a release b9 of example\n  stable: {problem}\n  hint: see: invoke channels"
+        f"error: no channel that can be read has a release b9 of example\n  stable: {problem}\n"
+        "  hint: see: invoke channels"
     )
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b2", "a test", ["stabel"])
     assert caught.value.message == f"{store.url} has no channel stabel"
 
 
-# --- derived -----------------------------------------------------------------------------------
+# --- derived --------------------------------------------------------------------------------------
 
 
 def parent(number: int) -> Parent:
@@ -383,20 +407,33 @@ def test_what_is_derived_goes_with_it(
     assert {stone.replacement for stone in shelf.withdrawn.values()} == {"1.0.0-b5"}
 
 
-def test_what_may_be_derived_is_reported(session: Session, store: DirectoryStore, ring: KeyRing) -> None:
-    size, digest = channel_of(store, ring).shelf("example").releases["1.0.0-b3"].files["manifest.json"]
+def test_what_may_be_derived_is_reported(
+    session: Session, store: DirectoryStore, ring: KeyRing
+) -> None:
+    size, digest = (
+        channel_of(store, ring).shelf("example").releases["1.0.0-b3"].files["manifest.json"]
+    )
     key = f"targets/example/1.0.0-b3/{digest}.manifest.json"
     put(store, key, b"!" * size)
     done = session.withdraw("example", "b1", "it eats disks", derived=True)
-    assert done.unreached == {"nightly": f"1.0.0-b3 may be derived: {key} is not what was published"}
+    assert done.unreached == {
+        "nightly": f"1.0.0-b3 may be derived: {key} is not what was published"
+    }
     assert releases(store, ring)[-1] == "b3"
 
 
-def test_a_build_of_several_releases_is_named(session: Session, ring: KeyRing, build: Build) -> None:
-    session.publish(ring, [build(4, build="b1", release="2.0.0-b1", version="2.0.0")], lambda key: None)
+def test_a_build_of_several_releases_is_named(
+    session: Session, ring: KeyRing, build: Build
+) -> None:
+    session.publish(
+        ring, [build(4, build="b1", release="2.0.0-b1", version="2.0.0")], lambda key: None
+    )
     with pytest.raises(UsageError) as caught:
         session.withdraw("example", "b1", "a test")
-    assert str(caught.value) == ("error: b1 is the build of several releases of example\n  hint: name one: 1.0.0-b1, 2.0.0-b1")
+    assert str(caught.value) == (
+        "error: b1 is the build of several releases of example\n"
+        "  hint: name one: 1.0.0-b1, 2.0.0-b1"
+    )
     assert session.withdraw("example", "2.0.0-b1", "a test").releases == ("2.0.0-b1",)
 
 

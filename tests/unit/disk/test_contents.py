@@ -17,8 +17,18 @@ ITEM = Item("-", 0o644, "0:0", 1, 3, 12, "abc", "bash")
 
 def test_a_difference_is_named_by_what_differs() -> None:
     first = {"/a": ITEM, "/b": ITEM, "/c": ITEM, "/d": ITEM}
-    second = {"/a": ITEM, "/b": replace(ITEM, content="abd", mode=0o600), "/c": replace(ITEM, package="zsh"), "/e": ITEM}
-    assert differences(first, second) == ["/b: mode, content", "/c: package", "/d: only in the first", "/e: only in the second"]
+    second = {
+        "/a": ITEM,
+        "/b": replace(ITEM, content="abd", mode=0o600),
+        "/c": replace(ITEM, package="zsh"),
+        "/e": ITEM,
+    }
+    assert differences(first, second) == [
+        "/b: mode, content",
+        "/c: package",
+        "/d: only in the first",
+        "/e: only in the second",
+    ]
     more = {"/a": replace(ITEM, attributes="security.capability=01"), "/b": replace(ITEM, links=2)}
     assert differences({"/a": ITEM, "/b": ITEM}, more) == ["/a: attributes", "/b: links"]
     assert differences(first, dict(first)) == []
@@ -60,7 +70,10 @@ def test_two_names_of_one_file_take_its_space_once(tmp_path: Path) -> None:
 
 
 def test_a_disk_is_read_as_its_tree_is(tmp_path: Path) -> None:
-    """Without a copy of it, and without more rights than to read it; names, attributes and holes as they are."""
+    """Without a copy of it, and without more rights than to read it.
+
+    Names, attributes and holes as they are.
+    """
     disk, tree = write_tree_disk(tmp_path)
     found = contents(disk)
     assert found.pop("/lost+found").kind == "d"
@@ -81,7 +94,22 @@ def test_a_read_only_root_is_read_as_its_tree_is(tmp_path: Path) -> None:
     os.mkfifo(tree / "pipe")
     (tree / "link").symlink_to("tool")
     disk.touch()
-    process.run(["mksquashfs", tree, disk, "-offset", str(ROOT_OFFSET), "-noappend", "-no-progress", "-quiet"])
+    process.run(
+        [
+            "mksquashfs",
+            tree,
+            disk,
+            "-offset",
+            str(ROOT_OFFSET),
+            "-noappend",
+            "-no-progress",
+            "-quiet",
+        ]
+    )
     found = contents(disk)
     assert found == dict(look(list(files_of(tree)), read_below(tree)))
-    assert (found["/tool"].package, found["/tool"].links, stat.filemode(found["/tool"].mode)) == ("tool", 2, "?rwsr-xr-x")
+    assert (found["/tool"].package, found["/tool"].links, stat.filemode(found["/tool"].mode)) == (
+        "tool",
+        2,
+        "?rwsr-xr-x",
+    )

@@ -19,8 +19,12 @@ EPOCH = 1_750_000_000
 OFFSET = 1 << 20
 
 
-def make_disk(directory: Path, name: str, accessed: int = EPOCH, modified: int = EPOCH - 1000) -> Path:
-    """A disk file with an ext4 file system at OFFSET that holds a few files and enough inodes for several groups."""
+def make_disk(
+    directory: Path, name: str, accessed: int = EPOCH, modified: int = EPOCH - 1000
+) -> Path:
+    """A disk file with an ext4 file system at OFFSET that holds a few files and enough inodes for
+    several groups.
+    """
     tree = directory / f"tree-{name}"
     (tree / "sub").mkdir(parents=True)
     (tree / "old").write_text("before the epoch")
@@ -30,10 +34,25 @@ def make_disk(directory: Path, name: str, accessed: int = EPOCH, modified: int =
     disk = directory / f"{name}.raw"
     with disk.open("wb") as file:
         file.truncate(OFFSET + (300 << 20))
-    features = "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,^metadata_csum_seed,^orphan_file"
+    features = (
+        "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,"
+        "^metadata_csum_seed,^orphan_file"
+    )
     identity = "hash_seed=0f0e0d0c-0b0a-4908-8706-050403020100"
     options = f"{identity},root_owner=0:0,lazy_itable_init=1,nodiscard,offset={OFFSET}"
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", features, "-U", "00112233-4455-4677-8899-aabbccddeeff", "-E", options]
+    argv = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        features,
+        "-U",
+        "00112233-4455-4677-8899-aabbccddeeff",
+        "-E",
+        options,
+    ]
     run([*argv, "-d", tree, disk, "290m"], env={"E2FSPROGS_FAKE_TIME": str(EPOCH)})
     return disk
 
@@ -43,7 +62,9 @@ def statistics(disk: Path, path: str) -> str:
     return run(["debugfs", "-R", f"stat {path}", f"{disk}?offset={OFFSET}"]).stdout.decode()
 
 
-def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(tmp_path: Path) -> None:
+def test_times_are_clamped_to_the_epoch_and_the_file_system_stays_consistent(
+    tmp_path: Path,
+) -> None:
     disk = make_disk(tmp_path, "a")
     assert normalise(disk, offset=OFFSET, epoch=EPOCH) > 10
 
@@ -65,12 +86,18 @@ def test_attributes_are_in_one_order_whatever_the_trees_own_file_system_has(tmp_
         for attribute in order:
             (tmp_path / "value/x").write_bytes(values[attribute])
             command = f"ea_set -f {tmp_path / 'value/x'} sub/new {attribute}"
-            run(["debugfs", "-w", "-R", command, f"{disk}?offset={OFFSET}"], env={"E2FSPROGS_FAKE_TIME": str(EPOCH)})
+            run(
+                ["debugfs", "-w", "-R", command, f"{disk}?offset={OFFSET}"],
+                env={"E2FSPROGS_FAKE_TIME": str(EPOCH)},
+            )
         before = sha256_of(disk)
         normalise(disk, offset=OFFSET, epoch=EPOCH)
         made.append((before, sha256_of(disk)))
         with Ext4(disk, offset=OFFSET) as system:
-            assert next(file for file in system.files() if file.path == b"sub/new").attributes == values
+            assert (
+                next(file for file in system.files() if file.path == b"sub/new").attributes
+                == values
+            )
         check = run(["e2fsck", "-f", "-n", f"{disk}?offset={OFFSET}"], check=False)
         assert (check.returncode, check.stdout.decode().count("checksum")) == (0, 0)
     assert made[0][0] != made[1][0]
@@ -92,7 +119,9 @@ def test_two_disks_of_one_tree_read_at_different_times_become_the_same(tmp_path:
 
 
 def super_blocks(data: bytes) -> list[int]:
-    """The positions of a super block and its backups: the magic number stands before the identity."""
+    """The positions of a super block and its backups: the magic number stands before the
+    identity.
+    """
     identity = bytes.fromhex("00112233445546778899aabbccddeeff")
     found, at = [], data.find(identity, OFFSET)
     while at >= 0:
@@ -122,4 +151,7 @@ def test_what_is_no_such_file_system_is_refused(tmp_path: Path) -> None:
     disk.write_bytes(bytes(4 << 20))
     with pytest.raises(BuildError) as raised:
         normalise(disk, offset=OFFSET, epoch=EPOCH)
-    assert str(raised.value) == "error: the disk holds no ext4 file system of the expected kind\n  hint: mke2fs did not follow mke2fs.conf"
+    assert str(raised.value) == (
+        "error: the disk holds no ext4 file system of the expected kind\n"
+        "  hint: mke2fs did not follow mke2fs.conf"
+    )

@@ -37,7 +37,12 @@ def test_every_file_is_found_as_it_was(made: tuple[Path, Path], system: Ext4) ->
     assert found.keys() == {"", "lost+found", *expected}
     for name, status in expected.items():
         file = found[name]
-        assert (file.mode, file.uid, file.gid, file.mtime) == (status.st_mode, status.st_uid, status.st_gid, int(status.st_mtime)), name
+        assert (file.mode, file.uid, file.gid, file.mtime) == (
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
+            int(status.st_mtime),
+        ), name
         if not stat.S_ISDIR(file.mode):
             assert (file.size, file.links) == (status.st_size, status.st_nlink), name
         if stat.S_ISLNK(file.mode):
@@ -55,7 +60,9 @@ def test_a_folder_comes_before_what_is_in_it_and_siblings_in_their_order(system:
     assert names.index("many") < names.index("many/a-file-with-a-long-name-0000")
     top = [name for name in names[1:] if "/" not in name]
     assert top == sorted(top, key=os.fsencode)
-    assert [name for name in names if name.startswith("many/")] == sorted(name for name in names if name.startswith("many/"))
+    assert [name for name in names if name.startswith("many/")] == sorted(
+        name for name in names if name.startswith("many/")
+    )
 
 
 def changed(disk: Path, tmp_path: Path, place: int, content: bytes) -> Path:
@@ -73,15 +80,23 @@ def changed(disk: Path, tmp_path: Path, place: int, content: bytes) -> Path:
     [
         (0x38, b"\0\0", "it is no ext4"),
         (0x3A, b"\0\0", "it is not clean, or has features that are not read here (0x0)"),
-        (0x60, b"\xc2\x82\x00\x00", "it is not clean, or has features that are not read here (0x8000)"),
+        (
+            0x60,
+            b"\xc2\x82\x00\x00",
+            "it is not clean, or has features that are not read here (0x8000)",
+        ),
         (0x10, b"\x01\x00\x00\x00", "it has"),
     ],
 )
-def test_what_is_not_understood_is_an_error(made: tuple[Path, Path], tmp_path: Path, place: int, content: bytes, problem: str) -> None:
+def test_what_is_not_understood_is_an_error(
+    made: tuple[Path, Path], tmp_path: Path, place: int, content: bytes, problem: str
+) -> None:
     disk = changed(made[0], tmp_path, place, content)
     with pytest.raises(BuildError) as caught, Ext4(disk, offset=ROOT_OFFSET) as opened:
         files(opened)
-    assert str(caught.value).startswith(f"error: the root file system of {disk} cannot be read: {problem}")
+    assert str(caught.value).startswith(
+        f"error: the root file system of {disk} cannot be read: {problem}"
+    )
 
 
 def test_a_disk_that_ends_too_early_is_an_error(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -90,7 +105,10 @@ def test_a_disk_that_ends_too_early_is_an_error(made: tuple[Path, Path], tmp_pat
         short.write_bytes(file.read(ROOT_OFFSET + 1500))
     with pytest.raises(BuildError) as caught:
         Ext4(short, offset=ROOT_OFFSET)
-    assert caught.value.message == f"the root file system of {short} cannot be read: the disk ends too early"
+    assert (
+        caught.value.message
+        == f"the root file system of {short} cannot be read: the disk ends too early"
+    )
 
 
 def test_blocks_that_were_never_written_are_zeros_and_owners_have_32_bits(tmp_path: Path) -> None:

@@ -17,9 +17,15 @@ def test_partitions_are_found_in_the_order_of_their_places(tmp_path: Path) -> No
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(16 * MIB)
-    layout = b'label: gpt\n2 : start=2048, size=4096, name="first"\n1 : start=8192, size=2048, name="zw\xc3\xb6lf"\n'
+    layout = (
+        b'label: gpt\n2 : start=2048, size=4096, name="first"\n'
+        b'1 : start=8192, size=2048, name="zw\xc3\xb6lf"\n'
+    )
     process.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], input=layout)
-    assert partitions(disk) == [Partition("first", 1 * MIB, 2 * MIB), Partition("zwölf", 4 * MIB, 1 * MIB)]
+    assert partitions(disk) == [
+        Partition("first", 1 * MIB, 2 * MIB),
+        Partition("zwölf", 4 * MIB, 1 * MIB),
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 600, 4096])

@@ -29,7 +29,9 @@ def export(name: str, disk: Path, output: Path, **changes: Any) -> bytes:
     image = output.with_name("image")
     image.write_bytes(b"an image" * 1000)
     about = replace(ABOUT, images={"qcow2": image, "rootfs": image}, **changes)
-    artifact = load(name).export(disk, output, virtual_size=1 << 30, log=output.with_suffix(".log"), about=about)
+    artifact = load(name).export(
+        disk, output, virtual_size=1 << 30, log=output.with_suffix(".log"), about=about
+    )
     content = output.read_bytes()
     assert (artifact.size, artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert artifact.uncompressed_sha256 == hashlib.sha256(disk.read_bytes()).hexdigest()
@@ -46,7 +48,10 @@ def test_libvirt_is_told_the_machine(disk: Path, tmp_path: Path) -> None:
     assert domain.findtext("name") == "thing"
     assert domain.findtext("description") == 'thing 1.2.0: A <thing> & "more"'
     assert (domain.findtext("memory"), domain.findtext("vcpu")) == ("2048", "2")
-    assert [source.get("network") for source in domain.iterfind("devices/interface/source")] == ["default", "inside"]
+    assert [source.get("network") for source in domain.iterfind("devices/interface/source")] == [
+        "default",
+        "inside",
+    ]
     assert domain.find("sysinfo") is None
 
 
@@ -62,16 +67,28 @@ def test_a_description_gives_no_default_which_would_outrank_what_somebody_gives_
         assert "\n    domain\n" in text
 
 
-def test_libvirt_on_another_architecture_is_told_of_its_firmware(disk: Path, tmp_path: Path) -> None:
-    domain = ElementTree.fromstring(export("libvirt", disk, tmp_path / "x", architecture="arm64", parameters=()))
+def test_libvirt_on_another_architecture_is_told_of_its_firmware(
+    disk: Path, tmp_path: Path
+) -> None:
+    domain = ElementTree.fromstring(
+        export("libvirt", disk, tmp_path / "x", architecture="arm64", parameters=())
+    )
     system, kind = domain.find("os"), domain.find("os/type")
     assert system is not None and kind is not None
-    assert (system.get("firmware"), kind.get("arch"), kind.get("machine")) == ("efi", "aarch64", "virt")
+    assert (system.get("firmware"), kind.get("arch"), kind.get("machine")) == (
+        "efi",
+        "aarch64",
+        "virt",
+    )
     assert domain.find("sysinfo") is None
 
 
-def proxmox(disk: Path, tmp_path: Path, *words: str, image: bool = True) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run the script where qm(1) is a program that writes down how it was called; and those words."""
+def proxmox(
+    disk: Path, tmp_path: Path, *words: str, image: bool = True
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the script where qm(1) is a program that writes down how it was called; and those
+    words.
+    """
     folder = tmp_path / "a folder"
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     script, qm = folder / "thing-1.2.0.proxmox.sh", folder / "bin/qm"
@@ -82,7 +99,9 @@ def proxmox(disk: Path, tmp_path: Path, *words: str, image: bool = True) -> tupl
     if image:
         (folder / "thing-1.2.0.qcow2").touch()
     environment = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", script, *words], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["sh", script, *words], env=environment, capture_output=True, text=True, timeout=30
+    )
     called = tmp_path / "called"
     return done, called.read_text().split("\0")[:-1] if called.exists() else []
 
@@ -97,7 +116,10 @@ def test_proxmox_is_given_the_machine_and_the_parameters(disk: Path, tmp_path: P
     assert options["--description"] == 'thing 1.2.0: A <thing> & "more"'
     assert (options["--cores"], options["--memory"]) == ("2", "2048")
     assert (options["--net0"], options["--net1"]) == ("virtio,bridge=vmbr0", "virtio,bridge=vmbr1")
-    assert options["--scsi0"] == f"local-lvm:0,import-from={tmp_path / 'a folder/thing-1.2.0.qcow2'},discard=on"
+    assert (
+        options["--scsi0"]
+        == f"local-lvm:0,import-from={tmp_path / 'a folder/thing-1.2.0.qcow2'},discard=on"
+    )
     encoded = base64.b64encode(value.encode()).decode()
     assert options["--args"].split() == [
         "-smbios",
@@ -132,7 +154,11 @@ def test_the_proxmox_script_is_good_shell(disk: Path, tmp_path: Path) -> None:
 
 def test_incus_is_told_what_it_is_and_what_to_write(disk: Path, tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(export("incus", disk, tmp_path / "x"))) as archive:
-        texts = {member.name: found.read().decode() for member in archive if (found := archive.extractfile(member))}
+        texts = {
+            member.name: found.read().decode()
+            for member in archive
+            if (found := archive.extractfile(member))
+        }
     metadata = yaml.safe_load(texts["metadata.yaml"])
     assert metadata["architecture"] == "x86_64"
     assert metadata["creation_date"] == ABOUT.epoch
@@ -141,9 +167,15 @@ def test_incus_is_told_what_it_is_and_what_to_write(disk: Path, tmp_path: Path) 
     assert used == texts.keys() - {"metadata.yaml"}
 
 
-def test_the_container_disk_is_an_image_layout_with_the_image_in_it(disk: Path, tmp_path: Path) -> None:
+def test_the_container_disk_is_an_image_layout_with_the_image_in_it(
+    disk: Path, tmp_path: Path
+) -> None:
     with tarfile.open(fileobj=io.BytesIO(export("oci", disk, tmp_path / "x"))) as archive:
-        blobs = {member.name: found.read() for member in archive if (found := archive.extractfile(member))}
+        blobs = {
+            member.name: found.read()
+            for member in archive
+            if (found := archive.extractfile(member))
+        }
     for name, content in blobs.items():
         if name.startswith("blobs/"):
             assert name == f"blobs/sha256/{hashlib.sha256(content).hexdigest()}"
@@ -154,27 +186,40 @@ def test_the_container_disk_is_an_image_layout_with_the_image_in_it(disk: Path, 
     content = blobs[f"blobs/{layer['digest'].replace(':', '/')}"]
     assert layer["size"] == len(content)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        members = [(member.name, member.mode, member.uid, member.gid, member.isdir()) for member in archive]
+        members = [
+            (member.name, member.mode, member.uid, member.gid, member.isdir()) for member in archive
+        ]
         image = archive.extractfile("disk/disk.qcow2")
         assert image and image.read() == b"an image" * 1000
     assert members == [("disk", 0o555, 107, 107, True), ("disk/disk.qcow2", 0o440, 107, 107, False)]
 
 
-def test_incus_images_are_identified_by_metadata_and_image_together(disk: Path, tmp_path: Path) -> None:
+def test_incus_images_are_identified_by_metadata_and_image_together(
+    disk: Path, tmp_path: Path
+) -> None:
     images = {"qcow2": tmp_path / "one", "rootfs": tmp_path / "two"}
     for name, image in images.items():
         image.write_bytes(name.encode() * 1000)
     about = replace(ABOUT, images=images)
-    artifact = load("incus").export(disk, tmp_path / "x", virtual_size=1 << 30, log=tmp_path / "log", about=about)
+    artifact = load("incus").export(
+        disk, tmp_path / "x", virtual_size=1 << 30, log=tmp_path / "log", about=about
+    )
     metadata = (tmp_path / "x").read_bytes()
-    assert artifact.fingerprints == {name: hashlib.sha256(metadata + image.read_bytes()).hexdigest() for name, image in images.items()}
+    assert artifact.fingerprints == {
+        name: hashlib.sha256(metadata + image.read_bytes()).hexdigest()
+        for name, image in images.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_secret_is_in_no_description_even_with_a_default(name: str, disk: Path, tmp_path: Path) -> None:
+def test_a_secret_is_in_no_description_even_with_a_default(
+    name: str, disk: Path, tmp_path: Path
+) -> None:
     secret = ABOUT.parameters[1].model_copy(update={"default": "correct horse"})
     content = export(name, disk, tmp_path / "x", parameters=(*ABOUT.parameters[:1], secret))
     if name == "incus":
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            content = b"".join(found.read() for member in archive if (found := archive.extractfile(member)))
+            content = b"".join(
+                found.read() for member in archive if (found := archive.extractfile(member))
+            )
     assert b"correct horse" not in content

@@ -31,7 +31,9 @@ READERS: dict[str, Callable[[IO[bytes]], Any]] = {"vhd": VHD, "vhdx": VHDX, "vmd
 
 
 def export(name: str, disk: Path, output: Path) -> dict[str, Any]:
-    return load(name).export(disk, output, virtual_size=SIZE, log=output.with_suffix(".log")).facts()
+    return (
+        load(name).export(disk, output, virtual_size=SIZE, log=output.with_suffix(".log")).facts()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,7 +48,9 @@ def test_it_says_what_it_is(name: str, disk: Path, tmp_path: Path) -> None:
         "uncompressed_sha256": hashlib.sha256(disk.read_bytes()).hexdigest(),
         "compression": "deflate" if name == "vmdk" else None,
     }
-    info = json.loads(process.run(["qemu-img", "info", "-f", QEMU[name], "--output=json", output]).stdout)
+    info = json.loads(
+        process.run(["qemu-img", "info", "-f", QEMU[name], "--output=json", output]).stdout
+    )
     assert info["virtual-size"] == (24 * MIB if name == "vhd" else SIZE)
     assert output.stat().st_size < 26 * MIB
     assert {path.name for path in tmp_path.iterdir()} == {"disk.raw", output.name, "disk.log"}
@@ -83,7 +87,9 @@ def damaged(image: Path, place: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_reader_finds_the_same_disk(name: str, disk: Path, images: Mapping[str, Path]) -> None:
+def test_another_reader_finds_the_same_disk(
+    name: str, disk: Path, images: Mapping[str, Path]
+) -> None:
     with images[name].open("rb") as file:
         reader = READERS[name](file)
         found = hashlib.sha256(reader.read(24 * MIB)).hexdigest()
@@ -92,7 +98,9 @@ def test_another_reader_finds_the_same_disk(name: str, disk: Path, images: Mappi
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_disk_is_the_same_bytes_and_another_is_another(name: str, disk: Path, tmp_path: Path) -> None:
+def test_the_same_disk_is_the_same_bytes_and_another_is_another(
+    name: str, disk: Path, tmp_path: Path
+) -> None:
     first = export(name, disk, tmp_path / "a")
     second = export(name, disk, tmp_path / "b")
     assert first["sha256"] == second["sha256"]
@@ -111,13 +119,17 @@ def test_a_disk_whose_end_is_within_a_block_is_whole(name: str, tmp_path: Path) 
 
 
 def test_a_disk_that_does_not_fit_is_an_error(disk: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="the disk needs 25165824 bytes, more than the 16777216 that it may have"):
+    with pytest.raises(
+        BuildError, match="the disk needs 25165824 bytes, more than the 16777216 that it may have"
+    ):
         load("vhdx").export(disk, tmp_path / "x", virtual_size=16 * MIB, log=tmp_path / "log")
     assert not (tmp_path / "x").exists()
 
 
 def test_a_table_with_bitmap_places_is_read_right(tmp_path: Path) -> None:
-    """With more blocks than one bitmap covers, places in the table are left out for bitmaps ([MS-VHDX] 2.5)."""
+    """With more blocks than one bitmap covers, places in the table are left out for bitmaps
+    ([MS-VHDX] 2.5).
+    """
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as file:
         for number in (0, 4095, 4096):
@@ -139,7 +151,10 @@ def test_a_table_with_bitmap_places_is_read_right(tmp_path: Path) -> None:
 def test_a_damaged_footer_is_noticed(images: Mapping[str, Path], place: int) -> None:
     output = images["vhd"]
     check_footer(output)
-    with damaged(output, 24 * MIB + place), pytest.raises(ValueError, match=r"is no fixed VHD of|has a wrong checksum"):
+    with (
+        damaged(output, 24 * MIB + place),
+        pytest.raises(ValueError, match=r"is no fixed VHD of|has a wrong checksum"),
+    ):
         check_footer(output)
 
 
@@ -153,7 +168,12 @@ def test_a_damaged_header_is_noticed(images: Mapping[str, Path], place: int) -> 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [(2 * MIB, (60, 4, 17)), (512 * MIB, (1024, 16, 63)), (8 << 30, (16644, 16, 63)), (3 << 40, (65535, 16, 255))],
+    [
+        (2 * MIB, (60, 4, 17)),
+        (512 * MIB, (1024, 16, 63)),
+        (8 << 30, (16644, 16, 63)),
+        (3 << 40, (65535, 16, 255)),
+    ],
 )
 def test_the_geometry_is_the_specifications(size: int, expected: tuple[int, int, int]) -> None:
     cylinders, heads, sectors = geometry(size)
@@ -163,8 +183,13 @@ def test_the_geometry_is_the_specifications(size: int, expected: tuple[int, int,
     assert struct.unpack(">HBB", footer(size, bytes(16))[56:60]) == (cylinders, heads, sectors)
 
 
-def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(images: Mapping[str, Path]) -> None:
-    """The one with the larger number is the current one; equal ones make an image that no reader accepts ([MS-VHDX] 2.2.2)."""
+def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(
+    images: Mapping[str, Path],
+) -> None:
+    """The one with the larger number is the current one.
+
+    Equal ones make an image that no reader accepts ([MS-VHDX] 2.2.2).
+    """
     content = images["vhdx"].read_bytes()[: 3 * 65536]
     first, second = (struct.unpack_from("<Q", content, place + 8)[0] for place in (65536, 131072))
     assert first < second
@@ -172,7 +197,9 @@ def test_the_two_headers_of_a_vhdx_are_told_apart_by_their_numbers(images: Mappi
 
 
 def test_a_vmdk_is_a_stream_that_names_its_disk(disk: Path, tmp_path: Path) -> None:
-    """Importers read a stream-optimised image once: its grains come in the order of their sectors."""
+    """Importers read a stream-optimised image once: its grains come in the order of their
+    sectors.
+    """
     facts = export("vmdk", disk, tmp_path / "x")
     content = (tmp_path / "x").read_bytes()
     descriptor = content[512 : 21 * 512].rstrip(b"\0").decode()

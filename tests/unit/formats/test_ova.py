@@ -24,12 +24,18 @@ RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocatio
 
 
 def export(disk: Path, output: Path, about: Description = ABOUT) -> Artifact:
-    return load("ova").export(disk, output, virtual_size=SIZE, log=output.with_suffix(".log"), about=about)
+    return load("ova").export(
+        disk, output, virtual_size=SIZE, log=output.with_suffix(".log"), about=about
+    )
 
 
 def contents(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
-        return {member.name: found.read() for member in archive if (found := archive.extractfile(member))}
+        return {
+            member.name: found.read()
+            for member in archive
+            if (found := archive.extractfile(member))
+        }
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,8 @@ def test_it_holds_description_manifest_and_disk_in_this_order(disk: Path, tmp_pa
     files = contents(tmp_path / "thing.ova")
     assert list(files) == ["thing.ovf", "thing.mf", "thing-disk1.vmdk"]
     assert files["thing.mf"].decode() == "".join(
-        f"SHA256({name})= {hashlib.sha256(files[name]).hexdigest()}\n" for name in ("thing.ovf", "thing-disk1.vmdk")
+        f"SHA256({name})= {hashlib.sha256(files[name]).hexdigest()}\n"
+        for name in ("thing.ovf", "thing-disk1.vmdk")
     )
     (tmp_path / "disk.vmdk").write_bytes(files["thing-disk1.vmdk"])
     process.run(["qemu-img", "compare", "-f", "raw", "-F", "vmdk", disk, tmp_path / "disk.vmdk"])
@@ -69,12 +76,25 @@ def test_its_description_has_the_machine_and_what_it_asks_for(good: dict[str, by
     assert file.get(f"{OVF}size") == str(len(good["thing-disk1.vmdk"]))
     (described,) = envelope.iter(f"{OVF}Disk")
     assert described.get(f"{OVF}capacity") == str(SIZE)
-    assert [network.get(f"{OVF}name") for network in envelope.iter(f"{OVF}Network")] == ["outside", "inside"]
+    assert [network.get(f"{OVF}name") for network in envelope.iter(f"{OVF}Network")] == [
+        "outside",
+        "inside",
+    ]
     items = {
-        (item.findtext(f"{RASD}ResourceType"), item.findtext(f"{RASD}VirtualQuantity") or item.findtext(f"{RASD}ResourceSubType"))
+        (
+            item.findtext(f"{RASD}ResourceType"),
+            item.findtext(f"{RASD}VirtualQuantity") or item.findtext(f"{RASD}ResourceSubType"),
+        )
         for item in envelope.iter(f"{OVF}Item")
     }
-    assert items == {("3", "2"), ("4", "2048"), ("20", "vmware.sata.ahci"), ("17", None), ("15", None), ("10", "E1000")}
+    assert items == {
+        ("3", "2"),
+        ("4", "2048"),
+        ("20", "vmware.sata.ahci"),
+        ("17", None),
+        ("15", None),
+        ("10", "E1000"),
+    }
     properties = {each.get(f"{OVF}key"): each for each in envelope.iter(f"{OVF}Property")}
     assert list(properties) == ["domain", "password", "mode", "log"]
     assert properties["domain"].get(f"{OVF}value") == "a.test"
@@ -88,7 +108,13 @@ def test_its_description_has_the_machine_and_what_it_asks_for(good: dict[str, by
 
 def test_it_is_the_same_twice(disk: Path, tmp_path: Path) -> None:
     assert export(disk, tmp_path / "a").sha256 == export(disk, tmp_path / "b").sha256
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.log", "b", "b.log", "disk.raw"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a",
+        "a.log",
+        "b",
+        "b.log",
+        "disk.raw",
+    ]
 
 
 def reordered(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -97,11 +123,16 @@ def reordered(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def another_size(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The description says another size of the disk, and the manifest agrees with the description."""
+    """The description says another size of the disk, and the manifest agrees with the
+    description.
+    """
     size = str(len(files["thing-disk1.vmdk"])).encode()
     description = files["thing.ovf"].replace(b'"' + size + b'"', b'"' + size[::-1] + b'"')
     assert description != files["thing.ovf"]
-    before, after = (hashlib.sha256(content).hexdigest().encode() for content in (files["thing.ovf"], description))
+    before, after = (
+        hashlib.sha256(content).hexdigest().encode()
+        for content in (files["thing.ovf"], description)
+    )
     return {**files, "thing.ovf": description, "thing.mf": files["thing.mf"].replace(before, after)}
 
 
@@ -116,10 +147,22 @@ def late_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
         (reordered, "has to begin with a description (.ovf) and its manifest (.mf)"),
         (late_manifest, "has to begin with a description (.ovf) and its manifest (.mf)"),
         (lambda files: {**files, "extra": b"x"}, "its manifest lists other files than are there"),
-        (lambda files: {name: files[name] for name in ("thing.ovf", "thing.mf")}, "its manifest lists other files than are there"),
-        (lambda files: {**files, "thing-disk1.vmdk": files["thing-disk1.vmdk"] + b"x"}, "thing-disk1.vmdk has another size or digest"),
-        (lambda files: {**files, "thing.ovf": files["thing.ovf"].replace(b"2048", b"4096")}, "thing.ovf has another size or digest"),
-        (lambda files: {**files, "thing.mf": files["thing.mf"].replace(b"SHA256", b"SHA1")}, "its manifest lists other files"),
+        (
+            lambda files: {name: files[name] for name in ("thing.ovf", "thing.mf")},
+            "its manifest lists other files than are there",
+        ),
+        (
+            lambda files: {**files, "thing-disk1.vmdk": files["thing-disk1.vmdk"] + b"x"},
+            "thing-disk1.vmdk has another size or digest",
+        ),
+        (
+            lambda files: {**files, "thing.ovf": files["thing.ovf"].replace(b"2048", b"4096")},
+            "thing.ovf has another size or digest",
+        ),
+        (
+            lambda files: {**files, "thing.mf": files["thing.mf"].replace(b"SHA256", b"SHA1")},
+            "its manifest lists other files",
+        ),
         (lambda files: {**files, "thing.ovf": b"<"}, "its description is not XML"),
         (another_size, "thing-disk1.vmdk has another size or digest"),
     ],
@@ -136,7 +179,10 @@ def late_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
     ],
 )
 def test_what_importers_may_stumble_over_is_refused(
-    good: dict[str, bytes], tmp_path: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]], message: str
+    good: dict[str, bytes],
+    tmp_path: Path,
+    change: Callable[[dict[str, bytes]], dict[str, bytes]],
+    message: str,
 ) -> None:
     write(tmp_path / "good.ova", good)
     check_ova(tmp_path / "good.ova")
@@ -147,7 +193,9 @@ def test_what_importers_may_stumble_over_is_refused(
 
 
 def test_a_file_that_is_there_twice_is_refused(good: dict[str, bytes], tmp_path: Path) -> None:
-    """Importers take one or the other of them, and only one has the digest that was written down."""
+    """Importers take one or the other of them, and only one has the digest that was written
+    down.
+    """
     with tarfile.open(tmp_path / "twice.ova", "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in ("thing.ovf", "thing.mf", "thing-disk1.vmdk", "thing-disk1.vmdk"):
             member = tarfile.TarInfo(name)
@@ -155,12 +203,17 @@ def test_a_file_that_is_there_twice_is_refused(good: dict[str, bytes], tmp_path:
             archive.addfile(member, BytesIO(good[name]))
     with pytest.raises(VerificationError) as caught:
         check_ova(tmp_path / "twice.ova")
-    assert caught.value.message == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"
+    assert (
+        caught.value.message
+        == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"
+    )
 
 
 def test_a_secret_is_in_no_description_even_with_a_default(disk: Path, tmp_path: Path) -> None:
     secret = ABOUT.parameters[1].model_copy(update={"default": "correct horse"})
-    export(disk, tmp_path / "x.ova", about=replace(ABOUT, parameters=(*ABOUT.parameters[:1], secret)))
+    export(
+        disk, tmp_path / "x.ova", about=replace(ABOUT, parameters=(*ABOUT.parameters[:1], secret))
+    )
     content = (tmp_path / "x.ova").read_bytes()
     assert b"a.test" in content
     assert b"correct horse" not in content

@@ -15,10 +15,16 @@ from slipway.formats._image import compare
 
 
 def export(disk: Path, output: Path) -> dict[str, object]:
-    return load("qcow2").export(disk, output, virtual_size=1 << 30, log=output.with_suffix(".log")).facts()
+    return (
+        load("qcow2")
+        .export(disk, output, virtual_size=1 << 30, log=output.with_suffix(".log"))
+        .facts()
+    )
 
 
-def test_it_is_a_compressed_image_of_the_disk_in_its_virtual_size(disk: Path, tmp_path: Path) -> None:
+def test_it_is_a_compressed_image_of_the_disk_in_its_virtual_size(
+    disk: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "disk.qcow2"
     facts = export(disk, output)
     assert facts == {
@@ -45,9 +51,12 @@ def test_it_is_the_same_twice(disk: Path, tmp_path: Path) -> None:
 
 def test_a_disk_that_does_not_fit_is_an_error(disk: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
-        load("qcow2").export(disk, tmp_path / "x.qcow2", virtual_size=16 << 20, log=tmp_path / "log")
+        load("qcow2").export(
+            disk, tmp_path / "x.qcow2", virtual_size=16 << 20, log=tmp_path / "log"
+        )
     assert str(caught.value) == (
-        "error: the disk needs 25165824 bytes, more than the 16777216 that it may have\n  hint: raise resources.disk_gib"
+        "error: the disk needs 25165824 bytes, more than the 16777216 that it may have\n"
+        "  hint: raise resources.disk_gib"
     )
 
 
@@ -59,7 +68,8 @@ def test_an_image_of_another_disk_is_an_error(disk: Path, tmp_path: Path) -> Non
     with pytest.raises(BuildError) as caught:
         compare(disk, tmp_path / "disk.qcow2", "qcow2", log=tmp_path / "log")
     assert str(caught.value) == (
-        "error: the qcow2 image does not hold what the raw disk holds: Content mismatch at offset 10485760!\n"
+        "error: the qcow2 image does not hold what the raw disk holds: Content mismatch at "
+        "offset 10485760!\n"
         f"  hint: the whole log is {tmp_path / 'log'}"
     )
 
@@ -70,5 +80,10 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(BuildError):
         compare(tmp_path / "missing", tmp_path / "missing.qcow2", "qcow2", log=tmp_path / "log")
     with pytest.raises(FileNotFoundError):
-        load("qcow2").export(tmp_path / "missing", tmp_path / "out" / "x.qcow2", virtual_size=1 << 30, log=tmp_path / "log")
+        load("qcow2").export(
+            tmp_path / "missing",
+            tmp_path / "out" / "x.qcow2",
+            virtual_size=1 << 30,
+            log=tmp_path / "log",
+        )
     assert not list((tmp_path / "out").iterdir())

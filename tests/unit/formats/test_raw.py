@@ -58,10 +58,13 @@ def test_any_number_of_workers_gives_the_same_bytes(disk: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("jobs", [1, 6])
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(jobs: int, more: int, tmp_path: Path) -> None:
+def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(
+    jobs: int, more: int, tmp_path: Path
+) -> None:
     """Sizes around a multiple of a job's, and any number of workers: a job's end is a race.
 
-    zstd that loses the race ends the frame with an empty block (RFC 8878, 3.1.1.2): there it always stands.
+    zstd that loses the race ends the frame with an empty block (RFC 8878, 3.1.1.2): it always
+    stands there.
     """
     raw = tmp_path / "raw"
     raw.write_bytes(random.Random(jobs).randbytes(jobs * JOB_SIZE + more))
@@ -72,8 +75,12 @@ def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(jobs:
     assert process.run(["zstd", "-dc", tmp_path / "packed"]).stdout == raw.read_bytes()
 
 
-@pytest.mark.parametrize(("more", "flushes"), [(-1, []), (0, [zstandard.COMPRESSOBJ_FLUSH_BLOCK]), (1, [])])
-def test_a_frame_that_ends_with_a_job_is_flushed_before_its_end(more: int, flushes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("more", "flushes"), [(-1, []), (0, [zstandard.COMPRESSOBJ_FLUSH_BLOCK]), (1, [])]
+)
+def test_a_frame_that_ends_with_a_job_is_flushed_before_its_end(
+    more: int, flushes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The race above is rarely lost on a busy host, and then nothing would be seen of it."""
     frame = Frame(io.BytesIO())
     real, said = frame._compressor, []
@@ -104,7 +111,9 @@ def test_where_the_holes_are_makes_no_difference(disk: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["holes", "zeros", "data"])
 def test_disks_of_any_size_come_back_as_they_were(size: int, content: str, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    raw.write_bytes(b"" if content == "holes" else bytes(size) if content == "zeros" else b"x" * size)
+    raw.write_bytes(
+        b"" if content == "holes" else bytes(size) if content == "zeros" else b"x" * size
+    )
     with raw.open("ab") as file:
         file.truncate(size)
     assert b"".join(chunks(raw)) == raw.read_bytes()
@@ -152,7 +161,10 @@ def test_another_file_is_refused_and_leaves_nothing(disk: Path, tmp_path: Path) 
             uncompressed_sha256=artifact.uncompressed_sha256,
             uncompressed_size=artifact.uncompressed_size,
         )
-    assert str(caught.value) == f"error: {bad} has the SHA-256 {sha256(bad)}, expected {artifact.sha256}\n  hint: download it again"
+    assert str(caught.value) == (
+        f"error: {bad} has the SHA-256 {sha256(bad)}, expected {artifact.sha256}\n"
+        "  hint: download it again"
+    )
     assert not (tmp_path / "back").exists()
 
 
@@ -195,22 +207,33 @@ def test_another_disk_inside_is_refused(disk: Path, tmp_path: Path) -> None:
             uncompressed_size=artifact.uncompressed_size,
         )
     assert caught.value.message == (
-        f"{tmp_path / 'packed'} holds a disk with the SHA-256 {artifact.uncompressed_sha256}, expected {'0' * 64}"
+        f"{tmp_path / 'packed'} holds a disk with the SHA-256 {artifact.uncompressed_sha256}, "
+        f"expected {'0' * 64}"
     )
     assert not (tmp_path / "back").exists()
 
 
-def test_no_more_is_unpacked_than_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_unpacked_than_the_disk_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few kilobytes hold half a GiB of ones; their own hash is right."""
     bomb = tmp_path / "bomb"
     with bomb.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
         for _ in range(512):
             writer.write(b"1" * MIB)
     written: list[int] = []
-    monkeypatch.setattr("slipway.formats.raw.write_sparse", lambda file, data: written.append(len(data)))
+    monkeypatch.setattr(
+        "slipway.formats.raw.write_sparse", lambda file, data: written.append(len(data))
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(VerificationError) as caught:
-        unpack(bomb, tmp_path / "back", sha256=sha256(bomb), uncompressed_sha256="0" * 64, uncompressed_size=MIB)
+        unpack(
+            bomb,
+            tmp_path / "back",
+            sha256=sha256(bomb),
+            uncompressed_sha256="0" * 64,
+            uncompressed_size=MIB,
+        )
     assert caught.value.message == f"{bomb} holds more than the {MIB} bytes of its disk"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
     assert sum(written) <= 3 * MIB

@@ -25,7 +25,13 @@ def test_an_unknown_format_is_an_error_with_the_nearest_name() -> None:
 
 def test_facts_and_artifact_are_two_forms_of_one_thing() -> None:
     artifact = Artifact(
-        format="raw", file="a.raw.zst", size=1, sha256="0" * 64, uncompressed_size=2, uncompressed_sha256="1" * 64, compression="zstd"
+        format="raw",
+        file="a.raw.zst",
+        size=1,
+        sha256="0" * 64,
+        uncompressed_size=2,
+        uncompressed_sha256="1" * 64,
+        compression="zstd",
     )
     assert Artifact.from_facts(artifact.facts()) == artifact
     assert Artifact.from_facts(artifact.facts(), file="b.raw.zst").file == "b.raw.zst"
@@ -37,6 +43,7 @@ def test_a_format_whose_machine_needs_another_kernel_is_refused() -> None:
     with pytest.raises(BuildError) as caught:
         formats.require(formats.load("ova"), "thing", "cloud")
     assert str(caught.value) == (
-        "error: the machine of an ova has hardware that the cloud kernel of thing has no drivers for\n"
+        "error: the machine of an ova has hardware that the cloud kernel of thing has "
+        "no drivers for\n"
         "  hint: set in the spec: kernel: generic"
     )

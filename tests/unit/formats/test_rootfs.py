@@ -44,7 +44,9 @@ def test_tar_unpacks_the_same_tree(made: tuple[Path, Path], tmp_path: Path) -> N
     ]
     process.run(unpack)
     back = {path.relative_to(tmp_path / "back"): path for path in (tmp_path / "back").rglob("*")}
-    assert back.keys() - {Path("lost+found")} == {path.relative_to(tree) for path in tree.rglob("*")}
+    assert back.keys() - {Path("lost+found")} == {
+        path.relative_to(tree) for path in tree.rglob("*")
+    }
     for path in tree.rglob("*"):
         copy = back[path.relative_to(tree)]
         assert copy.lstat().st_mode == path.lstat().st_mode
@@ -54,20 +56,28 @@ def test_tar_unpacks_the_same_tree(made: tuple[Path, Path], tmp_path: Path) -> N
         elif stat.S_ISREG(path.lstat().st_mode):
             assert copy.read_bytes() == path.read_bytes()
             names = os.listxattr(path)
-            assert {name: os.getxattr(copy, name) for name in os.listxattr(copy)} == {name: os.getxattr(path, name) for name in names}
+            assert {name: os.getxattr(copy, name) for name in os.listxattr(copy)} == {
+                name: os.getxattr(path, name) for name in names
+            }
     assert back[Path("big")].samefile(back[Path("many/second-name")])
 
 
-def test_it_is_the_same_twice_and_its_names_are_plain(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_it_is_the_same_twice_and_its_names_are_plain(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
     assert export(made[0], tmp_path / "a").sha256 == export(made[0], tmp_path / "b").sha256
     content = process.run(["zstd", "-dc", tmp_path / "a"]).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = archive.getmembers()
     assert members[0].name == "."
-    assert [member.name for member in members[1:]] == [member.name for member in members[1:] if not member.name.startswith((".", "/"))]
+    assert [member.name for member in members[1:]] == [
+        member.name for member in members[1:] if not member.name.startswith((".", "/"))
+    ]
 
 
-def test_a_disk_without_a_root_file_system_is_an_error_and_leaves_nothing(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_without_a_root_file_system_is_an_error_and_leaves_nothing(
+    disk: Path, tmp_path: Path
+) -> None:
     with disk.open("ab") as file:
         file.truncate(100 << 20)
     with pytest.raises(BuildError, match="it is no ext4"):

@@ -28,7 +28,8 @@ _ASSEMBLED = tempfile.TemporaryDirectory()
 #: The programs as they stand in an image: with the rules for values, which are the builder's own.
 PROGRAMS = Path(shutil.copytree(FILES / "usr/lib/slipway", Path(_ASSEMBLED.name) / "slipway"))
 shutil.copy(rules.__file__, PROGRAMS / "accepted.py")
-#: systemd-ask-password(1) with somebody at the console; it fails, as at its time limit, when there are no more answers.
+#: systemd-ask-password(1) with somebody at the console; it fails, as at its time limit, when there
+#: are no more answers.
 ANSWERING = """\
 #!/bin/sh
 echo "$*" >>"$MARK/asked"
@@ -63,7 +64,13 @@ class Guest:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in ("etc/ssh", "usr/lib/slipway/firstboot.d", "run/credentials/@system", "sys/class/net", "var/lib"):
+        for folder in (
+            "etc/ssh",
+            "usr/lib/slipway/firstboot.d",
+            "run/credentials/@system",
+            "sys/class/net",
+            "var/lib",
+        ):
             (root / folder).mkdir(parents=True)
         self.answers()
         self.instance("a" * 32)
@@ -88,7 +95,9 @@ class Guest:
         file.write_text(text)
 
     def user_data(self, *parts: str) -> None:
-        """Give user data in parts, as cloud-init keeps it: as it came, and merged by Python's rules for YAML."""
+        """Give user data in parts, as cloud-init keeps it: as it came, and merged by Python's rules
+        for YAML.
+        """
         message = MIMEMultipart()
         merged: dict[str, Any] = {}
         for text in parts:
@@ -107,9 +116,14 @@ class Guest:
         """Give an OVF environment."""
         file = self.root / "run/slipway/ovf-env.xml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        items = "".join(f'<Property oe:key="{key}" oe:value="{value}"/>' for key, value in properties.items())
+        items = "".join(
+            f'<Property oe:key="{key}" oe:value="{value}"/>' for key, value in properties.items()
+        )
         space = "http://schemas.dmtf.org/ovf/environment/1"
-        file.write_text(f'<Environment xmlns="{space}" xmlns:oe="{space}"><PropertySection>{items}</PropertySection></Environment>')
+        file.write_text(
+            f'<Environment xmlns="{space}" '
+            f'xmlns:oe="{space}"><PropertySection>{items}</PropertySection></Environment>'
+        )
 
     def card(self, name: str, index: int) -> None:
         """Add a network card."""
@@ -122,7 +136,10 @@ class Guest:
         (self.root / "usr/lib/slipway/firstboot.d" / name).write_text(text)
 
     def answers(self, *texts: str) -> None:
-        """Be somebody at a console, who gives these answers and then none; what was asked is in ``asked``."""
+        """Be somebody at a console, who gives these answers and then none.
+
+        What was asked is in ``asked``.
+        """
         (self.root / "answers").write_text("".join(f"{text}\n" for text in texts))
         program = self.root / "bin/systemd-ask-password"
         program.parent.mkdir(exist_ok=True)
@@ -136,26 +153,45 @@ class Guest:
     @property
     def called(self) -> list[str]:
         """How the programs of the running system were called."""
-        return (self.root / "called").read_text().splitlines() if (self.root / "called").exists() else []
+        return (
+            (self.root / "called").read_text().splitlines()
+            if (self.root / "called").exists()
+            else []
+        )
 
     @property
     def asked(self) -> list[str]:
         """The arguments of each question, on a line each."""
-        return (self.root / "asked").read_text().splitlines() if (self.root / "asked").exists() else []
+        return (
+            (self.root / "asked").read_text().splitlines() if (self.root / "asked").exists() else []
+        )
 
     def session(self, name: str, kind: str) -> None:
         """Begin a session, as systemd-logind notes it."""
         file = self.root / "run/systemd/sessions" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"# This is private data. Do not parse.\nUID=1000\nCLASS={kind}\nSTATE=active\n")
+        file.write_text(
+            f"# This is private data. Do not parse.\nUID=1000\nCLASS={kind}\nSTATE=active\n"
+        )
 
     def boot(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run first boot."""
         if not words:
             (self.root / "run/issue.d/50-slipway.issue").unlink(missing_ok=True)
-        command = [sys.executable, "-E", "-s", "-B", str(PROGRAMS / "firstboot.py"), "--root", str(self.root), *words]
+        command = [
+            sys.executable,
+            "-E",
+            "-s",
+            "-B",
+            str(PROGRAMS / "firstboot.py"),
+            "--root",
+            str(self.root),
+            *words,
+        ]
         environment = {"PATH": f"{self.root / 'bin'}:{os.environ['PATH']}", "MARK": str(self.root)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
 
     def read(self, path: str) -> str:
         """A file's text."""

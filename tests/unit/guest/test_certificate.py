@@ -1,4 +1,6 @@
-"""The certificates that an instance makes of its own, by the program of the mix-in, with openssl for real."""
+"""The certificates that an instance makes of its own, by the program of the mix-in, with openssl
+for real.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-PROGRAM = Path(__file__).parents[3] / "templates/mixins/own-certificate/files/usr/lib/slipway/certificate"
+PROGRAM = (
+    Path(__file__).parents[3] / "templates/mixins/own-certificate/files/usr/lib/slipway/certificate"
+)
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -83,7 +87,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 def names_of(certificate: x509.Certificate) -> list[str]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return [
+        *names.get_values_for_type(x509.DNSName),
+        *map(str, names.get_values_for_type(x509.IPAddress)),
+    ]
 
 
 def test_it_has_the_names_that_clients_use_and_what_clients_ask_of_it(machine: Machine) -> None:
@@ -95,19 +102,35 @@ def test_it_has_the_names_that_clients_use_and_what_clients_ask_of_it(machine: M
         *("mail.example.org", "vm", "vm.example.org", "www.example.org"),
         *("192.0.2.7", "198.51.100.1", "2001:db8::7"),
     ]
-    assert list(made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
-    assert printed == made.fingerprint(made.signature_hash_algorithm or pytest.fail()).hex(":").upper()
+    assert list(made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
+        ExtendedKeyUsageOID.SERVER_AUTH
+    ]
+    assert (
+        printed == made.fingerprint(made.signature_hash_algorithm or pytest.fail()).hex(":").upper()
+    )
     now = datetime.datetime.now(datetime.UTC)
-    # Valid since yesterday: a clock in local time may be hours ahead. Clients refuse more than 398 days.
-    assert datetime.timedelta(hours=23) < now - made.not_valid_before_utc < datetime.timedelta(hours=26)
+    # Valid since yesterday: a clock in local time may be hours ahead. Clients refuse more than 398
+    # days.
+    assert (
+        datetime.timedelta(hours=23)
+        < now - made.not_valid_before_utc
+        < datetime.timedelta(hours=26)
+    )
     assert datetime.timedelta(days=396) < made.not_valid_after_utc - now
     assert made.not_valid_after_utc - made.not_valid_before_utc <= datetime.timedelta(days=398)
     assert sorted(path.name for path in machine.folder.iterdir()) == ["server.crt", "server.key"]
-    assert [(machine.folder / name).stat().st_mode & 0o777 for name in (".", "server.key", "server.crt")] == [0o755, 0o600, 0o644]
-    assert [(machine.state / name).stat().st_mode & 0o777 for name in (".", "authority.key", "authority.crt")] == [0o755, 0o600, 0o644]
+    assert [
+        (machine.folder / name).stat().st_mode & 0o777 for name in (".", "server.key", "server.crt")
+    ] == [0o755, 0o600, 0o644]
+    assert [
+        (machine.state / name).stat().st_mode & 0o777
+        for name in (".", "authority.key", "authority.crt")
+    ] == [0o755, 0o600, 0o644]
 
 
-def test_a_client_that_trusts_the_authority_verifies_it_by_name_and_by_address(machine: Machine) -> None:
+def test_a_client_that_trusts_the_authority_verifies_it_by_name_and_by_address(
+    machine: Machine,
+) -> None:
     machine.keep()
     for trusted in (machine.state / "authority.crt", machine.folder / "server.crt"):
         for host in ("vm", "192.0.2.7"):
@@ -143,7 +166,9 @@ def test_what_is_right_stays(machine: Machine) -> None:
 
 
 @pytest.mark.integration
-def test_a_new_address_and_a_new_name_are_in_the_next_one_and_the_service_is_told(machine: Machine) -> None:
+def test_a_new_address_and_a_new_name_are_in_the_next_one_and_the_service_is_told(
+    machine: Machine,
+) -> None:
     first = machine.keep()
     authority = (machine.state / "authority.crt").read_bytes()
     machine.called("vm", "192.0.2.7", "192.0.2.99")
@@ -170,7 +195,10 @@ def test_it_is_made_again_a_month_before_its_end(machine: Machine) -> None:
 @pytest.mark.integration
 def test_a_clone_has_another_authority_and_another_key(machine: Machine) -> None:
     machine.keep("one")
-    key, authority = (machine.folder / "server.key").read_bytes(), (machine.state / "authority.key").read_bytes()
+    key, authority = (
+        (machine.folder / "server.key").read_bytes(),
+        (machine.state / "authority.key").read_bytes(),
+    )
     machine.keep("two")
     assert (machine.folder / "server.key").read_bytes() != key
     assert (machine.state / "authority.key").read_bytes() != authority
@@ -178,7 +206,9 @@ def test_a_clone_has_another_authority_and_another_key(machine: Machine) -> None
 
 
 @pytest.mark.integration
-def test_somebodys_own_stays_and_only_its_service_reads_the_key(machine: Machine, tmp_path: Path) -> None:
+def test_somebodys_own_stays_and_only_its_service_reads_the_key(
+    machine: Machine, tmp_path: Path
+) -> None:
     machine.keep()
     other = Machine(tmp_path / "elsewhere", machine.monkeypatch)
     other.root.mkdir()
@@ -195,14 +225,19 @@ def test_somebodys_own_stays_and_only_its_service_reads_the_key(machine: Machine
 
 
 @pytest.mark.integration
-def test_a_pair_is_installed_and_one_that_is_none_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_a_pair_is_installed_and_one_that_is_none_is_refused(
+    machine: Machine, tmp_path: Path
+) -> None:
     first = machine.keep()
     other = Machine(tmp_path / "elsewhere", machine.monkeypatch)
     other.root.mkdir()
     theirs = other.keep("another")
     key, certificate = other.folder / "server.key", other.folder / "server.crt"
     here = machine.certificates()
-    with pytest.raises(machine.program.Refused, match="are no pair of a key without a passphrase and its certificate"):
+    with pytest.raises(
+        machine.program.Refused,
+        match="are no pair of a key without a passphrase and its certificate",
+    ):
         here.install(machine.folder / "server.key", certificate)  # type: ignore[attr-defined]
     assert machine.keep() == first
     here.install(key, certificate)  # type: ignore[attr-defined]
@@ -233,8 +268,24 @@ def test_a_power_cut_leaves_a_pair_or_both_are_made_again(machine: Machine, cut:
     assert [path.name for path in machine.folder.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("word", ["-x.example", "a..b", "a_b", "x" * 64, "1.2.3.4/24", "*", "a,DNS:b", "ä.example", "/", "$(id)"])
-def test_what_is_neither_a_name_nor_an_address_is_refused_with_the_parameters_name(machine: Machine, word: str) -> None:
+@pytest.mark.parametrize(
+    "word",
+    [
+        "-x.example",
+        "a..b",
+        "a_b",
+        "x" * 64,
+        "1.2.3.4/24",
+        "*",
+        "a,DNS:b",
+        "ä.example",
+        "/",
+        "$(id)",
+    ],
+)
+def test_what_is_neither_a_name_nor_an_address_is_refused_with_the_parameters_name(
+    machine: Machine, word: str
+) -> None:
     machine.program.NAMES.write_text(f"www.example.org {word}")
     with pytest.raises(machine.program.Refused) as caught:
         machine.keep()
@@ -243,9 +294,16 @@ def test_what_is_neither_a_name_nor_an_address_is_refused_with_the_parameters_na
 
 def test_the_machines_addresses_are_those_that_others_reach_it_by() -> None:
     for address in load().addresses():
-        assert not ipaddress.ip_address(address).is_loopback and not ipaddress.ip_address(address).is_link_local
+        assert (
+            not ipaddress.ip_address(address).is_loopback
+            and not ipaddress.ip_address(address).is_link_local
+        )
 
 
 def test_the_program_says_what_it_wants() -> None:
-    ended = subprocess.run([sys.executable, "-I", PROGRAM, "/nowhere"], capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 2 and ended.stderr.endswith("error: name a folder and the user that reads it\n")
+    ended = subprocess.run(
+        [sys.executable, "-I", PROGRAM, "/nowhere"], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2 and ended.stderr.endswith(
+        "error: name a folder and the user that reads it\n"
+    )

@@ -24,7 +24,9 @@ DOMAIN: dict[str, object] = {
 }
 NEEDED = {"name": "admin_mail", "type": "string", "summary": "x"}
 SECRET = {"name": "admin_password", "type": "secret", "generate": 24, "summary": "x"}
-FAILED = "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."
+FAILED = (
+    "FIRST BOOT FAILED: the services of this appliance are not started. The next boot tries again."
+)
 
 
 def value(guest: Guest, name: str) -> str:
@@ -43,13 +45,20 @@ def test_default_is_taken_where_nothing_is_given(guest: Guest) -> None:
     assert guest.read("etc/slipway/parameters.env") == 'PARAM_SIP_DOMAIN="sip.local"\n'
 
 
-def test_credential_wins_over_cloud_init_which_wins_over_ovf_which_wins_over_the_default(guest: Guest) -> None:
+def test_credential_wins_over_cloud_init_which_wins_over_ovf_which_wins_over_the_default(
+    guest: Guest,
+) -> None:
     guest.define([{**DOMAIN, "name": name} for name in ("one", "two", "three", "four")])
     guest.ovf({"slipway.one": "ovf", "slipway.two": "ovf", "three": "ovf"})
     guest.cloud("slipway: {parameters: {one: cloud, two: cloud}}\n")
     guest.credential("slipway.one", b"credential\n")
     assert guest.boot().returncode == 0
-    assert [value(guest, name) for name in ("one", "two", "three", "four")] == ["credential", "cloud", "ovf", "sip.local"]
+    assert [value(guest, name) for name in ("one", "two", "three", "four")] == [
+        "credential",
+        "cloud",
+        "ovf",
+        "sip.local",
+    ]
 
 
 WRITTEN = {
@@ -73,13 +82,18 @@ def values_as_written(guest: Guest) -> None:
 def test_cloud_init_scalars_arrive_as_they_were_written(guest: Guest) -> None:
     values_as_written(guest)
     lines = [f"    {name}: {text}\n" for name, text in WRITTEN.items()]
-    guest.user_data("#cloud-config\npackage_update: false\n", "#cloud-config\nslipway:\n  parameters:\n" + "".join(lines))
+    guest.user_data(
+        "#cloud-config\npackage_update: false\n",
+        "#cloud-config\nslipway:\n  parameters:\n" + "".join(lines),
+    )
     ended = guest.boot()
     assert ended.returncode == 0, ended.stderr
     assert {name: value(guest, name) for name in WRITTEN} == WRITTEN | {"tls": "false"}
 
 
-def test_the_file_that_user_data_writes_holds_values_as_they_were_written_and_goes_afterwards(guest: Guest) -> None:
+def test_the_file_that_user_data_writes_holds_values_as_they_were_written_and_goes_afterwards(
+    guest: Guest,
+) -> None:
     values_as_written(guest)
     guest.given_file("".join(f"{name}: {text}\n" for name, text in WRITTEN.items()))
     guest.script("10-first.sh", 'test -e "$MARK/ready"\n')
@@ -101,8 +115,16 @@ def test_a_number_whose_text_is_lost_stops_first_boot(guest: Guest, kept: str) -
     elif kept == "a template":
         whole.write_text(whole.read_text().replace("text/cloud-config", "text/jinja2"))
     else:
-        guest.user_data(*(f"#cloud-config\nslipway: {{parameters: {{pin: {pin}, site: a}}}}\n" for pin in ("07654321", "1234")))
-    reason = "pin: cloud-init took its value for a number, a time or yes and no; quote it in the user data"
+        guest.user_data(
+            *(
+                f"#cloud-config\nslipway: {{parameters: {{pin: {pin}, site: a}}}}\n"
+                for pin in ("07654321", "1234")
+            )
+        )
+    reason = (
+        "pin: cloud-init took its value for a number, a time or yes and no; "
+        "quote it in the user data"
+    )
     assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
 
 
@@ -111,7 +133,10 @@ def test_what_a_source_overrules_is_said_on_the_console(guest: Guest) -> None:
     guest.credential("slipway.one", b"credential")
     guest.cloud("slipway: {parameters: {one: cloud, two: same}}\n")
     guest.ovf({"slipway.two": "same"})
-    line = "first boot: one: what cloud-init gives is not used, a system credential gives another value\n"
+    line = (
+        "first boot: one: what cloud-init gives is not used, a system credential "
+        "gives another value\n"
+    )
     assert guest.boot().stdout == f"{line}first boot: this appliance is set up\n"
 
 
@@ -169,19 +194,37 @@ def test_secrets_are_readable_by_root_alone(guest: Guest) -> None:
 
 
 def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) -> None:
-    guest.define([NEEDED, DOMAIN, {**DOMAIN, "name": "mode", "type": "string", "default": "a", "choices": ["a", "b"]}, SECRET])
+    guest.define(
+        [
+            NEEDED,
+            DOMAIN,
+            {**DOMAIN, "name": "mode", "type": "string", "default": "a", "choices": ["a", "b"]},
+            SECRET,
+        ]
+    )
     guest.credential("slipway.sip_domian", b"x.example")
     guest.credential("slipway.mode", b"c")
-    guest.cloud("slipway: {parameters: {sip_domain: -bad-, admin_password: short\0}}".replace("\0", ""))
+    guest.cloud(
+        "slipway: {parameters: {sip_domain: -bad-, admin_password: short\0}}".replace("\0", "")
+    )
     guest.credential("slipway.admin_password", b"bell\a")
     ended = guest.boot()
     assert ended.returncode == 1
     expected = [
         FAILED,
-        '  no parameter is named "sip_domian" (given by a system credential): did you mean "sip_domain"?',
-        '  sip_domain must be a host name, such as "mail.example.org": "-bad-" (given by cloud-init) is not',
+        (
+            '  no parameter is named "sip_domian" (given by a system credential): '
+            'did you mean "sip_domain"?'
+        ),
+        (
+            '  sip_domain must be a host name, such as "mail.example.org": "-bad-" (given by '
+            "cloud-init) is not"
+        ),
         '  mode must be one of a, b: "c" (given by a system credential) is not',
-        "  admin_password must be text without control characters: its value (given by a system credential) is not",
+        (
+            "  admin_password must be text without control characters: its value (given by a "
+            "system credential) is not"
+        ),
         "  admin_mail is not given: it has no default (string); "
         'give it as credential "slipway.admin_mail", by cloud-init or as an OVF property',
     ]
@@ -194,16 +237,35 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_written(guest: Guest) 
 
 
 def test_somebody_at_a_console_is_asked_for_what_has_no_default(guest: Guest) -> None:
-    guest.define([{**NEEDED, "summary": "Where reports go"}, DOMAIN, {**DOMAIN, "name": "realm", "default": None, "summary": "The realm"}])
+    guest.define(
+        [
+            {**NEEDED, "summary": "Where reports go"},
+            DOMAIN,
+            {**DOMAIN, "name": "realm", "default": None, "summary": "The realm"},
+        ]
+    )
     guest.answers("", "root@example.org", "-bad-", "realm.example")
     ended = guest.boot()
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [value(guest, name) for name in ("admin_mail", "sip_domain", "realm")] == ["root@example.org", "sip.local", "realm.example"]
+    assert [value(guest, name) for name in ("admin_mail", "sip_domain", "realm")] == [
+        "root@example.org",
+        "sip.local",
+        "realm.example",
+    ]
     assert guest.asked == [
-        "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail Where reports go (admin_mail):",
-        "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail It must be given. Where reports go (admin_mail):",
+        (
+            "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail Where reports "
+            "go (admin_mail):"
+        ),
+        (
+            "--timeout=300 --echo=yes --emoji=no --id=slipway:admin_mail It must be given. "
+            "Where reports go (admin_mail):"
+        ),
         "--timeout=300 --echo=yes --emoji=no --id=slipway:realm The realm (realm):",
-        '--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name, such as "mail.example.org". The realm (realm):',
+        (
+            "--timeout=300 --echo=yes --emoji=no --id=slipway:realm It must be a host name, "
+            'such as "mail.example.org". The realm (realm):'
+        ),
     ]
     guest.boot()
     assert len(guest.asked) == 4
@@ -246,22 +308,32 @@ def test_script_gets_parameters_and_interfaces_and_adds_to_the_banner(guest: Gue
     guest.card("ens10", 3)
     (guest.root / "sys/class/net/lo").mkdir()
     guest.script(
-        "10-a.sh", 'echo "$PARAM_SIP_DOMAIN $INTERFACE_OUTSIDE $INTERFACE_INSIDE" >"$MARK/seen"\necho "back\\\\slash" >>"$SLIPWAY_BANNER"\n'
+        "10-a.sh",
+        'echo "$PARAM_SIP_DOMAIN $INTERFACE_OUTSIDE $INTERFACE_INSIDE" >"$MARK/seen"\n'
+        'echo "back\\\\slash" >>"$SLIPWAY_BANNER"\n',
     )
     assert guest.boot().returncode == 0
     assert guest.read("seen") == "sip.local ens9 ens10\n"
-    assert guest.issue.splitlines()[:3] == [r"  ens9: \4{ens9} \6{ens9}", r"  ens10: \4{ens10} \6{ens10}", r"  back\\slash"]
+    assert guest.issue.splitlines()[:3] == [
+        r"  ens9: \4{ens9} \6{ens9}",
+        r"  ens10: \4{ens10} \6{ens10}",
+        r"  back\\slash",
+    ]
 
 
 def test_too_few_network_cards_are_refused(guest: Guest) -> None:
     (guest.root / "usr/lib/slipway/interfaces").write_text("outside\ninside\n")
     guest.card("ens9", 2)
     ended = guest.boot()
-    assert ended.stderr == f"{FAILED}\n  this appliance needs 2 network cards (outside, inside); this machine has 1\n"
+    assert ended.stderr == (
+        f"{FAILED}\n  this appliance needs 2 network cards (outside, inside); this machine has 1\n"
+    )
     assert ended.returncode == 1
 
 
-def test_failed_script_stops_the_rest_and_keeps_generated_secrets_for_the_next_try(guest: Guest) -> None:
+def test_failed_script_stops_the_rest_and_keeps_generated_secrets_for_the_next_try(
+    guest: Guest,
+) -> None:
     guest.define([SECRET])
     guest.script("10-first.sh", 'printf 1 >>"$MARK/first"\n')
     guest.script("20-second.sh", 'echo "no database" >&2\ntest -e "$MARK/ready"\n')
@@ -269,12 +341,19 @@ def test_failed_script_stops_the_rest_and_keeps_generated_secrets_for_the_next_t
     ended = guest.boot()
     assert ended.returncode == 1
     assert ended.stdout == "first boot: 10-first.sh\nfirst boot: 20-second.sh\n"
-    assert ended.stderr == f"no database\n{FAILED}\n  20-second.sh failed with status 1\n  no database\n"
+    assert (
+        ended.stderr
+        == f"no database\n{FAILED}\n  20-second.sh failed with status 1\n  no database\n"
+    )
     secret = value(guest, "admin_password")
     assert secret not in guest.issue
     (guest.root / "ready").touch()
     assert guest.boot().returncode == 0
-    assert (guest.read("first"), guest.read("third"), value(guest, "admin_password")) == ("11", "3", secret)
+    assert (guest.read("first"), guest.read("third"), value(guest, "admin_password")) == (
+        "11",
+        "3",
+        secret,
+    )
     assert secret in guest.issue
 
 
@@ -290,7 +369,11 @@ def test_second_boot_does_nothing(guest: Guest) -> None:
     key = guest.read("etc/ssh/ssh_host_ed25519_key")
     guest.credential("slipway.sip_domain", b"other.example")
     assert guest.boot().returncode == 0
-    assert (guest.read("runs"), guest.read("etc/ssh/ssh_host_ed25519_key"), value(guest, "sip_domain")) == ("x", key, "sip.local")
+    assert (
+        guest.read("runs"),
+        guest.read("etc/ssh/ssh_host_ed25519_key"),
+        value(guest, "sip_domain"),
+    ) == ("x", key, "sip.local")
 
 
 def test_clone_with_another_machine_id_gets_keys_and_secrets_of_its_own(guest: Guest) -> None:
@@ -306,21 +389,32 @@ def test_clone_with_another_machine_id_gets_keys_and_secrets_of_its_own(guest: G
 
 def test_host_keys_that_cloud_init_made_are_kept(guest: Guest) -> None:
     key = guest.root / "etc/ssh/ssh_host_ed25519_key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=60)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=60
+    )
     made = key.read_text()
     assert guest.boot().returncode == 0
     assert key.read_text() == made
 
 
-@pytest.mark.parametrize("left", ["", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAA", "\0" * 400])
+@pytest.mark.parametrize(
+    "left", ["", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAA", "\0" * 400]
+)
 def test_a_host_key_that_a_power_cut_left_is_made_again(guest: Guest, left: str) -> None:
     key = guest.root / "etc/ssh/ssh_host_ed25519_key"
     key.write_text(left)
     assert guest.boot().returncode == 0
-    subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["ssh-keygen", "-y", "-P", "", "-f", str(key)],
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
 
 
-def test_a_machine_without_any_host_key_gets_new_ones_and_keeps_what_somebody_removed_away(guest: Guest) -> None:
+def test_a_machine_without_any_host_key_gets_new_ones_and_keeps_what_somebody_removed_away(
+    guest: Guest,
+) -> None:
     guest.boot()
     folder = guest.root / "etc/ssh"
     (folder / "ssh_host_ecdsa_key").unlink()
@@ -328,14 +422,20 @@ def test_a_machine_without_any_host_key_gets_new_ones_and_keeps_what_somebody_re
     assert not (folder / "ssh_host_ecdsa_key").exists()
     (folder / "ssh_host_ed25519_key").unlink()
     assert guest.boot().returncode == 0
-    assert guest.read("etc/ssh/ssh_host_ed25519_key").startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert guest.read("etc/ssh/ssh_host_ed25519_key").startswith(
+        "-----BEGIN OPENSSH PRIVATE KEY-----"
+    )
 
 
 def test_prompt_says_who_can_log_in(guest: Guest) -> None:
     guest.boot()
-    assert "  Nobody can log in: give an SSH key by cloud-init, or by the system credential ssh.authorized_keys.root.\n" in guest.issue
+    assert (
+        "  Nobody can log in: give an SSH key by cloud-init, or by the system credential "
+        "ssh.authorized_keys.root.\n"
+    ) in guest.issue
     (guest.root / "etc/passwd").write_text(
-        "root:x:0:0::/root:/bin/bash\ndebian:x:1000:1000::/home/debian:/bin/sh\nd:x:1::/:/usr/sbin/nologin\n"
+        "root:x:0:0::/root:/bin/bash\ndebian:x:1000:1000::/home/debian:/bin/sh\n"
+        "d:x:1::/:/usr/sbin/nologin\n"
     )
     (guest.root / "etc/shadow").write_text("root:*:1::::::\ndebian:!:1::::::\n")
     (guest.root / "home/debian/.ssh").mkdir(parents=True)
@@ -345,27 +445,53 @@ def test_prompt_says_who_can_log_in(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["plain", "a b", 'quo"te', "$(touch /tmp/x) `id` ${HOME}", "back\\slash\\", "it's", "#no comment", "é ünï", "!a!"]
+    "text",
+    [
+        "plain",
+        "a b",
+        'quo"te',
+        "$(touch /tmp/x) `id` ${HOME}",
+        "back\\slash\\",
+        "it's",
+        "#no comment",
+        "é ünï",
+        "!a!",
+    ],
 )
 def test_environment_file_is_read_back_by_a_shell(guest: Guest, text: str) -> None:
     guest.define([NEEDED])
     guest.credential("slipway.admin_mail", text.encode())
     assert guest.boot().returncode == 0
-    command = f'. {shlex.quote(str(guest.root / "etc/slipway/parameters.env"))}; printf %s "$PARAM_ADMIN_MAIL"'
-    assert subprocess.run(["sh", "-euc", command], capture_output=True, check=True, timeout=60).stdout == text.encode()
+    command = (
+        f". {shlex.quote(str(guest.root / 'etc/slipway/parameters.env'))}; "
+        'printf %s "$PARAM_ADMIN_MAIL"'
+    )
+    assert (
+        subprocess.run(["sh", "-euc", command], capture_output=True, check=True, timeout=60).stdout
+        == text.encode()
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("- [", "cloud-init's user data cannot be read: while parsing"),
-        ("slipway: {parameters: [a]}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
-        ("slipway: {parameters: {sip_domain: [a]}}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        (
+            "slipway: {parameters: [a]}",
+            'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
+        ),
+        (
+            "slipway: {parameters: {sip_domain: [a]}}",
+            'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
+        ),
         (
             "slipway: {parameter: {sip_domain: a}}",
             'cloud-init: "slipway" of the user data has no "parameter": did you mean "parameters"?',
         ),
-        ("slipway: {parameters: {sip_domain: null}}", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        (
+            "slipway: {parameters: {sip_domain: null}}",
+            'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
+        ),
         ("slipway: hello", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
     ],
 )
@@ -380,7 +506,10 @@ def test_user_data_of_the_wrong_shape_is_refused(guest: Guest, text: str, reason
 def test_credential_that_is_not_text_is_refused(guest: Guest) -> None:
     guest.define([DOMAIN])
     guest.credential("slipway.sip_domain", b"\xff\xfe")
-    assert guest.boot().stderr == f'{FAILED}\n  the credential "slipway.sip_domain" is not UTF-8 text\n'
+    assert (
+        guest.boot().stderr
+        == f'{FAILED}\n  the credential "slipway.sip_domain" is not UTF-8 text\n'
+    )
 
 
 def test_broken_image_fails_closed(guest: Guest) -> None:
@@ -413,16 +542,25 @@ def test_nothing_that_a_prompt_shows_moves_the_cursor(guest: Guest) -> None:
     assert "\x1b" not in guest.issue
 
 
-@pytest.mark.parametrize(("written", "read"), [("True", "true"), ("False", "false"), ("true", "true")])
+@pytest.mark.parametrize(
+    ("written", "read"), [("True", "true"), ("False", "false"), ("true", "true")]
+)
 def test_booleans_of_vsphere_have_capital_letters(guest: Guest, written: str, read: str) -> None:
-    guest.define([{"name": "open", "type": "boolean", "summary": "x"}, {"name": "motto", "type": "string", "summary": "x"}])
+    guest.define(
+        [
+            {"name": "open", "type": "boolean", "summary": "x"},
+            {"name": "motto", "type": "string", "summary": "x"},
+        ]
+    )
     guest.ovf({"slipway.open": written, "motto": written})
     assert guest.boot().returncode == 0
     assert (value(guest, "open"), value(guest, "motto")) == (read, written)
 
 
 @pytest.mark.parametrize("answered", [None, "none\n"])
-def test_a_cloud_that_has_not_answered_is_asked_again_on_the_next_boot(guest: Guest, answered: str | None) -> None:
+def test_a_cloud_that_has_not_answered_is_asked_again_on_the_next_boot(
+    guest: Guest, answered: str | None
+) -> None:
     guest.define([DOMAIN])
     run = guest.root / "run/cloud-init"
     run.mkdir()
@@ -430,7 +568,10 @@ def test_a_cloud_that_has_not_answered_is_asked_again_on_the_next_boot(guest: Gu
     if answered is not None:
         (run / "cloud-id").write_text(answered)
     ended = guest.boot()
-    reason = "  this machine is in a cloud, and cloud-init got no metadata from it (see: cloud-init status --long)"
+    reason = (
+        "  this machine is in a cloud, and cloud-init got no metadata from it (see: "
+        "cloud-init status --long)"
+    )
     assert (ended.returncode, ended.stderr) == (1, f"{FAILED}\n{reason}\n")
     (run / "cloud-id").write_text("openstack\n")
     guest.cloud("slipway: {parameters: {sip_domain: example.org}}\n")
@@ -442,7 +583,9 @@ def test_the_prompts_never_stop_what_is_set_up(guest: Guest) -> None:
     guest.card("eth0", 2)
     gone = guest.root / "sys/class/net/eth1/device"  # unplugged between two looks: no number
     gone.mkdir(parents=True)
-    (guest.root / "etc/passwd").write_bytes(b"erika:x:1000:1000:Erika M\xfcller:/home/erika:/bin/sh\n")
+    (guest.root / "etc/passwd").write_bytes(
+        b"erika:x:1000:1000:Erika M\xfcller:/home/erika:/bin/sh\n"
+    )
     (guest.root / "etc/shadow").write_text("erika:$y$x:1::::::\n")
     assert guest.boot().returncode == 0
     assert r"eth0: \4{eth0}" in guest.issue and "Log in as: erika" in guest.issue

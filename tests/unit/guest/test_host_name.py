@@ -80,11 +80,19 @@ def test_a_long_name_is_still_one_that_the_kernel_takes(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", sorted(path.relative_to(GUEST) for path in GUEST.glob("**/systemd/system/*.*") if "[Install]" in _text(path)), ids=str
+    "unit",
+    sorted(
+        path.relative_to(GUEST)
+        for path in GUEST.glob("**/systemd/system/*.*")
+        if "[Install]" in _text(path)
+    ),
+    ids=str,
 )
 def test_each_unit_of_every_machine_starts_with_it(unit: Path) -> None:
     """It has the link that `systemctl enable` would make."""
     lines = (GUEST / unit).read_text().splitlines()
     wanted = next(line.partition("=")[2] for line in lines if line.startswith("WantedBy="))
     links = [folder / unit.name for folder in GUEST.glob(f"*/etc/systemd/system/{wanted}.wants")]
-    assert [str(link.readlink()) for link in links if link.is_symlink()] == [f"/usr/lib/systemd/system/{unit.name}"]
+    assert [str(link.readlink()) for link in links if link.is_symlink()] == [
+        f"/usr/lib/systemd/system/{unit.name}"
+    ]

@@ -22,11 +22,19 @@ def test_full_disks_are_named(tmp_path: Path) -> None:
     (tmp_path / "listed").write_text(LISTED)
     (tmp_path / "df").write_text(f"#!/bin/sh\ncat {tmp_path}/listed\n")
     (tmp_path / "df").chmod(0o755)
-    done = subprocess.run([PROGRAM], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [PROGRAM],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
     assert done.stdout == (
         "The disk is full: /var/lib/postgresql has 15 of 16000 MiB left. "
         "What takes it: du -xh /var/lib/postgresql | sort -h | tail -n 20\n"
-        "The disk is full: /srv has 9000 of 500000 MiB left. What takes it: du -xh /srv | sort -h | tail -n 20\n"
+        "The disk is full: /srv has 9000 of 500000 MiB left. What takes it: du -xh /srv | sort "
+        "-h | tail -n 20\n"
         "The disk is full: /home/of all has room for 100 more files. "
         "What takes it: du -x --inodes /home/of all | sort -n | tail -n 20\n"
     )

@@ -1,4 +1,6 @@
-"""slipway-update, the program that writes an image to the other slot: on files instead of partitions."""
+"""slipway-update, the program that writes an image to the other slot: on files instead of
+partitions.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("disk") / "disk.raw"
     with path.open("wb") as file:
         file.truncate(12 * MIB)
-    layout = b'label: gpt\nstart=2048, size=2048, name="esp"\nstart=4096, size=8192, name="root-a"\n'
+    layout = (
+        b'label: gpt\nstart=2048, size=2048, name="esp"\nstart=4096, size=8192, name="root-a"\n'
+    )
     process.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", path], input=layout)
     with path.open("r+b") as file:
         file.seek(2 * MIB)
@@ -58,7 +62,9 @@ def slot(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("whole", [False, True])
-def test_the_root_of_an_image_is_in_the_slot(update: ModuleType, disk: bytes, slot: Path, whole: bool, compressed: bool) -> None:
+def test_the_root_of_an_image_is_in_the_slot(
+    update: ModuleType, disk: bytes, slot: Path, whole: bool, compressed: bool
+) -> None:
     data = disk if whole else ROOT
     data = zstandard.compress(data) if compressed else data
     digest = hashlib.sha256(data).hexdigest()
@@ -70,14 +76,22 @@ def test_the_root_of_an_image_is_in_the_slot(update: ModuleType, disk: bytes, sl
     ("damage", "message"),
     [
         (lambda disk: disk[: 4 * MIB], "the image ends too early"),
-        (lambda disk: zstandard.compress(disk)[:-5000], "the image ends too early|the image is damaged"),
+        (
+            lambda disk: zstandard.compress(disk)[:-5000],
+            "the image ends too early|the image is damaged",
+        ),
         (lambda disk: disk[:-1], "the image's SHA-256 is"),
         (lambda disk: b"", "the image ends too early"),
         (lambda disk: bytes(9000), "this is neither a disk nor a root file system"),
-        (lambda disk: disk.replace("root-a".encode("utf-16le"), "root-x".encode("utf-16le")), "this disk has no read-only root"),
+        (
+            lambda disk: disk.replace("root-a".encode("utf-16le"), "root-x".encode("utf-16le")),
+            "this disk has no read-only root",
+        ),
     ],
 )
-def test_what_is_damaged_leaves_nothing_that_could_start(update: ModuleType, disk: bytes, slot: Path, damage: object, message: str) -> None:
+def test_what_is_damaged_leaves_nothing_that_could_start(
+    update: ModuleType, disk: bytes, slot: Path, damage: object, message: str
+) -> None:
     assert callable(damage)
     with pytest.raises(update.Failure, match=message):
         update.write(update.Image(io.BytesIO(damage(disk))), slot, hashlib.sha256(disk).hexdigest())
@@ -86,5 +100,7 @@ def test_what_is_damaged_leaves_nothing_that_could_start(update: ModuleType, dis
 
 def test_a_root_that_is_too_large_for_the_slot_is_refused(update: ModuleType, slot: Path) -> None:
     slot.write_bytes(bytes(2 * MIB))
-    with pytest.raises(update.Failure, match="the root takes 3 MiB, and a slot of this disk has 2 MiB"):
+    with pytest.raises(
+        update.Failure, match="the root takes 3 MiB, and a slot of this disk has 2 MiB"
+    ):
         update.write(update.Image(io.BytesIO(ROOT)), slot, None)

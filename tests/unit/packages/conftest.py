@@ -32,11 +32,14 @@ def archive(tmp_path: Path) -> Path:
 def make_package(archive: Path, tmp_path: Path) -> MakePackage:
     """Make a package with dpkg-deb and put it on the mirror."""
 
-    def make(name: str, version: str = "1.0", *, compression: str = "xz", epoch: int = EPOCH) -> LockedPackage:
+    def make(
+        name: str, version: str = "1.0", *, compression: str = "xz", epoch: int = EPOCH
+    ) -> LockedPackage:
         tree = tmp_path / "trees" / name
         (tree / "DEBIAN").mkdir(parents=True)
         control = (
-            f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: {name}\n more\n"
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+            f"Maintainer: Nobody <nobody@example.org>\nDescription: {name}\n more\n"
         )
         (tree / "DEBIAN/control").write_text(control)
         path = f"pool/{name}.deb"
@@ -54,7 +57,15 @@ def make_package(archive: Path, tmp_path: Path) -> MakePackage:
         process.run(argv, env=environment)
         content = (archive / path).read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
-        return LockedPackage(name=name, version=version, architecture="all", sha256=sha256, size=len(content), archive="debian", path=path)
+        return LockedPackage(
+            name=name,
+            version=version,
+            architecture="all",
+            sha256=sha256,
+            size=len(content),
+            archive="debian",
+            path=path,
+        )
 
     return make
 

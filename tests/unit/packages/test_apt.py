@@ -1,4 +1,6 @@
-"""The host's apt believes lists only if the base's keys signed them, and names packages by their SHA-256."""
+"""The host's apt believes lists only if the base's keys signed them, and names packages by their
+SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -73,17 +75,26 @@ def base(folder: Path, key: bytes, *suites: str) -> Base:
     (folder / "key.asc").write_bytes(key)
     chosen = tuple(Suite(suite=suite, archive="debian") for suite in suites)
     return dataclasses.replace(
-        Library(ROOT).base("debian-13"), name="test", suites=chosen, components=("main",), keyring="key.asc", folder=folder
+        Library(ROOT).base("debian-13"),
+        name="test",
+        suites=chosen,
+        components=("main",),
+        keyring="key.asc",
+        folder=folder,
     )
 
 
 @contextmanager
 def opened(tmp_path: Path, archive: Path, of: Base) -> Iterator[AptRoot]:
-    with open_root(tmp_path / "apt", of, "amd64", {"debian": f"copy:{archive}"}, fresh=False) as root:
+    with open_root(
+        tmp_path / "apt", of, "amd64", {"debian": f"copy:{archive}"}, fresh=False
+    ) as root:
         yield root
 
 
-def test_packages_are_named_by_their_sha256_without_what_is_recommended(signed: tuple[Path, bytes], archive: Path, tmp_path: Path) -> None:
+def test_packages_are_named_by_their_sha256_without_what_is_recommended(
+    signed: tuple[Path, bytes], archive: Path, tmp_path: Path
+) -> None:
     with opened(tmp_path, archive, base(tmp_path, signed[1], "stable")) as root:
         assert root.available.names == {"web", "common", "manual", "old"}
         root.install_nothing()
@@ -100,10 +111,15 @@ def test_packages_are_named_by_their_sha256_without_what_is_recommended(signed: 
     )
 
 
-def test_a_package_without_a_sha256_is_refused(signed: tuple[Path, bytes], archive: Path, tmp_path: Path) -> None:
+def test_a_package_without_a_sha256_is_refused(
+    signed: tuple[Path, bytes], archive: Path, tmp_path: Path
+) -> None:
     with opened(tmp_path, archive, base(tmp_path, signed[1], "stable")) as root:
         root.install_nothing()
-        with pytest.raises(BuildError, match=r"^error: apt gave no SHA-256 for a package: 'copy:.*/pool/old_1_all\.deb' "):
+        with pytest.raises(
+            BuildError,
+            match=r"^error: apt gave no SHA-256 for a package: 'copy:.*/pool/old_1_all\.deb' ",
+        ):
             root.solve(["old"])
 
 
@@ -121,12 +137,18 @@ def other_packages(archive: Path) -> None:
     file.write_text(file.read_text().replace("a" * 64, "e" * 64))
 
 
-@pytest.mark.parametrize("harm", [unsigned, altered, other_packages], ids=lambda function: function.__name__)
-def test_lists_that_nobody_signed_are_refused(signed: tuple[Path, bytes], archive: Path, tmp_path: Path, harm: object) -> None:
+@pytest.mark.parametrize(
+    "harm", [unsigned, altered, other_packages], ids=lambda function: function.__name__
+)
+def test_lists_that_nobody_signed_are_refused(
+    signed: tuple[Path, bytes], archive: Path, tmp_path: Path, harm: object
+) -> None:
     assert callable(harm)
     harm(archive)
     with (
-        pytest.raises(BuildError, match=r"^error: downloading the package lists failed: exit status 100"),
+        pytest.raises(
+            BuildError, match=r"^error: downloading the package lists failed: exit status 100"
+        ),
         opened(tmp_path, archive, base(tmp_path, signed[1], "stable")),
     ):
         pass
@@ -135,22 +157,47 @@ def test_lists_that_nobody_signed_are_refused(signed: tuple[Path, bytes], archiv
 def test_lists_that_another_key_signed_are_refused(archive: Path, tmp_path: Path) -> None:
     """The key of the host's own distribution is one that the host's apt trusts."""
     key = (ROOT / "templates/bases/debian-13/archive-keyring.asc").read_bytes()
-    with pytest.raises(BuildError, match=r"NO_PUBKEY|not available|not signed"), opened(tmp_path, archive, base(tmp_path, key, "stable")):
+    with (
+        pytest.raises(BuildError, match=r"NO_PUBKEY|not available|not signed"),
+        opened(tmp_path, archive, base(tmp_path, key, "stable")),
+    ):
         pass
 
 
-def test_one_suite_that_cannot_be_had_is_an_error(signed: tuple[Path, bytes], archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError) as caught, opened(tmp_path, archive, base(tmp_path, signed[1], "stable", "stable-updates")):
+def test_one_suite_that_cannot_be_had_is_an_error(
+    signed: tuple[Path, bytes], archive: Path, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(BuildError) as caught,
+        opened(tmp_path, archive, base(tmp_path, signed[1], "stable", "stable-updates")),
+    ):
         pass
     assert "stable-updates" in str(caught.value)
-    assert caught.value.hint == "see that this host reaches its mirror; SLIPWAY_MIRROR or mirror in slipway.toml names another one"
+    assert caught.value.hint == (
+        "see that this host reaches its mirror; SLIPWAY_MIRROR or mirror in slipway.toml "
+        "names another one"
+    )
 
 
-def test_a_source_of_a_spec_is_read_at_its_copy_if_there_is_one(signed: tuple[Path, bytes], archive: Path, tmp_path: Path) -> None:
-    source = AptSource(name="vendor", url="https://vendor.invalid/apt", suite="stable", signed_by="/etc/apt/keyrings/vendor.asc")
+def test_a_source_of_a_spec_is_read_at_its_copy_if_there_is_one(
+    signed: tuple[Path, bytes], archive: Path, tmp_path: Path
+) -> None:
+    source = AptSource(
+        name="vendor",
+        url="https://vendor.invalid/apt",
+        suite="stable",
+        signed_by="/etc/apt/keyrings/vendor.asc",
+    )
     mirrors = {"debian": f"copy:{archive}", "vendor": f"copy:{archive}"}
     of = base(tmp_path, signed[1], "stable")
-    with open_root(tmp_path / "apt", of, "amd64", mirrors, sources=[(source, tmp_path / "key.asc")], fresh=False) as root:
+    with open_root(
+        tmp_path / "apt",
+        of,
+        "amd64",
+        mirrors,
+        sources=[(source, tmp_path / "key.asc")],
+        fresh=False,
+    ) as root:
         assert root.available.names == {"web", "common", "manual", "old"}
         text = (root.root / "etc/apt/sources.list.d/vendor.sources").read_text()
     assert f"URIs: copy:{archive}\n" in text

@@ -20,7 +20,10 @@ def test_the_control_stanza_and_the_time_come_from_the_package(
     make_package: Callable[..., LockedPackage], archive: Path, compression: str
 ) -> None:
     package = make_package("one", "1:2.0-3", compression=compression, epoch=1_600_000_000)
-    stanza = "Package: one\nVersion: 1:2.0-3\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: one\n more"
+    stanza = (
+        "Package: one\nVersion: 1:2.0-3\nArchitecture: all\n"
+        "Maintainer: Nobody <nobody@example.org>\nDescription: one\n more"
+    )
     assert control_stanza(archive / package.path) == stanza
     assert newest_time(archive / package.path) == 1_600_000_000
 
@@ -45,7 +48,9 @@ def test_what_is_no_package_is_an_error(tmp_path: Path, content: bytes, message:
     assert caught.value.message == message.format(path=path)
 
 
-def test_the_time_of_a_package_is_that_of_its_newest_member(make_package: Callable[..., LockedPackage], archive: Path) -> None:
+def test_the_time_of_a_package_is_that_of_its_newest_member(
+    make_package: Callable[..., LockedPackage], archive: Path
+) -> None:
     path = archive / make_package("one", epoch=1_600_000_000).path
     content = path.read_bytes()
     path.write_bytes(content.replace(b"1600000000", b"1500000000", 1))  # of the first of three
@@ -55,7 +60,11 @@ def test_the_time_of_a_package_is_that_of_its_newest_member(make_package: Callab
 def member(name: str, content: bytes, size: bytes = b"") -> bytes:
     """Make a member of an ar archive; its header may say another size."""
     said = size or str(len(content)).encode()
-    return b"%-16s0           0     0     100644  %-10s`\n" % (name.encode(), said) + content + b"\n" * (len(content) % 2)
+    return (
+        b"%-16s0           0     0     100644  %-10s`\n" % (name.encode(), said)
+        + content
+        + b"\n" * (len(content) % 2)
+    )
 
 
 @pytest.mark.timeout(20)
@@ -77,15 +86,23 @@ def test_a_small_package_does_not_unpack_to_a_large_one(tmp_path: Path) -> None:
     path.write_bytes(b"!<arch>\n" + member("control.tar.gz", gzip.compress(tar, 1)))
     with pytest.raises(BuildError) as caught:
         control_stanza(path)
-    assert caught.value.message == f"{path}: its control file cannot be read (it unpacks to more than {64 << 20} bytes)"
+    assert (
+        caught.value.message
+        == f"{path}: its control file cannot be read (it unpacks to more than {64 << 20} bytes)"
+    )
     large = tarfile.TarInfo("./control")
     large.size = 2 << 20
     content = io.BytesIO(large.tobuf() + b"x" * large.size + bytes(1024)).getvalue()
     path.write_bytes(b"!<arch>\n" + member("control.tar.gz", gzip.compress(content, 1)))
     with pytest.raises(BuildError) as caught:
         control_stanza(path)
-    assert caught.value.message == f"{path}: its control file has {2 << 20} bytes, more than {1 << 20}"
+    assert (
+        caught.value.message == f"{path}: its control file has {2 << 20} bytes, more than {1 << 20}"
+    )
     path.write_bytes(b"!<arch>\n" + member("control.tar", b"", b"9999999999"))
     with pytest.raises(BuildError) as caught:
         control_stanza(path)
-    assert caught.value.message == f"{path}: its control.tar has 9999999999 bytes, more than {64 << 20}"
+    assert (
+        caught.value.message
+        == f"{path}: its control.tar has 9999999999 bytes, more than {64 << 20}"
+    )

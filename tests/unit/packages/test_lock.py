@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[3]
 
 def package(name: str, digit: str) -> LockedPackage:
     return LockedPackage(
-        name=name, version="1:2.0-1", architecture="amd64", sha256=digit * 64, size=10, archive="debian", path=f"pool/{name}%3a_1.deb"
+        name=name,
+        version="1:2.0-1",
+        architecture="amd64",
+        sha256=digit * 64,
+        size=10,
+        archive="debian",
+        path=f"pool/{name}%3a_1.deb",
     )
 
 
@@ -74,12 +80,18 @@ def test_what_was_written_is_read_and_not_written_again(tmp_path: Path) -> None:
 
 def test_tools_are_locked_beside_the_image(tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
-    lock = replace(LOCK, tools_requested=("sipp",), tools=(package("libc6", "b"), package("sipp", "d")))
+    lock = replace(
+        LOCK, tools_requested=("sipp",), tools=(package("libc6", "b"), package("sipp", "d"))
+    )
     write_lock(path, lock)
     assert read_lock(path) == lock
     assert [item.name for item in lock.all_packages] == ["apt", "libc6", "nginx"]
     text = path.read_text()
-    path.write_text(text.replace('"name": "sipp", "version": "1:2.0-1"', '"name": "sipp", "version": "new"').replace("d" * 64, "d"))
+    path.write_text(
+        text.replace(
+            '"name": "sipp", "version": "1:2.0-1"', '"name": "sipp", "version": "new"'
+        ).replace("d" * 64, "d")
+    )
     with pytest.raises(SpecErrors) as caught:
         read_lock(path)
     assert "tools[1].sha256: 64 hexadecimal digits are wanted" in str(caught.value)
@@ -97,7 +109,10 @@ Edit = Callable[[str], str]
             lambda text: text.replace('"schema": 1', '"schema": 2'),
             ["lock.json:2: error: schema 2 is not one that this version of slipway reads"],
         ),
-        (lambda text: text.replace("a" * 64, "a" * 63), ["lock.json:10: error: base_packages[0].sha256: 64 hexadecimal digits are wanted"]),
+        (
+            lambda text: text.replace("a" * 64, "a" * 63),
+            ["lock.json:10: error: base_packages[0].sha256: 64 hexadecimal digits are wanted"],
+        ),
         (
             lambda text: text.replace('"nginx", "version"', '"apt", "version"'),
             ["lock.json:10: error: apt is in base_packages and in packages"],
@@ -108,7 +123,12 @@ Edit = Callable[[str], str]
         ),
         (
             lambda text: text.replace('"libc6", "version"', '"aa", "version"'),
-            ["lock.json:11: error: base_packages: aa stands after apt, but the list has to be sorted"],
+            [
+                (
+                    "lock.json:11: error: base_packages: aa stands after apt, but the list "
+                    "has to be sorted"
+                )
+            ],
         ),
         (
             lambda text: text.replace("pool/nginx", "../nginx"),
@@ -124,11 +144,19 @@ Edit = Callable[[str], str]
         ),
         (
             lambda text: text.replace('"name": "nginx", ', '"nam": "nginx", '),
-            ["lock.json: error: packages[0].nam: unknown key", "lock.json: error: packages[0].name: this key is missing"],
+            [
+                "lock.json: error: packages[0].nam: unknown key",
+                "lock.json: error: packages[0].name: this key is missing",
+            ],
         ),
         (
-            lambda text: text.replace('"kernel": "cloud"', '"kernel": 1').replace("1700000000", "-1"),
-            ["lock.json:4: error: kernel: a text is wanted", "lock.json:6: error: source_date_epoch: a number of seconds is wanted"],
+            lambda text: text.replace('"kernel": "cloud"', '"kernel": 1').replace(
+                "1700000000", "-1"
+            ),
+            [
+                "lock.json:4: error: kernel: a text is wanted",
+                "lock.json:6: error: source_date_epoch: a number of seconds is wanted",
+            ],
         ),
         (
             lambda text: text.replace('"kernel": "cloud"', '"kernel": "cloud", "kernel": "x"'),
@@ -136,18 +164,24 @@ Edit = Callable[[str], str]
         ),
     ],
 )
-def test_a_lock_that_was_edited_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: Edit, errors: list[str]) -> None:
+def test_a_lock_that_was_edited_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: Edit, errors: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("lock.json")
     write_lock(path, LOCK)
     path.write_text(edit(path.read_text()))
     with pytest.raises(SpecErrors) as caught:
         read_lock(path)
-    require_golden(str(caught.value), "\n".join(f"{error}\n  hint: run: invoke lock" for error in errors))
+    require_golden(
+        str(caught.value), "\n".join(f"{error}\n  hint: run: invoke lock" for error in errors)
+    )
 
 
 LIBRARY = Library(ROOT)
-APPLIANCE = next(appliance for name in LIBRARY.names() if (appliance := LIBRARY.load(name)).spec.packages)
+APPLIANCE = next(
+    appliance for name in LIBRARY.names() if (appliance := LIBRARY.load(name)).spec.packages
+)
 FITTING = replace(
     LOCK,
     base=APPLIANCE.base.name,
@@ -165,13 +199,31 @@ ONE, *OTHERS = APPLIANCE.spec.packages
     ("changes", "message"),
     [
         ({"base": "another"}, f"the lock is for base another, the spec says {APPLIANCE.base.name}"),
-        ({"kernel": "another"}, f"the lock is for kernel another, the spec says {APPLIANCE.spec.kernel}"),
-        ({"base_requested": (*FITTING.base_requested, "more")}, "the lock is older than the spec: it still has more"),
-        ({"requested": (*OTHERS, "more")}, f"the lock is older than the spec: it lacks {ONE} and still has more"),
+        (
+            {"kernel": "another"},
+            f"the lock is for kernel another, the spec says {APPLIANCE.spec.kernel}",
+        ),
+        (
+            {"base_requested": (*FITTING.base_requested, "more")},
+            "the lock is older than the spec: it still has more",
+        ),
+        (
+            {"requested": (*OTHERS, "more")},
+            f"the lock is older than the spec: it lacks {ONE} and still has more",
+        ),
         ({"requested": (*OTHERS,)}, f"the lock is older than the spec: it lacks {ONE}"),
-        ({"sources": (*FITTING.sources, "more")}, "the lock is older than the spec: it still has more"),
-        ({"tools_requested": (*FITTING.tools_requested, "more")}, "the lock is older than the spec: it still has more"),
-        ({"pypi_requested": (*FITTING.pypi_requested, "more")}, "the lock is older than the spec: it still has more"),
+        (
+            {"sources": (*FITTING.sources, "more")},
+            "the lock is older than the spec: it still has more",
+        ),
+        (
+            {"tools_requested": (*FITTING.tools_requested, "more")},
+            "the lock is older than the spec: it still has more",
+        ),
+        (
+            {"pypi_requested": (*FITTING.pypi_requested, "more")},
+            "the lock is older than the spec: it still has more",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -180,4 +232,7 @@ def test_a_lock_of_another_spec_is_refused(changes: dict[str, Any], message: str
     check_lock(FITTING, path, APPLIANCE)
     with pytest.raises(SpecError) as caught:
         check_lock(replace(FITTING, **changes), path, APPLIANCE)
-    assert str(caught.value) == f"lock.amd64.json: error: {message}\n  hint: run: invoke lock {APPLIANCE.name}"
+    assert (
+        str(caught.value)
+        == f"lock.amd64.json: error: {message}\n  hint: run: invoke lock {APPLIANCE.name}"
+    )

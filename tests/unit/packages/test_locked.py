@@ -33,18 +33,46 @@ ORDERED = (
 
 
 def package(name: str, version: str, sha256: str = "a" * 64) -> LockedPackage:
-    return LockedPackage(name=name, version=version, architecture="amd64", sha256=sha256, size=1, archive="debian", path=f"{name}.deb")
+    return LockedPackage(
+        name=name,
+        version=version,
+        architecture="amd64",
+        sha256=sha256,
+        size=1,
+        archive="debian",
+        path=f"{name}.deb",
+    )
 
 
 def lock(*packages: LockedPackage) -> Lock:
-    return Lock(base="debian-13", kernel="cloud", architecture="amd64", source_date_epoch=0, base_packages=(), packages=packages)
+    return Lock(
+        base="debian-13",
+        kernel="cloud",
+        architecture="amd64",
+        source_date_epoch=0,
+        base_packages=(),
+        packages=packages,
+    )
 
 
 def test_every_kind_of_difference_has_its_line() -> None:
-    old = lock(package("a", "1"), package("b", "1.10"), package("c", "1:1"), package("d", "1"), package("e", "1"))
-    new = lock(package("a", "1"), package("b", "1.9"), package("c", "1:1.0-1"), package("d", "1", "b" * 64), package("f", "2"))
+    old = lock(
+        package("a", "1"),
+        package("b", "1.10"),
+        package("c", "1:1"),
+        package("d", "1"),
+        package("e", "1"),
+    )
+    new = lock(
+        package("a", "1"),
+        package("b", "1.9"),
+        package("c", "1:1.0-1"),
+        package("d", "1", "b" * 64),
+        package("f", "2"),
+    )
     assert str(differences(old, new)) == (
-        "added       f 2\nremoved     e 1\nupgraded    c 1:1 -> 1:1.0-1\ndowngraded  b 1.10 -> 1.9\nrebuilt     d 1"
+        "added       f 2\nremoved     e 1\nupgraded    c 1:1 -> 1:1.0-1\n"
+        "downgraded  b 1.10 -> 1.9\nrebuilt     d 1"
     )
 
 
@@ -64,7 +92,10 @@ def test_the_first_lock_adds_everything() -> None:
 
 def test_versions_are_ordered_as_dpkg_orders_them() -> None:
     for one, other in itertools.combinations(ORDERED, 2):
-        assert process.run(["dpkg", "--compare-versions", one, "lt", other], check=False).returncode == 0, (one, other)
+        assert (
+            process.run(["dpkg", "--compare-versions", one, "lt", other], check=False).returncode
+            == 0
+        ), (one, other)
         assert compare_versions(one, other) == -1, (one, other)
         assert compare_versions(other, one) == 1, (other, one)
 

@@ -17,20 +17,39 @@ from slipway.packages.wheels import _needed, _target, install_wheels
 
 
 def package(name: str, version: str) -> LockedPackage:
-    return LockedPackage(name=name, version=version, architecture="amd64", sha256="a" * 64, size=1, archive="debian", path="pool/x.deb")
+    return LockedPackage(
+        name=name,
+        version=version,
+        architecture="amd64",
+        sha256="a" * 64,
+        size=1,
+        archive="debian",
+        path="pool/x.deb",
+    )
 
 
 IMAGE = (package("libc6", "2.41-12"), package("python3", "3.13.5-1"))
 
 
 def found(**items: list[str]) -> dict[str, Any]:
-    return {name: {"metadata": {"version": "1.0", "requires_dist": needs}} for name, needs in items.items()}
+    return {
+        name: {"metadata": {"version": "1.0", "requires_dist": needs}}
+        for name, needs in items.items()
+    }
 
 
 def test_the_target_is_the_images_python() -> None:
     target = _target(IMAGE, "amd64", {})
-    assert (target.python, target.full, target.glibc, target.machine) == ("3.13", "3.13.5", 41, "x86_64")
-    assert "--platform=manylinux_2_41_x86_64" in target.options and "--platform=manylinux_2_42_x86_64" not in target.options
+    assert (target.python, target.full, target.glibc, target.machine) == (
+        "3.13",
+        "3.13.5",
+        41,
+        "x86_64",
+    )
+    assert (
+        "--platform=manylinux_2_41_x86_64" in target.options
+        and "--platform=manylinux_2_42_x86_64" not in target.options
+    )
 
 
 def test_an_image_without_python_has_no_place_for_them() -> None:
@@ -39,20 +58,39 @@ def test_an_image_without_python_has_no_place_for_them() -> None:
 
 
 def test_what_is_needed_is_what_the_images_python_needs() -> None:
-    """pip asks the Python that it runs in, which is another one: it finds too much (old), and too little (new)."""
-    items = found(one=['old; python_version < "3.13"', 'new>=2; python_version >= "3.13"', 'rest; extra == "all"'], old=[])
-    assert _needed(["one==1.0"], items, _target(IMAGE, "amd64", {}), requirements) == ({"one"}, ["new>=2"])
+    """pip asks the Python that it runs in, which is another one: it finds too much (old), and too
+    little (new).
+    """
+    items = found(
+        one=[
+            'old; python_version < "3.13"',
+            'new>=2; python_version >= "3.13"',
+            'rest; extra == "all"',
+        ],
+        old=[],
+    )
+    assert _needed(["one==1.0"], items, _target(IMAGE, "amd64", {}), requirements) == (
+        {"one"},
+        ["new>=2"],
+    )
 
 
 def test_extras_bring_what_they_need_and_circles_end() -> None:
     items = found(
-        one=['Rest_Of.It; extra == "all"', 'more; extra == "other"'], **{"rest-of-it": ["one[all]", 'x; sys_platform == "win32"']}
+        one=['Rest_Of.It; extra == "all"', 'more; extra == "other"'],
+        **{"rest-of-it": ["one[all]", 'x; sys_platform == "win32"']},
     )
-    assert _needed(["One[all]==1.0"], items, _target(IMAGE, "amd64", {}), requirements) == ({"one", "rest-of-it"}, [])
+    assert _needed(["One[all]==1.0"], items, _target(IMAGE, "amd64", {}), requirements) == (
+        {"one", "rest-of-it"},
+        [],
+    )
 
 
 def test_another_version_than_is_wanted_does_not_count() -> None:
-    assert _needed(["one==2.0"], found(one=[]), _target(IMAGE, "amd64", {}), requirements) == (set(), ["one==2.0"])
+    assert _needed(["one==2.0"], found(one=[]), _target(IMAGE, "amd64", {}), requirements) == (
+        set(),
+        ["one==2.0"],
+    )
 
 
 def wheel(pool: Pool, **members: str) -> Lock:
@@ -70,7 +108,13 @@ def wheel(pool: Pool, **members: str) -> Lock:
         pool.add_file(file, digest, what="the wheel", hint="none")
     locked = LockedWheel(name="one", version="1.0", file="one-1.0-py3-none-any.whl", sha256=digest)
     return Lock(
-        base="debian-13", kernel="cloud", architecture="amd64", source_date_epoch=0, base_packages=IMAGE, packages=(), wheels=(locked,)
+        base="debian-13",
+        kernel="cloud",
+        architecture="amd64",
+        source_date_epoch=0,
+        base_packages=IMAGE,
+        packages=(),
+        wheels=(locked,),
     )
 
 
@@ -80,11 +124,17 @@ def test_a_wheel_is_installed_below_its_environment(tmp_path: Path) -> None:
     assert (tmp_path / "root/opt/pypi/lib/python3.13/site-packages/one.py").exists()
 
 
-@pytest.mark.parametrize("inside", ["../../../../../../outside.py", "one-1.0.data/scripts/../../../../../outside.py"])
+@pytest.mark.parametrize(
+    "inside", ["../../../../../../outside.py", "one-1.0.data/scripts/../../../../../outside.py"]
+)
 def test_a_wheel_that_climbs_out_is_refused(tmp_path: Path, inside: str) -> None:
     pool = Pool(tmp_path / "pool")
     lock = wheel(pool, **{inside: "attack"})
-    with pytest.raises(BuildError, match=r"the wheel one-1\.0-py3-none-any\.whl cannot be installed: Attempting to write \S+ outside"):
+    with pytest.raises(
+        BuildError,
+        match=r"the wheel one-1\.0-py3-none-any\.whl cannot be installed: "
+        r"Attempting to write \S+ outside",
+    ):
         install_wheels(lock, pool, tmp_path / "root")
     assert not list(tmp_path.rglob("outside.py"))
 

@@ -73,7 +73,15 @@ def manifest_fields(**changes: Any) -> dict[str, Any]:
         ),
         "boot": {
             "passed": True,
-            "checks": [{"name": "10-http.sh", "place": "guest", "outcome": "passed", "duration_s": 1.5, "attempts": 2}],
+            "checks": [
+                {
+                    "name": "10-http.sh",
+                    "place": "guest",
+                    "outcome": "passed",
+                    "duration_s": 1.5,
+                    "attempts": 2,
+                }
+            ],
         },
         "booted_disk_sha256": "d" * 64,
         "sbom": RecordFile(file="sbom.cdx.json", size=1, sha256="e" * 64),
@@ -81,6 +89,14 @@ def manifest_fields(**changes: Any) -> dict[str, Any]:
         "resources": {"cpus": 1, "memory_mib": 1024, "disk_gib": 8},
         "interfaces": ({"name": "outside", "summary": ""},),
         "ports": ({"port": 80, "protocol": "tcp", "purpose": "HTTP", "interface": "outside"},),
-        "parameters": ({"name": "admin_password", "type": "secret", "generate": 24, "choices": [], "summary": "A password"},),
+        "parameters": (
+            {
+                "name": "admin_password",
+                "type": "secret",
+                "generate": 24,
+                "choices": [],
+                "summary": "A password",
+            },
+        ),
         **changes,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,29 @@ from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import Artifact
 from slipway.records.git import GitState, git_state
-from slipway.records.provenance import provenance
-from slipway.records.sbom import read_packages, sbom
+from slipway.records.provenance import Run, provenance
+from slipway.records.sbom import Contents, read_packages, sbom
 from slipway.records.sums import format_sums, parse_sums
 from slipway.spec.model import Download
 
-OF = {"appliance": "example", "version": "1.0.0", "distribution": "debian", "release": "trixie"}
+OF: dict[str, Any] = {"appliance": "example", "version": "1.0.0"}
 
 
-def make_sbom(packages: tuple[Any, ...], **changes: Any) -> bytes:
-    return sbom(**{**OF, "packages": packages, "source_date_epoch": 1_790_000_000, **changes})
+def contents(packages: tuple[Any, ...], **more: Any) -> Contents:
+    return Contents(distribution="debian", release="trixie", packages=packages, **more)
+
+
+def make_sbom(
+    packages: tuple[Any, ...], downloads: Sequence[Download] = (), **changes: Any
+) -> bytes:
+    about = {**OF, "source_date_epoch": 1_790_000_000, **changes}
+    return sbom(contents=contents(packages, downloads=downloads), **about)
 
 
 def test_the_sbom_is_valid_cyclonedx(packages: tuple[Any, ...]) -> None:
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(make_sbom(packages).decode()) is None
+    assert (
+        JsonStrictValidator(SchemaVersion.V1_6).validate_str(make_sbom(packages).decode()) is None
+    )
 
 
 def test_the_sbom_has_every_package_with_its_url_and_hash(packages: tuple[Any, ...]) -> None:
@@ -38,7 +48,12 @@ def test_the_sbom_has_every_package_with_its_url_and_hash(packages: tuple[Any, .
     assert set(found) == {"nginx", "libstdc++6", "tzdata"}
     assert found["tzdata"]["hashes"] == [{"alg": "SHA-256", "content": "c" * 64}]
     url = PackageURL.from_string(found["libstdc++6"]["purl"])
-    assert (url.type, url.namespace, url.name, url.version) == ("deb", "debian", "libstdc++6", "14.2.0-19")
+    assert (url.type, url.namespace, url.name, url.version) == (
+        "deb",
+        "debian",
+        "libstdc++6",
+        "14.2.0-19",
+    )
     assert PackageURL.from_string(found["tzdata"]["purl"]).namespace == "vendor"
     assert url.qualifiers == {"arch": "amd64", "distro": "debian-trixie"}
     assert document["metadata"]["timestamp"] == "2026-09-21T14:13:20+00:00"
@@ -49,9 +64,13 @@ def test_downloads_are_files_of_the_sbom_and_materials(packages: tuple[Any, ...]
     download = Download(url="https://files.test/tool?v=1", sha256="a" * 64, path="/usr/bin/tool")
     text = make_sbom(packages, downloads=[download])
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.decode()) is None
-    (file,) = [component for component in json.loads(text)["components"] if component["type"] == "file"]
+    (file,) = [
+        component for component in json.loads(text)["components"] if component["type"] == "file"
+    ]
     assert (file["name"], file["hashes"][0]["content"]) == ("/usr/bin/tool", "a" * 64)
-    assert file["externalReferences"] == [{"type": "distribution", "url": "https://files.test/tool?v=1"}]
+    assert file["externalReferences"] == [
+        {"type": "distribution", "url": "https://files.test/tool?v=1"}
+    ]
     assert read_packages(text) == read_packages(make_sbom(packages))
 
 
@@ -59,28 +78,36 @@ def test_the_sbom_depends_on_nothing_but_its_content(packages: tuple[Any, ...]) 
     first = make_sbom(packages)
     assert make_sbom(packages[::-1]) == first
     rebuilt = (replace(packages[0], sha256="0" * 64), *packages[1:])
-    others = (make_sbom(packages[1:]), make_sbom(rebuilt), make_sbom(packages, version="2"), make_sbom(packages, source_date_epoch=1))
+    others = (
+        make_sbom(packages[1:]),
+        make_sbom(rebuilt),
+        make_sbom(packages, version="2"),
+        make_sbom(packages, source_date_epoch=1),
+    )
     assert len({json.loads(text)["serialNumber"] for text in (first, *others)}) == 5
 
 
-def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(packages: tuple[Any, ...]) -> None:
+def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(
+    packages: tuple[Any, ...],
+) -> None:
     artifact = Artifact(
-        format="raw", file="x.raw.zst", size=1, sha256="8" * 64, uncompressed_size=1, uncompressed_sha256="d" * 64, compression="zstd"
+        format="raw",
+        file="x.raw.zst",
+        size=1,
+        sha256="8" * 64,
+        uncompressed_size=1,
+        uncompressed_sha256="d" * 64,
+        compression="zstd",
     )
+    run = Run(**OF, build="b1", architecture="amd64", builder="mmdebstrap", created=1_800_000_000)
     arguments: dict[str, Any] = {
-        **OF,
-        "build": "b1",
-        "architecture": "amd64",
-        "builder": "mmdebstrap",
         "tool_versions": {"qemu-img": "7.2"},
         "digests": {"lock": "3" * 64},
         "git": GitState(commit="9" * 40, dirty=True),
-        "packages": packages,
         "artifacts": [artifact],
-        "created": 1_800_000_000,
     }
-    text = provenance(**arguments)
-    assert provenance(**{**arguments, "packages": packages[::-1]}) == text
+    text = provenance(run, contents(packages), **arguments)
+    assert provenance(run, contents(packages[::-1]), **arguments) == text
     statement = json.loads(text)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
@@ -101,7 +128,10 @@ def test_the_provenance_names_what_was_made_and_everything_it_was_made_of(packag
         {"gitCommit": "9" * 40},
     ]
     assert definition["resolvedDependencies"][-1]["annotations"] == {"dirty": True}
-    assert statement["predicate"]["runDetails"]["metadata"] == {"invocationId": "b1", "finishedOn": "2027-01-15T08:00:00Z"}
+    assert statement["predicate"]["runDetails"]["metadata"] == {
+        "invocationId": "b1",
+        "finishedOn": "2027-01-15T08:00:00Z",
+    }
 
 
 def test_sums_are_what_sha256sum_checks(tmp_path: Path) -> None:
@@ -112,7 +142,9 @@ def test_sums_are_what_sha256sum_checks(tmp_path: Path) -> None:
     process.run(["sha256sum", "--strict", "-c"], cwd=tmp_path, input=made)
 
 
-@pytest.mark.parametrize("line", ["short  a", f"{'0' * 64} a", f"{'0' * 64}  a/b", f"{'0' * 64}  ", f"\\{'0' * 64}  a"])
+@pytest.mark.parametrize(
+    "line", ["short  a", f"{'0' * 64} a", f"{'0' * 64}  a/b", f"{'0' * 64}  ", f"\\{'0' * 64}  a"]
+)
 def test_lines_that_are_no_sums_are_refused_with_their_place(line: str) -> None:
     with pytest.raises(VerificationError) as caught:
         parse_sums(f"{'1' * 64}  x\n{line}\n".encode(), source="S")
@@ -128,7 +160,12 @@ def test_a_name_that_is_listed_twice_is_refused() -> None:
 
 
 def git(folder: Path, *words: str) -> str:
-    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    who = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
     return process.run(["git", "-C", folder, *words], env=who).stdout.decode().strip()
 
 

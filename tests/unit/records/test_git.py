@@ -1,4 +1,6 @@
-"""A look at the source tree runs nothing of what is in it, and believes no configuration about what differs."""
+"""A look at the source tree runs nothing of what is in it, and believes no configuration about what
+differs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ import pytest
 from slipway import process
 from slipway.records.git import GitState, git_state, why_unknown
 
-NAMES = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+NAMES = {
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@b",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@b",
+}
 
 
 def git(folder: Path, *words: str) -> None:
@@ -38,7 +45,9 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", [".", "appliances/web"])
-def test_no_program_of_a_repositorys_configuration_is_started(tmp_path: Path, program: Path, place: str) -> None:
+def test_no_program_of_a_repositorys_configuration_is_started(
+    tmp_path: Path, program: Path, place: str
+) -> None:
     root = repository(tmp_path / "root")
     if place != ".":
         repository(root / place)
@@ -166,7 +175,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("hide", HIDDEN)
-def test_what_an_image_contains_is_the_commits_whatever_git_does_not_show(checkout: Path, hide: Callable[[Path], None]) -> None:
+def test_what_an_image_contains_is_the_commits_whatever_git_does_not_show(
+    checkout: Path, hide: Callable[[Path], None]
+) -> None:
     used = (checkout / "appliances/web", Path("/usr/lib/python3"))
     assert not git_state(checkout, used).dirty
     hide(checkout)
@@ -176,7 +187,10 @@ def test_what_an_image_contains_is_the_commits_whatever_git_does_not_show(checko
 def test_what_git_lfs_keeps_is_the_commits(checkout: Path) -> None:
     content = b"a large file\n" * 1000
     file = checkout / "appliances/web/files/large"
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\nsize {len(content)}\n"
+    pointer = (
+        "version https://git-lfs.github.com/spec/v1\n"
+        f"oid sha256:{hashlib.sha256(content).hexdigest()}\nsize {len(content)}\n"
+    )
     file.write_text(pointer)
     git(checkout, "add", "--all")
     git(checkout, "commit", "-q", "-m", "a pointer")
@@ -198,7 +212,9 @@ def test_a_repository_of_sha256_is_one_too(tmp_path: Path) -> None:
     assert len(state.commit) == 64
 
 
-def test_of_another_users_checkout_the_commit_is_unknown_and_that_is_said(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_another_users_checkout_the_commit_is_unknown_and_that_is_said(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SUDO_UID", raising=False)
     monkeypatch.setenv("HOME", str(checkout.parent))
     assert why_unknown(checkout) is None
@@ -208,6 +224,9 @@ def test_of_another_users_checkout_the_commit_is_unknown_and_that_is_said(checko
         os.chown(path, 12345, 12345)
     assert git_state(checkout) == GitState(commit=None, dirty=True)
     command = f"git config --global --add safe.directory {checkout}"
-    assert why_unknown(checkout / "appliances") == f"unknown: this checkout is another user's; if you trust it: {command}"
+    assert (
+        why_unknown(checkout / "appliances")
+        == f"unknown: this checkout is another user's; if you trust it: {command}"
+    )
     monkeypatch.setenv("SUDO_UID", "12345")
     assert git_state(checkout).commit

@@ -36,10 +36,18 @@ def test_what_is_written_is_read_back(manifest: Manifest) -> None:
 
 def test_it_is_canonical_json(manifest: Manifest) -> None:
     text = manifest.to_json()
-    assert text == (json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    assert (
+        text
+        == (
+            json.dumps(json.loads(text), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        ).encode()
+    )
     assert json.loads(text)["created"] == "2027-01-15T08:00:00Z"
     versions = manifest.inputs.tool_versions
-    reordered = replace(manifest, inputs=replace(manifest.inputs, tool_versions=dict(reversed(list(versions.items())))))
+    reordered = replace(
+        manifest,
+        inputs=replace(manifest.inputs, tool_versions=dict(reversed(list(versions.items())))),
+    )
     assert reordered.to_json() == text
 
 
@@ -59,7 +67,9 @@ def test_the_schema_is_a_schema_and_the_one_in_the_documentation() -> None:
         ({"artifacts": []}, "m is no manifest: $.artifacts: <…>"),
     ],
 )
-def test_what_does_not_follow_the_schema_is_refused(manifest: Manifest, change: dict[str, Any], message: str) -> None:
+def test_what_does_not_follow_the_schema_is_refused(
+    manifest: Manifest, change: dict[str, Any], message: str
+) -> None:
     data = json.loads(manifest.to_json()) | change
     with pytest.raises(VerificationError) as caught:
         read_manifest(json.dumps(data).encode(), source="m")
@@ -70,7 +80,9 @@ def test_what_does_not_follow_the_schema_is_refused(manifest: Manifest, change: 
 def test_an_artifact_cannot_have_a_name_that_leads_elsewhere(manifest: Manifest, name: str) -> None:
     data = json.loads(manifest.to_json())
     data["artifacts"][0]["file"] = name
-    with pytest.raises(VerificationError, match=r"^error: m is no manifest: \$\.artifacts\[0\]\.file: "):
+    with pytest.raises(
+        VerificationError, match=r"^error: m is no manifest: \$\.artifacts\[0\]\.file: "
+    ):
         read_manifest(json.dumps(data).encode(), source="m")
 
 
@@ -90,24 +102,44 @@ def test_a_secret_has_no_default(manifest: Manifest) -> None:
 
 def test_what_checks_wrote_stays_out() -> None:
     check = {"name": "a", "place": "guest", "outcome": "passed", "duration_s": 0.1, "attempts": 1}
-    report = {"accelerator": "tcg", "attempts": [{"reason": "", "console": "secret"}], "checks": ({**check, "output": "secret"},)}
-    assert boot_record(report) == {"accelerator": "tcg", "attempts": [{"reason": ""}], "checks": [check], "passed": True}
+    report = {
+        "accelerator": "tcg",
+        "attempts": [{"reason": "", "console": "secret"}],
+        "checks": ({**check, "output": "secret"},),
+    }
+    assert boot_record(report) == {
+        "accelerator": "tcg",
+        "attempts": [{"reason": ""}],
+        "checks": [check],
+        "passed": True,
+    }
 
 
-def test_a_boot_counts_only_for_the_disk_that_was_booted_and_if_every_check_passed(manifest: Manifest) -> None:
+def test_a_boot_counts_only_for_the_disk_that_was_booted_and_if_every_check_passed(
+    manifest: Manifest,
+) -> None:
     assert manifest.boot_passed
     assert not replace(manifest, boot=None).boot_passed
     assert not replace(manifest, booted_disk_sha256="0" * 64).boot_passed
-    assert not replace(manifest, boot={"passed": False, "checks": [{"name": "a", "outcome": "passed"}]}).boot_passed
-    assert not replace(manifest, boot={"passed": True, "checks": [{"name": "a", "outcome": "timed out"}]}).boot_passed
+    assert not replace(
+        manifest, boot={"passed": False, "checks": [{"name": "a", "outcome": "passed"}]}
+    ).boot_passed
+    assert not replace(
+        manifest, boot={"passed": True, "checks": [{"name": "a", "outcome": "timed out"}]}
+    ).boot_passed
     assert not replace(manifest, boot={"passed": True, "checks": []}).boot_passed
     assert boot_record({"checks": []})["passed"] is False
 
 
 def test_a_boot_counts_with_the_expected_checks_alone(manifest: Manifest) -> None:
     def passed(expected: list[str], *names: str) -> bool:
-        checks = [{"place": name.partition("/")[0], "name": name.partition("/")[2], "outcome": "passed"} for name in names]
-        return replace(manifest, boot={"passed": True, "expected": expected, "checks": checks}).boot_passed
+        checks = [
+            {"place": name.partition("/")[0], "name": name.partition("/")[2], "outcome": "passed"}
+            for name in names
+        ]
+        return replace(
+            manifest, boot={"passed": True, "expected": expected, "checks": checks}
+        ).boot_passed
 
     assert passed(["guest/one", "outside/two"], "outside/two", "guest/one")
     assert not passed(["guest/one", "outside/two"], "guest/one")
@@ -121,8 +153,13 @@ def test_a_boot_counts_with_the_expected_checks_alone(manifest: Manifest) -> Non
 def test_package_changes_are_named(packages: tuple[Any, ...]) -> None:
     nginx, stdcpp, tzdata = packages
     changes = package_changes(
-        *({package.name: package.version for package in found} for found in ([nginx, tzdata], [replace(nginx, version="1.28"), stdcpp]))
+        *(
+            {package.name: package.version for package in found}
+            for found in ([nginx, tzdata], [replace(nginx, version="1.28"), stdcpp])
+        )
     )
     assert changes == PackageChanges(
-        added={"libstdc++6": "14.2.0-19"}, removed={"tzdata": "1:2025b-4"}, changed={"nginx": ("1.26.3-3+deb13u1", "1.28")}
+        added={"libstdc++6": "14.2.0-19"},
+        removed={"tzdata": "1:2025b-4"},
+        changed={"nginx": ("1.26.3-3+deb13u1", "1.28")},
     )

@@ -24,7 +24,9 @@ def release(tmp_path: Path) -> Release:
 def test_a_folder_has_the_sums_of_all_its_files(release: Release) -> None:
     verify_release(read_release(release.folder))
     assert parse_sums((release.folder / "SHA256SUMS").read_bytes()) == release.hashes
-    assert release.hashes.keys() == {path.name for path in release.folder.iterdir()} - {"SHA256SUMS"}
+    assert release.hashes.keys() == {path.name for path in release.folder.iterdir()} - {
+        "SHA256SUMS"
+    }
 
 
 def altered(file: Path) -> str:
@@ -48,7 +50,9 @@ def gone(file: Path) -> str:
 
 @pytest.mark.parametrize("harm", [altered, cut, gone], ids=lambda function: function.__name__)
 @pytest.mark.parametrize("name", ["example.qcow2", "sbom.cdx.json", "provenance.intoto.json"])
-def test_a_file_that_was_harmed_is_named(release: Release, name: str, harm: Callable[[Path], str]) -> None:
+def test_a_file_that_was_harmed_is_named(
+    release: Release, name: str, harm: Callable[[Path], str]
+) -> None:
     problem = harm(release.folder / name)
     with pytest.raises(BuildError) as caught:
         verify_release(release)
@@ -59,7 +63,9 @@ def test_a_file_that_was_harmed_is_named(release: Release, name: str, harm: Call
 def test_records_that_the_manifest_does_not_describe_are_not_written(release: Release) -> None:
     before = {path.name: path.read_bytes() for path in release.folder.iterdir()}
     for sbom, provenance in ((b"[]\n", b"[]\n"), (b"{}\n", b"{}\n")):
-        with pytest.raises(ValueError, match=r"^the manifest describes another SBOM or provenance$"):
+        with pytest.raises(
+            ValueError, match=r"^the manifest describes another SBOM or provenance$"
+        ):
             write_release(release.folder, release.manifest, sbom=sbom, provenance=provenance)
     assert {path.name: path.read_bytes() for path in release.folder.iterdir()} == before
 

@@ -39,7 +39,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(root: Path) -> Callable[..., Path]:
-    """Write an appliance called web: what follows the usual head of its spec, and the files of its folder."""
+    """Write an appliance called web: what follows the usual head of its spec, and the files of its
+    folder.
+    """
 
     def write(text: str = "", files: dict[str, str] | None = None) -> Path:
         folder = root / "appliances/web"

@@ -1,6 +1,8 @@
-"""Every case in ``tests/bad_specs/``: a library with one wrong appliance, and the whole text that must be said about it.
+"""Every case in ``tests/bad_specs/``: a library with one wrong appliance, and the whole text that
+must be said about it.
 
-A case is laid over a library with one base; ``expected.txt`` is the text. What no checkout can hold is made here.
+A case is laid over a library with one base; ``expected.txt`` is the text. What no checkout can hold
+is made here.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ GENERATED: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir() if path.is_dir()))
-def test_everything_wrong_is_said_at_once(case: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_wrong_is_said_at_once(
+    case: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(CASES / case, root, symlinks=True, dirs_exist_ok=True)
     if case in GENERATED:
         appliance = root / "appliances/web"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import SpecError
-from slipway.spec.folder import MAX_FILE_BYTES, read_checks, read_content, read_files
+from slipway.spec.checks import read_checks
+from slipway.spec.folder import MAX_FILE_BYTES, read_content, read_files
 
 
 def link(path: Path) -> None:
@@ -30,7 +31,9 @@ def huge(path: Path) -> None:
         (Path.mkdir, "this has to be a plain file"),
     ],
 )
-def test_a_file_that_is_none_any_more_is_an_error(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+def test_a_file_that_is_none_any_more_is_an_error(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
     make(tmp_path / "file")
     with pytest.raises(SpecError) as raised:
         read_content(tmp_path / "file", Path("files/file"))

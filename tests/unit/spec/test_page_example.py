@@ -1,4 +1,6 @@
-"""The spec that everybody copies, from docs/reference/spec.md: it is valid, and says all that listens."""
+"""The spec that everybody copies, from docs/reference/spec.md: it is valid, and says all that
+listens.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from slipway.spec.model import Port
 
 def example(folder: Path) -> Appliance:
     """Read the page's example as the spec of an appliance of its name."""
-    (block,) = [block for block in blocks(ROOT / "docs/reference/spec.md") if block.language == "yaml"]
+    (block,) = [
+        block for block in blocks(ROOT / "docs/reference/spec.md") if block.language == "yaml"
+    ]
     (folder / "templates").symlink_to(ROOT / "templates")
     place = folder / "appliances/web"
     place.mkdir(parents=True)
@@ -25,7 +29,9 @@ def listening(ports: tuple[Port, ...]) -> set[tuple[str, int]]:
     return {(port.protocol, port.port) for port in ports}
 
 
-def test_the_example_declares_its_server_and_what_every_new_appliance_lets_in(tmp_path: Path) -> None:
+def test_the_example_declares_its_server_and_what_every_new_appliance_lets_in(
+    tmp_path: Path,
+) -> None:
     page = example(tmp_path)
     library = Library(tmp_path)
     library.new("smallest")
@@ -37,6 +43,11 @@ def test_the_example_declares_its_server_and_what_every_new_appliance_lets_in(tm
 
 def test_every_mixin_is_named_on_the_page(tmp_path: Path) -> None:
     example(tmp_path)
-    section = (ROOT / "docs/reference/spec.md").read_text().partition("\n## Mix-ins\n")[2].partition(" `templates/mixins/`")[2]
+    section = (
+        (ROOT / "docs/reference/spec.md")
+        .read_text()
+        .partition("\n## Mix-ins\n")[2]
+        .partition(" `templates/mixins/`")[2]
+    )
     named = re.findall("`([a-z-]+)`", section.partition(":")[2].partition(".")[0])
     assert sorted(named) == sorted(Library(tmp_path).mixins())

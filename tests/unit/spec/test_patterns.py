@@ -13,10 +13,23 @@ DOWNLOAD = {"url": "https://files.test/tool", "sha256": "a" * 64, "path": "/usr/
 
 
 @pytest.mark.parametrize(
-    "path", ["/../etc/passwd", "/usr/../etc/passwd", "/usr/./tool", "/.hidden", "usr/bin/tool", "/usr//tool", "/usr/", "/a\n"]
+    "path",
+    [
+        "/../etc/passwd",
+        "/usr/../etc/passwd",
+        "/usr/./tool",
+        "/.hidden",
+        "usr/bin/tool",
+        "/usr//tool",
+        "/usr/",
+        "/a\n",
+    ],
 )
 def test_a_path_in_the_image_leads_nowhere_else(path: str) -> None:
-    for model, values in ((Download, {**DOWNLOAD, "path": path}), (User, {"name": "web", "home": path})):
+    for model, values in (
+        (Download, {**DOWNLOAD, "path": path}),
+        (User, {"name": "web", "home": path}),
+    ):
         with pytest.raises(ValidationError):
             TypeAdapter(model).validate_python(values)
 
@@ -47,5 +60,7 @@ def test_a_line_is_one_line(end: str, after: str) -> None:
 
 
 def test_every_pattern_is_explained_to_a_person() -> None:
-    named = {value for name, value in vars(patterns).items() if name.isupper() and isinstance(value, str)}
+    named = {
+        value for name, value in vars(patterns).items() if name.isupper() and isinstance(value, str)
+    }
     assert named == patterns.PATTERNS.keys()

@@ -1,7 +1,8 @@
-"""Whatever a spec's value holds, it stays one value in the files that it is written into, or the spec is refused.
+"""Whatever a spec's value holds, it stays one value in the files that it is written into, or the
+spec is refused.
 
-Every text that a spec can hold is in the table; a key that is added is missing in it until somebody has looked where
-its value goes.
+Every text that a spec can hold is in the table; a key that is added is missing in it until somebody
+has looked where its value goes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from slipway.builders._tree import _settings
+from slipway.builders._settings import settings
 from slipway.errors import SpecErrors
 from slipway.packages.mirror import source_text
 from slipway.spec.library import Library
@@ -66,10 +67,16 @@ HOSTILE = (
     "http://a/ b",
     "http://a/\nb",
 )
-#: Key -> YAML around a value; what is not in a list stands alone. None: the value is not of free choice.
+#: Key -> YAML around a value; what is not in a list stands alone. None: the value is not of free
+#: choice.
 USER = {"name": "one"}
 TIMER = {"name": "report", "calendar": "daily", "command": "/bin/true"}
-SOURCE = {"name": "more", "url": "http://a/b", "suite": "main", "signed_by": "/etc/apt/keyrings/a.asc"}
+SOURCE = {
+    "name": "more",
+    "url": "http://a/b",
+    "suite": "main",
+    "signed_by": "/etc/apt/keyrings/a.asc",
+}
 DOWNLOAD = {"url": "http://a/b", "sha256": "0" * 64, "path": "/srv/file"}
 VOLUME = {"name": "data", "path": "/srv/data", "size_gib": 1}
 PARAMETER = {"name": "value", "type": "string", "default": "a", "summary": "A value"}
@@ -77,16 +84,25 @@ FIELDS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "packages": lambda text: {"packages": [text]},
     "services.enable": lambda text: {"services": {"enable": [text]}},
     "services.disable": lambda text: {"services": {"disable": [text]}},
-    "services.exposed.service": lambda text: {"services": {"enable": ["a"], "exposed": [{"service": text, "exposure": 1, "reason": "a"}]}},
-    "services.exposed.reason": lambda text: {"services": {"enable": ["a"], "exposed": [{"service": "a", "exposure": 1, "reason": text}]}},
+    "services.exposed.service": lambda text: {
+        "services": {"enable": ["a"], "exposed": [{"service": text, "exposure": 1, "reason": "a"}]}
+    },
+    "services.exposed.reason": lambda text: {
+        "services": {"enable": ["a"], "exposed": [{"service": "a", "exposure": 1, "reason": text}]}
+    },
     "ports.purpose": lambda text: {"ports": [{"port": 1, "protocol": "tcp", "purpose": text}]},
-    "ports.interface": lambda text: {"ports": [{"port": 1, "protocol": "tcp", "purpose": "a", "interface": text}]},
+    "ports.interface": lambda text: {
+        "ports": [{"port": 1, "protocol": "tcp", "purpose": "a", "interface": text}]
+    },
     "parameters.name": lambda text: {"parameters": [PARAMETER | {"name": text}]},
     "parameters.default": lambda text: {"parameters": [PARAMETER | {"default": text}]},
     "parameters.choices": lambda text: {"parameters": [PARAMETER | {"choices": ["a", text]}]},
     "parameters.summary": lambda text: {"parameters": [PARAMETER | {"summary": text}]},
     "instances.name": lambda text: {"instances": [{"name": text}]},
-    "instances.parameters": lambda text: {"parameters": [PARAMETER], "instances": [{"name": "b", "parameters": {"value": text}}]},
+    "instances.parameters": lambda text: {
+        "parameters": [PARAMETER],
+        "instances": [{"name": "b", "parameters": {"value": text}}],
+    },
     "name": lambda text: {"name": text},
     "version": lambda text: {"version": text},
     "summary": lambda text: {"summary": text},
@@ -128,10 +144,20 @@ FIELDS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "keyboard": lambda text: {"keyboard": text},
 }
 #: Keys with a few values, and the keys of a mapping that have to be parameters' names.
-CHOSEN = {"kernel", "keep", "ports.protocol", "parameters.type", "root.mode", "formats", "instances.parameters.[key]"}
-#: A command is in systemd's own language (docs/reference/spec.md): specifiers and variables are its author's, in the guest.
+CHOSEN = {
+    "kernel",
+    "keep",
+    "ports.protocol",
+    "parameters.type",
+    "root.mode",
+    "formats",
+    "instances.parameters.[key]",
+}
+#: A command is in systemd's own language (docs/reference/spec.md): specifiers and variables are its
+#: author's, in the guest.
 OF_A_LANGUAGE = {"timers.command"}
-#: Values whose files have a writer of their own, which escapes: JSON for parameters, filters of templates for the rest.
+#: Values whose files have a writer of their own, which escapes: JSON for parameters, filters of
+#: templates for the rest.
 ESCAPED = {"parameters.default", "parameters.choices", "instances.parameters"}
 
 
@@ -159,8 +185,11 @@ def test_every_text_of_a_spec_is_in_the_table() -> None:
 
 def files_of(spec: Spec) -> dict[str, str]:
     """What systemd, apt and others read, by path."""
-    found = {f"/sources/{source.name}": source_text(source, signed_by=source.signed_by) for source in spec.sources}
-    return found | _settings(spec)
+    found = {
+        f"/sources/{source.name}": source_text(source, signed_by=source.signed_by)
+        for source in spec.sources
+    }
+    return found | settings(spec)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -168,12 +197,20 @@ def test_a_value_stays_one_value(field: str, root: Path, write: Callable[..., Pa
     accepted, library = 0, Library(root)
     folder = write("", {"files/etc/apt/keyrings/a.asc": "", "files/etc/apt/keyrings/b.asc": ""})
     for text in HOSTILE:
-        head = {"schema": 1, "name": "web", "version": "1.0.0", "summary": "A web server", "category": "network"}
+        head = {
+            "schema": 1,
+            "name": "web",
+            "version": "1.0.0",
+            "summary": "A web server",
+            "category": "network",
+        }
         (folder / "appliance.yaml").write_text(yaml.dump(head | FIELDS[field](text), Dumper=DUMPER))
         try:
             spec = library.load("web").spec
         except SpecErrors as refused:
-            assert all(error.hint and error.where and error.where.line for error in refused.errors), (field, text)
+            assert all(
+                error.hint and error.where and error.where.line for error in refused.errors
+            ), (field, text)
             continue
         accepted += 1
         for path, content in files_of(spec).items():
@@ -196,16 +233,28 @@ def check_file(field: str, path: str, content: str) -> None:
     if path.endswith("slipway-users.conf") and "sysusers" in path:
         for line in lines:
             assert re.fullmatch(
-                r'u [a-z0-9_-]+ - "(?:[^"\\:%]|\\["\\]|%%)*" /[^ :"%]* /[^ :"%]*|[gm] [a-z0-9_-]+(?: [a-z0-9_-]+)?', line
+                r'u [a-z0-9_-]+ - "(?:[^"\\:%]|\\["\\]|%%)*" /[^ :"%]* /[^ :"%]*'
+                r"|[gm] [a-z0-9_-]+(?: [a-z0-9_-]+)?",
+                line,
             ), line
     elif path.startswith("/sources"):
-        assert [line.partition(":")[0] for line in lines] == ["Types", "URIs", "Suites", "Components", "Signed-By"]
+        assert [line.partition(":")[0] for line in lines] == [
+            "Types",
+            "URIs",
+            "Suites",
+            "Components",
+            "Signed-By",
+        ]
         assert len(lines[1].split()) == 2
     elif path.endswith("sysctl.d/50-slipway.conf"):
         assert [line.partition(" = ")[0] for line in lines] == [lines[0].partition(" = ")[0]]
     elif path.endswith((".service", ".timer")):
         sections = [line for line in lines if line.startswith("[")]
-        assert sections == (["[Unit]", "[Service]"] if path.endswith(".service") else ["[Unit]", "[Timer]", "[Install]"])
+        assert sections == (
+            ["[Unit]", "[Service]"]
+            if path.endswith(".service")
+            else ["[Unit]", "[Timer]", "[Install]"]
+        )
         assert sum(line.startswith("User=") for line in lines) == path.endswith(".service")
         assert ("NoNewPrivileges=yes" in lines) == path.endswith(".service")
     elif "repart.d" in path:

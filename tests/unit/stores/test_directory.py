@@ -32,7 +32,9 @@ class TestContract(StoreContract):
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def test_reading_makes_nothing(folder: Path) -> None:
@@ -66,7 +68,11 @@ DirectoryStore(Path(sys.argv[1]))._create("a/b", chunks(), "0" * 64, 20)
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_one(folder: Path) -> None:
-    done = process.run([sys.executable, "-c", KILLED, folder], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    done = process.run(
+        [sys.executable, "-c", KILLED, folder],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
     left = [name for name in files(folder) if name != ".tmp/lock"]
     assert len(left) == 1
@@ -116,7 +122,9 @@ def test_a_swap_waits_for_another_that_is_under_way(folder: Path) -> None:
     assert DirectoryStore(folder).read("now").data == b"2"
 
 
-def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -129,13 +137,22 @@ except StoreError as error:
 sys.stdout.write("\\n" + repr(sorted(p.name for p in Path("/mnt/store").rglob("*"))))
 """
     inside = 'mount -t tmpfs -o size=1m none /mnt && exec "$@"'
-    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    unshare = (
+        ["unshare", "--mount"]
+        if os.geteuid() == 0
+        else ["unshare", "--user", "--map-root-user", "--mount"]
+    )
     done = process.run(
-        [*unshare, "sh", "-c", inside, "sh", sys.executable, "-c", script], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False
+        [*unshare, "sh", "-c", inside, "sh", sys.executable, "-c", script],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
     )
     if done.returncode:
         pytest.skip("no mount namespaces here")
-    assert done.stdout.decode() == ("error: big in /mnt/store: No space left on device\n  hint: free some space there\n['.tmp', 'lock']")
+    assert done.stdout.decode() == (
+        "error: big in /mnt/store: No space left on device\n  hint: free some space there\n"
+        "['.tmp', 'lock']"
+    )
 
 
 def test_other_troubles_of_the_file_system_are_errors_too(tmp_path: Path) -> None:
@@ -152,7 +169,8 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_store("ftp://host/path")
     assert str(caught.value) == (
-        "error: there is no kind of store for ftp://host/path\n  hint: give a directory, or one of: directory://, https://, s3://"
+        "error: there is no kind of store for ftp://host/path\n"
+        "  hint: give a directory, or one of: directory://, https://, s3://"
     )
 
 
@@ -167,11 +185,15 @@ def closed() -> Iterator[None]:
 def modes(folder: Path) -> dict[str, int]:
     """The modes of a store's folders, without the one of temporary files."""
     found = (path for path in (folder, *folder.rglob("*")) if path.is_dir() and path.name != ".tmp")
-    return {path.relative_to(folder.parent).as_posix(): path.stat().st_mode & 0o7777 for path in found}
+    return {
+        path.relative_to(folder.parent).as_posix(): path.stat().st_mode & 0o7777 for path in found
+    }
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o2775, 0o700])
-def test_folders_have_the_rights_of_the_store_whatever_the_umask_is(folder: Path, closed: None, mode: int) -> None:
+def test_folders_have_the_rights_of_the_store_whatever_the_umask_is(
+    folder: Path, closed: None, mode: int
+) -> None:
     folder.mkdir()
     folder.chmod(mode)
     DirectoryStore(folder).create("a/b/c", b"1")
@@ -186,7 +208,9 @@ def test_a_new_store_and_what_leads_to_it_can_be_read(tmp_path: Path, closed: No
     assert (folder / "a/b").stat().st_mode & 0o777 == 0o444
 
 
-def test_a_folder_that_an_earlier_umask_closed_is_opened_by_the_next_that_writes_there(folder: Path) -> None:
+def test_a_folder_that_an_earlier_umask_closed_is_opened_by_the_next_that_writes_there(
+    folder: Path,
+) -> None:
     DirectoryStore(folder).create("a/b/c", b"1")
     for name in ("a", "a/b"):
         (folder / name).chmod(0o700)

@@ -62,7 +62,9 @@ STRANGE: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("make", "what"), STRANGE)
-def test_what_is_no_file_is_refused_by_every_operation(folder: Path, outside: Path, make: Callable[[Path], None], what: str) -> None:
+def test_what_is_no_file_is_refused_by_every_operation(
+    folder: Path, outside: Path, make: Callable[[Path], None], what: str
+) -> None:
     (folder / "a").mkdir()
     make(folder / "a/b")
     store = DirectoryStore(folder)
@@ -148,7 +150,8 @@ def test_a_listing_has_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(StoreError) as caught:
         list(DirectoryStore(folder).list())
     assert str(caught.value) == (
-        f"error: {folder} lists more than 20 objects\n  hint: no store of Slipway has so many: look at what fills it"
+        f"error: {folder} lists more than 20 objects\n"
+        "  hint: no store of Slipway has so many: look at what fills it"
     )
 
 
@@ -194,7 +197,9 @@ def test_who_can_only_read_cannot_take_the_publishers_lock(folder: Path) -> None
     assert modes == [0o770, 0o660]
 
 
-def test_a_lock_that_is_never_given_back_ends_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_never_given_back_ends_in_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = DirectoryStore(folder)
     store.create("a", b"1")
     monkeypatch.setattr("slipway.stores._folder.LOCK_PATIENCE_S", 0.2)
@@ -204,13 +209,16 @@ def test_a_lock_that_is_never_given_back_ends_in_an_error(folder: Path, monkeypa
             store.create("b", b"1")
         assert store.read("a").data == b"1"
     assert str(caught.value) == (
-        f"error: {folder}/.tmp/lock is held by another process\n  hint: see which: fuser -v {folder}/.tmp/lock; end it, then try again"
+        f"error: {folder}/.tmp/lock is held by another process\n"
+        f"  hint: see which: fuser -v {folder}/.tmp/lock; end it, then try again"
     )
     store.create("b", b"1")
 
 
 @pytest.mark.parametrize("make", [link_outside, pipe, Path.mkdir])
-def test_a_lock_that_is_no_file_is_refused(folder: Path, outside: Path, make: Callable[[Path], None]) -> None:
+def test_a_lock_that_is_no_file_is_refused(
+    folder: Path, outside: Path, make: Callable[[Path], None]
+) -> None:
     (folder / ".tmp").mkdir()
     make(folder / ".tmp/lock")
     with pytest.raises(StoreError) as caught:
@@ -238,7 +246,9 @@ def test_a_folder_that_becomes_a_link_after_it_was_opened_changes_nothing_outsid
     assert [path.name for path in outside.iterdir()] == ["secret"]
 
 
-def test_an_unreadable_file_is_an_error_with_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_an_error_with_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> int:
         raise OSError(errno.EIO, "a broken disk")
 

@@ -21,13 +21,17 @@ def never() -> None:
 class TestRacingContract(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Callable[[], Store]:
-        return lambda: RacingStore(DirectoryStore(tmp_path / "store"), "swap", never, prefix="no-such-key")
+        return lambda: RacingStore(
+            DirectoryStore(tmp_path / "store"), "swap", never, prefix="no-such-key"
+        )
 
 
 class TestLyingContract(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Callable[[], Store]:
-        return lambda: LyingStore(DirectoryStore(tmp_path / "store"), None, lambda data: data + b"!")
+        return lambda: LyingStore(
+            DirectoryStore(tmp_path / "store"), None, lambda data: data + b"!"
+        )
 
 
 class TestMemoryContract(StoreContract):
@@ -40,7 +44,13 @@ class TestMemoryContract(StoreContract):
 def test_a_rival_comes_first_once(tmp_path: Path) -> None:
     mine = DirectoryStore(tmp_path)
     first = mine.swap("now", b"1", etag=None)
-    racing = RacingStore(mine, "swap", lambda: mine.swap("now", b"rival", etag=mine.read("now").etag), at=2, prefix="now")
+    racing = RacingStore(
+        mine,
+        "swap",
+        lambda: mine.swap("now", b"rival", etag=mine.read("now").etag),
+        at=2,
+        prefix="now",
+    )
     racing.swap("other", b"", etag=None)
     assert racing.left == 2
     first = racing.swap("now", b"2", etag=first)

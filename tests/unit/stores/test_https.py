@@ -1,4 +1,6 @@
-"""The store on a web server: the reading half of the contract over TLS, and what servers and enemies answer."""
+"""The store on a web server: the reading half of the contract over TLS, and what servers and
+enemies answer.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,8 @@ def test_every_way_to_write_and_the_listing_are_refused(store: Store) -> None:
         with pytest.raises(StoreError) as caught:
             act()
         assert str(caught.value) == (
-            f"error: {store.url} can only be read\n  hint: change it where it is kept: name its folder, or its s3:// URL"
+            f"error: {store.url} can only be read\n"
+            "  hint: change it where it is kept: name its folder, or its s3:// URL"
         )
         assert caught.value.exit_code == 6
     with pytest.raises(StoreError) as caught:
@@ -109,7 +112,11 @@ def test_every_way_to_write_and_the_listing_are_refused(store: Store) -> None:
             "a store on a web server takes no credentials and no options",
             "write https://host/p",
         ),
-        ("https://host/p?region=x", "a store on a web server takes no credentials and no options", "write https://host/p"),
+        (
+            "https://host/p?region=x",
+            "a store on a web server takes no credentials and no options",
+            "write https://host/p",
+        ),
     ],
 )
 def test_a_url_that_is_wrong(url: str, message: str, hint: str) -> None:
@@ -130,7 +137,9 @@ def test_a_certificate_of_somebody_else_is_refused(
     assert server.requests == []
 
 
-def test_a_server_for_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_for_another_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pem = certificate(tmp_path, "elsewhere.example")
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with web_server(pem) as server, pytest.raises(StoreError) as caught:
@@ -139,7 +148,9 @@ def test_a_server_for_another_name_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def raw(*parts: bytes, again: bytes = b"", pause_s: float = 0.0) -> Callable[[Any], None]:
-    """Send bytes as they are, the last ones again and again with pauses, until the client hangs up."""
+    """Send bytes as they are, the last ones again and again with pauses, until the client hangs
+    up.
+    """
 
     def misdeed(handler: Any) -> None:
         handler.wfile.write(b"".join(parts))
@@ -173,7 +184,9 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("what", [name for name in DRIPS if name not in ("silence", "an error's body")])
+@pytest.mark.parametrize(
+    "what", [name for name in DRIPS if name not in ("silence", "an error's body")]
+)
 @pytest.mark.usefixtures("impatient")
 def test_what_drips_ends_in_an_error(store: Store, server: WebServer, what: str) -> None:
     server.misdeed = DRIPS[what]
@@ -186,15 +199,21 @@ def test_what_drips_ends_in_an_error(store: Store, server: WebServer, what: str)
 
 
 @pytest.mark.parametrize("what", FLOODS)
-def test_what_floods_around_a_body_ends_in_an_error(store: Store, server: WebServer, what: str) -> None:
+def test_what_floods_around_a_body_ends_in_an_error(
+    store: Store, server: WebServer, what: str
+) -> None:
     server.misdeed = FLOODS[what]
     with pytest.raises(StoreError) as caught:
         store.read("a", limit=10_000)
     assert caught.value.message == f"{store.url} {MUCH}"
 
 
-@pytest.mark.parametrize("length", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
-def test_an_endless_body_is_read_up_to_the_limit(store: Store, server: WebServer, length: bytes) -> None:
+@pytest.mark.parametrize(
+    "length", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"]
+)
+def test_an_endless_body_is_read_up_to_the_limit(
+    store: Store, server: WebServer, length: bytes
+) -> None:
     chunk = b"x" * 65_536
     again = b"10000\r\n" + chunk + b"\r\n" if b"chunked" in length else chunk
     server.misdeed = raw(OK, length, b"\r\n", again=again)
@@ -226,12 +245,16 @@ def test_a_body_that_ends_too_early_is_an_error(store: Store, server: WebServer)
         (b"HTTP/1.1 204 No\r\n\r\n", "{url} answers 204 for a"),
         (b"HTTP/1.1 206 Part\r\nContent-Length: 0\r\n\r\n", "{url} answers 206 for a"),
         (
-            OK + b"Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\n" + gzip.compress(b"x" * 100_000)[:40],
+            OK
+            + b"Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\n"
+            + gzip.compress(b"x" * 100_000)[:40],
             "{url} sends a packed: 'gzip'",
         ),
     ],
 )
-def test_an_answer_that_is_no_good(store: Store, server: WebServer, answer: bytes, message: str | None) -> None:
+def test_an_answer_that_is_no_good(
+    store: Store, server: WebServer, answer: bytes, message: str | None
+) -> None:
     server.misdeed = raw(answer)
     with pytest.raises(StoreError) as caught:
         store.read("a")
@@ -241,9 +264,15 @@ def test_an_answer_that_is_no_good(store: Store, server: WebServer, answer: byte
 
 @pytest.mark.parametrize(
     ("said", "body"),
-    [(b"", b"123"), (b"Content-Range: bytes 5-7/9\r\n", b"123"), (b"Content-Range: bytes x\r\n", b"123")],
+    [
+        (b"", b"123"),
+        (b"Content-Range: bytes 5-7/9\r\n", b"123"),
+        (b"Content-Range: bytes x\r\n", b"123"),
+    ],
 )
-def test_another_range_than_asked_for_is_refused(store: Store, server: WebServer, said: bytes, body: bytes) -> None:
+def test_another_range_than_asked_for_is_refused(
+    store: Store, server: WebServer, said: bytes, body: bytes
+) -> None:
     server.misdeed = raw(b"HTTP/1.1 206 Part\r\n", said, b"Content-Length: 3\r\n\r\n", body)
     with pytest.raises(StoreError) as caught:
         store.read_range("a", 2, 3)
@@ -251,7 +280,9 @@ def test_another_range_than_asked_for_is_refused(store: Store, server: WebServer
 
 
 def test_a_range_that_is_longer_than_asked_for_is_cut(store: Store, server: WebServer) -> None:
-    server.misdeed = raw(b"HTTP/1.1 206 Part\r\nContent-Range: bytes 2-4/9\r\n\r\n", again=b"x" * 9000)
+    server.misdeed = raw(
+        b"HTTP/1.1 206 Part\r\nContent-Range: bytes 2-4/9\r\n\r\n", again=b"x" * 9000
+    )
     assert store.read_range("a", 2, 3) == b"xxx"
 
 
@@ -259,13 +290,21 @@ def redirect(place: str) -> Callable[[Any], None]:
     return raw(f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
-def test_redirects_lead_to_https_alone_and_are_counted(store: Store, server: WebServer, pem: Path) -> None:
+def test_redirects_lead_to_https_alone_and_are_counted(
+    store: Store, server: WebServer, pem: Path
+) -> None:
     with web_server(pem) as other, web_server(None) as plain:
         for each in (other, plain):
             each.objects["there"] = b"1"
         server.misdeed = redirect(f"{other.url}/there")
         assert store.read("a").data == b"1"
-        for place in (f"{plain.url}/there", "file:///etc/passwd", "", f"https://me:secret@{other.url[8:]}/there", "https://["):
+        for place in (
+            f"{plain.url}/there",
+            "file:///etc/passwd",
+            "",
+            f"https://me:secret@{other.url[8:]}/there",
+            "https://[",
+        ):
             server.misdeed = redirect(place)
             with pytest.raises(StoreError):
                 store.read("a")
@@ -278,13 +317,17 @@ def test_redirects_lead_to_https_alone_and_are_counted(store: Store, server: Web
     assert len(server.requests) == 6
 
 
-def test_an_object_that_changes_between_two_ranges_is_noticed(store: Store, server: WebServer) -> None:
+def test_an_object_that_changes_between_two_ranges_is_noticed(
+    store: Store, server: WebServer
+) -> None:
     server.objects["some/prefix/a"] = b"0123456789"
     assert store.read_range("a", 0, 5) == b"01234"
     server.objects["some/prefix/a"] = b"abcdefghij"
     with pytest.raises(StoreError) as caught:
         store.read_range("a", 5, 5)
-    assert str(caught.value) == (f"error: a in {store.url} was changed while it was read\n  hint: run the command again")
+    assert str(caught.value) == (
+        f"error: a in {store.url} was changed while it was read\n  hint: run the command again"
+    )
     assert store.read_range("a", 5, 5) == b"fghij"
 
 
@@ -330,7 +373,9 @@ def test_a_server_that_is_not_there_is_an_error_with_a_hint(server: WebServer, p
     assert "Connection refused" in caught.value.message
 
 
-def test_a_proxy_of_the_environment_is_used(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_used(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "")
     with web_server(None) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)

@@ -1,4 +1,7 @@
-"""An S3 server that sends without an end, or so slowly that no socket is ever late; its bucket belongs to an enemy."""
+"""An S3 server that sends without an end, or so slowly that no socket is ever late.
+
+Its bucket belongs to an enemy.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ def server() -> Iterator[WebServer]:
 
 @pytest.fixture
 def store(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> S3Store:
-    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "no_proxy": "127.0.0.1"}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "no_proxy": "127.0.0.1",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     store = S3Store(parse(f"s3://bucket?endpoint_url={server.url}&addressing=path&single_writer=1"))
@@ -57,7 +64,9 @@ def raw(*parts: bytes, again: bytes = b"", pause_s: float = 0.0) -> Callable[[An
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 99999999999\r\n"])
-def test_an_endless_body_is_read_up_to_the_limit(store: S3Store, server: WebServer, length: bytes) -> None:
+def test_an_endless_body_is_read_up_to_the_limit(
+    store: S3Store, server: WebServer, length: bytes
+) -> None:
     server.misdeed = raw(OK, length, b"\r\n", again=b"x" * 65_536)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TooLarge) as caught:
@@ -81,7 +90,9 @@ def test_an_endless_body_is_read_up_to_the_limit(store: S3Store, server: WebServ
     ],
     ids=["body", "headers", "interim answers", "an error's body"],
 )
-def test_what_drips_ends_in_an_error(store: S3Store, server: WebServer, misdeed: Callable[[Any], None]) -> None:
+def test_what_drips_ends_in_an_error(
+    store: S3Store, server: WebServer, misdeed: Callable[[Any], None]
+) -> None:
     server.misdeed = misdeed
     acts: list[tuple[str, Callable[[], object]]] = [
         ("a", lambda: store.read("a")),
@@ -92,25 +103,34 @@ def test_what_drips_ends_in_an_error(store: S3Store, server: WebServer, misdeed:
         started = time.monotonic()
         with pytest.raises(StoreError) as caught:
             act()
-        assert caught.value.message == (f"s3://bucket sends {what} too slowly: less than 4096 bytes a second for 0.5 seconds")
+        assert caught.value.message == (
+            f"s3://bucket sends {what} too slowly: less than 4096 bytes a second for 0.5 seconds"
+        )
         assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"404 No", b"500 No"])
-def test_an_endless_answer_without_an_object_is_cut(store: S3Store, server: WebServer, status: bytes) -> None:
+def test_an_endless_answer_without_an_object_is_cut(
+    store: S3Store, server: WebServer, status: bytes
+) -> None:
     """botocore itself would read the whole of a listing or of an error's page into memory."""
     server.misdeed = raw(b"HTTP/1.1 " + status + b"\r\n\r\n<x>", again=b"<a/>" * 20_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(StoreError) as caught:
         list(store.list("m/"))
-    assert caught.value.message == f"s3://bucket sends more than {16 * MIB} bytes for the list of m/"
+    assert (
+        caught.value.message == f"s3://bucket sends more than {16 * MIB} bytes for the list of m/"
+    )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def pages(server: WebServer, entries: Callable[[int], list[str]]) -> None:
     """Answer each request with one more page of a listing that never ends."""
     numbers = count()
-    entry = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+    entry = (
+        "<Contents><Key>{}</Key><Size>1</Size>"
+        "<LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+    )
 
     def misdeed(handler: Any) -> None:
         number = next(numbers)
@@ -128,18 +148,27 @@ def test_a_listing_that_goes_round_is_noticed(store: S3Store, server: WebServer)
     pages(server, lambda number: [f"m/{number % 2}"])
     with pytest.raises(StoreError) as caught:
         list(store.list("m/"))
-    assert str(caught.value) == ("error: s3://bucket lists 'm/0' out of order\n  hint: use a server that sorts its listings")
+    assert str(caught.value) == (
+        "error: s3://bucket lists 'm/0' out of order\n  hint: use a server that sorts its listings"
+    )
 
 
-def test_a_listing_of_other_keys_than_asked_for_is_refused(store: S3Store, server: WebServer) -> None:
+def test_a_listing_of_other_keys_than_asked_for_is_refused(
+    store: S3Store, server: WebServer
+) -> None:
     pages(server, lambda number: [f"other/{number}"])
     with pytest.raises(StoreError):
         list(store.list("m/"))
 
 
-@pytest.mark.parametrize("entries", [lambda number: [], lambda number: [f"m/{number:09}"]], ids=["empty pages", "keys"])
+@pytest.mark.parametrize(
+    "entries", [lambda number: [], lambda number: [f"m/{number:09}"]], ids=["empty pages", "keys"]
+)
 def test_a_listing_without_an_end_has_one(
-    store: S3Store, server: WebServer, monkeypatch: pytest.MonkeyPatch, entries: Callable[[int], list[str]]
+    store: S3Store,
+    server: WebServer,
+    monkeypatch: pytest.MonkeyPatch,
+    entries: Callable[[int], list[str]],
 ) -> None:
     assert MAX_LISTED == 250_000
     monkeypatch.setattr("slipway.stores.s3.MAX_LISTED", 20)
@@ -158,7 +187,9 @@ def test_a_listing_without_an_end_has_one(
         b"HTTP/1.1 500 No\r\nContent-Length: 1\r\n\r\n<",
     ],
 )
-def test_nonsense_is_an_error_and_no_traceback(store: S3Store, server: WebServer, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+def test_nonsense_is_an_error_and_no_traceback(
+    store: S3Store, server: WebServer, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     server.misdeed = raw(answer)
     acts: list[Callable[[], object]] = [
         lambda: store.read("a", limit=2),

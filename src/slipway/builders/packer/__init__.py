@@ -1,11 +1,14 @@
-"""Packer as a builder: the same files, packages and scripts, run by Packer in a machine that was started from the base.
+"""Packer as a builder: the same files, packages and scripts, run by Packer in a machine that was
+started from the base.
 
-What is rendered is a folder that `packer build` takes: HCL2, scripts, and the files that go over the root. What
-:meth:`Packer.complete` adds is what is large or new each time: the locked packages, the base's disk, a throwaway key. The
-base's disk is the default builder's, of the same appliance without anything that it adds to its base.
+What is rendered is a folder that `packer build` takes: HCL2, scripts, and the files that go over
+the root. What :meth:`Packer.complete` adds is what is large or new each time: the locked packages,
+the base's disk, a throwaway key. The base's disk is the default builder's, of the same appliance
+without anything that it adds to its base.
 
-Formats: https://developer.hashicorp.com/packer/docs/templates/hcl_templates. Packer 1.6 has its plugins built in and knows
-no ``required_plugins``; later ones get them, and ``packer init`` before anything else.
+Formats: https://developer.hashicorp.com/packer/docs/templates/hcl_templates. Packer 1.6 has its
+plugins built in and knows no ``required_plugins``; later ones get them, and ``packer init`` before
+anything else.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ from slipway.templating import render
 
 __all__ = ["Packer", "packer_version", "require_packer"]
 
-#: The sources there are templates of -> the format of the base's disk that they start from; None for those that start
-#: from an image that the distribution publishes there.
+#: The sources there are templates of -> the format of the base's disk that they start from; None
+#: for those that start from an image that the distribution publishes there.
 _BASES: Final[Mapping[str, str | None]] = {
     "amazon-ebs": None,
     "azure-arm": None,
@@ -62,7 +65,8 @@ _SCRIPTS: Final = ("10-packages.sh", "20-appliance.sh", "30-clean.sh")
 _FOLDER: Final = MOUNT / "packer"
 #: What Packer writes about a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
 _PLACE: Final = re.compile(r"^\s*on (\S+) line ([0-9]+)", re.MULTILINE)
-#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's source.
+#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's
+#: source.
 _NO_UNIT: Final = re.compile(r"^(?:==>)?\s*\S+: slipway: no unit (\S+)\s*$", re.MULTILINE)
 _SEED: Final = """\
 #cloud-config
@@ -79,7 +83,9 @@ def packer_version() -> tuple[int, ...] | None:
     path = shutil.which("packer", path=process.environment()["PATH"]) or shutil.which("packer")
     if path is None:
         return None
-    said = process.run([path, "version"], env={"CHECKPOINT_DISABLE": "1"}, check=False, timeout_s=20).stdout.decode(errors="replace")
+    said = process.run(
+        [path, "version"], env={"CHECKPOINT_DISABLE": "1"}, check=False, timeout_s=20
+    ).stdout.decode(errors="replace")
     found = re.search(r"Packer v([0-9]+)\.([0-9]+)\.([0-9]+)", said)
     return tuple(int(part) for part in found.groups()) if found else None
 
@@ -104,13 +110,25 @@ class Packer:
     targets = tuple(_BASES)
 
     def parts(self, source: Source) -> tuple[Part, ...]:
-        """The base's disk as the default builder makes it (base, tree, disk), and what Packer makes of it (packer)."""
+        """The base's disk as the default builder makes it (base, tree, disk), and what Packer makes
+        of it (packer).
+        """
         names = [f"{stem}.auto.pkrvars.hcl" for stem in _variable_files(source)]
         installer = ("packages/wheels.py",) if source.appliance.spec.pypi else ()
         qemu = source.appliance.base.architectures[source.lock.architecture].qemu["system"]
         packer = Part(
             kind="packer",
-            reads=("packer.pkr.hcl", "qemu.pkr.hcl", *names, "chroot.sh", "files", "downloads", "wheels", "setup", "provision"),
+            reads=(
+                "packer.pkr.hcl",
+                "qemu.pkr.hcl",
+                *names,
+                "chroot.sh",
+                "files",
+                "downloads",
+                "wheels",
+                "setup",
+                "provision",
+            ),
             tools=("packer", f"qemu-system-{qemu}") if packer_version() else (),
             code=("builders/packer", *HYGIENE_CODE, *TREE_CODE, *PACKAGE_CODE, *installer),
             packages=source.packages,
@@ -118,7 +136,9 @@ class Packer:
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
-        """The configuration, the scripts and the files; for QEMU alone, unless other targets are given.
+        """The configuration, the scripts and the files.
+
+        For QEMU alone, unless other targets are given.
 
         Raises:
             UsageError: There is no such target, or the appliance has a read-only root.
@@ -126,10 +146,19 @@ class Packer:
         """
         if source.appliance.spec.root.mode == "read-only":
             hint = f"invoke build {source.appliance.name}, without --builder, makes it"
-            raise UsageError(f"{source.appliance.name} has a read-only root, which Packer's build cannot make", hint=hint)
+            raise UsageError(
+                f"{source.appliance.name} has a read-only root, which Packer's build cannot make",
+                hint=hint,
+            )
         if source.appliance.spec.secrets:
-            hint = f"invoke build {source.appliance.name}, without --builder, gives them to its setup scripts"
-            raise UsageError(f"{source.appliance.name} is built with secrets, which Packer's build is not given", hint=hint)
+            hint = (
+                f"invoke build {source.appliance.name}, without --builder, gives them to "
+                "its setup scripts"
+            )
+            raise UsageError(
+                f"{source.appliance.name} is built with secrets, which Packer's build is not given",
+                hint=hint,
+            )
         targets = tuple(dict.fromkeys(targets or ("qemu",)))
         require_targets(self.name, self.targets, targets)
         for target in targets:
@@ -142,17 +171,34 @@ class Packer:
         for name in _SCRIPTS:
             text = render(templates / f"provision/{name}.j2", values)
             files[f"provision/{name}"] = RenderedFile(content=text.encode())
-        files["provision/mirrors.sh"] = RenderedFile(content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes())
-        files["provision/known.sh"] = RenderedFile(content=(templates / "provision/known.sh").read_bytes())
-        files["provision/base-packages"] = RenderedFile(content=package_lines(source.lock.base_packages))
+        files["provision/mirrors.sh"] = RenderedFile(
+            content=(source.templates / "mmdebstrap/mirrors.sh").read_bytes()
+        )
+        files["provision/known.sh"] = RenderedFile(
+            content=(templates / "provision/known.sh").read_bytes()
+        )
+        files["provision/base-packages"] = RenderedFile(
+            content=package_lines(source.lock.base_packages)
+        )
         files["provision/packages"] = RenderedFile(content=package_lines(source.lock.all_packages))
-        files["provision/grub.cfg"] = RenderedFile(content=render(source.templates / "disk/grub.cfg.j2", values).encode())
-        files["README.md"] = RenderedFile(content=render(templates / "README.md.j2", values).encode())
-        files |= {name: RenderedFile(content=text) for name, text in self._configuration(source, targets, values, files).items()}
+        files["provision/grub.cfg"] = RenderedFile(
+            content=render(source.templates / "disk/grub.cfg.j2", values).encode()
+        )
+        files["README.md"] = RenderedFile(
+            content=render(templates / "README.md.j2", values).encode()
+        )
+        files |= {
+            name: RenderedFile(content=text)
+            for name, text in self._configuration(source, targets, values, files).items()
+        }
         return Rendered(dict(sorted(files.items())))
 
     def _configuration(
-        self, source: Source, targets: Sequence[str], values: Mapping[str, Any], files: Mapping[str, RenderedFile]
+        self,
+        source: Source,
+        targets: Sequence[str],
+        values: Mapping[str, Any],
+        files: Mapping[str, RenderedFile],
     ) -> dict[str, bytes]:
         """The HCL2 files, checked."""
         from slipway.builders.packer.checks import check_configuration, check_values
@@ -160,34 +206,62 @@ class Packer:
 
         templates, appliance = source.templates / "packer", source.appliance
         texts = [render_lines(templates / "packer.pkr.hcl.j2", "packer.pkr.hcl", values)]
-        texts += [render_lines(templates / f"sources/{name}.pkr.hcl.j2", f"{name}.pkr.hcl", values) for name in targets]
-        beside = {*files, "key", "key.pub", "seed/meta-data", "seed/user-data", "repository/Packages"}
+        texts += [
+            render_lines(templates / f"sources/{name}.pkr.hcl.j2", f"{name}.pkr.hcl", values)
+            for name in targets
+        ]
+        beside = {
+            *files,
+            "key",
+            "key.pub",
+            "seed/meta-data",
+            "seed/user-data",
+            "repository/Packages",
+        }
         for name in _base_files(targets):
             beside |= {name, f"{name}.sha256"}
         errors = check_configuration(texts, beside, appliance)
         given = _variable_files(source)
         if not errors:
             shown = appliance.where.get((), Where(appliance.folder / "appliance.yaml")).path.parent
-            errors += [error for path in given.values() for error in check_values(path, shown / path.name, texts)]
+            errors += [
+                error
+                for path in given.values()
+                for error in check_values(path, shown / path.name, texts)
+            ]
         if errors:
             raise SpecErrors(errors)
         found = {text.name: text.text.encode() for text in texts}
-        return found | {f"{stem}.auto.pkrvars.hcl": path.read_bytes() for stem, path in given.items()}
+        return found | {
+            f"{stem}.auto.pkrvars.hcl": path.read_bytes() for stem, path in given.items()
+        }
 
     def memory_mib(self, source: Source) -> int:
-        """The disk twice (as the base and as what becomes of it), the packages thrice (repository, archive, installed)."""
+        """The disk twice (as the base and as what becomes of it), the packages thrice (repository,
+        archive, installed).
+        """
         download = sum(package.size for package in source.packages) // 2**20
         return Mmdebstrap().memory_mib(replace(source, bare=True)) + 8 * download + 1024
 
     def complete(
-        self, directory: Path, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace, targets: Sequence[str] = ()
+        self,
+        directory: Path,
+        plan: Plan,
+        rendered: Rendered,
+        source: Source,
+        workplace: Workplace,
+        targets: Sequence[str] = (),
     ) -> None:
-        """Add to a written folder what is not rendered: packages, the base's disk, and a new key."""
+        """Add to a written folder what is not rendered: packages, the base's disk, and a new
+        key.
+        """
         targets = targets or ("qemu",)
         foreign = any(_BASES[target] is None for target in targets)
         packages = source.lock.all_packages if foreign else source.packages
         workplace.pool.fetch(packages, source.mirrors, workplace.logs / "fetch.log")
-        workplace.pool.repository(packages, directory / "repository", suite=source.appliance.base.release)
+        workplace.pool.repository(
+            packages, directory / "repository", suite=source.appliance.base.release
+        )
         place_downloads(source, directory, workplace)
         key = make_key(directory / "key", "packer")
         (directory / "seed").mkdir()
@@ -198,20 +272,33 @@ class Packer:
         if wanted:
             with Mmdebstrap().disk(plan, rendered, bare, workplace) as raw:
                 room = 5 * sum(package.size for package in source.packages) + 512 * 2**20
-                virtual_size = min(source.appliance.spec.resources.disk_gib * 2**30, -(-(raw.stat().st_size + room) // 2**20) * 2**20)
+                virtual_size = min(
+                    source.appliance.spec.resources.disk_gib * 2**30,
+                    -(-(raw.stat().st_size + room) // 2**20) * 2**20,
+                )
                 for name in wanted:
                     form, output = load(name.partition(".")[2]), directory / name
-                    form.export(raw, output, virtual_size=virtual_size, log=workplace.logs / f"{form.name}.log", about=describe(bare))
+                    form.export(
+                        raw,
+                        output,
+                        virtual_size=virtual_size,
+                        log=workplace.logs / f"{form.name}.log",
+                        about=describe(bare),
+                    )
                     (directory / f"{name}.sha256").write_text(f"{sha256_of(output)}  {name}\n")
 
     @contextmanager
-    def disk(self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace) -> Iterator[Path]:
-        """Have Packer make it, in a namespace whose network leads nowhere and whose end ends the machine.
+    def disk(
+        self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
+    ) -> Iterator[Path]:
+        """Have Packer make it, in a namespace whose network leads nowhere and whose end ends the
+        machine.
 
         Raises:
             HostError: Packer is not installed.
             SpecErrors: The spec names units that the image does not have.
-            BuildError: It failed; its own words are shown, with the place in the template where they name one.
+            BuildError: It failed; its own words are shown, with the place in the template where
+                they name one.
         """
         version = require_packer()
         log = workplace.logs / "packer.log"
@@ -224,9 +311,14 @@ class Packer:
                 accelerator = probe(source.lock.architecture)
                 step.detail = f"Packer {'.'.join(map(str, version))}, {accelerator.name}"
                 log.unlink(missing_ok=True)
-                settings = {"CHECKPOINT_DISABLE": "1", "PACKER_CONFIG_DIR": str(workplace.cache.directory / "packer")}
+                settings = {
+                    "CHECKPOINT_DISABLE": "1",
+                    "PACKER_CONFIG_DIR": str(workplace.cache.directory / "packer"),
+                }
                 if version >= (1, 7):
-                    process.run(["packer", "init", folder], what="packer init", env=settings, log=log)
+                    process.run(
+                        ["packer", "init", folder], what="packer init", env=settings, log=log
+                    )
                 settings |= {"PACKER_CACHE_DIR": str(MOUNT / "packer-cache")}
                 chosen = f"-var=accelerator={'kvm' if accelerator.name == 'kvm' else 'none'}"
                 for words in (["validate"], ["build", "-color=false"]):
@@ -237,10 +329,20 @@ class Packer:
             with workplace.progress.step("hygiene") as step:
                 self._release_orphans(namespace, raw, log)
                 self._hygiene(namespace, raw, source)
-                step.detail = f"passed, {raw.stat().st_size // 2**20} MiB, {raw.stat().st_blocks // 2048} MiB used"
+                step.detail = (
+                    f"passed, {raw.stat().st_size // 2**20} MiB, "
+                    f"{raw.stat().st_blocks // 2048} MiB used"
+                )
             yield raw
 
-    def _run(self, namespace: Namespace, words: Sequence[str], settings: Mapping[str, str], log: Path, source: Source) -> None:
+    def _run(
+        self,
+        namespace: Namespace,
+        words: Sequence[str],
+        settings: Mapping[str, str],
+        log: Path,
+        source: Source,
+    ) -> None:
         command: list[str | Path] = ["sh", "-c", 'cd "$0" && exec packer "$@"', _FOLDER, *words]
         before = log.stat().st_size if log.exists() else 0
         ran = namespace.run(command, what=f"packer {words[0]}", env=settings, log=log, check=False)
@@ -254,17 +356,29 @@ class Packer:
         console = namespace.path(_FOLDER / "console.log")
         if console.exists():
             shutil.copyfile(console, log.with_name("packer-console.log"))
-        named = "".join(f"\n  {name}:{line} is rendered from {_origin(source, name, int(line))}" for name, line in places)
+        named = "".join(
+            f"\n  {name}:{line} is rendered from {_origin(source, name, int(line))}"
+            for name, line in places
+        )
         raise BuildError(
-            f"packer {words[0]} failed: exit status {ran.returncode}{named}\n{process.tail(log, 30)}", hint=f"the whole log is {log}"
+            f"packer {words[0]} failed: exit status {ran.returncode}{named}\n"
+            f"{process.tail(log, 30)}",
+            hint=f"the whole log is {log}",
         )
 
     def _release_orphans(self, namespace: Namespace, raw: Path, log: Path) -> None:
-        """Finish what a machine that went down with files open left to its next mount (e2fsck(8): 1 is "corrected")."""
+        """Finish what a machine that went down with files open left to its next mount (e2fsck(8): 1
+        is "corrected").
+        """
         inside = _FOLDER / "output" / raw.name
-        checked = namespace.run(["e2fsck", "-f", "-p", f"{inside}?offset={ROOT_OFFSET}"], log=log, check=False)
+        checked = namespace.run(
+            ["e2fsck", "-f", "-p", f"{inside}?offset={ROOT_OFFSET}"], log=log, check=False
+        )
         if checked.returncode not in (0, 1):
-            raise BuildError(f"the disk that Packer made is damaged: e2fsck ended with {checked.returncode}\n{process.tail(log)}")
+            raise BuildError(
+                f"the disk that Packer made is damaged: e2fsck ended with {checked.returncode}\n"
+                f"{process.tail(log)}"
+            )
 
     def _hygiene(self, namespace: Namespace, raw: Path, source: Source) -> None:
         """Unpack the finished disk and look into it."""
@@ -286,11 +400,17 @@ def _require_units(source: Source, said: str) -> None:
 
 
 def _origin(source: Source, name: str, line: int) -> Where:
-    """The place in a template that a rendered file's line comes from; the place itself, where that is none."""
+    """The place in a template that a rendered file's line comes from.
+
+    The place itself, where that is none.
+    """
     from slipway.builders.packer.rendered import render_lines
 
     folder = source.templates / "packer"
-    template = next((path for path in (folder / f"{name}.j2", folder / f"sources/{name}.j2") if path.exists()), None)
+    template = next(
+        (path for path in (folder / f"{name}.j2", folder / f"sources/{name}.j2") if path.exists()),
+        None,
+    )
     if template is None:
         return Where(Path(name), line)
     origins = render_lines(template, name, _values(source, ("qemu",))).origins
@@ -318,7 +438,9 @@ def _base_files(targets: Sequence[str]) -> list[str]:
 
 
 def _variable_files(source: Source) -> dict[str, Path]:
-    """The appliance's own files of values for variables, by what they are called without their ending."""
+    """The appliance's own files of values for variables, by what they are called without their
+    ending.
+    """
     ending = ".pkrvars.hcl"
     found = sorted(source.appliance.folder.glob(f"*{ending}"))
     return {path.name.removesuffix(ending).removesuffix(".auto"): path for path in found}

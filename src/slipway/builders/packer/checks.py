@@ -1,8 +1,8 @@
 """What is wrong with a Packer configuration, found without Packer: names, files and order.
 
-What goes in: the rendered files, and the names of everything that stands beside them. What comes out: errors, in the
-order of the files; an empty list means that Packer knows every name, finds every file, and does things in an order in
-which they can be done.
+What goes in: the rendered files, and the names of everything that stands beside them. What comes
+out: errors, in the order of the files; an empty list means that Packer knows every name, finds
+every file, and does things in an order in which they can be done.
 """
 
 from __future__ import annotations
@@ -11,9 +11,20 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from slipway.builders.packer.hcl import Attribute, Block, Node, NotLiteral, SyntaxProblem, calls, literal, parse, references
+from slipway.builders.packer.hcl import (
+    Attribute,
+    Block,
+    Node,
+    NotLiteral,
+    Reference,
+    SyntaxProblem,
+    calls,
+    literal,
+    parse,
+    references,
+)
 from slipway.builders.packer.rendered import Text
 from slipway.errors import SpecError, Where, suggestion
 from slipway.spec.library import Appliance
@@ -23,15 +34,44 @@ __all__ = ["check_configuration", "check_values"]
 #: What may stand at the top of a file, with the number of its labels.
 _TOP: Final = {"packer": 0, "variable": 1, "locals": 0, "source": 2, "build": 0}
 #: Attributes that name files, by the block that they stand in.
-_FILES: Final = {"source", "source_path", "script", "scripts", "iso_url", "iso_checksum", "checksum", "ssh_private_key_file", "cd_files"}
+_FILES: Final = {
+    "source",
+    "source_path",
+    "script",
+    "scripts",
+    "iso_url",
+    "iso_checksum",
+    "checksum",
+    "ssh_private_key_file",
+    "cd_files",
+}
 _ROOT: Final = {"path.root": "."}
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {"string": (str,), "number": (int, float), "bool": (bool,), "list": (list,), "map": (dict,)}
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "number": (int, float),
+    "bool": (bool,),
+    "list": (list,),
+    "map": (dict,),
+}
 
-#: Where an error is to be shown: the file, its line and column, what is wrong, and what to do.
-_Report = Callable[[Text, int, int, str, str], None]
+
+class _Placed(Protocol):
+    """What has a place in a file."""
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def column(self) -> int: ...
 
 
-def check_configuration(texts: Sequence[Text], beside: Collection[str], appliance: Appliance) -> list[SpecError]:
+#: Where an error is to be shown: the file, the place in it, what is wrong, and what to do.
+_Report = Callable[[Text, _Placed, str, str], None]
+
+
+def check_configuration(
+    texts: Sequence[Text], beside: Collection[str], appliance: Appliance
+) -> list[SpecError]:
     """What is wrong with a configuration; everything at once.
 
     Args:
@@ -40,14 +80,14 @@ def check_configuration(texts: Sequence[Text], beside: Collection[str], applianc
     errors: list[SpecError] = []
     parsed: list[tuple[Text, Block]] = []
 
-    def report(text: Text, line: int, column: int, message: str, hint: str) -> None:
-        errors.append(text.error(appliance, line, column, message, hint))
+    def report(text: Text, place: _Placed, message: str, hint: str) -> None:
+        errors.append(text.error(appliance, place.line, place.column, message, hint))
 
     for text in texts:
         try:
             parsed.append((text, parse(text.text)))
         except SyntaxProblem as problem:
-            report(text, problem.line, problem.column, problem.message, "write values with {{ value | hcl }}")
+            report(text, problem, problem.message, "write values with {{ value | hcl }}")
     if errors:
         return errors
     _shapes(parsed, report)
@@ -67,16 +107,23 @@ def _shapes(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
         for block in root.blocks:
             if block.kind not in _TOP:
                 hint = suggestion(block.kind, _TOP) or f"there is: {', '.join(_TOP)}"
-                report(text, block.line, block.column, f'there is no block "{block.kind}"', hint)
+                report(text, block, f'there is no block "{block.kind}"', hint)
             elif len(block.labels) != _TOP[block.kind]:
                 message = f'"{block.kind}" has {len(block.labels)} labels, not {_TOP[block.kind]}'
-                report(text, block.line, block.column, message, 'labels are the words in quotes between its name and "{"')
+                report(
+                    text, block, message, 'labels are the words in quotes between its name and "{"'
+                )
         for block in _blocks(root):
             counted = Counter(attribute.name for attribute in block.attributes)
             for attribute in block.attributes:
                 if counted[attribute.name] > 1:
                     counted[attribute.name] = 0
-                    report(text, attribute.line, attribute.column, f'"{attribute.name}" is there twice', "remove one of the two")
+                    report(
+                        text,
+                        attribute,
+                        f'"{attribute.name}" is there twice',
+                        "remove one of the two",
+                    )
 
 
 def _blocks(block: Block) -> Iterator[Block]:
@@ -87,66 +134,92 @@ def _blocks(block: Block) -> Iterator[Block]:
 
 def _names(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
     """Variables and locals: each once, each used, none used that there is not."""
-    defined: dict[tuple[str, str], tuple[Text, int, int]] = {}
+    defined: dict[tuple[str, str], tuple[Text, _Placed]] = {}
     for text, root in parsed:
-        found = [("var", block.labels[0], block.line, block.column) for block in root.blocks if block.kind == "variable" and block.labels]
-        local = [block for block in root.blocks if block.kind == "locals"]
-        found += [("local", item.name, item.line, item.column) for block in local for item in block.attributes]
-        for kind, name, line, column in found:
-            if (kind, name) in defined:
-                report(
-                    text, line, column, f"{kind}.{name} is defined twice, also in {defined[kind, name][0].name}", "rename one of the two"
-                )
+        for key, place in _definitions(root):
+            if key in defined:
+                message = f"{'.'.join(key)} is defined twice, also in {defined[key][0].name}"
+                report(text, place, message, "rename one of the two")
             else:
-                defined[kind, name] = (text, line, column)
+                defined[key] = (text, place)
     used = set()
+    for text, block, reference in _uses(parsed):
+        key = (reference.root, reference.name)
+        if key not in defined:
+            known = [name for kind, name in defined if kind == reference.root]
+            there = f"there is: {', '.join(sorted(known)) or 'none'}"
+            hint = suggestion(reference.name, known) or there
+            report(text, reference, f"{'.'.join(key)} is not defined", hint)
+        elif not (block.kind == "variable" and block.labels[:1] == (reference.name,)):
+            used.add(key)
+    for key, (text, place) in defined.items():
+        if key not in used:
+            report(text, place, f"{'.'.join(key)} is not used", "remove it")
+
+
+def _definitions(root: Block) -> Iterator[tuple[tuple[str, str], _Placed]]:
+    """What a file defines: variables, then locals, by kind and name."""
+    for block in root.blocks:
+        if block.kind == "variable" and block.labels:
+            yield ("var", block.labels[0]), block
+    for block in root.blocks:
+        if block.kind == "locals":
+            yield from ((("local", item.name), item) for item in block.attributes)
+
+
+def _uses(parsed: Sequence[tuple[Text, Block]]) -> Iterator[tuple[Text, Block, Reference]]:
+    """Where variables and locals are used: the file, the block, and the reference."""
     for text, root in parsed:
         for block in root.blocks:
             for attribute in block.all_attributes():
                 for reference in references(attribute.value):
-                    if reference.root not in ("var", "local"):
-                        continue
-                    itself = block.kind == "variable" and block.labels[:1] == (reference.name,)
-                    if (reference.root, reference.name) not in defined:
-                        known = [name for kind, name in defined if kind == reference.root]
-                        hint = suggestion(reference.name, known) or f"there is: {', '.join(sorted(known)) or 'none'}"
-                        report(text, reference.line, reference.column, f"{reference.root}.{reference.name} is not defined", hint)
-                    elif not itself:
-                        used.add((reference.root, reference.name))
-    for key, (text, line, column) in defined.items():
-        if key not in used:
-            report(text, line, column, f"{key[0]}.{key[1]} is not used", "remove it")
+                    if reference.root in ("var", "local"):
+                        yield text, block, reference
 
 
 def _sources(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
-    """Sources: each once, each built, none built that there is not; and what is done for some only."""
-    defined: dict[str, tuple[Text, Block]] = {}
-    for text, root in parsed:
-        for block in root.blocks:
-            if block.kind == "source" and len(block.labels) == 2:
-                name = ".".join(("source", *block.labels))
-                if name in defined:
-                    report(
-                        text, block.line, block.column, f"{name} is defined twice, also in {defined[name][0].name}", "rename one of the two"
-                    )
-                else:
-                    defined[name] = (text, block)
+    """Sources: each once, each built, none built that there is not; and what is done for some
+    only.
+    """
+    defined = _defined_sources(parsed, report)
     built: set[str] = set()
-    for text, root in parsed:
-        for block in root.blocks:
-            if block.kind == "build":
-                for attribute in [item for item in block.attributes if item.name == "sources"]:
-                    for name in _texts(attribute.value):
-                        if name not in defined:
-                            hint = suggestion(name, defined) or f"there is: {', '.join(defined) or 'none'}"
-                            report(text, attribute.line, attribute.column, f'there is no source "{name}"', hint)
-                        elif name in built:
-                            report(text, attribute.line, attribute.column, f"{name} is built twice", "remove one of the two")
-                        built.add(name)
-                _only(text, block, defined, report)
+    for text, block in _top(parsed, "build"):
+        for attribute in [item for item in block.attributes if item.name == "sources"]:
+            for name in _texts(attribute.value):
+                if name not in defined:
+                    there = f"there is: {', '.join(defined) or 'none'}"
+                    hint = suggestion(name, defined) or there
+                    report(text, attribute, f'there is no source "{name}"', hint)
+                elif name in built:
+                    report(text, attribute, f"{name} is built twice", "remove one of the two")
+                built.add(name)
+        _only(text, block, defined, report)
     for name, (text, block) in defined.items():
         if name not in built:
-            report(text, block.line, block.column, f"{name} is not built", "name it in the build block's sources")
+            report(text, block, f"{name} is not built", "name it in the build block's sources")
+
+
+def _defined_sources(
+    parsed: Sequence[tuple[Text, Block]], report: _Report
+) -> dict[str, tuple[Text, Block]]:
+    """Sources by their whole names, each with its file and its block."""
+    defined: dict[str, tuple[Text, Block]] = {}
+    for text, block in _top(parsed, "source"):
+        name = ".".join(("source", *block.labels))
+        if len(block.labels) == 2 and name in defined:
+            message = f"{name} is defined twice, also in {defined[name][0].name}"
+            report(text, block, message, "rename one of the two")
+        elif len(block.labels) == 2:
+            defined[name] = (text, block)
+    return defined
+
+
+def _top(parsed: Sequence[tuple[Text, Block]], kind: str) -> Iterator[tuple[Text, Block]]:
+    """The blocks of a kind at the top of files."""
+    for text, root in parsed:
+        for block in root.blocks:
+            if block.kind == kind:
+                yield text, block
 
 
 def _only(text: Text, build: Block, defined: Mapping[str, Any], report: _Report) -> None:
@@ -157,7 +230,9 @@ def _only(text: Text, build: Block, defined: Mapping[str, Any], report: _Report)
                 for name in _texts(attribute.value):
                     if name not in known:
                         hint = suggestion(name, known) or f"there is: {', '.join(known)}"
-                        report(text, attribute.line, attribute.column, f'{attribute.name}: there is no source "{name}"', hint)
+                        report(
+                            text, attribute, f'{attribute.name}: there is no source "{name}"', hint
+                        )
 
 
 def _texts(value: Node) -> list[str]:
@@ -166,7 +241,9 @@ def _texts(value: Node) -> list[str]:
         found = literal(value, _ROOT)
     except NotLiteral:
         return []
-    return [item for item in (found if isinstance(found, list) else [found]) if isinstance(item, str)]
+    return [
+        item for item in (found if isinstance(found, list) else [found]) if isinstance(item, str)
+    ]
 
 
 def _files(parsed: Sequence[tuple[Text, Block]], beside: Collection[str], report: _Report) -> None:
@@ -180,9 +257,13 @@ def _files(parsed: Sequence[tuple[Text, Block]], beside: Collection[str], report
             for attribute in () if plugins else block.attributes:
                 for name in _named_files(attribute):
                     path = posixpath.normpath(name)
-                    if path not in beside and not any(other.startswith(f"{path}/") for other in beside):
+                    if path not in beside and not any(
+                        other.startswith(f"{path}/") for other in beside
+                    ):
                         hint = suggestion(path, beside) or "it has to stand in the same folder"
-                        report(text, attribute.line, attribute.column, f'{attribute.name}: there is no file "{path}"', hint)
+                        report(
+                            text, attribute, f'{attribute.name}: there is no file "{path}"', hint
+                        )
 
 
 def _named_files(attribute: Attribute) -> Iterator[str]:
@@ -204,23 +285,42 @@ def _order(text: Text, build: Block, report: _Report) -> None:
         generated = block.find("generated")
         if kind == "file" and generated and "shell-local" not in before:
             report(
-                text, block.line, block.column, "a generated file is uploaded before anything makes it", 'a "shell-local" goes before it'
+                text,
+                block,
+                "a generated file is uploaded before anything makes it",
+                'a "shell-local" goes before it',
             )
         if kind == "shell" and "file" not in before:
-            report(text, block.line, block.column, "scripts are run before their files are uploaded", 'a "file" goes before it')
+            report(
+                text,
+                block,
+                "scripts are run before their files are uploaded",
+                'a "file" goes before it',
+            )
         if kind == "shell":
             listed = block.find("scripts") or block.find("script")
             names = [posixpath.basename(name) for name in _texts(listed.value)] if listed else []
             if listed and sorted([*scripts, *names]) != [*scripts, *names]:
                 hint = "the numbers that their names begin with give the order"
-                report(text, listed.line, listed.column, f"these scripts are out of order: {', '.join([*scripts, *names])}", hint)
+                report(
+                    text,
+                    listed,
+                    f"these scripts are out of order: {', '.join([*scripts, *names])}",
+                    hint,
+                )
             scripts += names
     if steps and (not scripts or not scripts[-1].endswith("-clean.sh") or kinds[-1] != "shell"):
-        report(text, steps[-1].line, steps[-1].column, "the last thing that is done is not the cleaning", "a script NN-clean.sh goes last")
+        report(
+            text,
+            steps[-1],
+            "the last thing that is done is not the cleaning",
+            "a script NN-clean.sh goes last",
+        )
 
 
 def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecError]:
-    """What is wrong with a user's ``*.pkrvars.hcl``: names that are no variables, values of another type.
+    """What is wrong with a user's ``*.pkrvars.hcl``: names that are no variables, values of another
+    type.
 
     Args:
         shown: How its path is written in errors.
@@ -237,11 +337,17 @@ def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecErr
         return [SpecError("this is not UTF-8", where=Where(shown), hint="save it as UTF-8")]
     except SyntaxProblem as problem:
         return [
-            SpecError(problem.message, where=Where(shown, problem.line, problem.column), hint='a line sets one variable: name = "value"')
+            SpecError(
+                problem.message,
+                where=Where(shown, problem.line, problem.column),
+                hint='a line sets one variable: name = "value"',
+            )
         ]
     errors = [
         SpecError(
-            f'there is no place for a block "{block.kind}" here', where=Where(shown, block.line, block.column), hint="set variables only"
+            f'there is no place for a block "{block.kind}" here',
+            where=Where(shown, block.line, block.column),
+            hint="set variables only",
         )
         for block in root.blocks
     ]
@@ -250,9 +356,15 @@ def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecErr
         where = Where(shown, attribute.line, attribute.column)
         if attribute.name not in types:
             hint = suggestion(attribute.name, types) or f"there is: {', '.join(sorted(types))}"
-            errors.append(SpecError(f'there is no variable "{attribute.name}"', where=where, hint=hint))
+            errors.append(
+                SpecError(f'there is no variable "{attribute.name}"', where=where, hint=hint)
+            )
         elif attribute.name in seen:
-            errors.append(SpecError(f'"{attribute.name}" is set twice', where=where, hint="remove one of the two"))
+            errors.append(
+                SpecError(
+                    f'"{attribute.name}" is set twice', where=where, hint="remove one of the two"
+                )
+            )
         else:
             errors += _value_errors(attribute, types[attribute.name], where)
         seen.add(attribute.name)
@@ -270,8 +382,18 @@ def _value_errors(attribute: Attribute, wanted: str, where: Where) -> list[SpecE
     except NotLiteral as problem:
         if str(problem).startswith("heredoc") and wanted == "string":
             return []
-        return [SpecError(f"{attribute.name}: this is no plain value", where=where, hint="write the value itself")]
+        return [
+            SpecError(
+                f"{attribute.name}: this is no plain value",
+                where=where,
+                hint="write the value itself",
+            )
+        ]
     allowed = _TYPES.get(wanted, (object,))
     if isinstance(value, allowed) and (isinstance(value, bool) <= (wanted in ("bool", ""))):
         return []
-    return [SpecError(f"{attribute.name}: a {wanted} is wanted here", where=where, hint=f"write a {wanted}")]
+    return [
+        SpecError(
+            f"{attribute.name}: a {wanted} is wanted here", where=where, hint=f"write a {wanted}"
+        )
+    ]

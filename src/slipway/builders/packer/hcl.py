@@ -1,4 +1,5 @@
-"""HCL2 text -> blocks and attributes with their places (python-hcl2's grammar), and what literal expressions say.
+"""HCL2 text -> blocks and attributes with their places (python-hcl2's grammar), and what literal
+expressions say.
 
 Format: HCL native syntax, https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
 """
@@ -6,7 +7,7 @@ Format: HCL native syntax, https://github.com/hashicorp/hcl/blob/main/hclsyntax/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +16,17 @@ from lark import Token, Tree, UnexpectedInput
 
 from slipway.errors import UserError
 
-__all__ = ["Attribute", "Block", "NotLiteral", "Reference", "SyntaxProblem", "calls", "literal", "parse", "references"]
+__all__ = [
+    "Attribute",
+    "Block",
+    "NotLiteral",
+    "Reference",
+    "SyntaxProblem",
+    "calls",
+    "literal",
+    "parse",
+    "references",
+]
 
 Node = Tree[Token]
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
@@ -87,9 +98,14 @@ def parse(text: str) -> Block:
     except UnexpectedInput as error:
         lines = text.splitlines()
         line = error.line if 0 < error.line <= len(lines) else max(1, len(lines))
-        raise SyntaxProblem("this is not HCL2", line, max(1, error.column if line == error.line else 1)) from None
+        raise SyntaxProblem(
+            "this is not HCL2", line, max(1, error.column if line == error.line else 1)
+        ) from None
     root = Block("", (), 1, 1)
-    _fill(root, next(child for child in tree.children if isinstance(child, Tree) and child.data == "body"))
+    _fill(
+        root,
+        next(child for child in tree.children if isinstance(child, Tree) and child.data == "body"),
+    )
     return root
 
 
@@ -99,12 +115,25 @@ def _fill(block: Block, body: Node) -> None:
             continue
         if child.data == "attribute":
             name = _token(child.children[0])
-            value = next(part for part in child.children[1:] if isinstance(part, Tree) and part.data != "new_line_or_comment")
+            value = next(
+                part
+                for part in child.children[1:]
+                if isinstance(part, Tree) and part.data != "new_line_or_comment"
+            )
             block.attributes.append(Attribute(str(name), value, name.line or 0, name.column or 0))
         elif child.data == "block":
             kind = _token(child.children[0])
-            labels = [part for part in child.children[1:] if isinstance(part, Tree) and part.data in ("string", "identifier")]
-            inner = Block(str(kind), tuple(str(_label(part)) for part in labels), kind.line or 0, kind.column or 0)
+            labels = [
+                part
+                for part in child.children[1:]
+                if isinstance(part, Tree) and part.data in ("string", "identifier")
+            ]
+            inner = Block(
+                str(kind),
+                tuple(str(_label(part)) for part in labels),
+                kind.line or 0,
+                kind.column or 0,
+            )
             for part in child.children:
                 if isinstance(part, Tree) and part.data == "body":
                     _fill(inner, part)
@@ -120,6 +149,14 @@ def _token(tree: Any) -> Token:
     return next(tree.scan_values(lambda value: isinstance(value, Token)))  # type: ignore[no-any-return]
 
 
+#: Literals of one word, by their kind in the grammar.
+_PLAIN: Final[Mapping[str, Callable[[str], Any]]] = {
+    "int_lit": int,
+    "float_lit": float,
+    "literal_value": {"true": True, "false": False, "null": None}.__getitem__,
+}
+
+
 def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
     """The value of an expression: text, a number, true or false, None, a list, or a dict.
 
@@ -130,19 +167,20 @@ def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
         NotLiteral: It has other references, calls or conditions.
     """
     kind = str(tree.data)
-    parts = [part for part in tree.children if isinstance(part, Tree) and part.data != "new_line_or_comment"]
+    parts = [
+        part
+        for part in tree.children
+        if isinstance(part, Tree) and part.data != "new_line_or_comment"
+    ]
     if kind == "expr_term" and len(parts) == 1:
         return literal(parts[0], known)
     if kind == "string":
         return "".join(_piece(part, known) for part in parts)
-    if kind in ("int_lit", "float_lit"):
-        text = str(_token(tree))
-        return int(text) if kind == "int_lit" else float(text)
-    if kind == "literal_value":
-        return {"true": True, "false": False, "null": None}[str(_token(tree))]
-    if kind == "unary_op" and parts[0].data == "expr_term":
+    if kind in _PLAIN:
+        return _PLAIN[kind](str(_token(tree)))
+    if kind == "unary_op" and str(tree.children[0]) == "-" and parts[0].data == "expr_term":
         value = literal(parts[0], known)
-        if str(tree.children[0]) == "-" and isinstance(value, int | float):
+        if isinstance(value, int | float):
             return -value
     if kind == "tuple":
         return [literal(part, known) for part in parts]
@@ -150,14 +188,19 @@ def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
         elements = [part for part in parts if part.data == "object_elem"]
         return {_key(element): literal(_trees(element)[-1], known) for element in elements}
     if kind == "get_attr_expr_term" and known:
-        text = "".join(str(token) for token in tree.scan_values(lambda value: isinstance(value, Token)))
+        tokens = tree.scan_values(lambda value: isinstance(value, Token))
+        text = "".join(str(token) for token in tokens)
         if text in known:
             return known[text]
     raise NotLiteral(kind)
 
 
 def _trees(tree: Node) -> list[Node]:
-    return [part for part in tree.children if isinstance(part, Tree) and part.data != "new_line_or_comment"]
+    return [
+        part
+        for part in tree.children
+        if isinstance(part, Tree) and part.data != "new_line_or_comment"
+    ]
 
 
 def _key(element: Node) -> str:
@@ -194,7 +237,10 @@ def references(tree: Node) -> Iterator[Reference]:
             continue
         first, second = _trees(found)[:2]
         if len(list(first.scan_values(lambda value: isinstance(value, Token)))) == 1:
-            root, name = _token(first), list(second.scan_values(lambda value: isinstance(value, Token)))[-1]
+            root, name = (
+                _token(first),
+                list(second.scan_values(lambda value: isinstance(value, Token)))[-1],
+            )
             yield Reference(str(root), str(name), root.line or 0, root.column or 0)
 
 
@@ -202,4 +248,6 @@ def calls(tree: Node, function: str) -> Iterator[Node]:
     """The first argument of every call of a function."""
     for found in tree.iter_subtrees():
         if found.data == "function_call" and str(_token(found)) == function:
-            yield next(part for argument in found.find_data("arguments") for part in _trees(argument))
+            yield next(
+                part for argument in found.find_data("arguments") for part in _trees(argument)
+            )

@@ -1,4 +1,6 @@
-"""Templates of HCL2 files -> text of which every line knows its template's line, and the key of the spec that it shows."""
+"""Templates of HCL2 files -> text of which every line knows its template's line, and the key of the
+spec that it shows.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,25 @@ class Text:
     template: Path
     origins: tuple[int, ...]
 
-    def error(self, appliance: Appliance, line: int, column: int, message: str, hint: str) -> SpecError:
-        """An error at a line of it: where it is in the template, with the spec's key and what was rendered."""
+    def error(
+        self, appliance: Appliance, line: int, column: int, message: str, hint: str
+    ) -> SpecError:
+        """An error at a line of it: where it is in the template, with the spec's key and what was
+        rendered.
+        """
         origin = self.origins[min(line, len(self.origins)) - 1]
         shown = [f"rendered as {self.name}:{line}:{column}"]
         key = _KEY.search(self.template.read_text(encoding="utf-8").splitlines()[origin - 1])
         if key:
             path = tuple(key[1].split("."))
             stands = appliance.where.get(path) or appliance.where.get(path[:1])
-            shown.append(f"the value is {'.'.join(path)}" + (f" of {stands}" if stands else ", by its default"))
-        return SpecError(f"{message} ({'; '.join(shown)})", where=Where(self.template, origin), hint=hint)
+            shown.append(
+                f"the value is {'.'.join(path)}"
+                + (f" of {stands}" if stands else ", by its default")
+            )
+        return SpecError(
+            f"{message} ({'; '.join(shown)})", where=Where(self.template, origin), hint=hint
+        )
 
 
 def render_lines(template: Path, name: str, context: Mapping[str, Any]) -> Text:
@@ -46,7 +57,9 @@ def render_lines(template: Path, name: str, context: Mapping[str, Any]) -> Text:
         SpecError: A name does not exist, or a value cannot be written.
     """
     marked = []
-    for number, line in enumerate(template.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+    for number, line in enumerate(
+        template.read_text(encoding="utf-8").splitlines(keepends=True), 1
+    ):
         tag = line.lstrip().startswith(("{%", "{#"))
         marked.append(line if tag else f"\ue000{number}\ue001{line}")
     rendered = render_text("".join(marked), context, name=str(template)).splitlines()
@@ -55,4 +68,6 @@ def render_lines(template: Path, name: str, context: Mapping[str, Any]) -> Text:
         found = _MARK.search(line)
         last = int(found[1]) if found else last
         origins.append(last)
-    return Text(name, "".join(f"{_MARK.sub('', line)}\n" for line in rendered), template, tuple(origins))
+    return Text(
+        name, "".join(f"{_MARK.sub('', line)}\n" for line in rendered), template, tuple(origins)
+    )

@@ -1,15 +1,18 @@
 """The keys of channels: where they are, how they are made and replaced, and what signs with them.
 
-Every channel is a TUF repository of its own with four roles, so that who holds one channel's keys can sign nothing in
-another. A channel's folder ``<keys>/<channel>/`` has ``signers.json`` (each role's public keys, and the URI by which
-securesystemslib finds the private half: a file, an HSM, a cloud's KMS), private keys as ``<role>-<id>.pem`` (PKCS #8,
-mode 0600) and every ``N.root.json``: public, and what clients start from.
+Every channel is a TUF repository of its own with four roles, so that who holds one channel's keys
+can sign nothing in another. A channel's folder ``<keys>/<channel>/`` has ``signers.json`` (each
+role's public keys, and the URI by which securesystemslib finds the private half: a file, an HSM, a
+cloud's KMS), private keys as ``<role>-<id>.pem`` (PKCS #8, mode 0600) and every ``N.root.json``:
+public, and what clients start from.
 
-Roles are apart (docs/adr/0017-keys-apart.md): timestamp and snapshot sign every night without a person; targets says
-what a channel holds; root says whose keys those are. Each private key is a file of its own, and may be absent.
+Roles are apart (docs/adr/0017-keys-apart.md): timestamp and snapshot sign every night without a
+person; targets says what a channel holds; root says whose keys those are. Each private key is a
+file of its own, and may be absent.
 
-Invariants: a private key is never replaced or lost before the new root is written; the folder is outside of any
-repository; nothing is read from a folder that others can write; no ``repr`` shows a private key.
+Invariants: a private key is never replaced or lost before the new root is written; the folder is
+outside of any repository; nothing is read from a folder that others can write; no ``repr`` shows a
+private key.
 """
 
 from __future__ import annotations

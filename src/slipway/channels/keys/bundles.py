@@ -1,7 +1,8 @@
 """Keys without files, as a CI system's secret has them: lines of JSON in ``SLIPWAY_KEY_BUNDLE``.
 
-Each line is what :func:`export` prints: a channel's public keys, and private keys of some roles, never the root's. Of
-several lines of one channel all count, so what signs every night and what promotes can be two secrets.
+Each line is what :func:`export` prints: a channel's public keys, and private keys of some roles,
+never the root's. Of several lines of one channel all count, so what signs every night and what
+promotes can be two secrets.
 """
 
 from __future__ import annotations
@@ -52,19 +53,28 @@ def parse_bundles(channel: str) -> Bundle | None:
             if data["channel"] != channel:
                 continue
             roots = tuple(base64.b64decode(root, validate=True) for root in data["roots"])
-            signers = {str(role): tuple(entries) for role, entries in data["signers"].items() if role in _ROLES}
+            signers = {
+                str(role): tuple(entries)
+                for role, entries in data["signers"].items()
+                if role in _ROLES
+            }
             following = Bundle(roots=roots, signers=signers)
             found = _merged(found, following) if found else following
         except (ValueError, KeyError, TypeError, AttributeError, VerificationError):
             found = None
             data = None
         if data is None:
-            raise HostError(f"{source} is not what `invoke keys export` prints", hint=f"make it with: invoke keys export {channel}")
+            raise HostError(
+                f"{source} is not what `invoke keys export` prints",
+                hint=f"make it with: invoke keys export {channel}",
+            )
     return found
 
 
 def channels_of_bundles() -> list[str]:
-    """Return the channels that the environment has keys of; lines that are no bundles are left out."""
+    """Return the channels that the environment has keys of; lines that are no bundles are left
+    out.
+    """
     found = set()
     for text in os.environ.get(BUNDLE, "").splitlines():
         with suppress(ValueError, KeyError, TypeError):
@@ -76,23 +86,34 @@ def _merged(first: Bundle, second: Bundle) -> Bundle:
     """Two bundles of one channel as one; those of the newer root say which keys there are."""
     newer, older = (second, first) if len(second.roots) > len(first.roots) else (first, second)
     private = {
-        entry["keyid"]: entry for bundle in (older, newer) for entries in bundle.signers.values() for entry in entries if "pem" in entry
+        entry["keyid"]: entry
+        for bundle in (older, newer)
+        for entries in bundle.signers.values()
+        for entry in entries
+        if "pem" in entry
     }
-    signers = {role: tuple(private.get(entry["keyid"], entry) for entry in entries) for role, entries in newer.signers.items()}
+    signers = {
+        role: tuple(private.get(entry["keyid"], entry) for entry in entries)
+        for role, entries in newer.signers.items()
+    }
     return Bundle(roots=newer.roots, signers=signers)
 
 
 def _hidden(data: Any) -> Any:
     """The same data, with private keys as secrets."""
     if isinstance(data, dict):
-        return {key: Secret(str(value).encode()) if key == "pem" else _hidden(value) for key, value in data.items()}
+        return {
+            key: Secret(str(value).encode()) if key == "pem" else _hidden(value)
+            for key, value in data.items()
+        }
     return [_hidden(each) for each in data] if isinstance(data, list) else data
 
 
 def export(ring: KeyRing, roles: Sequence[str] = _ROLES) -> str:
     """A channel's keys as one line for a CI system's secret.
 
-    A passphrase is asked for and taken off: beside the secret it would be another secret of the same system.
+    A passphrase is asked for and taken off: beside the secret it would be another secret of the
+    same system.
 
     Args:
         roles: Those whose private keys are in it.

@@ -1,11 +1,11 @@
 """The files of a channel's keys: who may write them, and how they change.
 
-What goes in: folders and files. What comes out: their content, or a refusal that names the file and the command that
-mends it. A change of several files is written to a journal first (``change.json``, in one piece), then done file by
-file: whatever interrupts it, the same command completes it.
+What goes in: folders and files. What comes out: their content, or a refusal that names the file and
+the command that mends it. A change of several files is written to a journal first (``change.json``,
+in one piece), then done file by file: whatever interrupts it, the same command completes it.
 
-Invariants: nothing is read that another user owns or can write; before the journal is there nothing has changed, and
-after it nothing more is needed but this folder.
+Invariants: nothing is read that another user owns or can write; before the journal is there nothing
+has changed, and after it nothing more is needed but this folder.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Files to write and to remove in a channel's folder; paths are relative to the folder of all keys.
+    """Files to write and to remove in a channel's folder.
+
+    Paths are relative to the folder of all keys.
 
     ``command`` makes this change, and completes it when run again.
     """
@@ -77,7 +79,9 @@ class Change:
 
 
 def keys_directory() -> Path:
-    """Where keys are unless something else is said: SLIPWAY_KEYS, or below the user's configuration (XDG)."""
+    """Where keys are unless something else is said: SLIPWAY_KEYS, or below the user's configuration
+    (XDG).
+    """
     set_ = os.environ.get("SLIPWAY_KEYS")
     if set_:
         return Path(set_).expanduser().absolute()
@@ -108,7 +112,10 @@ def require_own(path: Path, *, private: bool = False) -> Path:
             hint=f"run: chmod 600 {path}; and think of replacing it: invoke keys rotate",
         )
     if status.st_mode & 0o022:
-        raise HostError(f"{path} can be written by others", hint=f"run: chmod go-w {path}; then look: invoke keys show")
+        raise HostError(
+            f"{path} can be written by others",
+            hint=f"run: chmod go-w {path}; then look: invoke keys show",
+        )
     for parent in real.parents:
         _require_parent(parent, path)
     return path
@@ -164,7 +171,9 @@ def read_file(path: Path) -> bytes:
 def roots_in(folder: Path) -> tuple[bytes, ...]:
     """The root metadata of a channel, the oldest first."""
     numbered = [(path.name.removesuffix(".root.json"), path) for path in folder.glob("*.root.json")]
-    known = sorted((int(number), path) for number, path in numbered if number.isascii() and number.isdigit())
+    known = sorted(
+        (int(number), path) for number, path in numbered if number.isascii() and number.isdigit()
+    )
     return tuple(path.read_bytes() for _, path in known)
 
 
@@ -175,7 +184,10 @@ def new_folder(folder: Path) -> None:
         UsageError: It is inside of one.
     """
     if any((parent / ".git").exists() for parent in folder.parents):
-        raise UsageError(f"{folder} is inside a repository", hint="keep keys outside of it: --keys DIR, or SLIPWAY_KEYS")
+        raise UsageError(
+            f"{folder} is inside a repository",
+            hint="keep keys outside of it: --keys DIR, or SLIPWAY_KEYS",
+        )
     for each in (folder.parent, folder):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
         require_own(each)
@@ -184,7 +196,9 @@ def new_folder(folder: Path) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one who changes a channel's keys."""
-    descriptor = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -196,8 +210,12 @@ def carry_out(folder: Path, change: Change) -> None:
     """Note a change, then make it."""
     record = {
         "command": change.command,
-        "private": {name: base64.b64encode(secret.value).decode() for name, secret in change.private.items()},
-        "public": {name: base64.b64encode(content).decode() for name, content in change.public.items()},
+        "private": {
+            name: base64.b64encode(secret.value).decode() for name, secret in change.private.items()
+        },
+        "public": {
+            name: base64.b64encode(content).decode() for name, content in change.public.items()
+        },
         "signers": change.signers,
         "removed": list(change.removed),
     }
@@ -206,7 +224,10 @@ def carry_out(folder: Path, change: Change) -> None:
 
 
 def complete(folder: Path) -> str | None:
-    """Make the change that the journal of a folder has, if there is one; returns the command that wanted it."""
+    """Make the change that the journal of a folder has, if there is one.
+
+    Returns the command that wanted it.
+    """
     try:
         record = parse_json(read_file(folder / JOURNAL), str(folder / JOURNAL))
     except FileNotFoundError:
@@ -235,7 +256,10 @@ def require_whole(folder: Path) -> None:
         record = parse_json(read_file(folder / JOURNAL), str(folder / JOURNAL))
     except FileNotFoundError:
         return
-    raise HostError(f"a change of the keys in {folder} was interrupted", hint=f"complete it, run again: {record['command']}")
+    raise HostError(
+        f"a change of the keys in {folder} was interrupted",
+        hint=f"complete it, run again: {record['command']}",
+    )
 
 
 def write(path: Path, content: bytes, mode: int) -> None:

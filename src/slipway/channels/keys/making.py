@@ -6,9 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from slipway.channels.keys.files import JOURNAL, SIGNERS, Change, Secret, carry_out, complete, locked, new_folder
+from slipway.channels.keys.files import (
+    JOURNAL,
+    SIGNERS,
+    Change,
+    Secret,
+    carry_out,
+    complete,
+    locked,
+    new_folder,
+)
 from slipway.channels.keys.passphrase import encrypted
 from slipway.channels.keys.ring import OFFLINE, ROLES, KeyRing, check_channel, expiry, load_ring
 from slipway.errors import UsageError
@@ -21,7 +30,9 @@ __all__ = ["Made", "generate", "init", "parse_signers"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A new key: its entry in ``signers.json`` and, by the file below the folder of all keys, the private half."""
+    """A new key: its entry in ``signers.json`` and, by the file below the folder of all keys, the
+    private half.
+    """
 
     entry: Mapping[str, Any]
     files: Mapping[str, Secret]
@@ -34,36 +45,53 @@ class Made:
 
     def stored(self, passphrase: Secret | None) -> dict[str, Secret]:
         """The files, under a passphrase where there is one."""
-        return {name: encrypted(pem, passphrase) if passphrase else pem for name, pem in self.files.items()}
+        return {
+            name: encrypted(pem, passphrase) if passphrase else pem
+            for name, pem in self.files.items()
+        }
+
+
+class Quorum(TypedDict, total=False):
+    """How many keys the root has, of which ``threshold`` must sign (2 of 3 in production; 1 of 1 by
+    default). If there are several, each is in a folder of its own beside the channel's.
+    """
+
+    root_keys: int
+    threshold: int
 
 
 def init(
     channel: str,
     directory: Path,
     *,
-    root_keys: int = 1,
-    threshold: int = 1,
     signers: Mapping[str, tuple[str, Path]] | None = None,
     passphrase: Secret | None = None,
     now: float | None = None,
+    **quorum: Unpack[Quorum],
 ) -> KeyRing:
     """Make the keys of a channel, and its first root.
 
     Args:
-        root_keys: How many keys the root has, of which ``threshold`` must sign (2 of 3 in production). If there are
-            several, each is in a folder of its own beside the channel's.
-        signers: For roles whose private key is elsewhere, its URI and a file with the public key (PEM).
+        signers: For roles whose private key is elsewhere, its URI and a file with the public key
+            (PEM).
         passphrase: What the targets and root keys are put under.
         now: When this is, in seconds since 1970.
 
     Raises:
         UsageError: There are keys already, or the numbers make no sense.
     """
+    root_keys, threshold = quorum.get("root_keys", 1), quorum.get("threshold", 1)
     folder = directory / check_channel(channel)
     if not 1 <= threshold <= root_keys <= 9:
-        raise UsageError(f"{threshold} of {root_keys} root keys is not possible", hint="in production: --root-keys 3 --threshold 2")
+        raise UsageError(
+            f"{threshold} of {root_keys} root keys is not possible",
+            hint="in production: --root-keys 3 --threshold 2",
+        )
     if signers and "root" in signers and root_keys > 1:
-        raise UsageError("a root key that is elsewhere is the only one", hint="leave --root-keys or --signer root=... out")
+        raise UsageError(
+            "a root key that is elsewhere is the only one",
+            hint="leave --root-keys or --signer root=... out",
+        )
     _refuse_existing(channel, folder)
     elsewhere = {role: _elsewhere(*place) for role, place in (signers or {}).items()}
     new_folder(folder)
@@ -94,11 +122,17 @@ def init(
 
 def _refuse_existing(channel: str, folder: Path) -> None:
     if (folder / SIGNERS).exists() and not (folder / JOURNAL).exists():
-        raise UsageError(f"the channel {channel} has keys already, in {folder}", hint=f"to replace them: invoke keys rotate {channel}")
+        raise UsageError(
+            f"the channel {channel} has keys already, in {folder}",
+            hint=f"to replace them: invoke keys rotate {channel}",
+        )
 
 
 def generate(channel: str, role: str, count: int) -> list[Made]:
-    """New keys of a role. Of several, each gets a folder of its own, to be moved away from the others."""
+    """New keys of a role.
+
+    Of several, each gets a folder of its own, to be moved away from the others.
+    """
     from securesystemslib.signer import CryptoSigner
 
     made = []
@@ -108,7 +142,9 @@ def generate(channel: str, role: str, count: int) -> list[Made]:
         short = key.keyid[:12]
         folder = f"{channel}.root-{short}" if count > 1 else channel
         entry = {"uri": f"file2:{role}-{short}.pem", "keyid": key.keyid, "key": key.to_dict()}
-        made.append(Made(entry=entry, files={f"{folder}/{role}-{short}.pem": Secret(signer.private_bytes)}))
+        made.append(
+            Made(entry=entry, files={f"{folder}/{role}-{short}.pem": Secret(signer.private_bytes)})
+        )
     return made
 
 
@@ -122,7 +158,10 @@ def parse_signers(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
     for text in texts:
         match = re.fullmatch(r"(\w+)=([^,]+),(.+)", text)
         if not match or match[1] not in ROLES:
-            raise UsageError(f'"{text}" is no signer', hint=f"write ROLE=URI,PUBLIC.pem, with a role of: {', '.join(ROLES)}")
+            raise UsageError(
+                f'"{text}" is no signer',
+                hint=f"write ROLE=URI,PUBLIC.pem, with a role of: {', '.join(ROLES)}",
+            )
         signers[match[1]] = (match[2], Path(match[3]))
     return signers
 
@@ -134,11 +173,16 @@ def _elsewhere(uri: str, pem: Path) -> Made:
 
     if uri.partition(":")[0] not in SIGNER_FOR_URI_SCHEME:
         known = ", ".join(sorted(SIGNER_FOR_URI_SCHEME))
-        raise UsageError(f'"{uri}" is no key that securesystemslib knows', hint=f"there is: {known}")
+        raise UsageError(
+            f'"{uri}" is no key that securesystemslib knows', hint=f"there is: {known}"
+        )
     try:
         key = SSlibKey.from_crypto(load_pem_public_key(pem.read_bytes()))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{pem} is no public key: {error}", hint="give it in PEM, as `openssl pkey -pubout` writes it") from error
+        raise UsageError(
+            f"{pem} is no public key: {error}",
+            hint="give it in PEM, as `openssl pkey -pubout` writes it",
+        ) from error
     return Made(entry={"uri": uri, "keyid": key.keyid, "key": key.to_dict()}, files={})
 
 

@@ -1,10 +1,11 @@
-"""Private keys under a passphrase: PKCS #8 with PBES2, scrypt and AES-256-CBC (RFC 5958, RFC 8018, RFC 7914 section 7).
+"""Private keys under a passphrase: PKCS #8 with PBES2, scrypt and AES-256-CBC (RFC 5958, RFC 8018,
+RFC 7914 section 7).
 
-It is the format of ``openssl pkcs8 -topk8 -scrypt``, and openssl reads it. The cryptography package reads it too, but
-writes PBKDF2 alone, with few rounds, so this module writes it.
+It is the format of ``openssl pkcs8 -topk8 -scrypt``, and openssl reads it. The cryptography package
+reads it too, but writes PBKDF2 alone, with few rounds, so this module writes it.
 
-A passphrase comes from the terminal, or from the file that ``SLIPWAY_PASSPHRASE_FILE`` names: never from an argument,
-which every process of the host can read.
+A passphrase comes from the terminal, or from the file that ``SLIPWAY_PASSPHRASE_FILE`` names: never
+from an argument, which every process of the host can read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from slipway.terminal import aside
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["PASSPHRASE_FILE", "can_ask", "encrypted", "is_encrypted", "new_passphrase", "private_key"]
+__all__ = [
+    "PASSPHRASE_FILE",
+    "can_ask",
+    "encrypted",
+    "is_encrypted",
+    "new_passphrase",
+    "private_key",
+]
 
 PASSPHRASE_FILE: Final = "SLIPWAY_PASSPHRASE_FILE"
 #: 16 MiB and five rounds of them: openssl refuses to read what takes more than 32 MiB.
@@ -58,12 +66,16 @@ def encrypted(pem: Secret, passphrase: Secret) -> Secret:
     padder = padding.PKCS7(128).padder()
     derived = Secret(Scrypt(salt=salt, length=32, n=_N, r=_R, p=_P).derive(passphrase.value))
     cipher = Cipher(algorithms.AES(derived.value), modes.CBC(start)).encryptor()
-    body = cipher.update(padder.update(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())) + padder.finalize())
+    body = cipher.update(
+        padder.update(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        + padder.finalize()
+    )
     body += cipher.finalize()
     parameters = _sequence(_octets(salt), _integer(_N), _integer(_R), _integer(_P))
     scrypt = _sequence(_object("2b06010401da47040b"), parameters)  # 1.3.6.1.4.1.11591.4.11
     aes = _sequence(_object("60864801650304012a"), _octets(start))  # 2.16.840.1.101.3.4.1.42
-    pbes2 = _sequence(_object("2a864886f70d01050d"), _sequence(scrypt, aes))  # 1.2.840.113549.1.5.13
+    # 1.2.840.113549.1.5.13
+    pbes2 = _sequence(_object("2a864886f70d01050d"), _sequence(scrypt, aes))
     text = base64.encodebytes(_sequence(pbes2, _octets(body)))
     return Secret(_BEGIN + b"\n" + text + _END + b"\n")
 
@@ -90,18 +102,24 @@ def private_key(pem: Secret, name: str) -> PrivateKeyTypes:
         private = None
     if private is None:
         _known.pop(channel, None)
-        raise HostError(f"the passphrase of {name} is wrong", hint=f"try again, or check the file that {PASSPHRASE_FILE} names")
+        raise HostError(
+            f"the passphrase of {name} is wrong",
+            hint=f"try again, or check the file that {PASSPHRASE_FILE} names",
+        )
     _known[channel] = given
     return private
 
 
 def can_ask(channel: str) -> bool:
-    """Return True if there is a way to a channel's passphrase: a file, a terminal, or an earlier answer."""
+    """Return True if there is a way to a channel's passphrase: a file, a terminal, or an earlier
+    answer.
+    """
     return channel in _known or bool(os.environ.get(PASSPHRASE_FILE)) or sys.stdin.isatty()
 
 
 def new_passphrase() -> Secret | None:
-    """A passphrase for keys that are about to be made; None if there is neither a file nor a terminal.
+    """A passphrase for keys that are about to be made; None if there is neither a file nor a
+    terminal.
 
     Raises:
         HostError: It is empty, or the second answer differs.
@@ -129,7 +147,9 @@ def _from_file() -> Secret | None:
                 require_own(path, private=True)
             found = Secret(file.read(_LONGEST).partition(b"\n")[0].rstrip(b"\r"))
     except OSError as error:
-        raise HostError(f"{PASSPHRASE_FILE}: {path}: {error.strerror}", hint="name a file that you can read") from None
+        raise HostError(
+            f"{PASSPHRASE_FILE}: {path}: {error.strerror}", hint="name a file that you can read"
+        ) from None
     return _require_some(found, f"{path} has no passphrase in its first line")
 
 
@@ -146,7 +166,9 @@ def _asked(prompt: str) -> Secret:
 
 def _require_some(passphrase: Secret, problem: str) -> Secret:
     if not passphrase.value:
-        raise HostError(problem, hint="a passphrase has at least one character; to have none: --no-passphrase")
+        raise HostError(
+            problem, hint="a passphrase has at least one character; to have none: --no-passphrase"
+        )
     return passphrase
 
 

@@ -1,7 +1,7 @@
 """A channel's keys in use: which there are, and what signs for each role.
 
-Invariants: a private key is read when it signs for the first time, so a command needs only the keys of the roles that
-it signs for; a key file that does not fit its public half is refused.
+Invariants: a private key is read when it signs for the first time, so a command needs only the keys
+of the roles that it signs for; a key file that does not fit its public half is refused.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ Clock = Callable[[], float]
 class KeyRing:
     """What signs a channel.
 
-    ``roots`` are its root metadata, oldest first. ``signers`` are, by role, entries with the public key and either a
-    URI or the private key itself. ``places`` are folders where a root key may be, beside ``folder``.
+    ``roots`` are its root metadata, oldest first. ``signers`` are, by role, entries with the public
+    key and either a URI or the private key itself. ``places`` are folders where a root key may be,
+    beside ``folder``.
     """
 
     channel: str
@@ -89,12 +90,18 @@ class KeyRing:
                 except HostError as error:
                     problems.append(error)  # of several root keys not all need be here
             if not signers:
-                raise next((each for each in problems if not isinstance(each, MissingKeys)), self._missing(role))
+                raise next(
+                    (each for each in problems if not isinstance(each, MissingKeys)),
+                    self._missing(role),
+                )
             self._loaded[role] = signers
         return self._loaded[role]
 
     def has(self, role: str) -> bool:
-        """Return True if a role's private key can sign here; asks no passphrase and no other machine."""
+        """Return True if a role's private key can sign here.
+
+        Asks no passphrase and no other machine.
+        """
         return any(self._is_here(entry) for entry in self.signers.get(role, ()))
 
     def require(self, role: str) -> None:
@@ -120,10 +127,14 @@ class KeyRing:
         return metadata.to_bytes(JSONSerializer(compact=True))
 
     def _missing(self, role: str) -> MissingKeys:
-        return MissingKeys(f"the {role} key of the channel {self.channel} is not here", hint="do this where it is kept")
+        return MissingKeys(
+            f"the {role} key of the channel {self.channel} is not here",
+            hint="do this where it is kept",
+        )
 
     def _is_here(self, entry: Mapping[str, Any], *, locked: bool = False) -> bool:
-        """Return True for a key of which the private half is here, or said to be elsewhere by a URI.
+        """Return True for a key of which the private half is here, or said to be elsewhere by a
+        URI.
 
         Args:
             locked: Count also a file whose passphrase nobody can be asked for.
@@ -151,12 +162,21 @@ class KeyRing:
         try:
             if "pem" not in entry and not uri.startswith("file2:"):
                 return Signer.from_priv_key_uri(uri, key)
-            private = private_key(self.pem(entry), f"{self.channel}/{uri.rpartition('/')[2].removeprefix('file2:')}")
-            problem = None if isinstance(key, SSlibKey) and public_half(private) == key else "it is another key"
+            private = private_key(
+                self.pem(entry), f"{self.channel}/{uri.rpartition('/')[2].removeprefix('file2:')}"
+            )
+            problem = (
+                None
+                if isinstance(key, SSlibKey) and public_half(private) == key
+                else "it is another key"
+            )
         except (OSError, ValueError, Error, ImportError) as error:
             problem = str(error)
         if problem:
-            raise HostError(f"the key {uri} cannot be used: {problem}", hint="restore it from a backup, or see: invoke keys show")
+            raise HostError(
+                f"the key {uri} cannot be used: {problem}",
+                hint="restore it from a backup, or see: invoke keys show",
+            )
         assert isinstance(key, SSlibKey)
         return CryptoSigner(private, key)
 
@@ -172,7 +192,9 @@ class KeyRing:
             return found
         path = self.find(str(entry["uri"]))
         if path is None:
-            raise MissingKeys(f"the key {entry['uri']} is not here", hint="do this where it is kept")
+            raise MissingKeys(
+                f"the key {entry['uri']} is not here", hint="do this where it is kept"
+            )
         return Secret(require_own(path, private=True).read_bytes())
 
 
@@ -183,7 +205,10 @@ def check_channel(name: str) -> str:
         UsageError: It cannot.
     """
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name):
-        raise UsageError(f'a channel cannot be called "{name}"', hint="use lower-case letters, digits and hyphens")
+        raise UsageError(
+            f'a channel cannot be called "{name}"',
+            hint="use lower-case letters, digits and hyphens",
+        )
     return name
 
 
@@ -211,9 +236,16 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
     except FileNotFoundError as error:
         missing = Path(str(error.filename))
         if missing in places:
-            raise UsageError(f"there is no folder {missing}", hint="--root-key wants the folder of a root key") from None
-        raise MissingKeys(f"there are no keys of the channel {channel} in {directory}", hint=_elsewhere(channel, directory)) from None
-    return KeyRing(channel=channel, roots=roots_in(folder), signers=signers, folder=folder, places=places)
+            raise UsageError(
+                f"there is no folder {missing}", hint="--root-key wants the folder of a root key"
+            ) from None
+        raise MissingKeys(
+            f"there are no keys of the channel {channel} in {directory}",
+            hint=_elsewhere(channel, directory),
+        ) from None
+    return KeyRing(
+        channel=channel, roots=roots_in(folder), signers=signers, folder=folder, places=places
+    )
 
 
 def _elsewhere(channel: str, directory: Path) -> str:
@@ -221,12 +253,16 @@ def _elsewhere(channel: str, directory: Path) -> str:
     if os.environ.get(BUNDLE):
         return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}"
     near = suggestion(channel, (each.parent.name for each in directory.glob(f"*/{SIGNERS}")))
-    return near or f"they are where they were made: name that folder, --keys DIR or SLIPWAY_KEYS, or set {BUNDLE}"
+    return near or (
+        "they are where they were made: name that folder, --keys DIR or "
+        f"SLIPWAY_KEYS, or set {BUNDLE}"
+    )
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:
-    """The root metadata that a channel is trusted by: the first one of its keys, where they are here, or a file
-    ``<trust>/<channel>.root.json``; None if nothing is known."""
+    """The root metadata that a channel is trusted by: the first one of its keys, where they are
+    here, or a file ``<trust>/<channel>.root.json``; None if nothing is known.
+    """
     try:
         return load_ring(channel, directory).roots[0]
     except MissingKeys:

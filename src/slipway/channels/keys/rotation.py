@@ -1,7 +1,7 @@
 """New keys for a role of a channel, and a passphrase for those there are.
 
-Invariants: everything that will be written is known before anything is; what interrupts it is completed by the same
-command; the old private key goes last.
+Invariants: everything that will be written is known before anything is; what interrupts it is
+completed by the same command; the old private key goes last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.channels.keys.bundles import BUNDLE
-from slipway.channels.keys.files import JOURNAL, Change, Secret, carry_out, complete, locked, require_folder
+from slipway.channels.keys.files import (
+    JOURNAL,
+    Change,
+    Secret,
+    carry_out,
+    complete,
+    locked,
+    require_folder,
+)
 from slipway.channels.keys.making import Made, generate
 from slipway.channels.keys.passphrase import encrypted, is_encrypted
 from slipway.channels.keys.ring import OFFLINE, ROLES, KeyRing, check_channel, expiry, load_ring
@@ -32,11 +40,14 @@ def rotate(
     passphrase: Secret | None = None,
     now: float | None = None,
 ) -> KeyRing:
-    """Give a role new keys. The next commit to a store takes the change there, in steps each of which clients follow.
+    """Give a role new keys.
 
-    The old and the new root keys sign a new root. For the other roles there are two new roots: one that accepts the
-    old keys and the new, under which everything is signed again, and one that accepts the new alone: so a client that
-    looks in between finds nothing wrong. A rotation that was interrupted is completed, and no second one begins.
+    The next commit to a store takes the change there, in steps each of which clients follow.
+
+    The old and the new root keys sign a new root. For the other roles there are two new roots: one
+    that accepts the old keys and the new, under which everything is signed again, and one that
+    accepts the new alone: so a client that looks in between finds nothing wrong. A rotation that
+    was interrupted is completed, and no second one begins.
 
     Args:
         places: Folders with root keys that are not beside the channel's.
@@ -61,7 +72,9 @@ def rotate(
         change = Change(
             command=command,
             private=private,
-            public={f"{channel}/{version}.root.json": content for version, content in roots.items()},
+            public={
+                f"{channel}/{version}.root.json": content for version, content in roots.items()
+            },
             signers={**ring.signers, role: [dict(each.entry) for each in fresh]},
             removed=_files(ring, ring.signers[role], directory),
         )
@@ -86,8 +99,13 @@ def require_rotatable(ring: KeyRing, role: str) -> None:
     ring.require("root")
 
 
-def protect(channel: str, directory: Path, passphrase: Secret, *, places: tuple[Path, ...] = ()) -> list[str]:
-    """Put the targets and root keys of a channel that have no passphrase under one; returns their files."""
+def protect(
+    channel: str, directory: Path, passphrase: Secret, *, places: tuple[Path, ...] = ()
+) -> list[str]:
+    """Put the targets and root keys of a channel that have no passphrase under one.
+
+    Returns their files.
+    """
     command = f"invoke keys protect {channel}"
     folder = directory / check_channel(channel)
     if _completed(folder, command):
@@ -101,7 +119,9 @@ def protect(channel: str, directory: Path, passphrase: Secret, *, places: tuple[
                 if not is_encrypted(pem.value):
                     private[name] = encrypted(pem, passphrase)
         if private:
-            carry_out(_folder(ring), Change(command=command, private=private, public={}, signers=None))
+            carry_out(
+                _folder(ring), Change(command=command, private=private, public={}, signers=None)
+            )
     return sorted(private)
 
 
@@ -116,7 +136,9 @@ def _completed(folder: Path, command: str) -> bool:
 
 def _folder(ring: KeyRing) -> Path:
     if ring.folder is None:
-        raise HostError(f"the keys of {ring.channel} come from {BUNDLE}", hint="do this where the keys are kept")
+        raise HostError(
+            f"the keys of {ring.channel} come from {BUNDLE}", hint="do this where the keys are kept"
+        )
     return ring.folder
 
 
@@ -153,7 +175,10 @@ def _new_roots(ring: KeyRing, role: str, fresh: list[Made], now: float | None) -
 
 
 def _files(ring: KeyRing, entries: Iterable[Mapping[str, Any]], directory: Path) -> list[str]:
-    """The private keys of entries that are below the folder of all keys; what was moved away is its owner's."""
+    """The private keys of entries that are below the folder of all keys.
+
+    What was moved away is its owner's.
+    """
     names = []
     for entry in entries:
         uri = str(entry["uri"])
@@ -172,8 +197,14 @@ def _require_threshold(channel: str, before: Metadata[Any], after: Metadata[Any]
         except UnsignedMetadataError:
             threshold = delegator.signed.roles["root"].threshold
             if threshold == 1:
-                said, hint = f"the root key of the channel {channel} must sign, and is not here", "bring it: --root-key FOLDER"
+                said, hint = (
+                    f"the root key of the channel {channel} must sign, and is not here",
+                    "bring it: --root-key FOLDER",
+                )
             else:
-                said = f"{threshold} root keys of the channel {channel} must sign, and they are not here"
+                said = (
+                    f"{threshold} root keys of the channel {channel} must sign, "
+                    "and they are not here"
+                )
                 hint = "bring more of them: --root-key FOLDER, once for each"
             raise HostError(said, hint=hint) from None

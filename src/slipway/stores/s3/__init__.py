@@ -1,9 +1,10 @@
 """A store in a bucket of S3, or of any server that speaks its protocol and keeps its conditions.
 
-An object is that of its key, below the URL's prefix. ``create`` and ``swap`` rest on conditional requests (RFC 9110,
-13.1: If-None-Match, If-Match), which some servers accept and ignore; so a bucket is put to the test before it is first
-written to (:mod:`slipway.stores.s3.probe`). A refused condition (412, 409) means that somebody else was first, or that an
-earlier attempt of this very request succeeded and its answer was lost; what is there then decides.
+An object is that of its key, below the URL's prefix. ``create`` and ``swap`` rest on conditional
+requests (RFC 9110, 13.1: If-None-Match, If-Match), which some servers accept and ignore; so a
+bucket is put to the test before it is first written to (:mod:`slipway.stores.s3.probe`). A refused
+condition (412, 409) means that somebody else was first, or that an earlier attempt of this very
+request succeeded and its answer was lost; what is there then decides.
 """
 
 from __future__ import annotations
@@ -20,16 +21,36 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import StoreError
-from slipway.stores import MAX_LISTED, MAX_READ, AlreadyExists, Blob, Conflict, NotFound, Status, TooLarge, check_key, too_many
+from slipway.stores import (
+    MAX_LISTED,
+    MAX_READ,
+    AlreadyExists,
+    Blob,
+    Conflict,
+    NotFound,
+    Status,
+    TooLarge,
+    check_key,
+    too_many,
+)
 from slipway.stores._pace import paced
-from slipway.stores.s3.failures import ANSWER, COMPLETION_S, code_of, field_of, lost, reported, retried
+from slipway.stores.s3.failures import (
+    ANSWER,
+    COMPLETION_S,
+    code_of,
+    field_of,
+    lost,
+    reported,
+    retried,
+)
 from slipway.stores.s3.options import Options, parse
 from slipway.stores.s3.probe import require_conditions
 from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinished
 
 __all__ = ["S3Store", "open_url"]
 
-#: How often a write is tried that was refused because another one, which then failed, was under way.
+#: How often a write is tried that was refused because another one, which then failed, was under
+#: way.
 _ATTEMPTS: Final = 5
 
 
@@ -50,16 +71,23 @@ class S3Store:
         """See :meth:`slipway.stores.Store.create`."""
         check_key(key)
         for _ in range(_ATTEMPTS):
-            if self._put(key, data, {"IfNoneMatch": "*"}, self._fields(key, data, self.options.cache_control)):
+            if self._put(
+                key, data, {"IfNoneMatch": "*"}, self._fields(key, data, self.options.cache_control)
+            ):
                 return True
             with contextlib.suppress(NotFound):
                 if self._same(key, data):
                     return False
-                raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+                raise AlreadyExists(
+                    f"{key} exists already with another content",
+                    hint="what is published is never replaced",
+                )
         raise Conflict(f"{key} is being written by another writer", hint="try again")
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        """See :meth:`slipway.stores.Store.create_file`; large ones in parts, of which a later run uses what was sent."""
+        """See :meth:`slipway.stores.Store.create_file`; large ones in parts, of which a later run
+        uses what was sent.
+        """
         check_key(key)
         for _ in range(_ATTEMPTS):
             if self.stat(key):
@@ -83,7 +111,9 @@ class S3Store:
         if new is not None:
             return new
         gone = etag is not None and self.stat(key) is None
-        raise Conflict(f"{key} is not there any more" if gone else f"{key} was changed by another writer")
+        raise Conflict(
+            f"{key} is not there any more" if gone else f"{key} was changed by another writer"
+        )
 
     def read(self, key: str, *, limit: int = MAX_READ) -> Blob:
         """See :meth:`slipway.stores.Store.read`."""
@@ -104,21 +134,32 @@ class S3Store:
         with self._asking(key, length):
             wanted = f"bytes={start}-{start + length - 1}"
             try:
-                answer = self.client.get_object(Bucket=self.options.bucket, Key=self._name(key), Range=wanted)
+                answer = self.client.get_object(
+                    Bucket=self.options.bucket, Key=self._name(key), Range=wanted
+                )
             except ClientError as error:
                 if code_of(error) in ("InvalidRange", "416"):
                     return b""  # it ends before
                 raise
             if start and not str(answer.get("ContentRange")).startswith(f"bytes {start}-"):
                 answer["Body"].close()
-                raise StoreError(f"{self.url} sends all of {key} instead of a range", hint="use a server that knows ranges")
+                raise StoreError(
+                    f"{self.url} sends all of {key} instead of a range",
+                    hint="use a server that knows ranges",
+                )
             return _body(answer, length)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no key has is left out."""
+        """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no
+        key has is left out.
+        """
         wanted, last, count = self.options.prefix + prefix, b"", 0
         with reported(self.options, self.url, prefix):
-            pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.options.bucket, Prefix=wanted))
+            pages = iter(
+                self.client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.options.bucket, Prefix=wanted
+                )
+            )
         while True:
             with reported(self.options, self.url, f"the list of {prefix}"):
                 page = next(pages, None)
@@ -128,12 +169,19 @@ class S3Store:
             for entry in page.get("Contents", ()):
                 name, count = str(field_of(entry, "Key")), count + 1
                 if name.encode(errors="replace") <= last or not name.startswith(wanted):
-                    raise StoreError(f"{self.url} lists {name[:100]!r} out of order", hint="use a server that sorts its listings")
+                    raise StoreError(
+                        f"{self.url} lists {name[:100]!r} out of order",
+                        hint="use a server that sorts its listings",
+                    )
                 last = name.encode(errors="replace")
                 key = name.removeprefix(self.options.prefix)
                 with contextlib.suppress(StoreError):
                     check_key(key)
-                    yield Status(key=key, size=field_of(entry, "Size"), modified=field_of(entry, "LastModified").timestamp())
+                    yield Status(
+                        key=key,
+                        size=field_of(entry, "Size"),
+                        modified=field_of(entry, "LastModified").timestamp(),
+                    )
             if count > MAX_LISTED:
                 raise too_many(self.url, MAX_LISTED)
 
@@ -141,7 +189,11 @@ class S3Store:
         """See :meth:`slipway.stores.Store.stat`."""
         answer = self._head(key)
         return (
-            Status(key=key, size=field_of(answer, "ContentLength"), modified=field_of(answer, "LastModified").timestamp())
+            Status(
+                key=key,
+                size=field_of(answer, "ContentLength"),
+                modified=field_of(answer, "LastModified").timestamp(),
+            )
             if answer
             else None
         )
@@ -152,29 +204,44 @@ class S3Store:
             self.client.delete_object(Bucket=self.options.bucket, Key=self._name(key))
 
     def renew(self, key: str) -> None:
-        """See :meth:`slipway.stores.Store.renew`: it is copied onto itself, which S3 does up to 5 GiB, and only if
-        something about it is new."""
+        """See :meth:`slipway.stores.Store.renew`: it is copied onto itself, which S3 does up to 5
+        GiB, and only if something about it is new.
+        """
         with self._asking(key):
             target = {"Bucket": self.options.bucket, "Key": self._name(key)}
             found = self.client.head_object(**target)
-            fields = {name: found[name] for name in ("CacheControl", "ContentType") if name in found} | self.options.object_fields
+            fields = {
+                name: found[name] for name in ("CacheControl", "ContentType") if name in found
+            } | self.options.object_fields
             metadata = {**field_of(found, "Metadata"), "renewed": str(int(time.time()))}
-            self.client.copy_object(**target, CopySource=dict(target), MetadataDirective="REPLACE", Metadata=metadata, **fields)
+            self.client.copy_object(
+                **target,
+                CopySource=dict(target),
+                MetadataDirective="REPLACE",
+                Metadata=metadata,
+                **fields,
+            )
 
     def now(self) -> float:
         """See :meth:`slipway.stores.Store.now`: the Date of an answer."""
         with reported(self.options, self.url, ""):
-            headers = self.client.head_bucket(Bucket=self.options.bucket)["ResponseMetadata"]["HTTPHeaders"]
+            headers = self.client.head_bucket(Bucket=self.options.bucket)["ResponseMetadata"][
+                "HTTPHeaders"
+            ]
         return parsedate_to_datetime(field_of(headers, "date")).replace(tzinfo=UTC).timestamp()
 
     def sweep(self, before: float) -> int:
-        """See :meth:`slipway.stores.Store.sweep`: uploads that were begun before, and have not ended."""
+        """See :meth:`slipway.stores.Store.sweep`: uploads that were begun before, and have not
+        ended.
+        """
         count = 0
         with reported(self.options, self.url, ""):
             for upload in unfinished(self.client, self.options.bucket, self.options.prefix):
                 if field_of(upload, "Initiated").timestamp() < before:
                     self.client.abort_multipart_upload(
-                        Bucket=self.options.bucket, Key=field_of(upload, "Key"), UploadId=field_of(upload, "UploadId")
+                        Bucket=self.options.bucket,
+                        Key=field_of(upload, "Key"),
+                        UploadId=field_of(upload, "UploadId"),
                     )
                     count += 1
         return count
@@ -187,7 +254,8 @@ class S3Store:
             import boto3
             from botocore.config import Config
         config = Config(
-            # What is sent has a checksum in a signed header: over HTTP botocore would read it all once more to sign it, too.
+            # What is sent has a checksum in a signed header: over HTTP botocore would read it all
+            # once more to sign it, too.
             s3={"addressing_style": options.addressing, "payload_signing_enabled": False},
             request_checksum_calculation=options.checksums,
             response_checksum_validation=options.checksums,
@@ -197,10 +265,14 @@ class S3Store:
         )
         with reported(options, self.url, ""):
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
-            # Where a region means nothing, as on most servers of one's own, the protocol wants one all the same.
+            # Where a region means nothing, as on most servers of one's own, the protocol wants one
+            # all the same.
             region = session.region_name or ("us-east-1" if options.endpoint_url else None)
-            client = session.client("s3", endpoint_url=options.endpoint_url, region_name=region, config=config)
-        pools = client._endpoint.http_session._pool_classes_by_scheme  # botocore has no other way to a connection's class
+            client = session.client(
+                "s3", endpoint_url=options.endpoint_url, region_name=region, config=config
+            )
+        # botocore has no other way to a connection's class
+        pools = client._endpoint.http_session._pool_classes_by_scheme
         pools.update({scheme: paced(pool) for scheme, pool in pools.items()})
         return client
 
@@ -216,7 +288,9 @@ class S3Store:
     def _head(self, key: str) -> Mapping[str, Any] | None:
         try:
             with self._asking(key):
-                answer: Mapping[str, Any] = self.client.head_object(Bucket=self.options.bucket, Key=self._name(key))
+                answer: Mapping[str, Any] = self.client.head_object(
+                    Bucket=self.options.bucket, Key=self._name(key)
+                )
                 return answer
         except NotFound:
             return None
@@ -225,13 +299,22 @@ class S3Store:
         """An object's headers, and the checksum of what is sent at once."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         proof = {} if data is None else checksum(data, self.options)
-        return {"CacheControl": cache_control, "ContentType": kind, **self.options.object_fields, **proof}
+        return {
+            "CacheControl": cache_control,
+            "ContentType": kind,
+            **self.options.object_fields,
+            **proof,
+        }
 
     def _condition(self, condition: Mapping[str, Any]) -> Mapping[str, Any]:
         return {} if self.options.single_writer else condition
 
-    def _put(self, key: str, data: bytes, condition: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
-        """Write an object if the condition holds; its version, None if the condition does not hold."""
+    def _put(
+        self, key: str, data: bytes, condition: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> str | None:
+        """Write an object if the condition holds; its version, None if the condition does not
+        hold.
+        """
         self._require_conditions()
         if self.options.single_writer and not self._holds(key, condition):
             return None
@@ -240,20 +323,30 @@ class S3Store:
         def put() -> None:
             nonlocal etag
             answer = self.client.put_object(
-                Bucket=self.options.bucket, Key=self._name(key), Body=data, **fields, **self._condition(condition)
+                Bucket=self.options.bucket,
+                Key=self._name(key),
+                Body=data,
+                **fields,
+                **self._condition(condition),
             )
             etag = field_of(answer, "ETag")
 
         with reported(self.options, self.url, key):
             refusal = _refusal(put)
         if refusal is not None and retried(refusal):
-            # The answer to the first attempt was lost: if that one succeeded, what is there now is ours.
+            # The answer to the first attempt was lost: if that one succeeded, what is there now is
+            # ours.
             return self._same(key, data)
         return None if refusal is not None else etag
 
     def _upload(self, key: str, path: Path, sha256: str) -> bool:
-        """Create an object in parts; False if somebody else did, or ended the upload, which both may go on with."""
-        fields = {**self._fields(key, None, self.options.cache_control), "Metadata": {"sha256": sha256}}
+        """Create an object in parts; False if somebody else did, or ended the upload, which both
+        may go on with.
+        """
+        fields = {
+            **self._fields(key, None, self.options.cache_control),
+            "Metadata": {"sha256": sha256},
+        }
 
         def send() -> None:
             found = upload.send()
@@ -272,7 +365,11 @@ class S3Store:
     def _holds(self, key: str, condition: Mapping[str, Any]) -> bool:
         """What the server would check, for one that does not, and has one writer."""
         found = self._head(key)
-        return found is None if "IfNoneMatch" in condition else found is not None and field_of(found, "ETag") == condition["IfMatch"]
+        return (
+            found is None
+            if "IfNoneMatch" in condition
+            else found is not None and field_of(found, "ETag") == condition["IfMatch"]
+        )
 
     def _compare(self, key: str, path: Path, sha256: str) -> bool:
         """Whether it was created just now, which it was not: False if what exists is the same.
@@ -284,7 +381,10 @@ class S3Store:
         if theirs is None and size == path.stat().st_size:
             theirs = self._sha256(key, size)
         if theirs != sha256 or size != path.stat().st_size:
-            raise AlreadyExists(f"{key} exists already with another content", hint="what is published is never replaced")
+            raise AlreadyExists(
+                f"{key} exists already with another content",
+                hint="what is published is never replaced",
+            )
         return False
 
     def _sha256(self, key: str, size: int) -> str:
@@ -309,7 +409,10 @@ class S3Store:
 
 
 def _refusal(write: Callable[[], None], *also: str) -> Any:
-    """Do a conditional write; the error by which the server says that somebody else was first, None if it did it."""
+    """Do a conditional write.
+
+    The error by which the server says that somebody else was first, None if it did it.
+    """
     from botocore.exceptions import ClientError
 
     try:

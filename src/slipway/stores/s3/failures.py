@@ -1,7 +1,7 @@
 """What goes wrong between boto3 and a server, as a :class:`StoreError` that says what to do next.
 
-The codes are those of Amazon's "Error responses" (API Reference of S3), which other servers use too; a HEAD request
-has no body, so its error is the HTTP status alone.
+The codes are those of Amazon's "Error responses" (API Reference of S3), which other servers use
+too; a HEAD request has no body, so its error is the HTTP status alone.
 """
 
 from __future__ import annotations
@@ -23,21 +23,38 @@ ANSWER: Final = 16 << 20
 COMPLETION_S: Final = 900.0
 
 _HINTS: Final = {
-    "AccessDenied": "the key may not do that there: its policy must allow {action} on {bucket}/{prefix}*",
+    "AccessDenied": (
+        "the key may not do that there: its policy must allow {action} on {bucket}/{prefix}*"
+    ),
     "AuthorizationHeaderMalformed": "give the bucket's region: s3://{bucket}/...?region=NAME",
     "ExpiredToken": "log in again: the session's credentials have run out",
-    "InvalidAccessKeyId": "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile",
+    "InvalidAccessKeyId": (
+        "the server does not know the access key: check AWS_ACCESS_KEY_ID, or the profile"
+    ),
     "InvalidToken": "log in again: the session's credentials are not valid",
-    "MissingContentLength": "the server cannot take checksums at an upload's end: add checksums=when_required to the URL",
+    "MissingContentLength": (
+        "the server cannot take checksums at an upload's end: "
+        "add checksums=when_required to the URL"
+    ),
     "NoSuchBucket": "make the bucket {bucket}, or name one that exists",
-    "PermanentRedirect": "give the bucket's region or the right endpoint: s3://{bucket}/...?region=NAME",
+    "PermanentRedirect": (
+        "give the bucket's region or the right endpoint: s3://{bucket}/...?region=NAME"
+    ),
     "QuotaExceeded": "free some space: invoke prune, then invoke gc; or raise the quota",
     "RequestTimeTooSkewed": "set this machine's clock: it differs too much from the server's",
-    "SignatureDoesNotMatch": "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile",
+    "SignatureDoesNotMatch": (
+        "the secret key is wrong for this access key: check AWS_SECRET_ACCESS_KEY, or the profile"
+    ),
     "SlowDown": "the server asks for fewer requests: try again later, or add threads=2 to the URL",
     "NotImplemented": "the server cannot do that: it may be too old",
 }
-_STATUS: Final = {"400": "BadRequest", "403": "AccessDenied", "411": "MissingContentLength", "429": "SlowDown", "503": "SlowDown"}
+_STATUS: Final = {
+    "400": "BadRequest",
+    "403": "AccessDenied",
+    "411": "MissingContentLength",
+    "429": "SlowDown",
+    "503": "SlowDown",
+}
 
 
 def field_of(answer: Mapping[str, Any], name: str) -> Any:
@@ -49,7 +66,9 @@ def field_of(answer: Mapping[str, Any], name: str) -> Any:
     try:
         return answer[name]
     except KeyError:
-        raise StoreError(f"the server answers without {name}", hint="is it a server of S3?") from None
+        raise StoreError(
+            f"the server answers without {name}", hint="is it a server of S3?"
+        ) from None
 
 
 def code_of(error: Any) -> str:
@@ -59,19 +78,26 @@ def code_of(error: Any) -> str:
 
 
 def lost(error: Any) -> bool:
-    """Whether a conditional write was refused because somebody else was first, or is at it: the code differs (Ceph says
-    ConcurrentModification where Amazon says ConditionalRequestConflict), the status is 412 or 409."""
+    """Whether a conditional write was refused because somebody else was first, or is at it: the
+    code differs (Ceph says ConcurrentModification where Amazon says ConditionalRequestConflict),
+    the status is 412 or 409.
+    """
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
 
 
 def retried(error: Any) -> bool:
-    """Whether an earlier attempt of this very request may have succeeded without our hearing of it."""
+    """Whether an earlier attempt of this very request may have succeeded without our hearing of
+    it.
+    """
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
 
 
 @contextmanager
-def reported(options: Options, url: str, key: str, *, size: int = ANSWER, patience_s: float | None = None) -> Iterator[None]:
-    """Errors of boto3 as errors of the store, and limits for what the server sends (:mod:`slipway.stores._pace`).
+def reported(
+    options: Options, url: str, key: str, *, size: int = ANSWER, patience_s: float | None = None
+) -> Iterator[None]:
+    """Errors of boto3 as errors of the store, and limits for what the server sends
+    (:mod:`slipway.stores._pace`).
 
     Raises:
         NotFound: There is no such object.
@@ -83,7 +109,9 @@ def reported(options: Options, url: str, key: str, *, size: int = ANSWER, patien
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
     except ImportError as error:
-        raise HostError(f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'") from error
+        raise HostError(
+            f"S3 stores need boto3: {error}", hint="pip install 'slipway[s3]'"
+        ) from error
 
     try:
         with allowed(url, key, size, patience_s=patience_s):
@@ -93,16 +121,23 @@ def reported(options: Options, url: str, key: str, *, size: int = ANSWER, patien
         if code in ("NoSuchKey", "404"):
             raise NotFound(f"there is no {key} in {url}") from error
         said = error.response.get("Error", {}).get("Message") or code
-        raise StoreError(f"{url} refused {error.operation_name} {key}".rstrip() + f": {said}", hint=_hint(code, options, error)) from error
+        raise StoreError(
+            f"{url} refused {error.operation_name} {key}".rstrip() + f": {said}",
+            hint=_hint(code, options, error),
+        ) from error
     except ResponseParserError as error:
-        raise StoreError(f"{url} answers nonsense for {key}: {_first_line(error)}", hint="is it a server of S3?") from error
+        raise StoreError(
+            f"{url} answers nonsense for {key}: {_first_line(error)}", hint="is it a server of S3?"
+        ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise StoreError(f"{url}: {_first_line(error)}", hint=_way(error, options)) from error
 
 
 def _hint(code: str, options: Options, error: Any) -> str | None:
     hint = _HINTS.get(code)
-    return hint and hint.format(action=f"s3:{error.operation_name}", bucket=options.bucket, prefix=options.prefix)
+    return hint and hint.format(
+        action=f"s3:{error.operation_name}", bucket=options.bucket, prefix=options.prefix
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -114,10 +149,16 @@ def _way(error: Exception, options: Options) -> str | None:
     endpoint = options.endpoint_url or "the endpoint"
     return {
         "ConnectTimeoutError": f"{endpoint} does not answer: check its address and the network",
-        "ConnectionClosedError": f"the connection to {endpoint} was cut: try again, what was uploaded is kept",
-        "EndpointConnectionError": f"nothing answers at {endpoint}: check its address, and that the server runs",
+        "ConnectionClosedError": (
+            f"the connection to {endpoint} was cut: try again, what was uploaded is kept"
+        ),
+        "EndpointConnectionError": (
+            f"nothing answers at {endpoint}: check its address, and that the server runs"
+        ),
         "InvalidRegionError": "write the region as its provider does: eu-central-1",
-        "NoCredentialsError": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add profile=NAME to the URL",
+        "NoCredentialsError": (
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add profile=NAME to the URL"
+        ),
         "NoRegionError": "add region=NAME to the URL, or set AWS_DEFAULT_REGION",
         "PartialCredentialsError": "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         "ProfileNotFound": "the profiles are in ~/.aws/config",

@@ -1,6 +1,8 @@
-"""What an ``s3://`` URL says: bucket, prefix, and options as its query, ``s3://bucket/prefix?region=eu-1&profile=ci``.
+"""What an ``s3://`` URL says: bucket, prefix, and options as its query,
+``s3://bucket/prefix?region=eu-1&profile=ci``.
 
-Credentials are not among them: boto3 finds those where every tool of its kind does (environment, ~/.aws, the machine).
+Credentials are not among them: boto3 finds those where every tool of its kind does (environment,
+~/.aws, the machine).
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ _NUMBERS: Final = {"part_mib": (5, 5120), "threads": (1, 64)}
 class Options:
     """How a bucket is spoken to.
 
-    ``addressing``: the bucket's name in the path or in the host's name. ``checksums``: ``when_required`` sends no
-    SHA-256 with uploads but a Content-MD5, for servers that do not know the former. ``cache_control``: for objects that
-    never change. ``sse`` and ``sse_kms_key_id``: server-side encryption. ``single_writer``: do without conditional writes,
-    and promise that nobody else writes. ``part_mib``: the size of an upload's parts (5 MiB at least, as S3 wants it).
+    ``addressing``: the bucket's name in the path or in the host's name. ``checksums``:
+    ``when_required`` sends no SHA-256 with uploads but a Content-MD5, for servers that do not know
+    the former. ``cache_control``: for objects that never change. ``sse`` and ``sse_kms_key_id``:
+    server-side encryption. ``single_writer``: do without conditional writes, and promise that
+    nobody else writes. ``part_mib``: the size of an upload's parts (5 MiB at least, as S3 wants
+    it).
     """
 
     bucket: str
@@ -50,7 +54,11 @@ class Options:
     @property
     def object_fields(self) -> dict[str, Any]:
         """The parameters that every new object gets."""
-        given = {"StorageClass": self.storage_class, "ServerSideEncryption": self.sse, "SSEKMSKeyId": self.sse_kms_key_id}
+        given = {
+            "StorageClass": self.storage_class,
+            "ServerSideEncryption": self.sse,
+            "SSEKMSKeyId": self.sse_kms_key_id,
+        }
         return {name: value for name, value in given.items() if value}
 
 
@@ -64,7 +72,10 @@ def parse(url: str) -> Options:
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", parts.netloc):
-        raise StoreError(f'"{parts.netloc}" is no name of a bucket: {url}', hint="write s3://bucket or s3://bucket/prefix")
+        raise StoreError(
+            f'"{parts.netloc}" is no name of a bucket: {url}',
+            hint="write s3://bucket or s3://bucket/prefix",
+        )
     known = {each.name for each in fields(Options)} - {"bucket", "prefix"}
     values: dict[str, Any] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -77,14 +88,23 @@ def parse(url: str) -> Options:
 
 def _value(name: str, value: str) -> Any:
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise UsageError(f'the option {name} of an S3 store cannot be "{value}"', hint=f"there is: {', '.join(_CHOICES[name])}")
+        raise UsageError(
+            f'the option {name} of an S3 store cannot be "{value}"',
+            hint=f"there is: {', '.join(_CHOICES[name])}",
+        )
     if name == "single_writer":
         return value == "1"
     if name in _NUMBERS:
         least, most = _NUMBERS[name]
         if not re.fullmatch(r"[0-9]{1,4}", value) or not least <= int(value) <= most:
-            raise UsageError(f'the option {name} of an S3 store cannot be "{value}"', hint=f"give a number from {least} to {most}")
+            raise UsageError(
+                f'the option {name} of an S3 store cannot be "{value}"',
+                hint=f"give a number from {least} to {most}",
+            )
         return int(value)
     if name == "endpoint_url" and not re.match(r"https?://[^/]", value):
-        raise UsageError(f'"{value}" is no endpoint', hint="write it with its scheme: https://storage.example:9000")
+        raise UsageError(
+            f'"{value}" is no endpoint',
+            hint="write it with its scheme: https://storage.example:9000",
+        )
     return value or None

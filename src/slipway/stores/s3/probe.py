@@ -1,7 +1,8 @@
-"""Whether a server keeps the conditions of conditional writes: some accept them and overwrite all the same.
+"""Whether a server keeps the conditions of conditional writes: some accept them and overwrite all
+the same.
 
-Asked once a month for a bucket and prefix at an endpoint; the answer is kept in the store, below ``probe/``, and
-is no matter of trust: whoever could forge it could also overwrite everything.
+Asked once a month for a bucket and prefix at an endpoint; the answer is kept in the store, below
+``probe/``, and is no matter of trust: whoever could forge it could also overwrite everything.
 """
 
 from __future__ import annotations
@@ -39,14 +40,21 @@ def require_conditions(store: S3Store) -> None:
     if broken:
         raise StoreError(
             f"{store.url} ignores conditional writes: {', '.join(broken)}",
-            hint="two writers would lose each other's work there; if nobody else ever writes to it, add --single-writer",
+            hint=(
+                "two writers would lose each other's work there; if nobody else ever writes to it, "
+                "add --single-writer"
+            ),
         )
     with reported(options, store.url, marker):
-        store.client.put_object(Bucket=options.bucket, Key=options.prefix + marker, Body=b"", **checksum(b"", options))
+        store.client.put_object(
+            Bucket=options.bucket, Key=options.prefix + marker, Body=b"", **checksum(b"", options)
+        )
 
 
 def broken_conditions(store: S3Store) -> list[str]:
-    """The conditions that do not hold, by what was tried; nothing that was written for it is left."""
+    """The conditions that do not hold, by what was tried; nothing that was written for it is
+    left.
+    """
     client, options = store.client, store.options
     name = f"{options.prefix}probe/try-{secrets.token_hex(8)}"
     target = {"Bucket": options.bucket, "Key": name}
@@ -60,7 +68,9 @@ def broken_conditions(store: S3Store) -> list[str]:
         try:
             part = client.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"3")
             parts = {"Parts": [{"PartNumber": 1, "ETag": field_of(part, "ETag")}]}
-            client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
+            client.complete_multipart_upload(
+                **target, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*"
+            )
         except BaseException:
             client.abort_multipart_upload(**target, UploadId=upload)
             raise
@@ -68,10 +78,18 @@ def broken_conditions(store: S3Store) -> list[str]:
     with reported(options, store.url, "probe/"):
         try:
             stale = put(b"1", IfNoneMatch="*")
-            broken = [] if _refused(lambda: put(b"2", IfNoneMatch="*")) else ["an object was created twice"]
+            broken = (
+                []
+                if _refused(lambda: put(b"2", IfNoneMatch="*"))
+                else ["an object was created twice"]
+            )
             broken += [] if _refused(multipart) else ["a multipart upload replaced an object"]
             put(b"4")
-            broken += [] if _refused(lambda: put(b"5", IfMatch=stale)) else ["a version was replaced that was not there any more"]
+            broken += (
+                []
+                if _refused(lambda: put(b"5", IfMatch=stale))
+                else ["a version was replaced that was not there any more"]
+            )
         finally:
             client.delete_object(**target)
     return broken

@@ -1,9 +1,11 @@
-"""A file -> an object, in parts that are sent side by side, and that a later run need not send again.
+"""A file -> an object, in parts that are sent side by side, and that a later run need not send
+again.
 
-boto3's own ``upload_file`` can neither create conditionally nor resume, so the upload is driven here. Invariants: the
-file is read once, from its begin to its end; the object comes to be only if the whole had the SHA-256 that was
-promised, and only if none was there; what was sent stays on the server when this is stopped, and a part that is found
-there is used if it has this file's bytes. Every part carries a checksum that the server verifies.
+boto3's own ``upload_file`` can neither create conditionally nor resume, so the upload is driven
+here. Invariants: the file is read once, from its begin to its end; the object comes to be only if
+the whole had the SHA-256 that was promised, and only if none was there; what was sent stays on the
+server when this is stopped, and a part that is found there is used if it has this file's bytes.
+Every part carries a checksum that the server verifies.
 """
 
 from __future__ import annotations
@@ -38,24 +40,32 @@ def part_size(size: int, options: Options) -> int:
 def checksum(data: bytes, options: Options) -> dict[str, str]:
     """The parameter by which the server can verify what it receives.
 
-    The value is given, not left to botocore: it then goes into a header, never into a trailer, which some servers
-    refuse or store as content.
+    The value is given, not left to botocore: it then goes into a header, never into a trailer,
+    which some servers refuse or store as content.
     """
     if options.checksums == "when_required":
-        return {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+        return {
+            "ContentMD5": base64.b64encode(
+                hashlib.md5(data, usedforsecurity=False).digest()
+            ).decode()
+        }
     return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
 
 
 def unfinished(client: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
     """Uploads that were begun and neither completed nor given up, of all keys that begin so."""
-    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+    for page in client.get_paginator("list_multipart_uploads").paginate(
+        Bucket=bucket, Prefix=prefix
+    ):
         yield from page.get("Uploads", ())
 
 
 class Upload:
     """One multipart upload of a file to a key of a bucket."""
 
-    def __init__(self, client: Any, options: Options, name: str, path: Path, fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, client: Any, options: Options, name: str, path: Path, fields: Mapping[str, Any]
+    ) -> None:
         self.client = client
         self.options = options
         self.target = {"Bucket": options.bucket, "Key": name}
@@ -87,7 +97,10 @@ class Upload:
                     whole.update(data)
                     room.acquire()
                     futures.append(workers.submit(work, number, data))
-                    if any(future.done() and future.exception() for future in futures[-self.options.threads * 2 :]):
+                    if any(
+                        future.done() and future.exception()
+                        for future in futures[-self.options.threads * 2 :]
+                    ):
                         break  # the first error is raised below
             self.parts = [future.result() for future in futures]
         finally:
@@ -95,8 +108,13 @@ class Upload:
         return whole.hexdigest()
 
     def complete(self, condition: Mapping[str, Any]) -> None:
-        """Make the parts an object, if the condition holds; the server verifies that they are these very parts."""
-        self.client.complete_multipart_upload(**self.target, UploadId=self._id, MultipartUpload={"Parts": self.parts}, **condition)
+        """Make the parts an object, if the condition holds.
+
+        The server verifies that they are these very parts.
+        """
+        self.client.complete_multipart_upload(
+            **self.target, UploadId=self._id, MultipartUpload={"Parts": self.parts}, **condition
+        )
 
     def give_up(self) -> None:
         """Remove every unfinished upload of this key."""
@@ -105,7 +123,10 @@ class Upload:
                 self._abort(field_of(upload, "UploadId"))
 
     def _find_or_begin(self, fields: Mapping[str, Any]) -> None:
-        """Go on with the newest upload of this key whose parts fit; those that do not fit are removed."""
+        """Go on with the newest upload of this key whose parts fit.
+
+        Those that do not fit are removed.
+        """
         begun = [
             upload
             for upload in unfinished(self.client, self.target["Bucket"], self.target["Key"])
@@ -118,43 +139,72 @@ class Upload:
             elif parts is None:
                 self._abort(field_of(upload, "UploadId"))
         if not self._id:
-            algorithm = {"ChecksumAlgorithm": "SHA256"} if self.options.checksums == "when_supported" else {}
-            self._id = field_of(self.client.create_multipart_upload(**self.target, **fields, **algorithm), "UploadId")
+            algorithm = (
+                {"ChecksumAlgorithm": "SHA256"}
+                if self.options.checksums == "when_supported"
+                else {}
+            )
+            self._id = field_of(
+                self.client.create_multipart_upload(**self.target, **fields, **algorithm),
+                "UploadId",
+            )
 
     def _listed(self, upload_id: str) -> dict[int, Mapping[str, Any]] | None:
-        """The parts that the server has, by number; None if they are not of this size, or the upload has ended meanwhile."""
+        """The parts that the server has, by number; None if they are not of this size, or the
+        upload has ended meanwhile.
+        """
         from botocore.exceptions import ClientError
 
         size = self.path.stat().st_size
         found: dict[int, Mapping[str, Any]] = {}
         try:
-            for page in self.client.get_paginator("list_parts").paginate(**self.target, UploadId=upload_id):
+            for page in self.client.get_paginator("list_parts").paginate(
+                **self.target, UploadId=upload_id
+            ):
                 found |= {field_of(part, "PartNumber"): part for part in page.get("Parts", ())}
         except ClientError as error:
             if error.response["Error"]["Code"] in ENDED:
                 return None
             raise
-        fits = all(field_of(part, "Size") == min(self.part_size, size - (number - 1) * self.part_size) for number, part in found.items())
+        fits = all(
+            field_of(part, "Size") == min(self.part_size, size - (number - 1) * self.part_size)
+            for number, part in found.items()
+        )
         return found if fits else None
 
     def _part(self, number: int, data: bytes) -> dict[str, Any]:
-        """Send a part, unless the server has it; returns how it is named when the upload is completed."""
+        """Send a part, unless the server has it.
+
+        Returns how it is named when the upload is completed.
+        """
         proof = checksum(data, self.options)
         found = self._found.get(number)
         if found is not None and self._same(found, data, proof):
             etag = field_of(found, "ETag")
         else:
-            with allowed(self.target["Bucket"], f"part {number} of {self.target['Key']}", 1 << 20, patience_s=120):
-                sent = self.client.upload_part(**self.target, UploadId=self._id, PartNumber=number, Body=data, **proof)
+            with allowed(
+                self.target["Bucket"],
+                f"part {number} of {self.target['Key']}",
+                1 << 20,
+                patience_s=120,
+            ):
+                sent = self.client.upload_part(
+                    **self.target, UploadId=self._id, PartNumber=number, Body=data, **proof
+                )
             etag = field_of(sent, "ETag")
         proof.pop("ContentMD5", None)
         return {"PartNumber": number, "ETag": etag, **proof}
 
     def _same(self, found: Mapping[str, Any], data: bytes, proof: Mapping[str, str]) -> bool:
-        """Whether a listed part has these bytes: by its SHA-256 where the server says it, else by its ETag, an MD5."""
+        """Whether a listed part has these bytes: by its SHA-256 where the server says it, else by
+        its ETag, an MD5.
+        """
         if "ChecksumSHA256" in proof and "ChecksumSHA256" in found:
             return bool(found["ChecksumSHA256"] == proof["ChecksumSHA256"])
-        return bool(field_of(found, "ETag").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return bool(
+            field_of(found, "ETag").strip('"')
+            == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        )
 
     def _abort(self, upload_id: str) -> None:
         from botocore.exceptions import ClientError
@@ -162,5 +212,8 @@ class Upload:
         try:
             self.client.abort_multipart_upload(**self.target, UploadId=upload_id)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in ENDED and not lost(error):  # else somebody else has done it, or is at it
-                raise StoreError(f"an unfinished upload of {self.target['Key']} cannot be removed: {error}") from error
+            # else somebody else has done it, or is at it
+            if error.response["Error"]["Code"] not in ENDED and not lost(error):
+                raise StoreError(
+                    f"an unfinished upload of {self.target['Key']} cannot be removed: {error}"
+                ) from error

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 300
-"""The machine gets another address: the certificate is made again with it, by the machine's own authority, and whatever served the
-old one serves the new one."""
+"""The machine gets another address: the certificate is made again with it, by the machine's own
+authority, and whatever served the old one serves the new one.
+"""
 
 import contextlib
 import hashlib
@@ -14,7 +15,8 @@ import subprocess
 import time
 
 STATE = pathlib.Path("/var/lib/slipway/certificates")
-#: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR] 2.2.1.1).
+#: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR]
+#: 2.2.1.1).
 ASK = [
     bytes.fromhex("0000000804d2162f"),
     bytes.fromhex("030000130ee000000000000100080001000000"),
@@ -32,14 +34,20 @@ def context() -> ssl.SSLContext:
 def served(place: tuple[str, int]) -> str:
     """The SHA-256 of the certificate that an address and port serve, or nothing."""
     for ask in (b"", *ASK):
-        with contextlib.suppress(OSError, ssl.SSLError), socket.create_connection(place, timeout=8) as link:
+        with (
+            contextlib.suppress(OSError, ssl.SSLError),
+            socket.create_connection(place, timeout=8) as link,
+        ):
             if ask:
                 link.sendall(ask)
                 if not link.recv(100):
                     continue
             with context().wrap_socket(link) as secured:
                 return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
-    with contextlib.suppress(OSError, ssl.SSLError, smtplib.SMTPException), smtplib.SMTP(*place, timeout=8) as mail:
+    with (
+        contextlib.suppress(OSError, ssl.SSLError, smtplib.SMTPException),
+        smtplib.SMTP(*place, timeout=8) as mail,
+    ):
         mail.starttls(context=context())
         assert isinstance(mail.sock, ssl.SSLSocket)
         return hashlib.sha256(mail.sock.getpeercert(binary_form=True) or b"").hexdigest()
@@ -49,11 +57,18 @@ def served(place: tuple[str, int]) -> str:
 def listening() -> set[tuple[str, int]]:
     """Where TCP is listened for, but for SSH and names."""
     found = set()
-    for line in subprocess.run(["ss", "-Hltn"], check=True, capture_output=True, text=True).stdout.splitlines():
+    for line in subprocess.run(
+        ["ss", "-Hltn"], check=True, capture_output=True, text=True
+    ).stdout.splitlines():
         address, _, port = line.split()[3].rpartition(":")
         if int(port) not in (22, 53, 5355):
             found.add(
-                ({"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(address, address.strip("[]").partition("%")[0]), int(port))
+                (
+                    {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(
+                        address, address.strip("[]").partition("%")[0]
+                    ),
+                    int(port),
+                )
             )
     return found
 
@@ -64,7 +79,8 @@ def certificates() -> dict[str, str]:
     for record in STATE.glob("*.json"):
         folder = json.loads(record.read_text())["folder"]
         first = ssl.PEM_cert_to_DER_cert(
-            pathlib.Path(folder, "server.crt").read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+            pathlib.Path(folder, "server.crt").read_text().partition("-----END")[0]
+            + "-----END CERTIFICATE-----\n"
         )
         found[folder] = hashlib.sha256(first).hexdigest()
     return found
@@ -72,7 +88,10 @@ def certificates() -> dict[str, str]:
 
 def require_issued() -> None:
     for folder in certificates():
-        subprocess.run(["openssl", "verify", "-CAfile", STATE / "authority.crt", f"{folder}/server.crt"], check=True)
+        subprocess.run(
+            ["openssl", "verify", "-CAfile", STATE / "authority.crt", f"{folder}/server.crt"],
+            check=True,
+        )
 
 
 before = certificates()

@@ -40,13 +40,23 @@ def listening() -> dict[str, set[str]]:
 
 
 def services() -> list[str]:
-    """The services that the spec enables, and those that listen; without what does its work once, or has none here."""
-    enabled = {path.parent.name.removesuffix(".d") for path in pathlib.Path("/etc/systemd/system").glob("*.service.d/10-slipway.conf")}
+    """The services that the spec enables, and those that listen.
+
+    Without what does its work once, or has none here.
+    """
+    enabled = {
+        path.parent.name.removesuffix(".d")
+        for path in pathlib.Path("/etc/systemd/system").glob("*.service.d/10-slipway.conf")
+    }
     found = sorted(enabled | set(listening()))
     assert enabled, "this appliance has no service of its own"
     failed = [unit for unit in found if show(unit, "ActiveState") == "failed"]
     assert not failed, f"killed before, and still down: {failed}"
-    return [unit for unit in found if show(unit, "ActiveState") != "inactive" and show(unit, "Type") != "oneshot"]
+    return [
+        unit
+        for unit in found
+        if show(unit, "ActiveState") != "inactive" and show(unit, "Type") != "oneshot"
+    ]
 
 
 def kill(unit: str) -> float:

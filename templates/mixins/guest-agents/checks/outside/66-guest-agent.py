@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""The hypervisor's host learns the machine's address and its own name from its agent, and freezes its file systems for a
-snapshot: nothing is written until they are thawed, and then everything goes on."""
+"""The hypervisor's host learns the machine's address and its own name from its agent, and freezes
+its file systems for a snapshot: nothing is written until they are thawed, and then everything goes
+on.
+"""
 
 import base64
 import itertools
@@ -31,14 +33,17 @@ class Agent:
         self.link.settimeout(120)
         self.link.connect("\0" + os.environ["SLIPWAY_AGENT"].removeprefix("@"))
         self.lines = self.link.makefile("rb")
-        # What an earlier client did not read comes first; 0xff ends a command that it did not finish.
+        # What an earlier client did not read comes first; 0xff ends a command that it did not
+        # finish.
         token = time.time_ns() % 1_000_000_007
         self.send(b"\xff", "guest-sync-delimited", id=token)
         while self.lines.readline().rpartition(b"\xff")[2] != b'{"return": %d}\n' % token:
             pass
 
     def send(self, before: bytes, command: str, **arguments: object) -> None:
-        self.link.sendall(before + json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        self.link.sendall(
+            before + json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
+        )
 
     def ask(self, command: str, **arguments: object) -> object:
         self.send(b"", command, **arguments)
@@ -75,7 +80,9 @@ assert os.environ["SLIPWAY_ADDRESS"] in addresses, addresses
 
 name = agent.ask("guest-get-host-name")
 assert isinstance(name, dict)
-assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{6}", name["host-name"]), f"the image's name, and none of its own: {name}"
+assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{6}", name["host-name"]), (
+    f"the image's name, and none of its own: {name}"
+)
 
 if agent.ask("guest-fsfreeze-status") == "frozen":  # by a try before this one
     agent.ask("guest-fsfreeze-thaw")

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 400
-"""An ACME server in the lab (Pebble): while it is down the machine says so and serves what it has; then it gets a certificate,
-and every port that serves TLS has it, by the name that a client uses. Switched off, its own authority's is back."""
+"""An ACME server in the lab (Pebble): while it is down the machine says so and serves what it has;
+then it gets a certificate, and every port that serves TLS has it, by the name that a client uses.
+Switched off, its own authority's is back.
+"""
 
 import contextlib
 import json
@@ -16,9 +18,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
-ADDRESS, GATEWAY, TOOLS = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_GATEWAY"], pathlib.Path(os.environ["SLIPWAY_TOOLS"])
+ADDRESS, GATEWAY, TOOLS = (
+    os.environ["SLIPWAY_ADDRESS"],
+    os.environ["SLIPWAY_GATEWAY"],
+    pathlib.Path(os.environ["SLIPWAY_TOOLS"]),
+)
 NAME, DIRECTORY = "www.acme.test", f"https://{GATEWAY}:14000/dir"
-#: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR] 2.2.1.1).
+#: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR]
+#: 2.2.1.1).
 ASK = [bytes.fromhex("0000000804d2162f"), bytes.fromhex("030000130ee000000000000100080001000000")]
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 parameters = "/var/lib/slipway/parameters"
@@ -26,21 +33,29 @@ parameters = "/var/lib/slipway/parameters"
 
 def guest(command: str, *, text: str = "", status: int | None = 0) -> str:
     ended = subprocess.run([*ssh, command], input=text, capture_output=True, text=True, timeout=300)
-    assert status is None or ended.returncode == status, f"{command}: {ended.returncode}: {ended.stdout}{ended.stderr}"
+    assert status is None or ended.returncode == status, (
+        f"{command}: {ended.returncode}: {ended.stdout}{ended.stderr}"
+    )
     return ended.stdout
 
 
 def serves(port: int, context: ssl.SSLContext) -> bool:
     """Whether a port speaks TLS with a certificate that the context takes, for the name."""
     for ask in (b"", *ASK):
-        with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), timeout=8) as link:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((ADDRESS, port), timeout=8) as link,
+        ):
             if ask:
                 link.sendall(ask)
                 if not link.recv(100):
                     continue
             with context.wrap_socket(link, server_hostname=NAME):
                 return True
-    with contextlib.suppress(OSError, smtplib.SMTPException), smtplib.SMTP(ADDRESS, port, timeout=8) as mail:
+    with (
+        contextlib.suppress(OSError, smtplib.SMTPException),
+        smtplib.SMTP(ADDRESS, port, timeout=8) as mail,
+    ):
         mail._host = NAME  # what it compares with the certificate
         mail.starttls(context=context)
         return True
@@ -59,7 +74,9 @@ def require_served(ports: list[int], authority: str, what: str) -> None:
 def restart_web() -> None:
     """What serves port 80 may look at acme_directory when it starts."""
     find = "ss -Hltnp 'sport = :80' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p' | head -n 1"
-    guest(f'pid=$({find}); [ -z "$pid" ] || systemctl restart "$(ps -o unit= -p "$pid" | tr -d " ")"')
+    guest(
+        f'pid=$({find}); [ -z "$pid" ] || systemctl restart "$(ps -o unit= -p "$pid" | tr -d " ")"'
+    )
 
 
 @contextlib.contextmanager
@@ -75,10 +92,25 @@ def pebble() -> Iterator[None]:
         "tlsPort": 443,
     }
     (folder / "acme.json").write_text(json.dumps({"pebble": settings}))
-    dns = ["pebble-challtestsrv", "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", f"{GATEWAY}:8055"]
+    dns = [
+        "pebble-challtestsrv",
+        "-http01",
+        "",
+        "-https01",
+        "",
+        "-tlsalpn01",
+        "",
+        "-management",
+        f"{GATEWAY}:8055",
+    ]
     with (folder / "acme.log").open("wb") as log:
         started = [
-            subprocess.Popen(["chroot", TOOLS, "env", "PEBBLE_VA_NOSLEEP=1", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            subprocess.Popen(
+                ["chroot", TOOLS, "env", "PEBBLE_VA_NOSLEEP=1", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
             for words in (
                 [*dns, "-dns01", f"{GATEWAY}:8053", "-defaultIPv4", ADDRESS, "-defaultIPv6", ""],
                 ["pebble", "-config", "/tmp/acme.json", "-dnsserver", f"{GATEWAY}:8053"],
@@ -98,18 +130,33 @@ def pebble() -> Iterator[None]:
 own = guest("cat /var/lib/slipway/certificates/authority.crt")
 listed = guest("ss -Hltn").splitlines()
 ports = sorted(
-    {int(line.split()[3].rpartition(":")[2]) for line in listed if not line.split()[3].startswith(("127.", "[::1]"))} - {22, 53, 80}
+    {
+        int(line.split()[3].rpartition(":")[2])
+        for line in listed
+        if not line.split()[3].startswith(("127.", "[::1]"))
+    }
+    - {22, 53, 80}
 )
 before = guest(f"cat {parameters}/certificate_names")
 try:
     # Its certificate is the lab's own; the machine trusts it for as long as this check runs.
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=lab -keyout -"
+    made = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "
+        "/CN=lab -keyout -"
+    )
     both = guest(f"{made} -addext subjectAltName=IP:{GATEWAY} 2>/dev/null")
     (TOOLS / "tmp/acme.pem").write_text(both)
     trusted = both[both.index("-----BEGIN CERTIFICATE-----") :]
     guest("umount /etc/ssl/certs/ca-certificates.crt 2>/dev/null", status=None)
-    guest("cat >/run/acme-check.pem && mount --bind /run/acme-check.pem /etc/ssl/certs/ca-certificates.crt", text=trusted)
-    guest(f"printf %s {NAME} >{parameters}/certificate_names; printf %s {DIRECTORY} >{parameters}/acme_directory")
+    guest(
+        "cat >/run/acme-check.pem && mount --bind /run/acme-check.pem "
+        "/etc/ssl/certs/ca-certificates.crt",
+        text=trusted,
+    )
+    guest(
+        f"printf %s {NAME} >{parameters}/certificate_names; printf %s {DIRECTORY} "
+        f">{parameters}/acme_directory"
+    )
     guest("systemctl start slipway-certificate.service")
     restart_web()
     context = ssl.create_default_context(cadata=own)
@@ -127,7 +174,9 @@ try:
     with pebble():
         assert guest("slipway-acme --now") == f"acme: the certificate of {DIRECTORY} is used\n"
         context = ssl.create_default_context(cadata=trusted)
-        with urllib.request.urlopen(f"https://{GATEWAY}:15000/roots/0", context=context, timeout=20) as answer:
+        with urllib.request.urlopen(
+            f"https://{GATEWAY}:15000/roots/0", context=context, timeout=20
+        ) as answer:
             root = answer.read().decode()
         require_served(ports, root, "the ACME server's certificate")
         assert guest("cat /run/issue.d/65-acme.issue") == ""
@@ -139,8 +188,18 @@ try:
     guest(f": >{parameters}/acme_directory; systemctl start slipway-certificate.service")
     require_served(ports, own, "the machine's own certificate")
 finally:
-    guest(f"printf %s {shlex.quote(before)} >{parameters}/certificate_names; : >{parameters}/acme_directory")
-    guest("umount /etc/ssl/certs/ca-certificates.crt; rm -f /run/acme-check.pem; rm -rf /var/lib/private/slipway-acme/*", status=None)
-    guest("systemctl reset-failed slipway-acme.service; systemctl start slipway-certificate.service", status=None)
+    guest(
+        f"printf %s {shlex.quote(before)} >{parameters}/certificate_names; : "
+        f">{parameters}/acme_directory"
+    )
+    guest(
+        "umount /etc/ssl/certs/ca-certificates.crt; rm -f /run/acme-check.pem; "
+        "rm -rf /var/lib/private/slipway-acme/*",
+        status=None,
+    )
+    guest(
+        "systemctl reset-failed slipway-acme.service; systemctl start slipway-certificate.service",
+        status=None,
+    )
     restart_web()
 print(f"served on {ports}")

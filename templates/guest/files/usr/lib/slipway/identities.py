@@ -1,11 +1,13 @@
-"""Names and keys of one instance that packages make when they are installed: removed from the image, made again at boot.
+"""Names and keys of one instance that packages make when they are installed: removed from the
+image, made again at boot.
 
-What goes in: the table below. The build runs ``--forget``, which removes what there is of it and notes that in
-/usr/lib/slipway/identities.json, with owners and modes. Each boot makes what is noted, before services start, and notes in
-/var/lib/slipway/identities.json for which machine-id.
+What goes in: the table below. The build runs ``--forget``, which removes what there is of it and
+notes that in /usr/lib/slipway/identities.json, with owners and modes. Each boot makes what is
+noted, before services start, and notes in /var/lib/slipway/identities.json for which machine-id.
 
-Invariants: only what was in the image is made. What exists already was given to this instance and stays. A clone with a new
-machine-id is a new instance, and all is made anew. What could not be made is tried again, and first boot fails until then.
+Invariants: only what was in the image is made. What exists already was given to this instance and
+stays. A clone with a new machine-id is a new instance, and all is made anew. What could not be made
+is tried again, and first boot fails until then.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ MADE = "var/lib/slipway/identities.json"
 class Identity:
     """Files of one identity, as patterns below the root, and the shell commands that make them.
 
-    With ``word``, only a file that has it in its text. ``links`` are patterns of links to the files.
+    With ``word``, only a file that has it in its text. ``links`` are patterns of links to the
+    files.
     """
 
     name: str
@@ -45,7 +48,8 @@ class Identity:
     links: Sequence[str] = ()
 
 
-#: Each script is what the package's own postinst does. Owners and modes are put back afterwards, as they were in the image.
+#: Each script is what the package's own postinst does. Owners and modes are put back afterwards, as
+#: they were in the image.
 IDENTITIES = (
     Identity(name="bind9", files=("etc/bind/rndc.key",), script="rndc-confgen -a"),
     Identity(
@@ -62,7 +66,11 @@ done
     Identity(
         name="erlang",
         files=("root/.erlang.cookie", "var/lib/*/.erlang.cookie"),
-        script="""for file; do LC_ALL=C tr -dc '[:upper:]' </dev/urandom | head -c 40 >"$file"; done""",
+        script="""
+for file; do
+    LC_ALL=C tr -dc '[:upper:]' </dev/urandom | head -c 40 >"$file"
+done
+""",
     ),
     Identity(
         name="munge",
@@ -73,7 +81,10 @@ done
         name="nvme-cli",
         files=("etc/nvme/hostnqn", "etc/nvme/hostid"),
         # One name twice: programs complain about a hostid that is not the one in the hostnqn.
-        script="nvme gen-hostnqn >/etc/nvme/hostnqn\nsed 's/.*uuid://' /etc/nvme/hostnqn >/etc/nvme/hostid",
+        script="""
+nvme gen-hostnqn >/etc/nvme/hostnqn
+sed 's/.*uuid://' /etc/nvme/hostnqn >/etc/nvme/hostid
+""",
     ),
     Identity(
         name="open-iscsi",
@@ -103,12 +114,22 @@ def forget(root: Path) -> list[str]:
     noted: dict[str, dict[str, Any]] = _read(root / FORGOTTEN)
     gone = []
     for identity in IDENTITIES:
-        found = [path for pattern in identity.files for path in sorted(root.glob(pattern)) if _plain(path, identity.word)]
+        found = [
+            path
+            for pattern in identity.files
+            for path in sorted(root.glob(pattern))
+            if _plain(path, identity.word)
+        ]
         for path in found:
             status = path.lstat()
             name = f"/{path.relative_to(root)}"
-            # A list, as the owner's and the group's numbers are those of the image in each instance.
-            noted.setdefault(identity.name, {})[name] = [stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid]
+            # A list, as the owner's and the group's numbers are those of the image in each
+            # instance.
+            noted.setdefault(identity.name, {})[name] = [
+                stat.S_IMODE(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+            ]
             gone.append(name)
             path.unlink()
         if found:
@@ -178,7 +199,9 @@ def _remove_links(root: Path, identity: Identity) -> None:
 
 def _plain(path: Path, word: str) -> bool:
     """Return whether it is a regular file that has the word; nothing is read through a link."""
-    return stat.S_ISREG(path.lstat().st_mode) and (not word or any(line.startswith(word) for line in path.read_text().splitlines()))
+    return stat.S_ISREG(path.lstat().st_mode) and (
+        not word or any(line.startswith(word) for line in path.read_text().splitlines())
+    )
 
 
 def _whole(path: Path) -> bool:
@@ -200,8 +223,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 if all was made or removed, and 1 if not."""
-    options = argparse.ArgumentParser(description="Make the identities of this instance that its image has not.")
-    options.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where the file system is (for tests)")
+    options = argparse.ArgumentParser(
+        description="Make the identities of this instance that its image has not."
+    )
+    options.add_argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="where the file system is (for tests)",
+    )
     options.add_argument("--forget", action="store_true", help="remove them, in a build")
     given = options.parse_args(argv)
     if given.forget:

@@ -1,11 +1,12 @@
 """Parameters that come by cloud-init: a file that it writes, or a section of the user data.
 
-What goes in: /etc/slipway/parameters.yaml (a mapping of names to values, which the user data writes by ``write_files``), and
-``slipway: {parameters: ...}`` of the user data. What comes out: each value's text as somebody wrote it.
+What goes in: /etc/slipway/parameters.yaml (a mapping of names to values, which the user data writes
+by ``write_files``), and ``slipway: {parameters: ...}`` of the user data. What comes out: each
+value's text as somebody wrote it.
 
-YAML makes a number of 0123 and of 12:30, and cloud-init keeps the number. So the text is read where cloud-init keeps
-the user data as it came: in ``user-data.txt.i``, a MIME message with every part. (cloud-init, "Merging user data
-sections" and "Instance data"; YAML 1.1, "Scalar resolution".)
+YAML makes a number of 0123 and of 12:30, and cloud-init keeps the number. So the text is read where
+cloud-init keeps the user data as it came: in ``user-data.txt.i``, a MIME message with every part.
+(cloud-init, "Merging user data sections" and "Instance data"; YAML 1.1, "Scalar resolution".)
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ def given_file(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise Failure(f"/{FILE} must map names to texts")
     types = {parameter.name: parameter.type for parameter in parameters}
-    return {name: boolean(value) if types.get(name) == "boolean" else value for name, value in given.items()}
+    return {
+        name: boolean(value) if types.get(name) == "boolean" else value
+        for name, value in given.items()
+    }
 
 
 def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
@@ -61,10 +65,16 @@ def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
         raise Failure(SHAPE)
     for name in section:
         if name != "parameters":
-            near = ': did you mean "parameters"?' if difflib.get_close_matches(str(name), ["parameters"]) else ""
+            near = (
+                ': did you mean "parameters"?'
+                if difflib.get_close_matches(str(name), ["parameters"])
+                else ""
+            )
             raise Failure(f'cloud-init: "slipway" of the user data has no "{name}"{near}')
     given = section.get("parameters") or {}
-    if not isinstance(given, dict) or any(value is None or isinstance(value, (dict, list)) for value in given.values()):
+    if not isinstance(given, dict) or any(
+        value is None or isinstance(value, (dict, list)) for value in given.values()
+    ):
         raise Failure(SHAPE)
     types = {parameter.name: parameter.type for parameter in parameters}
     written = as_written(root)
@@ -76,7 +86,10 @@ def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
             (text,) = texts
             values[name] = boolean(text) if types.get(name) == "boolean" else text
         else:
-            reasons.append(f"{name}: cloud-init took its value for a number, a time or yes and no; quote it in the user data")
+            reasons.append(
+                f"{name}: cloud-init took its value for a number, a time or yes and no; "
+                "quote it in the user data"
+            )
     if reasons:
         raise Failure(*reasons)
     return values
@@ -85,8 +98,8 @@ def cloud_init(root: Path, parameters: Sequence[Parameter]) -> dict[str, str]:
 def require_answer(root: Path) -> None:
     """Make sure that a cloud that there is has answered: its values would come too late for ever.
 
-    cloud-init runs only where ds-identify has found a cloud or a seed; ``none`` is its source of last resort
-    (cloud-init, "cloud-id").
+    cloud-init runs only where ds-identify has found a cloud or a seed; ``none`` is its source of
+    last resort (cloud-init, "cloud-id").
 
     Raises:
         Failure: It has not.
@@ -94,11 +107,16 @@ def require_answer(root: Path) -> None:
     if (root / "run/cloud-init/enabled").exists():
         name = root / "run/cloud-init/cloud-id"
         if not name.exists() or name.read_text().strip() in ("", "none"):
-            raise Failure("this machine is in a cloud, and cloud-init got no metadata from it (see: cloud-init status --long)")
+            raise Failure(
+                "this machine is in a cloud, and cloud-init got no metadata from it (see: "
+                "cloud-init status --long)"
+            )
 
 
 def as_written(root: Path) -> dict[str, set[str]]:
-    """Return the texts that the user data has for each parameter, before YAML makes something of them."""
+    """Return the texts that the user data has for each parameter, before YAML makes something of
+    them.
+    """
     found: dict[str, set[str]] = {}
     for part in parts(root):
         config = load(part, "cloud-init's user data", raw=True)
@@ -111,7 +129,10 @@ def as_written(root: Path) -> dict[str, set[str]]:
 
 
 def parts(root: Path) -> Iterator[bytes]:
-    """Yield the cloud-configs that an instance was given. A template of one is none: its values are not in it."""
+    """Yield the cloud-configs that an instance was given.
+
+    A template of one is none: its values are not in it.
+    """
     for name in KEPT:
         file = root / INSTANCE / name
         if not file.exists():
@@ -129,7 +150,8 @@ def load(data: bytes, what: str, *, raw: bool = False) -> Any:
         Failure: It is not YAML, or nothing here reads YAML.
     """
     try:
-        import yaml  # of python3-yaml, which cloud-init depends on; not needed where there is no cloud
+        # of python3-yaml, which cloud-init depends on; not needed where there is no cloud
+        import yaml
     except ImportError:
         raise Failure(f"{what} cannot be read: python3-yaml is not installed") from None
 
@@ -140,6 +162,15 @@ def load(data: bytes, what: str, *, raw: bool = False) -> Any:
 
 
 def boolean(text: str) -> str:
-    """Return YAML 1.1's words for true and false as "true" and "false", and any other text as it is."""
-    words: Mapping[str, str] = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+    """Return YAML 1.1's words for true and false as "true" and "false", and any other text as it
+    is.
+    """
+    words: Mapping[str, str] = {
+        "yes": "true",
+        "on": "true",
+        "true": "true",
+        "no": "false",
+        "off": "false",
+        "false": "false",
+    }
     return words.get(text.lower(), text)

@@ -1,0 +1,131 @@
+"""What a spec says of users, groups, timers, volumes, the kernel, time, language and keyboard, as
+files of the image by their path.
+
+What goes in: a spec. What comes out: texts. Nothing is read or written here.
+"""
+
+from __future__ import annotations
+
+from slipway.spec.model import Spec
+
+__all__ = ["USERS", "service_drop_in", "settings"]
+
+_AFTER_FIRST_BOOT = """\
+# This starts only when first boot has succeeded.
+[Unit]
+Requires=slipway-firstboot.service
+After=slipway-firstboot.service
+"""
+#: Sockets and paths belong to the time before basic.target, which first boot comes after.
+_LATE = """\
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+"""
+#: What a timer starts: it may do what its command needs, but not become more than it is; files/ can
+#: add to it.
+_TIMED = """\
+[Unit]
+Description={summary}
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart={command}
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectSystem=full
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+"""
+#: Users and groups (sysusers.d(5)).
+USERS = "/usr/lib/sysusers.d/slipway-users.conf"
+
+
+def service_drop_in(name: str) -> tuple[str, str]:
+    """The path and the text of what makes an enabled unit wait for first boot."""
+    unit = name if "." in name else f"{name}.service"
+    late = _LATE if unit.endswith((".socket", ".path")) else ""
+    return f"/etc/systemd/system/{unit}.d/10-slipway.conf", _AFTER_FIRST_BOOT + late
+
+
+def settings(spec: Spec) -> dict[str, str]:
+    """All files that say what a spec says, by path."""
+    found = _users(spec)
+    if spec.sysctl:  # sysctl.d(5)
+        found["/etc/sysctl.d/50-slipway.conf"] = "".join(
+            f"{name} = {value}\n" for name, value in spec.sysctl.items()
+        )
+    return found | _timers(spec) | _volumes(spec) | _language(spec)
+
+
+def _users(spec: Spec) -> dict[str, str]:
+    """Users and groups (sysusers.d(5)), and the homes of users (tmpfiles.d(5))."""
+    lines = [f"g {name}\n" for name in spec.groups]
+    homes = []
+    for user in spec.users:
+        summary = user.summary or user.name
+        summary = summary.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'u {user.name} - "{summary}" {user.home} {user.shell}\n')
+        lines += [f"m {user.name} {group}\n" for group in user.groups]
+        if user.home != "/nonexistent":
+            homes.append(f"d {user.home} 0750 {user.name} {user.name}\n")
+    found = {USERS: "".join(lines)} if lines else {}
+    if homes:
+        found["/usr/lib/tmpfiles.d/slipway-users.conf"] = "".join(homes)
+    return found
+
+
+def _timers(spec: Spec) -> dict[str, str]:
+    """Timers and what they start (systemd.timer(5))."""
+    found = {}
+    for timer in spec.timers:
+        unit = f"/etc/systemd/system/{timer.name}"
+        summary = (timer.summary or timer.name).replace("%", "%%")
+        found[f"{unit}.service"] = _TIMED.format(
+            summary=summary, user=timer.user, command=timer.command
+        )
+        found[f"{unit}.timer"] = (
+            f"[Unit]\nDescription={summary}\n\n[Timer]\nOnCalendar={timer.calendar}\n"
+            "Persistent=yes\n\n[Install]\nWantedBy=timers.target\n"
+        )
+    return found
+
+
+def _volumes(spec: Spec) -> dict[str, str]:
+    """Partitions that first boot makes for volumes (repart.d(5))."""
+    found = {}
+    for number, volume in enumerate(spec.volumes):
+        size = "SizeMinBytes=256M\n"
+        if volume.size_gib:
+            size = f"SizeMinBytes={volume.size_gib}G\nSizeMaxBytes={volume.size_gib}G\n"
+        found[f"/usr/lib/repart.d/60-{number}-{volume.name}.conf"] = (
+            f"[Partition]\nType=linux-generic\nLabel={volume.name}\nFormat=ext4\n"
+            f"CopyFiles={volume.path}:/\n{size}"
+        )
+    return found
+
+
+def _language(spec: Spec) -> dict[str, str]:
+    """The time zone, the language (locale.conf(5), Debian's locale.gen(5)) and the keyboard
+    (keyboard(5)).
+    """
+    found = {}
+    if spec.timezone:
+        found["/etc/timezone"] = f"{spec.timezone}\n"
+    if spec.locale != "C.UTF-8":
+        found["/etc/locale.conf"] = f"LANG={spec.locale}\n"
+        found["/etc/locale.gen"] = f"{spec.locale} UTF-8\n"
+    if spec.keyboard:
+        layout, _, variant = spec.keyboard.rstrip(")").partition("(")
+        found["/etc/default/keyboard"] = (
+            f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\n'
+            'BACKSPACE="guess"\n'
+        )
+    return found

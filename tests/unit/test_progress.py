@@ -298,3 +298,15 @@ def test_a_download_of_another_program_is_counted_in_its_folder(tmp_path: Path) 
     assert step.row(time.monotonic()).part == 0.4
     tmp_path.rmdir()
     assert step.row(time.monotonic()).text == "40 of 100 B"
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_long_note_is_broken_beside_its_label(columns: int) -> None:
+    text = "10.0.13, from a tree of its own: there is no KVM, and this host's 7.2.22 is older than 9"
+    with Terminal(columns) as shown:
+        Progress(shown.stream).note("qemu", text)
+    first, *rest = shown.screen.text.splitlines()
+    assert first.startswith("  qemu               10.0.13, from")
+    assert all(line.startswith(" " * 21) and len(line) < columns for line in rest)
+    assert " ".join(line[21:] for line in (first, *rest)) == text
+    assert bool(rest) == (columns < 110)

@@ -14,20 +14,21 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.emulator import Emulator
 from slipway.boot.failure import failure
-from slipway.boot.lab import agent_socket, lab
+from slipway.boot.lab import ADDRESS, agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
 from slipway.boot.qemu_tree import open_tree
 from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
-from slipway.boot.trial import FACTOR, Trial, expected_checks, expected_in_guest
+from slipway.boot.trial import FACTOR, Held, Trial, expected_in_guest
 from slipway.builders import Source
 from slipway.cache import Entry
 from slipway.errors import BuildError
@@ -39,6 +40,8 @@ __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 
 #: How long a guest may take until its checks start, in seconds.
 _START_S = {"kvm": 120, "tcg": 420}
+#: What logs in with a key, which is the next word, at a machine that is a new one each time.
+_LOGIN = ("ssh", "-F", "none", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR", "-i")
 
 
 class ChecksFailed(BuildError):
@@ -67,6 +70,8 @@ def boot_and_check(
     firmware: str = "bios",
     tools: Entry | None = None,
     first_failure: bool = False,
+    only: Collection[str] = (),
+    on_failure: Callable[[Held], None] | None = None,
 ) -> BootReport:
     """Boot an image and run its checks.
 
@@ -79,6 +84,8 @@ def boot_and_check(
         firmware: bios, uefi or secureboot.
         tools: The tree of programs that checks use.
         first_failure: Stop at the first check that fails, without switching the machine off in peace.
+        only: The checks that were asked for, as place/name, if not all.
+        on_failure: Called with the machine that failed, which runs until it returns.
 
     Raises:
         ChecksFailed: A check failed; with its output, its log, and what had passed.
@@ -95,6 +102,8 @@ def boot_and_check(
         firmware=firmware,
         emulator=emulator,
         first_failure=first_failure,
+        only=only,
+        on_failure=on_failure,
     )
     logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
@@ -106,7 +115,7 @@ def boot_and_check(
         except Died as died:
             # One entry for each start, also where the guest had come to its checks.
             trial.attempts[earlier:] = [Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))]
-            if last or trial.failed:
+            if last or trial.failed or trial.was_held:
                 did_not = "end its checks" if trial.results else "start"
                 raise failure(trial, f"{trial.appliance.name} did not {did_not}: {died}", console=True) from None
             continue
@@ -118,7 +127,7 @@ def boot_and_check(
         firmware=firmware,
         attempts=tuple(trial.attempts),
         checks=tuple(trial.results),
-        expected=expected_checks(trial.appliance),
+        expected=trial.expected,
         memory_mib=trial.memory_mib,
         qemu=emulator.version,
     )
@@ -139,7 +148,7 @@ def _once(trial: Trial) -> None:
     interfaces = [interface.name for interface in spec.interfaces]
     values = parameter_values(spec.parameters)
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
-    logs = (trial.log(*name.split("/", 1)) for name in expected_checks(trial.appliance))
+    logs = (trial.log(*name.split("/", 1)) for name in trial.expected)
     for file in (overlay, results, console, *logs):
         file.unlink(missing_ok=True)
     results.touch(mode=0o600)
@@ -174,17 +183,41 @@ def _once(trial: Trial) -> None:
             machine = replace(machine, program=open_tree(tree, machine.system, network.enter))
         with running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
             trial.guest = guest
-            _inside(trial, guest)
-            others = Instances(trial=trial, like=machine, network=network, stack=stack)
-            others.start_early()
-            client = Client(network=network, guest=guest, values=values, others=others)
-            for check in outside_checks(trial.appliance):
-                if not trial.enough:
-                    run_outside(trial, client, check)
+            with _held(trial, guest, (*network.enter, *_LOGIN, str(key), f"root@{ADDRESS}")):
+                _inside(trial, guest)
+                others = Instances(trial=trial, like=machine, network=network, stack=stack)
+                others.start_early()
+                client = Client(network=network, guest=guest, values=values, others=others)
+                for check in outside_checks(trial.appliance):
+                    if not trial.enough and f"{check.place}/{check.name}" in trial.expected:
+                        run_outside(trial, client, check)
             if trial.enough:
                 return
             trial.step.detail = "switching off"
             guest.power_off(30 * trial.factor)
+
+
+@contextlib.contextmanager
+def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None]:
+    """Give the machine to whoever wants to look, if the block's checks fail while it runs."""
+
+    def hold(why: str) -> None:
+        if trial.on_failure is not None and guest.ended is None:
+            trial.was_held = True
+            trial.on_failure(Held(appliance=trial.appliance.name, why=why, login=login, console=trial.console, guest=guest))
+
+    try:
+        yield
+    except (Died, Misreported) as problem:
+        hold(str(problem))
+        raise
+    if trial.failed:
+        hold(", ".join(f"{check.place}/{check.name} {check.outcome}" for check in trial.failed))
+
+
+def _after(expected: Sequence[str], names: Collection[str]) -> str:
+    """The check of the guest that runs now, or nothing: they run in their order."""
+    return next((f"guest/{name}" for name in expected if name not in names), "")
 
 
 def _inside(trial: Trial, guest: Running) -> None:
@@ -195,17 +228,17 @@ def _inside(trial: Trial, guest: Running) -> None:
         Misreported: Its report cannot be true.
     """
     begun = time.monotonic()
-    expected = expected_checks(trial.appliance)
     reported = Reported(expected=expected_in_guest(trial.appliance))
     longest = max([60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")])
-    trial.step.detail = "starting"
+    trial.step.detail = f"starting, {len(trial.expected)} checks to come"
     limits = {"start_s": _START_S[trial.accelerator.name], "check_s": (longest + 60) * FACTOR[trial.accelerator.name]}
     for result in follow(guest, trial.port, trial.console, reported, **limits):
         if not trial.results:
             trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
         trial.results.append(result)
         trial.log(result.place, result.name).write_text(result.output, encoding="utf-8", errors="backslashreplace")
-        trial.step.detail = f"{len(trial.results)} of {len(expected)} checks"
+        trial.tell(result)
+        trial.show(_after(reported.expected, reported.names))
         if trial.enough:
             return
     trial.memory_mib = None if reported.memory_kib is None else reported.memory_kib // 1024

@@ -158,7 +158,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
         Died: The machine is gone, so the check says nothing.
         Misreported: The guest writes without end.
     """
-    trial.step.detail = f"{check.place}/{check.name}"
+    trial.show(f"{check.place}/{check.name}")
     environment = client.environment(check)
     begun = time.monotonic()
     try:
@@ -176,6 +176,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
     trial.results.append(
         CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
     )
+    trial.tell(trial.results[-1])
 
 
 def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> tuple[str, str, int]:

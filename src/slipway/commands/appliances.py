@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
-from slipway.commands.options import Checkout, all_names, chosen, described, folders
+from slipway.commands.options import Checkout, Working, all_names, chosen, described, folders
 from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
@@ -87,7 +87,7 @@ def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = Fals
         qemu="the QEMU that runs machines where there is no KVM, too; alone, only that",
     ),
 )
-def lock(names: list[str], *, at: Checkout, answer: Answer, all: bool = False, arch: str = "amd64", qemu: bool = False) -> None:
+def lock(names: list[str], *, at: Working, answer: Answer, all: bool = False, arch: str = "amd64", qemu: bool = False) -> None:
     """Resolve packages to exact versions and hashes, and say what changed."""
     from slipway.job import lock as make_lock
     from slipway.job import lock_path, lock_qemu

@@ -16,6 +16,7 @@ from slipway.commands.options import MADE, Place, Recipe, described, require_fol
 from slipway.commands.options import folders as folders_of
 from slipway.commands.output import say, warn, would
 from slipway.commands.records import failed_records, moved_records, published_record
+from slipway.commands.summaries import publication_table
 from slipway.invocation import task
 from slipway.terminal import one_line
 
@@ -49,6 +50,7 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
             refused=failed_records(refused),
         )
     )
+    publication_table(moves, channel, refused)
     for moved in moves:
         created = sum(len(blobs.created) for blobs in moved.blobs)
         say("\n".join(describe(moved)))
@@ -103,7 +105,7 @@ def publish(
         raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
     else:
         # Appliances are read by a process that has no keys.
-        words = [*names, *["--all"] * all, *recipe.words(), f"--root={at.root}", *(f"--format={each}" for each in format)]
+        words = [*names, *["--all"] * all, *recipe.words(), *at.words(), f"--root={at.root}", *(f"--format={each}" for each in format)]
         done = built_apart(shop, "releases", words, json=answer.json)
         if done.ended:
             raise done.ended
@@ -147,7 +149,7 @@ def nightly(
     seal()
     shop, session, ring = at.publishing(channel, dry_run=True)  # before hours of work
     session.require_writable(keys=ring is None)
-    words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
+    words = [*names, "--no-publish", *recipe.words(), *at.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
     if done.ended and (done.ended.code == UsageError.exit_code or (ring is None and not done.folders)):
         raise done.ended  # nothing was begun that has to be ended, and no keys are made for nothing

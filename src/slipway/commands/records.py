@@ -107,13 +107,20 @@ def release_record(release: Finished) -> Release:
     )
 
 
-def machine_record(name: str, report: BootReport) -> Machine:
+def machine_record(name: str, report: BootReport, only: Iterable[str] = ()) -> Machine:
     """Return a machine that was booted and checked."""
     checks = [
         Check(place=each.place, name=each.name, outcome=each.outcome, duration_s=each.duration_s, attempts=each.attempts)
         for each in report.checks
     ]
-    return Machine(appliance=name, firmware=report.firmware, accelerator=report.accelerator, passed=report.passed, checks=checks)
+    return Machine(
+        appliance=name,
+        firmware=report.firmware,
+        accelerator=report.accelerator,
+        passed=report.passed,
+        checks=checks,
+        only=sorted(only),
+    )
 
 
 def proof_record(name: str, proof: Proof) -> FaultProof:

@@ -30,7 +30,7 @@ _BARS = ((100, 30), (80, 10), (0, 6))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: a label and a text about it; ``part`` of a whole, 0 to 1, is drawn as a bar."""
+    """One row: a label and what is said about it; ``part`` of a whole, 0 to 1, is a bar."""
 
     label: str
     text: str
@@ -63,7 +63,7 @@ class Live:
             rich.stop()
 
     def print(self, text: str) -> bool:
-        """Write lines above the rows; return False, and write nothing, where there are none."""
+        """Write whole lines above the rows; write nothing and return False where there are none."""
         if self._rich is None:
             return False
         from rich.text import Text
@@ -117,10 +117,7 @@ def _rich(stream: TextIO, draw: Callable[[], Group]) -> RichLive:
     from rich.live import Live as RichLive
 
     class Terminal(Console):
-        """A console of this stream's size.
-
-        Its cursor is always there: who is killed cannot bring it back.
-        """
+        """A console of this stream's size, with its cursor: who is killed cannot bring it back."""
 
         @property  # type: ignore[misc]
         def size(self) -> ConsoleDimensions:

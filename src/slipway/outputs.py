@@ -169,9 +169,8 @@ def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
 
 
 def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
-    """The name of a stage in the record of what stages took.
-
-    A base is made for all of its appliances, and machines are slow where there is no KVM.
+    """The name of a stage in the record of what stages took: a base is made for all of its
+    appliances, and machines are slow where there is no KVM.
     """
     if kind == "base":
         return f"{job.source.appliance.spec.base} {job.architecture}/base"

@@ -727,9 +727,9 @@ def test_a_machine_without_an_ssh_server_is_no_riddle(gate: Gate) -> None:
 
 
 def typed(gate: Gate, words: list[str], awaited: str, answer: str) -> tuple[int, str]:
-    """Type a command on a terminal, and answer when something stands there.
+    """Type a command on a terminal and answer when something stands there.
 
-    Returns: Its status, and what it wrote.
+    Returns: Its status and what it wrote.
     """
     argv = [sys.executable, "-P", "-m", "slipway", *words, "--root", str(gate.root)]
     environment = {**os.environ, "PYTHONPATH": gate.python_path, "TERM": "dumb"}
@@ -769,8 +769,8 @@ def test_without_a_terminal_nobody_could_end_the_machine(gate: Gate, option: str
     program = [sys.executable, "-P", "-m", "slipway"]
     environment = {**os.environ, "PYTHONPATH": gate.python_path}
     refused = {
-        f"check web {option}": f"error: {option} wants a terminal: "
-        "somebody has to say when the machine may go\n"
+        f"check web {option}": f"error: {option} wants a terminal: somebody has to say when the"
+        " machine may go\n"
         "  hint: leave it out; logs are kept\n",
         f"build web {option} --jobs=2": f"error: {option} does not go with --jobs or --publish\n"
         "  hint: one at a time, and publish what passed then\n",

@@ -310,8 +310,7 @@ def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:
     (published.folder / "keys/stable").rename(published.folder / "elsewhere")
     unknown = "no trusted root for channel stable"
     assert published.run("channels") == (
-        "CHANNEL  APPLIANCE  CURRENT    RELEASES\n"
-        "nightly  example    1.0.0-b10  4 releases\n"
+        "CHANNEL  APPLIANCE  CURRENT    RELEASES\nnightly  example    1.0.0-b10  4 releases\n"
         f"stable  not trusted here: {unknown}\n"
     )
     assert published.run("verify").startswith(f"stable: not looked at: {unknown}\nnightly: ")

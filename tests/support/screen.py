@@ -1,4 +1,4 @@
-"""What a program writes to a terminal -> what stands there, by the sequences that Slipway uses.
+"""What a program writes to a terminal -> what stands there: the few sequences that Slipway uses.
 
 What goes in: text, in pieces. What comes out: the lines of the screen. Invariant: whatever is not
 known here, hides the cursor or runs over the right edge is an error, so a test sees it.

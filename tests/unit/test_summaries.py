@@ -1,4 +1,4 @@
-"""The end of a build and of a publication: sizes, times, what is next; and the job's summary."""
+"""The end of a build and of a publication: sizes, times, the next command; the job's summary."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ def test_a_table_goes_to_the_end_of_the_summary(
     add_table("Built", ["appliance", "size"], [("web", "1 MiB"), ("x|`y", "")])
     add_table("Nothing", ["appliance"], [])
     assert summary.read_text() == (
-        "before\n\n### Built\n\n| appliance | size |\n| - | - |\n"
-        "| `web` | `1 MiB` |\n"
+        "before\n\n### Built\n\n| appliance | size |\n| - | - |\n| `web` | `1 MiB` |\n"
         "| `x\\x7c\\x60y` |  |\n\n"
     )
 

@@ -70,7 +70,7 @@ class Pool:
         Returns those that had to be downloaded.
 
         Args:
-            began: Called with the folder that they are downloaded into, and their size in bytes.
+            began: Called with the folder that they are downloaded into, and their bytes in all.
 
         Raises:
             BuildError: Some cannot be had in their locked version; all are named.

@@ -174,14 +174,15 @@ def test_standard_output_on_the_same_terminal_comes_between(monkeypatch: pytest.
             wait_for(drawn(step))
             print("a result", file=Output(shown.stream), flush=True)
             with aside():
+                print("inside", file=Output(shown.stream), flush=True)
                 shown.stream.write("password: ")
                 shown.stream.flush()
                 time.sleep(0.4)  # longer than it takes to draw once more
                 shown.stream.write("\n")
             wait_for(drawn(step))
     lines = shown.screen.text.splitlines()
-    assert lines[:2] == ["a result", "password:"]
-    assert lines[2].split()[0] == "boot" and len(lines) == 3
+    assert lines[:3] == ["a result", "inside", "password:"]
+    assert lines[3].split()[0] == "boot" and len(lines) == 4
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])

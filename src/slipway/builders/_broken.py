@@ -21,7 +21,7 @@ cd "$1"
 SLIPWAY_PYTHON=$2
 . ../box.sh
 box --show "part=$PWD" --show shared=/mnt/shared --show layer=/mnt/layers/tree /mnt/root \\
-    sh -c 'if command -v bash >/dev/null; then exec bash -i; fi; exec sh -i'
+    sh -c 'if command -v bash >/dev/null; then exec bash --norc --noediting -i; fi; exec sh -i'
 """
 
 

@@ -6,10 +6,12 @@ terminal. All of it wants a terminal, and one appliance at a time.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import select
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def _enter(broken: Broken) -> None:
     with aside():
         print(plain(broken.why))
         print(f"a shell in the {broken.stage} as it was left, at /; leave it by: exit", flush=True)
-        _shell(broken.shell)
+        _relay(broken.shell)
         print("going on: the tree is removed", flush=True)
 
 
@@ -106,3 +108,30 @@ def _shell(words: Sequence[str]) -> int:
     told = {"TERM": os.environ.get("TERM", "dumb")}
     with process.spawn(argv, env=told, stdin=sys.stdin.fileno(), stdout=1, stderr=2) as child:
         return child.wait()
+
+
+def _relay(words: Sequence[str]) -> None:
+    """Pass lines between the terminal and a program until it ends.
+
+    The box of a tree takes no terminal, and what is written there is shown and not obeyed.
+    """
+    from slipway import process
+
+    pipe, decoder = subprocess.PIPE, codecs.getincrementaldecoder("utf-8")("replace")
+    typed = sys.stdin.fileno()
+    with process.spawn(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as child:
+        assert child.stdin and child.stdout
+        said, watched = child.stdout.fileno(), {child.stdout.fileno(), typed}
+        while said in watched:
+            ready = select.select(watched, [], [])[0]
+            if said in ready:
+                data = os.read(said, 1 << 16)
+                print(decoder.decode(data), end="", flush=True)
+                watched -= set() if data else {said}
+            elif line := os.read(typed, 1 << 16):
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(line)
+                    child.stdin.flush()
+            else:
+                watched.remove(typed)
+                child.stdin.close()

@@ -85,7 +85,9 @@ class Live:
         finally:
             self._away -= 1
             if rich is not None and rich is self._rich and not self._away:
-                rich.start()
+                # A new one: the old one would erase what is now where its rows were.
+                self._rich = _rich(self.stream, self._drawn)
+                self._rich.start()
 
     def _drawn(self) -> Group:
         """Return the rows as Rich draws them, no more than fit on the terminal."""

@@ -168,9 +168,10 @@ def test_nobodys_text_moves_the_cursor_or_is_markup() -> None:
 
 
 def test_standard_output_on_the_same_terminal_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    coming = [expected(f"step-{number}") for number in range(5)]
     with Terminal() as shown:
         progress = Progress(shown.stream)
-        with progress.step("boot") as step:
+        with progress.expecting(coming, Durations()), progress.step("boot") as step:
             wait_for(drawn(step))
             print("a result", file=Output(shown.stream), flush=True)
             with aside():

@@ -1,8 +1,9 @@
-"""What a person sees while it works: one line a step, with its time; the same lines, and nothing else, in a pipe.
+"""What a person sees while it works: one line a step, with its time; the same lines, and nothing
+else, in a pipe.
 
-On a terminal the step under way is shown with its running time and replaced by its result; in a GitHub workflow the
-details of a step are folded. Everything goes to one stream, standard error by default, so that standard output stays
-free for results.
+On a terminal the step under way is shown with its running time and replaced by its result; in a
+GitHub workflow the details of a step are folded. Everything goes to one stream, standard error by
+default, so that standard output stays free for results.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def size(count: float) -> str:
 
 def seconds(duration_s: float) -> str:
     """A duration for people."""
-    return f"{duration_s:.1f} s" if duration_s < 60 else f"{int(duration_s) // 60} min {int(duration_s) % 60:02d} s"
+    return (
+        f"{duration_s:.1f} s"
+        if duration_s < 60
+        else f"{int(duration_s) // 60} min {int(duration_s) % 60:02d} s"
+    )
 
 
 class Step:
@@ -106,7 +111,10 @@ class Progress:
                     self._ticking = None
                     return
                 now = time.monotonic()
-                under_way = [f"{step.label} {step.detail}".rstrip() + f" {seconds(now - step.started)}" for step in self._steps]
+                under_way = [
+                    f"{step.label} {step.detail}".rstrip() + f" {seconds(now - step.started)}"
+                    for step in self._steps
+                ]
                 text = f"{frames[turn % 4]} {' | '.join(under_way)}"
                 columns = shutil.get_terminal_size().columns
                 self._erase()

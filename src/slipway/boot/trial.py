@@ -1,4 +1,6 @@
-"""One image under test: what is tested, where, and what was found so far; and the names of the checks that it has to pass."""
+"""One image under test: what is tested, where, and what was found so far; and the names of the
+checks that it has to pass.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,26 @@ __all__ = ["FACTOR", "SCAN", "Trial", "expected_checks", "expected_in_guest", "s
 
 #: How much longer everything may take without KVM.
 FACTOR = {"kvm": 1, "tcg": 4}
-#: The check that every appliance has from outside: the TCP ports that its spec names are open, and no others.
+#: The check that every appliance has from outside: the TCP ports that its spec names are open, and
+#: no others.
 SCAN = "ports-closed"
 
 
 @dataclass(kw_only=True)
 class Trial:
-    """One image under test."""
+    """One image under test.
+
+    Attributes:
+        tools: The tree of programs that checks use.
+        image: A qcow2 file; it is not written to.
+        work: A directory for the overlay and the like.
+        logs: Where the console and the output of checks are kept.
+        step: Shown while it runs; its detail says what is happening.
+        firmware: bios, uefi or secureboot.
+        emulator: What runs the machines.
+        first_failure: Stop at the first check that fails, without switching the machine off in
+            peace.
+    """
 
     source: Source
     tools: Entry | None
@@ -57,7 +72,9 @@ class Trial:
 
     @property
     def factor(self) -> int:
-        """Return what every time limit is multiplied by now: without KVM, and on a host with other work, all is slower."""
+        """Return what every time limit is multiplied by now: without KVM, and on a host with other
+        work, all is slower.
+        """
         return math.ceil(FACTOR[self.accelerator.name] * self.slowdown)
 
     @property
@@ -86,13 +103,18 @@ class Trial:
 
     @property
     def enough(self) -> bool:
-        """Whether nobody wants to know more: a check failed, and the first failure was asked for."""
+        """Whether nobody wants to know more: a check failed, and the first failure was asked
+        for.
+        """
         return self.first_failure and bool(self.results) and not self.results[-1].passed
 
 
 def expected_checks(appliance: Appliance) -> tuple[str, ...]:
     """Return all checks that an image has to pass, as place/name: the standard ones and its own."""
-    return (*standard_checks(appliance), *(f"{check.place}/{check.name}" for check in appliance.checks))
+    return (
+        *standard_checks(appliance),
+        *(f"{check.place}/{check.name}" for check in appliance.checks),
+    )
 
 
 def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:
@@ -102,6 +124,8 @@ def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:
 
 
 def standard_checks(appliance: Appliance) -> tuple[str, ...]:
-    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one from outside."""
+    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one
+    from outside.
+    """
     guest = ("system-started", "root-grown", "services-active", "ports-listening")
     return (*(f"guest/{name}" for name in guest), f"{appliance.spec.interfaces[0].name}/{SCAN}")

@@ -22,7 +22,9 @@ def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> N
     cells = [[one_line(row[name]) for name in names] for row in found]
     widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]
     for cell in cells:
-        print("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip())
+        print(
+            "  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip()
+        )
 
 
 def say(text: str) -> None:
@@ -50,7 +52,9 @@ def confirm(deed: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run")
+        raise UsageError(
+            f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run"
+        )
     try:
         answer = input(f"{one_line(deed)}? [y/N] ")
     except (EOFError, KeyboardInterrupt) as error:

@@ -32,6 +32,8 @@ __all__ = ["build_environment", "leave_behind", "run_apart", "seal"]
 _ALLOWED: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TERM|COLORTERM|COLUMNS|LINES"
     r"|NO_COLOR|FORCE_COLOR|CI"
+    # Without them nobody would keep commands of others from the runner.
+    r"|GITHUB_(ACTIONS|STEP_SUMMARY)"
     r"|(?i:https?|ftp|all|no)_(?i:proxy)|XDG_CACHE_HOME|XDG_RUNTIME_DIR|VIRTUAL_ENV|PYTHONPATH"
     r"|PYTHONDONTWRITEBYTECODE"
     r"|PYTHONWARNINGS|SOURCE_DATE_EPOCH|PIP_[A-Z_]+|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE"

@@ -21,6 +21,7 @@ from slipway.accelerator import host_architecture
 from slipway.builders import Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
+from slipway.durations import Durations
 from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
@@ -114,6 +115,11 @@ class Workshop:
             self.cache_directory or self.settings.cache,
             limit_bytes=self.settings.cache_limit_gib * 2**30,
         )
+
+    @cached_property
+    def durations(self) -> Durations:
+        """What stages took on this machine."""
+        return Durations(self.settings.cache / "durations.json")
 
     @cached_property
     def pool(self) -> Pool:

@@ -69,8 +69,8 @@ def build_all(
                 else []
             )
             job = prepare(shop, appliance, builder=builder, architecture=arch)
-            shop.progress.line(job.headline)
-            releases[appliance.name] = pipeline.build(shop, job).folder
+            with shop.progress.group(job.headline):
+                releases[appliance.name] = pipeline.build(shop, job).folder
         except UserError as error:
             failed[appliance.name] = error
             lines += [

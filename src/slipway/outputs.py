@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Collection, Mapping
@@ -24,7 +25,7 @@ from slipway.formats import Artifact, file_name
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
 from slipway.plan import reasons
-from slipway.progress import size
+from slipway.progress import Expected, size
 from slipway.whole import whole
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ __all__ = [
     "announce",
     "announced",
     "capture",
+    "duration_key",
+    "expected",
+    "expected_boot",
     "explain",
     "finished",
     "last_plan",
@@ -143,7 +147,8 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
 
 def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
     """The stages with their state, ``cached``, ``to make`` or ``not needed`` (nothing that is
-    missing is made from it), and why they differ from those of the last build here.
+    missing is made from it), why they differ from those of the last build here, and how long they
+    usually take.
     """
     before = last_plan(job).get("inputs", {})
     cached = {stage.id: shop.cache.find(stage.id) is not None for stage in job.plan.stages}
@@ -156,15 +161,42 @@ def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
         if make:
             needed |= {stage.parent, stage.inputs.get("tools")}
         state = "cached" if not missing else "to make" if make else "not needed"
-        rows.append(
-            {
-                "kind": stage.kind,
-                "id": stage.id,
-                "state": state,
-                "reasons": list(reasons(stage, before)) if make else [],
-            }
-        )
+        row = {"kind": stage.kind, "id": stage.id, "state": state}
+        why = list(reasons(stage, before)) if make else []
+        usual_s = shop.durations.usual_s(duration_key(job, stage.kind)) if make else None
+        rows.append({**row, "reasons": why, "usual_s": usual_s})
     return rows[::-1]
+
+
+def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
+    """The name of a stage in the record of what stages took: a base is made for all of its
+    appliances, and machines are slow where there is no KVM.
+    """
+    if kind == "base":
+        return f"{job.source.appliance.spec.base} {job.architecture}/base"
+    machine = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
+    name = f"{job.name} {job.architecture}/{kind}"
+    return f"{name} {machine} {firmware}" if kind == "boot" else name
+
+
+def expected(shop: Workshop, job: Job, *, boot: bool) -> list[Expected]:
+    """The steps of a build to come, in their order."""
+    rows = [row for row in explain(shop, job) if row["state"] == "to make"]
+    return [
+        Expected(
+            label=row["kind"].removeprefix("artifact:"),
+            key=duration_key(job, row["kind"]),
+            usual_s=row["usual_s"],
+        )
+        for row in rows
+        if boot or row["kind"] not in CHECKING
+    ]
+
+
+def expected_boot(shop: Workshop, job: Job, firmware: str) -> list[Expected]:
+    """The one step of a check."""
+    key = duration_key(job, "boot", firmware)
+    return [Expected(label="boot", key=key, usual_s=shop.durations.usual_s(key))]
 
 
 def listing(release: Release) -> list[str]:

@@ -25,6 +25,8 @@ __all__ = ["Command", "Ended", "run_all"]
 #: How long a command may take to end when it is told to: it has a machine or a namespace to put
 #: away.
 _PATIENCE_S = 20.0
+#: What tells a process that it is a workflow's own.
+_OF_THE_JOB = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +108,12 @@ def _fits(command: Command, running: Sequence[_Running], memory_mib: int) -> boo
 def _start(command: Command, progress: Progress, everything: ExitStack) -> _Running:
     stack = everything.enter_context(ExitStack())
     step = stack.enter_context(progress.step(command.name))
+    # Lines of several are not folded one under another, and a job has one summary.
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_JOB}
     child = stack.enter_context(
         process.spawn(
             command.argv,
-            env=dict(os.environ),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             patience_s=_PATIENCE_S,

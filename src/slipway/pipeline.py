@@ -8,29 +8,30 @@ order of a build, and do their work in the modules that they call.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from slipway.accelerator import probe
 from slipway.boot.report import BootReport
-from slipway.builders import Workplace
+from slipway.builders import Source, Workplace
 from slipway.cache import Entry
 from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop, host_qemu, tree_of_qemu
-from slipway.outputs import capture, finished, record, released_image
+from slipway.outputs import capture, expected, expected_boot, finished, record, released_image
 from slipway.plan import Stage
-from slipway.progress import size
+from slipway.progress import Step, size
 from slipway.render import Rendered
 
 if TYPE_CHECKING:
     from slipway.boot.emulator import Emulator
     from slipway.boot.sandbox import Sandbox
+    from slipway.boot.trial import Held
     from slipway.channels.moves import Moved
     from slipway.channels.session import Session
     from slipway.records.release import Release
@@ -49,8 +50,14 @@ __all__ = [
 ]
 
 
-def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
-    """Make the stages that are missing, and leave a release in the job's folder of outputs."""
+def build(
+    shop: Workshop, job: Job, *, boot: bool = True, on_failure: Callable[[Held], None] | None = None
+) -> Release:
+    """Make the stages that are missing, and leave a release in the job's folder of outputs.
+
+    Args:
+        on_failure: Called with the machine whose checks failed, which runs until it returns.
+    """
     from slipway.records.release import read_release
 
     done = finished(job, boot=boot)
@@ -59,9 +66,10 @@ def build(shop: Workshop, job: Job, *, boot: bool = True) -> Release:
         return read_release(done)
     inputs = capture(shop, job)
     job.logs.mkdir(parents=True, exist_ok=True)
-    with shop.cache.keeping():
+    coming = shop.progress.expecting(expected(shop, job, boot=boot), shop.durations)
+    with shop.cache.keeping(), coming:
         artifacts = export(shop, job)
-        report = check(shop, job) if boot else None
+        report = check(shop, job, on_failure=on_failure) if boot else None
         release = record(shop, job, artifacts, report, inputs)
     removed = shop.cache.prune()
     if removed:
@@ -209,20 +217,32 @@ def _require_room(job: Job, raw_size: int) -> int:
     return virtual_size
 
 
+class Extent(TypedDict, total=False):
+    """How far a boot for checks goes.
+
+    ``first_failure`` stops it at the first check that fails. ``only`` are the checks to run, as
+    place/name, beside those that every guest begins with; the report is no build's then.
+    ``on_failure`` is called with the machine that failed, which runs until it returns.
+    """
+
+    first_failure: bool
+    only: Collection[str]
+    on_failure: Callable[[Held], None] | None
+
+
 def check(
     shop: Workshop,
     job: Job,
     *,
     again: bool = False,
     firmware: str = "bios",
-    first_failure: bool = False,
+    **extent: Unpack[Extent],
 ) -> BootReport:
     """Boot the artifact that virtual machines here understand and run the appliance's checks.
 
     Args:
         again: Even if the report of a boot with the same inputs is in the cache.
         firmware: bios, uefi or secureboot; only the first is part of a build.
-        first_failure: Stop at the first check that fails.
 
     Raises:
         ChecksFailed: A check failed; the message says what had passed.
@@ -233,11 +253,14 @@ def check(
     from slipway.boot.tools import make_tools
     from slipway.boot.trial import Trial
 
+    only = extent.get("only", ())
     stage = job.stage("boot")
     waiting = partial(shop.progress.note, stage.kind, "waiting: another build is at it")
-    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting):
+    known = [] if only else expected_boot(shop, job, firmware)
+    coming = shop.progress.expecting(known, shop.durations)
+    with shop.cache.keeping(), shop.cache.locked(stage.id, waiting), coming:
         image = built_image(shop, job)
-        entry = None if again else shop.cache.verified(stage.id)
+        entry = None if again or only else shop.cache.verified(stage.id)
         if entry:
             report = BootReport.from_json(entry.facts)
             shop.progress.note("boot", f"from the cache: {report.summary}")
@@ -249,7 +272,7 @@ def check(
         emulator = find_emulator(shop, job)
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
             trial = Trial(
-                source=job.source,
+                source=_narrowed(job.source, only),
                 tools=tree,
                 image=image,
                 work=scratch,
@@ -257,13 +280,23 @@ def check(
                 step=step,
                 firmware=firmware,
                 emulator=emulator,
-                first_failure=first_failure,
+                first_failure=extent.get("first_failure", False),
+                only=only,
+                on_failure=extent.get("on_failure"),
             )
             report = boot_and_check(trial)
             step.detail = report.summary
-        if firmware == "bios":
+        if firmware == "bios" and not only:
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())
         return report
+
+
+def _narrowed(source: Source, only: Collection[str]) -> Source:
+    """The source with these checks of its own alone; with all, if none is named."""
+    if not only:
+        return source
+    checks = tuple(each for each in source.appliance.checks if f"{each.place}/{each.name}" in only)
+    return replace(source, appliance=replace(source.appliance, checks=checks))
 
 
 def find_emulator(shop: Workshop, job: Job) -> Emulator:
@@ -358,7 +391,7 @@ def publish(
     """
     ring = session.ring(channel)
     with shop.progress.step("publish") as step:
-        moves = session.publish(ring, folders, lambda key: setattr(step, "detail", key), refused)
+        moves = session.publish(ring, folders, _uploading(step, folders), refused)
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):
@@ -366,6 +399,26 @@ def publish(
 
         update_catalog(shop, session)
     return moves
+
+
+def _uploading(step: Step, folders: Sequence[Path]) -> Callable[[str], None]:
+    """Return what is told of each object before it is brought into a store, and counts the bytes of
+    those before it.
+    """
+    sizes: dict[tuple[str, str, str], int] = {}
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            sizes[folder.parent.name, folder.name, path.name] = path.stat().st_size
+    total, done = sum(sizes.values()), [0, 0]
+    step.transferred(0, total)
+
+    def started(key: str) -> None:
+        done[0] += done[1]
+        _, appliance, release, name = ("", *key.split("/"))[-4:]
+        done[1] = sizes.get((appliance, release, name.partition(".")[2]), 0)
+        step.transferred(done[0], total)
+
+    return started
 
 
 def require_published(refused: Mapping[str, UserError]) -> None:

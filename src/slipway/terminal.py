@@ -13,23 +13,75 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TextIO
 
 from slipway.errors import UserError
 
-__all__ = ["Screen", "one_line", "plain", "report", "screened", "shown"]
+__all__ = [
+    "Screen",
+    "aside",
+    "extent",
+    "is_capable",
+    "one_line",
+    "over_it",
+    "plain",
+    "report",
+    "screened",
+    "shown",
+]
 
 #: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of
 #: lines.
 _ESCAPED: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 #: What the runner obeys: ``::name::`` where a line begins, and the older ``##[name]`` anywhere.
 _COMMAND: Final = re.compile(r"^(\s*):(?=:)|##(?=\[|vso\[)", re.MULTILINE)
+
+#: How whoever draws on the terminal stands aside for a line of standard output.
+_OVER_IT: Final[list[Callable[[], AbstractContextManager[None]]]] = []
+
+
+def is_capable(stream: TextIO) -> bool:
+    """Return True for a terminal on which lines can be written over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+
+def extent(stream: TextIO) -> os.terminal_size:
+    """Return the columns and lines of a terminal.
+
+    What does not know them is taken as shells take it.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        found = os.get_terminal_size(stream.fileno())
+        if found.columns and found.lines:
+            return found
+    return shutil.get_terminal_size()
+
+
+@contextlib.contextmanager
+def over_it(standing_aside: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Name who draws on the terminal while the block runs: standard output has it stand aside."""
+    _OVER_IT.append(standing_aside)
+    try:
+        yield
+    finally:
+        _OVER_IT.remove(standing_aside)
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Have the terminal for a line, a question or a shell while the block runs."""
+    with contextlib.ExitStack() as stack:
+        for standing_aside in list(_OVER_IT):
+            stack.enter_context(standing_aside())
+        yield
 
 
 def plain(text: str) -> str:
@@ -99,7 +151,8 @@ class Screen(io.TextIOBase):
         if not self._begun and _is_summary(self.stream):
             self.stream.write("\n")  # a code block cannot follow a paragraph without an empty line
         self._begun = True
-        self.stream.write(shown(text, self.stream))
+        with aside() if self.stream.isatty() else contextlib.nullcontext():
+            self.stream.write(shown(text, self.stream))
 
     def fileno(self) -> int:
         """Return the other stream's descriptor."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,9 +27,10 @@ from slipway.boot.machine import Running
 from slipway.boot.results import follow
 from slipway.cache import sha256_of
 from slipway.channels.keys import init
-from slipway.errors import BuildError
+from slipway.errors import BuildError, UsageError
 from slipway.formats import Artifact
 from slipway.job import Job, Workshop, prepare
+from slipway.outputs import duration_key
 from slipway.process import find_tool, run
 from slipway.progress import Progress
 
@@ -627,3 +631,151 @@ def test_a_check_that_writes_without_end_leaves_this_hosts_disk_alone(gate: Gate
     assert gate.build().startswith("1 of 9 checks of web failed\n  outside/25-endless.sh failed:\n")
     sizes = [path.stat().st_size for path in gate.root.rglob("*") if path.is_file()]
     assert max(sizes) <= 64 << 20
+
+
+STANDARD = ("system-started", "root-grown", "services-active", "ports-listening")
+
+
+def test_a_check_alone_is_run_without_the_others_and_counts_for_no_build(gate: Gate) -> None:
+    report = "".join(f"check {name} passed 1 10 \n" for name in (*STANDARD, "20-two.sh"))
+    gate.plays([["write", f"running\nstarted\n{report}finished\n"]])
+    only = trial.find_checks(gate.job.source.appliance, ["20-two.sh"])
+    assert only == {"guest/20-two.sh"}
+    found = pipeline.check(gate.shop, gate.job, only=only)
+    names = [f"{each.place}/{each.name}" for each in found.checks]
+    assert names == [*(f"guest/{name}" for name in STANDARD), "guest/20-two.sh"]
+    assert gate.shop.cache.find(gate.job.stage("boot").id) is None, (
+        "a part of the checks counts as all"
+    )
+    assert gate.shop.durations.usual_s(duration_key(gate.job, "boot")) is None
+
+
+def test_a_check_from_outside_alone(gate: Gate) -> None:
+    report = "".join(f"check {name} passed 1 10 \n" for name in STANDARD)
+    gate.plays([["write", f"running\nstarted\n{report}finished\n"]])
+    found = pipeline.check(
+        gate.shop,
+        gate.job,
+        only=trial.find_checks(gate.job.source.appliance, ["outside/30-client.sh"]),
+    )
+    assert [each.name for each in found.checks if each.place != "guest"] == ["30-client.sh"]
+
+
+def test_a_check_that_does_not_exist_is_named(gate: Gate) -> None:
+    gate.plays([])
+    with pytest.raises(UsageError) as caught:
+        trial.find_checks(gate.job.source.appliance, ["20-to.sh"])
+    assert (
+        str(caught.value) == 'error: web has no check "20-to.sh"\n  hint: did you mean "20-two.sh"?'
+    )
+
+
+@pytest.mark.parametrize(
+    "play",
+    [[["write", f"{FAILED}finished\n"]], [["write", "nonsense\n"]]],
+    ids=["failed", "misreported"],
+)
+def test_a_machine_that_failed_can_be_looked_at_while_it_runs(gate: Gate, play: Play) -> None:
+    gate.plays(play)
+    seen = []
+
+    def look(held: trial.Held) -> None:
+        assert held.guest.ended is None
+        assert held.console == gate.job.logs / "console.log" and held.console.exists()
+        # The way to the machine leads through its network; the key is there.
+        key = held.login[held.login.index("-i") + 1]
+        process.run(
+            [
+                *held.login[: held.login.index("ssh")],
+                "sh",
+                "-ec",
+                'ip address show >&2; test -s "$0"',
+                key,
+            ]
+        )
+        seen.append(held.why)
+
+    with pytest.raises(BuildError):
+        pipeline.check(gate.shop, gate.job, on_failure=look)
+    assert len(seen) == 1 and gate.starts == 1
+
+
+def test_a_machine_that_passed_is_not_kept(gate: Gate) -> None:
+    gate.plays([["write", f"running\nstarted\n{PASS}finished\n"]])
+    pipeline.check(gate.shop, gate.job, on_failure=lambda held: pytest.fail(held.why))
+
+
+@pytest.mark.parametrize("key", ["\n", "\x03"], ids=["enter", "ctrl-c"])
+def test_the_machine_of_a_failed_check_is_kept_until_a_person_says_so(gate: Gate, key: str) -> None:
+    gate.plays([["write", f"{FAILED}finished\n"]])
+    status, said = typed(gate, ["check", "web", "--keep-failed"], "until Enter or Ctrl-C", key)
+    assert status == 5, said
+    assert "web: guest/20-two.sh failed\n" in said
+    assert re.search(r"^  log in:  .*nsenter .* ssh .* root@10\.77\.0\.10$", said, re.MULTILINE), (
+        said
+    )
+    assert said.index("going on: the machine is switched off") < said.index(
+        "error: 1 of 8 checks of web failed"
+    )
+
+
+def test_a_machine_without_an_ssh_server_is_no_riddle(gate: Gate) -> None:
+    gate.plays([["write", f"{FAILED}finished\n"]])
+    status, said = typed(gate, ["check", "web", "--debug"], "a shell in the machine", "")
+    assert status == 5, said
+    assert "nobody could log in; its console says more" in said
+
+
+def typed(gate: Gate, words: list[str], awaited: str, answer: str) -> tuple[int, str]:
+    """Type a command on a terminal and answer when something stands there.
+
+    Returns: Its status and what it wrote.
+    """
+    argv = [sys.executable, "-P", "-m", "slipway", *words, "--root", str(gate.root)]
+    environment = {**os.environ, "PYTHONPATH": gate.python_path, "TERM": "dumb"}
+    environment.pop("CI", None)
+    wrapped = [
+        "script",
+        "--quiet",
+        "--return",
+        "--flush",
+        "--command",
+        shlex.join(argv),
+        "/dev/null",
+    ]
+    with subprocess.Popen(
+        wrapped,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as child:
+        assert child.stdin and child.stdout
+        limit = threading.Timer(120, child.kill)
+        limit.start()
+        said, answered = "", False
+        while data := os.read(child.stdout.fileno(), 1 << 16):
+            said += data.decode(errors="replace").replace("\r\n", "\n")
+            if awaited in said and not answered:
+                answered = True
+                os.write(child.stdin.fileno(), answer.encode())
+        limit.cancel()
+    return child.returncode, said
+
+
+@pytest.mark.parametrize("option", ["--keep-failed", "--debug"])
+def test_without_a_terminal_nobody_could_end_the_machine(gate: Gate, option: str) -> None:
+    gate.plays([])
+    program = [sys.executable, "-P", "-m", "slipway"]
+    environment = {**os.environ, "PYTHONPATH": gate.python_path}
+    refused = {
+        f"check web {option}": f"error: {option} wants a terminal: somebody has to say when the"
+        " machine may go\n"
+        "  hint: leave it out; logs are kept\n",
+        f"build web {option} --jobs=2": f"error: {option} does not go with --jobs or --publish\n"
+        "  hint: one at a time, and publish what passed then\n",
+    }
+    for words, message in refused.items():
+        argv = [*program, *words.split(), f"--root={gate.root}"]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (2, message)

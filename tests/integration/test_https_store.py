@@ -84,7 +84,7 @@ def test_channels_verify_and_fetch_need_a_root_and_nothing_else(user: User, miss
     user.server.missing = missing
     store = f"--store={user.server.url}"
     trust(user)
-    assert user.invoke("channels", store).split()[:2] == ["nightly", "example"]
+    assert user.invoke("channels", store).splitlines()[1].split()[:2] == ["nightly", "example"]
     said = user.invoke("verify", store).splitlines()
     assert said[0].startswith("nightly: ")
     assert said[-1] == (

@@ -106,11 +106,9 @@ def test_a_program_that_dies_makes_no_layer(tmp_path: Path, program: str) -> Non
                 program,
             ]
         )
-        # One that does half of its work, and then is gone.
-        namespace.run(
-            ["sh", "-euc", "cat >/mnt/half; chmod 755 /mnt/half"],
-            input=b'#!/bin/sh\n/mnt/real "$@" | head -c 99\nkill -9 $$\n',
-        )
+        # One that does half of its work, and then is gone without a word.
+        half = b'#!/bin/sh\n/mnt/real "$@" >/mnt/whole\nhead -c 99 /mnt/whole\nkill -9 $$\n'
+        namespace.run(["sh", "-euc", "cat >/mnt/half; chmod 755 /mnt/half"], input=half)
         namespace.run(["mount", "--bind", "/mnt/half", find_tool(program)])
         with pytest.raises(BuildError, match=r"^error: packing failed: exit status [1-9-]"):
             pack(namespace, MOUNT / "made", file, what="packing")

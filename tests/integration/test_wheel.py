@@ -88,7 +88,7 @@ def publish(reader: Reader, store: str) -> bytes:
 
 def reads(reader: Reader, store: str) -> bytes:
     """List, fetch and audit; return the image."""
-    assert re.match(r"nightly +example +1\.0\.0-b1", reader.run("channels", f"--store={store}"))
+    assert re.search(r"\nnightly +example +1\.0\.0-b1", reader.run("channels", f"--store={store}"))
     reader.run("fetch", "example", "--channel=nightly", f"--store={store}", "--out=images")
     assert reader.run("verify", f"--store={store}").startswith("nightly: ")
     (image,) = (reader.folder / "images").glob("*.qcow2")

@@ -92,6 +92,7 @@ def test_what_is_not_on_the_list_is_left_out() -> None:
         "SLIPWAY_STORE": "s",
         "LC_ALL": "C",
     }
+    given |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": "/summary"}
     given |= {"SSL_CERT_FILE": "c", "REQUESTS_CA_BUNDLE": "c", "PIP_INDEX_URL": "i"}
     others = (
         "SLIPWAY_KEYS",

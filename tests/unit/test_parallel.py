@@ -95,3 +95,11 @@ def test_the_environment_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
     )
     assert ended.output == "here\n"
+
+
+def test_what_belongs_to_the_job_stays_with_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each would begin a group in the lines of the others, and write into the summary."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/summary")
+    (ended,), _ = run(commands("env | grep -c ^GITHUB_", "a"))
+    assert ended.output == "0\n"

@@ -21,6 +21,7 @@ from example_root import make_root
 from race_builder import Quick
 from slipway import inspection, pipeline
 from slipway.boot import checks
+from slipway.boot import trial as trial_module
 from slipway.boot.report import CheckResult
 from slipway.boot.trial import Trial
 from slipway.builders import Workplace
@@ -30,7 +31,7 @@ from slipway.errors import SpecErrors, UsageError
 from slipway.job import Job, Workshop, lock_path, prepare
 from slipway.namespace import Namespace
 from slipway.outputs import capture
-from slipway.progress import Progress
+from slipway.progress import Progress, Step
 
 SPEC = """\
 schema: 1
@@ -248,11 +249,11 @@ def test_a_check_may_say_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         output="grün \ud800\n",
     )
     monkeypatch.setattr(checks, "follow", lambda *_, **__: iter([said]))
-    monkeypatch.setattr(checks, "expected_checks", lambda _: ("guest/it",))
+    monkeypatch.setattr(trial_module, "expected_checks", lambda _: ("guest/it",))
     monkeypatch.setattr(checks, "expected_in_guest", lambda _: ("it",))
     source: Any = SimpleNamespace(appliance=SimpleNamespace(checks=()))
     emulator: Any = SimpleNamespace(accelerator=SimpleNamespace(name="kvm"))
-    step: Any = SimpleNamespace(detail="")
+    step = Step("boot")
     trial = Trial(
         source=source,
         tools=None,

@@ -16,18 +16,19 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.failure import failure
-from slipway.boot.lab import agent_socket, lab
+from slipway.boot.lab import ADDRESS, agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
 from slipway.boot.qemu_tree import open_tree
 from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
-from slipway.boot.trial import FACTOR, Trial, expected_checks, expected_in_guest
+from slipway.boot.trial import FACTOR, Held, Trial, expected_in_guest
 from slipway.errors import BuildError
 from slipway.packages.lock import Lock
 from slipway.sshkey import make_key
@@ -36,6 +37,16 @@ __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 
 #: How long a guest may take until its checks start, in seconds.
 _START_S = {"kvm": 120, "tcg": 420}
+#: What logs in with a key, which is the next word, at a machine that is a new one each time.
+_LOGIN = (
+    "ssh",
+    "-F",
+    "none",
+    "-oStrictHostKeyChecking=no",
+    "-oUserKnownHostsFile=/dev/null",
+    "-oLogLevel=ERROR",
+    "-i",
+)
 
 
 class ChecksFailed(BuildError):
@@ -75,7 +86,7 @@ def boot_and_check(trial: Trial) -> BootReport:
             trial.attempts[earlier:] = [
                 Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))
             ]
-            if last or trial.failed:
+            if last or trial.failed or trial.was_held:
                 did_not = "end its checks" if trial.results else "start"
                 raise failure(
                     trial, f"{trial.appliance.name} did not {did_not}: {died}", console=True
@@ -91,7 +102,7 @@ def boot_and_check(trial: Trial) -> BootReport:
         firmware=trial.firmware,
         attempts=tuple(trial.attempts),
         checks=tuple(trial.results),
-        expected=expected_checks(trial.appliance),
+        expected=trial.expected,
         memory_mib=trial.memory_mib,
         qemu=trial.emulator.version,
     )
@@ -114,7 +125,7 @@ def _once(trial: Trial) -> None:
     interfaces = [interface.name for interface in spec.interfaces]
     values = parameter_values(spec.parameters)
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
-    logs = (trial.log(*name.split("/", 1)) for name in expected_checks(trial.appliance))
+    logs = (trial.log(*name.split("/", 1)) for name in trial.expected)
     for file in (overlay, results, console, *logs):
         file.unlink(missing_ok=True)
     results.touch(mode=0o600)
@@ -156,17 +167,49 @@ def _once(trial: Trial) -> None:
             contextlib.ExitStack() as stack,
         ):
             trial.guest = guest
-            _inside(trial, guest)
-            others = Instances(trial=trial, like=machine, network=network, stack=stack)
-            others.start_early()
-            client = Client(network=network, guest=guest, values=values, others=others)
-            for check in outside_checks(trial.appliance):
-                if not trial.enough:
-                    run_outside(trial, client, check)
+            with _held(trial, guest, (*network.enter, *_LOGIN, str(key), f"root@{ADDRESS}")):
+                _inside(trial, guest)
+                others = Instances(trial=trial, like=machine, network=network, stack=stack)
+                others.start_early()
+                client = Client(network=network, guest=guest, values=values, others=others)
+                for check in outside_checks(trial.appliance):
+                    if not trial.enough and f"{check.place}/{check.name}" in trial.expected:
+                        run_outside(trial, client, check)
             if trial.enough:
                 return
             trial.step.detail = "switching off"
             guest.power_off(30 * trial.factor)
+
+
+@contextlib.contextmanager
+def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None]:
+    """Give the machine to whoever wants to look, if the block's checks fail while it runs."""
+
+    def hold(why: str) -> None:
+        if trial.on_failure is not None and guest.ended is None:
+            trial.was_held = True
+            trial.on_failure(
+                Held(
+                    appliance=trial.appliance.name,
+                    why=why,
+                    login=login,
+                    console=trial.console,
+                    guest=guest,
+                )
+            )
+
+    try:
+        yield
+    except (Died, Misreported) as problem:
+        hold(str(problem))
+        raise
+    if trial.failed:
+        hold(", ".join(f"{check.place}/{check.name} {check.outcome}" for check in trial.failed))
+
+
+def _after(expected: Sequence[str], names: Collection[str]) -> str:
+    """The check of the guest that runs now, or nothing: they run in their order."""
+    return next((f"guest/{name}" for name in expected if name not in names), "")
 
 
 def _inside(trial: Trial, guest: Running) -> None:
@@ -177,12 +220,11 @@ def _inside(trial: Trial, guest: Running) -> None:
         Misreported: Its report cannot be true.
     """
     begun = time.monotonic()
-    expected = expected_checks(trial.appliance)
     reported = Reported(expected=expected_in_guest(trial.appliance))
     longest = max(
         [60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")]
     )
-    trial.step.detail = "starting"
+    trial.step.detail = f"starting, {len(trial.expected)} checks to come"
     limits = {
         "start_s": _START_S[trial.accelerator.name],
         "check_s": (longest + 60) * FACTOR[trial.accelerator.name],
@@ -196,7 +238,8 @@ def _inside(trial: Trial, guest: Running) -> None:
         trial.log(result.place, result.name).write_text(
             result.output, encoding="utf-8", errors="backslashreplace"
         )
-        trial.step.detail = f"{len(trial.results)} of {len(expected)} checks"
+        trial.tell(result)
+        trial.show(_after(reported.expected, reported.names))
         if trial.enough:
             return
     trial.memory_mib = None if reported.memory_kib is None else reported.memory_kib // 1024

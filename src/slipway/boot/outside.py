@@ -202,7 +202,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
         Died: The machine is gone, so the check says nothing.
         Misreported: The guest writes without end.
     """
-    trial.step.detail = f"{check.place}/{check.name}"
+    trial.show(f"{check.place}/{check.name}")
     environment = client.environment(check)
     begun = time.monotonic()
     try:
@@ -227,6 +227,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
             output=output,
         )
     )
+    trial.tell(trial.results[-1])
 
 
 def _tried(

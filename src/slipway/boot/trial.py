@@ -5,6 +5,7 @@ checks that it has to pass.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,17 +15,41 @@ from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
 from slipway.builders import Source
 from slipway.cache import Entry
+from slipway.errors import UsageError, suggestion
 from slipway.packages.lock import Lock
 from slipway.progress import Step
 from slipway.spec.library import Appliance
 
-__all__ = ["FACTOR", "SCAN", "Trial", "expected_checks", "expected_in_guest", "standard_checks"]
+__all__ = [
+    "FACTOR",
+    "SCAN",
+    "Held",
+    "Trial",
+    "expected_checks",
+    "expected_in_guest",
+    "find_checks",
+    "standard_checks",
+]
 
 #: How much longer everything may take without KVM.
 FACTOR = {"kvm": 1, "tcg": 4}
 #: The check that every appliance has from outside: the TCP ports that its spec names are open, and
 #: no others.
 SCAN = "ports-closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A machine that failed and still runs: why, and the ways into it.
+
+    ``login`` are the words that log in as root, for a shell of this host's user.
+    """
+
+    appliance: str
+    why: str
+    login: tuple[str, ...]
+    console: Path
+    guest: Running
 
 
 @dataclass(kw_only=True)
@@ -41,6 +66,9 @@ class Trial:
         emulator: What runs the machines.
         first_failure: Stop at the first check that fails, without switching the machine off in
             peace.
+        only: The checks that were asked for, as place/name, if not all; the scan of ports is left
+            out with the others.
+        on_failure: Gets the machine while it runs, when checks have failed or it says nothing.
     """
 
     source: Source
@@ -52,6 +80,9 @@ class Trial:
     firmware: str
     emulator: Emulator
     first_failure: bool
+    only: Collection[str] = ()
+    on_failure: Callable[[Held], None] | None = None
+    was_held: bool = False
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     memory_mib: int | None = None
@@ -61,6 +92,16 @@ class Trial:
     @property
     def appliance(self) -> Appliance:
         return self.source.appliance
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Return the checks that have to pass, as place/name."""
+        names = expected_checks(self.appliance)
+        return tuple(
+            name
+            for name in names
+            if not self.only or name in self.only or name.startswith("guest/")
+        )
 
     @property
     def accelerator(self) -> Accelerator:
@@ -92,6 +133,17 @@ class Trial:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
 
+    def show(self, check: str) -> None:
+        """Show which check runs now, and how many there are."""
+        done, count = len(self.results), len(self.expected)
+        under_way = f"check {done + 1} of {count}: {check}"
+        self.step.detail = under_way if check else f"{done} of {count} checks ended"
+
+    def tell(self, result: CheckResult) -> None:
+        """Tell how a check ended, to who asked for more than the usual."""
+        name = f"{result.place}/{result.name}"
+        self.step.tell(f"{name}: {result.outcome}, {result.duration_s:.1f} s")
+
     def log(self, place: str, name: str) -> Path:
         """Return the file that keeps the output of a check."""
         return self.logs / f"{place}-{name}.log"
@@ -115,6 +167,24 @@ def expected_checks(appliance: Appliance) -> tuple[str, ...]:
         *standard_checks(appliance),
         *(f"{check.place}/{check.name}" for check in appliance.checks),
     )
+
+
+def find_checks(appliance: Appliance, words: Sequence[str]) -> frozenset[str]:
+    """Return the checks that words name, as place/name; a name alone means it at every place.
+
+    Raises:
+        UsageError: An appliance has no such check.
+    """
+    known = expected_checks(appliance)
+    short = [name.partition("/")[2] for name in known]
+    found = set()
+    for word in words:
+        named = {name for name, alone in zip(known, short, strict=True) if word in (name, alone)}
+        if not named:
+            hint = suggestion(word, [*short, *known]) or f"there is: {', '.join(known)}"
+            raise UsageError(f'{appliance.name} has no check "{word}"', hint=hint)
+        found |= named
+    return frozenset(found)
 
 
 def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:

@@ -39,7 +39,6 @@ from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
 from slipway.plan import Plan, Stage
-from slipway.progress import size
 from slipway.render import Rendered, RenderedFile
 from slipway.templating import render
 
@@ -243,12 +242,9 @@ class _Job:
         missing = self.workplace.pool.missing(wanted)
         if missing:
             with self.workplace.progress.step("fetch") as step:
-                step.detail = (
-                    f"{len(missing)} packages, {size(sum(package.size for package in missing))}"
-                )
-                self.workplace.pool.fetch(
-                    missing, self.source.mirrors, self.workplace.logs / "fetch.log"
-                )
+                log = self.workplace.logs / "fetch.log"
+                self.workplace.pool.fetch(missing, self.source.mirrors, log, began=step.watch)
+                step.detail = f"{len(missing)} packages, {step.transfer}"
 
     def layer(self, stage: Stage) -> None:
         """Have a stage's layer in the namespace: from the cache, or made now and put there."""

@@ -25,7 +25,7 @@ from slipway.channels.shelf import Shelf, to_shelf
 from slipway.channels.state import load_listed
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.formats import file_name, load
-from slipway.progress import Progress, size
+from slipway.progress import Progress
 from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
@@ -281,8 +281,8 @@ def fetch_image(
     with _whole_store(), progress.step("fetch") as step:
 
         def show(done: int) -> None:
-            step.detail = (
-                f"{size(done)} of {size(image.size)} ({100 * done // max(1, image.size)} %)"
-            )
+            step.transferred(done, image.size)
 
-        return download(client.store, image, directory, name=name, progress=show)
+        path = download(client.store, image, directory, name=name, progress=show)
+        step.detail = step.transfer
+        return path

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
-from slipway.commands.options import Checkout, all_names, chosen, described, folders
+from slipway.commands.options import Checkout, Working, all_names, chosen, described, folders
 from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
 from slipway.invocation import task
@@ -101,7 +101,7 @@ def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = Fals
 def lock(
     names: list[str],
     *,
-    at: Checkout,
+    at: Working,
     answer: Answer,
     all: bool = False,
     arch: str = "amd64",

@@ -1,4 +1,4 @@
-"""Images: plan, build, boot, check and run them.
+"""Images: build, boot, check and run them.
 
 What goes in: arguments. What comes out: lines, or JSON.
 """
@@ -6,17 +6,19 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart, side_by_side
+from slipway.commands.holding import Holding
 from slipway.commands.options import (
     MADE,
-    Checkout,
     Place,
     Recipe,
+    Working,
     at_least_one,
     chosen,
     described,
@@ -26,7 +28,8 @@ from slipway.commands.options import (
     require_words,
     shared,
 )
-from slipway.commands.output import show
+from slipway.commands.output import say, show
+from slipway.commands.planning import plan, render
 from slipway.commands.publishing import publish_into
 from slipway.commands.records import machine_record, proof_record, release_record
 from slipway.commands.shapes import (
@@ -36,14 +39,12 @@ from slipway.commands.shapes import (
     Faults,
     Item,
     Machine,
-    Plan,
     Release,
-    Rendered,
     Reproduced,
     Sizes,
-    Stage,
     Started,
 )
+from slipway.commands.summaries import BuildSummary
 from slipway.commands.values import given_values
 from slipway.invocation import option, task
 from slipway.terminal import one_line
@@ -56,91 +57,13 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Build, boot and check"
 
 
-@task(keyless=True, help=described("name"))
-def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
-    """Show the stages of a build: their ids, whether they are in the cache, and why one is new."""
-    from slipway.outputs import explain
-
-    shop = at.workshop()
-    _require_lock(shop, name, recipe.arch)
-    (job,) = prepared(shop, [name], recipe)
-    rows = explain(shop, job)
-    stages = [Stage(**row) for row in rows]
-    answer.tell(
-        Plan(
-            appliance=job.name,
-            architecture=job.architecture,
-            builder=job.builder.name,
-            stages=stages,
-        )
-    )
-    for row in rows:
-        print(
-            (
-                f"{row['kind']:<16} {row['id'][:12]}  {row['state']:<10} "
-                f"{', '.join(row['reasons'])}"
-            ).rstrip()
-        )
-
-
-def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
-    """Refuse to plan without a lock: to make one is no part of showing what there is.
-
-    Raises:
-        SpecError: There is none.
-    """
-    from slipway.errors import SpecError, Where
-    from slipway.job import lock_path
-
-    appliance = shop.library.load(*folders([name]))
-    appliance.base.architecture(architecture)
-    path = lock_path(appliance, architecture)
-    if not path.exists():
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        hint = f"run: invoke lock {appliance.name} --arch {architecture}"
-        raise SpecError(
-            f"there is no lock of {appliance.name} for {architecture}",
-            where=Where(shown),
-            hint=hint,
-        )
-
-
-@task(
-    keyless=True,
-    help=described(
-        "name",
-        out="an empty or new directory; without it build/NAME/render, which is emptied",
-        source="with the builder packer: the platforms, as qemu,amazon-ebs",
-    ),
-)
-def render(
-    name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer
-) -> None:
-    """Write the very files that the builder runs and reads."""
-    from slipway import pipeline
-    from slipway.builders import builder as find_builder
-    from slipway.builders import require_targets
-
-    platforms = tuple(filter(None, source.split(",")))
-    maker = find_builder(recipe.builder)
-    require_targets(maker.name, maker.targets, platforms)
-    shop = at.workshop()
-    (job,) = prepared(shop, [name], recipe)
-    directory = Path(out) if out else shop.root / "build" / name / "render"
-    if not out:
-        import shutil
-
-        shutil.rmtree(directory, ignore_errors=True)
-    written = pipeline.write_rendered(shop, job, directory, platforms)
-    names = sorted(path.relative_to(directory).as_posix() for path in written)
-    answer.tell(Rendered(appliance=job.name, folder=str(directory), files=names))
-    print(f"{directory}: {len(written)} files")
-
-
 @dataclass(frozen=True, slots=True)
 class _Making:
     """What is built, and what becomes of it."""
 
+    format: list[str] = field(
+        default_factory=list, metadata={"help": described("format")["format"]}
+    )
     all: bool = shared("all", False)
     no_boot: bool = option(False, "do not boot the image and run its checks")
     publish: bool = option(False, "publish what was built")
@@ -154,14 +77,14 @@ class _Making:
     channel: str = option("nightly", "with --publish: into this channel")
 
 
-@task(help=described("names", "format"))
+@task(help=described("names"))
 def build(
     names: list[str],
     *,
     at: Place,
     recipe: Recipe,
-    format: list[str],
     wanted: _Making,
+    holding: Holding,
     answer: Answer,
 ) -> None:
     """Build, boot, check and record appliances; what is in the cache is not made again.
@@ -178,9 +101,15 @@ def build(
             "an image that was not booted is not published", hint="leave --no-boot or --publish out"
         )
     at_least_one("--jobs", wanted.jobs)
+    holding.require_terminal(alone=wanted.jobs == 1 and not wanted.publish)
     require_folder("--built", wanted.built)
-    require_words(recipe.builder, format)
-    options = [*recipe.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
+    require_words(recipe.builder, wanted.format)
+    options = [
+        *recipe.words(),
+        *at.words(),
+        f"--root={at.root}",
+        *(f"--format={name}" for name in wanted.format),
+    ]
     options += ["--no-boot"] * wanted.no_boot + [
         "--verify-reproducible"
     ] * wanted.verify_reproducible
@@ -194,27 +123,35 @@ def build(
         return
     leave_behind()
     shop = at.workshop()
-    prepared_jobs = prepared(shop, chosen(shop, names, wanted.all), recipe, format)
+    prepared_jobs = prepared(shop, chosen(shop, names, wanted.all), recipe, wanted.format)
     done: list[Release] = []
     answer.tell(Built(releases=done))
     if wanted.jobs > 1 and len(prepared_jobs) > 1:
         build_side_by_side(shop, prepared_jobs, wanted.jobs, options, wanted.built, done)
         return
-    for job in prepared_jobs:
-        shop.progress.line(job.headline)
-        release = pipeline.build(shop, job, boot=not wanted.no_boot)
-        if wanted.verify_reproducible:
-            from slipway.inspection import verify_reproducible as verify
+    summary = BuildSummary()
+    with summary.written():
+        for job in prepared_jobs:
+            with shop.progress.group(job.headline), summary.row(job.name):
+                release = pipeline.build(
+                    shop, job, boot=not wanted.no_boot, on_failure=holding.on_failure
+                )
+                if wanted.verify_reproducible:
+                    from slipway.inspection import verify_reproducible as verify
 
-            same = ", ".join(verify(shop, job))
-            print(
-                f"builds from an empty cache and from cached layers made the same {same}",
-                flush=True,
-            )
-        announce(wanted.built, job.name, release.folder)
-        done.append(release_record(release))
-        for line in listing(release):
-            print(line, flush=True)
+                    same = ", ".join(verify(shop, job))
+                    print(
+                        f"builds from an empty cache and from cached layers made the same {same}",
+                        flush=True,
+                    )
+                announce(wanted.built, job.name, release.folder)
+                done.append(release_record(release))
+            summary.add(release)
+            for line in [
+                *listing(release),
+                *summary.lines(shop.progress, release, last=not wanted.built),
+            ]:
+                say(line)
 
 
 def build_side_by_side(
@@ -263,9 +200,7 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
 
 
 @task(keyless=True, help=described("name", "format"))
-def reproduce(
-    name: str, *, at: Checkout, recipe: Recipe, format: list[str], answer: Answer
-) -> None:
+def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answer: Answer) -> None:
     """Build in surroundings that differ and show what came out: umask, user, host name, time zone,
     memory or disk, cache.
 
@@ -278,7 +213,7 @@ def reproduce(
     rows = list(build_in_all(shop, name, (recipe.builder, recipe.arch), format))
     table = [row.record() for row in rows]
     answer.tell(Reproduced(appliance=name, rows=table))
-    show([{name: name for name in table[0]}, *table])
+    show(table)
     require_same(rows)
 
 
@@ -294,7 +229,7 @@ class _Which:
 def releases(
     names: list[str],
     *,
-    at: Checkout,
+    at: Working,
     recipe: Recipe,
     format: list[str],
     answer: Answer,
@@ -323,35 +258,56 @@ def releases(
             print(done)
 
 
-@task(keyless=True, help=described("names", "all", "firmware"))
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """Which checks are run, of what, and how it is started."""
+
+    only: list[str] = field(
+        default_factory=list,
+        metadata={"help": "run this check and no other of its appliance's; can be given again"},
+    )
+    all: bool = shared("all", False)
+    firmware: str = shared("firmware", "bios")
+
+
+@task(keyless=True, help=described("names"))
 def check(
     names: list[str],
     *,
-    at: Checkout,
+    at: Working,
     recipe: Recipe,
+    holding: Holding,
     answer: Answer,
-    all: bool = False,
-    firmware: str = "bios",
+    which: _Checks,
 ) -> None:
-    """Boot built images and run their checks again."""
+    """Boot built images and run their checks again; with --only, some of them: that is no pass."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
+    from slipway.boot.trial import find_checks
     from slipway.errors import UsageError, suggestion
 
-    if firmware not in FIRMWARES:
+    if which.firmware not in FIRMWARES:
         raise UsageError(
-            f'there is no firmware "{firmware}"',
-            hint=suggestion(firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}",
+            f'there is no firmware "{which.firmware}"',
+            hint=suggestion(which.firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}",
         )
+    holding.require_terminal(alone=True)
     shop = at.workshop()
-    jobs = prepared(shop, chosen(shop, names, all), recipe)
+    jobs = prepared(shop, chosen(shop, names, which.all), recipe)
+    wanted = [find_checks(job.source.appliance, which.only) for job in jobs]
     machines: list[Machine] = []
     answer.tell(Checked(machines=machines))
-    for job in jobs:
-        if len(jobs) > 1:
-            shop.progress.line(job.headline)
-        report = pipeline.check(shop, job, again=True, firmware=firmware)
-        machines.append(machine_record(job.name, report))
+    for job, some in zip(jobs, wanted, strict=True):
+        with shop.progress.group(job.headline) if len(jobs) > 1 else nullcontext():
+            report = pipeline.check(
+                shop,
+                job,
+                again=True,
+                firmware=which.firmware,
+                only=some,
+                on_failure=holding.on_failure,
+            )
+        machines.append(machine_record(job.name, report, only=some))
         for found in report.checks:
             said = f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"
             print(one_line(said), flush=True)
@@ -361,7 +317,7 @@ def check(
 def faults(
     names: list[str],
     *,
-    at: Checkout,
+    at: Working,
     recipe: Recipe,
     all: bool = False,
     jobs: int = 1,
@@ -380,7 +336,9 @@ def faults(
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
     if jobs > 1 and len(prepared_jobs) > 1:
-        side_by_side(shop, "faults", prepared_jobs, jobs, [*recipe.words(), f"--root={at.root}"])
+        side_by_side(
+            shop, "faults", prepared_jobs, jobs, [*recipe.words(), *at.words(), f"--root={at.root}"]
+        )
         return
     for name in [name for name, its in found.items() if not its]:
         print(f"{name} has no faults", flush=True)
@@ -396,7 +354,7 @@ def faults(
 
 
 @task(keyless=True, help=described("name"))
-def sizes(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
+def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
     """Show what takes the space in a built image, by package and by folder: on the disk, and
     compressed.
     """
@@ -448,7 +406,7 @@ class _Start:
 
 
 @task(keyless=True, help=described("name"))
-def start(name: str, *, at: Checkout, recipe: Recipe, wanted: _Start, answer: Answer) -> None:
+def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Answer) -> None:
     """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this
     host's loopback.
     """

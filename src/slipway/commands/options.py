@@ -23,6 +23,7 @@ __all__ = [
     "Place",
     "Reading",
     "Recipe",
+    "Working",
     "all_names",
     "at_least_one",
     "chosen",
@@ -77,6 +78,33 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
+class Working(Checkout):
+    """A checkout in which something takes a while."""
+
+    quiet: bool = option(False, "print results and errors alone")
+    verbose: bool = option(False, "say more: each check as it ends, the logs of programs")
+
+    def workshop(self) -> Workshop:
+        """Return what the pipeline works with.
+
+        Raises:
+            UsageError: It is to be quiet and to say more.
+        """
+        from slipway.errors import UsageError
+        from slipway.job import Workshop
+        from slipway.progress import Progress
+
+        if self.quiet and self.verbose:
+            raise UsageError("--quiet and --verbose exclude one another", hint="give one of them")
+        progress = Progress(quiet=self.quiet, verbose=self.verbose)
+        return Workshop(root=Path(self.root).absolute(), progress=progress)
+
+    def words(self) -> list[str]:
+        """Return these options for another process, without the checkout."""
+        return ["--quiet"] * self.quiet + ["--verbose"] * self.verbose
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How an image is made."""
 
@@ -89,7 +117,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Checkout):
+class Reading(Working):
     """A store to read, with the keys or roots of its channels."""
 
     store: str = option(

@@ -6,25 +6,48 @@ What goes in: rows, and questions. What comes out: columns on standard output, a
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from slipway.errors import as_called
-from slipway.terminal import one_line
+from slipway.terminal import extent, one_line
 
 __all__ = ["confirm", "say", "show", "warn", "would"]
 
+#: How many columns the last one of a listing has at least.
+_LEAST: Final = 20
+
 
 def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> None:
-    """Print a listing in columns as wide as what stands in them."""
-    found = list(rows)
-    names = list(columns) or (list(found[0]) if found else [])
-    cells = [[one_line(row[name]) for name in names] for row in found]
-    widths = [max((len(row[at]) for row in cells), default=0) for at in range(len(names))]
-    for cell in cells:
-        print(
-            "  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip()
-        )
+    """Print a listing under headings, in columns as wide as what stands in them.
+
+    A column that is empty in every row is left out. On a terminal that is too narrow the last
+    column is broken between words; a pipe gets one line for each row.
+    """
+    found = [
+        {name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows
+    ]
+    wanted = list(columns) or (list(found[0]) if found else [])
+    names = [name for name in wanted if any(row[name] for row in found)]
+    cells = [[name.upper() for name in names], *([row[name] for name in names] for row in found)]
+    if not found:
+        return
+    widths = [max(len(row[at]) for row in cells) for at in range(len(names))]
+    room = _room(sum(width + 2 for width in widths[:-1]))
+    for *before, last in cells:
+        start = "".join(f"{text:<{width}}  " for text, width in zip(before, widths, strict=False))
+        first, *rest = (textwrap.wrap(last, room) or [""]) if len(last) > room else [last]
+        print(f"{start}{first}".rstrip())
+        for each in rest:
+            print(" " * len(start) + each)
+
+
+def _room(before: int) -> int:
+    """Return how many columns the last one may have, after those before it; a pipe has no end."""
+    if not sys.stdout.isatty():
+        return sys.maxsize
+    return max(_LEAST, extent(sys.stdout).columns - 1 - before)
 
 
 def say(text: str) -> None:

@@ -25,6 +25,7 @@ from slipway.commands.options import (
 from slipway.commands.options import folders as folders_of
 from slipway.commands.output import say, warn, would
 from slipway.commands.records import failed_records, moved_records, published_record
+from slipway.commands.summaries import publication_table
 from slipway.invocation import option, task
 from slipway.terminal import one_line
 
@@ -60,6 +61,7 @@ def publish_into(
             refused=failed_records(refused),
         )
     )
+    publication_table(moves, channel, refused)
     for moved in moves:
         created = sum(len(blobs.created) for blobs in moved.blobs)
         say("\n".join(describe(moved)))
@@ -124,6 +126,7 @@ def publish(
             *names,
             *["--all"] * wanted.all,
             *recipe.words(),
+            *at.words(),
             f"--root={at.root}",
             *(f"--format={each}" for each in format),
         ]
@@ -192,7 +195,7 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, want
     seal()
     shop, session, ring = at.publishing(wanted.channel, dry_run=True)  # before hours of work
     session.require_writable(keys=ring is None)
-    words = [*names, "--no-publish", *recipe.words(), f"--root={at.root}"]
+    words = [*names, "--no-publish", *recipe.words(), *at.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
     if done.ended and (
         done.ended.code == UsageError.exit_code or (ring is None and not done.folders)

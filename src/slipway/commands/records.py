@@ -116,7 +116,7 @@ def release_record(release: Finished) -> Release:
     )
 
 
-def machine_record(name: str, report: BootReport) -> Machine:
+def machine_record(name: str, report: BootReport, only: Iterable[str] = ()) -> Machine:
     """Return a machine that was booted and checked."""
     checks = [
         Check(
@@ -134,6 +134,7 @@ def machine_record(name: str, report: BootReport) -> Machine:
         accelerator=report.accelerator,
         passed=report.passed,
         checks=checks,
+        only=sorted(only),
     )
 
 

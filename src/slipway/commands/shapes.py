@@ -102,6 +102,9 @@ class Machine:
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     passed: Annotated[bool, "every expected check passed"]
     checks: Annotated[Sequence[Check], "in the order in which they ended"]
+    only: Annotated[
+        Sequence[str], "with `--only`: the checks that were asked for, as place/name"
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +183,9 @@ class Stage:
     id: Annotated[str, "64 digits, from everything that goes in"]
     state: Annotated[str, "`cached`, `to make` or `not needed`"]
     reasons: Annotated[Sequence[str], "why it is to be made"]
+    usual_s: Annotated[
+        float | None, "how many seconds it usually took here; null if unknown, or nothing to make"
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -58,11 +58,19 @@ class Pool:
         return tuple(package for package in packages if not there(package))
 
     def fetch(
-        self, packages: Sequence[LockedPackage], mirrors: Mapping[str, str], log: Path | None = None
+        self,
+        packages: Sequence[LockedPackage],
+        mirrors: Mapping[str, str],
+        log: Path | None = None,
+        *,
+        began: Callable[[Path, int], None] = lambda folder, total: None,
     ) -> tuple[LockedPackage, ...]:
         """Have all of these packages in the pool, and verified.
 
         Returns those that had to be downloaded.
+
+        Args:
+            began: Called with the folder that they are downloaded into, and their bytes in all.
 
         Raises:
             BuildError: Some cannot be had in their locked version; all are named.
@@ -75,6 +83,7 @@ class Pool:
         with take_lock(self.directory / "fetching", fcntl.LOCK_EX, lambda: None):
             wanted = self._not_good(wanted)
             with self.incoming() as folder:
+                began(folder, sum(package.size for package in wanted))
                 for start in range(0, len(wanted), _BATCH):
                     self._download(wanted[start : start + _BATCH], mirrors, folder, log)
         return wanted

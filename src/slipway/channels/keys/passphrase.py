@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys.files import Secret, require_own
 from slipway.errors import HostError
+from slipway.terminal import aside
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -158,7 +159,9 @@ def _asked(prompt: str) -> Secret:
             f"{prompt.rstrip(': ')} cannot be asked for: not a terminal",
             hint=f"write it into a file of mode 600, and name that in {PASSPHRASE_FILE}",
         )
-    return _require_some(Secret(getpass.getpass(prompt).encode()), "the passphrase is empty")
+    with aside():
+        given = Secret(getpass.getpass(prompt).encode())
+    return _require_some(given, "the passphrase is empty")
 
 
 def _require_some(passphrase: Secret, problem: str) -> Secret:

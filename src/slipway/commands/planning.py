@@ -1,0 +1,110 @@
+"""Looking at a build before it begins: its plan, and the files that it runs.
+
+What goes in: arguments. What comes out: lines, or JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.answer import Answer
+from slipway.commands.options import Checkout, Recipe, described, folders, prepared
+from slipway.commands.output import show
+from slipway.commands.shapes import Plan, Rendered, Stage
+from slipway.invocation import task
+
+if TYPE_CHECKING:
+    from slipway.job import Workshop
+
+__all__ = ["plan", "render"]
+
+
+@task(keyless=True, help=described("name"))
+def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
+    """Show the stages of a build: their ids, whether they are in the cache, how long they usually
+    take, and why one is new.
+    """
+    from slipway.outputs import explain
+    from slipway.progress import seconds
+
+    shop = at.workshop()
+    _require_lock(shop, name, recipe.arch)
+    (job,) = prepared(shop, [name], recipe)
+    rows = explain(shop, job)
+    stages = [Stage(**row) for row in rows]
+    answer.tell(
+        Plan(
+            appliance=job.name,
+            architecture=job.architecture,
+            builder=job.builder.name,
+            stages=stages,
+        )
+    )
+    show(
+        {
+            "stage": row["kind"],
+            "id": row["id"][:12],
+            "state": row["state"],
+            "usually": "" if row["usual_s"] is None else seconds(row["usual_s"]),
+            "why": ", ".join(row["reasons"]),
+        }
+        for row in rows
+    )
+    known = [row["usual_s"] for row in rows if row["usual_s"] is not None]
+    if known:
+        print(f"{seconds(sum(known))} in all, as the last builds here took")
+
+
+def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
+    """Refuse to plan without a lock: to make one is no part of showing what there is.
+
+    Raises:
+        SpecError: There is none.
+    """
+    from slipway.errors import SpecError, Where
+    from slipway.job import lock_path
+
+    appliance = shop.library.load(*folders([name]))
+    appliance.base.architecture(architecture)
+    path = lock_path(appliance, architecture)
+    if not path.exists():
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        hint = f"run: invoke lock {appliance.name} --arch {architecture}"
+        raise SpecError(
+            f"there is no lock of {appliance.name} for {architecture}",
+            where=Where(shown),
+            hint=hint,
+        )
+
+
+@task(
+    keyless=True,
+    help=described(
+        "name",
+        out="an empty or new directory; without it build/NAME/render, which is emptied",
+        source="with the builder packer: the platforms, as qemu,amazon-ebs",
+    ),
+)
+def render(
+    name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer
+) -> None:
+    """Write the very files that the builder runs and reads."""
+    from slipway import pipeline
+    from slipway.builders import builder as find_builder
+    from slipway.builders import require_targets
+
+    platforms = tuple(filter(None, source.split(",")))
+    maker = find_builder(recipe.builder)
+    require_targets(maker.name, maker.targets, platforms)
+    shop = at.workshop()
+    (job,) = prepared(shop, [name], recipe)
+    directory = Path(out) if out else shop.root / "build" / name / "render"
+    if not out:
+        import shutil
+
+        shutil.rmtree(directory, ignore_errors=True)
+    written = pipeline.write_rendered(shop, job, directory, platforms)
+    names = sorted(path.relative_to(directory).as_posix() for path in written)
+    answer.tell(Rendered(appliance=job.name, folder=str(directory), files=names))
+    print(f"{directory}: {len(written)} files")

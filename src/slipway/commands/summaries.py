@@ -1,0 +1,93 @@
+"""What is said at the end of builds and publications: sizes, times, the next command; a table for a
+workflow.
+
+What goes in: releases, and what their steps took. What comes out: lines for people, and rows of the
+job's summary (:mod:`slipway.summary`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from slipway.errors import UserError
+from slipway.progress import Progress, seconds, size
+from slipway.summary import add_table
+
+if TYPE_CHECKING:
+    from slipway.channels.moves import Moved
+    from slipway.records.release import Release
+
+__all__ = ["BuildSummary", "publication_table"]
+
+#: How many steps are named, and from how many seconds on.
+_NAMED, _NAMED_S = 3, 1.0
+
+
+class BuildSummary:
+    """Builds one after the other: what became of each."""
+
+    def __init__(self) -> None:
+        self._rows: list[Sequence[object]] = []
+        self._took_s = 0.0
+
+    @contextmanager
+    def row(self, name: str) -> Iterator[None]:
+        """Measure a build; one that fails has its row, too."""
+        begun = time.monotonic()
+        try:
+            yield
+        except UserError as error:
+            reason = error.message.partition("\n")[0]
+            self._rows.append((name, f"failed: {reason}", "", "", ""))
+            raise
+        finally:
+            self._took_s = time.monotonic() - begun
+
+    def add(self, release: Release) -> None:
+        """Add a finished build, which is the one that was measured last."""
+        manifest = release.manifest
+        boot = manifest.boot
+        checks = f"{len(boot['checks'])} passed" if boot else "not booted"
+        files = ", ".join(f"{each.format} {size(each.size)}" for each in manifest.artifacts)
+        self._rows.append(
+            (manifest.appliance, manifest.release, checks, files, seconds(self._took_s))
+        )
+
+    def lines(self, progress: Progress, release: Release, *, last: bool) -> list[str]:
+        """Return a build's last lines: what it took, and what comes next if this is the last that
+        is done.
+        """
+        longest = sorted(progress.took.items(), key=lambda each: -each[1])[:_NAMED]
+        parts = ", ".join(f"{label} {seconds(took)}" for label, took in longest if took >= _NAMED_S)
+        lines = [f"  {seconds(self._took_s):>10}  in all{': ' * bool(parts)}{parts}"]
+        if not last:
+            return lines
+        name = release.manifest.appliance
+        publish = f"invoke publish {name}, or: " if release.manifest.boot_passed else ""
+        return [*lines, f"next: {publish}invoke start {name}"]
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Write the job's summary after the block, however it ends."""
+        try:
+            yield
+        finally:
+            add_table("Builds", ("appliance", "release", "checks", "images", "time"), self._rows)
+
+
+def publication_table(
+    moves: Sequence[Moved], channel: str, refused: Mapping[str, UserError]
+) -> None:
+    """Write what was published into the job's summary."""
+    rows: list[Sequence[object]] = []
+    for moved in moves:
+        total = sum(count for blobs in moved.blobs for count, _ in blobs.files.values())
+        became = "published" if moved.written else "there already"
+        rows.append((moved.appliance, moved.release, channel, became, size(total)))
+    rows += [
+        (name, "", channel, f"refused: {error.message}", "") for name, error in refused.items()
+    ]
+    add_table("Publication", ("appliance", "release", "channel", "outcome", "size"), rows)

@@ -1,7 +1,8 @@
-"""A machine that failed, for a person to look at: kept until they have seen enough, or a shell in it.
+"""A machine that failed, for a person to look at: kept until they have seen enough, or a shell in
+it.
 
-What goes in: options, and the machine while it runs. What comes out: lines on the terminal. Both want
-a terminal, and one machine at a time.
+What goes in: options, and the machine while it runs. What comes out: lines on the terminal. Both
+want a terminal, and one machine at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ __all__ = ["Holding"]
 class Holding:
     """What becomes of a machine whose checks failed."""
 
-    keep_failed: bool = option(False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal")
+    keep_failed: bool = option(
+        False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal"
+    )
     debug: bool = option(False, "when a check fails, log in to its machine; wants a terminal")
 
     def require_terminal(self, *, alone: bool) -> None:
@@ -46,9 +49,15 @@ class Holding:
         if not (self.debug or self.keep_failed):
             return
         if not alone:
-            raise UsageError(f"{name} does not go with --jobs or --publish", hint="one at a time, and publish what passed then")
+            raise UsageError(
+                f"{name} does not go with --jobs or --publish",
+                hint="one at a time, and publish what passed then",
+            )
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError(f"{name} wants a terminal: somebody has to say when the machine may go", hint="leave it out; logs are kept")
+            raise UsageError(
+                f"{name} wants a terminal: somebody has to say when the machine may go",
+                hint="leave it out; logs are kept",
+            )
 
     @property
     def on_failure(self) -> Callable[[Held], None] | None:
@@ -79,11 +88,20 @@ def _wait(held: Held) -> None:
 
 
 def _log_in(held: Held) -> None:
-    """Give the terminal to a shell in the machine; script(1) makes it a terminal of its own, which jobs need."""
+    """Give the terminal to a shell in the machine; script(1) makes it a terminal of its own, which
+    jobs need.
+    """
     from slipway import process
 
     print("a shell in the machine; leave it by: exit", flush=True)
-    argv = ["script", "--quiet", "--return", "--command", shlex.join([*held.login, "-t"]), "/dev/null"]
+    argv = [
+        "script",
+        "--quiet",
+        "--return",
+        "--command",
+        shlex.join([*held.login, "-t"]),
+        "/dev/null",
+    ]
     told = {"TERM": os.environ.get("TERM", "dumb")}
     with process.spawn(argv, env=told, stdin=sys.stdin.fileno(), stdout=1, stderr=2) as child:
         status = child.wait()

@@ -25,7 +25,9 @@ def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> N
     A column that is empty in every row is left out. On a terminal that is too narrow the last
     column is broken between words; a pipe gets one line for each row.
     """
-    found = [{name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows]
+    found = [
+        {name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows
+    ]
     wanted = list(columns) or (list(found[0]) if found else [])
     names = [name for name in wanted if any(row[name] for row in found)]
     cells = [[name.upper() for name in names], *([row[name] for name in names] for row in found)]
@@ -73,7 +75,9 @@ def confirm(deed: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run")
+        raise UsageError(
+            f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run"
+        )
     try:
         answer = input(f"{one_line(deed)}? [y/N] ")
     except (EOFError, KeyboardInterrupt) as error:

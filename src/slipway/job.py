@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from slipway.accelerator import host_architecture
-from slipway.builders import Builder, Part, Source
+from slipway.builders import Broken, Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
 from slipway.durations import Durations
@@ -73,12 +73,14 @@ class Workshop:
     """What every command works with; made once for a command. ``cache_directory`` is another one
     than that of the settings, for finished stages only: packages and what is known of tools stay
     where they are. ``settings_root`` is where slipway.toml is, if that is not the root.
+    ``on_broken`` gets what a failed stage was making.
     """
 
     root: Path
     progress: Progress = field(default_factory=Progress)
     cache_directory: Path | None = None
     settings_root: Path | None = None
+    on_broken: Callable[[Broken], None] | None = None
     _versions: dict[tuple[str, ...], Mapping[str, str]] = field(
         default_factory=dict, init=False, repr=False
     )

@@ -47,6 +47,8 @@ class Live:
         self._turn = 0
         self._rich: RichLive | None = None
         self._aside = contextlib.ExitStack()
+        #: How many have the terminal to themselves: a question, and within it a line.
+        self._away = 0
 
     def start(self) -> None:
         """Draw from now on."""
@@ -75,12 +77,14 @@ class Live:
     def _standing_aside(self) -> Iterator[None]:
         """Leave the terminal to somebody else while the block runs."""
         rich = self._rich
-        if rich is not None:
+        if rich is not None and not self._away:
             rich.stop()
+        self._away += 1
         try:
             yield
         finally:
-            if rich is not None and rich is self._rich:
+            self._away -= 1
+            if rich is not None and rich is self._rich and not self._away:
                 rich.start()
 
     def _drawn(self) -> Group:

@@ -180,8 +180,10 @@ def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
 
 
 def expected(shop: Workshop, job: Job, *, boot: bool) -> list[Expected]:
-    """The steps of a build to come, in their order."""
+    """The steps of a build to come, in their order; who asked for more is told why."""
     rows = [row for row in explain(shop, job) if row["state"] == "to make"]
+    for row in rows:
+        shop.progress.more(f"{row['kind']} {row['id'][:12]}: {', '.join(row['reasons'])}")
     return [
         Expected(
             label=row["kind"].removeprefix("artifact:"),

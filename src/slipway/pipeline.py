@@ -162,14 +162,8 @@ def write_rendered(
 
 def _workplace(shop: Workshop, job: Job) -> Workplace:
     job.logs.mkdir(parents=True, exist_ok=True)
-    memory_mib = shop.settings.memory_mib
-    return Workplace(
-        cache=shop.cache,
-        pool=shop.pool,
-        progress=shop.progress,
-        logs=job.logs,
-        memory_mib=memory_mib,
-    )
+    place = Workplace(cache=shop.cache, pool=shop.pool, progress=shop.progress, logs=job.logs)
+    return replace(place, memory_mib=shop.settings.memory_mib, on_broken=shop.on_broken)
 
 
 def export_one(

@@ -27,6 +27,8 @@ __all__ = ["Expected", "Progress", "Step", "clock", "seconds", "size"]
 
 #: From when on a pipe is told how long a step usually takes, in seconds.
 _LONG_S: Final = 60.0
+#: The columns of a step's label, with what stands before and after it.
+_BESIDE: Final = 21
 #: How much a transfer's rate counts what was done in the last second.
 _FRESH: Final = 0.3
 
@@ -174,7 +176,10 @@ class Progress:
     def note(self, label: str, text: str) -> None:
         """A step's line for something that took no time, such as what was found in the cache."""
         self._coming.pop(label, None)
-        self.line(f"  {label:<18} {text}".rstrip())
+        room = max(12, extent(self.stream).columns - _BESIDE - 1)
+        first, *rest = (textwrap.wrap(plain(text), room) if self.live else [text]) or [""]
+        lines = [f"  {label:<18} {first}".rstrip(), *(" " * _BESIDE + each for each in rest)]
+        self.line("\n".join(lines))
 
     @contextmanager
     def step(self, label: str) -> Iterator[Step]:
@@ -267,7 +272,8 @@ class Progress:
         if not self.live or len(detail) <= room:
             return f"  {label:<18} {detail:<{room}} {took:>10}".rstrip()
         first, *rest = textwrap.wrap(plain(detail), room) or [""]
-        lines = [f"  {label:<18} {first:<{room}} {took:>10}", *(f"{'':<21}{each}" for each in rest)]
+        lines = [f"  {label:<18} {first:<{room}} {took:>10}"]
+        lines += [" " * _BESIDE + each for each in rest]
         return "\n".join(lines)
 
     def _fitted(self, text: str) -> str:

@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from slipway.builders import _box
+from slipway.builders._broken import broken_tree
 from slipway.builders._tree import box_files
+from slipway.errors import BuildError
 from slipway.namespace import MOUNT, Namespace
 from slipway.render import Rendered, RenderedFile
 
+ROOT = Path(__file__).parents[2]
 #: Runs in the tree: tries everything, and prints a JSON object of what succeeded, by name.
 ATTACK = r"""
 import ctypes, errno, json, os, signal, socket, stat, struct, sys
@@ -452,3 +455,37 @@ def test_a_folder_with_too_many_entries_is_an_error_with_its_name() -> None:
         "error: /srv/a b has 12 entries, and a folder of an image at most 11: "
         "spread them over folders\n"
     )
+
+
+def test_a_shell_in_a_tree_that_failed_is_in_its_box(tmp_path: Path) -> None:
+    """It sees what the script has left and the part's files, and nothing of the host."""
+    (tmp_path / "secret").write_text("of the host\n")
+    error = BuildError("stage tree failed: exit status 1")
+    with Namespace(memory_mib=64) as namespace:
+        files = {
+            **box_files(ROOT / "templates"),
+            "tree/inside.sh": RenderedFile(content=b"# the part\n", mode=0o755),
+        }
+        Rendered(files).write(namespace.path(MOUNT / "render"))
+        left = "mkdir -p /mnt/shared /mnt/layers/tree; cp /mnt/render/chroot.sh /mnt/shared; true"
+        namespace.run(
+            [
+                "sh",
+                "-euc",
+                INTO.replace("exec unshare", f"{left}; exit 0; exec unshare"),
+                "into",
+                MOUNT / "root",
+                "box",
+                "x",
+                "y",
+            ]
+        )
+        broken = broken_tree(namespace, error)
+        script = f"""
+        head -n 1 /dev/slipway/part/inside.sh; ls /dev/slipway/shared; touch /etc/here
+        if [ -e {tmp_path}/secret ]; then echo out; fi
+        """
+        said = subprocess.run(broken.shell, input=script.encode(), capture_output=True, timeout=60)
+        assert (namespace.path(MOUNT / "root/etc/here")).exists(), said
+    assert (broken.stage, broken.why) == ("tree", "stage tree failed: exit status 1")
+    assert said.stdout.decode() == "# the part\nchroot.sh\n"

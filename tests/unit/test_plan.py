@@ -4,6 +4,7 @@ on.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import pytest
 from example_root import make_root, package
 from slipway.job import Workshop, prepare
 from slipway.namespace import overlay_marks
-from slipway.outputs import explain
+from slipway.outputs import duration_key, expected, expected_boot, explain
 from slipway.packages.lock import LockedPackage, read_lock, write_lock
 from slipway.plan import make_stage, reasons
+from slipway.progress import Progress
 from slipway.tools import code_digest, tool_versions
 
 ROOT = Path(__file__).parents[2]
@@ -494,3 +496,25 @@ def test_further_instances_are_another_boot(root: Path) -> None:
     appended("appliances/thing/appliance.yaml", "instances:\n  - {name: other}\n")(root)
     after = stages(root)
     assert {kind for kind in after if before[kind] != after[kind]} == {"boot"}
+
+
+def test_a_plan_has_what_its_stages_took_before_and_who_asks_is_told_why(root: Path) -> None:
+    said = io.StringIO()
+    shop = Workshop(root=root, progress=Progress(said, verbose=True))
+    library, how = shop.library, {"builder": "mmdebstrap", "architecture": "amd64"}
+    job = prepare(shop, library.load("thing"), **how)
+    base = job.source.appliance.spec.base
+    assert duration_key(job, "base") == f"{base} amd64/base"
+    shop.durations.add(duration_key(job, "base"), 270.0)
+    shop.durations.add(duration_key(job, "boot", "uefi"), 99.0)
+    usual = {row["kind"]: row["usual_s"] for row in explain(shop, job)}
+    assert usual.pop("base") == 270.0
+    assert set(usual.values()) == {None}
+    coming = {each.label: each.usual_s for each in expected(shop, job, boot=False)}
+    assert coming["base"] == 270.0 and "qcow2" in coming and "boot" not in coming
+    id = job.stage("base").id[:12]
+    assert said.getvalue().splitlines()[0] == f"    base {id}: never built here"
+    assert [each.usual_s for each in expected_boot(shop, job, "uefi")] == [99.0]
+    for stage in job.plan.stages:
+        shop.cache.add(stage.id, stage.kind, {}, {})
+    assert expected(shop, job, boot=True) == []

@@ -200,14 +200,15 @@ def test_standard_output_on_the_same_terminal_comes_between(
             wait_for(drawn(step))
             print("a result", file=Output(shown.stream), flush=True)
             with aside():
+                print("inside", file=Output(shown.stream), flush=True)
                 shown.stream.write("password: ")
                 shown.stream.flush()
                 time.sleep(0.4)  # longer than it takes to draw once more
                 shown.stream.write("\n")
             wait_for(drawn(step))
     lines = shown.screen.text.splitlines()
-    assert lines[:2] == ["a result", "password:"]
-    assert lines[2].split()[0] == "boot" and len(lines) == 3
+    assert lines[:3] == ["a result", "inside", "password:"]
+    assert lines[3].split()[0] == "boot" and len(lines) == 4
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])
@@ -333,3 +334,17 @@ def test_a_download_of_another_program_is_counted_in_its_folder(tmp_path: Path) 
     assert step.row(time.monotonic()).part == 0.4
     tmp_path.rmdir()
     assert step.row(time.monotonic()).text == "40 of 100 B"
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_long_note_is_broken_beside_its_label(columns: int) -> None:
+    text = (
+        "10.0.13, from a tree of its own: there is no KVM, and this host's 7.2.22 is older than 9"
+    )
+    with Terminal(columns) as shown:
+        Progress(shown.stream).note("qemu", text)
+    first, *rest = shown.screen.text.splitlines()
+    assert first.startswith("  qemu               10.0.13, from")
+    assert all(line.startswith(" " * 21) and len(line) < columns for line in rest)
+    assert " ".join(line[21:] for line in (first, *rest)) == text
+    assert bool(rest) == (columns < 110)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from slipway.spec.folder import SourceFile
     from slipway.spec.library import Appliance
 
-__all__ = ["Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
+__all__ = ["Broken", "Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +70,23 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A stage that failed, while what it was making is there.
+
+    ``shell`` are the words that open a shell in it.
+    """
+
+    stage: str
+    why: str
+    shell: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
     """Where and with what a builder works.
 
-    ``memory_mib`` is what it may take; 0: most of what is free.
+    ``memory_mib`` is what it may take; 0: most of what is free. ``on_broken`` gets what a failed
+    stage was making, which is there until it returns.
     """
 
     cache: Cache
@@ -81,6 +94,7 @@ class Workplace:
     progress: Progress
     logs: Path
     memory_mib: int = 0
+    on_broken: Callable[[Broken], None] | None = None
 
 
 class Builder(Protocol):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from slipway.builders import Part, Source, Workplace, require_targets
+from slipway.builders._broken import broken_tree
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_known
 from slipway.builders._layers import clean, overlay_option, pack, unpack
@@ -35,6 +36,7 @@ from slipway.builders._tree import (
     tree_files,
     workspace,
 )
+from slipway.errors import BuildError
 from slipway.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
 from slipway.plain import Context
@@ -324,13 +326,18 @@ class _Job:
 
     def _script(self, part: str) -> None:
         secrets = self.secrets if part == "tree" else {}
-        run_stage(
-            self.namespace,
-            part,
-            self.workplace.logs / f"{part}.log",
-            overlay=self.overlay,
-            secrets=secrets,
-        )
+        try:
+            run_stage(
+                self.namespace,
+                part,
+                self.workplace.logs / f"{part}.log",
+                overlay=self.overlay,
+                secrets=secrets,
+            )
+        except BuildError as error:
+            if part == "tree" and self.workplace.on_broken:
+                self.workplace.on_broken(broken_tree(self.namespace, error))
+            raise
 
     def _packages(self, part: str) -> tuple[LockedPackage, ...]:
         return self.source.lock.base_packages if part == "base" else self.source.packages

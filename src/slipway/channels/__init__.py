@@ -22,7 +22,7 @@ class _Late(ModuleType):
 
 @contextmanager
 def _imported_late(name: str) -> Iterator[None]:
-    """Have what the block imports import a package only when it uses it; a missing one is missing."""
+    """Have what the block imports import a package only when it uses it."""
     if name in sys.modules or find_spec(name) is None:
         yield
         return

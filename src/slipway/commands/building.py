@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -122,7 +122,7 @@ def build(
         )
         return
     leave_behind()
-    shop = at.workshop()
+    shop = replace(at.workshop(), on_broken=holding.on_broken)
     prepared_jobs = prepared(shop, chosen(shop, names, wanted.all), recipe, wanted.format)
     done: list[Release] = []
     answer.tell(Built(releases=done))

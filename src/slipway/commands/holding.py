@@ -1,38 +1,45 @@
-"""A machine that failed, for a person to look at: kept until they have seen enough, or a shell in
-it.
+"""What failed, for a person to look at: a machine that is kept, or a shell in it or in the tree of
+an image.
 
-What goes in: options, and the machine while it runs. What comes out: lines on the terminal. Both
-want a terminal, and one machine at a time.
+What goes in: options, and the machine or the tree while it is there. What comes out: lines on the
+terminal. All of it wants a terminal, and one appliance at a time.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import select
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slipway.invocation import option
-from slipway.terminal import aside, one_line
+from slipway.terminal import aside, one_line, plain
 
 if TYPE_CHECKING:
     from slipway.boot.trial import Held
+    from slipway.builders import Broken
 
 __all__ = ["Holding"]
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What becomes of a machine whose checks failed."""
+    """What becomes of a machine whose checks failed, and of a tree whose scripts did."""
 
     keep_failed: bool = option(
         False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal"
     )
-    debug: bool = option(False, "when a check fails, log in to its machine; wants a terminal")
+    debug: bool = option(
+        False,
+        "a shell in the machine of a failed check, or in the tree of a failed setup step; wants a"
+        " terminal",
+    )
 
     def require_terminal(self, *, alone: bool) -> None:
         """Refuse what nobody could look at.
@@ -64,6 +71,11 @@ class Holding:
         """Return what is called with a machine that failed; None if it may go."""
         return self._look if self.debug or self.keep_failed else None
 
+    @property
+    def on_broken(self) -> Callable[[Broken], None] | None:
+        """Return what is called with a tree whose scripts failed; None if it may go."""
+        return _enter if self.debug else None
+
     def _look(self, held: Held) -> None:
         with aside():
             print(one_line(f"{held.appliance}: {held.why}"))
@@ -88,22 +100,53 @@ def _wait(held: Held) -> None:
 
 
 def _log_in(held: Held) -> None:
-    """Give the terminal to a shell in the machine; script(1) makes it a terminal of its own, which
-    jobs need.
+    print("a shell in the machine; leave it by: exit", flush=True)
+    if _shell([*held.login, "-t"]) == 255:  # ssh(1): an error of its own
+        print("nobody could log in; its console says more", flush=True)
+
+
+def _enter(broken: Broken) -> None:
+    with aside():
+        print(plain(broken.why))
+        print(f"a shell in the {broken.stage} as it was left, at /; leave it by: exit", flush=True)
+        _relay(broken.shell)
+        print("going on: the tree is removed", flush=True)
+
+
+def _shell(words: Sequence[str]) -> int:
+    """Give the terminal to a program until it ends; script(1) makes it a terminal of its own,
+    which jobs need.
     """
     from slipway import process
 
-    print("a shell in the machine; leave it by: exit", flush=True)
-    argv = [
-        "script",
-        "--quiet",
-        "--return",
-        "--command",
-        shlex.join([*held.login, "-t"]),
-        "/dev/null",
-    ]
+    argv = ["script", "--quiet", "--return", "--command", shlex.join(words), "/dev/null"]
     told = {"TERM": os.environ.get("TERM", "dumb")}
     with process.spawn(argv, env=told, stdin=sys.stdin.fileno(), stdout=1, stderr=2) as child:
-        status = child.wait()
-    if status == 255:  # ssh(1): an error of its own
-        print("nobody could log in; its console says more", flush=True)
+        return child.wait()
+
+
+def _relay(words: Sequence[str]) -> None:
+    """Pass lines between the terminal and a program until it ends.
+
+    The box of a tree takes no terminal, and what is written there is shown and not obeyed.
+    """
+    from slipway import process
+
+    pipe, decoder = subprocess.PIPE, codecs.getincrementaldecoder("utf-8")("replace")
+    typed = sys.stdin.fileno()
+    with process.spawn(words, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as child:
+        assert child.stdin and child.stdout
+        said, watched = child.stdout.fileno(), {child.stdout.fileno(), typed}
+        while said in watched:
+            ready = select.select(watched, [], [])[0]
+            if said in ready:
+                data = os.read(said, 1 << 16)
+                print(decoder.decode(data), end="", flush=True)
+                watched -= set() if data else {said}
+            elif line := os.read(typed, 1 << 16):
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(line)
+                    child.stdin.flush()
+            else:
+                watched.remove(typed)
+                child.stdin.close()

@@ -82,7 +82,7 @@ class Working(Checkout):
     """A checkout in which something takes a while."""
 
     quiet: bool = option(False, "print results and errors alone")
-    verbose: bool = option(False, "say more: each check as it ends, the logs of programs")
+    verbose: bool = option(False, "say more: why a stage is made, each check as it ends")
 
     def workshop(self) -> Workshop:
         """Return what the pipeline works with.

@@ -1,0 +1,39 @@
+"""A stage whose script failed, while its tree is there -> the words that open a shell in it.
+
+Invariant: the shell is in the box of the stage's scripts, as what failed was: it sees the tree as
+its root and nothing of this host.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from slipway.builders import Broken
+from slipway.errors import BuildError
+from slipway.namespace import MOUNT, Namespace
+
+__all__ = ["broken_tree"]
+
+#: Opens a shell as templates/mmdebstrap/tree.sh.j2 runs a script, which has left the overlay.
+_SHELL: Final = """\
+cd "$1"
+SLIPWAY_PYTHON=$2
+. ../box.sh
+box --show "part=$PWD" --show shared=/mnt/shared --show layer=/mnt/layers/tree /mnt/root \\
+    sh -c 'if command -v bash >/dev/null; then exec bash --norc --noediting -i; fi; exec sh -i'
+"""
+
+
+def broken_tree(namespace: Namespace, error: BuildError) -> Broken:
+    """Return a tree as its script has left it; the words hold until the namespace ends."""
+    words = [
+        *namespace.enter,
+        "sh",
+        "-euc",
+        _SHELL,
+        "sh",
+        str(MOUNT / "render/tree"),
+        sys.executable,
+    ]
+    return Broken(stage="tree", why=error.message, shell=tuple(words))

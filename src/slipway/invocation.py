@@ -252,9 +252,13 @@ def _flat(
             flat.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
         for field in _options(parameter.annotation):
+            several = field.default_factory is list
             flat.append(
                 inspect.Parameter(
-                    field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+                    field.name,
+                    parameter.KEYWORD_ONLY,
+                    default=inspect.Parameter.empty if several else field.default,
+                    annotation=list[str] if several else field.type,
                 )
             )
             texts[field.name] = field.metadata["help"]

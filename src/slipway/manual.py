@@ -41,7 +41,9 @@ def task_help(context: ParserContext, docstring: str | None) -> str:
     """Return the help of a task: usage, what it does, its arguments and options with their
     defaults.
     """
-    lines = [_usage(context), "", *(inspect.cleandoc(docstring or "").splitlines()), ""]
+    lines = [_usage(context), ""]
+    for paragraph in inspect.cleandoc(docstring or "").split("\n\n"):
+        lines += [*textwrap.wrap(paragraph, _WIDTH), ""]
     positional = [(word_of(argument), argument) for argument in context.positional_args]
     options = [
         (_option(argument), argument)
@@ -80,7 +82,7 @@ def task_list(families: Iterable[tuple[str, Sequence[str]]], summaries: Mapping[
 
 
 def _row(name: str, summary: str, width: int) -> str:
-    first = summary.splitlines()[0] if summary else ""
+    first = inspect.cleandoc(summary).partition("\n\n")[0]
     return (
         f"  {name:<{width}}{textwrap.shorten(first, _WIDTH - width, placeholder=' ...')}".rstrip()
     )

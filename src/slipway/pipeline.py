@@ -1,7 +1,8 @@
-"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> Artifacts -> BootReport -> Manifest -> store.
+"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> Artifacts -> BootReport
+-> Manifest -> store.
 
-Each arrow is a function; those up to the plan are in :mod:`slipway.job`, the rest are here, in the order of a build, and
-do their work in the modules that they call.
+Each arrow is a function; those up to the plan are in :mod:`slipway.job`, the rest are here, in the
+order of a build, and do their work in the modules that they call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from slipway.accelerator import probe
 from slipway.boot.report import BootReport
@@ -49,7 +50,9 @@ __all__ = [
 ]
 
 
-def build(shop: Workshop, job: Job, *, boot: bool = True, on_failure: Callable[[Held], None] | None = None) -> Release:
+def build(
+    shop: Workshop, job: Job, *, boot: bool = True, on_failure: Callable[[Held], None] | None = None
+) -> Release:
     """Make the stages that are missing, and leave a release in the job's folder of outputs.
 
     Args:
@@ -70,18 +73,28 @@ def build(shop: Workshop, job: Job, *, boot: bool = True, on_failure: Callable[[
         release = record(shop, job, artifacts, report, inputs)
     removed = shop.cache.prune()
     if removed:
-        shop.progress.note("cache", f"{len(removed)} entries removed to stay below {size(shop.cache.limit_bytes)}")
+        shop.progress.note(
+            "cache", f"{len(removed)} entries removed to stay below {size(shop.cache.limit_bytes)}"
+        )
     return release
 
 
 def export(shop: Workshop, job: Job) -> dict[str, Entry]:
     """The artifacts in the cache, by format; with the disk, where any of them is missing."""
-    stages = {stage.kind.partition(":")[2]: stage for stage in job.plan.stages if stage.kind.startswith("artifact:")}
+    stages = {
+        stage.kind.partition(":")[2]: stage
+        for stage in job.plan.stages
+        if stage.kind.startswith("artifact:")
+    }
     with ExitStack() as stack:
         for stage in stages.values():
             waiting = partial(shop.progress.note, stage.kind, "waiting: another build is making it")
             stack.enter_context(shop.cache.locked(stage.id, waiting))
-        found = {name: entry for name, stage in stages.items() if (entry := shop.cache.verified(stage.id))}
+        found = {
+            name: entry
+            for name, stage in stages.items()
+            if (entry := shop.cache.verified(stage.id))
+        }
         for name, entry in found.items():
             _require_room(job, int(entry.facts["uncompressed_size"]))
             shop.progress.note(name, "from the cache")
@@ -90,13 +103,19 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
             scratch = stack.enter_context(shop.cache.scratch())
             raw = stack.enter_context(disk(shop, job, found.get("raw"), scratch))
             workers = stack.enter_context(ThreadPoolExecutor(2))
-            # After Ctrl-C or a failure, what has not begun is not begun. (Called before the pool is waited for.)
+            # After Ctrl-C or a failure, what has not begun is not begun. (Called before the pool is
+            # waited for.)
             stack.callback(workers.shutdown, wait=False, cancel_futures=True)
             made: dict[str, Future[Entry]] = {}
             for name in missing:
-                # What others need comes first in the plan, so it is never waited for by all who could make it.
-                needed = {other: found.get(other) or made[other] for other in load_format(name).needs}
-                made[name] = workers.submit(export_one, shop, job, stages[name], raw, scratch, needed)
+                # What others need comes first in the plan, so it is never waited for by all who
+                # could make it.
+                needed = {
+                    other: found.get(other) or made[other] for other in load_format(name).needs
+                }
+                made[name] = workers.submit(
+                    export_one, shop, job, stages[name], raw, scratch, needed
+                )
             found |= {name: future.result() for name, future in made.items()}
     return {name: found[name] for name in stages}
 
@@ -123,8 +142,13 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
         yield raw
 
 
-def write_rendered(shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()) -> list[Path]:
-    """Write what the builder runs, for targets that it has, with all that is needed to run it; returns the files."""
+def write_rendered(
+    shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()
+) -> list[Path]:
+    """Write what the builder runs, for targets that it has, with all that is needed to run it.
+
+    Returns the files.
+    """
     rendered = job.builder.render(job.source, targets) if targets else job.rendered
     files = dict(rendered.files)
     if job.source.lock.tools and not targets:
@@ -142,17 +166,33 @@ def _workplace(shop: Workshop, job: Job) -> Workplace:
     return replace(place, memory_mib=shop.settings.memory_mib, on_broken=shop.on_broken)
 
 
-def export_one(shop: Workshop, job: Job, stage: Stage, raw: Path, scratch: Path, needed: Mapping[str, Entry | Future[Entry]]) -> Entry:
+def export_one(
+    shop: Workshop,
+    job: Job,
+    stage: Stage,
+    raw: Path,
+    scratch: Path,
+    needed: Mapping[str, Entry | Future[Entry]],
+) -> Entry:
     """One artifact, put into the cache; ``needed`` are those that it is made from."""
     form = load_format(stage.kind.partition(":")[2])
     virtual_size = _require_room(job, raw.stat().st_size)
-    entries = {name: entry.result() if isinstance(entry, Future) else entry for name, entry in needed.items()}
-    about = replace(job.description, images={name: entry.file("disk") for name, entry in entries.items()})
+    entries = {
+        name: entry.result() if isinstance(entry, Future) else entry
+        for name, entry in needed.items()
+    }
+    about = replace(
+        job.description, images={name: entry.file("disk") for name, entry in entries.items()}
+    )
     with shop.progress.step(form.name) as step:
         log = job.logs / f"{form.name}.log"
-        artifact = form.export(raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about)
+        artifact = form.export(
+            raw, scratch / form.name, virtual_size=virtual_size, log=log, about=about
+        )
         step.detail = f"made, {size(artifact.size)}"
-        return shop.cache.add(stage.id, stage.kind, {"disk": (scratch / form.name, artifact.sha256)}, artifact.facts())
+        return shop.cache.add(
+            stage.id, stage.kind, {"disk": (scratch / form.name, artifact.sha256)}, artifact.facts()
+        )
 
 
 def _require_room(job: Job, raw_size: int) -> int:
@@ -164,10 +204,24 @@ def _require_room(job: Job, raw_size: int) -> int:
     virtual_size = job.source.appliance.spec.resources.disk_gib * 2**30
     if raw_size > virtual_size:
         raise BuildError(
-            f"the disk needs {-(-raw_size // 2**30)} GiB, and resources.disk_gib is {virtual_size // 2**30}",
+            f"the disk needs {-(-raw_size // 2**30)} GiB, and resources.disk_gib is "
+            f"{virtual_size // 2**30}",
             hint="raise resources.disk_gib in the spec",
         )
     return virtual_size
+
+
+class Extent(TypedDict, total=False):
+    """How far a boot for checks goes.
+
+    ``first_failure`` stops it at the first check that fails. ``only`` are the checks to run, as
+    place/name, beside those that every guest begins with; the report is no build's then.
+    ``on_failure`` is called with the machine that failed, which runs until it returns.
+    """
+
+    first_failure: bool
+    only: Collection[str]
+    on_failure: Callable[[Held], None] | None
 
 
 def check(
@@ -176,18 +230,13 @@ def check(
     *,
     again: bool = False,
     firmware: str = "bios",
-    first_failure: bool = False,
-    only: Collection[str] = (),
-    on_failure: Callable[[Held], None] | None = None,
+    **extent: Unpack[Extent],
 ) -> BootReport:
     """Boot the artifact that virtual machines here understand and run the appliance's checks.
 
     Args:
         again: Even if the report of a boot with the same inputs is in the cache.
         firmware: bios, uefi or secureboot; only the first is part of a build.
-        first_failure: Stop at the first check that fails.
-        only: Run these checks, as place/name, and those that every guest begins with. The report is no build's.
-        on_failure: Called with the machine that failed, which runs until it returns.
 
     Raises:
         ChecksFailed: A check failed; the message says what had passed.
@@ -196,7 +245,9 @@ def check(
     from slipway.boot.checks import boot_and_check
     from slipway.boot.delivery import samples
     from slipway.boot.tools import make_tools
+    from slipway.boot.trial import Trial
 
+    only = extent.get("only", ())
     stage = job.stage("boot")
     waiting = partial(shop.progress.note, stage.kind, "waiting: another build is at it")
     known = [] if only else expected_boot(shop, job, firmware)
@@ -214,19 +265,20 @@ def check(
         tree = make_tools(tools, job.source, _workplace(shop, job)) if tools else None
         emulator = find_emulator(shop, job)
         with shop.progress.step("boot") as step, shop.cache.scratch() as scratch:
-            report = boot_and_check(
-                _narrowed(job.source, only),
-                image,
-                scratch,
-                job.logs,
-                step,
-                emulator=emulator,
-                firmware=firmware,
+            trial = Trial(
+                source=_narrowed(job.source, only),
                 tools=tree,
-                first_failure=first_failure,
+                image=image,
+                work=scratch,
+                logs=job.logs,
+                step=step,
+                firmware=firmware,
+                emulator=emulator,
+                first_failure=extent.get("first_failure", False),
                 only=only,
-                on_failure=on_failure,
+                on_failure=extent.get("on_failure"),
             )
+            report = boot_and_check(trial)
             step.detail = report.summary
         if firmware == "bios" and not only:
             shop.cache.add(stage.id, stage.kind, {}, report.to_json())
@@ -242,7 +294,9 @@ def _narrowed(source: Source, only: Collection[str]) -> Source:
 
 
 def find_emulator(shop: Workshop, job: Job) -> Emulator:
-    """Choose the QEMU for an appliance's machines; one in a tree of its own is made now, if it is not in the cache.
+    """Choose the QEMU for an appliance's machines.
+
+    One in a tree of its own is made now, if it is not in the cache.
 
     Raises:
         BuildError: The tree cannot be made, and the setting allows no other.
@@ -270,22 +324,35 @@ def find_emulator(shop: Workshop, job: Job) -> Emulator:
 
 @contextmanager
 def start(
-    shop: Workshop, job: Job, *, parameters: Mapping[str, str], keep: str = "", ssh_key: Path | None = None, internet: bool = False
+    shop: Workshop,
+    job: Job,
+    *,
+    parameters: Mapping[str, str],
+    keep: str = "",
+    ssh_key: Path | None = None,
+    internet: bool = False,
 ) -> Iterator[Sandbox]:
-    """Run the built image in a sandbox for as long as the block lasts; without ``internet`` it reaches nothing else.
+    """Run the built image in a sandbox for as long as the block lasts.
+
+    Without ``internet`` it reaches nothing else.
 
     Raises:
         BuildError: It is not built.
         UsageError: A parameter does not exist or does not accept its value.
     """
-    from slipway.boot.sandbox import sandbox
+    from slipway.boot.sandbox import Wanted, sandbox
 
     with shop.cache.keeping(), shop.cache.scratch() as work:
         image = built_image(shop, job)
         emulator = find_emulator(shop, job)
         folder = job.outputs / "sandbox"
-        options: dict[str, Any] = {"emulator": emulator, "parameters": parameters, "keep": keep, "ssh_key": ssh_key, "internet": internet}
-        with sandbox(job.source.appliance, job.architecture, image, work, folder, **options) as box:
+        wanted = Wanted(
+            parameters=parameters, keep=keep, folder=folder, ssh_key=ssh_key, internet=internet
+        )
+        appliance = job.source.appliance
+        with sandbox(
+            appliance, job.architecture, image, work, emulator=emulator, wanted=wanted
+        ) as box:
             yield box
 
 
@@ -298,12 +365,18 @@ def built_image(shop: Workshop, job: Job) -> Path:
     entry = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
     image = entry.file("disk") if entry else released_image(job)
     if image is None:
-        raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}")
+        raise BuildError(
+            f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}"
+        )
     return image
 
 
 def publish(
-    shop: Workshop, folders: Sequence[Path], session: Session, channel: str = "nightly", refused: dict[str, UserError] | None = None
+    shop: Workshop,
+    folders: Sequence[Path],
+    session: Session,
+    channel: str = "nightly",
+    refused: dict[str, UserError] | None = None,
 ) -> list[Moved]:
     """Bring releases into a store and, with one commit, into a channel of it.
 
@@ -323,7 +396,9 @@ def publish(
 
 
 def _uploading(step: Step, folders: Sequence[Path]) -> Callable[[str], None]:
-    """Return what is told of each object before it is brought into a store, and counts the bytes of those before it."""
+    """Return what is told of each object before it is brought into a store, and counts the bytes of
+    those before it.
+    """
     sizes: dict[tuple[str, str, str], int] = {}
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -352,7 +427,9 @@ def require_published(refused: Mapping[str, UserError]) -> None:
     if len(refused) == 1:
         raise worst
     listing = "".join(f"\n  {name}: {error.message}" for name, error in refused.items())
-    raise type(worst)(f"{len(refused)} releases were not published:{listing}", hint="the others were")
+    raise type(worst)(
+        f"{len(refused)} releases were not published:{listing}", hint="the others were"
+    )
 
 
 def _set_store(shop: Workshop) -> str:
@@ -363,17 +440,33 @@ def _set_store(shop: Workshop) -> str:
     """
     reason = next((name for name in ("SLIPWAY_KEY_BUNDLE", "CI") if os.environ.get(name)), None)
     if shop.settings.store is None and reason:
-        hint = 'set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "..." in slipway.toml'
-        raise HostError(f"no store is named, and {reason} is set: nothing is kept in a folder of this machine", hint=hint)
+        hint = (
+            "set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "
+            '"..." in slipway.toml'
+        )
+        raise HostError(
+            f"no store is named, and {reason} is set: nothing is kept in a folder of this machine",
+            hint=hint,
+        )
     return shop.store
 
 
-def session(shop: Workshop, store: str = "", *, keys: str = "", new: bool = False, reading: bool = False, **options: str) -> Session:
-    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of its channels.
+def session(
+    shop: Workshop,
+    store: str = "",
+    *,
+    keys: str = "",
+    new: bool = False,
+    reading: bool = False,
+    **options: str,
+) -> Session:
+    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of
+    its channels.
 
     Args:
         new: The store may be one that begins now.
-        reading: Nothing will be written, so it may be one on a web server, of which nothing is known before it is read.
+        reading: Nothing will be written, so it may be one on a web server, of which nothing is
+            known before it is read.
 
     Raises:
         StoreError: There is no store, what is there is something else, or it can only be read.

@@ -101,7 +101,9 @@ class Step:
         since, before = self._begun or (self.started, 0)
         took = time.monotonic() - since
         moved = self._total - before
-        return f"{size(self._total)}, {size(moved / took)}/s" if took and moved else size(self._total)
+        return (
+            f"{size(self._total)}, {size(moved / took)}/s" if took and moved else size(self._total)
+        )
 
     def row(self, now: float) -> Row:
         """Return what is shown at a time of the monotonic clock."""
@@ -114,7 +116,9 @@ class Step:
         text = clock(took)
         if self.usual_s is not None:
             late = took > self.usual_s
-            text += f", usually {clock(self.usual_s)}" if late else f" of about {clock(self.usual_s)}"
+            text += (
+                f", usually {clock(self.usual_s)}" if late else f" of about {clock(self.usual_s)}"
+            )
         return Row(label=self.label, text=f"{text}, {self.detail}" if self.detail else text)
 
     def _transfer(self, now: float) -> str:
@@ -139,7 +143,9 @@ class Progress:
         verbose: Show what :meth:`more` has to say, too.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, quiet: bool = False, verbose: bool = False
+    ) -> None:
         self.stream = stream if stream is not None else sys.stderr
         self.quiet = quiet
         self.verbose = verbose and not quiet
@@ -207,7 +213,10 @@ class Progress:
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
-        """Print a title above the lines of the block; in a GitHub workflow they are folded under it."""
+        """Print a title above the lines of the block.
+
+        In a GitHub workflow they are folded under it.
+        """
         self.took.clear()
         folded = bool(os.environ.get("GITHUB_ACTIONS")) and not self.quiet
         if not folded:
@@ -222,7 +231,9 @@ class Progress:
             self._command("::endgroup::")
 
     def _command(self, line: str) -> None:
-        """Write a command to the workflow's runner; nothing of others is in it but what is escaped."""
+        """Write a command to the workflow's runner; nothing of others is in it but what is
+        escaped.
+        """
         with self._lock:
             self.stream.write(line + "\n")
             self.stream.flush()
@@ -253,7 +264,10 @@ class Progress:
         return [*(step.row(now) for step in steps), *map(_to_come, waiting)]
 
     def _columns(self, label: str, detail: str, took: str) -> str:
-        """A finished step's line; on a narrow terminal its detail has less room, and on any the time is in its line."""
+        """A finished step's line.
+
+        On a narrow terminal its detail has less room, and on any the time is in its line.
+        """
         room = max(12, min(44, extent(self.stream).columns - 33)) if self.live else 44
         if not self.live or len(detail) <= room:
             return f"  {label:<18} {detail:<{room}} {took:>10}".rstrip()
@@ -278,7 +292,10 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _broken(line: str, columns: int) -> str:
-    """A line in several, those after the first indented; what has no space in it, such as a path, stays whole."""
+    """A line in several, those after the first indented.
+
+    What has no space in it, such as a path, stays whole.
+    """
     if len(line) <= columns:
         return line
     indent = " " * (len(line) - len(line.lstrip()))

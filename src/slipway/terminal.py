@@ -1,8 +1,10 @@
-"""Text of others -> text that is shown and not obeyed: by a terminal, a workflow's log, a job's summary.
+"""Text of others -> text that is shown and not obeyed: by a terminal, a workflow's log, a job's
+summary.
 
-What goes in: whatever a command prints, with texts of specs, packages, metadata and guests in it. What comes out: the
-same without control characters. In a GitHub workflow no line is a command to the runner, and what goes into the job's
-summary is a Markdown code block. Invariants: plain text comes out as it went in, and cleaning twice is cleaning once.
+What goes in: whatever a command prints, with texts of specs, packages, metadata and guests in it.
+What comes out: the same without control characters. In a GitHub workflow no line is a command to
+the runner, and what goes into the job's summary is a Markdown code block. Invariants: plain text
+comes out as it went in, and cleaning twice is cleaning once.
 """
 
 from __future__ import annotations
@@ -23,9 +25,21 @@ from typing import Any, Final, TextIO
 
 from slipway.errors import UserError
 
-__all__ = ["Screen", "aside", "extent", "is_capable", "one_line", "over_it", "plain", "report", "screened", "shown"]
+__all__ = [
+    "Screen",
+    "aside",
+    "extent",
+    "is_capable",
+    "one_line",
+    "over_it",
+    "plain",
+    "report",
+    "screened",
+    "shown",
+]
 
-#: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of lines.
+#: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of
+#: lines.
 _ESCAPED: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 #: What the runner obeys: ``::name::`` where a line begins, and the older ``##[name]`` anywhere.
 _COMMAND: Final = re.compile(r"^(\s*):(?=:)|##(?=\[|vso\[)", re.MULTILINE)
@@ -40,7 +54,10 @@ def is_capable(stream: TextIO) -> bool:
 
 
 def extent(stream: TextIO) -> os.terminal_size:
-    """Return the columns and lines of a terminal; what does not know them is taken as shells take it."""
+    """Return the columns and lines of a terminal.
+
+    What does not know them is taken as shells take it.
+    """
     with contextlib.suppress(OSError, ValueError):
         found = os.get_terminal_size(stream.fileno())
         if found.columns and found.lines:
@@ -73,7 +90,9 @@ def plain(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Text that is to stay within its line: as :func:`plain`, and line feeds and tabs are written out too."""
+    """Text that is to stay within its line: as :func:`plain`, and line feeds and tabs are written
+    out too.
+    """
     return plain(str(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -81,9 +100,12 @@ def shown(text: str, stream: TextIO) -> str:
     """Whole lines as they may go to a stream."""
     text = plain(text)
     if os.environ.get("GITHUB_ACTIONS"):
-        text = _COMMAND.sub(lambda found: f"{found[1]}\\:" if found[1] is not None else "#\\#", text)
+        text = _COMMAND.sub(
+            lambda found: f"{found[1]}\\:" if found[1] is not None else "#\\#", text
+        )
     if _is_summary(stream):
-        # Nothing in an indented code block is Markdown or HTML, and no text ends it (CommonMark 4.4).
+        # Nothing in an indented code block is Markdown or HTML, and no text ends it (CommonMark
+        # 4.4).
         text = "".join(f"    {line}" for line in text.splitlines(keepends=True))
     return text
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,23 +111,35 @@ class Person:
         return child.wait(60), text.decode()
 
 
-@pytest.fixture
-def person(tmp_path: Path) -> Person:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a person has before anything is published, and what is there afterwards."""
+    folder = tmp_path_factory.mktemp("made")
+    before = folder / "before"
     for number in (1, 2, 3, 10):
-        write_example(tmp_path / f"builds/{number}", number)
+        write_example(before / f"builds/{number}", number)
     for channel in ("nightly", "stable"):
-        init(channel, tmp_path / "keys")
-    (tmp_path / "templates").symlink_to(ROOT / "templates")
+        init(channel, before / "keys")
+    (before / "templates").symlink_to(ROOT / "templates")
+    shutil.copytree(before, folder / "published", symlinks=True)
+    person = Person(folder / "published")
+    person.run("publish --folder=builds")
+    person.run("promote example --to=stable --build=b10 --yes")
+    person.run("promote example --to=stable --build=b2 --yes")
+    return folder
+
+
+@pytest.fixture
+def person(made: Path, tmp_path: Path) -> Person:
+    shutil.copytree(made / "before", tmp_path, symlinks=True, dirs_exist_ok=True)
     return Person(tmp_path)
 
 
 @pytest.fixture
-def published(person: Person) -> Person:
+def published(made: Path, tmp_path: Path) -> Person:
     """All four are in nightly; stable had 10, and now has 2."""
-    person.run("publish --folder=builds")
-    person.run("promote example --to=stable --build=b10 --yes")
-    person.run("promote example --to=stable --build=b2 --yes")
-    return person
+    shutil.copytree(made / "published", tmp_path, symlinks=True, dirs_exist_ok=True)
+    return Person(tmp_path)
 
 
 def test_the_newest_of_several_is_current_whatever_its_name(person: Person) -> None:

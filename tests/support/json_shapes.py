@@ -64,7 +64,7 @@ def page() -> str:
             by_shape.setdefault(shape, []).append(task)
         for shape, tasks in by_shape.items():
             parts.append(f"\n### {', '.join(f'`{task}`' for task in tasks)}: `{shape.FORMAT}`\n\n")
-            extra = (shape.__doc__ or "").partition(" tell")[2].lstrip("s")
+            extra = " ".join((shape.__doc__ or "").split()).partition(" tell")[2].lstrip("s")
             if len(extra) > 1:
                 parts.append(f"{extra.lstrip('.; ')[0].upper()}{extra.lstrip('.; ')[1:]}\n\n")
             parts.append(_table(shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Collection
 from functools import cache
 from itertools import pairwise
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.boot.trial import SCAN
+from slipway.development import python_scripts
 from slipway.spec.library import Library
 
 ROOT = Path(__file__).parents[2]
@@ -186,6 +188,29 @@ def starts_slipway(function: ast.AST, helpers: Collection[str] = ()) -> bool:
         elif isinstance(node, ast.Call) and dotted(node.func) in helpers:
             return True
     return False
+
+
+def test_columns_complexity_and_parameters_are_measured_everywhere() -> None:
+    """Ruff measures them (pyproject.toml); here it is seen that nothing escapes it."""
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
+    rules = ruff["lint"]
+    assert ruff["line-length"] == 100
+    assert rules["mccabe"]["max-complexity"] == 10
+    assert rules["pylint"]["max-args"] == 6
+    assert {"E", "C901", "PLR0913"} <= set(rules["select"])
+    measured = {"E", "E5", "E501", "C", "C9", "C90", "C901", "PL", "PLR", "PLR0913"}
+    assert measured.isdisjoint(rules["ignore"])
+    assert rules["per-file-ignores"] == {"tests/**": ["PLR0913"]}
+    assert ruff["extend-exclude"] == ["build"]
+    assert "format" not in ruff
+    silent = re.compile(r"# (?:noqa(?!: [A-Z])|noqa:.*(?:E501|C901|PLR0913)|ruff: noqa|fmt: off)")
+    scripts = set(python_scripts(ROOT))
+    for path in tracked():
+        if path.suffix != ".py" and path not in scripts:
+            if "bad_specs" not in path.parts and not path.is_symlink():
+                assert not path.read_bytes()[:80].startswith(b"#!/usr/bin/python"), path
+        elif path.name != "test_house.py":
+            assert silent.findall(path.read_text(errors="replace")) == [], path
 
 
 def test_a_test_of_a_unit_does_not_start_all_of_slipway() -> None:

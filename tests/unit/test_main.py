@@ -117,3 +117,18 @@ def test_what_the_system_refuses_is_one_line_with_its_path_and_a_hint(tmp_path: 
         raise PermissionError(13, "Permission denied", "/some/place")
     hint = "look at its owner and mode, and at those of the folders above it"
     assert ended.value.message == f"error: /some/place: permission denied\n  hint: {hint}"
+
+
+def test_signatures_do_not_wait_for_boto3_and_amazons_still_find_it() -> None:
+    program = """
+import sys
+import slipway.channels, tuf.api.metadata
+assert "boto3" not in sys.modules
+from securesystemslib.signer import _aws_signer
+assert _aws_signer.AWS_IMPORT_ERROR is None
+client = _aws_signer.boto3.client
+import boto3
+assert client is boto3.client and boto3.__path__
+"""
+    pytest.importorskip("boto3")
+    subprocess.run([sys.executable, "-c", program], check=True)

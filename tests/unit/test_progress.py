@@ -39,7 +39,9 @@ def wait_for(condition: threading.Event) -> None:
 
 
 def drawn(step: Step) -> threading.Event:
-    """Return what is set when the step's row has been asked for twice more: the first of them is drawn by then."""
+    """Return what is set when the step's row has been asked for twice more: the first of them is
+    drawn by then.
+    """
     event, times = threading.Event(), [0]
 
     def measure() -> int:
@@ -53,7 +55,9 @@ def drawn(step: Step) -> threading.Event:
 
 
 def drawing() -> list[threading.Thread]:
-    """Return the threads that draw, after the moment that one takes to see that it is no longer wanted."""
+    """Return the threads that draw, after the moment that one takes to see that it is no longer
+    wanted.
+    """
     found = [each for each in threading.enumerate() if "Refresh" in type(each).__name__]
     for each in found:
         each.join(5)
@@ -83,21 +87,29 @@ def test_the_steps_of_a_build_on_a_terminal(columns: int) -> None:
                 step.detail = "check 7 of 24: outside/20-clients-of-a-network-with-a-long-name.py"
                 wait_for(drawn(step))
                 progress.line("a line " * 30)
-                step.detail = "24 of 24 checks passed (tcg, bios); started again after: nothing was heard"
+                step.detail = (
+                    "24 of 24 checks passed (tcg, bios); started again after: nothing was heard"
+                )
     first, *others = shown.screen.text.splitlines()
     assert first == "  base               from the cache"
     assert all(len(line) < columns for line in others)
     assert [line.split()[0] for line in others if line[2] != " "][:2] == ["disk", "a"]
     assert others[0].endswith(" s") and "3 min 1" in shown.screen.text
     seen = states(shown.raw, columns)
-    disk = next(state for state in seen if "  qcow2              to come" in state and "disk" in state)
+    disk = next(
+        state for state in seen if "  qcow2              to come" in state and "disk" in state
+    )
     assert re.search(r"^[-/|\\] disk {15}0:00 of about 0:04$", disk, re.MULTILINE)
     assert re.search(r"^  boot {15}to come, about 8:40$", disk, re.MULTILINE)
     boot = next(state for state in seen if "3:12 of about 8:40" in state)
     row = next(line for line in boot.splitlines() if "3:12" in line)
     whole = "3:12 of about 8:40, check 7 of 24: outside/20-clients-of-a-network-with-a-long-name.py"
     text = row[21:]
-    assert text == whole if columns >= 120 else whole.startswith(text.removesuffix("…")) and text.endswith("…")
+    assert (
+        text == whole
+        if columns >= 120
+        else whole.startswith(text.removesuffix("…")) and text.endswith("…")
+    )
     assert "?25l" not in shown.raw, "the cursor is hidden"
 
 
@@ -109,7 +121,9 @@ def test_a_transfer_has_a_bar_its_rate_and_what_is_left(columns: int) -> None:
         step.transferred(30 << 20, 120 << 20)
         time.sleep(0.6)
         step.detail = "120.0 MiB"
-    row = next(line for state in states(shown.raw, columns) for line in state.splitlines() if "#" in line)
+    row = next(
+        line for state in states(shown.raw, columns) for line in state.splitlines() if "#" in line
+    )
     bar = {60: "#.....", 80: "##........"}.get(columns, "#######.......................")
     text = rf"[-/|\\] fetch {{14}}{re.escape(bar)} 30\.0 of 120\.0 MiB, \d\.\d MiB/s.*"
     assert re.fullmatch(text, row), row
@@ -127,7 +141,11 @@ def test_a_step_that_takes_longer_than_usual_says_so() -> None:
 def test_after_ctrl_c_nothing_is_left_but_what_was_interrupted() -> None:
     with Terminal() as shown:
         progress = Progress(shown.stream)
-        with pytest.raises(KeyboardInterrupt), progress.expecting([expected("boot")], Durations()), progress.step("disk") as step:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            progress.expecting([expected("boot")], Durations()),
+            progress.step("disk") as step,
+        ):
             wait_for(drawn(step))
             raise KeyboardInterrupt
         progress.line("interrupted")
@@ -141,7 +159,10 @@ def test_steps_side_by_side_share_the_screen() -> None:
         with progress.step("qcow2") as one, progress.step("raw") as other:
             wait_for(drawn(one))
             one.detail = other.detail = "made"
-    assert [line.split()[:2] for line in shown.screen.text.splitlines()] == [["raw", "made"], ["qcow2", "made"]]
+    assert [line.split()[:2] for line in shown.screen.text.splitlines()] == [
+        ["raw", "made"],
+        ["qcow2", "made"],
+    ]
     both = next(state for state in states(shown.raw, 80) if "raw" in state and "qcow2" in state)
     assert [line[2:].split()[0] for line in both.splitlines()] == ["qcow2", "raw"]
 
@@ -149,7 +170,10 @@ def test_steps_side_by_side_share_the_screen() -> None:
 def test_more_steps_than_lines_do_not_scroll() -> None:
     with Terminal(lines=6) as shown:
         progress = Progress(shown.stream)
-        with progress.expecting([expected(f"step-{number}") for number in range(20)], Durations()), progress.step("step-0") as step:
+        with (
+            progress.expecting([expected(f"step-{number}") for number in range(20)], Durations()),
+            progress.step("step-0") as step,
+        ):
             wait_for(drawn(step))
     assert max(len(state.splitlines()) for state in states(shown.raw, 80)) <= 6
     assert len(shown.screen.text.splitlines()) == 1
@@ -167,7 +191,9 @@ def test_nobodys_text_moves_the_cursor_or_is_markup() -> None:
     assert "\\x1b]0;owned\\x07[blink]" in shown.screen.text
 
 
-def test_standard_output_on_the_same_terminal_comes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_output_on_the_same_terminal_comes_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     coming = [expected(f"step-{number}") for number in range(5)]
     with Terminal() as shown:
         progress = Progress(shown.stream)
@@ -187,7 +213,9 @@ def test_standard_output_on_the_same_terminal_comes_between(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])
-def test_a_terminal_that_writes_nothing_over_gets_plain_lines(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_terminal_that_writes_nothing_over_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("TERM", name)
     with Terminal() as shown, Progress(shown.stream).step("disk") as step:
         step.detail = "made"
@@ -200,7 +228,9 @@ def test_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
         step.transferred(1, 2)
         step.measure = lambda: 1
         time.sleep(0.4)
-    colours = {word for words in re.findall(r"\x1b\[([0-9;]*)m", shown.raw) for word in words.split(";")}
+    colours = {
+        word for words in re.findall(r"\x1b\[([0-9;]*)m", shown.raw) for word in words.split(";")
+    }
     assert colours <= {"", "0", "1", "2"}, "a colour"
     assert "#" in shown.raw
 
@@ -276,7 +306,12 @@ print("rich" in sys.modules)
 
 
 def test_durations_for_people() -> None:
-    assert [seconds(each) for each in (0.04, 59.9, 60, 572)] == ["0.0 s", "59.9 s", "1 min 00 s", "9 min 32 s"]
+    assert [seconds(each) for each in (0.04, 59.9, 60, 572)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 00 s",
+        "9 min 32 s",
+    ]
 
 
 def test_the_rate_of_a_transfer_counts_what_this_run_has_moved() -> None:
@@ -304,7 +339,9 @@ def test_a_download_of_another_program_is_counted_in_its_folder(tmp_path: Path) 
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_a_long_note_is_broken_beside_its_label(columns: int) -> None:
-    text = "10.0.13, from a tree of its own: there is no KVM, and this host's 7.2.22 is older than 9"
+    text = (
+        "10.0.13, from a tree of its own: there is no KVM, and this host's 7.2.22 is older than 9"
+    )
     with Terminal(columns) as shown:
         Progress(shown.stream).note("qemu", text)
     first, *rest = shown.screen.text.splitlines()

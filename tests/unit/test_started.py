@@ -75,7 +75,11 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
     with answer.printed("start"):
         body: Any = building.start.body
         body.__wrapped__(
-            "web", at=Checkout(root=str(root)), recipe=Recipe(), set=[], set_file=[], answer=answer
+            "web",
+            at=Checkout(root=str(root)),
+            recipe=Recipe(),
+            wanted=building._Start(),
+            answer=answer,
         )
     (told,) = seen
     login = told.pop("login")

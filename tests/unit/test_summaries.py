@@ -125,3 +125,17 @@ def test_a_listing_fits_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         row.startswith(" " * 17) for row in rows[1:]
     )
     assert " ".join(row[17:] for row in rows) == text
+
+
+def test_a_column_without_room_stands_below_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "A server that does one thing after another for whoever asks it in words of letters"
+    with Terminal(60) as shown:
+        monkeypatch.setattr(sys, "stdout", shown.stream)
+        show([{"name": "n" * 45, "summary": text}, {"name": "web", "summary": "short"}])
+        monkeypatch.undo()
+    heading, row, *below, last = shown.screen.text.splitlines()
+    assert heading.split() == ["NAME", "SUMMARY"]
+    assert row == "n" * 45
+    assert all(line.startswith("    ") and len(line) < 60 for line in below)
+    assert " ".join(line.strip() for line in below) == text
+    assert last == f"web{' ' * 44}short"

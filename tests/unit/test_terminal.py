@@ -1,4 +1,6 @@
-"""What others wrote is shown and not obeyed: by terminals, by the workflow's runner, by Markdown."""
+"""What others wrote is shown and not obeyed: by terminals, by the workflow's runner, by
+Markdown.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,14 @@ HOSTILE = {
     "a line": ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
     "half a pair": ("a\udc9bb", r"a\udc9bb"),
 }
-SAME = ["", "plain", "a line\nand\ta tab\n", "Größe 4 µm → 漢字 🙂", "C:\\x1b", "100 % [ok] <b> *x*"]
+SAME = [
+    "",
+    "plain",
+    "a line\nand\ta tab\n",
+    "Größe 4 µm → 漢字 🙂",
+    "C:\\x1b",
+    "100 % [ok] <b> *x*",
+]
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -56,7 +65,10 @@ def test_plain_text_stays(text: str) -> None:
 
 
 def test_what_is_to_stay_in_its_line_does() -> None:
-    assert one_line("nginx\nexample: stable now has 1.0\t!\r") == r"nginx\nexample: stable now has 1.0\t!\r"
+    assert (
+        one_line("nginx\nexample: stable now has 1.0\t!\r")
+        == r"nginx\nexample: stable now has 1.0\t!\r"
+    )
     changes = PackageChanges(added={"a\nstable: fine": "1"}, removed={}, changed={})
     moved = Moved(appliance="web", channel="stable", release="1.0.0-b1", before=None, written=True)
     assert describe(moved, changes)[1:] == [r"  + a\nstable: fine 1"]
@@ -88,7 +100,8 @@ def test_an_error_with_a_guests_console(tmp_path: Path) -> None:
     with pytest.raises(Exit) as caught, outcome(), screened():
         raise BuildError(f"a check failed\n{tail(console)}", hint="\x1b[1mrun this")
     assert caught.value.message == (
-        "error: a check failed\n    [ ok ]\n    \\x1b[2J\\x1b]0;owned\\x07\\x9b1m\ufffd\n    done\n  hint: \\x1b[1mrun this"
+        "error: a check failed\n    [ ok ]\n    \\x1b[2J\\x1b]0;owned\\x07\\x9b1m\ufffd\n"
+        "    done\n  hint: \\x1b[1mrun this"
     )
 
 
@@ -115,7 +128,9 @@ def test_progress_obeys_nobody_either() -> None:
         ("a::b ## c\n", "a::b ## c\n"),
     ],
 )
-def test_a_workflows_runner_takes_no_command(monkeypatch: pytest.MonkeyPatch, text: str, safe: str) -> None:
+def test_a_workflows_runner_takes_no_command(
+    monkeypatch: pytest.MonkeyPatch, text: str, safe: str
+) -> None:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     assert shown(text, io.StringIO()) == text
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -125,7 +140,10 @@ def test_a_workflows_runner_takes_no_command(monkeypatch: pytest.MonkeyPatch, te
 
 
 def test_a_jobs_summary_is_a_code_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is Markdown there, not even what would end a fence; the log of the same job stays as it is."""
+    """Nothing is Markdown there, not even what would end a fence.
+
+    The log of the same job stays as it is.
+    """
     summary = tmp_path / "summary"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     hostile = "```\n![x](http://evil.example/)\n<script>\n\n# heading\r# another\n"
@@ -136,13 +154,16 @@ def test_a_jobs_summary_is_a_code_block(tmp_path: Path, monkeypatch: pytest.Monk
             print(hostile, end="")
             print("more")
     assert summary.read_text() == (
-        "A paragraph\n\n    ```\n    ![x](http://evil.example/)\n    <script>\n    \n    # heading\\r# another\n    more\n"
+        "A paragraph\n\n    ```\n    ![x](http://evil.example/)\n    <script>\n    \n"
+        "    # heading\\r# another\n    more\n"
     )
     with summary.open("a") as stream, pytest.raises(StoreError):
         monkeypatch.setattr(sys, "stdout", stream)
         with screened():
             raise StoreError("no <b>", hint="run: invoke list")
-    assert summary.read_text().endswith("    more\n\n    error: no <b>\n      hint: run: invoke list\n")
+    assert summary.read_text().endswith(
+        "    more\n\n    error: no <b>\n      hint: run: invoke list\n"
+    )
     with (tmp_path / "log").open("w") as stream:
         assert shown(hostile, stream) == hostile.replace("\r", "\\r")
 
@@ -150,11 +171,16 @@ def test_a_jobs_summary_is_a_code_block(tmp_path: Path, monkeypatch: pytest.Monk
 def run(tmp_path: Path, body: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a task of its own, as people run tasks."""
     script = f"from slipway.invocation import task\n\n@task()\ndef deed():\n    {body}\n\n"
-    script += "import sys\nfrom invoke import Collection\nfrom slipway.commandline import Slipway\nSlipway(Collection(deed)).run()\n"
+    script += (
+        "import sys\nfrom invoke import Collection\nfrom slipway.commandline import Slipway\n"
+        "Slipway(Collection(deed)).run()\n"
+    )
     (tmp_path / "deed.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables}
     argv = [sys.executable, str(tmp_path / "deed.py"), "deed"]
-    return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_a_task_by_its_whole_way(tmp_path: Path) -> None:
@@ -164,7 +190,9 @@ def test_a_task_by_its_whole_way(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == r"ValueError: \x1b[2J\x9b"
 
 
-@pytest.mark.parametrize("workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.stem
+)
 def test_only_tasks_write_into_a_jobs_summary(workflow: Path) -> None:
     """They indent it; what `echo` or `cat` put there would be Markdown."""
     for line in workflow.read_text().splitlines():

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""A month of requests does not fill the disk: they are in the journal, which has a limit, and nowhere else."""
+"""A month of requests does not fill the disk: they are in the journal, which has a limit, and
+nowhere else.
+"""
 
 import http.client
 import pathlib
@@ -13,8 +15,20 @@ REQUESTS, ROUNDS = 100, 3
 def kept() -> int:
     """What is on the disk below /etc and /var, but for the journal, in bytes."""
     subprocess.run(["sync"], check=True)
-    command = ["du", "--summarize", "--total", "--block-size=1", "--exclude=/var/log/journal", "/etc", "/var"]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()[0])
+    command = [
+        "du",
+        "--summarize",
+        "--total",
+        "--block-size=1",
+        "--exclude=/var/log/journal",
+        "/etc",
+        "/var",
+    ]
+    return int(
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        .stdout.splitlines()[-1]
+        .split()[0]
+    )
 
 
 def ask(mark: str) -> None:
@@ -37,14 +51,19 @@ until = time.monotonic() + 30
 while (
     f"/{mark}-{ROUNDS - 1}-{REQUESTS - 1} "
     not in subprocess.run(
-        ["journalctl", "--unit=haproxy", "--since=-10min", "--output=cat"], check=True, capture_output=True, text=True
+        ["journalctl", "--unit=haproxy", "--since=-10min", "--output=cat"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
 ):
     assert time.monotonic() < until, "the journal does not tell of the requests"
     time.sleep(1)
 opened = [
     f"{path}: {path.readlink()}"
-    for pid in pathlib.Path("/sys/fs/cgroup/system.slice/haproxy.service/cgroup.procs").read_text().split()
+    for pid in pathlib.Path("/sys/fs/cgroup/system.slice/haproxy.service/cgroup.procs")
+    .read_text()
+    .split()
     for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()
     if str(path.readlink()).startswith("/var/log/")
 ]

@@ -1,8 +1,9 @@
 """One try of a check on this host: a program, until it ends or its time is up.
 
-What goes in: a command, a log, and how long it may take, which is asked again while it runs: the host may get other
-work in between. What comes out: its exit status, or None where its time was up. Invariants: a Python program whose time
-is up says in the log what it was doing; of no program is anything left.
+What goes in: a command, a log, and how long it may take, which is asked again while it runs: the
+host may get other work in between. What comes out: its exit status, or None where its time was up.
+Invariants: a Python program whose time is up says in the log what it was doing; of no program is
+anything left.
 """
 
 from __future__ import annotations
@@ -19,24 +20,36 @@ from slipway import process
 
 __all__ = ["PYTHON", "attempt"]
 
-#: How Python runs a check: what it has printed is in the log at once, and a signal makes it say where it stands.
+#: How Python runs a check: what it has printed is in the log at once, and a signal makes it say
+#: where it stands.
 PYTHON: Final = (sys.executable, "-I", "-u", "-X", "faulthandler")
-#: How often the limit is asked for, and how long a program may take to say where it stands, in seconds.
+#: How often the limit is asked for, and how long a program may take to say where it stands, in
+#: seconds.
 _ASK_S: Final = 5.0
 _SAY_S: Final = 2.0
 
 
-def attempt(argv: Sequence[str | Path], environment: Mapping[str, str], log: Path, *, limit_s: Callable[[], float]) -> int | None:
+def attempt(
+    argv: Sequence[str | Path],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    limit_s: Callable[[], float],
+) -> int | None:
     """Run a program until it ends or its time is up.
 
     Args:
         log: A file that its output is appended to.
-        limit_s: How long it may take from its start, in seconds. It is asked every few seconds, and the longest answer counts.
+        limit_s: How long it may take from its start, in seconds. It is asked every few seconds, and
+            the longest answer counts.
 
     Returns:
         The exit status, negative for a signal; None if its time was up.
     """
-    with log.open("ab") as sink, process.spawn(argv, env=environment, stdout=sink, stderr=sink) as program:
+    with (
+        log.open("ab") as sink,
+        process.spawn(argv, env=environment, stdout=sink, stderr=sink) as program,
+    ):
         begun, most = time.monotonic(), 0.0
         while True:
             most = max(most, limit_s())

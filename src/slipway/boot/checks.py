@@ -1,12 +1,14 @@
-"""An image -> a machine that runs it, checked from inside and from every network around it -> a report.
+"""An image -> a machine that runs it, checked from inside and from every network around it -> a
+report.
 
-The machine boots a throwaway overlay of the very file that is published, in a :mod:`~slipway.boot.lab` of its own.
-Checks of the guest run there (:mod:`~slipway.boot.delivery`), those below ``checks/<interface>/`` on this host
-(:mod:`~slipway.boot.outside`). Further instances of the spec start when the guest's own checks have ended.
+The machine boots a throwaway overlay of the very file that is published, in a
+:mod:`~slipway.boot.lab` of its own. Checks of the guest run there (:mod:`~slipway.boot.delivery`),
+those below ``checks/<interface>/`` on this host (:mod:`~slipway.boot.outside`). Further instances
+of the spec start when the guest's own checks have ended.
 
-A machine that dies is started once more, because emulators do crash (docs/adr); both starts are in the report. A check
-that fails is never tried on a second machine. A guest's report counts only as a whole: every check that is expected, by
-its name and once (:mod:`~slipway.boot.results`).
+A machine that dies is started once more, because emulators do crash (docs/adr); both starts are in
+the report. A check that fails is never tried on a second machine. A guest's report counts only as a
+whole: every check that is expected, by its name and once (:mod:`~slipway.boot.results`).
 """
 
 from __future__ import annotations
@@ -14,12 +16,10 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from slipway.boot.delivery import PORT, deliver, parameter_values
-from slipway.boot.emulator import Emulator
 from slipway.boot.failure import failure
 from slipway.boot.lab import ADDRESS, agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
@@ -29,11 +29,8 @@ from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
 from slipway.boot.tools import memory_mib, open_tools
 from slipway.boot.trial import FACTOR, Held, Trial, expected_in_guest
-from slipway.builders import Source
-from slipway.cache import Entry
 from slipway.errors import BuildError
 from slipway.packages.lock import Lock
-from slipway.progress import Step
 from slipway.sshkey import make_key
 
 __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
@@ -41,7 +38,15 @@ __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 #: How long a guest may take until its checks start, in seconds.
 _START_S = {"kvm": 120, "tcg": 420}
 #: What logs in with a key, which is the next word, at a machine that is a new one each time.
-_LOGIN = ("ssh", "-F", "none", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR", "-i")
+_LOGIN = (
+    "ssh",
+    "-F",
+    "none",
+    "-oStrictHostKeyChecking=no",
+    "-oUserKnownHostsFile=/dev/null",
+    "-oLogLevel=ERROR",
+    "-i",
+)
 
 
 class ChecksFailed(BuildError):
@@ -54,58 +59,22 @@ class ChecksFailed(BuildError):
 
 def systemd_version(lock: Lock) -> int:
     """The version of the systemd that a lock installs; 0 if there is none."""
-    version = next((package.version for package in lock.all_packages if package.name == "systemd"), "0")
+    version = next(
+        (package.version for package in lock.all_packages if package.name == "systemd"), "0"
+    )
     found = re.match(r"(?:\d+:)?(\d+)", version)
     return int(found[1]) if found else 0
 
 
-def boot_and_check(
-    source: Source,
-    image: Path,
-    work: Path,
-    logs: Path,
-    step: Step,
-    *,
-    emulator: Emulator,
-    firmware: str = "bios",
-    tools: Entry | None = None,
-    first_failure: bool = False,
-    only: Collection[str] = (),
-    on_failure: Callable[[Held], None] | None = None,
-) -> BootReport:
+def boot_and_check(trial: Trial) -> BootReport:
     """Boot an image and run its checks.
-
-    Args:
-        image: A qcow2 file; it is not written to.
-        work: A directory for the overlay and the like.
-        logs: Where the console and the output of checks are kept.
-        step: Shown while it runs; its detail says what is happening.
-        emulator: What runs the machines.
-        firmware: bios, uefi or secureboot.
-        tools: The tree of programs that checks use.
-        first_failure: Stop at the first check that fails, without switching the machine off in peace.
-        only: The checks that were asked for, as place/name, if not all.
-        on_failure: Called with the machine that failed, which runs until it returns.
 
     Raises:
         ChecksFailed: A check failed; with its output, its log, and what had passed.
         BuildError: The guest did not start; with the console's last lines.
         HostError: This host lacks something.
     """
-    trial = Trial(
-        source=source,
-        tools=tools,
-        image=image,
-        work=work,
-        logs=logs,
-        step=step,
-        firmware=firmware,
-        emulator=emulator,
-        first_failure=first_failure,
-        only=only,
-        on_failure=on_failure,
-    )
-    logs.mkdir(parents=True, exist_ok=True)
+    trial.logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         trial.results.clear()
         trial.memory_mib = None
@@ -114,26 +83,34 @@ def boot_and_check(
             _once(trial)
         except Died as died:
             # One entry for each start, also where the guest had come to its checks.
-            trial.attempts[earlier:] = [Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))]
+            trial.attempts[earlier:] = [
+                Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))
+            ]
             if last or trial.failed or trial.was_held:
                 did_not = "end its checks" if trial.results else "start"
-                raise failure(trial, f"{trial.appliance.name} did not {did_not}: {died}", console=True) from None
+                raise failure(
+                    trial, f"{trial.appliance.name} did not {did_not}: {died}", console=True
+                ) from None
             continue
         except Misreported as problem:
-            raise failure(trial, f"the report of {trial.appliance.name} does not count: {problem}") from None
+            raise failure(
+                trial, f"the report of {trial.appliance.name} does not count: {problem}"
+            ) from None
         break
     report = BootReport(
         accelerator=trial.accelerator.name,
-        firmware=firmware,
+        firmware=trial.firmware,
         attempts=tuple(trial.attempts),
         checks=tuple(trial.results),
         expected=trial.expected,
         memory_mib=trial.memory_mib,
-        qemu=emulator.version,
+        qemu=trial.emulator.version,
     )
     if trial.failed:
         count = f"{len(trial.failed)} of {len(report.checks)}"
-        raise ChecksFailed(failure(trial, f"{count} checks of {trial.appliance.name} failed"), report)
+        raise ChecksFailed(
+            failure(trial, f"{count} checks of {trial.appliance.name} failed"), report
+        )
     if not report.passed:
         ran = {f"{check.place}/{check.name}" for check in report.checks}
         missing = ", ".join(name for name in report.expected if name not in ran)
@@ -155,10 +132,14 @@ def _once(trial: Trial) -> None:
     make_overlay(trial.image, overlay, size_gib=spec.resources.disk_gib)
     key = trial.work / "ssh-key"
     public_key = make_key(key, "checks")
-    delivery = deliver(trial.appliance, systemd_version(trial.lock), values, trial.factor, trial.work)
+    delivery = deliver(
+        trial.appliance, systemd_version(trial.lock), values, trial.factor, trial.work
+    )
     instances = [instance.name for instance in spec.instances]
     memory = 64 + (memory_mib(trial.source) if trial.tools else 0)
-    with lab(interfaces, log=trial.logs / "network.log", instances=instances, memory_mib=memory) as network:
+    with lab(
+        interfaces, log=trial.logs / "network.log", instances=instances, memory_mib=memory
+    ) as network:
         furnish(network, trial.appliance, key)
         if trial.tools:
             open_tools(trial.tools, network.namespace)
@@ -181,7 +162,10 @@ def _once(trial: Trial) -> None:
         tree = trial.emulator.tree
         if tree:
             machine = replace(machine, program=open_tree(tree, machine.system, network.enter))
-        with running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest, contextlib.ExitStack() as stack:
+        with (
+            running(machine, enter=network.enter, log=trial.logs / "qemu.log") as guest,
+            contextlib.ExitStack() as stack,
+        ):
             trial.guest = guest
             with _held(trial, guest, (*network.enter, *_LOGIN, str(key), f"root@{ADDRESS}")):
                 _inside(trial, guest)
@@ -204,7 +188,15 @@ def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None
     def hold(why: str) -> None:
         if trial.on_failure is not None and guest.ended is None:
             trial.was_held = True
-            trial.on_failure(Held(appliance=trial.appliance.name, why=why, login=login, console=trial.console, guest=guest))
+            trial.on_failure(
+                Held(
+                    appliance=trial.appliance.name,
+                    why=why,
+                    login=login,
+                    console=trial.console,
+                    guest=guest,
+                )
+            )
 
     try:
         yield
@@ -229,14 +221,23 @@ def _inside(trial: Trial, guest: Running) -> None:
     """
     begun = time.monotonic()
     reported = Reported(expected=expected_in_guest(trial.appliance))
-    longest = max([60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")])
+    longest = max(
+        [60, *(check.timeout_s for check in trial.appliance.checks if check.place == "guest")]
+    )
     trial.step.detail = f"starting, {len(trial.expected)} checks to come"
-    limits = {"start_s": _START_S[trial.accelerator.name], "check_s": (longest + 60) * FACTOR[trial.accelerator.name]}
+    limits = {
+        "start_s": _START_S[trial.accelerator.name],
+        "check_s": (longest + 60) * FACTOR[trial.accelerator.name],
+    }
     for result in follow(guest, trial.port, trial.console, reported, **limits):
         if not trial.results:
-            trial.attempts.append(Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1)))
+            trial.attempts.append(
+                Attempt(started_s=round(time.monotonic() - begun - result.duration_s, 1))
+            )
         trial.results.append(result)
-        trial.log(result.place, result.name).write_text(result.output, encoding="utf-8", errors="backslashreplace")
+        trial.log(result.place, result.name).write_text(
+            result.output, encoding="utf-8", errors="backslashreplace"
+        )
         trial.tell(result)
         trial.show(_after(reported.expected, reported.names))
         if trial.enough:

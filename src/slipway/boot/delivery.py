@@ -1,9 +1,10 @@
 """How checks get into a guest whose image knows nothing of them.
 
-What goes in: the checks and what is expected of the guest. What comes out: a disk (a tar archive) that the machine may
-only read, and what makes the guest's systemd start what is on it: system credentials that define a unit where systemd
-can (256 and newer: ``systemd.extra-unit.*``, systemd-debug-generator(8)), a cloud-init seed (the NoCloud datasource's
-``CIDATA`` disk) where it cannot.
+What goes in: the checks and what is expected of the guest. What comes out: a disk (a tar archive)
+that the machine may only read, and what makes the guest's systemd start what is on it: system
+credentials that define a unit where systemd can (256 and newer: ``systemd.extra-unit.*``,
+systemd-debug-generator(8)), a cloud-init seed (the NoCloud datasource's ``CIDATA`` disk) where it
+cannot.
 """
 
 from __future__ import annotations
@@ -20,13 +21,23 @@ from slipway import process
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 
-__all__ = ["PORT", "SEED", "Delivery", "deliver", "make_seed", "parameter_credentials", "parameter_values", "samples"]
+__all__ = [
+    "PORT",
+    "SEED",
+    "Delivery",
+    "deliver",
+    "make_seed",
+    "parameter_credentials",
+    "parameter_values",
+    "samples",
+]
 
-#: The virtio-serial port that results come through, and the serial numbers of the disk and of a seed.
+#: The virtio-serial port that results come through, and the serial numbers of the disk and of a
+#: seed.
 PORT, SERIAL, SEED = "slipway", "slipway-checks", "slipway-seed"
 _START = (
-    f"mkdir -p /run/slipway-checks && tar -xf /dev/disk/by-id/virtio-{SERIAL} -C /run/slipway-checks"
-    " && exec sh /run/slipway-checks/runner.sh"
+    f"mkdir -p /run/slipway-checks && tar -xf /dev/disk/by-id/virtio-{SERIAL} -C "
+    "/run/slipway-checks && exec sh /run/slipway-checks/runner.sh"
 )
 _UNIT = f"""\
 [Unit]
@@ -38,7 +49,8 @@ Type=exec
 ExecStart=/bin/sh -c '{_START}'
 StandardOutput=journal
 """
-#: Values for parameters that have no default and are not generated: of each type one that is accepted.
+#: Values for parameters that have no default and are not generated: of each type one that is
+#: accepted.
 _SAMPLES = {
     "string": "sample",
     "hostname": "sample.test",
@@ -58,12 +70,18 @@ class Delivery:
     drives: Mapping[str, Path]
 
 
-def parameter_values(parameters: tuple[Parameter, ...], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The values that an instance will have, as far as they are known before it starts: given ones, defaults, and
-    samples where first boot would refuse to go on without a value. Generated ones are the guest's own."""
+def parameter_values(
+    parameters: tuple[Parameter, ...], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The values that an instance will have, as far as they are known before it starts: given ones,
+    defaults, and samples where first boot would refuse to go on without a value. Generated ones are
+    the guest's own.
+    """
     values = dict(given or {})
     for parameter in parameters:
-        if parameter.name not in values and not (parameter.generate or (parameter.type == "secret" and parameter.default is None)):
+        if parameter.name not in values and not (
+            parameter.generate or (parameter.type == "secret" and parameter.default is None)
+        ):
             default = parameter.choices[0] if parameter.choices else _SAMPLES[parameter.type]
             values[parameter.name] = parameter.default if parameter.default is not None else default
     return values
@@ -72,16 +90,28 @@ def parameter_values(parameters: tuple[Parameter, ...], given: Mapping[str, str]
 def samples(parameters: tuple[Parameter, ...]) -> dict[str, str]:
     """The values that checks give parameters that have no default, by name."""
     known = parameter_values(parameters)
-    return {each.name: known[each.name] for each in parameters if each.default is None and each.name in known}
+    return {
+        each.name: known[each.name]
+        for each in parameters
+        if each.default is None and each.name in known
+    }
 
 
-def parameter_credentials(parameters: tuple[Parameter, ...], values: Mapping[str, str]) -> dict[str, bytes]:
+def parameter_credentials(
+    parameters: tuple[Parameter, ...], values: Mapping[str, str]
+) -> dict[str, bytes]:
     """The credentials that give an instance these values, without those that are defaults."""
     defaults = {parameter.name: parameter.default for parameter in parameters}
-    return {f"slipway.{name}": value.encode() for name, value in values.items() if defaults.get(name) != value}
+    return {
+        f"slipway.{name}": value.encode()
+        for name, value in values.items()
+        if defaults.get(name) != value
+    }
 
 
-def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], factor: int, directory: Path) -> Delivery:
+def deliver(
+    appliance: Appliance, systemd: int, values: Mapping[str, str], factor: int, directory: Path
+) -> Delivery:
     """Make the disk, and what starts it.
 
     Args:
@@ -95,25 +125,42 @@ def deliver(appliance: Appliance, systemd: int, values: Mapping[str, str], facto
     drives = {SERIAL: disk}
     if systemd >= 256:
         credentials["systemd.extra-unit.slipway-checks.service"] = _UNIT.encode()
-        credentials["systemd.unit-dropin.multi-user.target~slipway"] = b"[Unit]\nWants=slipway-checks.service\n"
+        credentials["systemd.unit-dropin.multi-user.target~slipway"] = (
+            b"[Unit]\nWants=slipway-checks.service\n"
+        )
     else:
         # Once the system is up.
-        start = f"systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c {shlex.quote(_START)}"
+        start = (
+            "systemd-run --no-block --unit=slipway-checks --property=Type=exec /bin/sh -c "
+            f"{shlex.quote(_START)}"
+        )
         drives[SEED] = make_seed(directory, {"runcmd": [start]})
     return Delivery(credentials=credentials, drives=drives)
 
 
 def _archive(appliance: Appliance, factor: int) -> bytes:
-    """The runner, its settings and the guest's checks; the size is a whole number of sectors (a tar archive's is)."""
+    """The runner, its settings and the guest's checks.
+
+    The size is a whole number of sectors (a tar archive's is).
+    """
     spec = appliance.spec
     services = " ".join(spec.services.enable)
-    ports = " ".join(dict.fromkeys(f"{port.protocol}/{port.port}" for port in spec.ports if port.last is None))
-    growing = " ".join(["/state" if spec.root.mode == "read-only" else "/", *(volume.path for volume in spec.volumes)])
+    ports = " ".join(
+        dict.fromkeys(f"{port.protocol}/{port.port}" for port in spec.ports if port.last is None)
+    )
+    growing = " ".join(
+        [
+            "/state" if spec.root.mode == "read-only" else "/",
+            *(volume.path for volume in spec.volumes),
+        ]
+    )
     settings = {"FACTOR": str(factor), "SERVICES": services, "PORTS": ports, "GROWING": growing}
     guest = [check for check in appliance.checks if check.place == "guest"]
     files = {
         "runner.sh": Path(__file__).with_name("runner.sh").read_bytes(),
-        "settings.sh": "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()).encode(),
+        "settings.sh": "".join(
+            f"{name}={shlex.quote(value)}\n" for name, value in settings.items()
+        ).encode(),
         "list": "".join(f"{check.timeout_s} {check.name}\n" for check in guest).encode(),
         **{f"checks/{check.name}": check.read() for check in guest},
     }
@@ -139,5 +186,8 @@ def make_seed(directory: Path, config: Mapping[str, object]) -> Path:
     with seed.open("wb") as file:
         file.truncate(1 << 20)
     process.run(["mkfs.vfat", "-n", "CIDATA", seed])
-    process.run(["mcopy", "-i", seed, directory / "meta-data", directory / "user-data", "::"], env={"MTOOLS_SKIP_CHECK": "1"})
+    process.run(
+        ["mcopy", "-i", seed, directory / "meta-data", directory / "user-data", "::"],
+        env={"MTOOLS_SKIP_CHECK": "1"},
+    )
     return seed

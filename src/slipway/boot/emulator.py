@@ -1,7 +1,8 @@
-"""Which QEMU runs a machine: this host's, or a newer one in a tree of its own (:mod:`~slipway.boot.qemu_tree`).
+"""Which QEMU runs a machine: this host's, or a newer one in a tree of its own
+(:mod:`~slipway.boot.qemu_tree`).
 
-What goes in: the setting, the accelerator, what the host's QEMU says of its version, and the tree's lock. What comes
-out: an :class:`Emulator`, with the reason for it. Nothing is started or made here.
+What goes in: the setting, the accelerator, what the host's QEMU says of its version, and the tree's
+lock. What comes out: an :class:`Emulator`, with the reason for it. Nothing is started or made here.
 
 Under emulation, QEMU 10 takes 0.7 times the time of 7.2. With KVM there is no such difference.
 """
@@ -26,8 +27,9 @@ _VERSION: Final = re.compile(r"QEMU emulator version ([0-9]+(?:\.[0-9]+)*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
-    """A QEMU: the ``host``'s or the ``tree``'s, its version, and why it and not the other. ``tree`` is the archive to
-    unpack, once it is made."""
+    """A QEMU: the ``host``'s or the ``tree``'s, its version, and why it and not the other. ``tree``
+    is the archive to unpack, once it is made.
+    """
 
     name: str
     version: str
@@ -43,13 +45,17 @@ class Emulator:
 
 
 def host_version(said: str) -> str:
-    """Find the version in the first line of ``qemu-system-... --version``; empty if it says none."""
+    """Find the version in the first line of ``qemu-system-... --version``; empty if it says
+    none.
+    """
     found = _VERSION.match(said)
     return found[1] if found else ""
 
 
 def tree_version(lock: Lock) -> str:
-    """Find QEMU's version in its package's (deb-version(7)): without epoch, repacking and revision."""
+    """Find QEMU's version in its package's (deb-version(7)): without epoch, repacking and
+    revision.
+    """
     package = next(package for package in lock.packages if package.name in lock.requested)
     return re.split(r"[+~-]", package.version.partition(":")[2] or package.version)[0]
 
@@ -78,7 +84,10 @@ def choose(setting: str, accelerator: Accelerator, said: str, lock: Lock | None)
     tree = tree_version(lock) if lock else ""
     older = f"it is older than {NEW_ENOUGH}"
     if setting == "tree" and not tree:
-        raise UsageError("there is no QEMU in a tree of its own for this machine and host", hint="export SLIPWAY_QEMU=host")
+        raise UsageError(
+            "there is no QEMU in a tree of its own for this machine and host",
+            hint="export SLIPWAY_QEMU=host",
+        )
     if setting != "auto":
         name, reason = setting, f"the setting qemu is {setting}"
     elif accelerator.name == "kvm":
@@ -91,4 +100,6 @@ def choose(setting: str, accelerator: Accelerator, said: str, lock: Lock | None)
         name, reason = "host", f"{older}, but there is no lock of a newer one"
     else:
         name, reason = "tree", f"there is no KVM, and this host's {own} is older than {NEW_ENOUGH}"
-    return Emulator(name=name, version=tree if name == "tree" else own, reason=reason, accelerator=accelerator)
+    return Emulator(
+        name=name, version=tree if name == "tree" else own, reason=reason, accelerator=accelerator
+    )

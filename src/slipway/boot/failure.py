@@ -25,19 +25,23 @@ _CONSOLE_BYTES: Final = 16384
 _CONSOLE_LINES: Final = 25
 #: How many lines of a check's output are shown.
 _OUTPUT_LINES: Final = 15
-#: Control sequences, ECMA-48: strings (OSC, DCS, SOS, PM, APC) up to their end, CSI, and short ones.
+#: Control sequences, ECMA-48: strings (OSC, DCS, SOS, PM, APC) up to their end, CSI, and short
+#: ones.
 _SEQUENCE: Final = re.compile(
     r"(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|\x1b[ -/]*[0-~]?"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-#: How a console's prompt shows a new secret: templates/guest/files/usr/lib/slipway/firstboot.py, banner.
+#: How a console's prompt shows a new secret: templates/guest/files/usr/lib/slipway/firstboot.py,
+#: banner.
 _SECRET: Final = re.compile(r"^\s*[a-z][a-z0-9_]*: (\S.*?) \(made now and shown", re.MULTILINE)
 
 
 def readable(text: str) -> str:
-    """Return what a terminal would show of a console: no control sequences, no lines written over."""
+    """Return what a terminal would show of a console: no control sequences, no lines written
+    over.
+    """
     lines = _SEQUENCE.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(_CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines)
 
@@ -62,7 +66,10 @@ def failure(trial: Trial, message: str, *, console: bool = False) -> BuildError:
         console: Show the console's last lines: the machine did not come through its checks.
     """
     whole = _read(trial.console)
-    parts = [message, *(_section(check, trial.log(check.place, check.name)) for check in trial.failed)]
+    parts = [
+        message,
+        *(_section(check, trial.log(check.place, check.name)) for check in trial.failed),
+    ]
     passed = ", ".join(f"{check.place}/{check.name}" for check in trial.results if check.passed)
     parts.append(f"  passed: {passed or 'none'}")
     if console:

@@ -1,10 +1,12 @@
-"""The network around a machine that is checked: private, empty but for what is put there, gone with its namespace.
+"""The network around a machine that is checked: private, empty but for what is put there, gone with
+its namespace.
 
-The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the machine (and the
-addresses after it to further instances), and answers for the name ``upstream.test``. Behind every other interface is a
-client of its own, in a network namespace of the interface's name (``<instance>-<interface>`` for a further instance),
-with one device, ``client0``, that nothing has configured. All of it is in a :mod:`~slipway.boot.room`: checks are nobody
-on this host.
+The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the
+machine (and the addresses after it to further instances), and answers for the name
+``upstream.test``. Behind every other interface is a client of its own, in a network namespace of
+the interface's name (``<instance>-<interface>`` for a further instance), with one device,
+``client0``, that nothing has configured. All of it is in a :mod:`~slipway.boot.room`: checks are
+nobody on this host.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ _TUN = Path("/dev/net/tun")
 #: What a check may take of this host: bytes in a file (its output is one), and processes.
 _LIMITS = ("--fsize=67108864", "--core=0", "--nproc=4096")
 
-#: Makes the taps, as this host's user: where no udev has opened it to all, only root may open the device of taps.
+#: Makes the taps, as this host's user: where no udev has opened it to all, only root may open the
+#: device of taps.
 _TAPS = 'for tap; do ip tuntap add dev "$tap" mode tap; done'
 
-#: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the first interface's, the
-#: namespace of the client behind it, or an empty word.
+#: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the
+#: first interface's, the namespace of the client behind it, or an empty word.
 _LINKS = """\
 set -eu
 outside=$1
@@ -52,7 +55,8 @@ while [ $# -gt 0 ]; do
         ip link set "v-$1" master "$bridge" up
         ip link set "$bridge" up
     fi
-    # A scan asks 20,000 ports at once; a queue of the default 1,000 packets drops what the guest has not fetched yet.
+    # A scan asks 20,000 ports at once; a queue of the default 1,000 packets drops what the guest
+    # has not fetched yet.
     ip link set "$1" txqueuelen 30000
     ip link set "$1" master "$bridge" up
     shift 2
@@ -73,22 +77,40 @@ class Lab:
         return self.namespace.beside
 
     def networks(self, instance: int = 0) -> tuple[str, ...]:
-        """QEMU's -netdev options for each interface of an instance; the machine itself is the first."""
-        return tuple(f"tap,ifname={_tap(instance, number)},script=no,downscript=no" for number in range(len(self.interfaces)))
+        """QEMU's -netdev options for each interface of an instance.
+
+        The machine itself is the first.
+        """
+        return tuple(
+            f"tap,ifname={_tap(instance, number)},script=no,downscript=no"
+            for number in range(len(self.interfaces))
+        )
 
     def client(self, interface: str) -> list[str]:
-        """The words to run a command on the far side of an interface, as a user of the room and within limits."""
+        """The words to run a command on the far side of an interface, as a user of the room and
+        within limits.
+        """
         words = [*self.namespace.enter, "prlimit", *_LIMITS, "--"]
-        return words if interface == self.interfaces[0] else [*words, "ip", "netns", "exec", interface]
+        return (
+            words if interface == self.interfaces[0] else [*words, "ip", "netns", "exec", interface]
+        )
 
     def environment(self, interface: str) -> dict[str, str]:
         """What a check on the far side of an interface is told."""
         device = interface if interface == self.interfaces[0] else "client0"
-        return {"TMPDIR": "/tmp", "SLIPWAY_GATEWAY": GATEWAY, "SLIPWAY_UPSTREAM": UPSTREAM, "SLIPWAY_INTERFACE": device}
+        return {
+            "TMPDIR": "/tmp",
+            "SLIPWAY_GATEWAY": GATEWAY,
+            "SLIPWAY_UPSTREAM": UPSTREAM,
+            "SLIPWAY_INTERFACE": device,
+        }
 
 
 def address(instance: int) -> str:
-    """The address that an instance is given on its first interface; the machine itself is the first."""
+    """The address that an instance is given on its first interface.
+
+    The machine itself is the first.
+    """
     return str(IPv4Address(ADDRESS) + instance)
 
 
@@ -124,7 +146,10 @@ def lab(
     if not os.access(_TUN, os.R_OK | os.W_OK):
         raise HostError(
             f"{_TUN} cannot be opened, so the image cannot be checked in a network of its own",
-            hint="sudo modprobe tun; sudo chmod 666 /dev/net/tun   (or run as root, or build with --no-boot)",
+            hint=(
+                "sudo modprobe tun; sudo chmod 666 /dev/net/tun   (or run as root, "
+                "or build with --no-boot)"
+            ),
         )
     process.find_tool("ip")
     server = process.find_tool("dnsmasq", why="the checks need a DHCP and DNS server")
@@ -138,12 +163,34 @@ def lab(
         ]
         what = "making the network for the checks"
         process.run([*namespace.beside, "sh", "-euc", _TAPS, "lab", *links[::2]], what=what)
-        namespace.run(["sh", "-c", _LINKS, "lab", interfaces[0], *links], what=what, env={"GATEWAY": GATEWAY})
-        argv = [server, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--group=root"]
-        argv += [f"--interface={interfaces[0]}", "--bind-interfaces", "--log-facility=-", "--pid-file", "--dhcp-leasefile=/run/leases"]
+        namespace.run(
+            ["sh", "-c", _LINKS, "lab", interfaces[0], *links], what=what, env={"GATEWAY": GATEWAY}
+        )
+        argv = [
+            server,
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--group=root",
+        ]
+        argv += [
+            f"--interface={interfaces[0]}",
+            "--bind-interfaces",
+            "--log-facility=-",
+            "--pid-file",
+            "--dhcp-leasefile=/run/leases",
+        ]
         argv += [f"--dhcp-range={ADDRESS},10.77.0.99,1h", "--dhcp-authoritative"]
-        argv += [f"--dhcp-host={mac_address(0, number)},{address(number)}" for number in range(len(instances) + 1)]
-        argv += [f"--address=/{name}/{address}" for name, address in {UPSTREAM: GATEWAY, **(names or {})}.items()]
+        argv += [
+            f"--dhcp-host={mac_address(0, number)},{address(number)}"
+            for number in range(len(instances) + 1)
+        ]
+        argv += [
+            f"--address=/{name}/{address}"
+            for name, address in {UPSTREAM: GATEWAY, **(names or {})}.items()
+        ]
         with log.open("ab") as said:
             stack.enter_context(process.spawn([*namespace.enter, *argv], stdout=said, stderr=said))
         yield Lab(interfaces=tuple(interfaces), namespace=namespace)

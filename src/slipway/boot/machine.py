@@ -1,8 +1,9 @@
 """A virtual machine: its description -> QEMU's command line, and one that runs.
 
-:func:`command` is pure. Invariants of :func:`running`: the image is never written to (a throwaway overlay is), QEMU's
-monitor is its standard input and output, so it belongs to nobody else, and it ends with the block whatever happens. What
-the machine is told, says and writes is in files that only this user can read, and on no command line.
+:func:`command` is pure. Invariants of :func:`running`: the image is never written to (a throwaway
+overlay is), QEMU's monitor is its standard input and output, so it belongs to nobody else, and it
+ends with the block whatever happens. What the machine is told, says and writes is in files that
+only this user can read, and on no command line.
 """
 
 from __future__ import annotations
@@ -46,16 +47,20 @@ __all__ = [
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: However much else a host does, nobody waits longer than this times the usual.
 MOST_SLOWDOWN = 4.0
-#: How many nanoseconds its threads have to run or wait until how fast a machine is lately is measured anew.
+#: How many nanoseconds its threads have to run or wait until how fast a machine is lately is
+#: measured anew.
 _MEASURED_NS = 10 * 10**9
-#: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights, programs, priorities.
+#: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights,
+#: programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-#: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened everything by then.
+#: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened
+#: everything by then.
 _NOBODYS_ID = 0x70000000
 _GONE = "QEMU is gone, or does not answer"
 #: How long a line of QEMU's monitor may be.
 _LINE_BYTES = 1 << 20
-#: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora put them.
+#: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora
+#: put them.
 _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("amd64", "uefi"): (
         ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -71,11 +76,13 @@ _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id; ``credentials`` are
-    given to the guest's systemd (https://systemd.io/CREDENTIALS), and ``drives`` (serial number -> file) are raw disks
-    that it may only read. ``ports`` (name -> file) are virtio-serial ports whose output is appended to a file, and ``agent``
-    is the name of an abstract socket (unix(7)), in the network namespace of QEMU, that leads to the guest's agent.
-    ``instance`` tells machines of one network apart."""
+    """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id;
+    ``credentials`` are given to the guest's systemd (https://systemd.io/CREDENTIALS), and
+    ``drives`` (serial number -> file) are raw disks that it may only read. ``ports`` (name -> file)
+    are virtio-serial ports whose output is appended to a file, and ``agent`` is the name of an
+    abstract socket (unix(7)), in the network namespace of QEMU, that leads to the guest's agent.
+    ``instance`` tells machines of one network apart.
+    """
 
     architecture: str
     system: str
@@ -100,11 +107,16 @@ class Machine:
     def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
         """A machine of the kind that a base's architecture names."""
         qemu = base.architectures[architecture].qemu
-        return cls(architecture=architecture, system=qemu["system"], machine=qemu["machine"], **more)
+        return cls(
+            architecture=architecture, system=qemu["system"], machine=qemu["machine"], **more
+        )
 
 
 def mac_address(number: int, instance: int = 0) -> str:
-    """The hardware address of an interface of an instance, both counted from 0; the prefix is QEMU's own, for local use."""
+    """The hardware address of an interface of an instance, both counted from 0.
+
+    The prefix is QEMU's own, for local use.
+    """
     return f"52:54:00:77:{instance:02x}:{number + 1:02x}"
 
 
@@ -118,7 +130,10 @@ def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
         if Path(code).exists() and Path(variables).exists():
             return Path(code), Path(variables)
     (code, _variables), *_ = _FIRMWARE[architecture, "uefi"]
-    raise HostError(f"there is no {firmware} firmware for {architecture}", hint=f"sudo apt-get install {package_of(code)}")
+    raise HostError(
+        f"there is no {firmware} firmware for {architecture}",
+        hint=f"sudo apt-get install {package_of(code)}",
+    )
 
 
 def _quoted(value: object) -> str:
@@ -143,22 +158,39 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_quoted(code)}"]
         argv += ["-drive", f"if=pflash,unit=1,format=raw,file={_quoted(machine.variables)}"]
         argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"] if secure else []
-    argv += ["-drive", f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={_quoted(machine.disk)}"]
+    argv += [
+        "-drive",
+        f"if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file={_quoted(machine.disk)}",
+    ]
     argv += ["-device", "virtio-blk-pci,drive=root,bootindex=0"]
     for number, network in enumerate(machine.networks):
         argv += ["-netdev", f"{network},id=net{number}"]
         # No option ROM: nothing starts from the network, and BIOS need not load it.
-        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac_address(number, machine.instance)},romfile="]
+        mac = mac_address(number, machine.instance)
+        argv += ["-device", f"virtio-net-pci,netdev=net{number},mac={mac},romfile="]
     for number, (serial, file) in enumerate(machine.drives.items()):
         argv += ["-drive", f"if=none,id=drive{number},format=raw,readonly=on,file={_quoted(file)}"]
         argv += ["-device", f"virtio-blk-pci,drive=drive{number},serial={serial}"]
     argv += ["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]
-    argv += ["-chardev", f"file,id=console,path={_quoted(machine.console)}", "-serial", "chardev:console"]
+    argv += [
+        "-chardev",
+        f"file,id=console,path={_quoted(machine.console)}",
+        "-serial",
+        "chardev:console",
+    ]
     argv += ["-device", "VGA" if machine.architecture == "amd64" else "virtio-gpu-pci"]
     for number, (name, file) in enumerate(machine.ports.items()):
-        argv += ["-chardev", f"file,id=port{number},path={_quoted(file)}", "-device", f"virtserialport,chardev=port{number},name={name}"]
+        argv += [
+            "-chardev",
+            f"file,id=port{number},path={_quoted(file)}",
+            "-device",
+            f"virtserialport,chardev=port{number},name={name}",
+        ]
     if machine.agent:
-        argv += ["-chardev", f"socket,id=agent,path={_quoted(machine.agent)},abstract=on,server=on,wait=off"]
+        argv += [
+            "-chardev",
+            f"socket,id=agent,path={_quoted(machine.agent)},abstract=on,server=on,wait=off",
+        ]
         argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     for file in credentials:
         argv += ["-smbios", f"type=11,path={_quoted(file)}"]
@@ -167,7 +199,9 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
 
 @cache
 def unprivileged(*qemu: str) -> tuple[str, ...]:
-    """QEMU's options that take root's rights from it, once it has opened its files; its filter has to let that happen.
+    """QEMU's options that take root's rights from it, once it has opened its files.
+
+    Its filter has to let that happen.
 
     The words are those that run QEMU.
     """
@@ -185,7 +219,21 @@ def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
         HostError: One of the two is out of the machine's sight.
     """
     require_in_sight(image, overlay)
-    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay, f"{size_gib}G"])
+    process.run(
+        [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            image.absolute(),
+            "-F",
+            "qcow2",
+            overlay,
+            f"{size_gib}G",
+        ]
+    )
     overlay.chmod(0o600)
 
 
@@ -196,7 +244,9 @@ def _make_private(file: Path) -> None:
 
 
 def _write_credentials(machine: Machine, folder: Path) -> list[Path]:
-    """Write a machine's credentials as strings of SMBIOS (systemd.system-credentials(7)), a file for each."""
+    """Write a machine's credentials as strings of SMBIOS (systemd.system-credentials(7)), a file
+    for each.
+    """
     files = []
     for number, (name, value) in enumerate(machine.credentials.items()):
         file = folder / str(number)
@@ -212,7 +262,9 @@ def host_slowdown() -> float:
 
 
 def _scheduled(pid: int) -> tuple[int, int]:
-    """The nanoseconds that a process's threads and its children's ran, and waited to run; 0 where it is gone."""
+    """The nanoseconds that a process's threads and its children's ran, and waited to run; 0 where
+    it is gone.
+    """
     ran = waited = 0
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError, ValueError):
@@ -233,7 +285,8 @@ class Running:
         self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
         #: How long QEMU may take to answer, in seconds.
         self.patience_s = 60.0
-        #: What the threads ran and waited when that was measured last, and how many times longer all took before that.
+        #: What the threads ran and waited when that was measured last, and how many times longer
+        #: all took before that.
         self._measured, self._lately = (0, 0), 1.0
 
     @property
@@ -245,9 +298,10 @@ class Running:
     def slowdown(self) -> float:
         """How many times longer than on an idle host all takes: 1 to :data:`MOST_SLOWDOWN`.
 
-        The processors' threads ran for some time, and waited for a processor of the host for some time (Linux,
-        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). Both count since the start, and lately: a host
-        that was idle for an hour may have got work a minute ago.
+        The processors' threads ran for some time, and waited for a processor of the host for some
+        time (Linux, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). Both count
+        since the start, and lately: a host that was idle for an hour may have got work a minute
+        ago.
         """
         ran, waited = _scheduled(self.qemu.pid)
         since = (ran - self._measured[0], waited - self._measured[1])
@@ -312,7 +366,9 @@ class Running:
         self.ask("system_reset")
 
     def reboot(self, timeout_s: float) -> bool:
-        """Press Ctrl-Alt-Delete, upon which systemd stops everything and restarts the machine; whether it has, in time.
+        """Press Ctrl-Alt-Delete, upon which systemd stops everything and restarts the machine.
+
+        Whether it has, in time.
 
         Raises:
             OSError: QEMU is gone, hangs, or refused.
@@ -343,21 +399,33 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
         HostError: QEMU or its firmware is not installed.
     """
     if machine.firmware not in FIRMWARES:
-        raise UsageError(f'there is no firmware "{machine.firmware}"', hint=f"there is: {', '.join(FIRMWARES)}")
+        raise UsageError(
+            f'there is no firmware "{machine.firmware}"', hint=f"there is: {', '.join(FIRMWARES)}"
+        )
     if machine.variables:
         _make_private(machine.variables)
-        shutil.copyfile(firmware_files(machine.architecture, machine.firmware)[1], machine.variables)
+        shutil.copyfile(
+            firmware_files(machine.architecture, machine.firmware)[1], machine.variables
+        )
     _make_private(machine.console)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent))
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent)
+        )
         argv = command(machine, _write_credentials(machine, Path(folder)))
         if not machine.program:
             argv[0] = process.find_tool(argv[0])
         if os.geteuid() == 0:
             at = argv.index("-sandbox")
-            argv[at : at + 2] = unprivileged(*(*enter, *machine.program) if machine.program else argv[:1])
+            argv[at : at + 2] = unprivileged(
+                *(*enter, *machine.program) if machine.program else argv[:1]
+            )
         errors = stack.enter_context(log.open("ab"))
-        qemu = stack.enter_context(process.spawn([*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
+        qemu = stack.enter_context(
+            process.spawn(
+                [*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            )
+        )
         machine_running = Running(qemu)
         with contextlib.suppress(OSError):
             machine_running.ask("qmp_capabilities")

@@ -1,8 +1,10 @@
-"""Checks on this host, as a client of each network around a machine; and the further instances that some of them need.
+"""Checks on this host, as a client of each network around a machine; and the further instances that
+some of them need.
 
-A check is tried again until it passes or its time is up: those on this host wait for what they need themselves, so for a
-minute at most. A check runs in the network's room: it is nobody on this host and sees none of its files. What it is told
-(addresses, an SSH command, parameters) is in its environment, docs/reference/spec.md.
+A check is tried again until it passes or its time is up: those on this host wait for what they need
+themselves, so for a minute at most. A check runs in the network's room: it is nobody on this host
+and sees none of its files. What it is told (addresses, an SSH command, parameters) is in its
+environment, docs/reference/spec.md.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ from slipway.spec.model import Instance
 
 __all__ = ["Client", "Instances", "furnish", "outside_checks", "run_outside"]
 
-#: For how long a check that fails is tried again, and how much longer if it needs a further instance, in seconds; and how
-#: long a machine may take to stop before it starts again.
+#: For how long a check that fails is tried again, and how much longer if it needs a further
+#: instance, in seconds; and how long a machine may take to stop before it starts again.
 _RETRY_S = 60
 _INSTANCE_S = 30
 _RESTART_S = 120
@@ -55,7 +57,9 @@ def outside_checks(appliance: Appliance) -> list[Check]:
 
 
 def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
-    """Put into the network's room what is run there, before anything is: the checks, and the key that root may log in with."""
+    """Put into the network's room what is run there, before anything is: the checks, and the key
+    that root may log in with.
+    """
     network.namespace.write(_KEY, key.read_bytes())
     for check in outside_checks(appliance):
         network.namespace.write(_CHECKS / check.place / check.name, check.read(), mode=0o755)
@@ -63,7 +67,9 @@ def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Instances:
-    """The further instances of the spec: those that run, and all that is needed to start another."""
+    """The further instances of the spec: those that run, and all that is needed to start
+    another.
+    """
 
     trial: Trial
     like: Machine
@@ -81,7 +87,10 @@ class Instances:
                 self.start(instance.name)
 
     def start(self, name: str) -> Mapping[str, str]:
-        """Start an instance, unless it runs; the values of its parameters, as far as they are known."""
+        """Start an instance, unless it runs.
+
+        The values of its parameters, as far as they are known.
+        """
         if name not in self.started:
             spec = self.trial.appliance.spec
             instance = next(instance for instance in spec.instances if instance.name == name)
@@ -103,12 +112,18 @@ class Instances:
                 agent=agent_socket(number),
                 variables=self.trial.work / f"variables-{name}.fd" if self.like.variables else None,
             )
-            self.stack.enter_context(running(machine, enter=self.network.enter, log=self.trial.logs / "qemu.log"))
+            self.stack.enter_context(
+                running(machine, enter=self.network.enter, log=self.trial.logs / "qemu.log")
+            )
             self.started[name] = values
         return self.started[name]
 
-    def _given(self, instance: Instance, values: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, Path]]:
-        """What brings an instance its parameters and the key to log in with: system credentials, or a disk for cloud-init."""
+    def _given(
+        self, instance: Instance, values: Mapping[str, str]
+    ) -> tuple[dict[str, bytes], dict[str, Path]]:
+        """What brings an instance its parameters and the key to log in with: system credentials, or
+        a disk for cloud-init.
+        """
         given = parameter_credentials(self.trial.appliance.spec.parameters, values)
         key = "ssh.authorized_keys.root"
         if not instance.cloud_init:
@@ -117,13 +132,18 @@ class Instances:
         folder.mkdir(exist_ok=True)
         parameters = {name.partition(".")[2]: value.decode() for name, value in given.items()}
         keys = [self.like.credentials[key].decode().strip()]
-        return {}, {SEED: make_seed(folder, {"ssh_authorized_keys": keys, "slipway": {"parameters": parameters}})}
+        return {}, {
+            SEED: make_seed(
+                folder, {"ssh_authorized_keys": keys, "slipway": {"parameters": parameters}}
+            )
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """What checks from outside work with: the network, the machines, parameters. A key that root may log in with is in
-    the network's room."""
+    """What checks from outside work with: the network, the machines, parameters. A key that root
+    may log in with is in the network's room.
+    """
 
     network: Lab
     guest: Running
@@ -132,22 +152,46 @@ class Client:
 
     def environment(self, check: Check) -> dict[str, str]:
         """What a check in an interface's network is told; the instances that it needs run."""
-        told = {**self.network.environment(check.place), **self._about("SLIPWAY_", 0, self.values, "root")}
+        told = {
+            **self.network.environment(check.place),
+            **self._about("SLIPWAY_", 0, self.values, "root"),
+        }
         told |= {"SLIPWAY_TOOLS": str(TREE)} if self.others.trial.tools else {}
         for number, instance in enumerate(self.others.trial.appliance.spec.instances, 1):
             if instance.name in check.instances:
                 prefix = f"SLIPWAY_INSTANCE_{instance.name.upper()}_"
                 # cloud-init's default user has the distribution's name.
-                user = self.others.trial.appliance.base.distribution if instance.cloud_init else "root"
+                user = (
+                    self.others.trial.appliance.base.distribution if instance.cloud_init else "root"
+                )
                 told |= self._about(prefix, number, self.others.start(instance.name), user)
         return told
 
-    def _about(self, prefix: str, number: int, values: Mapping[str, str], user: str) -> dict[str, str]:
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
+    def _about(
+        self, prefix: str, number: int, values: Mapping[str, str], user: str
+    ) -> dict[str, str]:
+        options = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+        ]
         options.append(f"ConnectTimeout={math.ceil(_CONNECT_S * self.others.trial.slowdown)}")
-        ssh = ["ssh", "-F", "none", "-i", str(_KEY), *(f"-o{option}" for option in options), f"{user}@{address(number)}"]
+        ssh = [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            str(_KEY),
+            *(f"-o{option}" for option in options),
+            f"{user}@{address(number)}",
+        ]
         parameters = {f"{prefix}PARAMETER_{name.upper()}": value for name, value in values.items()}
-        about = {"ADDRESS": address(number), "AGENT": f"@{agent_socket(number)}", "SSH": shlex.join(ssh)}
+        about = {
+            "ADDRESS": address(number),
+            "AGENT": f"@{agent_socket(number)}",
+            "SSH": shlex.join(ssh),
+        }
         return {**{f"{prefix}{name}": value for name, value in about.items()}, **parameters}
 
 
@@ -174,22 +218,41 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
     require_short(trial.port, trial.console)
     duration = round(time.monotonic() - begun, 2)
     trial.results.append(
-        CheckResult(name=check.name, place=check.place, outcome=outcome, duration_s=duration, attempts=attempts, output=output)
+        CheckResult(
+            name=check.name,
+            place=check.place,
+            outcome=outcome,
+            duration_s=duration,
+            attempts=attempts,
+            output=output,
+        )
     )
     trial.tell(trial.results[-1])
 
 
-def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> tuple[str, str, int]:
+def _tried(
+    trial: Trial, client: Client, check: Check, environment: Mapping[str, str]
+) -> tuple[str, str, int]:
     """Return how a check ended, what it said at last, and how often it was tried.
 
-    A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of the last whole try.
+    A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of
+    the last whole try.
     """
     interpreter = PYTHON if check.path.suffix == ".py" else ("sh", "-x")
     words = []
     if check.name == SCAN:
-        words = [address(0), f"--patience={PATIENCE_S * trial.slowdown:.1f}", f"--wait={_LATE_S * trial.factor}"]
+        words = [
+            address(0),
+            f"--patience={PATIENCE_S * trial.slowdown:.1f}",
+            f"--wait={_LATE_S * trial.factor}",
+        ]
         words += _allowed(trial.appliance, check.place)
-    argv: list[str | Path] = [*client.network.client(check.place), *interpreter, _CHECKS / check.place / check.name, *words]
+    argv: list[str | Path] = [
+        *client.network.client(check.place),
+        *interpreter,
+        _CHECKS / check.place / check.name,
+        *words,
+    ]
     log = trial.log(check.place, check.name)
     latest = log.with_name(f"{log.name}.part")
     # A further instance has just been started.
@@ -218,7 +281,9 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
 
 
 def _end_of(log: Path) -> str:
-    """Return the last 2,000 characters of a log, and read no more of it: a check may have written without end."""
+    """Return the last 2,000 characters of a log, and read no more of it: a check may have written
+    without end.
+    """
     with log.open("rb") as said:
         said.seek(max(0, said.seek(0, 2) - 8000))
         return said.read(8000).decode(errors="replace")[-2000:]

@@ -1,10 +1,12 @@
-"""A QEMU beside the host's: locked packages -> an archive in the cache -> a program where machines run.
+"""A QEMU beside the host's: locked packages -> an archive in the cache -> a program where machines
+run.
 
-The tree is files of packages: no script of a package runs. Its program runs by the tree's own dynamic linker and
-libraries (ld.so(8)), so it sees the host's files by their own paths, as the host's QEMU would.
+The tree is files of packages: no script of a package runs. Its program runs by the tree's own
+dynamic linker and libraries (ld.so(8)), so it sees the host's files by their own paths, as the
+host's QEMU would.
 
-Invariants: every library that the program loads is the tree's; the tree is in memory that is gone with its namespace.
-Firmware for UEFI stays the host's.
+Invariants: every library that the program loads is the tree's; the tree is in memory that is gone
+with its namespace. Firmware for UEFI stays the host's.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ _LINKERS: Final[Mapping[str, tuple[str, str]]] = {
     "amd64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
     "arm64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
 }
-#: Unpacks the archive, which is standard input, into a file system of $1 of its own. What the host's configuration would
-#: load besides is the host's: modules for names of users (nsswitch.conf(5)), and libraries for all (ld.so(8)).
+#: Unpacks the archive, which is standard input, into a file system of $1 of its own. What the
+#: host's configuration would load besides is the host's: modules for names of users
+#: (nsswitch.conf(5)), and libraries for all (ld.so(8)).
 _OPEN: Final = """\
 mount -t tmpfs -o "$1" qemu "${2%/*}"
 mkdir "$2"
@@ -87,20 +90,28 @@ def tree_lock(folder: Path, system: str, architecture: str) -> Lock | None:
     return read_lock(path) if architecture in _LINKERS and path.exists() else None
 
 
-def make_tree(stage: Stage, lock: Lock, system: str, mirrors: Mapping[str, str], workplace: Workplace) -> Entry:
+def make_tree(
+    stage: Stage, lock: Lock, system: str, mirrors: Mapping[str, str], workplace: Workplace
+) -> Entry:
     """Return the tree's archive in the cache; it is made now if it is not there.
 
     Raises:
-        BuildError: A package cannot be had in its locked version, or the program would load what is not in the tree.
+        BuildError: A package cannot be had in its locked version, or the program would load what is
+            not in the tree.
     """
     cache, progress = workplace.cache, workplace.progress
-    with cache.locked(stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")):
+    with cache.locked(
+        stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")
+    ):
         entry = cache.verified(stage.id)
         if entry:
             return entry
         memory_mib = 256 + 10 * sum(package.size for package in lock.packages) // _MIB
         with progress.step(stage.kind) as step, workspace(workplace, memory_mib) as namespace:
-            step.detail = f"QEMU {tree_version(lock)} is made once, from {len(lock.packages)} packages: it emulates faster"
+            step.detail = (
+                f"QEMU {tree_version(lock)} is made once, from {len(lock.packages)} packages: "
+                "it emulates faster"
+            )
             namespace.seal()
             workplace.pool.fetch(lock.packages, mirrors, workplace.logs / "fetch.log")
             packages = MOUNT / "repositories/qemu"
@@ -108,13 +119,24 @@ def make_tree(stage: Stage, lock: Lock, system: str, mirrors: Mapping[str, str],
             unpacked_mib = _unpack(namespace, packages, lock.architecture, system)
             step.detail = f"made, QEMU {tree_version(lock)}, {size(unpacked_mib * _MIB)}"
             write = partial(pack, namespace, TREE, what="packing QEMU")
-            return cache.add(stage.id, stage.kind, {_ARCHIVE: write}, {"unpacked_mib": unpacked_mib, "architecture": lock.architecture})
+            return cache.add(
+                stage.id,
+                stage.kind,
+                {_ARCHIVE: write},
+                {"unpacked_mib": unpacked_mib, "architecture": lock.architecture},
+            )
 
 
 def _unpack(namespace: Namespace, packages: Path, architecture: str, system: str) -> int:
     """Make the tree of a folder of packages; returns its size in MiB."""
     places = _Places.of(architecture)
-    words: list[str | Path] = [packages, TREE, places.libraries.name, f"qemu-system-{system}", places.linker.name]
+    words: list[str | Path] = [
+        packages,
+        TREE,
+        places.libraries.name,
+        f"qemu-system-{system}",
+        places.linker.name,
+    ]
     done = namespace.run(["sh", _SCRIPT, *words], what="making QEMU's tree")
     return int(done.stdout)
 
@@ -130,7 +152,15 @@ def open_tree(entry: Entry, system: str, enter: Sequence[str]) -> tuple[str, ...
     places = _Places.of(str(entry.facts["architecture"]))
     options = f"size={int(entry.facts['unpacked_mib']) + 64}m,mode=755,nosuid,nodev"
     with entry.file(_ARCHIVE).open("rb") as archive:
-        process.run([*enter, "sh", "-euc", _OPEN, "sh", options, TREE], what="unpacking QEMU", stdin=archive)
+        process.run(
+            [*enter, "sh", "-euc", _OPEN, "sh", options, TREE], what="unpacking QEMU", stdin=archive
+        )
     data = [word for name in ("qemu", "seabios") for word in ("-L", f"{TREE}/usr/share/{name}")]
-    linked = [places.linker, "--inhibit-cache", "--library-path", places.libraries, TREE / "usr/bin" / f"qemu-system-{system}"]
+    linked = [
+        places.linker,
+        "--inhibit-cache",
+        "--library-path",
+        places.libraries,
+        TREE / "usr/bin" / f"qemu-system-{system}",
+    ]
     return ("env", f"QEMU_MODULE_DIR={places.libraries}/qemu", *map(str, linked), *data)

@@ -14,8 +14,10 @@ __all__ = ["Attempt", "BootReport", "CheckResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or "timed out"), and
-    the last lines that it wrote. Times are in seconds; it was tried ``attempts`` times."""
+    """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or
+    "timed out"), and the last lines that it wrote. Times are in seconds; it was tried ``attempts``
+    times.
+    """
 
     name: str
     place: str
@@ -32,7 +34,9 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One start of the machine; ``problem`` is what kept the guest from running the checks, None if nothing did."""
+    """One start of the machine; ``problem`` is what kept the guest from running the checks, None if
+    nothing did.
+    """
 
     started_s: float
     problem: str | None = None
@@ -42,9 +46,10 @@ class Attempt:
 class BootReport:
     """All starts and all checks of one image.
 
-    ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the checks
-    that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its services
-    ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if unknown.
+    ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the
+    checks that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its
+    services ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if
+    unknown.
     """
 
     accelerator: str
@@ -59,14 +64,25 @@ class BootReport:
     def passed(self) -> bool:
         """Return True if every expected check is here once, nothing else is, and all passed."""
         names = sorted(f"{check.place}/{check.name}" for check in self.checks)
-        return bool(names) and names == sorted(self.expected) and all(check.passed for check in self.checks)
+        return (
+            bool(names)
+            and names == sorted(self.expected)
+            and all(check.passed for check in self.checks)
+        )
 
     @property
     def summary(self) -> str:
         """One line for people, with what the first start ended by if there was a second."""
         good = sum(check.passed for check in self.checks)
-        again = "".join(f"; started again after: {attempt.problem}" for attempt in self.attempts if attempt.problem)
-        return f"{good} of {len(self.checks)} checks passed ({self.accelerator}, {self.firmware}){again}"
+        again = "".join(
+            f"; started again after: {attempt.problem}"
+            for attempt in self.attempts
+            if attempt.problem
+        )
+        return (
+            f"{good} of {len(self.checks)} checks passed ({self.accelerator}, "
+            f"{self.firmware}){again}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -152,10 +152,16 @@ def follow(
 
 
 def ending(status: int) -> str:
-    """Say how QEMU ended; who kills it is the kernel of a host, or of a container, that has no memory left."""
+    """Say how QEMU ended.
+
+    Who kills it is the kernel of a host, or of a container, that has no memory left.
+    """
     if status != -signal.SIGKILL:
         return f"QEMU ended with status {status}"
-    return f"QEMU was killed (signal 9), as it is where memory is used up; {available_memory_mib()} MiB are available now"
+    return (
+        f"QEMU was killed (signal 9), as it is where memory is used up; {available_memory_mib()} "
+        "MiB are available now"
+    )
 
 
 def _crashed(console: Path) -> bool:

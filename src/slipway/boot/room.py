@@ -1,11 +1,14 @@
-"""The room that checks from outside run in: a user of their own, a network, and a root with programs and nothing else.
+"""The room that checks from outside run in: a user of their own, a network, and a root with
+programs and nothing else.
 
 What goes in: folders to show at their own paths. What comes out: a :class:`Room`, which is a
-:class:`~slipway.namespace.Namespace` inside another one. Whoever is root in it is nobody on this host.
+:class:`~slipway.namespace.Namespace` inside another one. Whoever is root in it is nobody on this
+host.
 
-Invariants: no file of this host but those of its programs can be reached from inside (the old root is detached), and
-they belong to others; every process inside is one of the room's own users, so none of it can trace a process of this
-host, QEMU among them; QEMU shares the room's network and nothing else. It ends with the block, as its outer namespace.
+Invariants: no file of this host but those of its programs can be reached from inside (the old root
+is detached), and they belong to others; every process inside is one of the room's own users, so
+none of it can trace a process of this host, QEMU among them; QEMU shares the room's network and
+nothing else. It ends with the block, as its outer namespace.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ __all__ = ["HOME", "Room"]
 
 #: Where checks are at home; it is empty at first.
 HOME: Final = Path("/home/check")
-#: Ids of this host that nobody has (systemd's docs/UIDS-GIDS: beyond those of containers), and how many the room gets.
+#: Ids of this host that nobody has (systemd's docs/UIDS-GIDS: beyond those of containers), and how
+#: many the room gets.
 _BASE: Final = 0x7000_0000
 _COUNT: Final = 65536
 #: What programs read below /etc: names of users, hosts and ports, the linker's cache, authorities.
@@ -53,8 +57,8 @@ _ETC: Final = [
 ]
 _DEVICES: Final = ["full", "null", "random", "tty", "urandom", "zero"]
 
-#: Builds the root, as this host's user, who alone may reach some of the folders. $1 and $2: the id of the room's root, and
-#: the folder; then links (NAME TARGET), "--", then folders and files.
+#: Builds the root, as this host's user, who alone may reach some of the folders. $1 and $2: the id
+#: of the room's root, and the folder; then links (NAME TARGET), "--", then folders and files.
 _BUILD: Final = """\
 set -eu
 umask 022
@@ -76,7 +80,8 @@ chown -R -h "$owner:$owner" .
 for path; do mount --rbind "$path" ".$path"; done
 mount --rbind /sys sys
 """
-#: The first process: becomes the room's root when it has been given ids, and leaves this host's root behind.
+#: The first process: becomes the room's root when it has been given ids, and leaves this host's
+#: root behind.
 _INIT: Final = """\
 set -eu
 echo waiting
@@ -122,12 +127,34 @@ class Room(Namespace):
             first, count = self._ids()
             links, folders = _system()
             folders += [str(path) for path in self.shown]
-            words: list[str | Path] = ["sh", "-c", _BUILD, "sh", str(first), MOUNT, *links, "--", *folders]
+            words: list[str | Path] = [
+                "sh",
+                "-c",
+                _BUILD,
+                "sh",
+                str(first),
+                MOUNT,
+                *links,
+                "--",
+                *folders,
+            ]
             self._outer.run(words, what="making a room for checks")
-            argv = [*self._outer.enter, "unshare", "--user", "--keep-caps", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+            argv = [
+                *self._outer.enter,
+                "unshare",
+                "--user",
+                "--keep-caps",
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ]
             argv += ["--", "sh", "-c", _INIT, "init", str(MOUNT)]
             pipe = subprocess.PIPE
-            init = self._rooms.enter_context(process.spawn(argv, stdin=pipe, stdout=pipe, stderr=pipe))
+            init = self._rooms.enter_context(
+                process.spawn(argv, stdin=pipe, stdout=pipe, stderr=pipe)
+            )
             assert init.stdin and init.stdout and init.stderr
             if init.stdout.readline() == b"waiting\n":
                 self.pid = _descendant(init.pid, 2)
@@ -139,16 +166,25 @@ class Room(Namespace):
                 init.stdin.flush()
             if not self.pid or init.stdout.readline() != b"ready\n":
                 said = init.stderr.read().decode(errors="replace").strip()
-                raise HostError(f"cannot make a room for checks: {said}", hint=namespace_hint(os.geteuid() == 0))
+                raise HostError(
+                    f"cannot make a room for checks: {said}", hint=namespace_hint(os.geteuid() == 0)
+                )
             self._rooms.callback(init.stderr.close)
             self._rooms = self._rooms.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._rooms.close()
 
     def _ids(self) -> tuple[int, int]:
-        """The first of the room's ids, as the outer namespace counts, and how many there are (user_namespaces(7))."""
+        """The first of the room's ids, as the outer namespace counts, and how many there are
+        (user_namespaces(7)).
+        """
         if os.geteuid() == 0:
             size = int(Path("/proc/self/uid_map").read_text().split()[2])
             return (_BASE, _COUNT) if size > _BASE + _COUNT else (size // 2, min(_COUNT, size // 2))
@@ -158,7 +194,17 @@ class Room(Namespace):
     @property
     def enter(self) -> list[str]:
         """The words that go before a command to run it inside, as the room's root."""
-        words = ["nsenter", f"--target={self._number}", "--user", "--mount", "--net", "--pid", "--setuid=0", "--setgid=0", "--"]
+        words = [
+            "nsenter",
+            f"--target={self._number}",
+            "--user",
+            "--mount",
+            "--net",
+            "--pid",
+            "--setuid=0",
+            "--setgid=0",
+            "--",
+        ]
         # Of what every process is told, a proxy may have a password.
         words += ["env", "-u", "http_proxy", "-u", "https_proxy", "-u", "no_proxy", f"HOME={HOME}"]
         return [*self._outer.enter, *words]
@@ -171,20 +217,32 @@ class Room(Namespace):
     def write(self, path: Path, content: bytes, *, mode: int = 0o600) -> None:
         """Make a file inside; it belongs to the room's root."""
         script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1"; chmod "$2" "$1"'
-        self.run(["sh", "-euc", script, "sh", path, f"{mode:o}"], what="writing into a room", input=content)
+        self.run(
+            ["sh", "-euc", script, "sh", path, f"{mode:o}"],
+            what="writing into a room",
+            input=content,
+        )
 
 
 def _system() -> tuple[list[str], list[str]]:
-    """The links of this host's root that its programs need, as names and targets in turn; and the folders and files."""
+    """The links of this host's root that its programs need, as names and targets in turn; and the
+    folders and files.
+    """
     links: list[str] = []
-    found = [Path("/usr"), *(Path("/etc", name) for name in _ETC), *(Path("/dev", name) for name in _DEVICES)]
+    found = [
+        Path("/usr"),
+        *(Path("/etc", name) for name in _ETC),
+        *(Path("/dev", name) for name in _DEVICES),
+    ]
     for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")):
         if path.is_symlink():
             links += [str(path), str(path.readlink())]
         else:
             found.append(path)
     # Python: this environment, and the installation that it is made of.
-    found += [path for path in map(Path, (sys.base_prefix, sys.prefix)) if not path.is_relative_to("/usr")]
+    found += [
+        path for path in map(Path, (sys.base_prefix, sys.prefix)) if not path.is_relative_to("/usr")
+    ]
     return links, [str(path) for path in dict.fromkeys(found) if path.exists()]
 
 
@@ -197,5 +255,9 @@ def _descendant(pid: int, depth: int) -> int:
 
 def _status(pid: int, name: str) -> list[str]:
     """The words of a line of proc_pid_status(5)."""
-    lines: Mapping[str, str] = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    lines: Mapping[str, str] = dict(
+        line.split(":", 1)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if ":" in line
+    )
     return lines[name].split()

@@ -1,8 +1,10 @@
-"""A sandbox: an image run on a throwaway overlay, its ports reachable on this host's loopback, until somebody stops it.
+"""A sandbox: an image run on a throwaway overlay, its ports reachable on this host's loopback,
+until somebody stops it.
 
-Invariants: the image is never written to; with a snapshot's name, the state at the end becomes that snapshot if there
-is none, and if there is one the machine starts from it and leaves it as it is. Nothing outlives the block, not even
-when this process is killed: QEMU runs in a :class:`~slipway.namespace.Namespace`.
+Invariants: the image is never written to; with a snapshot's name, the state at the end becomes that
+snapshot if there is none, and if there is one the machine starts from it and leaves it as it is.
+Nothing outlives the block, not even when this process is killed: QEMU runs in a
+:class:`~slipway.namespace.Namespace`.
 """
 
 from __future__ import annotations
@@ -26,16 +28,17 @@ from slipway.namespace import Namespace
 from slipway.spec.library import Appliance
 from slipway.spec.parameters import value_problem
 
-__all__ = ["Sandbox", "forwarding", "require_startable", "sandbox"]
+__all__ = ["Sandbox", "Wanted", "forwarding", "require_startable", "sandbox"]
 
 _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there; ``unreachable`` are ranges of
-    ports, and ports on interfaces other than the first, which a single host has no way to. ``ssh_key`` is the public key
-    that may log in as root."""
+    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there;
+    ``unreachable`` are ranges of ports, and ports on interfaces other than the first, which a
+    single host has no way to. ``ssh_key`` is the public key that may log in as root.
+    """
 
     guest: Running
     emulator: Emulator
@@ -49,19 +52,34 @@ class Sandbox:
     def listing(self) -> list[str]:
         """What somebody at a terminal wants to know."""
         runs = self.emulator.accelerator
-        lines = [f"running on {runs.name} ({runs.reason}); Ctrl-C stops it", f"QEMU: {self.emulator.summary}", f"console: {self.console}"]
+        lines = [
+            f"running on {runs.name} ({runs.reason}); Ctrl-C stops it",
+            f"QEMU: {self.emulator.summary}",
+            f"console: {self.console}",
+        ]
         lines += [f"{name:<10} 127.0.0.1:{port}" for name, port in self.ports.items()]
-        lines += [f"{name:<10} not forwarded: only single ports of the first interface are" for name in self.unreachable]
+        lines += [
+            f"{name:<10} not forwarded: only single ports of the first interface are"
+            for name in self.unreachable
+        ]
         lines += [f"log in: {self.login}"] if self.ssh_key else []
         return [*lines, f"state {self.snapshot}"] if self.snapshot else lines
 
     @property
     def login(self) -> str:
-        """The command that logs in as root, to paste; the host key is a new one in every machine."""
+        """The command that logs in as root, to paste; the host key is a new one in every
+        machine.
+        """
         words = ["ssh", "-p", str(self.ports["tcp/22"])]
         if self.ssh_key and self.ssh_key.suffix == ".pub":
             words += ["-i", str(self.ssh_key.with_suffix(""))]
-        words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "root@127.0.0.1"]
+        words += [
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "root@127.0.0.1",
+        ]
         return shlex.join(words)
 
 
@@ -72,7 +90,10 @@ def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str 
         UsageError: One does not, or it cannot.
     """
     if keep and not _SNAPSHOT.fullmatch(keep):
-        raise UsageError(f'"{keep}" is no name for a snapshot', hint="lower-case letters, digits, dots and hyphens")
+        raise UsageError(
+            f'"{keep}" is no name for a snapshot',
+            hint="lower-case letters, digits, dots and hyphens",
+        )
     known = {parameter.name: parameter for parameter in appliance.spec.parameters}
     for name, value in given.items():
         if name not in known:
@@ -84,36 +105,48 @@ def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str 
             raise UsageError(f"{name}: {shown} is not accepted", hint=f"it has to be {problem}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a machine is started with.
+
+    Attributes:
+        parameters: Values for first boot; others take their defaults.
+        keep: The name of a snapshot.
+        folder: Where snapshots are kept.
+        ssh_key: A public key that may log in as root.
+        internet: Let the machine reach this host and whatever this host reaches.
+    """
+
+    parameters: Mapping[str, str]
+    keep: str = ""
+    folder: Path
+    ssh_key: Path | None = None
+    internet: bool = False
+
+
 @contextlib.contextmanager
 def sandbox(
     appliance: Appliance,
     architecture: str,
     image: Path,
     work: Path,
-    folder: Path,
     *,
     emulator: Emulator,
-    parameters: Mapping[str, str],
-    keep: str = "",
-    ssh_key: Path | None = None,
-    internet: bool = False,
+    wanted: Wanted,
 ) -> Iterator[Sandbox]:
     """Run an image for as long as the block lasts.
 
     Args:
         work: A directory for what is thrown away.
-        folder: Where snapshots are kept.
         emulator: What runs the machine.
-        parameters: Values for first boot; others take their defaults.
-        keep: The name of a snapshot.
-        ssh_key: A public key that may log in as root.
-        internet: Let the machine reach this host and whatever this host reaches.
 
     Raises:
-        HostError: QEMU did not start, or the guest did not switch itself off when its state was to be kept.
+        HostError: QEMU did not start, or the guest did not switch itself off when its state was to
+            be kept.
         UsageError: A parameter or the snapshot's name is not accepted.
     """
-    require_startable(appliance, parameters, keep)
+    folder, keep = wanted.folder, wanted.keep
+    require_startable(appliance, wanted.parameters, keep)
     spec = appliance.spec
     snapshot = folder / f"{keep}.qcow2"
     saving = bool(keep) and not snapshot.exists()
@@ -125,28 +158,38 @@ def sandbox(
         base.unlink(missing_ok=True)
         place(image, base)
         image = base
-    make_overlay(snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib)
-    given = parameter_values(spec.parameters, parameters)
-    with _running(appliance, architecture, overlay, emulator, given, ssh_key, internet) as (guest, machine, ports, unreachable):
+    make_overlay(
+        snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib
+    )
+    running_machine = _running(appliance, architecture, overlay, emulator, wanted)
+    with running_machine as (guest, machine, ports, unreachable):
         yield Sandbox(
             guest=guest,
             emulator=emulator,
             console=machine.console,
             ports=ports,
             unreachable=unreachable,
-            snapshot=f"made from {keep}" if keep and not saving else f"kept as {keep}" if keep else "",
-            ssh_key=ssh_key,
+            snapshot=f"made from {keep}"
+            if keep and not saving
+            else f"kept as {keep}"
+            if keep
+            else "",
+            ssh_key=wanted.ssh_key,
         )
         if saving and not guest.power_off(30 if machine.accelerator.name == "kvm" else 120):
             raise HostError(
-                "the guest did not switch itself off, so its state is not kept", hint="start it again, and give it time to start"
+                "the guest did not switch itself off, so its state is not kept",
+                hint="start it again, and give it time to start",
             )
     if saving:
         _keep(overlay, snapshot)
 
 
 def _keep(overlay: Path, snapshot: Path) -> None:
-    """Give a machine's state its name when it is whole. Processes of two containers have one number: the name is random."""
+    """Give a machine's state its name when it is whole.
+
+    Processes of two containers have one number: the name is random.
+    """
     whole = snapshot.with_name(f".{secrets.token_hex(8)}.qcow2")
     try:
         place(overlay, whole)
@@ -161,20 +204,19 @@ def _running(
     architecture: str,
     disk: Path,
     emulator: Emulator,
-    values: Mapping[str, str],
-    ssh_key: Path | None,
-    internet: bool,
+    wanted: Wanted,
 ) -> Iterator[tuple[Running, Machine, dict[str, int], tuple[str, ...]]]:
     """The machine, its ports, and those that nothing leads to."""
     spec = appliance.spec
     first, *others = [interface.name for interface in spec.interfaces]
     single = [port for port in spec.ports if port.interface == first and port.last is None]
-    wanted = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in single)])
-    ports = {name: _free_port(name.partition("/")[0]) for name in wanted}
+    led = dict.fromkeys(["tcp/22", *(f"{port.protocol}/{port.port}" for port in single)])
+    ports = {name: _free_port(name.partition("/")[0]) for name in led}
     work = disk.parent
+    values = parameter_values(spec.parameters, wanted.parameters)
     credentials = parameter_credentials(spec.parameters, values)
-    if ssh_key:
-        credentials["ssh.authorized_keys.root"] = ssh_key.read_bytes()
+    if wanted.ssh_key:
+        credentials["ssh.authorized_keys.root"] = wanted.ssh_key.read_bytes()
     accelerator = emulator.accelerator
     machine = Machine.for_base(
         appliance.base,
@@ -185,30 +227,51 @@ def _running(
         firmware="bios" if appliance.base.architectures[architecture].bios else "uefi",
         accelerator=accelerator,
         console=work / "console.log",
-        networks=(forwarding(ports, internet=internet), *("user,restrict=on" for _ in others)),
+        networks=(
+            forwarding(ports, internet=wanted.internet),
+            *("user,restrict=on" for _ in others),
+        ),
         credentials=credentials,
-        variables=None if appliance.base.architectures[architecture].bios else work / "variables.fd",
+        variables=None
+        if appliance.base.architectures[architecture].bios
+        else work / "variables.fd",
     )
-    unreachable = tuple(f"{port.protocol}/{port.numbers} ({port.interface})" for port in spec.ports if port not in single)
+    unreachable = tuple(
+        f"{port.protocol}/{port.numbers} ({port.interface})"
+        for port in spec.ports
+        if port not in single
+    )
     with contextlib.ExitStack() as stack:
         namespace = stack.enter_context(Namespace(memory_mib=16))
         if emulator.tree:
-            machine = replace(machine, program=open_tree(emulator.tree, machine.system, namespace.enter))
+            machine = replace(
+                machine, program=open_tree(emulator.tree, machine.system, namespace.enter)
+            )
         guest = stack.enter_context(running(machine, enter=namespace.enter, log=work / "qemu.log"))
         if guest.ended is not None:
-            raise HostError(f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}")
-        guest.ask("set-action", reboot="reset")  # What reboots starts again, unlike in a boot for checks.
+            raise HostError(
+                f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}"
+            )
+        # What reboots starts again, unlike in a boot for checks.
+        guest.ask("set-action", reboot="reset")
         yield guest, machine, ports, unreachable
 
 
 def forwarding(ports: Mapping[str, int], *, internet: bool) -> str:
-    """Return QEMU's option for a network that loopback ports lead into, and that nothing leads out of but ``internet``."""
-    forwards = [f"hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}" for name, port in ports.items()]
+    """Return QEMU's option for a network that loopback ports lead into, and that nothing leads out
+    of but ``internet``.
+    """
+    forwards = [
+        f"hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}"
+        for name, port in ports.items()
+    ]
     return ",".join(["user", f"restrict={'off' if internet else 'on'}", *forwards])
 
 
 def _free_port(protocol: str) -> int:
     """A loopback port that nobody uses now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as probe_socket:
+    with socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    ) as probe_socket:
         probe_socket.bind(("127.0.0.1", 0))
         return int(probe_socket.getsockname()[1])

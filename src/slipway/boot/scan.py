@@ -1,16 +1,18 @@
-"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--patience=SECONDS] [--wait=SECONDS] PORT...``
+"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--patience=SECONDS]
+[--wait=SECONDS] PORT...``
 
 It fails unless the named ports are the open ones (run it as ``python -I scan.py``).
 
-All 65,535 are tried, from this side of the network. A machine either refuses closed ports or, behind a
-firewall, drops what asks for them. Where it refuses, a silent port is a packet that was lost: it is asked
-again, and fails the scan if it stays silent, as an open port may hide there. Where it drops, silence is an
-answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan fails if one is refused. A range
-(``FIRST-LAST``) may be open, and need not be.
+All 65,535 are tried, from this side of the network. A machine either refuses closed ports or,
+behind a firewall, drops what asks for them. Where it refuses, a silent port is a packet that was
+lost: it is asked again, and fails the scan if it stays silent, as an open port may hide there.
+Where it drops, silence is an answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan
+fails if one is refused. A range (``FIRST-LAST``) may be open, and need not be.
 
-One scan decides. Only where all else is as named, and a named port is not open yet, is that port asked again
-until the seconds are up; once it has opened, all ports are asked anew. The exit status is 0 if all is as named,
-1 if it is not. Imports nothing but the standard library, to run in any network namespace.
+One scan decides. Only where all else is as named, and a named port is not open yet, is that port
+asked again until the seconds are up; once it has opened, all ports are asked anew. The exit status
+is 0 if all is as named, 1 if it is not. Imports nothing but the standard library, to run in any
+network namespace.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from dataclasses import dataclass
 
 __all__ = ["Scan", "main", "refused_udp_ports", "scan"]
 
-#: How long a port may take to answer on an idle host, in seconds; the kernel asks a second time after one.
+#: How long a port may take to answer on an idle host, in seconds; the kernel asks a second time
+#: after one.
 PATIENCE_S = 2.0
-#: How many ports are asked at once: at least, at first, and at most. The queue of the lab's links is longer
-#: than the most (slipway.boot.lab).
+#: How many ports are asked at once: at least, at first, and at most. The queue of the lab's links
+#: is longer than the most (slipway.boot.lab).
 AT_LEAST, AT_FIRST, AT_ONCE = 250, 4_000, 20_000
 #: A machine that answers for so many ports answers for all: a silent one was lost on the way.
 ANSWERS = 1_000
@@ -43,7 +46,9 @@ DRAIN = 30
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The answers of all ports: those that are open, those that stayed silent, and how many were refused."""
+    """The answers of all ports: those that are open, those that stayed silent, and how many were
+    refused.
+    """
 
     open: tuple[int, ...]
     silent: tuple[int, ...]
@@ -51,7 +56,9 @@ class Scan:
 
     @property
     def drops(self) -> bool:
-        """Return True if the machine drops packets to closed ports, so that silence is an answer."""
+        """Return True if the machine drops packets to closed ports, so that silence is an
+        answer.
+        """
         return len(self.open) + self.refused < ANSWERS
 
     @property
@@ -60,13 +67,16 @@ class Scan:
         return () if self.drops else self.silent
 
 
-def scan(address: str, ports: Iterable[int] = range(1, 65536), *, patience_s: float = PATIENCE_S) -> Scan:
+def scan(
+    address: str, ports: Iterable[int] = range(1, 65536), *, patience_s: float = PATIENCE_S
+) -> Scan:
     """Ask TCP ports of an IPv4 address, as many at once as the machine answers in time.
 
-    A slow machine has more questions in its queue than it answers within the patience for one, and each further
-    question would wait behind them. So the number halves when ports stay silent, and nothing is asked until a port
-    answers again. It doubles when all of them answer, or when the machine drops what it does not allow. Silent ports
-    are asked for as long as some of them answer, and a few times more.
+    A slow machine has more questions in its queue than it answers within the patience for one, and
+    each further question would wait behind them. So the number halves when ports stay silent, and
+    nothing is asked until a port answers again. It doubles when all of them answer, or when the
+    machine drops what it does not allow. Silent ports are asked for as long as some of them answer,
+    and a few times more.
 
     Raises:
         OSError: No route leads to the address.
@@ -100,7 +110,9 @@ def _drain(address: str, known: int, patience_s: float) -> None:
         pass
 
 
-def _ask(address: str, ports: Sequence[int], patience_s: float) -> tuple[list[int], list[int], list[int]]:
+def _ask(
+    address: str, ports: Sequence[int], patience_s: float
+) -> tuple[list[int], list[int], list[int]]:
     """Return the ports that accept a connection, the silent ones, and the refused ones."""
     waiting, found, silent, refused = deque(ports), list[int](), list[int](), list[int]()
     asked: dict[int, tuple[socket.socket, int, float]] = {}
@@ -133,7 +145,9 @@ def _ask(address: str, ports: Sequence[int], patience_s: float) -> tuple[list[in
 
 
 def _sockets(most: int) -> int:
-    """Return how many sockets may be open at once, up to a number, after raising the limit as far as it goes."""
+    """Return how many sockets may be open at once, up to a number, after raising the limit as far
+    as it goes.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -152,8 +166,12 @@ def _connect(address: str, port: int) -> socket.socket | None:
     raise OSError(problem, f"port {port} cannot be asked")
 
 
-def refused_udp_ports(address: str, ports: Iterable[int], patience_s: float = PATIENCE_S) -> list[int]:
-    """Return the refused ones of some UDP ports of an IPv4 address (ICMP port unreachable): nobody listens there."""
+def refused_udp_ports(
+    address: str, ports: Iterable[int], patience_s: float = PATIENCE_S
+) -> list[int]:
+    """Return the refused ones of some UDP ports of an IPv4 address (ICMP port unreachable): nobody
+    listens there.
+    """
     refused = []
     for port in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
@@ -205,13 +223,19 @@ class Named:
         """Return every TCP port that may be open."""
         return {number for port in self.tcp for number in _numbers(port)}
 
-    def closed(self, address: str, is_open: Collection[int], patience_s: float) -> tuple[list[int], list[int]]:
-        """Return the named TCP ports that are not open, and the named UDP ports that are refused."""
+    def closed(
+        self, address: str, is_open: Collection[int], patience_s: float
+    ) -> tuple[list[int], list[int]]:
+        """Return the named TCP ports that are not open, and the named UDP ports that are
+        refused.
+        """
         tcp = [int(port) for port in self.tcp if port.isdecimal() and int(port) not in is_open]
         return tcp, refused_udp_ports(address, self.udp, patience_s)
 
 
-def _opened_late(address: str, closed: tuple[list[int], list[int]], wait_s: float, patience_s: float) -> bool:
+def _opened_late(
+    address: str, closed: tuple[list[int], list[int]], wait_s: float, patience_s: float
+) -> bool:
     """Ask closed ports again, and no others; return True as soon as none is left."""
     until = time.monotonic() + wait_s
     tcp, udp = closed
@@ -223,7 +247,9 @@ def _opened_late(address: str, closed: tuple[list[int], list[int]], wait_s: floa
     return not tcp and not udp
 
 
-def _problems(surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[int], list[int]]) -> list[str]:
+def _problems(
+    surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[int], list[int]]
+) -> list[str]:
     """Say what is not as named, with the lines for the spec that would make it right."""
     say = []
     for port in surplus[:10]:
@@ -242,10 +268,15 @@ def _problems(surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[in
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare the ports of an address with the named ones, say what was found, and return the exit status."""
+    """Compare the ports of an address with the named ones, say what was found, and return the exit
+    status.
+    """
     address, *words = argv
     options = dict(word.split("=", 1) for word in words if word.startswith("--"))
-    patience_s, wait_s = float(options.get("--patience", PATIENCE_S)), float(options.get("--wait", 0))
+    patience_s, wait_s = (
+        float(options.get("--patience", PATIENCE_S)),
+        float(options.get("--wait", 0)),
+    )
     named = Named.read(word for word in words if not word.startswith("--"))
     begun = time.monotonic()
     found = scan(address, patience_s=patience_s)
@@ -257,7 +288,10 @@ def main(argv: Sequence[str]) -> int:
     took = time.monotonic() - begun
     how = "drops what is not allowed" if found.drops else "refuses closed ports"
     say = [
-        f"of 65535 TCP ports: {len(found.open)} open, {found.refused} refused, {len(found.silent)} silent",
+        (
+            f"of 65535 TCP ports: {len(found.open)} open, {found.refused} refused, "
+            f"{len(found.silent)} silent"
+        ),
         f"({took:.1f} s; the machine {how})",
         f"open: {_listed(found.open)}",
     ]

@@ -1,7 +1,9 @@
-"""The programs of Debian that checks from outside use: locked packages -> a tree of their own, which no image has any of.
+"""The programs of Debian that checks from outside use: locked packages -> a tree of their own,
+which no image has any of.
 
-What goes in: the lock's ``tools``, which hold all that the programs need. What comes out: a tar archive in the cache, and
-where checks run, that tree at :data:`TREE`, to be entered with chroot(8) in the lab's namespace and network.
+What goes in: the lock's ``tools``, which hold all that the programs need. What comes out: a tar
+archive in the cache, and where checks run, that tree at :data:`TREE`, to be entered with chroot(8)
+in the lab's namespace and network.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from functools import partial
 
 from slipway.builders import Part, Source, Workplace
 from slipway.builders._layers import clean, pack, unpack
-from slipway.builders._tree import BOX_FILES, PACKAGE_CODE, TREE_CODE, box_files, package_lines, run_stage, workspace
+from slipway.builders._tree import (
+    BOX_FILES,
+    PACKAGE_CODE,
+    TREE_CODE,
+    box_files,
+    package_lines,
+    run_stage,
+    workspace,
+)
 from slipway.cache import Entry
 from slipway.namespace import MOUNT, Namespace
 from slipway.plan import Stage
@@ -42,12 +52,21 @@ mount -t tmpfs run "$1/run"
 def render_tools(source: Source) -> Rendered:
     """The script that makes the tree, and what it reads."""
     lock, templates = source.lock, source.templates / "mmdebstrap"
-    values = {"names": lock.tools_requested, "release": source.appliance.base.release, "epoch": lock.source_date_epoch, "tree": str(TREE)}
+    values = {
+        "names": lock.tools_requested,
+        "release": source.appliance.base.release,
+        "epoch": lock.source_date_epoch,
+        "tree": str(TREE),
+    }
     return Rendered(
         {
             **box_files(source.templates),
-            "tools/build.sh": RenderedFile(content=render(templates / "tools.sh.j2", values).encode(), mode=0o755),
-            "tools/inside.sh": RenderedFile(content=render(templates / "tools.inside.sh.j2", values).encode(), mode=0o755),
+            "tools/build.sh": RenderedFile(
+                content=render(templates / "tools.sh.j2", values).encode(), mode=0o755
+            ),
+            "tools/inside.sh": RenderedFile(
+                content=render(templates / "tools.inside.sh.j2", values).encode(), mode=0o755
+            ),
             "tools/packages": RenderedFile(content=package_lines(lock.tools)),
         }
     )
@@ -61,19 +80,32 @@ def memory_mib(source: Source) -> int:
 def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
     """The tree's archive in the cache; made now, if it is not there."""
     cache, progress = workplace.cache, workplace.progress
-    with cache.locked(stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")):
+    with cache.locked(
+        stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")
+    ):
         entry = cache.verified(stage.id)
         if entry:
             return entry
-        with progress.step(stage.kind) as step, workspace(workplace, memory_mib(source)) as namespace:
+        with (
+            progress.step(stage.kind) as step,
+            workspace(workplace, memory_mib(source)) as namespace,
+        ):
             namespace.seal()
             render_tools(source).write(namespace.path(MOUNT / "render"))
             workplace.pool.fetch(source.lock.tools, source.mirrors, workplace.logs / "fetch.log")
-            workplace.pool.repository(source.lock.tools, namespace.path(MOUNT / "repositories/tools"), suite=source.appliance.base.release)
+            workplace.pool.repository(
+                source.lock.tools,
+                namespace.path(MOUNT / "repositories/tools"),
+                suite=source.appliance.base.release,
+            )
             run_stage(namespace, "tools", workplace.logs / "tools.log")
             step.detail = f"made, {len(source.lock.tools)} packages"
             clean(namespace, TREE)
-            return cache.add(stage.id, stage.kind, {_ARCHIVE: lambda file: pack(namespace, TREE, file, what="packing the tools")})
+            return cache.add(
+                stage.id,
+                stage.kind,
+                {_ARCHIVE: lambda file: pack(namespace, TREE, file, what="packing the tools")},
+            )
 
 
 def open_tools(entry: Entry, namespace: Namespace) -> None:

@@ -1,4 +1,6 @@
-"""One image under test: what is tested, where, and what was found so far; and the names of the checks that it has to pass."""
+"""One image under test: what is tested, where, and what was found so far; and the names of the
+checks that it has to pass.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ __all__ = [
 
 #: How much longer everything may take without KVM.
 FACTOR = {"kvm": 1, "tcg": 4}
-#: The check that every appliance has from outside: the TCP ports that its spec names are open, and no others.
+#: The check that every appliance has from outside: the TCP ports that its spec names are open, and
+#: no others.
 SCAN = "ports-closed"
 
 
@@ -53,8 +56,19 @@ class Held:
 class Trial:
     """One image under test.
 
-    ``only`` are the checks that were asked for, as place/name, if not all; the scan of ports is left out with the others.
-    ``on_failure`` gets the machine while it runs, when checks have failed or it says nothing.
+    Attributes:
+        tools: The tree of programs that checks use.
+        image: A qcow2 file; it is not written to.
+        work: A directory for the overlay and the like.
+        logs: Where the console and the output of checks are kept.
+        step: Shown while it runs; its detail says what is happening.
+        firmware: bios, uefi or secureboot.
+        emulator: What runs the machines.
+        first_failure: Stop at the first check that fails, without switching the machine off in
+            peace.
+        only: The checks that were asked for, as place/name, if not all; the scan of ports is left
+            out with the others.
+        on_failure: Gets the machine while it runs, when checks have failed or it says nothing.
     """
 
     source: Source
@@ -83,7 +97,11 @@ class Trial:
     def expected(self) -> tuple[str, ...]:
         """Return the checks that have to pass, as place/name."""
         names = expected_checks(self.appliance)
-        return tuple(name for name in names if not self.only or name in self.only or name.startswith("guest/"))
+        return tuple(
+            name
+            for name in names
+            if not self.only or name in self.only or name.startswith("guest/")
+        )
 
     @property
     def accelerator(self) -> Accelerator:
@@ -95,7 +113,9 @@ class Trial:
 
     @property
     def factor(self) -> int:
-        """Return what every time limit is multiplied by now: without KVM, and on a host with other work, all is slower."""
+        """Return what every time limit is multiplied by now: without KVM, and on a host with other
+        work, all is slower.
+        """
         return math.ceil(FACTOR[self.accelerator.name] * self.slowdown)
 
     @property
@@ -135,13 +155,18 @@ class Trial:
 
     @property
     def enough(self) -> bool:
-        """Whether nobody wants to know more: a check failed, and the first failure was asked for."""
+        """Whether nobody wants to know more: a check failed, and the first failure was asked
+        for.
+        """
         return self.first_failure and bool(self.results) and not self.results[-1].passed
 
 
 def expected_checks(appliance: Appliance) -> tuple[str, ...]:
     """Return all checks that an image has to pass, as place/name: the standard ones and its own."""
-    return (*standard_checks(appliance), *(f"{check.place}/{check.name}" for check in appliance.checks))
+    return (
+        *standard_checks(appliance),
+        *(f"{check.place}/{check.name}" for check in appliance.checks),
+    )
 
 
 def find_checks(appliance: Appliance, words: Sequence[str]) -> frozenset[str]:
@@ -169,6 +194,8 @@ def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:
 
 
 def standard_checks(appliance: Appliance) -> tuple[str, ...]:
-    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one from outside."""
+    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one
+    from outside.
+    """
     guest = ("system-started", "root-grown", "services-active", "ports-listening")
     return (*(f"guest/{name}" for name in guest), f"{appliance.spec.interfaces[0].name}/{SCAN}")

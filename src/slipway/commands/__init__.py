@@ -1,7 +1,7 @@
 """The tasks that people type, in families: each reads its arguments, calls slipway and prints.
 
-What goes in: nothing. What comes out: Invoke's namespace of all tasks, and the families in the order of the help.
-A task imports what it needs when it runs, so that every start is quick.
+What goes in: nothing. What comes out: Invoke's namespace of all tasks, and the families in the
+order of the help. A task imports what it needs when it runs, so that every start is quick.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from typing import Final
 
 from invoke import Collection
 
-from slipway.commands import appliances, building, channels, keys, machine, project, publishing, reading
+from slipway.commands import (
+    appliances,
+    building,
+    channels,
+    keys,
+    machine,
+    project,
+    publishing,
+    reading,
+)
 
 __all__ = ["families", "namespace"]
 

@@ -1,6 +1,7 @@
 """Tasks that other processes do: without credentials, or several at once.
 
-What goes in: a task's words. What comes out: how it ended, and the folders of the releases that it made.
+What goes in: a task's words. What comes out: how it ended, and the folders of the releases that it
+made.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """What became of a task in another process: what ended it, None after success; the folders of releases; its document."""
+    """What became of a task in another process: what ended it, None after success; the folders of
+    releases; its document.
+    """
 
     ended: Exit | None
     folders: list[Path]
@@ -49,10 +52,14 @@ def built_apart(shop: Workshop, name: str, words: Sequence[str], *, json: bool =
         told.seek(0)
         document = read_document(told.read())
         folders = announced(folder, shop.root, {word for word in words if not word.startswith("-")})
-        return Apart(ended=ended_by(code, document) if code else None, folders=folders, told=document)
+        return Apart(
+            ended=ended_by(code, document) if code else None, folders=folders, told=document
+        )
 
 
-def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]) -> None:
+def side_by_side(
+    shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]
+) -> None:
     """Do a task for each job by a process of its own, with these options.
 
     Raises:
@@ -64,13 +71,23 @@ def side_by_side(shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, o
     from slipway.namespace import available_memory_mib
     from slipway.parallel import Command, run_all
 
-    commands = [Command(name=job.name, argv=[*_SLIPWAY, name, job.name, *options], memory_mib=job.memory_mib) for job in jobs]
+    commands = [
+        Command(
+            name=job.name, argv=[*_SLIPWAY, name, job.name, *options], memory_mib=job.memory_mib
+        )
+        for job in jobs
+    ]
     failed = []
     room = shop.settings.memory_mib or available_memory_mib() * 3 // 4
-    with closing(run_all(commands, jobs=at_once, memory_mib=room, progress=shop.progress)) as results:
+    with closing(
+        run_all(commands, jobs=at_once, memory_mib=room, progress=shop.progress)
+    ) as results:
         for ended in results:
             print(ended.output, end="", flush=True)
             if ended.status:
                 failed.append(ended.name)
     if failed:
-        raise BuildError(f"{len(failed)} of {len(jobs)} appliances failed: {', '.join(failed)}", hint="the lines above say why")
+        raise BuildError(
+            f"{len(failed)} of {len(jobs)} appliances failed: {', '.join(failed)}",
+            hint="the lines above say why",
+        )

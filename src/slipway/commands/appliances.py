@@ -33,7 +33,14 @@ def new(name: str, *, at: Checkout, like: str = "") -> None:
 
 
 @task(
-    keyless=True, help={"names": "their names alone; with --json as an array on one line, as a workflow's matrix wants them"}, name="list"
+    keyless=True,
+    help={
+        "names": (
+            "their names alone; with --json as an array on one line, as a workflow's "
+            "matrix wants them"
+        )
+    },
+    name="list",
 )
 def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
     """Show the appliances there are."""
@@ -59,7 +66,9 @@ def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
 
 @task(keyless=True, help=described("names", "all"))
 def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = False) -> None:
-    """Check specs and everything that belongs to them: all, or those named. Every error is shown at once."""
+    """Check specs and everything that belongs to them: all, or those named. Every error is shown at
+    once.
+    """
     from slipway.boot.delivery import samples
     from slipway.spec.scripts import load_checked
 
@@ -73,7 +82,9 @@ def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = Fals
     ]
     answer.tell(Valid(appliances=[each.name for each in found], given=given))
     for one in given:
-        print(one_line(f"{one.appliance}: {one.parameter} has no default: checks give it {one.value}"))
+        print(
+            one_line(f"{one.appliance}: {one.parameter} has no default: checks give it {one.value}")
+        )
     count = len(found)
     print(f"{count} appliance{'s are' if count != 1 else ' is'} valid")
 
@@ -87,7 +98,15 @@ def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = Fals
         qemu="the QEMU that runs machines where there is no KVM, too; alone, only that",
     ),
 )
-def lock(names: list[str], *, at: Working, answer: Answer, all: bool = False, arch: str = "amd64", qemu: bool = False) -> None:
+def lock(
+    names: list[str],
+    *,
+    at: Working,
+    answer: Answer,
+    all: bool = False,
+    arch: str = "amd64",
+    qemu: bool = False,
+) -> None:
     """Resolve packages to exact versions and hashes, and say what changed."""
     from slipway.job import lock as make_lock
     from slipway.job import lock_path, lock_qemu
@@ -106,9 +125,15 @@ def lock(names: list[str], *, at: Working, answer: Answer, all: bool = False, ar
 def _locked(appliance: str, arch: str, path: Path, made: Packages, difference: LockDiff) -> Lock:
     """Print what became of a lock, and return its record."""
     packages = len(made.all_packages)
-    print(f"{path}: {packages} packages\n{difference}" if difference else f"{path}: {packages} packages, nothing changed")
+    print(
+        f"{path}: {packages} packages\n{difference}"
+        if difference
+        else f"{path}: {packages} packages, nothing changed"
+    )
     changes = str(difference).splitlines() if difference else []
-    return Lock(appliance=appliance, architecture=arch, path=str(path), packages=packages, changes=changes)
+    return Lock(
+        appliance=appliance, architecture=arch, path=str(path), packages=packages, changes=changes
+    )
 
 
 TASKS: Final = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,7 @@ from slipway.commands.options import (
     prepared,
     require_folder,
     require_words,
+    shared,
 )
 from slipway.commands.output import say, show
 from slipway.commands.planning import plan, render
@@ -45,7 +46,7 @@ from slipway.commands.shapes import (
 )
 from slipway.commands.summaries import BuildSummary
 from slipway.commands.values import given_values
-from slipway.invocation import task
+from slipway.invocation import option, task
 from slipway.terminal import one_line
 
 if TYPE_CHECKING:
@@ -56,32 +57,33 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Build, boot and check"
 
 
-@task(
-    help=described(
-        "names",
-        "all",
-        "format",
-        "jobs",
-        "built",
-        channel="with --publish: into this channel",
-        no_boot="do not boot the image and run its checks",
-        publish="publish what was built",
-        verify_reproducible="build again, from an empty cache and from its layers, and fail unless the bytes are the same",
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What is built, and what becomes of it."""
+
+    format: list[str] = field(
+        default_factory=list, metadata={"help": described("format")["format"]}
     )
-)
+    all: bool = shared("all", False)
+    no_boot: bool = option(False, "do not boot the image and run its checks")
+    publish: bool = option(False, "publish what was built")
+    verify_reproducible: bool = option(
+        False,
+        "build again, from an empty cache and from its layers, and fail unless the "
+        "bytes are the same",
+    )
+    jobs: int = shared("jobs", 1)
+    built: str = shared("built", "")
+    channel: str = option("nightly", "with --publish: into this channel")
+
+
+@task(help=described("names"))
 def build(
     names: list[str],
     *,
     at: Place,
     recipe: Recipe,
-    format: list[str],
-    all: bool = False,
-    no_boot: bool = False,
-    publish: bool = False,
-    verify_reproducible: bool = False,
-    jobs: int = 1,
-    built: str = "",
-    channel: str = "nightly",
+    wanted: _Making,
     holding: Holding,
     answer: Answer,
 ) -> None:
@@ -94,44 +96,75 @@ def build(
     from slipway.errors import UsageError
     from slipway.outputs import announce, listing
 
-    if publish and no_boot:
-        raise UsageError("an image that was not booted is not published", hint="leave --no-boot or --publish out")
-    at_least_one("--jobs", jobs)
-    holding.require_terminal(alone=jobs == 1 and not publish)
-    require_folder("--built", built)
-    require_words(recipe.builder, format)
-    options = [*recipe.words(), *at.words(), f"--root={at.root}", *(f"--format={name}" for name in format)]
-    options += ["--no-boot"] * no_boot + ["--verify-reproducible"] * verify_reproducible
-    if publish:
-        build_and_publish([*names, *["--all"] * all, *options, f"--jobs={jobs}"], at, channel, answer)
+    if wanted.publish and wanted.no_boot:
+        raise UsageError(
+            "an image that was not booted is not published", hint="leave --no-boot or --publish out"
+        )
+    at_least_one("--jobs", wanted.jobs)
+    holding.require_terminal(alone=wanted.jobs == 1 and not wanted.publish)
+    require_folder("--built", wanted.built)
+    require_words(recipe.builder, wanted.format)
+    options = [
+        *recipe.words(),
+        *at.words(),
+        f"--root={at.root}",
+        *(f"--format={name}" for name in wanted.format),
+    ]
+    options += ["--no-boot"] * wanted.no_boot + [
+        "--verify-reproducible"
+    ] * wanted.verify_reproducible
+    if wanted.publish:
+        build_and_publish(
+            [*names, *["--all"] * wanted.all, *options, f"--jobs={wanted.jobs}"],
+            at,
+            wanted.channel,
+            answer,
+        )
         return
     leave_behind()
     shop = replace(at.workshop(), on_broken=holding.on_broken)
-    prepared_jobs = prepared(shop, chosen(shop, names, all), recipe, format)
+    prepared_jobs = prepared(shop, chosen(shop, names, wanted.all), recipe, wanted.format)
     done: list[Release] = []
     answer.tell(Built(releases=done))
-    if jobs > 1 and len(prepared_jobs) > 1:
-        build_side_by_side(shop, prepared_jobs, jobs, options, built, done)
+    if wanted.jobs > 1 and len(prepared_jobs) > 1:
+        build_side_by_side(shop, prepared_jobs, wanted.jobs, options, wanted.built, done)
         return
     summary = BuildSummary()
     with summary.written():
         for job in prepared_jobs:
             with shop.progress.group(job.headline), summary.row(job.name):
-                release = pipeline.build(shop, job, boot=not no_boot, on_failure=holding.on_failure)
-                if verify_reproducible:
+                release = pipeline.build(
+                    shop, job, boot=not wanted.no_boot, on_failure=holding.on_failure
+                )
+                if wanted.verify_reproducible:
                     from slipway.inspection import verify_reproducible as verify
 
                     same = ", ".join(verify(shop, job))
-                    print(f"builds from an empty cache and from cached layers made the same {same}", flush=True)
-                announce(built, job.name, release.folder)
+                    print(
+                        f"builds from an empty cache and from cached layers made the same {same}",
+                        flush=True,
+                    )
+                announce(wanted.built, job.name, release.folder)
                 done.append(release_record(release))
             summary.add(release)
-            for line in [*listing(release), *summary.lines(shop.progress, release, last=not built)]:
+            for line in [
+                *listing(release),
+                *summary.lines(shop.progress, release, last=not wanted.built),
+            ]:
                 say(line)
 
 
-def build_side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, options: Sequence[str], built: str, done: list[Release]) -> None:
-    """Build by a process for each appliance; add what was built to ``done``, also when another appliance failed."""
+def build_side_by_side(
+    shop: Workshop,
+    jobs: Sequence[Job],
+    at_once: int,
+    options: Sequence[str],
+    built: str,
+    done: list[Release],
+) -> None:
+    """Build by a process for each appliance; add what was built to ``done``, also when another
+    appliance failed.
+    """
     import shutil
     import tempfile
 
@@ -148,7 +181,8 @@ def build_side_by_side(shop: Workshop, jobs: Sequence[Job], at_once: int, option
 
 
 def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Answer) -> None:
-    """Build in a process without credentials; publish from this one, which runs no appliance's code.
+    """Build in a process without credentials; publish from this one, which runs no appliance's
+    code.
 
     What was built is published, also when another appliance failed.
     """
@@ -167,7 +201,8 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
 
 @task(keyless=True, help=described("name", "format"))
 def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answer: Answer) -> None:
-    """Build in surroundings that differ and show what came out: umask, user, host name, time zone, memory or disk, cache.
+    """Build in surroundings that differ and show what came out: umask, user, host name, time zone,
+    memory or disk, cache.
 
     As root also another user and another host name are among them.
     """
@@ -182,34 +217,60 @@ def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answ
     require_same(rows)
 
 
-@task(keyless=True, help=described("names", "all", "built", format=MADE))
+@dataclass(frozen=True, slots=True)
+class _Which:
+    """Which releases are shown, and where they are written."""
+
+    all: bool = shared("all", False)
+    built: str = shared("built", "")
+
+
+@task(keyless=True, help=described("names", format=MADE))
 def releases(
-    names: list[str], *, at: Working, recipe: Recipe, format: list[str], answer: Answer, all: bool = False, built: str = ""
+    names: list[str],
+    *,
+    at: Working,
+    recipe: Recipe,
+    format: list[str],
+    answer: Answer,
+    wanted: _Which,
 ) -> None:
     """Show the folders of the releases that were built from what is here now."""
     from slipway.errors import BuildError
     from slipway.outputs import announce, finished
     from slipway.records.release import read_release
 
-    require_folder("--built", built)
+    require_folder("--built", wanted.built)
     shop = at.workshop()
-    jobs = prepared(shop, chosen(shop, names, all), recipe, format)
+    jobs = prepared(shop, chosen(shop, names, wanted.all), recipe, format)
     found: list[Release] = []
     answer.tell(Built(releases=found))
     for job in jobs:
         done = finished(job, boot=True)
         if done is None:
-            raise BuildError(f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name} --publish")
-        announce(built, job.name, done)
+            raise BuildError(
+                f"{job.name} is not built from what is here now",
+                hint=f"run: invoke build {job.name} --publish",
+            )
+        announce(wanted.built, job.name, done)
         found.append(release_record(read_release(done)))
-        if not built:
+        if not wanted.built:
             print(done)
 
 
-@task(
-    keyless=True,
-    help=described("names", "all", "firmware", only="run this check and no other of its appliance's; can be given again"),
-)
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """Which checks are run, of what, and how it is started."""
+
+    only: list[str] = field(
+        default_factory=list,
+        metadata={"help": "run this check and no other of its appliance's; can be given again"},
+    )
+    all: bool = shared("all", False)
+    firmware: str = shared("firmware", "bios")
+
+
+@task(keyless=True, help=described("names"))
 def check(
     names: list[str],
     *,
@@ -217,9 +278,7 @@ def check(
     recipe: Recipe,
     holding: Holding,
     answer: Answer,
-    only: list[str],
-    all: bool = False,
-    firmware: str = "bios",
+    which: _Checks,
 ) -> None:
     """Boot built images and run their checks again; with --only, some of them: that is no pass."""
     from slipway import pipeline
@@ -227,12 +286,15 @@ def check(
     from slipway.boot.trial import find_checks
     from slipway.errors import UsageError, suggestion
 
-    if firmware not in FIRMWARES:
-        raise UsageError(f'there is no firmware "{firmware}"', hint=suggestion(firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}")
+    if which.firmware not in FIRMWARES:
+        raise UsageError(
+            f'there is no firmware "{which.firmware}"',
+            hint=suggestion(which.firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}",
+        )
     holding.require_terminal(alone=True)
     shop = at.workshop()
-    jobs = prepared(shop, chosen(shop, names, all), recipe)
-    wanted = [find_checks(job.source.appliance, only) for job in jobs]
+    jobs = prepared(shop, chosen(shop, names, which.all), recipe)
+    wanted = [find_checks(job.source.appliance, which.only) for job in jobs]
     machines: list[Machine] = []
     answer.tell(Checked(machines=machines))
     for job, some in zip(jobs, wanted, strict=True):
@@ -241,18 +303,29 @@ def check(
                 shop,
                 job,
                 again=True,
-                firmware=firmware,
+                firmware=which.firmware,
                 only=some,
                 on_failure=holding.on_failure,
             )
         machines.append(machine_record(job.name, report, only=some))
         for found in report.checks:
-            print(one_line(f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"), flush=True)
+            said = f"{found.outcome:<10} {found.duration_s:7.1f} s  {found.place}/{found.name}"
+            print(one_line(said), flush=True)
 
 
 @task(keyless=True, help=described("names", "all", "jobs"))
-def faults(names: list[str], *, at: Working, recipe: Recipe, all: bool = False, jobs: int = 1, answer: Answer) -> None:
-    """Break appliances in the ways that their faults/ describe, and see that the right check fails each time."""
+def faults(
+    names: list[str],
+    *,
+    at: Working,
+    recipe: Recipe,
+    all: bool = False,
+    jobs: int = 1,
+    answer: Answer,
+) -> None:
+    """Break appliances in the ways that their faults/ describe, and see that the right check fails
+    each time.
+    """
     from slipway import faults
     from slipway.errors import UsageError
 
@@ -263,7 +336,9 @@ def faults(names: list[str], *, at: Working, recipe: Recipe, all: bool = False, 
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}
     if jobs > 1 and len(prepared_jobs) > 1:
-        side_by_side(shop, "faults", prepared_jobs, jobs, [*recipe.words(), *at.words(), f"--root={at.root}"])
+        side_by_side(
+            shop, "faults", prepared_jobs, jobs, [*recipe.words(), *at.words(), f"--root={at.root}"]
+        )
         return
     for name in [name for name, its in found.items() if not its]:
         print(f"{name} has no faults", flush=True)
@@ -280,7 +355,9 @@ def faults(names: list[str], *, at: Working, recipe: Recipe, all: bool = False, 
 
 @task(keyless=True, help=described("name"))
 def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
-    """Show what takes the space in a built image, by package and by folder: on the disk, and compressed."""
+    """Show what takes the space in a built image, by package and by folder: on the disk, and
+    compressed.
+    """
     from slipway.inspection import sizes as find_sizes
     from slipway.progress import size
 
@@ -290,48 +367,64 @@ def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
     packages, parts = ([Item(**row) for row in found[title]] for title in ("packages", "folders"))
     answer.tell(Sizes(appliance=job.name, packages=packages, folders=parts))
     for title, rows in found.items():
-        total = {"name": f"all {title}", "size": sum(row["size"] for row in rows), "compressed": sum(row["compressed"] for row in rows)}
+        total = {
+            "name": f"all {title}",
+            "size": sum(row["size"] for row in rows),
+            "compressed": sum(row["compressed"] for row in rows),
+        }
         for row in (*rows[:25], total):
             print(f"{size(row['compressed']):>10}  {size(row['size']):>10}  {row['name']}")
         print()
 
 
-@task(
-    keyless=True,
-    help=described(
-        "name",
-        set="a parameter's value, as name=value; can be given again. Others on this host can read it: see --set-file",
-        set_file="the same from a file, as name=PATH: for secrets; can be given again",
-        internet="let the machine reach this host, and whatever this host reaches",
-        keep="a snapshot: made from the state at the end if there is none of this name, else what is started from",
-        ssh_key="a public key that may log in as root",
-    ),
-)
-def start(
-    name: str,
-    *,
-    at: Working,
-    recipe: Recipe,
-    set: list[str],
-    set_file: list[str],
-    keep: str = "",
-    ssh_key: str = "",
-    internet: bool = False,
-    answer: Answer,
-) -> None:
-    """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this host's loopback."""
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a machine is started with."""
+
+    set: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": (
+                "a parameter's value, as name=value; can be given again. Others on this host can "
+                "read it: see --set-file"
+            )
+        },
+    )
+    set_file: list[str] = field(
+        default_factory=list,
+        metadata={"help": "the same from a file, as name=PATH: for secrets; can be given again"},
+    )
+    keep: str = option(
+        "",
+        "a snapshot: made from the state at the end if there is none of this name, "
+        "else what is started from",
+    )
+    ssh_key: str = option("", "a public key that may log in as root")
+    internet: bool = option(
+        False, "let the machine reach this host, and whatever this host reaches"
+    )
+
+
+@task(keyless=True, help=described("name"))
+def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Answer) -> None:
+    """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this
+    host's loopback.
+    """
     from slipway import pipeline
     from slipway.boot.sandbox import require_startable
     from slipway.sshkey import require_public
 
-    values = given_values(set, set_file)
-    if ssh_key:
-        require_public(Path(ssh_key))
+    values = given_values(wanted.set, wanted.set_file)
+    if wanted.ssh_key:
+        require_public(Path(wanted.ssh_key))
     shop = at.workshop()
-    require_startable(shop.library.load(*folders([name])), values, keep)  # before a lock is made
+    # before a lock is made
+    require_startable(shop.library.load(*folders([name])), values, wanted.keep)
     (job,) = prepared(shop, [name], recipe)
-    key = Path(ssh_key) if ssh_key else None
-    with pipeline.start(shop, job, parameters=values, keep=keep, ssh_key=key, internet=internet) as box:
+    key = Path(wanted.ssh_key) if wanted.ssh_key else None
+    with pipeline.start(
+        shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
+    ) as box:
         answer.tell_now(
             Started(
                 appliance=job.name,

@@ -1,7 +1,8 @@
-"""The shapes of what tasks about stores and channels print with ``--json``; see :mod:`slipway.commands.shapes`.
+"""The shapes of what tasks about stores and channels print with ``--json``; see
+:mod:`slipway.commands.shapes`.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task. Every one names its store; with ``--dry-run``, ``would``
-says what would be done, and nothing was changed.
+What goes in: nothing. What comes out: :data:`SHAPES` by task. Every one names its store; with
+``--dry-run``, ``would`` says what would be done, and nothing was changed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Told:
     """What every document about a store has."""
 
     store: Annotated[str, "the store's address"]
-    would: Annotated[Sequence[str], "with `--dry-run`: what would be done, in words"] = field(default=())
+    would: Annotated[Sequence[str], "with `--dry-run`: what would be done, in words"] = field(
+        default=()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,12 @@ class Published(Told):
     FORMAT: ClassVar[str] = "slipway/publish/1"
     channel: Annotated[str, "where the releases are listed"]
     moved: Annotated[Sequence[Move], "by appliance"] = field(default=())
-    releases: Annotated[Sequence[PublishedRelease], "those that are in the store"] = field(default=())
-    refused: Annotated[Sequence[Failed], "releases that cannot be published; the others were"] = field(default=())
+    releases: Annotated[Sequence[PublishedRelease], "those that are in the store"] = field(
+        default=()
+    )
+    refused: Annotated[Sequence[Failed], "releases that cannot be published; the others were"] = (
+        field(default=())
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +123,9 @@ class Cataloged(Told):
     written: Annotated[Sequence[str], "the indexes that became different"]
     shown: Annotated[int, "how many releases they show"]
     left_out: Annotated[Sequence[str], "channels that are not trusted here"]
-    hidden: Annotated[Sequence[str], "current releases that were made in no format that an index shows"]
+    hidden: Annotated[
+        Sequence[str], "current releases that were made in no format that an index shows"
+    ]
     warnings: Annotated[Sequence[str], "channels that have expired"]
 
 
@@ -194,7 +203,9 @@ class Recovered(Told):
     FORMAT: ClassVar[str] = "slipway/recover/1"
     channel: Annotated[str, "the channel"]
     known: Annotated[Sequence[str], "what is known of it, in words"]
-    version: Annotated[int | None, "the one that it goes on from; null if nothing was done, or nothing is left"] = None
+    version: Annotated[
+        int | None, "the one that it goes on from; null if nothing was done, or nothing is left"
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +223,9 @@ class Pruned(Told):
 
     FORMAT: ClassVar[str] = "slipway/prune/1"
     channels: Annotated[Sequence[str], "those that were looked at"]
-    dropped: Annotated[Sequence[Dropped], "what they no longer list; with `--dry-run`, what they would not"]
+    dropped: Annotated[
+        Sequence[Dropped], "what they no longer list; with `--dry-run`, what they would not"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +245,9 @@ class Collected(Told):
     removed: Annotated[Sequence[Object], "what is gone; with `--dry-run`, what would be"]
     size: Annotated[int, "bytes of all of them"]
     uploads: Annotated[int, "unfinished uploads that were removed"]
-    problems: Annotated[Sequence[Failed], "channels that cannot be read: what they may refer to is kept"]
+    problems: Annotated[
+        Sequence[Failed], "channels that cannot be read: what they may refer to is kept"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,10 +297,14 @@ class Channels(Told):
     """What `channels` tells."""
 
     FORMAT: ClassVar[str] = "slipway/channels/1"
-    channels: Annotated[Sequence[ChannelState], "those that can be read, the most trusted first"] = field(default=())
+    channels: Annotated[
+        Sequence[ChannelState], "those that can be read, the most trusted first"
+    ] = field(default=())
     holdings: Annotated[Sequence[Held], "by channel and appliance"] = field(default=())
     warnings: Annotated[Sequence[str], "roots that end soon"] = field(default=())
-    problems: Annotated[Sequence[Failed], "channels that cannot be read, have expired, or are not trusted here"] = field(default=())
+    problems: Annotated[
+        Sequence[Failed], "channels that cannot be read, have expired, or are not trusted here"
+    ] = field(default=())
     removed: Annotated[str | None, "with `remove`: the channel that is gone"] = None
 
 
@@ -319,7 +338,9 @@ class Fetched(Told):
     architecture: Annotated[str, "in Debian's words"]
     created: Annotated[str, "when it was built"]
     image: Annotated[Image, "what was downloaded"]
-    withdrawn: Annotated[Sequence[WithdrawnImage], "files in the same folder that must not be used"] = field(default=())
+    withdrawn: Annotated[
+        Sequence[WithdrawnImage], "files in the same folder that must not be used"
+    ] = field(default=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +386,9 @@ class Keys:
     folder: Annotated[str | None, "where they are; null if they come from a variable"]
     roles: Annotated[Sequence[Role], "root first"]
     minisign: Annotated[str | None, "the public key for minisign"]
-    would: Annotated[Sequence[str], "with `--dry-run`: what would be done, in words"] = field(default=())
+    would: Annotated[Sequence[str], "with `--dry-run`: what would be done, in words"] = field(
+        default=()
+    )
 
 
 #: By task, in the order of the page.

@@ -6,7 +6,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from slipway.answer import Answer, stamp
@@ -24,10 +24,10 @@ from slipway.commands.channel_shapes import (
     RolledBack,
     Withdrawn,
 )
-from slipway.commands.options import Place, described
+from slipway.commands.options import Place, described, shared
 from slipway.commands.output import confirm, say, show, warn, would
 from slipway.commands.records import channel_record, failed_records, held_record, moved_records
-from slipway.invocation import task
+from slipway.invocation import option, task
 from slipway.terminal import one_line
 
 __all__ = ["TASKS", "TITLE"]
@@ -35,28 +35,33 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Channels of a store"
 
 
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """With what care a channel is removed."""
+
+    yes: bool = shared("yes", False)
+    force: bool = option(False, "with remove: even if others may still use it")
+    dry_run: bool = shared("dry_run", False)
+
+
 @task(
     help=described(
-        "yes",
-        "dry_run",
-        action="remove: take a whole channel out of the store",
-        channel="the channel to remove",
-        force="with remove: even if others may still use it",
+        action="remove: take a whole channel out of the store", channel="the channel to remove"
     )
 )
 def channels(
-    action: str = "", channel: str = "", *, at: Place, answer: Answer, yes: bool = False, force: bool = False, dry_run: bool = False
+    action: str = "", channel: str = "", *, at: Place, answer: Answer, care: _Removal
 ) -> None:
     """Show what each channel of a store holds, or remove one."""
     from slipway.channels.report import holding_rows, require_none, unread_rows
     from slipway.errors import UsageError
 
     if action == "remove":
-        _remove(channel, at, answer, yes=yes, force=force, dry_run=dry_run)
+        _remove(channel, at, answer, yes=care.yes, force=care.force, dry_run=care.dry_run)
         return
     if action:
         raise UsageError(f'channels has no action "{action}"', hint="there is: remove")
-    if yes or force or dry_run:
+    if care.yes or care.force or care.dry_run:
         raise UsageError("--yes, --force and --dry-run go with: channels remove CHANNEL")
     _shop, session = at.open(reading=True)
     warnings: list[str] = []
@@ -79,17 +84,24 @@ def channels(
     require_none(problems)
 
 
-def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, dry_run: bool) -> None:
+def _remove(
+    channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, dry_run: bool
+) -> None:
     """Remove a channel."""
     from slipway.channels.removal import Removal, remove
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 
     if not channel:
-        raise UsageError("channels remove wants a CHANNEL", hint="invoke channels shows which there are")
+        raise UsageError(
+            "channels remove wants a CHANNEL", hint="invoke channels shows which there are"
+        )
     shop, session = at.open(dry_run=dry_run)
     removal = Removal.of(session, channel)
-    deed = f"remove the channel {channel} from {session.store.url} for good: {len(removal.keys)} objects"
+    deed = (
+        f"remove the channel {channel} from {session.store.url} for good: "
+        f"{len(removal.keys)} objects"
+    )
     if not force:
         removal.require_unused()
     if dry_run:
@@ -101,153 +113,159 @@ def _remove(channel: str, at: Place, answer: Answer, *, yes: bool, force: bool, 
     answer.tell(Channels(store=session.store.url, removed=channel))
     say(f"{channel} is removed, and what it alone had goes with: invoke gc")
     if (session.keys / channel).exists():
-        print(f"its keys are still in {session.keys / channel}: without them it can never be made again")
+        print(
+            f"its keys are still in {session.keys / channel}: without them it can "
+            "never be made again"
+        )
     update_catalog(shop, session)
 
 
-@task(help=described("name", "build", "yes", "from_", "dry_run", to="the channel that gets it"))
-def promote(
-    name: str,
-    *,
-    at: Place,
-    answer: Answer,
-    build: str = "",
-    from_: str = "nightly",
-    to: str = "candidate",
-    yes: bool = False,
-    dry_run: bool = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Promotion:
+    """What is promoted, and with what care."""
+
+    build: str = shared("build", "")
+    from_: str = shared("from_", "nightly")
+    to: str = option("candidate", "the channel that gets it")
+    yes: bool = shared("yes", False)
+    dry_run: bool = shared("dry_run", False)
+
+
+@task(help=described("name"))
+def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None:
     """List a release of one channel in another, and make it current there; no image is copied."""
     from slipway.channels import preview
     from slipway.channels.session import describe
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 
-    if from_ == to:
-        raise UsageError(f"--from and --to are both {to}", hint="name two channels; invoke rollback moves within one")
-    shop, session = at.open(dry_run=dry_run)
-    release, changes, promotion = session.promotion(name, build or None, from_, to)
+    if wanted.from_ == wanted.to:
+        raise UsageError(
+            f"--from and --to are both {wanted.to}",
+            hint="name two channels; invoke rollback moves within one",
+        )
+    shop, session = at.open(dry_run=wanted.dry_run)
+    release, changes, promotion = session.promotion(
+        name, wanted.build or None, wanted.from_, wanted.to
+    )
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
             print(one_line(f"  {sign} {package} {version}"))
     for package, (before, after) in sorted(changes.changed.items()):
         print(one_line(f"  {package} {before} -> {after}"))
-    deed = preview.promotion(session, name, release, from_, to)
+    deed = preview.promotion(session, name, release, wanted.from_, wanted.to)
     told = Promoted(
         store=session.store.url,
         appliance=name,
         release=release,
-        source=from_,
-        target=to,
+        source=wanted.from_,
+        target=wanted.to,
         added=changes.added,
         removed=changes.removed,
         updated=changes.changed,
     )
-    if dry_run:
+    if wanted.dry_run:
         answer.tell(replace(told, would=[deed]))
         would([deed])
         return
-    confirm(deed, yes)
+    confirm(deed, wanted.yes)
     moved = promotion()
     answer.tell(replace(told, moved=moved_records([moved])))
     say("\n".join(describe(moved)))
     update_catalog(shop, session)
 
 
-@task(
-    help=described(
-        "name",
-        "yes",
-        "dry_run",
-        channel="in this channel",
-        build="to this build id or release; without it the one that was current before",
-        to="the same as --build",
+@dataclass(frozen=True, slots=True)
+class _Rollback:
+    """What becomes current again, and with what care."""
+
+    channel: str = option("stable", "in this channel")
+    to: str = option("", "the same as --build")
+    build: str = option(
+        "", "to this build id or release; without it the one that was current before"
     )
-)
-def rollback(
-    name: str,
-    *,
-    at: Place,
-    answer: Answer,
-    channel: str = "stable",
-    to: str = "",
-    build: str = "",
-    yes: bool = False,
-    dry_run: bool = False,
-) -> None:
+    yes: bool = shared("yes", False)
+    dry_run: bool = shared("dry_run", False)
+
+
+@task(help=described("name"))
+def rollback(name: str, *, at: Place, answer: Answer, back: _Rollback) -> None:
     """Make the release current again that was so before, or another one of the channel."""
     from slipway.channels import preview
     from slipway.channels.session import describe
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 
-    if to and build:
+    if back.to and back.build:
         raise UsageError("--to and --build are the same", hint="give one of them")
-    shop, session = at.open(dry_run=dry_run)
-    session.ring(channel).require("targets")
-    wanted = to or build or None
-    target, deed = preview.rollback(session, name, channel, wanted)
-    told = RolledBack(store=session.store.url, appliance=name, channel=channel, release=target)
-    if dry_run:
+    shop, session = at.open(dry_run=back.dry_run)
+    session.ring(back.channel).require("targets")
+    wanted = back.to or back.build or None
+    target, deed = preview.rollback(session, name, back.channel, wanted)
+    told = RolledBack(store=session.store.url, appliance=name, channel=back.channel, release=target)
+    if back.dry_run:
         answer.tell(replace(told, would=[deed]))
         would([deed])
         return
-    confirm(deed, yes)
-    moved = session.rollback(name, channel, wanted)
+    confirm(deed, back.yes)
+    moved = session.rollback(name, back.channel, wanted)
     answer.tell(replace(told, moved=moved_records([moved])))
     say("\n".join(describe(moved)))
     if moved.release != target:
-        warn(f"{channel} was changed meanwhile: it was to be {target}")
+        warn(f"{back.channel} was changed meanwhile: it was to be {target}")
     update_catalog(shop, session)
 
 
-@task(
-    help=described(
-        "name",
-        "yes",
-        "channel",
-        "dry_run",
-        build="a build id, or a release",
-        reason="why, for those who have it",
-        derived="also the builds after it that name it as their parent, and those with the same disk",
+@dataclass(frozen=True, slots=True)
+class _Withdrawn:
+    """What is withdrawn, and with what care."""
+
+    build: str = option("", "a build id, or a release")
+    reason: str = option("", "why, for those who have it")
+    yes: bool = shared("yes", False)
+    derived: bool = option(
+        False, "also the builds after it that name it as their parent, and those with the same disk"
     )
-)
+    dry_run: bool = shared("dry_run", False)
+
+
+@task(help=described("name", "channel"))
 def withdraw(
-    name: str,
-    *,
-    at: Place,
-    answer: Answer,
-    channel: list[str],
-    build: str = "",
-    reason: str = "",
-    yes: bool = False,
-    derived: bool = False,
-    dry_run: bool = False,
+    name: str, *, at: Place, answer: Answer, channel: list[str], wanted: _Withdrawn
 ) -> None:
-    """Take a release out of every channel, the most trusted first; what is left is a note that says why."""
+    """Take a release out of every channel, the most trusted first; what is left is a note that says
+    why.
+    """
     from slipway.channels import preview
     from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 
-    if not build or not reason:
-        raise UsageError("withdraw wants --build and --reason", hint="the reason is shown to everybody who has that release")
-    shop, session = at.open(dry_run=dry_run)
-    deed = preview.withdrawal(session, name, build, channel, derived=derived)
-    if dry_run:
-        answer.tell(Withdrawn(store=session.store.url, appliance=name, reason=reason, would=[deed]))
+    if not wanted.build or not wanted.reason:
+        raise UsageError(
+            "withdraw wants --build and --reason",
+            hint="the reason is shown to everybody who has that release",
+        )
+    shop, session = at.open(dry_run=wanted.dry_run)
+    deed = preview.withdrawal(session, name, wanted.build, channel, derived=wanted.derived)
+    if wanted.dry_run:
+        answer.tell(
+            Withdrawn(store=session.store.url, appliance=name, reason=wanted.reason, would=[deed])
+        )
         would([deed])
         return
-    confirm(deed, yes)
-    done = session.withdraw(name, build, reason, channel, derived=derived)
+    confirm(deed, wanted.yes)
+    done = session.withdraw(name, wanted.build, wanted.reason, channel, derived=wanted.derived)
     answer.tell(
         Withdrawn(
             store=session.store.url,
             appliance=name,
-            reason=reason,
+            reason=wanted.reason,
             releases=done.releases,
             moved=moved_records(done.moved),
-            unreached=[Failed(name=each, message=problem) for each, problem in done.unreached.items()],
+            unreached=[
+                Failed(name=each, message=problem) for each, problem in done.unreached.items()
+            ],
         )
     )
     for line in describe_withdrawal(done):
@@ -280,9 +298,26 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
     print(f"refreshed: {', '.join(done)}")
 
 
-@task(help=described("yes", "dry_run", channel="the channel", version="restore this version; without it the newest one"))
-def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: bool = False, dry_run: bool = False) -> None:
-    """Go on with a channel that publishers refuse: show what is known of it, and sign its newest state anew."""
+@task(
+    help=described(
+        "yes",
+        "dry_run",
+        channel="the channel",
+        version="restore this version; without it the newest one",
+    )
+)
+def recover(
+    channel: str,
+    *,
+    at: Place,
+    answer: Answer,
+    version: int = 0,
+    yes: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Go on with a channel that publishers refuse: show what is known of it, and sign its newest
+    state anew.
+    """
     _shop, session = at.open(new=True, dry_run=True)
     found = session.findings(channel, version or None)
     told = Recovered(store=session.store.url, channel=channel, known=found.lines)
@@ -302,14 +337,19 @@ def recover(channel: str, *, at: Place, answer: Answer, version: int = 0, yes: b
     after = session.recover(found)
     answer.tell(replace(told, version=found.chosen))
     if after is None:
-        print(f"{channel} begins again with the next publish; who knows the old one refuses it: restore a backup if there is one")
+        print(
+            f"{channel} begins again with the next publish; who knows the old one refuses it: "
+            "restore a backup if there is one"
+        )
     else:
         print(f"{channel} goes on from version {found.chosen}")
 
 
 @task(help=described("channel", "dry_run"))
 def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the current and the one before."""
+    """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the
+    current and the one before.
+    """
     _shop, session = at.open(dry_run=dry_run)
     found = session.prune(channel, dry_run=dry_run)
     dropped = [
@@ -317,10 +357,19 @@ def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fals
         for name, by_appliance in found.items()
         for appliance, releases in by_appliance.items()
     ]
-    deeds = [f"drop {each.appliance} {', '.join(each.releases)} from {each.channel}" for each in dropped] or ["drop nothing"]
-    answer.tell(Pruned(store=session.store.url, would=deeds * dry_run, channels=list(found), dropped=dropped))
+    deeds = [
+        f"drop {each.appliance} {', '.join(each.releases)} from {each.channel}" for each in dropped
+    ] or ["drop nothing"]
+    answer.tell(
+        Pruned(
+            store=session.store.url, would=deeds * dry_run, channels=list(found), dropped=dropped
+        )
+    )
     for each in dropped:
-        print(f"{each.channel}: {each.appliance}: {'would drop' if dry_run else 'dropped'} {', '.join(each.releases)}")
+        print(
+            f"{each.channel}: {each.appliance}: {'would drop' if dry_run else 'dropped'} "
+            f"{', '.join(each.releases)}"
+        )
     if not dropped:
         print(f"nothing to drop from {', '.join(found)}")
 
@@ -337,7 +386,10 @@ def gc(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
         Collected(
             store=session.store.url,
             would=[f"remove {len(collected.removed)} objects"] * dry_run,
-            removed=[Object(key=each.key, size=each.size, modified=stamp(each.modified)) for each in collected.removed],
+            removed=[
+                Object(key=each.key, size=each.size, modified=stamp(each.modified))
+                for each in collected.removed
+            ],
             size=collected.size,
             uploads=collected.uploads,
             problems=failed_records(collected.problems),
@@ -345,10 +397,17 @@ def gc(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     )
     for status in collected.removed:
         print(f"{'would remove' if dry_run else 'removed'} {status.key}")
-    print(f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} unfinished uploads", flush=True)
+    print(
+        f"{len(collected.removed)} objects, {size(collected.size)}; {collected.uploads} "
+        "unfinished uploads",
+        flush=True,
+    )
     for name, error in collected.problems.items():
         if isinstance(error, Untrusted):
-            print(one_line(f"{name}  not trusted here, so every release is kept: {error.message}"), flush=True)
+            print(
+                one_line(f"{name}  not trusted here, so every release is kept: {error.message}"),
+                flush=True,
+            )
     require_none(collected.problems)
 
 

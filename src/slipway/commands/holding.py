@@ -1,4 +1,5 @@
-"""What failed, for a person to look at: a machine that is kept, or a shell in it or in the tree of an image.
+"""What failed, for a person to look at: a machine that is kept, or a shell in it or in the tree of
+an image.
 
 What goes in: options, and the machine or the tree while it is there. What comes out: lines on the
 terminal. All of it wants a terminal, and one appliance at a time.
@@ -31,8 +32,14 @@ __all__ = ["Holding"]
 class Holding:
     """What becomes of a machine whose checks failed, and of a tree whose scripts did."""
 
-    keep_failed: bool = option(False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal")
-    debug: bool = option(False, "a shell in the machine of a failed check, or in the tree of a failed setup step; wants a terminal")
+    keep_failed: bool = option(
+        False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal"
+    )
+    debug: bool = option(
+        False,
+        "a shell in the machine of a failed check, or in the tree of a failed setup step; wants a"
+        " terminal",
+    )
 
     def require_terminal(self, *, alone: bool) -> None:
         """Refuse what nobody could look at.
@@ -49,9 +56,15 @@ class Holding:
         if not (self.debug or self.keep_failed):
             return
         if not alone:
-            raise UsageError(f"{name} does not go with --jobs or --publish", hint="one at a time, and publish what passed then")
+            raise UsageError(
+                f"{name} does not go with --jobs or --publish",
+                hint="one at a time, and publish what passed then",
+            )
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError(f"{name} wants a terminal: somebody has to say when the machine may go", hint="leave it out; logs are kept")
+            raise UsageError(
+                f"{name} wants a terminal: somebody has to say when the machine may go",
+                hint="leave it out; logs are kept",
+            )
 
     @property
     def on_failure(self) -> Callable[[Held], None] | None:
@@ -101,7 +114,9 @@ def _enter(broken: Broken) -> None:
 
 
 def _shell(words: Sequence[str]) -> int:
-    """Give the terminal to a program until it ends; script(1) makes it a terminal of its own, which jobs need."""
+    """Give the terminal to a program until it ends; script(1) makes it a terminal of its own,
+    which jobs need.
+    """
     from slipway import process
 
     argv = ["script", "--quiet", "--return", "--command", shlex.join(words), "/dev/null"]

@@ -5,14 +5,15 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.output import say, would
 from slipway.commands.records import keys_record
-from slipway.invocation import task
+from slipway.invocation import option, task
 
 if TYPE_CHECKING:
     from slipway.channels.keys import KeyRing
@@ -42,9 +43,15 @@ def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
     for folder in ring.places:
         lines.append(f"a root key is in {folder}: move it to a place of its own, offline")
     if ring.places:
-        lines.append(f"to use those again: invoke keys rotate {ring.channel} --role ROLE --root-key FOLDER, once for each")
+        lines.append(
+            f"to use those again: invoke keys rotate {ring.channel} --role ROLE --root-key "
+            "FOLDER, once for each"
+        )
     if not protected:
-        lines.append(f"targets and root have no passphrase; to give them one: invoke keys protect {ring.channel}")
+        lines.append(
+            "targets and root have no passphrase; to give them one: "
+            f"invoke keys protect {ring.channel}"
+        )
     return lines
 
 
@@ -57,11 +64,16 @@ def _require_fitting(action: str, given: Iterable[str]) -> None:
     from slipway.errors import UsageError, suggestion
 
     if action not in _ACTIONS:
-        raise UsageError(f'keys has no action "{action}"', hint=suggestion(action, _ACTIONS) or f"there is: {', '.join(_ACTIONS)}")
+        raise UsageError(
+            f'keys has no action "{action}"',
+            hint=suggestion(action, _ACTIONS) or f"there is: {', '.join(_ACTIONS)}",
+        )
     for name in given:
         if action not in _GOES_WITH[name]:
             hint = f"it goes with: {', '.join(f'keys {each}' for each in _GOES_WITH[name])}"
-            raise UsageError(f"--{name.replace('_', '-')} does not go with: keys {action}", hint=hint)
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with: keys {action}", hint=hint
+            )
 
 
 def newest_root(folder: Path) -> Path:
@@ -69,20 +81,35 @@ def newest_root(folder: Path) -> Path:
     return max(folder.glob("*.root.json"), key=lambda path: int(path.name.partition(".")[0]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which keys, and what becomes of them."""
+
+    role: str = option("", "the role that gets new keys: root, targets, snapshot or timestamp")
+    root_keys: int = option(1, "how many keys the root has; several get a folder each")
+    threshold: int = option(1, "how many of them must sign")
+    keys: str = option(
+        "", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys"
+    )
+    online: bool = option(False, "export only what signs every night: snapshot and timestamp")
+    offline_targets: bool = option(False, "export only the targets key")
+    no_passphrase: bool = option(False, "put new targets and root keys under no passphrase")
+    dry_run: bool = option(False, "with rotate: say what would be done, and change nothing")
+
+    def given(self) -> dict[str, bool]:
+        """Return which options are others than their defaults."""
+        return {each.name: getattr(self, each.name) != each.default for each in fields(self)}
+
+
 @task(
     help={
-        "dry_run": "with rotate: say what would be done, and change nothing",
-        "keys": "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys",
         "action": "init, protect, rotate, show or export",
         "channel": "nightly, candidate, stable, ...",
-        "role": "the role that gets new keys: root, targets, snapshot or timestamp",
-        "root_keys": "how many keys the root has; several get a folder each",
         "root_key": "the folder of a root key that was moved away; can be given again",
-        "online": "export only what signs every night: snapshot and timestamp",
-        "offline_targets": "export only the targets key",
-        "no_passphrase": "put new targets and root keys under no passphrase",
-        "threshold": "how many of them must sign",
-        "signer": "ROLE=URI,PUBLIC.pem: a key that is elsewhere, by securesystemslib's URI; can be given again",
+        "signer": (
+            "ROLE=URI,PUBLIC.pem: a key that is elsewhere, by securesystemslib's URI; "
+            "can be given again"
+        ),
     },
     name="keys",
 )
@@ -92,74 +119,137 @@ def keys_(
     *,
     signer: list[str],
     root_key: list[str],
-    role: str = "",
-    root_keys: int = 1,
-    threshold: int = 1,
-    keys: str = "",
-    online: bool = False,
-    offline_targets: bool = False,
-    no_passphrase: bool = False,
-    dry_run: bool = False,
+    wanted: _Wanted,
     answer: Answer,
 ) -> None:
-    """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's (rotate), show public
-    ones, or print them for CI's secrets (export). Passphrases come from the terminal or SLIPWAY_PASSPHRASE_FILE."""
+    """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's
+    (rotate), show public ones, or print them for CI's secrets (export). Passphrases come from the
+    terminal or SLIPWAY_PASSPHRASE_FILE.
+    """
     from slipway.channels import keys as rings
-    from slipway.channels.minisign import public_key
     from slipway.errors import UsageError
 
-    directory = Path(keys).expanduser().absolute() if keys else rings.keys_directory()
+    directory = Path(wanted.keys).expanduser().absolute() if wanted.keys else rings.keys_directory()
     places = tuple(Path(folder).expanduser().absolute() for folder in root_key)
-    given = {
-        "role": role, "root_keys": root_keys != 1, "threshold": threshold != 1, "signer": signer, "root_key": root_key,
-        "online": online, "offline_targets": offline_targets, "no_passphrase": no_passphrase, "dry_run": dry_run,
-    }  # fmt: skip
-    _require_fitting(action, [name for name, value in given.items() if value])
+    given = {"signer": signer, "root_key": root_key, **wanted.given()}
+    _require_fitting(action, [name for name in _GOES_WITH if given.get(name)])
     if answer.json and action == "export":
-        raise UsageError("keys export takes no --json", hint="the bundle that it prints is one line of JSON already")
+        raise UsageError(
+            "keys export takes no --json",
+            hint="the bundle that it prints is one line of JSON already",
+        )
+    ring: KeyRing | None = None
     if action == "init":
-        known = rings.parse_signers(signer)
-        passphrase = None if no_passphrase else rings.new_passphrase()
-        ring = rings.init(channel, directory, root_keys=root_keys, threshold=threshold, signers=known, passphrase=passphrase)
-        say("\n".join(made_lines(ring, protected=passphrase is not None)))
+        ring = _make(channel, directory, signer, wanted)
     elif action == "protect":
-        rings.load_ring(channel, directory, places=places)  # before the question
-        passphrase = rings.new_passphrase()
-        if passphrase is None:
-            raise UsageError("no terminal to ask on", hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}")
-        done = rings.protect(channel, directory, passphrase, places=places)
-        answer.tell(keys_record(rings.load_ring(channel, directory, places=places)))
-        print("\n".join(f"{directory / name} is under a passphrase" for name in done) or "nothing changed")
-        return
+        _protect(channel, directory, places, answer)
     elif action == "rotate":
-        if not role:
-            raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
-        if dry_run:
-            # Without asking for a passphrase.
-            keys_here = rings.load_ring(channel, directory, places=places)
-            rings.require_rotatable(keys_here, role)
-            deeds = [f"replace the {role} key of {channel} in {directory / channel}; the next refresh tells the store"]
-            answer.tell(keys_record(keys_here, would=deeds))
-            would(deeds)
-            return
-        passphrase = rings.new_passphrase() if role in rings.OFFLINE and not no_passphrase else None
-        ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
-        say(f"the {role} key of {channel} is a new one; to tell the store: invoke refresh --channel {channel}")
+        ring = _rotate(channel, directory, places, wanted, answer)
     elif action == "export":
-        if online and offline_targets:
-            raise UsageError("--online or --offline-targets, not both", hint="without either, both are in the line")
-        roles = rings.ONLINE if online else ("targets",) if offline_targets else ("targets", *rings.ONLINE)
-        print(rings.export(rings.load_ring(channel, directory), roles))
-        return
+        _export(channel, directory, wanted)
     else:
         ring = rings.load_ring(channel, directory, places=places)
-    answer.tell(keys_record(ring))
+    if ring:
+        answer.tell(keys_record(ring))
+        _show(ring)
+
+
+def _make(channel: str, directory: Path, signer: Sequence[str], wanted: _Wanted) -> KeyRing:
+    """Make the keys of a channel."""
+    from slipway.channels import keys as rings
+
+    known = rings.parse_signers(signer)
+    passphrase = None if wanted.no_passphrase else rings.new_passphrase()
+    ring = rings.init(
+        channel,
+        directory,
+        root_keys=wanted.root_keys,
+        threshold=wanted.threshold,
+        signers=known,
+        passphrase=passphrase,
+    )
+    say("\n".join(made_lines(ring, protected=passphrase is not None)))
+    return ring
+
+
+def _protect(channel: str, directory: Path, places: tuple[Path, ...], answer: Answer) -> None:
+    """Put keys under a passphrase."""
+    from slipway.channels import keys as rings
+    from slipway.errors import UsageError
+
+    rings.load_ring(channel, directory, places=places)  # before the question
+    passphrase = rings.new_passphrase()
+    if passphrase is None:
+        raise UsageError(
+            "no terminal to ask on",
+            hint=f"write the passphrase into a file, named by {rings.PASSPHRASE_FILE}",
+        )
+    done = rings.protect(channel, directory, passphrase, places=places)
+    answer.tell(keys_record(rings.load_ring(channel, directory, places=places)))
+    lines = [f"{directory / name} is under a passphrase" for name in done]
+    print("\n".join(lines) or "nothing changed")
+
+
+def _rotate(
+    channel: str, directory: Path, places: tuple[Path, ...], wanted: _Wanted, answer: Answer
+) -> KeyRing | None:
+    """Replace the keys of a role; None if that was only to be said."""
+    from slipway.channels import keys as rings
+    from slipway.errors import UsageError
+
+    role = wanted.role
+    if not role:
+        raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
+    if wanted.dry_run:
+        # Without asking for a passphrase.
+        ring = rings.load_ring(channel, directory, places=places)
+        rings.require_rotatable(ring, role)
+        deed = (
+            f"replace the {role} key of {channel} in {directory / channel}; the next refresh "
+            "tells the store"
+        )
+        answer.tell(keys_record(ring, would=[deed]))
+        would([deed])
+        return None
+    asks = role in rings.OFFLINE and not wanted.no_passphrase
+    passphrase = rings.new_passphrase() if asks else None
+    ring = rings.rotate(channel, directory, role, places=places, passphrase=passphrase)
+    say(
+        f"the {role} key of {channel} is a new one; "
+        f"to tell the store: invoke refresh --channel {channel}"
+    )
+    return ring
+
+
+def _export(channel: str, directory: Path, wanted: _Wanted) -> None:
+    """Print keys for CI's secrets."""
+    from slipway.channels import keys as rings
+    from slipway.errors import UsageError
+
+    if wanted.online and wanted.offline_targets:
+        raise UsageError(
+            "--online or --offline-targets, not both", hint="without either, both are in the line"
+        )
+    roles: tuple[str, ...] = ("targets", *rings.ONLINE)
+    if wanted.online:
+        roles = rings.ONLINE
+    elif wanted.offline_targets:
+        roles = ("targets",)
+    print(rings.export(rings.load_ring(channel, directory), roles))
+
+
+def _show(ring: KeyRing) -> None:
+    """Show the public keys of a channel."""
+    from slipway.channels import keys as rings
+    from slipway.channels.minisign import public_key
+
     for name in rings.ROLES:
         for key in ring.public(name):
             print(f"{name:<10} {rings.fingerprint(key)}")
     if ring.folder:
-        print(f"trust      {newest_root(ring.folder)}: readers have it as trust/{channel}.root.json")
-    minisign = public_key(ring.public("targets")[0], channel)
+        known = f"trust/{ring.channel}.root.json"
+        print(f"trust      {newest_root(ring.folder)}: readers have it as {known}")
+    minisign = public_key(ring.public("targets")[0], ring.channel)
     if minisign:
         print(f"minisign   {minisign.splitlines()[1]}")
 

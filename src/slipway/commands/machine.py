@@ -40,7 +40,9 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
     _ = shop.settings  # its errors have their lines
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
-        raise HostError(f"missing: {', '.join(missing)}", hint="each line with an arrow says what to do")
+        raise HostError(
+            f"missing: {', '.join(missing)}", hint="each line with an arrow says what to do"
+        )
 
 
 @task(
@@ -60,11 +62,21 @@ def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Ans
     if limit != _NO_LIMIT and (action != "prune" or limit < 0):
         raise UsageError("--limit goes with cache prune, and wants a number from 0 on")
     store = at.workshop().cache
-    removed = store.prune(keep_bytes=limit * 2**30 if limit >= 0 else None) if action == "prune" else []
+    removed = (
+        store.prune(keep_bytes=limit * 2**30 if limit >= 0 else None) if action == "prune" else []
+    )
     usage = store.usage()
     total = sum(entry.size for entry in usage)
     entries, gone = ([_entry(each) for each in found] for found in (usage, removed))
-    answer.tell(Cache(folder=str(store.directory), limit=store.limit_bytes, size=total, entries=entries, removed=gone))
+    answer.tell(
+        Cache(
+            folder=str(store.directory),
+            limit=store.limit_bytes,
+            size=total,
+            entries=entries,
+            removed=gone,
+        )
+    )
     if action == "prune":
         print(f"{len(removed)} entries removed, {size(sum(entry.size for entry in removed))}")
         return
@@ -73,7 +85,12 @@ def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Ans
 
 
 def _entry(found: Usage) -> CacheEntry:
-    return CacheEntry(id=found.id, kind=found.kind, size=found.size, used=stamp(found.used) if found.used else None)
+    return CacheEntry(
+        id=found.id,
+        kind=found.kind,
+        size=found.size,
+        used=stamp(found.used) if found.used else None,
+    )
 
 
 TASKS: Final = (

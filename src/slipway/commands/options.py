@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from slipway.invocation import option
 
@@ -33,6 +33,7 @@ __all__ = [
     "require_folder",
     "require_formats",
     "require_words",
+    "shared",
 ]
 
 #: The help of --format where nothing is made any more.
@@ -56,6 +57,11 @@ _HELP: Final = {
 def described(*names: str, **more: str) -> dict[str, str]:
     """Return the help of a task's parameters: shared texts by name, others as given."""
     return {name: _HELP[name] for name in names} | more
+
+
+def shared(name: str, default: Any) -> Any:
+    """Declare a field of a group whose help is a shared text."""
+    return option(default, _HELP[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,18 @@ class Reading(Working):
     """A store to read, with the keys or roots of its channels."""
 
     store: str = option(
-        "", "s3://bucket/prefix?options, a directory, or https://... to read; without it SLIPWAY_STORE, slipway.toml, or build/store"
+        "",
+        "s3://bucket/prefix?options, a directory, or https://... to read; "
+        "without it SLIPWAY_STORE, slipway.toml, or build/store",
     )
     endpoint_url: str = option("", "the S3 server, where it is not Amazon's")
-    keys: str = option("", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys")
+    keys: str = option(
+        "", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys"
+    )
 
-    def open(self, *, new: bool = False, reading: bool = False, dry_run: bool = False) -> tuple[Workshop, Session]:
+    def open(
+        self, *, new: bool = False, reading: bool = False, dry_run: bool = False
+    ) -> tuple[Workshop, Session]:
         """Return what a task about a store works with.
 
         Args:
@@ -136,7 +148,13 @@ class Reading(Working):
         shop = self.workshop()
         single_writer = "1" if getattr(self, "single_writer", False) else ""
         opened = session(
-            shop, self.store, keys=self.keys, new=new, reading=reading, endpoint_url=self.endpoint_url, single_writer=single_writer
+            shop,
+            self.store,
+            keys=self.keys,
+            new=new,
+            reading=reading,
+            endpoint_url=self.endpoint_url,
+            single_writer=single_writer,
         )
         if not (reading or dry_run):
             opened.require_writable(keys=False)
@@ -147,10 +165,15 @@ class Reading(Working):
 class Place(Reading):
     """A store to change, with the keys of its channels."""
 
-    single_writer: bool = option(False, "use a server that ignores conditional writes, and promise that nobody else writes")
+    single_writer: bool = option(
+        False, "use a server that ignores conditional writes, and promise that nobody else writes"
+    )
 
-    def publishing(self, channel: str, *, dry_run: bool = False) -> tuple[Workshop, Session, KeyRing | None]:
-        """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys where they would be made.
+    def publishing(
+        self, channel: str, *, dry_run: bool = False
+    ) -> tuple[Workshop, Session, KeyRing | None]:
+        """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys
+        where they would be made.
 
         Raises:
             MissingKeys: They are not here, and are not made by publishing.
@@ -161,7 +184,11 @@ class Place(Reading):
         default_store = not self.store and shop.settings.store is None
         if dry_run and begins(session, channel, default_store=default_store):
             return shop, session, None
-        return shop, session, publishing_ring(session, channel, default_store=default_store, say=shop.progress.line)
+        return (
+            shop,
+            session,
+            publishing_ring(session, channel, default_store=default_store, say=shop.progress.line),
+        )
 
 
 def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str, ...]:
@@ -173,7 +200,11 @@ def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str,
     from slipway.errors import UsageError
 
     if bool(names) == everything:
-        raise UsageError("name appliances, or give --all" if not names else "name appliances or give --all, not both")
+        raise UsageError(
+            "name appliances, or give --all"
+            if not names
+            else "name appliances or give --all, not both"
+        )
     return tuple(dict.fromkeys(folders(names))) or all_names(shop)
 
 
@@ -203,7 +234,10 @@ def folders(names: Sequence[str]) -> list[str]:
     found = []
     for name in names:
         if "," in name:
-            raise UsageError(f'"{name}" is no name', hint=f"names are separated by spaces: {' '.join(name.split(','))}")
+            raise UsageError(
+                f'"{name}" is no name',
+                hint=f"names are separated by spaces: {' '.join(name.split(','))}",
+            )
         parts = Path(name).parts
         found.append(parts[-1] if len(parts) > 1 and parts[-2] == "appliances" else name)
     return found
@@ -262,16 +296,22 @@ def require_formats(formats: Sequence[str]) -> None:
 
     for each in formats:
         if "," in each:
-            hint = f"give the option once for each: {' '.join(f'--format {name}' for name in each.split(','))}"
+            hint = (
+                "give the option once for each: "
+                f"{' '.join(f'--format {name}' for name in each.split(','))}"
+            )
             raise UsageError(f'"{each}" is no format', hint=hint)
         load(each)
 
 
-def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()) -> list[Job]:
+def prepared(
+    shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()
+) -> list[Job]:
     """Return jobs for appliances; every error of every spec is found before anything is made.
 
     Raises:
-        UsageError: There is no such appliance, builder or format, or a base is not for this architecture.
+        UsageError: There is no such appliance, builder or format, or a base is not for this
+            architecture.
     """
     from slipway.job import prepare
     from slipway.spec.scripts import load_checked
@@ -280,4 +320,7 @@ def prepared(shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequ
     appliances = load_checked(shop.library, folders(names))
     for appliance in appliances:
         appliance.base.architecture(recipe.arch)
-    return [prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats) for appliance in appliances]
+    return [
+        prepare(shop, appliance, builder=recipe.builder, architecture=recipe.arch, formats=formats)
+        for appliance in appliances
+    ]

@@ -15,17 +15,20 @@ from slipway.terminal import extent, one_line
 
 __all__ = ["confirm", "say", "show", "warn", "would"]
 
-#: How many columns the last one of a listing has at least.
+#: With fewer columns to it, the last column of a listing stands below its row, indented.
 _LEAST: Final = 20
+_BELOW: Final = 4
 
 
 def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> None:
     """Print a listing under headings, in columns as wide as what stands in them.
 
     A column that is empty in every row is left out. On a terminal that is too narrow the last
-    column is broken between words; a pipe gets one line for each row.
+    column is broken between words, or stands below its row; a pipe gets one line for each row.
     """
-    found = [{name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows]
+    found = [
+        {name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows
+    ]
     wanted = list(columns) or (list(found[0]) if found else [])
     names = [name for name in wanted if any(row[name] for row in found)]
     cells = [[name.upper() for name in names], *([row[name] for name in names] for row in found)]
@@ -35,17 +38,23 @@ def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> N
     room = _room(sum(width + 2 for width in widths[:-1]))
     for *before, last in cells:
         start = "".join(f"{text:<{width}}  " for text, width in zip(before, widths, strict=False))
-        first, *rest = (textwrap.wrap(last, room) or [""]) if len(last) > room else [last]
+        if len(last) <= room:
+            print(f"{start}{last}".rstrip())
+            continue
+        beside = room >= _LEAST
+        indent = len(start) if beside else _BELOW
+        lines = textwrap.wrap(last, room if beside else extent(sys.stdout).columns - 1 - _BELOW)
+        first = lines.pop(0) if beside else ""
         print(f"{start}{first}".rstrip())
-        for each in rest:
-            print(" " * len(start) + each)
+        for each in lines:
+            print(" " * indent + each)
 
 
 def _room(before: int) -> int:
     """Return how many columns the last one may have, after those before it; a pipe has no end."""
     if not sys.stdout.isatty():
         return sys.maxsize
-    return max(_LEAST, extent(sys.stdout).columns - 1 - before)
+    return max(0, extent(sys.stdout).columns - 1 - before)
 
 
 def say(text: str) -> None:
@@ -73,7 +82,9 @@ def confirm(deed: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run")
+        raise UsageError(
+            f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run"
+        )
     try:
         answer = input(f"{one_line(deed)}? [y/N] ")
     except (EOFError, KeyboardInterrupt) as error:

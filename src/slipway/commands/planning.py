@@ -22,7 +22,9 @@ __all__ = ["plan", "render"]
 
 @task(keyless=True, help=described("name"))
 def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
-    """Show the stages of a build: their ids, whether they are in the cache, how long they usually take, and why one is new."""
+    """Show the stages of a build: their ids, whether they are in the cache, how long they usually
+    take, and why one is new.
+    """
     from slipway.outputs import explain
     from slipway.progress import seconds
 
@@ -31,7 +33,14 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
     (job,) = prepared(shop, [name], recipe)
     rows = explain(shop, job)
     stages = [Stage(**row) for row in rows]
-    answer.tell(Plan(appliance=job.name, architecture=job.architecture, builder=job.builder.name, stages=stages))
+    answer.tell(
+        Plan(
+            appliance=job.name,
+            architecture=job.architecture,
+            builder=job.builder.name,
+            stages=stages,
+        )
+    )
     show(
         {
             "stage": row["kind"],
@@ -42,9 +51,12 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
         }
         for row in rows
     )
-    known = [row["usual_s"] for row in rows if row["usual_s"] is not None]
+    coming = {row["kind"]: row["usual_s"] for row in rows if row["state"] == "to make"}
+    known = [took for took in coming.values() if took is not None]
     if known:
-        print(f"{seconds(sum(known))} in all, as the last builds here took")
+        others = ", ".join(kind for kind, took in coming.items() if took is None)
+        but = f", without {others}" if others else ""
+        print(f"{seconds(sum(known))} as the last builds here took{but}")
 
 
 def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
@@ -62,7 +74,11 @@ def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
     if not path.exists():
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         hint = f"run: invoke lock {appliance.name} --arch {architecture}"
-        raise SpecError(f"there is no lock of {appliance.name} for {architecture}", where=Where(shown), hint=hint)
+        raise SpecError(
+            f"there is no lock of {appliance.name} for {architecture}",
+            where=Where(shown),
+            hint=hint,
+        )
 
 
 @task(
@@ -73,7 +89,9 @@ def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
         source="with the builder packer: the platforms, as qemu,amazon-ebs",
     ),
 )
-def render(name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer) -> None:
+def render(
+    name: str, *, at: Checkout, recipe: Recipe, source: str = "", out: str = "", answer: Answer
+) -> None:
     """Write the very files that the builder runs and reads."""
     from slipway import pipeline
     from slipway.builders import builder as find_builder

@@ -5,6 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,41 +13,50 @@ from slipway.answer import Answer
 from slipway.commands.options import Checkout, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.commands.shapes import Bench
-from slipway.invocation import task
+from slipway.invocation import option, task
 
 __all__ = ["TASKS", "TITLE"]
 
 TITLE: Final = "Slipway itself"
 
 
-@task(
-    help=described(
-        all="every test, also those that only the nightly workflow runs",
-        unit="only the fast ones",
-        integration="only those with real tools and the host's package mirror",
-        vm="only those that boot virtual machines",
-        store="ceph: only those with this object store",
-        keyword="only tests that match (pytest -k); with --fresh: only machines with this in their name",
-        fresh="the README's commands on minimal systems, one of each base for root and for an ordinary user",
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """Which tests are run."""
+
+    all: bool = option(False, "every test, also those that only the nightly workflow runs")
+    unit: bool = option(False, "only the fast ones")
+    integration: bool = option(False, "only those with real tools and the host's package mirror")
+    vm: bool = option(False, "only those that boot virtual machines")
+    store: str = option("", "ceph: only those with this object store")
+    keyword: str = option(
+        "", "only tests that match (pytest -k); with --fresh: only machines with this in their name"
     )
-)
-def test(
-    *,
-    at: Checkout,
-    all: bool = False,
-    unit: bool = False,
-    integration: bool = False,
-    vm: bool = False,
-    store: str = "",
-    keyword: str = "",
-    fresh: bool = False,
-) -> None:
-    """Check the code and run the tests that guard the main flow: style, types, unit, integration, an object store, machines."""
+    fresh: bool = option(
+        False,
+        "the README's commands on minimal systems, one of each base for root and for "
+        "an ordinary user",
+    )
+
+
+@task()
+def test(*, at: Checkout, wanted: _Tests) -> None:
+    """Check the code and run the tests that guard the main flow: style, types, unit, integration,
+    an object store, machines.
+    """
     from slipway import development
     from slipway.fresh import fresh as run_fresh
 
-    flags = {"all": all, "unit": unit, "integration": integration, "vm": vm, "fresh": fresh}
-    selection = development.select([name for name, given in flags.items() if given], store=store, keyword=keyword)
+    flags = {
+        "all": wanted.all,
+        "unit": wanted.unit,
+        "integration": wanted.integration,
+        "vm": wanted.vm,
+        "fresh": wanted.fresh,
+    }
+    selection = development.select(
+        [name for name, given in flags.items() if given], store=wanted.store, keyword=wanted.keyword
+    )
     if selection.fresh:
         run_fresh(at.workshop(), selection.keyword)
         return
@@ -63,9 +73,16 @@ def lint(*, at: Checkout) -> None:
     run_lint(Path(at.root).absolute())
 
 
-@task(help=described(names="mutants, or tables of them; every one if none is named", jobs="how many mutants at once"))
+@task(
+    help=described(
+        names="mutants, or tables of them; every one if none is named",
+        jobs="how many mutants at once",
+    )
+)
 def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
-    """Plant faults in a copy of the checkout (tests/mutants/), one at a time, and see that the tests notice each."""
+    """Plant faults in a copy of the checkout (tests/mutants/), one at a time, and see that the
+    tests notice each.
+    """
     from contextlib import closing
 
     from slipway import mutants
@@ -79,7 +96,11 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
             print(outcome, flush=True)
             found.append(outcome)
     allowed = sum(bool(outcome.mutant.survives) for outcome in found)
-    print(f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed, {allowed} may survive", flush=True)
+    print(
+        f"{sum(outcome.killed_by is not None for outcome in found)} of {len(found)} killed, "
+        f"{allowed} may survive",
+        flush=True,
+    )
     mutants.require_killed(found)
 
 
@@ -91,14 +112,22 @@ def bench(*, at: Checkout, answer: Answer, runs: int = 3) -> None:
     at_least_one("--runs", runs)
     report = measure(at.workshop(), runs=runs)
     answer.tell(Bench(**report.record()))
-    show([row.record() for row in report.rows], columns=("name", "value", "unit", "goal", "outcome", "detail"))
+    show(
+        [row.record() for row in report.rows],
+        columns=("name", "value", "unit", "goal", "outcome", "detail"),
+    )
     for name, took in report.profiles.items():
-        print(f"\n{name}, where the seconds went: " + ", ".join(f"{label} {seconds_:.1f}" for label, seconds_ in took.items()))
+        print(
+            f"\n{name}, where the seconds went: "
+            + ", ".join(f"{label} {seconds_:.1f}" for label, seconds_ in took.items())
+        )
 
 
 @task(help={"update": "lock the newest versions that pyproject.toml allows, and say what changed"})
 def deps(*, at: Checkout, update: bool = False) -> None:
-    """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or renew it."""
+    """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or
+    renew it.
+    """
     from slipway import dependencies
 
     if update:
@@ -127,7 +156,9 @@ def schema(*, at: Checkout, check: bool = False) -> None:
 
 @task(keyless=True, help=described(arch="processor architecture of the image, in Debian's words"))
 def appliances(*, at: Checkout, arch: str = "amd64") -> None:
-    """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its newest build."""
+    """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its
+    newest build.
+    """
     from slipway.cache import create_file
     from slipway.overview import overview, page
 

@@ -6,18 +6,27 @@ What goes in: arguments. What comes out: lines, or JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slipway.answer import Answer
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
-from slipway.commands.options import MADE, Place, Recipe, described, require_folder, require_words
+from slipway.commands.options import (
+    MADE,
+    Place,
+    Recipe,
+    described,
+    require_folder,
+    require_words,
+    shared,
+)
 from slipway.commands.options import folders as folders_of
 from slipway.commands.output import say, warn, would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.commands.summaries import publication_table
-from slipway.invocation import task
+from slipway.invocation import option, task
 from slipway.terminal import one_line
 
 if TYPE_CHECKING:
@@ -30,7 +39,9 @@ __all__ = ["TASKS", "TITLE", "publish_into"]
 TITLE: Final = "Publish"
 
 
-def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], channel: str, answer: Answer) -> None:
+def publish_into(
+    shop: Workshop, session: Session, folders: Sequence[Path], channel: str, answer: Answer
+) -> None:
     """Publish releases, and say what changed.
 
     Raises:
@@ -61,31 +72,34 @@ def publish_into(shop: Workshop, session: Session, folders: Sequence[Path], chan
     pipeline.require_published(refused)
 
 
-@task(
-    help=described(
-        "names",
-        "all",
-        "dry_run",
-        format=MADE,
-        channel="into this channel",
-        folder="releases that were built elsewhere: all below this folder",
-        only="refuse other appliances than this one in --folder; 'build-*': each folder is for the one that it is named after",
+@dataclass(frozen=True, slots=True)
+class _Publication:
+    """What is published, and where."""
+
+    all: bool = shared("all", False)
+    channel: str = option("nightly", "into this channel")
+    folder: str = option("", "releases that were built elsewhere: all below this folder")
+    only: str = option(
+        "",
+        "refuse other appliances than this one in --folder; 'build-*': each folder is for the one "
+        "that it is named after",
     )
-)
+    dry_run: bool = shared("dry_run", False)
+
+
+@task(help=described("names", format=MADE))
 def publish(
     names: list[str],
     *,
     at: Place,
     recipe: Recipe,
     format: list[str],
-    all: bool = False,
-    channel: str = "nightly",
-    folder: str = "",
-    only: str = "",
-    dry_run: bool = False,
+    wanted: _Publication,
     answer: Answer,
 ) -> None:
-    """Put built releases into a store and into a channel of it, with one commit; doing it again changes nothing."""
+    """Put built releases into a store and into a channel of it, with one commit; doing it again
+    changes nothing.
+    """
     from slipway.channels import preview
     from slipway.channels.folders import builds_below
     from slipway.credentials import seal
@@ -94,39 +108,69 @@ def publish(
 
     seal()
     require_words(recipe.builder, format)
-    shop, session, ring = at.publishing(channel, dry_run=True)  # what is missing is said first, and nothing is made yet
-    if not dry_run:
+    # what is missing is said first, and nothing is made yet
+    shop, session, ring = at.publishing(wanted.channel, dry_run=True)
+    if not wanted.dry_run:
         session.require_writable(keys=ring is None)
-    if folder:
-        if names or all or format:
+    if wanted.folder:
+        if names or wanted.all or format:
             raise UsageError("name appliances, with --format, or give --folder, not both")
-        folders = builds_below(Path(folder), only)
-    elif only:
-        raise UsageError("--only goes with --folder", hint=f"without it: invoke publish {only}")
+        folders = builds_below(Path(wanted.folder), wanted.only)
+    elif wanted.only:
+        raise UsageError(
+            "--only goes with --folder", hint=f"without it: invoke publish {wanted.only}"
+        )
     else:
         # Appliances are read by a process that has no keys.
-        words = [*names, *["--all"] * all, *recipe.words(), *at.words(), f"--root={at.root}", *(f"--format={each}" for each in format)]
+        words = [
+            *names,
+            *["--all"] * wanted.all,
+            *recipe.words(),
+            *at.words(),
+            f"--root={at.root}",
+            *(f"--format={each}" for each in format),
+        ]
         done = built_apart(shop, "releases", words, json=answer.json)
         if done.ended:
             raise done.ended
         folders = done.folders
-    shop, session, ring = at.publishing(channel, dry_run=dry_run)
-    if dry_run:
+    shop, session, ring = at.publishing(wanted.channel, dry_run=wanted.dry_run)
+    if wanted.dry_run:
         refused: dict[str, UserError] = {}
-        begun = [] if ring else [f"make keys of the channel {channel} in {session.keys / channel}"]
-        deeds = [*begun, *preview.publication(session, channel, folders, refused)]
-        answer.tell(Published(store=session.store.url, channel=channel, would=deeds, refused=failed_records(refused)))
+        begun = (
+            []
+            if ring
+            else [f"make keys of the channel {wanted.channel} in {session.keys / wanted.channel}"]
+        )
+        deeds = [*begun, *preview.publication(session, wanted.channel, folders, refused)]
+        answer.tell(
+            Published(
+                store=session.store.url,
+                channel=wanted.channel,
+                would=deeds,
+                refused=failed_records(refused),
+            )
+        )
         would(deeds)
         require_published(refused)
         return
-    publish_into(shop, session, folders, channel, answer)
+    publish_into(shop, session, folders, wanted.channel, answer)
 
 
-@task(help=described("names", "built", channel="into this channel", no_publish="build only: this needs no keys"))
-def nightly(
-    names: list[str], *, at: Place, recipe: Recipe, answer: Answer, channel: str = "nightly", no_publish: bool = False, built: str = ""
-) -> None:
-    """Do a night's work: renew locks, build and boot what changed, publish it with one commit, refresh, prune."""
+@dataclass(frozen=True, slots=True)
+class _Night:
+    """What a night does with its builds."""
+
+    channel: str = option("nightly", "into this channel")
+    no_publish: bool = option(False, "build only: this needs no keys")
+    built: str = shared("built", "")
+
+
+@task(help=described("names"))
+def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, wanted: _Night) -> None:
+    """Do a night's work: renew locks, build and boot what changed, publish it with one commit,
+    refresh, prune.
+    """
     from slipway.credentials import leave_behind, seal
     from slipway.errors import UsageError
     from slipway.nightly import build_all, deliver
@@ -134,34 +178,41 @@ def nightly(
     from slipway.pipeline import require_published
 
     require_words(recipe.builder, ())
-    require_folder("--built", built)
+    require_folder("--built", wanted.built)
     names = folders_of(names)
-    if no_publish:
+    if wanted.no_publish:
         leave_behind()
         night = build_all(at.workshop(), names=names, builder=recipe.builder, arch=recipe.arch)
         for name, folder in night.releases.items():
-            announce(built, name, folder)
+            announce(wanted.built, name, folder)
         folders = {name: str(folder) for name, folder in night.releases.items()}
-        answer.tell(Night(releases=folders, report=night.lines, failed=failed_records(night.failed)))
+        answer.tell(
+            Night(releases=folders, report=night.lines, failed=failed_records(night.failed))
+        )
         print("\n".join(night.lines), flush=True)
         night.require_success()
         return
     seal()
-    shop, session, ring = at.publishing(channel, dry_run=True)  # before hours of work
+    shop, session, ring = at.publishing(wanted.channel, dry_run=True)  # before hours of work
     session.require_writable(keys=ring is None)
     words = [*names, "--no-publish", *recipe.words(), *at.words(), f"--root={at.root}"]
     done = built_apart(shop, "nightly", words, json=answer.json)
-    if done.ended and (done.ended.code == UsageError.exit_code or (ring is None and not done.folders)):
+    if done.ended and (
+        done.ended.code == UsageError.exit_code or (ring is None and not done.folders)
+    ):
         raise done.ended  # nothing was begun that has to be ended, and no keys are made for nothing
-    shop, session, ring = at.publishing(channel)
-    lines, problems = deliver(shop, session, done.folders, channel)
+    shop, session, ring = at.publishing(wanted.channel)
+    lines, problems = deliver(shop, session, done.folders, wanted.channel)
     answer.tell(
         Night(
             store=session.store.url,
-            channel=channel,
+            channel=wanted.channel,
             releases={folder.parent.name: str(folder) for folder in done.folders},
             report=[*done.told.get("report", ()), *lines],
-            failed=[*(Failed(**each) for each in done.told.get("failed", ())), *failed_records(problems)],
+            failed=[
+                *(Failed(**each) for each in done.told.get("failed", ())),
+                *failed_records(problems),
+            ],
         )
     )
     print("\n".join(lines), flush=True)
@@ -172,7 +223,9 @@ def nightly(
 
 @task(help=described("dry_run"))
 def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a channel then keeps them up to date."""
+    """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a
+    channel then keeps them up to date.
+    """
     from slipway.indexing import write_catalog
 
     shop, session = at.open(dry_run=dry_run)

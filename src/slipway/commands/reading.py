@@ -5,15 +5,16 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from slipway.answer import Answer, stamp
 from slipway.commands.channel_shapes import Audited, Exported, Fetched, WithdrawnImage
-from slipway.commands.options import Reading, described, require_formats
+from slipway.commands.options import Reading, described, require_formats, shared
 from slipway.commands.output import say, warn
 from slipway.commands.records import image_record
-from slipway.invocation import task
+from slipway.invocation import option, task
 from slipway.terminal import one_line
 
 __all__ = ["TASKS", "TITLE"]
@@ -21,54 +22,55 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Read a store"
 
 
-@task(
-    help=described(
-        "name",
-        "build",
-        arch="processor architecture of the image, in Debian's words",
-        channel="from this channel",
-        format="the image's format",
-        out="the folder for it; without it downloads/NAME",
-    )
-)
-def fetch(
-    name: str,
-    *,
-    at: Reading,
-    channel: str = "stable",
-    format: str = "qcow2",
-    build: str = "",
-    arch: str = "amd64",
-    out: str = "",
-    answer: Answer,
-) -> None:
-    """Download an image, verified; an interrupted download goes on, and no other file is ever replaced."""
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """Which image, and where it goes."""
+
+    channel: str = option("stable", "from this channel")
+    format: str = option("qcow2", "the image's format")
+    build: str = shared("build", "")
+    arch: str = option("amd64", "processor architecture of the image, in Debian's words")
+    out: str = option("", "the folder for it; without it downloads/NAME")
+
+
+@task(help=described("name"))
+def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
+    """Download an image, verified; an interrupted download goes on, and no other file is ever
+    replaced.
+    """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
     from slipway.ownership import require_writable
 
-    require_formats([format])
-    require_writable(_downloads(at, name, out))
+    require_formats([wanted.format])
+    require_writable(_downloads(at, name, wanted.out))
     shop, session = at.open(reading=True)
-    client = session.client(channel)
-    manifest = fetch_manifest(client, name, build or None, arch)
-    folder = _downloads(at, manifest.appliance, out)
-    path = fetch_image(client, manifest, format, folder, shop.progress)
+    client = session.client(wanted.channel)
+    manifest = fetch_manifest(client, name, wanted.build or None, wanted.arch)
+    folder = _downloads(at, manifest.appliance, wanted.out)
+    path = fetch_image(client, manifest, wanted.format, folder, shop.progress)
     left = withdrawn_images(client, manifest.appliance, folder)
     answer.tell(
         Fetched(
             store=session.store.url,
-            channel=channel,
+            channel=wanted.channel,
             appliance=manifest.appliance,
             release=manifest.release,
             architecture=manifest.architecture,
             created=stamp(manifest.created),
-            image=image_record(format, path, next(each.sha256 for each in manifest.artifacts if each.format == format)),
-            withdrawn=[WithdrawnImage(path=str(each), release=release, reason=why) for each, (release, why) in left.items()],
+            image=image_record(
+                wanted.format,
+                path,
+                next(each.sha256 for each in manifest.artifacts if each.format == wanted.format),
+            ),
+            withdrawn=[
+                WithdrawnImage(path=str(each), release=release, reason=why)
+                for each, (release, why) in left.items()
+            ],
         )
     )
     print(path)
     for each, (_, why) in left.items():
-        warn(one_line(f"{each} was withdrawn from {channel}: {why}"))
+        warn(one_line(f"{each} was withdrawn from {wanted.channel}: {why}"))
 
 
 def _downloads(at: Reading, name: str, out: str) -> Path:
@@ -76,18 +78,22 @@ def _downloads(at: Reading, name: str, out: str) -> Path:
     return Path(out) if out else Path(at.root, "downloads", name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """Which release, and where its images go."""
+
+    channel: str = option("stable", "from this channel")
+    build: str = shared("build", "")
+    out: str = option("", "the folder for them; without it downloads/NAME")
+
+
 @task(
     help=described(
-        "build",
         format="a format to make; can be given again",
-        channel="from this channel",
-        out="the folder for them; without it downloads/NAME",
         release="an appliance, or the folder of a build",
     )
 )
-def export(
-    release: str, *, at: Reading, format: list[str], channel: str = "stable", build: str = "", out: str = "", answer: Answer
-) -> None:
+def export(release: str, *, at: Reading, format: list[str], wanted: _Disk, answer: Answer) -> None:
     """Make other formats of a release's raw disk, published or built here, without a build."""
     from slipway.conversion import export_built, export_published
     from slipway.errors import UsageError
@@ -97,10 +103,19 @@ def export(
     require_formats(format)
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():
-        made = export_built(at.workshop(), Path(release), formats, Path(out) if out else None)
+        made = export_built(
+            at.workshop(), Path(release), formats, Path(wanted.out) if wanted.out else None
+        )
     else:
         shop, session = at.open(reading=True)
-        made = export_published(shop, session.client(channel), release, build or None, formats, Path(out) if out else None)
+        made = export_published(
+            shop,
+            session.client(wanted.channel),
+            release,
+            wanted.build or None,
+            formats,
+            Path(wanted.out) if wanted.out else None,
+        )
     answer.tell(Exported(images=[image_record(form, path) for form, path in made.items()]))
     for path in made.values():
         print(path)
@@ -108,14 +123,18 @@ def export(
 
 @task(help=described("channel"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
-    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and what belongs to no channel."""
+    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and
+    what belongs to no channel.
+    """
     from slipway.channels.auditing import audit
 
     shop, session = at.open(reading=True)
     with shop.progress.step("verify") as step:
         audited = audit(session, channel, lambda key: setattr(step, "detail", key))
         step.detail = ""
-    answer.tell(Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems))
+    answer.tell(
+        Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems)
+    )
     for line in audited.lines:
         say(line)
     audited.require_sound()

@@ -54,13 +54,22 @@ __all__ = [
 
 def failed_records(problems: Mapping[str, UserError]) -> list[Failed]:
     """Return errors by name."""
-    return [Failed(name=name, message=error.message, hint=error.hint) for name, error in problems.items()]
+    return [
+        Failed(name=name, message=error.message, hint=error.hint)
+        for name, error in problems.items()
+    ]
 
 
 def moved_records(moves: Iterable[Moved]) -> list[Move]:
     """Return changes of channels."""
     return [
-        Move(appliance=each.appliance, channel=each.channel, release=each.release, before=each.before, changed=each.written)
+        Move(
+            appliance=each.appliance,
+            channel=each.channel,
+            release=each.release,
+            before=each.before,
+            changed=each.written,
+        )
         for each in moves
     ]
 
@@ -110,7 +119,13 @@ def release_record(release: Finished) -> Release:
 def machine_record(name: str, report: BootReport, only: Iterable[str] = ()) -> Machine:
     """Return a machine that was booted and checked."""
     checks = [
-        Check(place=each.place, name=each.name, outcome=each.outcome, duration_s=each.duration_s, attempts=each.attempts)
+        Check(
+            place=each.place,
+            name=each.name,
+            outcome=each.outcome,
+            duration_s=each.duration_s,
+            attempts=each.attempts,
+        )
         for each in report.checks
     ]
     return Machine(
@@ -144,7 +159,9 @@ def image_record(form: str, path: Path, sha256: str | None = None) -> Image:
     """
     from slipway.cache import sha256_of
 
-    return Image(format=form, path=str(path), size=path.stat().st_size, sha256=sha256 or sha256_of(path))
+    return Image(
+        format=form, path=str(path), size=path.stat().st_size, sha256=sha256 or sha256_of(path)
+    )
 
 
 def channel_record(channel: Channel) -> ChannelState:
@@ -156,9 +173,15 @@ def channel_record(channel: Channel) -> ChannelState:
         expires=Expiry(
             root=stamp(channel.root.signed.expires.timestamp()),
             targets=stamp(channel.targets.signed.expires.timestamp()) if channel.targets else None,
-            appliances={name: stamp(role.signed.expires.timestamp()) for name, role in roles.items()},
-            snapshot=stamp(channel.snapshot.signed.expires.timestamp()) if channel.snapshot else None,
-            timestamp=stamp(channel.timestamp.signed.expires.timestamp()) if channel.timestamp else None,
+            appliances={
+                name: stamp(role.signed.expires.timestamp()) for name, role in roles.items()
+            },
+            snapshot=stamp(channel.snapshot.signed.expires.timestamp())
+            if channel.snapshot
+            else None,
+            timestamp=stamp(channel.timestamp.signed.expires.timestamp())
+            if channel.timestamp
+            else None,
         ),
     )
 
@@ -179,14 +202,24 @@ def held_record(channel: Channel, appliance: str) -> Held:
                 created=stamp(listed.created),
                 added=stamp(listed.added),
                 files=[
-                    ListedFile(file=file, size=size, sha256=sha256, key=target_key(appliance, release, file, sha256))
+                    ListedFile(
+                        file=file,
+                        size=size,
+                        sha256=sha256,
+                        key=target_key(appliance, release, file, sha256),
+                    )
                     for file, (size, sha256) in sorted(listed.files.items())
                 ],
             )
             for release, listed in shelf.releases.items()
         ],
         withdrawn=[
-            Tombstone(release=release, reason=stone.reason, time=stamp(stone.time), replacement=stone.replacement)
+            Tombstone(
+                release=release,
+                reason=stone.reason,
+                time=stamp(stone.time),
+                replacement=stone.replacement,
+            )
             for release, stone in shelf.withdrawn.items()
         ],
     )
@@ -206,7 +239,10 @@ def keys_record(ring: KeyRing, would: Iterable[str] = ()) -> Keys:
             Role(
                 role=role,
                 here=ring.has(role),
-                keys=[Key(keyid=str(key.keyid), fingerprint=fingerprint(key)) for key in ring.public(role)],
+                keys=[
+                    Key(keyid=str(key.keyid), fingerprint=fingerprint(key))
+                    for key in ring.public(role)
+                ],
             )
             for role in ROLES
         ],

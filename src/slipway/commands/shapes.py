@@ -1,7 +1,9 @@
-"""The shapes of what tasks about images and this machine print with ``--json``, with a text for each field.
+"""The shapes of what tasks about images and this machine print with ``--json``, with a text for
+each field.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/reference/json.md is made. A shape whose fields change
-their meaning, or go, gets the next number; a new field keeps it. Times are in UTC (ISO 8601), sizes in bytes.
+What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/reference/json.md is
+made. A shape whose fields change their meaning, or go, gets the next number; a new field keeps it.
+Times are in UTC (ISO 8601), sizes in bytes.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ class Built:
     """What `build` and `releases` tell."""
 
     FORMAT: ClassVar[str] = "slipway/build/1"
-    releases: Annotated[Sequence[Release], "those that are finished; when one fails, those before it"]
+    releases: Annotated[
+        Sequence[Release], "those that are finished; when one fails, those before it"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,9 @@ class Machine:
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     passed: Annotated[bool, "every expected check passed"]
     checks: Annotated[Sequence[Check], "in the order in which they ended"]
-    only: Annotated[Sequence[str], "with `--only`: the checks that were asked for, as place/name"] = ()
+    only: Annotated[
+        Sequence[str], "with `--only`: the checks that were asked for, as place/name"
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +128,9 @@ class Appliance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What `list` tells. With `--names`, the names alone as an array on one line, for the matrix of a workflow."""
+    """What `list` tells. With `--names`, the names alone as an array on one line, for the matrix of
+    a workflow.
+    """
 
     FORMAT: ClassVar[str] = "slipway/list/1"
     appliances: Annotated[Sequence[Appliance], "by name"]
@@ -143,7 +151,9 @@ class Valid:
 
     FORMAT: ClassVar[str] = "slipway/validate/1"
     appliances: Annotated[Sequence[str], "those that are valid"]
-    given: Annotated[Sequence[GivenValue], "values of parameters without a default, which the checks make up"]
+    given: Annotated[
+        Sequence[GivenValue], "values of parameters without a default, which the checks make up"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +183,9 @@ class Stage:
     id: Annotated[str, "64 digits, from everything that goes in"]
     state: Annotated[str, "`cached`, `to make` or `not needed`"]
     reasons: Annotated[Sequence[str], "why it is to be made"]
-    usual_s: Annotated[float | None, "how many seconds it usually took here; null if unknown, or nothing to make"] = None
+    usual_s: Annotated[
+        float | None, "how many seconds it usually took here; null if unknown, or nothing to make"
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +215,10 @@ class Reproduced:
 
     FORMAT: ClassVar[str] = "slipway/reproduce/1"
     appliance: Annotated[str, "what was built"]
-    rows: Annotated[Sequence[Mapping[str, Any]], "the surroundings of each build, and by format the first 16 digits of its SHA-256"]
+    rows: Annotated[
+        Sequence[Mapping[str, Any]],
+        "the surroundings of each build, and by format the first 16 digits of its SHA-256",
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,13 +244,17 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What `start` tells, as soon as the machine runs; how it ends is told by the exit code alone."""
+    """What `start` tells, as soon as the machine runs; how it ends is told by the exit code
+    alone.
+    """
 
     FORMAT: ClassVar[str] = "slipway/start/1"
     appliance: Annotated[str, "what runs"]
     accelerator: Annotated[str, "`kvm`, or `tcg` for emulation"]
     console: Annotated[str, "the file that its console is written to"]
-    ports: Annotated[Mapping[str, int], "by protocol/port of the machine, the port of 127.0.0.1 that leads there"]
+    ports: Annotated[
+        Mapping[str, int], "by protocol/port of the machine, the port of 127.0.0.1 that leads there"
+    ]
     unreachable: Annotated[Sequence[str], "ports that nothing leads to"]
     login: Annotated[str | None, "with `--ssh-key`: the command that logs in"]
 
@@ -305,7 +324,9 @@ class Bench:
 
     FORMAT: ClassVar[str] = "slipway/bench/1"
     machine: Annotated[Mapping[str, Any], "processors, memory and system"]
-    rows: Annotated[Sequence[Mapping[str, Any]], "name, value, unit, goal and outcome of each measurement"]
+    rows: Annotated[
+        Sequence[Mapping[str, Any]], "name, value, unit, goal and outcome of each measurement"
+    ]
     profiles: Annotated[Mapping[str, Mapping[str, float]], "by row, where its seconds went"]
 
 

@@ -1,4 +1,5 @@
-"""What is said at the end of builds and publications: sizes, times, the next command; a table for a workflow.
+"""What is said at the end of builds and publications: sizes, times, the next command; a table for a
+workflow.
 
 What goes in: releases, and what their steps took. What comes out: lines for people, and rows of the
 job's summary (:mod:`slipway.summary`).
@@ -51,10 +52,14 @@ class BuildSummary:
         boot = manifest.boot
         checks = f"{len(boot['checks'])} passed" if boot else "not booted"
         files = ", ".join(f"{each.format} {size(each.size)}" for each in manifest.artifacts)
-        self._rows.append((manifest.appliance, manifest.release, checks, files, seconds(self._took_s)))
+        self._rows.append(
+            (manifest.appliance, manifest.release, checks, files, seconds(self._took_s))
+        )
 
     def lines(self, progress: Progress, release: Release, *, last: bool) -> list[str]:
-        """Return a build's last lines: what it took, and what comes next if this is the last that is done."""
+        """Return a build's last lines: what it took, and what comes next if this is the last that
+        is done.
+        """
         longest = sorted(progress.took.items(), key=lambda each: -each[1])[:_NAMED]
         parts = ", ".join(f"{label} {seconds(took)}" for label, took in longest if took >= _NAMED_S)
         lines = [f"  {seconds(self._took_s):>10}  in all{': ' * bool(parts)}{parts}"]
@@ -73,12 +78,16 @@ class BuildSummary:
             add_table("Builds", ("appliance", "release", "checks", "images", "time"), self._rows)
 
 
-def publication_table(moves: Sequence[Moved], channel: str, refused: Mapping[str, UserError]) -> None:
+def publication_table(
+    moves: Sequence[Moved], channel: str, refused: Mapping[str, UserError]
+) -> None:
     """Write what was published into the job's summary."""
     rows: list[Sequence[object]] = []
     for moved in moves:
         total = sum(count for blobs in moved.blobs for count, _ in blobs.files.values())
         became = "published" if moved.written else "there already"
         rows.append((moved.appliance, moved.release, channel, became, size(total)))
-    rows += [(name, "", channel, f"refused: {error.message}", "") for name, error in refused.items()]
+    rows += [
+        (name, "", channel, f"refused: {error.message}", "") for name, error in refused.items()
+    ]
     add_table("Publication", ("appliance", "release", "channel", "outcome", "size"), rows)

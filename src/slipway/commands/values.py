@@ -1,7 +1,8 @@
 """Values of parameters, as ``start`` takes them -> text by name.
 
-What goes in: the words of ``--set`` and ``--set-file``. What comes out: a value for each name. Invariant: nothing but the
-files that are named is read, so whatever is wrong here is found before anything else.
+What goes in: the words of ``--set`` and ``--set-file``. What comes out: a value for each name.
+Invariant: nothing but the files that are named is read, so whatever is wrong here is found before
+anything else.
 """
 
 from __future__ import annotations
@@ -40,9 +41,15 @@ def _add(values: dict[str, str], option: str, what: str, word: str) -> tuple[str
 
     name, equals, value = word.partition("=")
     if not equals or not name.strip() or (what == "PATH" and not value):
-        raise UsageError(f'{option} wants name={what}, not "{word}"' if option == "--set-file" else f"{option} wants name={what}")
+        raise UsageError(
+            f'{option} wants name={what}, not "{word}"'
+            if option == "--set-file"
+            else f"{option} wants name={what}"
+        )
     if name in values:
-        raise UsageError(f'the parameter "{name}" is given twice', hint="give it once, with --set or --set-file")
+        raise UsageError(
+            f'the parameter "{name}" is given twice', hint="give it once, with --set or --set-file"
+        )
     values[name] = value
     return name, value
 
@@ -53,15 +60,21 @@ def _text(path: str) -> str:
 
     file = Path(path).expanduser()
     if file.is_dir():
-        raise UsageError(f"{path} is a folder", hint="--set-file wants name=PATH, with the path of a file")
+        raise UsageError(
+            f"{path} is a folder", hint="--set-file wants name=PATH, with the path of a file"
+        )
     if not file.exists():
         raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
     with file.open("rb") as stream:
         content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise UsageError(f"{path} has more than {_MAX_BYTES} bytes", hint="a value is a line of text")
+        raise UsageError(
+            f"{path} has more than {_MAX_BYTES} bytes", hint="a value is a line of text"
+        )
     try:
         return content.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}:{line}: this is not UTF-8", hint="save it as UTF-8; a value is text") from None
+        raise UsageError(
+            f"{path}:{line}: this is not UTF-8", hint="save it as UTF-8; a value is text"
+        ) from None

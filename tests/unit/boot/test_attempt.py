@@ -1,4 +1,6 @@
-"""A try of a check on this host: its limit grows with the host's work, and what is cut off says what it was doing."""
+"""A try of a check on this host: its limit grows with the host's work, and what is cut off says
+what it was doing.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,16 @@ def test_a_program_that_ends_has_its_status(tmp_path: Path, script: str, status:
     assert log.read_text() == "said\n"
 
 
-def test_a_limit_that_grows_meanwhile_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host got other work after the program had been started, and is rid of it before the program ends."""
+def test_a_limit_that_grows_meanwhile_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host got other work after the program had been started, and is rid of it before the
+    program ends.
+    """
     monkeypatch.setattr(module, "_ASK_S", 0.01)
-    assert attempt(["sh", "-c", "sleep 0.4"], {}, tmp_path / "log", limit_s=growing(0.3, 60, 0.3)) == 0
+    assert (
+        attempt(["sh", "-c", "sleep 0.4"], {}, tmp_path / "log", limit_s=growing(0.3, 60, 0.3)) == 0
+    )
 
 
 def test_a_program_whose_time_is_up_is_cut_off(tmp_path: Path) -> None:
@@ -41,7 +49,9 @@ def test_a_program_whose_time_is_up_is_cut_off(tmp_path: Path) -> None:
 
 def test_python_says_where_it_stands_and_what_it_has_printed(tmp_path: Path) -> None:
     check, log = tmp_path / "check.py", tmp_path / "log"
-    check.write_text("import signal\n\n\ndef ask():\n    print('asking')\n    signal.pause()\n\n\nask()\n")
+    check.write_text(
+        "import signal\n\n\ndef ask():\n    print('asking')\n    signal.pause()\n\n\nask()\n"
+    )
     assert attempt([*PYTHON, check], {}, log, limit_s=growing(1.0)) is None
     lines = log.read_text().splitlines()
     assert lines[0] == "asking"

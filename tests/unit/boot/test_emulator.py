@@ -20,7 +20,10 @@ from slipway.progress import Progress
 from slipway.spec.emulators import read_emulators
 
 TEMPLATES = Path(__file__).parents[3] / "templates/qemu"
-SPEC = "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\npackages: [web]\n"
+SPEC = (
+    "schema: 1\nname: web\nversion: 1.0.0\nsummary: A web server\ncategory: network\n"
+    "packages: [web]\n"
+)
 OLD = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)"
 NEW = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"
 KVM, TCG = (Accelerator(name=name, reason="") for name in ("kvm", "tcg"))
@@ -29,16 +32,46 @@ SLOW = "there is no KVM, and this host's 7.2.22 is older than 9"
 
 
 def locked(version: str = "1:10.0.13+ds-0+deb13u1") -> Lock:
-    package = LockedPackage(name="qemu", version=version, architecture="amd64", sha256="0" * 64, size=1, archive="debian", path="p")
-    return Lock(base="b", kernel="", architecture="amd64", source_date_epoch=0, requested=("qemu",), base_packages=(), packages=(package,))
+    package = LockedPackage(
+        name="qemu",
+        version=version,
+        architecture="amd64",
+        sha256="0" * 64,
+        size=1,
+        archive="debian",
+        path="p",
+    )
+    return Lock(
+        base="b",
+        kernel="",
+        architecture="amd64",
+        source_date_epoch=0,
+        requested=("qemu",),
+        base_packages=(),
+        packages=(package,),
+    )
 
 
 @pytest.mark.parametrize(
     ("setting", "accelerator", "said", "name", "version", "reason"),
     [
         ("auto", TCG, OLD, "tree", "10.0.13", SLOW),
-        ("auto", TCG, "QEMU emulator version 8.2.2 (Debian 1:8.2.2)", "tree", "10.0.13", SLOW.replace("7.2.22", "8.2.2")),
-        ("auto", TCG, "QEMU emulator version 9.0.0", "host", "9.0.0", "it is new enough to emulate fast"),
+        (
+            "auto",
+            TCG,
+            "QEMU emulator version 8.2.2 (Debian 1:8.2.2)",
+            "tree",
+            "10.0.13",
+            SLOW.replace("7.2.22", "8.2.2"),
+        ),
+        (
+            "auto",
+            TCG,
+            "QEMU emulator version 9.0.0",
+            "host",
+            "9.0.0",
+            "it is new enough to emulate fast",
+        ),
         ("auto", TCG, NEW, "host", "10.0.2", "it is new enough to emulate fast"),
         ("auto", TCG, "played", "host", "", "it does not say its version"),
         ("auto", KVM, OLD, "host", "7.2.22", "KVM runs the machines"),
@@ -49,23 +82,43 @@ def locked(version: str = "1:10.0.13+ds-0+deb13u1") -> Lock:
         ("tree", KVM, OLD, "tree", "10.0.13", NONE.format("tree")),
     ],
 )
-def test_the_faster_one_runs_machines(setting: str, accelerator: Accelerator, said: str, name: str, version: str, reason: str) -> None:
+def test_the_faster_one_runs_machines(
+    setting: str, accelerator: Accelerator, said: str, name: str, version: str, reason: str
+) -> None:
     found = choose(setting, accelerator, said, locked())
-    assert (found.name, found.version, found.reason, found.accelerator) == (name, version, reason, accelerator)
+    assert (found.name, found.version, found.reason, found.accelerator) == (
+        name,
+        version,
+        reason,
+        accelerator,
+    )
     assert name == "host" or wants_tree(setting, said)
 
 
 def test_where_there_is_no_lock_the_hosts_runs_them_unless_the_tree_is_asked_for() -> None:
     found = choose("auto", TCG, OLD, None)
-    assert found.summary == "7.2.22, this host's own: it is older than 9, but there is no lock of a newer one"
+    assert (
+        found.summary
+        == "7.2.22, this host's own: it is older than 9, but there is no lock of a newer one"
+    )
     with pytest.raises(UsageError) as caught:
         choose("tree", TCG, OLD, None)
-    assert str(caught.value) == ("error: there is no QEMU in a tree of its own for this machine and host\n  hint: export SLIPWAY_QEMU=host")
+    assert str(caught.value) == (
+        "error: there is no QEMU in a tree of its own for this machine and host\n"
+        "  hint: export SLIPWAY_QEMU=host"
+    )
 
 
 @pytest.mark.parametrize(
     ("setting", "said", "wanted"),
-    [("auto", OLD, True), ("auto", NEW, False), ("auto", "played", False), ("host", OLD, False), ("tree", NEW, True), ("tree", "", True)],
+    [
+        ("auto", OLD, True),
+        ("auto", NEW, False),
+        ("auto", "played", False),
+        ("host", OLD, False),
+        ("tree", NEW, True),
+        ("tree", "", True),
+    ],
 )
 def test_a_plan_counts_a_tree_where_one_may_be_used(setting: str, said: str, wanted: bool) -> None:
     assert wants_tree(setting, said) is wanted
@@ -93,17 +146,27 @@ def inputs(root: Path) -> dict[str, dict[str, str]]:
     return {stage.kind: dict(stage.inputs) for stage in job.plan.stages}
 
 
-def test_a_boot_depends_on_each_qemu_that_may_run_it_and_an_image_on_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_boot_depends_on_each_qemu_that_may_run_it_and_an_image_on_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_root(tmp_path, "web", {"appliance.yaml": SPEC}, monkeypatch)
     monkeypatch.setattr("slipway.job.host_architecture", lambda: "amd64")
     said = OLD
-    monkeypatch.setattr(Workshop, "versions", lambda _, names: {name: said if name == "qemu-system-x86_64" else "1" for name in names})
+    monkeypatch.setattr(
+        Workshop,
+        "versions",
+        lambda _, names: {name: said if name == "qemu-system-x86_64" else "1" for name in names},
+    )
     old = inputs(root)
     path = lock_path(root / "templates/qemu", "x86_64", "amd64")
-    path.write_text(re.sub('"sha256": "[0-9a-f]+"', f'"sha256": "{"0" * 64}"', path.read_text(), count=1))
+    path.write_text(
+        re.sub('"sha256": "[0-9a-f]+"', f'"sha256": "{"0" * 64}"', path.read_text(), count=1)
+    )
     renewed = inputs(root)
     assert renewed["boot"]["qemu"] != old["boot"]["qemu"]
-    assert {kind: each for kind, each in old.items() if kind != "boot"} == {kind: each for kind, each in renewed.items() if kind != "boot"}
+    assert {kind: each for kind, each in old.items() if kind != "boot"} == {
+        kind: each for kind, each in renewed.items() if kind != "boot"
+    }
     monkeypatch.setenv("SLIPWAY_QEMU", "tree")
     assert "qemu" in inputs(root)["boot"] and "qemu-system-x86_64" not in inputs(root)["boot"]
     monkeypatch.setenv("SLIPWAY_QEMU", "host")
@@ -115,7 +178,9 @@ def test_a_boot_depends_on_each_qemu_that_may_run_it_and_an_image_on_none(tmp_pa
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workshop, Job, list[str]]:
-    """An appliance on a host without KVM, with an old QEMU, whose mirror has none of the locked packages."""
+    """An appliance on a host without KVM, with an old QEMU, whose mirror has none of the locked
+    packages.
+    """
     root = make_root(tmp_path, "web", {"appliance.yaml": SPEC}, monkeypatch)
     monkeypatch.setenv("SLIPWAY_MIRROR", f"file://{tmp_path}/none")
     shop = Workshop(root=root, progress=Progress(quiet=True))
@@ -124,14 +189,25 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workshop, Job,
     monkeypatch.setattr("slipway.job.host_architecture", lambda: "amd64")
     monkeypatch.setattr(pipeline, "probe", lambda _: TCG)
     monkeypatch.setattr(Workshop, "versions", lambda _, names: dict.fromkeys(names, OLD))
-    return shop, prepare(shop, shop.library.load("web"), builder="mmdebstrap", architecture="amd64"), notes
+    return (
+        shop,
+        prepare(shop, shop.library.load("web"), builder="mmdebstrap", architecture="amd64"),
+        notes,
+    )
 
 
-def test_where_the_tree_cannot_be_made_the_hosts_runs_the_checks_and_it_is_said(job: tuple[Workshop, Job, list[str]]) -> None:
+def test_where_the_tree_cannot_be_made_the_hosts_runs_the_checks_and_it_is_said(
+    job: tuple[Workshop, Job, list[str]],
+) -> None:
     shop, made, notes = job
     found: Any = pipeline.find_emulator(shop, made)
     assert (found.name, found.version, found.tree) == ("host", "7.2.22", None)
-    why = f"a newer one cannot be made here: {len(tree_lock(TEMPLATES, 'x86_64', 'amd64').packages)} of the locked packages cannot be had:"  # type: ignore[union-attr]
+    lock = tree_lock(TEMPLATES, "x86_64", "amd64")
+    assert lock
+    why = (
+        f"a newer one cannot be made here: {len(lock.packages)} of the locked packages cannot be "
+        "had:"
+    )
     assert notes == [f"qemu: 7.2.22, this host's own: {why}"]
 
 

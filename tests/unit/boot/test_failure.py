@@ -31,6 +31,9 @@ def test_the_secrets_are_those_that_first_boot_shows() -> None:
     """The words of the banner are first boot's own."""
     text = FIRSTBOOT.read_text()
     assert 'f"  {name}: {printable_line(text)} (made now and shown until somebody logs in;' in text
-    console = "\x1b[1m  admin_password: abc-12345 (made now and shown until somebody logs in; see /x)\r\n  other: kept\r\n"
+    console = (
+        "\x1b[1m  admin_password: abc-12345 (made now and shown until somebody logs in; see /x)\r\n"
+        "  other: kept\r\n"
+    )
     assert secrets_shown(console) == {"abc-12345"}
     assert masked("abc-12345 abc-123456 kept", {"abc-12345", "abc-123456"}) == "*** *** kept"

@@ -16,7 +16,17 @@ import pytest
 
 from slipway import process
 from slipway.accelerator import Accelerator, probe
-from slipway.boot.machine import MOST_SLOWDOWN, Machine, Running, command, firmware_files, mac_address, make_overlay, running, unprivileged
+from slipway.boot.machine import (
+    MOST_SLOWDOWN,
+    Machine,
+    Running,
+    command,
+    firmware_files,
+    mac_address,
+    make_overlay,
+    running,
+    unprivileged,
+)
 from slipway.errors import HostError, UsageError
 
 TCG = Accelerator(name="tcg", reason="")
@@ -63,26 +73,34 @@ def test_each_interface_has_its_own_address() -> None:
 
 
 def test_commas_in_paths_and_credentials_arrive() -> None:
-    argv = command(machine(disk=Path("/a,b"), console=Path("/c,d"), drives={"s": Path("/e,f")}), [Path("/g,h")])
+    argv = command(
+        machine(disk=Path("/a,b"), console=Path("/c,d"), drives={"s": Path("/e,f")}), [Path("/g,h")]
+    )
     assert any(drive.endswith("file=/a,,b") for drive in options(argv, "-drive"))
     assert any(drive.endswith("file=/e,,f") for drive in options(argv, "-drive"))
     assert options(argv, "-chardev") == ["file,id=console,path=/c,,d"]
     assert options(argv, "-smbios") == ["type=11,path=/g,,h"]
 
 
-#: In QEMU's place: it writes down its command line, the files on it and their modes, and answers the monitor.
+#: In QEMU's place: it writes down its command line, the files on it and their modes, and answers
+#: the monitor.
 RECORDER = """#!/bin/sh
 printf '%s\\n' "$@" >"$0.seen"
 for word; do
     case $word in *path=/* | *file=/*) ;; *) continue ;; esac
     file=/${word#*=/}
-    [ ! -e "$file" ] || { stat -c '%a %n' "$file" >>"$0.modes"; cat "$file" >>"$0.told"; echo >>"$0.told"; }
+    [ -e "$file" ] || continue
+    stat -c '%a %n' "$file" >>"$0.modes"
+    cat "$file" >>"$0.told"
+    echo >>"$0.told"
 done
 while read -r _; do echo '{"return": {}}'; done
 """
 
 
-def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Credentials, the overlay, the console and the variables of the firmware."""
     qemu = tmp_path / "qemu-system-x86_64"
     qemu.write_text(RECORDER)
@@ -94,7 +112,11 @@ def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
     before = os.umask(0)
     try:
         make_overlay(image, disk, size_gib=1)
-        described = machine(disk=disk, console=tmp_path / "console", credentials={"slipway.password": b"spied", "x": b"\0,"})
+        described = machine(
+            disk=disk,
+            console=tmp_path / "console",
+            credentials={"slipway.password": b"spied", "x": b"\0,"},
+        )
         with running(described, log=tmp_path / "log") as guest:
             guest.ask("query-status")
     finally:
@@ -111,14 +133,18 @@ def test_what_a_machine_is_told_is_in_files_of_this_user_and_on_no_command_line(
 
 
 def test_qemu_may_do_no_more_than_it_needs() -> None:
-    assert options(command(machine()), "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    assert options(command(machine()), "-sandbox") == [
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 def test_root_gives_its_rights_away(tmp_path: Path) -> None:
     disk, console = tmp_path / "disk", tmp_path / "console"
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
-    with running(machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log") as guest:
+    with running(
+        machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log"
+    ) as guest:
         guest.ask("cont")
         status = Path(f"/proc/{guest.qemu.pid}/status").read_text()
         for line in ("Uid", "Gid"):
@@ -145,9 +171,15 @@ def test_a_console_that_is_a_link_is_replaced(tmp_path: Path) -> None:
     other.write_text("mine")
     console.symlink_to(other)
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
-    with running(machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log") as guest:
+    with running(
+        machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log"
+    ) as guest:
         # The kernel filters this program's system calls (proc_pid_status(5): 2 is a filter).
-        names = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"path={console}".encode() in path.read_bytes()]
+        names = [
+            path
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if f"path={console}".encode() in path.read_bytes()
+        ]
         assert "Seccomp:\t2\n" in (names[0].parent / "status").read_text()
         assert guest.ended is None
     assert other.read_text() == "mine"
@@ -163,11 +195,20 @@ def test_secure_boot_locks_the_variables() -> None:
 
 def test_what_there_is_not_is_said(tmp_path: Path) -> None:
     with (
-        pytest.raises(UsageError, match='there is no firmware "coreboot"\n  hint: there is: bios, uefi, secureboot'),
+        pytest.raises(
+            UsageError,
+            match='there is no firmware "coreboot"\n  hint: there is: bios, uefi, secureboot',
+        ),
         running(machine(firmware="coreboot"), log=tmp_path / "log"),
     ):
         pass
-    with pytest.raises(HostError, match="there is no secureboot firmware for arm64\n  hint: sudo apt-get install qemu-efi-aarch64"):
+    with pytest.raises(
+        HostError,
+        match=(
+            "there is no secureboot firmware for arm64\n"
+            "  hint: sudo apt-get install qemu-efi-aarch64"
+        ),
+    ):
         firmware_files("arm64", "secureboot")
 
 
@@ -187,7 +228,9 @@ def test_this_host_has_a_verdict_with_a_reason() -> None:
 def test_a_machine_without_a_system_ends_when_the_block_does(tmp_path: Path) -> None:
     disk, console = tmp_path / "disk.qcow2", tmp_path / "console"
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
-    with running(machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log") as guest:
+    with running(
+        machine(disk=disk, console=console, memory_mib=64, cpus=1), log=tmp_path / "log"
+    ) as guest:
         assert guest.ended is None
         assert guest.ask("query-status")["running"] is True
         with pytest.raises(OSError, match="QEMU: The command nonsense has not been found"):
@@ -205,19 +248,34 @@ def test_a_machine_without_a_system_ends_when_the_block_does(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("event", "restarted"), [("RESET", True), ("SHUTDOWN", False)])
 def test_a_machine_has_restarted_when_qemu_says_so(event: str, restarted: bool) -> None:
-    said = f"""printf '%s\\n' '{{"return": {{}}}}' '{{"return": {{}}}}' '{{"event": "{event}"}}'; exec sleep 60"""
+    answers = """'{"return": {}}' '{"return": {}}'"""
+    said = f"""printf '%s\\n' {answers} '{{"event": "{event}"}}'; exec sleep 60"""
     with process.spawn(["sh", "-c", said], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
         assert Running(qemu).reboot(1) is restarted
 
 
-def test_a_host_that_got_work_lately_is_as_slow_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour without other work says nothing about the next minute, and a busy start is not forgotten."""
+def test_a_host_that_got_work_lately_is_as_slow_as_it_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An hour without other work says nothing about the next minute, and a busy start is not
+    forgotten.
+    """
     with process.spawn(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
         guest = Running(qemu)
         found = []
-        for ran_s, waited_s in [(0.5, 9), (1, 29), (2000, 30), (2001, 31), (2010, 51), (2015, 100), (2020, 100), (2030, 100)]:
+        for ran_s, waited_s in [
+            (0.5, 9),
+            (1, 29),
+            (2000, 30),
+            (2001, 31),
+            (2010, 51),
+            (2015, 100),
+            (2020, 100),
+            (2030, 100),
+        ]:
             monkeypatch.setattr(
-                "slipway.boot.machine._scheduled", lambda _, ran_s=ran_s, waited_s=waited_s: (ran_s * 10**9, waited_s * 10**9)
+                "slipway.boot.machine._scheduled",
+                lambda _, ran_s=ran_s, waited_s=waited_s: (ran_s * 10**9, waited_s * 10**9),
             )
             found.append(round(guest.slowdown, 2))
     assert found == [1, 4, 1.01, 1.02, 3.1, 4, 4, 1.05]
@@ -225,11 +283,19 @@ def test_a_host_that_got_work_lately_is_as_slow_as_it_is_now(monkeypatch: pytest
 
 @pytest.mark.integration
 def test_a_machine_that_waits_for_its_processor_is_given_more_time() -> None:
-    """Three that need all of one processor take three times as long; one that sleeps is as fast as ever."""
+    """Three that need all of one processor take three times as long.
+
+    One that sleeps is as fast as ever.
+    """
     busy = ["sh", "-c", "while :; do :; done"]
     with contextlib.ExitStack() as stack:
-        many = [stack.enter_context(process.spawn(busy, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) for _ in range(3)]
-        idle = stack.enter_context(process.spawn(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        many = [
+            stack.enter_context(process.spawn(busy, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            for _ in range(3)
+        ]
+        idle = stack.enter_context(
+            process.spawn(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
         for each in many:
             os.sched_setaffinity(each.pid, {min(os.sched_getaffinity(0))})
         guest = Running(many[0])

@@ -9,7 +9,9 @@ from slipway.boot.results import Died
 
 
 def endings(*found: Exception | str) -> tuple[list[int], object]:
-    """Run something that ends so, one time after the other: how often it was started, and its result."""
+    """Run something that ends so, one time after the other: how often it was started, and its
+    result.
+    """
     started: list[int] = []
 
     def start() -> str:
@@ -29,7 +31,9 @@ def test_a_machine_that_died_is_started_once_more_and_that_is_said() -> None:
     with pytest.warns(Crashed) as said:
         started, result = endings(Died("QEMU ended with status -11"), "passed")
     assert (len(started), result) == (2, "passed")
-    assert [str(each.message) for each in said] == ["a machine was started once more: QEMU ended with status -11"]
+    assert [str(each.message) for each in said] == [
+        "a machine was started once more: QEMU ended with status -11"
+    ]
 
 
 def test_a_machine_that_died_twice_is_a_failure() -> None:

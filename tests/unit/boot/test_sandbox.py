@@ -24,17 +24,28 @@ def test_a_machine_reaches_nothing_unless_it_is_asked_for() -> None:
 
 
 def test_a_secret_that_is_not_accepted_is_not_shown() -> None:
-    parameters = [Parameter(name="password", summary="P", type="secret"), Parameter(name="count", summary="C", type="integer")]
+    parameters = [
+        Parameter(name="password", summary="P", type="secret"),
+        Parameter(name="count", summary="C", type="integer"),
+    ]
     appliance: Any = SimpleNamespace(name="web", spec=SimpleNamespace(parameters=parameters))
     with pytest.raises(UsageError) as caught:
         require_startable(appliance, {"password": "spied-on\x07"})
-    assert str(caught.value) == "error: password: its value is not accepted\n  hint: it has to be text without control characters"
+    assert str(caught.value) == (
+        "error: password: its value is not accepted\n"
+        "  hint: it has to be text without control characters"
+    )
     with pytest.raises(UsageError) as caught:
         require_startable(appliance, {"count": "x"})
-    assert str(caught.value) == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
+    assert (
+        str(caught.value)
+        == 'error: count: "x" is not accepted\n  hint: it has to be a whole number'
+    )
 
 
-def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_does(tmp_path: Path) -> None:
+def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_does(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "overlay").write_bytes(b"state")
     (tmp_path / f".kept.{os.getpid()}.qcow2").write_bytes(b"half of another's")
     _keep(tmp_path / "overlay", tmp_path / "kept.qcow2")
@@ -53,10 +64,22 @@ def test_a_snapshot_gets_its_name_when_it_is_whole_whatever_another_container_do
     ],
 )
 def test_a_started_machine_says_how_to_log_in(key: Path, words: str) -> None:
-    emulator = Emulator(name="host", version="9.0", reason="it is new", accelerator=Accelerator(name="tcg", reason="no KVM"))
+    emulator = Emulator(
+        name="host",
+        version="9.0",
+        reason="it is new",
+        accelerator=Accelerator(name="tcg", reason="no KVM"),
+    )
     told: dict[str, Any] = {"emulator": emulator, "console": Path("c"), "snapshot": ""}
-    box = Sandbox(guest=SimpleNamespace(), ports={"tcp/22": 4022}, unreachable=(), ssh_key=key, **told)  # type: ignore[arg-type]
-    assert box.listing[-1] == (f"log in: ssh -p 4022 {words}-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1")
+    guest: Any = SimpleNamespace()
+    box = Sandbox(guest=guest, ports={"tcp/22": 4022}, unreachable=(), ssh_key=key, **told)
+    assert box.listing[-1] == (
+        f"log in: ssh -p 4022 {words}-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+        "root@127.0.0.1"
+    )
     without = Sandbox(guest=box.guest, ports=box.ports, unreachable=(), **told)
-    assert without.listing[:2] == ["running on tcg (no KVM); Ctrl-C stops it", "QEMU: 9.0, this host's own: it is new"]
+    assert without.listing[:2] == [
+        "running on tcg (no KVM); Ctrl-C stops it",
+        "QEMU: 9.0, this host's own: it is new",
+    ]
     assert without.listing[-1] == "tcp/22     127.0.0.1:4022"

@@ -42,11 +42,18 @@ def test_a_udp_port_that_nobody_listens_on_is_refused() -> None:
 patience: list[float] = []
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[list[int], list[int], int]) -> list[list[int]]:
-    """Have the machine answer in rounds: open, silent, how many refused. Returns what is asked in each."""
+def answers(
+    monkeypatch: pytest.MonkeyPatch, *rounds: tuple[list[int], list[int], int]
+) -> list[list[int]]:
+    """Have the machine answer in rounds: open, silent, how many refused.
+
+    Returns what is asked in each.
+    """
     asked: list[list[int]] = []
 
-    def ask(_: str, ports: Sequence[int], patience_s: float) -> tuple[list[int], list[int], list[int]]:
+    def ask(
+        _: str, ports: Sequence[int], patience_s: float
+    ) -> tuple[list[int], list[int], list[int]]:
         asked.append(list(ports))
         patience.append(patience_s)
         opened, silent, refused = rounds[min(len(asked), len(rounds)) - 1]
@@ -57,7 +64,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, *rounds: tuple[list[int], list[int]
         return [port for port in ports if port == 53]
 
     monkeypatch.setattr(scan, "_ask", ask)
-    monkeypatch.setattr(scan, "_drain", lambda address, known, patience_s: patience.append(patience_s))
+    monkeypatch.setattr(
+        scan, "_drain", lambda address, known, patience_s: patience.append(patience_s)
+    )
     monkeypatch.setattr(scan, "AT_FIRST", 65_535)
     monkeypatch.setattr(scan, "AT_LEAST", 65_535)
     monkeypatch.setattr(scan, "refused_udp_ports", refused_udp)
@@ -75,19 +84,29 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_lost_packets_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also a quarter of all, as with a short queue."""
     silent = list(range(10_000, 26_000))
-    asked = answers(monkeypatch, ([80], silent, 49_534), ([], [443, 8080], 15_998), ([443], [8080], 0), ([], [], 1))
+    asked = answers(
+        monkeypatch,
+        ([80], silent, 49_534),
+        ([], [443, 8080], 15_998),
+        ([443], [8080], 0),
+        ([], [], 1),
+    )
     assert scan.scan(ADDRESS) == scan.Scan((80, 443), (), 65_533)
     assert [len(ports) for ports in asked] == [65_535, 16_000, 2, 1]
 
 
-def test_a_machine_is_asked_for_as_long_as_some_of_its_silent_ports_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_is_asked_for_as_long_as_some_of_its_silent_ports_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     silent = list(range(10_000, 10_000 + 3 * scan.AGAIN))
     rounds = [([silent[number]], silent[number + 1 :], 0) for number in range(len(silent))]
     answers(monkeypatch, ([80], silent, 65_534 - len(silent)), *rounds)
     assert scan.scan(ADDRESS).silent == ()
 
 
-def test_a_silent_port_of_a_machine_that_refuses_others_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_silent_port_of_a_machine_that_refuses_others_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = answers(monkeypatch, ([80], [8080], 65_533), ([], [8080], 0))
     assert scan.main([ADDRESS, "80"]) == 1
     assert len(asked) == 1 + scan.AGAIN
@@ -108,14 +127,18 @@ def test_a_machine_that_refuses_thousands_drops_nothing_however_many_are_silent(
     assert said(capsys)[2].startswith("silent, though the machine refuses others: 11276, ")
 
 
-def test_silence_of_a_machine_that_drops_is_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_silence_of_a_machine_that_drops_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = answers(monkeypatch, ([80], list(range(1_000, 65_000)), 100))
     assert scan.main([ADDRESS, "80"]) == 0
     assert len(asked) == 1
     assert said(capsys) == ["of 65535 TCP ports: 1 open, 100 refused, 64000 silent", "open: 80"]
 
 
-def test_a_surplus_port_fails_with_the_line_for_the_spec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_surplus_port_fails_with_the_line_for_the_spec(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers(monkeypatch, ([22, 80, 8001, 8010], [], 65_531))
     assert scan.main([ADDRESS, "80", "8001-8010", "udp/30000-30999"]) == 1
     assert said(capsys)[1:] == [
@@ -127,7 +150,9 @@ def test_a_surplus_port_fails_with_the_line_for_the_spec(monkeypatch: pytest.Mon
     assert scan.main([ADDRESS, "22", "80", "8001-8010"]) == 0
 
 
-def test_a_hundred_surplus_ports_take_a_few_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_surplus_ports_take_a_few_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers(monkeypatch, (list(range(100, 200)), [], 65_435))
     assert scan.main([ADDRESS]) == 1
     lines = said(capsys)
@@ -135,8 +160,12 @@ def test_a_hundred_surplus_ports_take_a_few_lines(monkeypatch: pytest.MonkeyPatc
     assert lines[-1].endswith("138, 139 and 60 more")
 
 
-def test_every_port_of_a_busy_host_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also those that are asked again, those that open late, and what the machine has in its queue."""
+def test_every_port_of_a_busy_host_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those that are asked again, those that open late, and what the machine has in its
+    queue.
+    """
     answers(monkeypatch, ([80], [8080], 65_533), ([8080], [], 0))
     assert scan.main([ADDRESS, "--wait=0.1", "--patience=7.5", "80", "443", "8080", "udp/53"]) == 1
     assert set(patience) == {7.5}
@@ -145,7 +174,10 @@ def test_every_port_of_a_busy_host_is_waited_for_longer(monkeypatch: pytest.Monk
     assert set(patience) == {scan.PATIENCE_S}
 
 
-@pytest.mark.parametrize(("named", "problem"), [("443", "in the spec, but not open: 443"), ("udp/53", "UDP, in the spec, but refused: 53")])
+@pytest.mark.parametrize(
+    ("named", "problem"),
+    [("443", "in the spec, but not open: 443"), ("udp/53", "UDP, in the spec, but refused: 53")],
+)
 def test_a_named_port_that_does_not_answer_fails_after_one_scan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str, problem: str
 ) -> None:
@@ -184,10 +216,17 @@ def test_the_program_finds_a_surplus_port() -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     # There may be servers of this host that listen on every address.
     assert done.returncode == 1
-    assert f"port {port} is open and not in the spec; if it is wanted, add to ports:" in done.stdout.splitlines()
+    assert (
+        f"port {port} is open and not in the spec; if it is wanted, add to ports:"
+        in done.stdout.splitlines()
+    )
 
 
-def test_a_lost_packet_of_a_machine_that_opens_every_port_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answers(monkeypatch, (list(range(10, 65_536)), list(range(1, 10)), 0), (list(range(1, 10)), [], 0))
+def test_a_lost_packet_of_a_machine_that_opens_every_port_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = answers(
+        monkeypatch, (list(range(10, 65_536)), list(range(1, 10)), 0), (list(range(1, 10)), [], 0)
+    )
     assert scan.scan(ADDRESS).silent == ()
     assert len(asked) == 2

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""A client writes over TLS, directly and through the pool, by IPv4 (verified by the machine's address) and IPv6; without TLS, or with
-a wrong password, nobody gets in. From a network that is not one of the clients' neither port lets in. The pool has room for all its
-clients."""
+"""A client writes over TLS, directly and through the pool, by IPv4 (verified by the machine's
+address) and IPv6; without TLS, or with a wrong password, nobody gets in. From a network that is not
+one of the clients' neither port lets in. The pool has room for all its clients.
+"""
 
 import os
 import shlex
@@ -12,7 +13,9 @@ import tempfile
 import psycopg
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True).stdout
+password = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True
+).stdout
 about = {
     "host": os.environ["SLIPWAY_ADDRESS"],
     "dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"],
@@ -26,18 +29,30 @@ ipv6 = {**about, "host": f"{local}%{os.environ['SLIPWAY_INTERFACE']}"}
 
 authority = tempfile.NamedTemporaryFile("w")  # noqa: SIM115 - until the end
 authority.write(
-    subprocess.run([*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True).stdout
+    subprocess.run(
+        [*ssh, "cat /var/lib/slipway/certificates/authority.crt"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
 )
 authority.flush()
 verified = {"sslmode": "verify-full", "sslrootcert": authority.name}
 
 for port in (5432, 6432):
-    with psycopg.connect(**ipv6, port=port, password=password, sslmode="require", connect_timeout=20) as connection:
+    with psycopg.connect(
+        **ipv6, port=port, password=password, sslmode="require", connect_timeout=20
+    ) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
-    with psycopg.connect(**about, **verified, port=port, password=password, connect_timeout=20) as connection:
+    with psycopg.connect(
+        **about, **verified, port=port, password=password, connect_timeout=20
+    ) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS visits (port integer PRIMARY KEY)")
         connection.execute("INSERT INTO visits VALUES (%s) ON CONFLICT DO NOTHING", (port,))
-    for wrong in ({"password": password, "sslmode": "disable"}, {"password": "not-this-one", "sslmode": "require"}):
+    for wrong in (
+        {"password": password, "sslmode": "disable"},
+        {"password": "not-this-one", "sslmode": "require"},
+    ):
         try:
             psycopg.connect(**about, port=port, connect_timeout=20, **wrong).close()
         except psycopg.OperationalError as error:
@@ -45,12 +60,19 @@ for port in (5432, 6432):
         else:
             raise SystemExit(f"port {port} let in: {wrong['sslmode']}")
 
-files = subprocess.run([*ssh, "systemctl show --property LimitNOFILESoft --value pgbouncer"], check=True, capture_output=True, text=True)
+files = subprocess.run(
+    [*ssh, "systemctl show --property LimitNOFILESoft --value pgbouncer"],
+    check=True,
+    capture_output=True,
+    text=True,
+)
 assert int(files.stdout) >= 2 * 1000, files.stdout  # each client, and what the pool has open itself
 
 
 def clients(networks: str) -> None:
-    reload = f"/usr/lib/database/access '{networks}' && systemctl reload postgresql@17-main pgbouncer"
+    reload = (
+        f"/usr/lib/database/access '{networks}' && systemctl reload postgresql@17-main pgbouncer"
+    )
     subprocess.run([*ssh, reload], check=True)
 
 
@@ -59,7 +81,9 @@ try:
     for port in (5432, 6432):
         for way in (about, ipv6):
             try:
-                psycopg.connect(**way, port=port, password=password, sslmode="require", connect_timeout=20).close()
+                psycopg.connect(
+                    **way, port=port, password=password, sslmode="require", connect_timeout=20
+                ).close()
             except psycopg.OperationalError as error:
                 print(port, way["host"], str(error).splitlines()[0])
             else:
@@ -68,7 +92,9 @@ finally:
     clients(os.environ["SLIPWAY_PARAMETER_CLIENTS"])
 
 try:
-    psycopg.connect(**{**about, "user": "postgres"}, password="postgres", sslmode="require", connect_timeout=20).close()
+    psycopg.connect(
+        **{**about, "user": "postgres"}, password="postgres", sslmode="require", connect_timeout=20
+    ).close()
 except psycopg.OperationalError:
     pass
 else:

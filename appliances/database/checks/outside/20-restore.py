@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 400
-"""After a backup, the database is put back to a moment between two writes: the first is there, the second is not. A later
-moment of the time before can still be reached after that. A moment that cannot be reached changes nothing."""
+"""After a backup, the database is put back to a moment between two writes: the first is there, the
+second is not. A later moment of the time before can still be reached after that. A moment that
+cannot be reached changes nothing.
+"""
 
 import os
 import shlex
@@ -21,15 +23,25 @@ def root(command: str) -> str:
 
 def connect() -> psycopg.Connection:
     password = root("cat /var/lib/slipway/parameters/password")
-    about = {"dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"], "user": os.environ["SLIPWAY_PARAMETER_USER"]}
+    about = {
+        "dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"],
+        "user": os.environ["SLIPWAY_PARAMETER_USER"],
+    }
     return psycopg.connect(
-        host=os.environ["SLIPWAY_ADDRESS"], **about, password=password, sslmode="require", connect_timeout=20, autocommit=True
+        host=os.environ["SLIPWAY_ADDRESS"],
+        **about,
+        password=password,
+        sslmode="require",
+        connect_timeout=20,
+        autocommit=True,
     )
 
 
 def moment(connection: psycopg.Connection) -> str:
     time.sleep(1)
-    found = connection.execute("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')").fetchone()[0]
+    found = connection.execute(
+        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
+    ).fetchone()[0]
     time.sleep(1)
     return f"{found}+00"
 
@@ -59,7 +71,9 @@ with connect() as connection:
         early.removesuffix("+00"),
         "x'; DROP TABLE moments; --",
     ):
-        done = subprocess.run([*ssh, f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True)
+        done = subprocess.run(
+            [*ssh, f"database-restore {shlex.quote(wrong)}"], capture_output=True, text=True
+        )
         print(wrong, done.returncode, done.stderr.strip())
         assert done.returncode == 1, done
     # The same connection: nothing was stopped.
@@ -72,14 +86,18 @@ print(root(f"database-restore '{late}'"))
 assert names() == ["1 first", "2 second"]
 with connect() as connection:
     write(connection, "after the restore")
-root("systemctl start database-backup.service && rm -r /var/lib/postgresql/17/main.before-restore-*")
+root(
+    "systemctl start database-backup.service && rm -r /var/lib/postgresql/17/main.before-restore-*"
+)
 
 # A restore whose log has a hole: what was there goes on.
 with connect() as connection:
     write(connection, "5 later")
     wanted = moment(connection)
 root("runuser -u postgres -- psql -AtXqc 'SELECT pg_switch_wal()' postgres && sleep 10")
-hole = root("ls -d /var/lib/database/wal/*.zst | grep -E '/[0-9A-F]{24}.zst$' | sort | tail -n 1").strip()
+hole = root(
+    "ls -d /var/lib/database/wal/*.zst | grep -E '/[0-9A-F]{24}.zst$' | sort | tail -n 1"
+).strip()
 root(f"mv {hole} /var/tmp/")
 done = subprocess.run([*ssh, f"database-restore '{wanted}'"], capture_output=True, text=True)
 print(done.stdout, done.stderr)

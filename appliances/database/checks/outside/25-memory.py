@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 300
-"""A query that wants more memory than the machine has loses its own connection; the database answers again by itself."""
+"""A query that wants more memory than the machine has loses its own connection.
+
+The database answers again by itself.
+"""
 
 import os
 import shlex
@@ -17,12 +20,18 @@ def root(command: str) -> str:
 
 
 password = root("cat /var/lib/slipway/parameters/password")
-about = {"dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"], "user": os.environ["SLIPWAY_PARAMETER_USER"], "password": password}
+about = {
+    "dbname": os.environ["SLIPWAY_PARAMETER_DATABASE"],
+    "user": os.environ["SLIPWAY_PARAMETER_USER"],
+    "password": password,
+}
 host = os.environ["SLIPWAY_ADDRESS"]
 
 
 def ask(port: int) -> None:
-    with psycopg.connect(host=host, port=port, **about, sslmode="require", connect_timeout=20) as connection:
+    with psycopg.connect(
+        host=host, port=port, **about, sslmode="require", connect_timeout=20
+    ) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
 
 
@@ -41,9 +50,13 @@ def answers(seconds: float) -> None:
             time.sleep(1)
 
 
-greedy = "SELECT array_length(array_agg(repeat('x', 1000) || i), 1) FROM generate_series(1, 3000000) i"
+greedy = (
+    "SELECT array_length(array_agg(repeat('x', 1000) || i), 1) FROM generate_series(1, 3000000) i"
+)
 try:
-    with psycopg.connect(host=host, port=5432, **about, sslmode="require", connect_timeout=20) as connection:
+    with psycopg.connect(
+        host=host, port=5432, **about, sslmode="require", connect_timeout=20
+    ) as connection:
         print("the greedy query:", connection.execute(greedy).fetchall())
 except psycopg.OperationalError as error:
     print("the greedy query:", str(error).splitlines()[0])

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 600
-"""What a developer does every day works: containers find each other by name, pods start, limits hold; node and npm run;
-a notebook installs a package, and one that takes all memory ends alone. Browsers are sent to HTTPS."""
+"""What a developer does every day works: containers find each other by name, pods start, limits
+hold; node and npm run; a notebook installs a package, and one that takes all memory ends alone.
+Browsers are sent to HTTPS.
+"""
 
 import http.client
 import os
@@ -14,17 +16,24 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 developer = [*ssh[:-1], f"developer@{ADDRESS}"]
 
 #: Fills the memory that its argument names, in MiB.
-GREEDY = "import sys; held = [bytearray(b'x' * 2**20) for _ in range(int(sys.argv[1]))]; print(len(held))"
+GREEDY = (
+    "import sys; held = [bytearray(b'x' * 2**20) for _ in range(int(sys.argv[1]))]; "
+    "print(len(held))"
+)
 
 
 def run(command: str, who: list[str] = developer) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*who, textwrap.dedent(command)], capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        [*who, textwrap.dedent(command)], capture_output=True, text=True, timeout=500
+    )
 
 
 def said(command: str, who: list[str] = developer) -> str:
     """What a command prints; it may not warn."""
     ran = run(command, who)
-    assert ran.returncode == 0 and not ran.stderr.strip(), f"{command}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    assert ran.returncode == 0 and not ran.stderr.strip(), (
+        f"{command}: {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    )
     return ran.stdout.strip()
 
 
@@ -34,16 +43,26 @@ def close(command: str) -> None:
 
 
 run("install -d -m 700 -o developer -g developer ~developer/.ssh", ssh)
-run("install -m 600 -o developer -g developer /root/.ssh/authorized_keys ~developer/.ssh/authorized_keys", ssh)
+run(
+    "install -m 600 -o developer -g developer /root/.ssh/authorized_keys "
+    "~developer/.ssh/authorized_keys",
+    ssh,
+)
 
 # An image of a few programs of the machine
-close("podman pod rm -fa; podman rm -fa -t 0; podman network rm -f back; podman image rm -f box; rm -rf box work")
+close(
+    "podman pod rm -fa; podman rm -fa -t 0; podman network rm -f back; podman image rm -f "
+    "box; rm -rf box work"
+)
 said("""\
     set -e
     mkdir -p box/tmp
     for program in getent sleep true python3; do
         path=$(readlink -f "/usr/bin/$program")
-        for file in "$path" $(ldd "$path" | grep -o '/[^ ]*'); do mkdir -p "box$(dirname "$file")"; cp -L "$file" "box$file"; done
+        for file in "$path" $(ldd "$path" | grep -o '/[^ ]*'); do
+            mkdir -p "box$(dirname "$file")"
+            cp -L "$file" "box$file"
+        done
     done
     ln -s usr/bin box/bin
     mkdir -p box/usr/lib/python3.13 box/etc
@@ -68,17 +87,24 @@ assert said("podman run --rm --init box true") == ""
 # A container that prints for a month (40 MB here) does not fill the disk, whatever its log driver.
 CHATTY = "for _ in range(1300): print('x' * 30000)"
 for driver in ("k8s-file", ""):
-    before = int(said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1"))
+    before = int(
+        said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1")
+    )
     option = f"--log-driver {driver}" if driver else ""
     said(f"podman run --name chatty {option} box python3.13 -S -c {shlex.quote(CHATTY)} >/dev/null")
-    grown = int(said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1")) - before
+    grown = (
+        int(said("du --summarize --block-size=1M ~/.local/share/containers 2>/dev/null | cut -f 1"))
+        - before
+    )
     said("podman rm -f -t 0 chatty")
     assert grown < 24, f"{grown} MiB of a container's log, by {driver or 'what is usual'}"
 
 # A limit holds
 fits = said(f"podman run --rm --memory 200m box python3.13 -S -c {shlex.quote(GREEDY)} 20")
 assert fits == "20", fits
-killed = run(f"podman run --rm --memory 64m --memory-swap 64m box python3.13 -S -c {shlex.quote(GREEDY)} 300")
+killed = run(
+    f"podman run --rm --memory 64m --memory-swap 64m box python3.13 -S -c {shlex.quote(GREEDY)} 300"
+)
 assert killed.returncode == 137, f"{killed.returncode}: {killed.stdout}{killed.stderr}"
 
 # Languages, and no program that is not there
@@ -96,11 +122,14 @@ said("""\
     rm -rf proof && mkdir proof && cd proof
     python3 - <<'END'
     import zipfile
+    info = "proof-1.0.dist-info"
     with zipfile.ZipFile("proof-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("proof.py", "answer = 42\\n")
-        wheel.writestr("proof-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: proof\\nVersion: 1.0\\n")
-        wheel.writestr("proof-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("proof-1.0.dist-info/RECORD", "proof.py,,\\nproof-1.0.dist-info/METADATA,,\\nproof-1.0.dist-info/WHEEL,,\\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: proof\\nVersion: 1.0\\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"proof.py,,\\n{info}/METADATA,,\\n{info}/WHEEL,,\\n")
     END""")
 KERNEL = """\
 import sys
@@ -113,7 +142,10 @@ for code in sys.argv[1:]:
     client.execute_interactive(code, output_hook=show, timeout=200)
 manager.shutdown_kernel(now=True)
 """
-cells = ["%pip install -q --no-index ~/proof/proof-1.0-py3-none-any.whl", "import proof; print(proof.answer)"]
+cells = [
+    "%pip install -q --no-index ~/proof/proof-1.0-py3-none-any.whl",
+    "import proof; print(proof.answer)",
+]
 printed = said(f"python3 -c {shlex.quote(KERNEL)} {shlex.join(cells)} 2>/dev/null")
 assert printed.splitlines()[-1] == "42", printed
 
@@ -123,17 +155,23 @@ said(f"printf '%s\\n' {shlex.quote(GREEDY)} >/run/greedy.py", ssh)
 ran = run(
     """\
     group=/sys/fs/cgroup/system.slice/jupyterlab.service
-    systemctl set-property --runtime jupyterlab MemoryMax=$(($(cat $group/memory.current) + 67108864))
-    sh -c 'echo $$ >'$group'/cgroup.procs; echo 1000 >/proc/$$/oom_score_adj; exec python3 /run/greedy.py 300'
+    most=$(($(cat $group/memory.current) + 67108864))
+    systemctl set-property --runtime jupyterlab MemoryMax=$most
+    sh -c 'echo $$ >'$group'/cgroup.procs; echo 1000 >/proc/$$/oom_score_adj
+        exec python3 /run/greedy.py 300'
     echo "ended: $?"
     systemctl set-property --runtime jupyterlab MemoryMax=80%""",
     ssh,
 )
 assert "ended: 137" in ran.stdout, f"{ran.returncode}: {ran.stdout}{ran.stderr}"
-assert said("sleep 3; systemctl is-active jupyterlab; systemctl show -p MainPID --value jupyterlab", ssh).split() == ["active", before]
+assert said(
+    "sleep 3; systemctl is-active jupyterlab; systemctl show -p MainPID --value jupyterlab", ssh
+).split() == ["active", before]
 
 # Browsers are sent to HTTPS
 connection = http.client.HTTPConnection(ADDRESS, 80, timeout=60)
 connection.request("GET", "/proof/", headers={"Host": "dev.example.test"})
 answer = connection.getresponse()
-assert (answer.status, answer.headers["Location"]) == (301, "https://dev.example.test/proof/"), answer.status
+assert (answer.status, answer.headers["Location"]) == (301, "https://dev.example.test/proof/"), (
+    answer.status
+)

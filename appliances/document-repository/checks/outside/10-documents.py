@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""A document is written by WebDAV, found by a word in it in a browser (Chromium), changed, and brought back as it was. Strangers see
-nothing; a reader cannot write, and sees only what the rules let them."""
+"""A document is written by WebDAV, found by a word in it in a browser (Chromium), changed, and
+brought back as it was. Strangers see nothing; a reader cannot write, and sees only what the rules
+let them.
+"""
 
 import base64
 import html
@@ -23,18 +25,29 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def on_machine(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [*ssh, command], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 CONTEXT = ssl.create_default_context(cadata=on_machine("cat /etc/documents/tls/server.crt"))
-admin = (os.environ["SLIPWAY_PARAMETER_USER"], on_machine("cat /var/lib/slipway/parameters/password"))
+admin = (
+    os.environ["SLIPWAY_PARAMETER_USER"],
+    on_machine("cat /var/lib/slipway/parameters/password"),
+)
 reader = ("reader", on_machine("document-user remove reader || true; document-user add reader"))
 
 
-def ask(who: tuple[str, str] | None, method: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    request = urllib.request.Request(BASE + urllib.parse.quote(path, safe="/?=&"), data=data, method=method, headers=headers)
+def ask(
+    who: tuple[str, str] | None, method: str, path: str, data: bytes | None = None, **headers: str
+) -> tuple[int, bytes]:
+    request = urllib.request.Request(
+        BASE + urllib.parse.quote(path, safe="/?=&"), data=data, method=method, headers=headers
+    )
     if who:
-        request.add_header("Authorization", "Basic " + base64.b64encode(":".join(who).encode()).decode())
+        request.add_header(
+            "Authorization", "Basic " + base64.b64encode(":".join(who).encode()).decode()
+        )
     try:
         with urllib.request.urlopen(request, context=CONTEXT, timeout=60) as answer:
             return answer.status, answer.read()
@@ -47,10 +60,19 @@ def browser(path: str) -> str:
     profile = "/tmp/browser"
     subprocess.run(["rm", "-rf", TOOLS + profile], check=True)
     name, password = (urllib.parse.quote(word, safe="") for word in admin)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--ignore-certificate-errors", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--ignore-certificate-errors",
+        "--dump-dom",
+    ]
     options += [f"--user-data-dir={profile}", "--timeout=30000", "--virtual-time-budget=20000"]
     command = ["chroot", TOOLS, "chromium", *options, f"https://{name}:{password}@{ADDRESS}{path}"]
-    return html.unescape(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
+    return html.unescape(
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    )
 
 
 def pdf(words: str) -> bytes:
@@ -59,7 +81,10 @@ def pdf(words: str) -> bytes:
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        (
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 "
+            b"R/Resources<</Font<</F1 5 0 R>>>>>>"
+        ),
         b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
@@ -69,7 +94,10 @@ def pdf(words: str) -> bytes:
         places.append(out.tell())
         out.write(b"%d 0 obj%s\nendobj\n" % (number, body))
     start = out.tell()
-    out.write(b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places))
+    out.write(
+        b"xref\n0 6\n0000000000 65535 f \n"
+        + b"".join(b"%010d 00000 n \n" % place for place in places)
+    )
     out.write(b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % start)
     return out.getvalue()
 
@@ -81,18 +109,27 @@ def odt(words: str) -> bytes:
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
         body = f"<office:body><office:text><text:p>{words}</text:p></office:text></office:body>"
-        archive.writestr("content.xml", f'<?xml version="1.0"?><office:document-content {namespaces}>{body}</office:document-content>')
+        archive.writestr(
+            "content.xml",
+            '<?xml version="1.0"?><office:document-content '
+            f"{namespaces}>{body}</office:document-content>",
+        )
     return out.getvalue()
 
 
 def found(word: str, name: str) -> None:
-    """A word is found in a document, by the page's search in a browser; the index may take a moment."""
+    """A word is found in a document, by the page's search in a browser.
+
+    The index may take a moment.
+    """
     until = time.monotonic() + 60
     while True:
         page = browser(f"/search?q={word}")
         if name in page:
             break
-        assert time.monotonic() < until, f"{word} is not found: {re.sub('<[^>]+>', ' ', page)[-400:]}"
+        assert time.monotonic() < until, (
+            f"{word} is not found: {re.sub('<[^>]+>', ' ', page)[-400:]}"
+        )
         time.sleep(1)
 
 
@@ -116,7 +153,12 @@ status, said = ask(admin, "PROPFIND", folder + "/", Depth="1")
 assert status == 207 and b"lease.txt" in said, said[:300]
 
 # Found in a browser, in four formats
-for word, name in {"lighthouse": "lease.txt", "periscope": "plan.pdf", "submariner": "letter.odt", "zeppelin": "größe.md"}.items():
+for word, name in {
+    "lighthouse": "lease.txt",
+    "periscope": "plan.pdf",
+    "submariner": "letter.odt",
+    "zeppelin": "größe.md",
+}.items():
     found(word, name)
 assert "lease.txt" in browser("/folder/contracts")
 
@@ -126,17 +168,30 @@ history = ask(admin, "GET", "/versions/contracts/lease.txt")[1].decode()
 versions = [int(number) for number in re.findall(r"/version/(\d+)/contracts/lease\.txt", history)]
 assert len(versions) >= 2, history
 old = versions[1]
-assert ask(admin, "GET", f"/version/{old}/contracts/lease.txt")[1].startswith(b"The lease of the lighthouse")
-assert ask(admin, "POST", f"/restore/{old}/contracts/lease.txt", b"", Origin="https://elsewhere.test")[0] == 403
+assert ask(admin, "GET", f"/version/{old}/contracts/lease.txt")[1].startswith(
+    b"The lease of the lighthouse"
+)
+assert (
+    ask(admin, "POST", f"/restore/{old}/contracts/lease.txt", b"", Origin="https://elsewhere.test")[
+        0
+    ]
+    == 403
+)
 status, _ = ask(admin, "POST", f"/restore/{old}/contracts/lease.txt", b"", Origin=BASE)
 assert status == 200, status
-assert ask(admin, "GET", f"{folder}/lease.txt")[1] == b"The lease of the lighthouse runs for seven years."
+assert (
+    ask(admin, "GET", f"{folder}/lease.txt")[1]
+    == b"The lease of the lighthouse runs for seven years."
+)
 assert ask(admin, "DELETE", f"{folder}/plan.pdf")[0] == 204
 until = time.monotonic() + 60
 while "plan.pdf" in ask(admin, "GET", "/search?q=periscope")[1].decode():
     assert time.monotonic() < until, "a deleted document is still found"
     time.sleep(1)
-again = re.search(r'action="(/restore/\d+/contracts/plan\.pdf)"', ask(admin, "GET", "/versions/contracts")[1].decode())
+again = re.search(
+    r'action="(/restore/\d+/contracts/plan\.pdf)"',
+    ask(admin, "GET", "/versions/contracts")[1].decode(),
+)
 assert again
 assert ask(admin, "POST", again[1], b"", Origin=BASE)[0] == 200
 assert ask(admin, "GET", f"{folder}/plan.pdf")[1].startswith(b"%PDF")
@@ -145,7 +200,10 @@ assert ask(admin, "GET", f"{folder}/plan.pdf")[1].startswith(b"%PDF")
 assert ask(reader, "GET", f"{folder}/lease.txt")[0] == 200
 assert ask(reader, "PUT", f"{folder}/lease.txt", b"mine")[0] == 403
 assert ask(reader, "POST", f"/restore/{old}/contracts/lease.txt", b"", Origin=BASE)[0] == 403
-on_machine("grep -q '^\\[/contracts\\]' /etc/documents/access || printf '[/contracts]\\nreader =\\n' >>/etc/documents/access")
+on_machine(
+    "grep -q '^\\[/contracts\\]' /etc/documents/access || printf '[/contracts]\\nreader =\\n' "
+    ">>/etc/documents/access"
+)
 assert ask(reader, "GET", f"{folder}/lease.txt")[0] == 403
 assert ask(reader, "GET", "/versions/contracts/lease.txt")[0] == 403
 assert "lease.txt" not in ask(reader, "GET", "/search?q=lighthouse")[1].decode()

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 300
-"""Nothing is forgotten: after a thousand saves, versions and deleted documents and folders are on the page and come back,
-through renames too. Bad documents keep no other from being found. A backup, put back, is the repository as it was."""
+"""Nothing is forgotten: after a thousand saves, versions and deleted documents and folders are on
+the page and come back, through renames too. Bad documents keep no other from being found. A backup,
+put back, is the repository as it was.
+"""
 
 import base64
 import os
@@ -25,9 +27,12 @@ out = sys.stdout.buffer
 out.write(b"SVN-fs-dump-format-version: 2\\n\\n")
 for number in range(1, 1002):
     text = b"save %d" % number
-    out.write(b"Revision-number: %d\\nProp-content-length: 10\\nContent-length: 10\\n\\nPROPS-END\\n\\n" % number)
-    out.write(b"Node-path: noise.txt\\nNode-kind: file\\nNode-action: %s\\n" % (b"add" if number == 1 else b"change"))
-    lengths = b"Prop-content-length: 10\\nText-content-length: %d\\nContent-length: %d" % (len(text), len(text) + 10)
+    out.write(b"Revision-number: %d\\nProp-content-length: 10\\n" % number)
+    out.write(b"Content-length: 10\\n\\nPROPS-END\\n\\n")
+    action = b"add" if number == 1 else b"change"
+    out.write(b"Node-path: noise.txt\\nNode-kind: file\\nNode-action: %s\\n" % action)
+    lengths = b"Prop-content-length: 10\\nText-content-length: %d\\n" % len(text)
+    lengths += b"Content-length: %d" % (len(text) + 10)
     out.write(lengths + b"\\n\\nPROPS-END\\n" + text + b"\\n\\n")
 """
 
@@ -45,7 +50,9 @@ BASIC = base64.b64encode(f"{os.environ['SLIPWAY_PARAMETER_USER']}:{PASSWORD}".en
 
 def ask(method: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
     url = BASE + urllib.parse.quote(path, safe="/?=&")
-    request = urllib.request.Request(url, data=data, method=method, headers={**headers, "Authorization": f"Basic {BASIC}"})
+    request = urllib.request.Request(
+        url, data=data, method=method, headers={**headers, "Authorization": f"Basic {BASIC}"}
+    )
     try:
         with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
             return answer.status, answer.read().decode(errors="replace")
@@ -81,7 +88,9 @@ def restore(path: str, page: str) -> None:
 def found(word: str, name: str) -> None:
     until = time.monotonic() + 120
     while name not in ask("GET", f"/search?q={word}")[1]:
-        assert time.monotonic() < until, f"{word} is not found in {name}: {on_machine('journalctl -u documents-index -n 20')}"
+        assert time.monotonic() < until, (
+            f"{word} is not found in {name}: {on_machine('journalctl -u documents-index -n 20')}"
+        )
         time.sleep(1)
 
 
@@ -99,7 +108,10 @@ put(f"{KEPT}/box/two.txt", "in a folder too")
 assert ask("DELETE", f"/documents{KEPT}/box")[0] == 204
 put(f"{KEPT}/draft.txt", "as it began")
 put(f"{KEPT}/draft.txt", "as it went on")
-assert ask("MOVE", f"/documents{KEPT}/draft.txt", Destination=f"{BASE}/documents{KEPT}/final.txt")[0] == 201
+assert (
+    ask("MOVE", f"/documents{KEPT}/draft.txt", Destination=f"{BASE}/documents{KEPT}/final.txt")[0]
+    == 201
+)
 put(f"{KEPT}/final.txt", "as it ended")
 
 # A thousand saves later
@@ -111,10 +123,15 @@ assert ask("GET", f"/documents{KEPT}/gone.txt")[1] == "a document that is delete
 restore(f"{KEPT}/box", history(f"{KEPT}/box"))
 assert ask("GET", f"/documents{KEPT}/box/two.txt")[1] == "in a folder too"
 renamed = history(f"{KEPT}/final.txt")
-assert len(re.findall(rf"/restore/\d+{KEPT}/(?:draft|final)\.txt", renamed)) == 4, re.sub("<[^>]+>", " ", renamed)
+assert len(re.findall(rf"/restore/\d+{KEPT}/(?:draft|final)\.txt", renamed)) == 4, re.sub(
+    "<[^>]+>", " ", renamed
+)
 
 # Bad documents: one that no program reads, one that kills what reads it, one that is too large
-on_machine("mv /usr/bin/odt2txt /usr/bin/odt2txt.kept; printf '#!/bin/sh\\nkill -9 $$\\n' >/usr/bin/odt2txt; chmod 755 /usr/bin/odt2txt")
+on_machine(
+    "mv /usr/bin/odt2txt /usr/bin/odt2txt.kept; printf '#!/bin/sh\\nkill -9 $$\\n' "
+    ">/usr/bin/odt2txt; chmod 755 /usr/bin/odt2txt"
+)
 try:
     put(f"{KEPT}/broken.pdf", "this is no PDF")
     put(f"{KEPT}/killer.odt", "whatever reads this dies")

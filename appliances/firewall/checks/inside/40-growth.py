@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""A month does not fill the disk: names that are asked for and packets that are dropped leave little beside the journal, which has
-a limit."""
+"""A month does not fill the disk: names that are asked for and packets that are dropped leave
+little beside the journal, which has a limit.
+"""
 
 import os
 import shlex
@@ -16,18 +17,29 @@ EACH, ROUNDS = 500, 3
 
 
 def on_machine(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [*ssh, command], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def kept() -> int:
     """What is on the disk below /etc and /var, but for the journal, in bytes."""
-    return int(on_machine("sync; du --summarize --total --block-size=1 --exclude=/var/log/journal /etc /var | tail -n 1 | cut -f 1"))
+    return int(
+        on_machine(
+            "sync; du --summarize --total --block-size=1 --exclude=/var/log/journal /etc /var | "
+            "tail -n 1 | cut -f 1"
+        )
+    )
 
 
 def ask(number: int) -> None:
     """Ask for a name that nobody has: one question over UDP (RFC 1035, section 4.1)."""
     labels = (f"growth-{number}", *os.environ["SLIPWAY_PARAMETER_INSIDE_DOMAIN"].split("."))
-    question = b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0" + struct.pack(">HH", 1, 1)
+    question = (
+        b"".join(bytes([len(label)]) + label.encode() for label in labels)
+        + b"\0"
+        + struct.pack(">HH", 1, 1)
+    )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(30)
         client.connect((FIREWALL, 53))
@@ -48,4 +60,7 @@ for each in range(ROUNDS):
 assert min(grown) < 4096, f"{EACH} names and {EACH} packets leave {grown} bytes each time"
 journal = int(on_machine("du --summarize --block-size=1M /var/log/journal | cut -f 1"))
 assert journal <= 136, f"{journal} MiB of journal"
-print(f"{ROUNDS} times {EACH} names and {EACH} packets leave {grown} bytes; the journal has {journal} MiB")
+print(
+    f"{ROUNDS} times {EACH} names and {EACH} packets leave {grown} bytes; "
+    f"the journal has {journal} MiB"
+)

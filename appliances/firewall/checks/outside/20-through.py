@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # timeout: 180
-"""Through the firewall: a forwarded port leads inside and nothing else does, and inside clients are translated and may not go
-everywhere. Five thousand connections of theirs at once leave room for one more.
+"""Through the firewall: a forwarded port leads inside and nothing else does, and inside clients are
+translated and may not go everywhere. Five thousand connections of theirs at once leave room for one
+more.
 
-The client that both directions need lives in the network namespace of the inside segment, which this check enters; it
-has the address that the default of `forward_tcp` leads to, and loses it at the end.
+The client that both directions need lives in the network namespace of the inside segment, which
+this check enters; it has the address that the default of `forward_tcp` leads to, and loses it at
+the end.
 """
 
 import contextlib
@@ -55,11 +57,19 @@ FLOWS = 5000
 
 def inside(*argv: str) -> str:
     """Run a command in the inside network; its output."""
-    return subprocess.run(["ip", "netns", "exec", "inside", *argv], check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(
+        ["ip", "netns", "exec", "inside", *argv],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    ).stdout.strip()
 
 
 def forwarded() -> None:
-    """The forwarded port of the outside address reaches the client, which sees who really called."""
+    """The forwarded port of the outside address reaches the client, which sees who really
+    called.
+    """
     command = ["ip", "netns", "exec", "inside", sys.executable, "-c", SERVER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -86,7 +96,9 @@ def kept_out() -> None:
                 print(f"{CLIENT}:{HOST_PORT} is not reached from outside: {error}")
             else:
                 connection.close()
-                raise AssertionError(f"{CLIENT}:{HOST_PORT}, inside, was reached from outside by its own address")
+                raise AssertionError(
+                    f"{CLIENT}:{HOST_PORT}, inside, was reached from outside by its own address"
+                )
             finally:
                 server.kill()
     finally:
@@ -96,7 +108,17 @@ def kept_out() -> None:
 def translated() -> None:
     """A server outside sees the firewall's address, not the client's."""
     with socket.create_server((GATEWAY, 0)) as server:
-        command = ["ip", "netns", "exec", "inside", sys.executable, "-c", CALLER, GATEWAY, str(server.getsockname()[1])]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            "inside",
+            sys.executable,
+            "-c",
+            CALLER,
+            GATEWAY,
+            str(server.getsockname()[1]),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
             server.settimeout(15)
             connection, peer = server.accept()
@@ -118,14 +140,31 @@ def denied() -> None:
 
 
 def many() -> None:
-    """Thousands of connections are open, as an office's or a file sharer's are, and one more is let through."""
+    """Thousands of connections are open, as an office's or a file sharer's are, and one more is let
+    through.
+    """
     with contextlib.ExitStack() as stack:
-        # They wait to be accepted, which the kernel does for 4,096 of a socket; two of them have room for all.
-        servers = [stack.enter_context(socket.create_server((GATEWAY, 0), backlog=4096)) for _ in range(2)]
+        # They wait to be accepted, which the kernel does for 4,096 of a socket; two of them have
+        # room for all.
+        servers = [
+            stack.enter_context(socket.create_server((GATEWAY, 0), backlog=4096)) for _ in range(2)
+        ]
         for server in servers:
-            argv = [sys.executable, "-c", HOLDER, GATEWAY, str(server.getsockname()[1]), str(FLOWS // len(servers))]
+            argv = [
+                sys.executable,
+                "-c",
+                HOLDER,
+                GATEWAY,
+                str(server.getsockname()[1]),
+                str(FLOWS // len(servers)),
+            ]
             holder = stack.enter_context(
-                subprocess.Popen(["ip", "netns", "exec", "inside", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    ["ip", "netns", "exec", "inside", *argv],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             )
             stack.callback(holder.kill)
             assert holder.stdout is not None
@@ -135,10 +174,14 @@ def many() -> None:
     print(f"one more beside {FLOWS} connections")
 
 
-device = next(name for name in inside("ls", "/sys/class/net").split() if name not in ("lo", "sit0", "tunl0"))
+device = next(
+    name for name in inside("ls", "/sys/class/net").split() if name not in ("lo", "sit0", "tunl0")
+)
 inside("ip", "link", "set", device, "up")
 inside("ip", "address", "replace", f"{CLIENT}/{INSIDE.network.prefixlen}", "dev", device)
-inside("ip", "route", "replace", f"{GATEWAY}/32", "via", str(INSIDE.ip), "dev", device, "src", CLIENT)
+inside(
+    "ip", "route", "replace", f"{GATEWAY}/32", "via", str(INSIDE.ip), "dev", device, "src", CLIENT
+)
 try:
     forwarded()
     kept_out()

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # timeout: 240
 # with: branch
-"""Two sites: a client behind one firewall reaches a client behind the other through WireGuard, and nothing of it is seen
-between them but encrypted packets. One has a lease from its provider, the other a fixed address."""
+"""Two sites: a client behind one firewall reaches a client behind the other through WireGuard, and
+nothing of it is seen between them but encrypted packets. One has a lease from its provider, the
+other a fixed address.
+"""
 
 import contextlib
 import ipaddress
@@ -24,7 +26,10 @@ with socket.create_server((sys.argv[1], 7777)) as server:
     connection, peer = server.accept()
     print(peer[0], connection.recv(100).decode(), sep="|")
 """
-CALLER = "import socket, sys; socket.create_connection((sys.argv[1], 7777), timeout=20).sendall(sys.argv[2].encode())"
+CALLER = (
+    "import socket, sys; socket.create_connection((sys.argv[1], 7777), "
+    "timeout=20).sendall(sys.argv[2].encode())"
+)
 
 
 def told(site: str, name: str) -> str:
@@ -40,13 +45,18 @@ def client(site: str) -> str:
 
 
 def within(site: str, *argv: str) -> str:
-    ran = subprocess.run(["ip", "netns", "exec", site, *argv], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        ["ip", "netns", "exec", site, *argv], capture_output=True, text=True, timeout=60
+    )
     assert ran.returncode == 0, f"{site}: {argv[:3]}: {ran.stderr}"
     return ran.stdout
 
 
 def on(site: str, command: str) -> str:
-    """What a command on a site's firewall prints. The main one lets SSH in from its inside alone."""
+    """What a command on a site's firewall prints.
+
+    The main one lets SSH in from its inside alone.
+    """
     gateway = told(site, "PARAMETER_INSIDE_ADDRESS").partition("/")[0]
     words = told(site, "SSH").replace(told(site, "ADDRESS"), gateway)
     return within(site, *shlex.split(words), command).strip()
@@ -56,7 +66,15 @@ def plug_in(site: str) -> None:
     """Give the site's client an address, and its firewall as the way to everywhere."""
     gateway = told(site, "PARAMETER_INSIDE_ADDRESS").partition("/")[0]
     within(site, "ip", "link", "set", "client0", "up")
-    within(site, "ip", "address", "replace", f"{client(site)}/{network(site).prefixlen}", "dev", "client0")
+    within(
+        site,
+        "ip",
+        "address",
+        "replace",
+        f"{client(site)}/{network(site).prefixlen}",
+        "dev",
+        "client0",
+    )
     within(site, "ip", "route", "replace", "default", "via", gateway)
 
 
@@ -83,7 +101,9 @@ def call(caller: str, callee: str) -> None:
         finally:
             server.kill()
     assert said == SECRET.decode(), f"{callee} heard {said!r}"
-    assert ipaddress.ip_address(peer) in network(caller), f"{peer} called, which is not of {network(caller)}: it was translated"
+    assert ipaddress.ip_address(peer) in network(caller), (
+        f"{peer} called, which is not of {network(caller)}: it was translated"
+    )
     print(f"{peer} reached {client(callee)} as itself")
 
 
@@ -93,12 +113,20 @@ keys = {site: on(site, "wg show wg0 public-key") for site in PREFIXES}
 for site, other in zip(PREFIXES, reversed(PREFIXES), strict=True):
     if keys[other] not in on(site, "wg show wg0 peers"):
         address = told(other, "PARAMETER_WIREGUARD_ADDRESS").partition("/")[0]
-        on(site, f"firewall-peer {keys[other]}@{address}/32,{network(other)}@{told(other, 'ADDRESS')}:51820")
+        on(
+            site,
+            "firewall-peer "
+            f"{keys[other]}@{address}/32,{network(other)}@{told(other, 'ADDRESS')}:51820",
+        )
 
 # The branch's provider gives it a fixed address, by parameter, and no lease.
 outside = on("branch-inside", "ip -4 -oneline address show scope global")
-assert f" {told('branch-inside', 'ADDRESS')}/24 " in outside and "dynamic" not in outside, f"no fixed address: {outside}"
-assert on("branch-inside", f"getent ahostsv4 {os.environ['SLIPWAY_UPSTREAM']}").startswith(os.environ["SLIPWAY_GATEWAY"])
+assert f" {told('branch-inside', 'ADDRESS')}/24 " in outside and "dynamic" not in outside, (
+    f"no fixed address: {outside}"
+)
+assert on("branch-inside", f"getent ahostsv4 {os.environ['SLIPWAY_UPSTREAM']}").startswith(
+    os.environ["SLIPWAY_GATEWAY"]
+)
 
 end, packets = threading.Event(), []
 listener = threading.Thread(target=listen, args=(end, packets))
@@ -109,7 +137,11 @@ try:
 finally:
     end.set()
     listener.join()
-encrypted = [packet for packet in packets if packet[23:24] == b"\x11" and packet[36:38] == (51820).to_bytes(2, "big")]
+encrypted = [
+    packet
+    for packet in packets
+    if packet[23:24] == b"\x11" and packet[36:38] == (51820).to_bytes(2, "big")
+]
 assert len(encrypted) > 8, f"{len(encrypted)} packets of WireGuard among {len(packets)}"
 assert not any(SECRET in packet for packet in packets), "the word was seen between the sites"
 print(f"{len(encrypted)} packets between the sites, none readable")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""A month does not fill the disk: messages that were received go from it, one that nobody could work with goes after a week, and
-logs have a limit."""
+"""A month does not fill the disk: messages that were received go from it, one that nobody could
+work with goes after a week, and logs have a limit.
+"""
 
 import os
 import shlex
@@ -22,7 +23,9 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def on_machine(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [*ssh, command], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def mib(folder: str) -> int:
@@ -45,7 +48,10 @@ class Received(stomp.ConnectionListener):
 
 
 CERTIFICATE = on_machine("cat /etc/tomcat11/tls/server.crt")
-client, received = stomp.Connection12([(ADDRESS, 61612)], timeout=60, reconnect_attempts_max=1), Received()
+client, received = (
+    stomp.Connection12([(ADDRESS, 61612)], timeout=60, reconnect_attempts_max=1),
+    Received(),
+)
 with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
     authority.write(CERTIFICATE)
     authority.flush()
@@ -60,7 +66,9 @@ for _ in range(MESSAGES):
     client.ack(received.next().headers["ack"])
 until = time.monotonic() + 120
 while (kept := mib("/var/lib/broker/kahadb")) > before + FILE_MIB:
-    assert time.monotonic() < until, f"messages that were received are kept: {before} MiB, then {kept}"
+    assert time.monotonic() < until, (
+        f"messages that were received are kept: {before} MiB, then {kept}"
+    )
     time.sleep(5)
 
 client.send("/queue/month", "nobody can read this", headers={"persistent": "true"})
@@ -75,7 +83,9 @@ client.disconnect()
 
 context = ssl.create_default_context(cadata=CERTIFICATE)
 for _ in range(6):
-    on_machine("truncate -s 40M /var/log/tomcat11/access.log && systemctl start platform-logs.service")
+    on_machine(
+        "truncate -s 40M /var/log/tomcat11/access.log && systemctl start platform-logs.service"
+    )
 assert mib("/var/log/tomcat11") < 200, f"{mib('/var/log/tomcat11')} MiB of logs"
 until = time.monotonic() + 60
 while on_machine("grep -c later-growth /var/log/tomcat11/access.log || :") in ("", "0"):
@@ -88,4 +98,7 @@ while on_machine("grep -c later-growth /var/log/tomcat11/access.log || :") in ("
 on_machine("rm -f /var/log/tomcat11/access.log.?")
 others = on_machine("find /var/log/tomcat11 -type f -not -name access.log")
 assert not others, f"nothing limits {others}"
-print(f"{MESSAGES} messages of {len(MESSAGE)} bytes leave {kept} MiB, where {before} were; logs have a limit")
+print(
+    f"{MESSAGES} messages of {len(MESSAGE)} bytes leave {kept} MiB, where {before} were; "
+    "logs have a limit"
+)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 180
-"""Between the networks: ordinary traffic passes, a test signature is dropped and alerted, and the page shows it to admin."""
+"""Between the networks: ordinary traffic passes, a test signature is dropped and alerted, and the
+page shows it to admin.
+"""
 
 import base64
 import json
@@ -14,10 +16,20 @@ import urllib.error
 import urllib.request
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True, timeout=60).stdout
+password = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/parameters/password"],
+    check=True,
+    capture_output=True,
+    text=True,
+    timeout=60,
+).stdout
 address = os.environ["SLIPWAY_ADDRESS"]
 authority = subprocess.run(
-    [*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True, timeout=60
+    [*ssh, "cat /var/lib/slipway/certificates/authority.crt"],
+    check=True,
+    capture_output=True,
+    text=True,
+    timeout=60,
 ).stdout
 context = ssl.create_default_context(cadata=authority)
 SERVER = """
@@ -33,8 +45,9 @@ server = http.server.ThreadingHTTPServer(("192.168.50.2", 8000), Handler)
 print("ready", flush=True)
 server.serve_forever()
 """
-# Packets as a cable carries them: each with its checksum, none larger than the network's (ETHTOOL_STXCSUM, STSO, SGSO of
-# linux/ethtool.h). A virtual network leaves that to the last one who sees them, who is not the sensor.
+# Packets as a cable carries them: each with its checksum, none larger than the network's
+# (ETHTOOL_STXCSUM, STSO, SGSO of linux/ethtool.h). A virtual network leaves that to the last one
+# who sees them, who is not the sensor.
 PLAIN = """
 import ctypes, fcntl, socket, struct
 for command in (0x17, 0x1F, 0x24):
@@ -44,7 +57,8 @@ for command in (0x17, 0x1F, 0x24):
 CLIENT = """
 import sys, urllib.request
 try:
-    print(urllib.request.urlopen("http://192.168.50.2:8000/" + sys.argv[1], timeout=float(sys.argv[2])).read().decode())
+    page = "http://192.168.50.2:8000/" + sys.argv[1]
+    print(urllib.request.urlopen(page, timeout=float(sys.argv[2])).read().decode())
 except OSError as error:
     print("nothing:", error)
 """
@@ -61,7 +75,9 @@ def ask(path: str, timeout_s: int) -> str:
 
 def alerts(secret: str) -> list[dict]:
     header = base64.b64encode(f"admin:{secret}".encode()).decode()
-    request = urllib.request.Request(f"https://{address}/alerts.json", headers={"Authorization": f"Basic {header}"})
+    request = urllib.request.Request(
+        f"https://{address}/alerts.json", headers={"Authorization": f"Basic {header}"}
+    )
     with urllib.request.urlopen(request, context=context, timeout=30) as answer:
         return json.load(answer)
 
@@ -70,7 +86,9 @@ for segment, own in (("upstream", "192.168.50.1/24"), ("protected", "192.168.50.
     subprocess.run(at(segment, "ip", "address", "replace", own, "dev", "client0"), check=True)
     subprocess.run(at(segment, "ip", "link", "set", "client0", "up"), check=True)
     subprocess.run(at(segment, sys.executable, "-I", "-c", PLAIN), check=True)
-with subprocess.Popen(at("protected", sys.executable, "-I", "-c", SERVER), stdout=subprocess.PIPE, text=True) as server:
+with subprocess.Popen(
+    at("protected", sys.executable, "-I", "-c", SERVER), stdout=subprocess.PIPE, text=True
+) as server:
     try:
         assert server.stdout.readline() == "ready\n"
         answer = ask("ordinary", 30)

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 180
-"""Mail is sent after logging in, both ways, and read by IMAP; mail from another server arrives; a wrong password does not pass."""
+"""Mail is sent after logging in, both ways, and read by IMAP; mail from another server arrives.
+
+A wrong password does not pass.
+"""
 
 import imaplib
 import os
@@ -15,10 +18,15 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def root(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
 
 
-password, certificate = root("cat /var/lib/slipway/parameters/password"), root("cat /var/lib/slipway/certificates/authority.crt")
+password, certificate = (
+    root("cat /var/lib/slipway/parameters/password"),
+    root("cat /var/lib/slipway/certificates/authority.crt"),
+)
 context = ssl.create_default_context(cadata=certificate)
 address = os.environ["SLIPWAY_ADDRESS"]
 user = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{os.environ['SLIPWAY_PARAMETER_DOMAIN']}"
@@ -37,7 +45,11 @@ def arrived(box: imaplib.IMAP4_SSL, subject: str) -> bytes:
 box = imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60)
 box.login(user, password)
 for port in (465, 587):
-    server = smtplib.SMTP_SSL(address, port, context=context, timeout=60) if port == 465 else smtplib.SMTP(address, port, timeout=60)
+    server = (
+        smtplib.SMTP_SSL(address, port, context=context, timeout=60)
+        if port == 465
+        else smtplib.SMTP(address, port, timeout=60)
+    )
     with server:
         server.ehlo("client.test")
         if port == 587:
@@ -51,7 +63,9 @@ for port in (465, 587):
             raise SystemExit("a wrong password was let in")
         server.login(user, password)
         subject = f"sent {uuid.uuid4()}"
-        server.sendmail(user, [user], f"From: {user}\r\nTo: {user}\r\nSubject: {subject}\r\n\r\nHello.\r\n")
+        server.sendmail(
+            user, [user], f"From: {user}\r\nTo: {user}\r\nSubject: {subject}\r\n\r\nHello.\r\n"
+        )
     assert b"Hello." in arrived(box, subject)
 with smtplib.SMTP(address, 25, timeout=60) as server:
     server.ehlo("other.test")
@@ -59,7 +73,9 @@ with smtplib.SMTP(address, 25, timeout=60) as server:
     subject = f"received {uuid.uuid4()}"
     postmaster = f"postmaster@{os.environ['SLIPWAY_PARAMETER_DOMAIN']}"
     server.sendmail(
-        "someone@other.test", [postmaster], f"From: someone@other.test\r\nTo: {postmaster}\r\nSubject: {subject}\r\n\r\nHello.\r\n"
+        "someone@other.test",
+        [postmaster],
+        f"From: someone@other.test\r\nTo: {postmaster}\r\nSubject: {subject}\r\n\r\nHello.\r\n",
     )
 assert b"Hello." in arrived(box, subject)
 try:

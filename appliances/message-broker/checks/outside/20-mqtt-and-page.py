@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 120
-"""What is published by MQTT arrives at a subscriber; the management API answers its administrator and nobody else."""
+"""What is published by MQTT arrives at a subscriber.
+
+The management API answers its administrator and nobody else.
+"""
 
 import base64
 import json
@@ -15,8 +18,12 @@ import urllib.request
 import paho.mqtt.client as mqtt
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-password = subprocess.run([*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True).stdout
-trusted = subprocess.run([*ssh, "cat /etc/rabbitmq/tls/server.crt"], check=True, capture_output=True, text=True).stdout
+password = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True
+).stdout
+trusted = subprocess.run(
+    [*ssh, "cat /etc/rabbitmq/tls/server.crt"], check=True, capture_output=True, text=True
+).stdout
 context = ssl.create_default_context(cadata=trusted)
 address, user = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
 
@@ -26,7 +33,9 @@ client.username_pw_set(user, password)
 client.tls_set_context(context)
 client.on_connect = lambda *_: client.subscribe("proof/#", qos=1)
 client.on_subscribe = lambda *answer: (
-    arrived.put(f"{answer[3]}".encode()) if answer[3][0].is_failure else client.publish("proof/one", b"by MQTT", qos=1)
+    arrived.put(f"{answer[3]}".encode())
+    if answer[3][0].is_failure
+    else client.publish("proof/one", b"by MQTT", qos=1)
 )
 client.on_message = lambda _, __, message: arrived.put(message.payload)
 client.connect(address, 8883, keepalive=30)
@@ -38,7 +47,9 @@ client.loop_stop()
 
 def overview(secret: str) -> dict:
     header = base64.b64encode(f"{user}:{secret}".encode()).decode()
-    request = urllib.request.Request(f"https://{address}:15671/api/overview", headers={"Authorization": f"Basic {header}"})
+    request = urllib.request.Request(
+        f"https://{address}:15671/api/overview", headers={"Authorization": f"Basic {header}"}
+    )
     with urllib.request.urlopen(request, context=context, timeout=30) as answer:
         return json.load(answer)
 

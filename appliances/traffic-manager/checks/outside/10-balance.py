@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""Two web servers share the requests; one dies, and no request is lost; it comes back, and is used again. What changes
-something is sent once, whatever the answer. A back end may be a name; names, idle tunnels and IPv6 work."""
+"""Two web servers share the requests; one dies, and no request is lost; it comes back, and is used
+again. What changes something is sent once, whatever the answer. A back end may be a name; names,
+idle tunnels and IPv6 work.
+"""
 
 import http.client
 import http.server
@@ -61,7 +63,9 @@ class Server(http.server.ThreadingHTTPServer):
                 pass
 
         super().__init__((GATEWAY, port), Handler)
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def die(self) -> None:
         self.shutdown()
@@ -117,7 +121,16 @@ for path in ("/500", "/nothing"):
 subprocess.run([*ssh, "traffic-manager backends upstream.test:8081 nosuch.test:80"], check=True)
 wait_for({"8081"})
 assert "HTTP/1.1 upstream.test" in servers[8081].hosts, servers[8081].hosts
-subprocess.run([*ssh, "traffic-manager backends '[2001:db8::1]:80' && grep -q '2001:db8::1' /etc/haproxy/backends.cfg"], check=True)
+subprocess.run(
+    [
+        *ssh,
+        (
+            "traffic-manager backends '[2001:db8::1]:80' && grep -q '2001:db8::1' "
+            "/etc/haproxy/backends.cfg"
+        ),
+    ],
+    check=True,
+)
 subprocess.run([*ssh, f"traffic-manager backends {GATEWAY}:8081 {GATEWAY}:8082"], check=True)
 wait_for({"8081", "8082"})
 
@@ -128,7 +141,9 @@ assert get(http.client.HTTPConnection(f"{local}%outside", 80, timeout=30)).endsw
 
 # A tunnel that is idle for longer than an answer may take
 with socket.create_connection((ADDRESS, 80), timeout=60) as tunnel:
-    tunnel.sendall(b"GET / HTTP/1.1\r\nHost: example.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+    tunnel.sendall(
+        b"GET / HTTP/1.1\r\nHost: example.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    )
     stream = tunnel.makefile("rb")
     assert b"101" in stream.readline()
     while stream.readline() != b"\r\n":
@@ -137,9 +152,16 @@ with socket.create_connection((ADDRESS, 80), timeout=60) as tunnel:
     tunnel.sendall(b"still there\n")
     assert stream.readline() == b"still there\n"
 
-authority = subprocess.run([*ssh, "cat /var/lib/slipway/certificates/authority.crt"], check=True, capture_output=True, text=True).stdout
+authority = subprocess.run(
+    [*ssh, "cat /var/lib/slipway/certificates/authority.crt"],
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout
 context = ssl.create_default_context(cadata=authority)
-assert get(http.client.HTTPSConnection(ADDRESS, 443, timeout=30, context=context)).endswith(" https")
+assert get(http.client.HTTPSConnection(ADDRESS, 443, timeout=30, context=context)).endswith(
+    " https"
+)
 page = http.client.HTTPSConnection(ADDRESS, 8404, timeout=30, context=context)
 page.request("GET", "/")
 assert page.getresponse().status == 401

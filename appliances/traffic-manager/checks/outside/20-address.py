@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 180
-"""A shared address is taken; given up to an instance with a higher priority, which this check plays (VRRP 3, RFC 5798);
-and taken again when that one is silent."""
+"""A shared address is taken; given up to an instance with a higher priority, which this check plays
+(VRRP 3, RFC 5798); and taken again when that one is silent.
+"""
 
 import os
 import shlex
@@ -16,7 +17,10 @@ subprocess.run([*ssh, f"traffic-manager address {SHARED}/24 100 {ROUTER_ID}"], c
 
 
 def there() -> bool:
-    """Whether somebody has the address. What this side remembers of who had it is forgotten first."""
+    """Whether somebody has the address.
+
+    What this side remembers of who had it is forgotten first.
+    """
     subprocess.run(["ip", "neighbour", "flush", "to", SHARED], check=False)
     try:
         socket.create_connection((SHARED, 80), timeout=2).close()
@@ -28,16 +32,23 @@ def there() -> bool:
 def wait_until(wanted: bool, act: object = None) -> float:
     begun = time.monotonic()
     while there() is not wanted:
-        assert time.monotonic() - begun < 60, f"the address is {'not there' if wanted else 'still there'}"
+        assert time.monotonic() - begun < 60, (
+            f"the address is {'not there' if wanted else 'still there'}"
+        )
         time.sleep(0.2)
     return time.monotonic() - begun
 
 
 def advertise(link: socket.socket) -> None:
     """Say: I am the master, my priority is 250 (RFC 5798, 5.2)."""
-    source, group = (socket.inet_aton(address) for address in (os.environ["SLIPWAY_GATEWAY"], "224.0.0.18"))
+    source, group = (
+        socket.inet_aton(address) for address in (os.environ["SLIPWAY_GATEWAY"], "224.0.0.18")
+    )
     packet = struct.pack("!BBBBHH4s", 0x31, ROUTER_ID, 250, 1, 100, 0, socket.inet_aton(SHARED))
-    words = struct.unpack(f"!{(len(packet) + 12) // 2}H", source + group + struct.pack("!BBH", 0, 112, len(packet)) + packet)
+    words = struct.unpack(
+        f"!{(len(packet) + 12) // 2}H",
+        source + group + struct.pack("!BBH", 0, 112, len(packet)) + packet,
+    )
     total = sum(words)
     total = (total & 0xFFFF) + (total >> 16)
     checksum = ~(total + (total >> 16)) & 0xFFFF
@@ -47,7 +58,9 @@ def advertise(link: socket.socket) -> None:
 print(f"taken after {wait_until(True):.1f} s")
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as link:
     link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-    link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(os.environ["SLIPWAY_GATEWAY"]))
+    link.setsockopt(
+        socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(os.environ["SLIPWAY_GATEWAY"])
+    )
     until = time.monotonic() + 60
     advertise(link)
     while there():

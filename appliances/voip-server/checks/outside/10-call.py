@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # timeout: 240
-"""Two phones (baresip) register, one calls the other, and each hears the other's tone through the relay; a phone with a wrong
-password is refused. Then the same over TLS."""
+"""Two phones (baresip) register, one calls the other, and each hears the other's tone through the
+relay; a phone with a wrong password is refused. Then the same over TLS.
+"""
 
 import array
 import math
@@ -14,7 +15,11 @@ import threading
 import time
 import wave
 
-ADDRESS, HERE, TOOLS = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_GATEWAY"], pathlib.Path(os.environ["SLIPWAY_TOOLS"])
+ADDRESS, HERE, TOOLS = (
+    os.environ["SLIPWAY_ADDRESS"],
+    os.environ["SLIPWAY_GATEWAY"],
+    pathlib.Path(os.environ["SLIPWAY_TOOLS"]),
+)
 DOMAIN = os.environ["SLIPWAY_PARAMETER_SIP_DOMAIN"]
 TONES = {"alice": 440, "bob": 880}
 RTP = range(30000, 31000)
@@ -22,7 +27,9 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def password(name: str) -> str:
-    ran = subprocess.run([*ssh, f"phone remove {name}; phone add {name}"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [*ssh, f"phone remove {name}; phone add {name}"], capture_output=True, text=True, check=True
+    )
     return ran.stdout.strip()
 
 
@@ -34,18 +41,30 @@ def phone(name: str, secret: str, port: int, transport: str, *words: str) -> sub
     modules = ["account", "menu", "g711", "ausine", "sndfile", "aufile", "stdio", "uuid"]
     (folder / "config").write_text(
         f"sip_listen {HERE}:{port}\nsip_verify_server no\ncall_local_timeout 30\ncall_max_calls 2\n"
-        f"audio_source ausine,{TONES.get(name, 440)}\naudio_player aufile,/tmp/{name}/player.wav\naudio_alert aufile,/dev/null\n"
-        f"snd_path /tmp/{name}\nausrc_srate 48000\nausrc_channels 1\nrtp_ports {port + 100}-{port + 110}\n"
+        f"audio_source ausine,{TONES.get(name, 440)}\naudio_player aufile,/tmp/{name}/player.wav\n"
+        "audio_alert aufile,/dev/null\n"
+        f"snd_path /tmp/{name}\nausrc_srate 48000\nausrc_channels 1\n"
+        f"rtp_ports {port + 100}-{port + 110}\n"
         "module_path /usr/lib/baresip/modules\n"
-        + "".join(f"module{'_app' if module in ('account', 'menu') else ''} {module}.so\n" for module in modules)
+        + "".join(
+            f"module{'_app' if module in ('account', 'menu') else ''} {module}.so\n"
+            for module in modules
+        )
     )
+    server = f"sip:{ADDRESS}:{5061 if transport == 'tls' else 5060};transport={transport}"
     (folder / "accounts").write_text(
-        f'<sip:{name}@{DOMAIN}>;auth_user={name};auth_pass={secret};outbound="sip:{ADDRESS}:{5061 if transport == "tls" else 5060}'
-        f';transport={transport}";answermode=auto;audio_codecs=PCMU;regint=60\n'
+        f"<sip:{name}@{DOMAIN}>;auth_user={name};auth_pass={secret};"
+        f'outbound="{server}";answermode=auto;audio_codecs=PCMU;regint=60\n'
     )
     (folder / "contacts").touch()
     command = ["chroot", str(TOOLS), "baresip", "-f", f"/tmp/{name}", "-v", *words]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def output(process: subprocess.Popen[str]) -> str:
@@ -69,10 +88,14 @@ def heard(name: str) -> int:
     assert len(files) == 1, f"{name} recorded {files}"
     with wave.open(str(files[0])) as recording:
         rate = recording.getframerate()
-        samples = array.array("h", recording.readframes(recording.getnframes()))[:: recording.getnchannels()]
+        samples = array.array("h", recording.readframes(recording.getnframes()))[
+            :: recording.getnchannels()
+        ]
     assert len(samples) > 2 * rate, f"{name} heard {len(samples) / rate:.1f} s"
     tone = max(TONES.values(), key=lambda tone: strength(samples, rate, tone))
-    assert strength(samples, rate, tone) > 0.5, f"{name} heard no tone: {strength(samples, rate, tone):.2f}"
+    assert strength(samples, rate, tone) > 0.5, (
+        f"{name} heard no tone: {strength(samples, rate, tone):.2f}"
+    )
     return tone
 
 
@@ -87,7 +110,10 @@ def watch(until: threading.Event, ways: dict[str, int]) -> None:
             except TimeoutError:
                 continue
             if packet[12:14] == b"\x08\x00" and packet[23] == socket.IPPROTO_UDP:
-                source, target = int.from_bytes(packet[34:36], "big"), int.from_bytes(packet[36:38], "big")
+                source, target = (
+                    int.from_bytes(packet[34:36], "big"),
+                    int.from_bytes(packet[36:38], "big"),
+                )
                 ways["from"] += source in RTP and socket.inet_ntoa(packet[26:30]) == ADDRESS
                 ways["to"] += target in RTP and socket.inet_ntoa(packet[30:34]) == ADDRESS
 

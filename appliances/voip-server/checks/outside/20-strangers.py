@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # timeout: 400
-"""Whoever has no password reaches no phone and takes no port, however it asks; guessers are shut out, an office is not.
+"""Whoever has no password reaches no phone and takes no port, however it asks.
 
-Phones of our own speak SIP (RFC 3261) here: what each of them got is what is asserted. They also call across IP versions,
-are heard through the relay alone, and without the relay there is no call.
+Guessers are shut out, an office is not.
+
+Phones of our own speak SIP (RFC 3261) here: what each of them got is what is asserted. They also
+call across IP versions, are heard through the relay alone, and without the relay there is no call.
 """
 
 import contextlib
@@ -29,7 +31,9 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def on_server(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
 
 
 def md5(text: str) -> str:
@@ -44,8 +48,8 @@ def digest(challenge: str, method: str, uri: str, name: str, password: str, coun
     mine = md5(f"{name}:{found['realm']}:{password}")
     proof = md5(f"{mine}:{found['nonce']}:{nc}:{fresh}:auth:{md5(f'{method}:{uri}')}")
     return (
-        f'Digest username="{name}", realm="{found["realm"]}", nonce="{found["nonce"]}", uri="{uri}", '
-        f'qop=auth, nc={nc}, cnonce="{fresh}", response="{proof}"'
+        f'Digest username="{name}", realm="{found["realm"]}", nonce="{found["nonce"]}", '
+        f'uri="{uri}", qop=auth, nc={nc}, cnonce="{fresh}", response="{proof}"'
     )
 
 
@@ -69,11 +73,18 @@ class Message:
 
 
 class Phone:
-    """A phone at an address of this side. It answers what it is asked, and remembers it in `asked`."""
+    """A phone at an address of this side.
 
-    def __init__(self, name: str, password: str = "", here: str = HERE, server: str = ADDRESS) -> None:
+    It answers what it is asked, and remembers it in `asked`.
+    """
+
+    def __init__(
+        self, name: str, password: str = "", here: str = HERE, server: str = ADDRESS
+    ) -> None:
         self.name, self.password = name, password
-        self.socket = socket.socket(socket.AF_INET6 if ":" in here else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket = socket.socket(
+            socket.AF_INET6 if ":" in here else socket.AF_INET, socket.SOCK_DGRAM
+        )
         self.socket.bind((here, 0))
         self.port = self.socket.getsockname()[1]
         self.host = f"[{here}]" if ":" in here else here
@@ -89,8 +100,9 @@ class Phone:
 
     def sdp(self) -> str:
         return (
-            f"v=0\r\no=- 1 1 IN IP{6 if ':' in self.here else 4} {self.here}\r\ns=-\r\nc=IN IP{6 if ':' in self.here else 4} {self.here}"
-            f"\r\nt=0 0\r\nm=audio {self.media.getsockname()[1]} RTP/AVP 0\r\na=sendrecv\r\n"
+            f"v=0\r\no=- 1 1 IN IP{6 if ':' in self.here else 4} {self.here}\r\ns=-\r\n"
+            f"c=IN IP{6 if ':' in self.here else 4} {self.here}\r\nt=0 0\r\n"
+            f"m=audio {self.media.getsockname()[1]} RTP/AVP 0\r\na=sendrecv\r\n"
         )
 
     def _listen(self) -> None:
@@ -104,18 +116,30 @@ class Phone:
         if message.code:
             self.answers.put(message)
             return
-        again = any(all(message[name] == earlier[name] for name in ("via", "cseq")) for earlier in self.asked)
+        again = any(
+            all(message[name] == earlier[name] for name in ("via", "cseq"))
+            for earlier in self.asked
+        )
         if not again and "sip:keepalive@" not in message["from"]:
             self.asked.append(message)
         if message.first.startswith("ACK"):
             return
         to = message["to"] if "tag=" in message["to"] else f"{message['to']};tag={self.tag}"
-        lines = [f"Via: {via}" for via in message.all("via")] + [f"Record-Route: {way}" for way in message.all("record-route")]
-        lines += [f"From: {message['from']}", f"To: {to}", f"Call-ID: {message['call-id']}", f"CSeq: {message['cseq']}"]
+        lines = [f"Via: {via}" for via in message.all("via")] + [
+            f"Record-Route: {way}" for way in message.all("record-route")
+        ]
+        lines += [
+            f"From: {message['from']}",
+            f"To: {to}",
+            f"Call-ID: {message['call-id']}",
+            f"CSeq: {message['cseq']}",
+        ]
         lines.append(f"Contact: <sip:{self.name}@{self.host}:{self.port}>")
         body = self.sdp() if message.first.startswith("INVITE") else ""
         ringing = self.only_rings and message.first.startswith("INVITE")
-        self._send("SIP/2.0 180 Ringing" if ringing else "SIP/2.0 200 OK", lines, "" if ringing else body)
+        self._send(
+            "SIP/2.0 180 Ringing" if ringing else "SIP/2.0 200 OK", lines, "" if ringing else body
+        )
 
     def _send(self, first: str, lines: list[str], body: str = "") -> None:
         if body:
@@ -123,10 +147,18 @@ class Phone:
         text = "\r\n".join([first, *lines, f"Content-Length: {len(body)}", "", body])
         self.socket.sendto(text.encode(), self.server)
 
-    def request(self, method: str, uri: str, to: str, call: str, *more: str, number: int = 1, body: str = "") -> None:
+    def request(
+        self, method: str, uri: str, to: str, call: str, *more: str, number: int = 1, body: str = ""
+    ) -> None:
         """Send a request, once."""
         via = f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"
-        lines = [via, f"From: <sip:{self.name}@{DOMAIN}>;tag={self.tag}", f"To: {to}", f"Call-ID: {call}", f"CSeq: {number} {method}"]
+        lines = [
+            via,
+            f"From: <sip:{self.name}@{DOMAIN}>;tag={self.tag}",
+            f"To: {to}",
+            f"Call-ID: {call}",
+            f"CSeq: {number} {method}",
+        ]
         lines += [f"Contact: <sip:{self.name}@{self.host}:{self.port}>", "Max-Forwards: 20", *more]
         self._send(f"{method} {uri} SIP/2.0", lines, body)
 
@@ -140,7 +172,16 @@ class Phone:
                     return found
         return None
 
-    def ask(self, method: str, uri: str, to: str, call: str = "", *more: str, body: str = "", timeout: float = 8.0) -> Message | None:
+    def ask(
+        self,
+        method: str,
+        uri: str,
+        to: str,
+        call: str = "",
+        *more: str,
+        body: str = "",
+        timeout: float = 8.0,
+    ) -> Message | None:
         """Ask, with the password where it is asked for, and return the final answer."""
         call = call or secrets.token_hex(8)
         self.request(method, uri, to, call, *more, body=body)
@@ -180,20 +221,42 @@ class Call:
             self.number = 2
             self.say("ACK")
 
-    def say(self, method: str, uri: str = "", by: Phone | None = None, body: str = "", routes: list[str] | None = None) -> None:
+    def say(
+        self,
+        method: str,
+        uri: str = "",
+        by: Phone | None = None,
+        body: str = "",
+        routes: list[str] | None = None,
+    ) -> None:
         if method != "ACK":
             self.number += 1
         assert self.got
         lines = self.routes if routes is None else routes
         sender = by or self.phone
-        tag, name, sender.tag, sender.name = sender.tag, sender.name, self.phone.tag, self.phone.name
-        sender.request(method, uri or self.contact, self.got["to"], self.id, *lines, number=self.number, body=body)
+        tag, name, sender.tag, sender.name = (
+            sender.tag,
+            sender.name,
+            self.phone.tag,
+            self.phone.name,
+        )
+        sender.request(
+            method,
+            uri or self.contact,
+            self.got["to"],
+            self.id,
+            *lines,
+            number=self.number,
+            body=body,
+        )
         sender.tag, sender.name = tag, name
 
     def media(self) -> tuple[str, int]:
         """Where the caller is to send its audio."""
         assert self.got
-        return re.findall(r"c=IN IP\d (\S+)", self.got.body)[0], int(re.findall(r"m=audio (\d+)", self.got.body)[0])
+        return re.findall(r"c=IN IP\d (\S+)", self.got.body)[0], int(
+            re.findall(r"m=audio (\d+)", self.got.body)[0]
+        )
 
 
 def count(phone: Phone, method: str) -> int:
@@ -223,14 +286,41 @@ def strangers(alice: Phone, bob: Phone) -> None:
     before, ports = len(bob.asked), relay_ports()
     target = f"sip:victim@{victim.host}:{victim.port}"
     server = f"Route: <sip:{ADDRESS};lr>"
-    for method in ("INVITE", "MESSAGE", "SUBSCRIBE", "NOTIFY", "BYE", "UPDATE", "INFO", "OPTIONS", "REFER", "PRACK", "PUBLISH", "ACK"):
+    for method in (
+        "INVITE",
+        "MESSAGE",
+        "SUBSCRIBE",
+        "NOTIFY",
+        "BYE",
+        "UPDATE",
+        "INFO",
+        "OPTIONS",
+        "REFER",
+        "PRACK",
+        "PUBLISH",
+        "ACK",
+    ):
         for uri in (target, f"sip:bob@{DOMAIN}", f"sip:bob@{bob.host}:{bob.port}"):
             for tag in ("", ";tag=123"):
-                for routes in ([server], [server, f"Route: <{target};lr>"], [], [f"Route: <sip:{ADDRESS};lr;did=1.1;ftag=1>"]):
-                    stranger.request(method, uri, f"<{uri}>{tag}", secrets.token_hex(8), *routes, body=stranger.sdp())
+                for routes in (
+                    [server],
+                    [server, f"Route: <{target};lr>"],
+                    [],
+                    [f"Route: <sip:{ADDRESS};lr;did=1.1;ftag=1>"],
+                ):
+                    stranger.request(
+                        method,
+                        uri,
+                        f"<{uri}>{tag}",
+                        secrets.token_hex(8),
+                        *routes,
+                        body=stranger.sdp(),
+                    )
                     if method != "ACK":
                         got = stranger.answer()
-                        assert got and got.code in (401, 407, 481), f"{method} {uri} {tag} {routes}: {got and got.first}"
+                        assert got and got.code in (401, 407, 481), (
+                            f"{method} {uri} {tag} {routes}: {got and got.first}"
+                        )
     assert relay_ports() == ports, "a stranger's offers hold ports of the relay"
     call = alice.call("bob")
     assert call.code == 200, call.got and call.got.first
@@ -239,7 +329,11 @@ def strangers(alice: Phone, bob: Phone) -> None:
     got = stranger.answer()
     assert got and got.code == 407, f"a BYE with a call's ids, from elsewhere: {got and got.first}"
     further = [*call.routes, f"Route: <{target};lr>"]
-    for uri, routes in ((target, call.routes), (target, further), (call.contact.partition(";")[0], further)):
+    for uri, routes in (
+        (target, call.routes),
+        (target, further),
+        (call.contact.partition(";")[0], further),
+    ):
         call.say("INFO", uri, routes=routes)
         got = alice.answer()
         assert got and got.code == 403, f"out of a call to {uri}: {got and got.first}"
@@ -252,13 +346,23 @@ def strangers(alice: Phone, bob: Phone) -> None:
     methods = [message.first.split()[0] for message in bob.asked[before:]]
     assert methods == ["INVITE", "ACK", "INFO", "BYE"], f"bob got {methods}"
     assert not victim.asked, f"a third got {[message.first for message in victim.asked]}"
-    spoof = alice.ask("MESSAGE", f"sip:bob@{DOMAIN}", f"<sip:bob@{DOMAIN}>", "", "P-Asserted-Identity: <sip:boss@elsewhere.test>")
-    assert spoof and spoof.code == 200 and not bob.asked[-1]["p-asserted-identity"], "a phone claims to be another"
+    spoof = alice.ask(
+        "MESSAGE",
+        f"sip:bob@{DOMAIN}",
+        f"<sip:bob@{DOMAIN}>",
+        "",
+        "P-Asserted-Identity: <sip:boss@elsewhere.test>",
+    )
+    assert spoof and spoof.code == 200 and not bob.asked[-1]["p-asserted-identity"], (
+        "a phone claims to be another"
+    )
     print("strangers: nothing let through; within a call only the two of it")
 
 
 def guessing(secret: str) -> None:
-    """More than ten wrong passwords: not answered, but for a phone that is known there, and only there."""
+    """More than ten wrong passwords: not answered, but for a phone that is known there, and only
+    there.
+    """
     known = Phone("alice", secret, here=GUESSER)
     assert known.register() == 200
     guesser = Phone("bob", "wrong-password-1", here=GUESSER)
@@ -273,22 +377,30 @@ def guessing(secret: str) -> None:
 
 
 def replay(secret: str) -> None:
-    """An answer to a challenge, sent again, is refused, as is one that was meant for another address."""
+    """An answer to a challenge, sent again, is refused, as is one that was meant for another
+    address.
+    """
     phone, sniffer = Phone("alice", secret, here=OFFICE), Phone("alice", here=THIRD)
     me, uri = f"<sip:alice@{DOMAIN}>", f"sip:{DOMAIN}"
     phone.request("REGISTER", uri, me, "one")
     got = phone.answer()
     assert got and got.code == 401
-    credentials = f"Authorization: {digest(got['www-authenticate'], 'REGISTER', uri, 'alice', secret)}"
+    credentials = (
+        f"Authorization: {digest(got['www-authenticate'], 'REGISTER', uri, 'alice', secret)}"
+    )
     for sender, code in ((phone, 200), (phone, 401), (sniffer, 401)):
         sender.request("REGISTER", uri, me, "one", credentials, number=2)
         got = sender.answer()
         assert got and got.code == code, f"{sender.here}: {got and got.first} instead of {code}"
-    assert "stale=true" in got["www-authenticate"].lower(), "an old answer counts as a wrong password"
+    assert "stale=true" in got["www-authenticate"].lower(), (
+        "an old answer counts as a wrong password"
+    )
     phone.request("REGISTER", uri, me, "two")
     got = phone.answer()
     assert got and got.code == 401
-    credentials = f"Authorization: {digest(got['www-authenticate'], 'REGISTER', uri, 'alice', secret)}"
+    credentials = (
+        f"Authorization: {digest(got['www-authenticate'], 'REGISTER', uri, 'alice', secret)}"
+    )
     sniffer.request("REGISTER", uri, me, "two", credentials, number=2)
     got = sniffer.answer()
     assert got and got.code == 401, f"from another address: {got and got.first}"
@@ -300,32 +412,53 @@ def office(secret: str) -> None:
     for number in range(300):
         phones[0].request("REGISTER", f"sip:{DOMAIN}", f"<sip:dora@{DOMAIN}>", f"burst-{number}")
     # As phones do that hear nothing: ask again. A slow machine takes seconds for the 300.
-    assert all(any(phone.register() == 200 for _ in range(8)) for phone in phones[1:]), "an office is shut out"
+    assert all(any(phone.register() == 200 for _ in range(8)) for phone in phones[1:]), (
+        "an office is shut out"
+    )
 
 
 def hear(call: Call, callee: Phone, injected: bool) -> None:
     """Send audio both ways; each hears the other, and nobody hears a third."""
     caller, (host, port) = call.phone, call.media()
-    offered = next(message.body for message in reversed(callee.asked) if message.first.startswith("INVITE"))
-    there = re.findall(r"c=IN IP\d (\S+)", offered)[0], int(re.findall(r"m=audio (\d+)", offered)[0])
+    offered = next(
+        message.body for message in reversed(callee.asked) if message.first.startswith("INVITE")
+    )
+    there = (
+        re.findall(r"c=IN IP\d (\S+)", offered)[0],
+        int(re.findall(r"m=audio (\d+)", offered)[0]),
+    )
     assert host != callee.here and there[0] != caller.here, "the audio goes past the relay"
     heard = {caller: set(), callee: set()}
     third = socket.socket(caller.media.family, socket.SOCK_DGRAM)
     for number in range(250):
-        for phone, target, mark in ((caller, (host, port), b"a" * 160), (callee, there, b"b" * 160)):
-            phone.media.sendto(struct.pack("!BBHII", 0x80, 0, number, number * 160, len(mark) + ord(mark[:1])) + mark, target)
+        for phone, target, mark in (
+            (caller, (host, port), b"a" * 160),
+            (callee, there, b"b" * 160),
+        ):
+            phone.media.sendto(
+                struct.pack("!BBHII", 0x80, 0, number, number * 160, len(mark) + ord(mark[:1]))
+                + mark,
+                target,
+            )
         if injected and number > 200:
-            third.sendto(struct.pack("!BBHII", 0x80, 0, number, number * 160, 7) + b"c" * 160, (host, port))
+            third.sendto(
+                struct.pack("!BBHII", 0x80, 0, number, number * 160, 7) + b"c" * 160, (host, port)
+            )
         time.sleep(0.02)
     for phone, marks in heard.items():
         with contextlib.suppress(TimeoutError):
             while packet := phone.media.recv(2000):
                 marks.add(packet[12:13])
-    assert heard[caller] == {b"b"} and heard[callee] == {b"a"}, f"heard: { {phone.name: marks for phone, marks in heard.items()} }"
+    assert heard[caller] == {b"b"} and heard[callee] == {b"a"}, (
+        f"heard: { {phone.name: marks for phone, marks in heard.items()} }"
+    )
 
 
 def versions(alice: Phone, bob: Phone, secret: str) -> None:
-    """An address that comes later is listened on; phones of both versions of IP call each other, also where both ring."""
+    """An address that comes later is listened on.
+
+    Phones of both versions of IP call each other, also where both ring.
+    """
     device = on_server("ip -o route get " + HERE).split(" dev ")[1].split()[0]
     on_server(f"ip address replace {SERVER6}/64 dev {device}")
     subprocess.run(["ip", "address", "replace", f"{HERE6}/64", "dev", DEVICE, "nodad"], check=True)
@@ -367,7 +500,9 @@ def without_relay(alice: Phone) -> None:
 
 
 def late(alice: Phone) -> None:
-    """Started without an address, which comes half a minute later: phones that were registered are called again."""
+    """Started without an address, which comes half a minute later: phones that were registered are
+    called again.
+    """
     device = on_server("ip -o route get " + HERE).split(" dev ")[1].split()[0]
     parts = (
         "sleep 2",
@@ -378,7 +513,9 @@ def late(alice: Phone) -> None:
     )
     on_server(f"systemd-run --collect sh -c '{'; '.join(parts)}'")
     time.sleep(20)
-    assert alice.ask("OPTIONS", f"sip:{ADDRESS}", f"<sip:{ADDRESS}>", timeout=2) is None, "it answers without an address"
+    assert alice.ask("OPTIONS", f"sip:{ADDRESS}", f"<sip:{ADDRESS}>", timeout=2) is None, (
+        "it answers without an address"
+    )
 
     def answers() -> bool:
         got = alice.ask("MESSAGE", f"sip:bob@{DOMAIN}", f"<sip:bob@{DOMAIN}>", timeout=3)
@@ -396,11 +533,20 @@ def removed(alice: Phone) -> None:
 
 
 for extra in (STRANGER, GUESSER, OFFICE, THIRD):
-    subprocess.run(["ip", "address", "replace", f"{extra}/{NETWORK.prefixlen}", "dev", DEVICE], check=True)
+    subprocess.run(
+        ["ip", "address", "replace", f"{extra}/{NETWORK.prefixlen}", "dev", DEVICE], check=True
+    )
 words = {name: add(name) for name in ("alice", "bob", "carol", "dora")}
 chosen = f"{secrets.token_hex(8)} & $(id) 'x'"
 on_server("phone remove bob")
-subprocess.run([*ssh, "phone add bob -"], input=f"{chosen}\n", check=True, text=True, capture_output=True, timeout=60)
+subprocess.run(
+    [*ssh, "phone add bob -"],
+    input=f"{chosen}\n",
+    check=True,
+    text=True,
+    capture_output=True,
+    timeout=60,
+)
 alice, bob = Phone("alice", words["alice"]), Phone("bob", chosen)
 assert (alice.register(), bob.register()) == (200, 200)
 strangers(alice, bob)

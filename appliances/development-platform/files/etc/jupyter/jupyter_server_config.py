@@ -1,4 +1,7 @@
-"""JupyterLab for one developer behind nginx. The password is in the developer's own configuration."""
+"""JupyterLab for one developer behind nginx.
+
+The password is in the developer's own configuration.
+"""
 
 c = get_config()  # noqa: F821 - Jupyter's own
 c.ServerApp.ip = "127.0.0.1"

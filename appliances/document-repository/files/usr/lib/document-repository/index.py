@@ -1,8 +1,9 @@
 """New versions of documents -> the full-text index: run whenever the repository has changed.
 
-Each document is one record of the index, replaced when it changes and removed when it is deleted. The index knows up to
-which revision it goes; without one, everything is indexed. A document whose text cannot be had, is too large or takes too
-long is found by its name alone, and keeps no other from being found.
+Each document is one record of the index, replaced when it changes and removed when it is deleted.
+The index knows up to which revision it goes; without one, everything is indexed. A document whose
+text cannot be had, is too large or takes too long is found by its name alone, and keeps no other
+from being found.
 """
 
 from __future__ import annotations
@@ -79,7 +80,13 @@ def converted(path: str, words: list[str]) -> str:
     """The words that a converter prints, as far as it comes within its limits."""
     with tempfile.TemporaryFile(dir="/var/tmp") as output:
         try:
-            ran = subprocess.run([*LIMITS, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, timeout=PATIENCE_S)
+            ran = subprocess.run(
+                [*LIMITS, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                timeout=PATIENCE_S,
+            )
             problem = f"status {ran.returncode}" if ran.returncode else ""
         except subprocess.TimeoutExpired:
             problem = f"no end after {PATIENCE_S} s"
@@ -98,7 +105,11 @@ def beginning(file: IO[bytes]) -> str:
 def key(path: str) -> str:
     """The term that a document is found by; Xapian's terms have at most 245 bytes."""
     name = path.encode()
-    return "Q" + (path if len(name) < 240 else name[:170].decode(errors="ignore") + hashlib.sha256(name).hexdigest())
+    return "Q" + (
+        path
+        if len(name) < 240
+        else name[:170].decode(errors="ignore") + hashlib.sha256(name).hexdigest()
+    )
 
 
 def put(database: xapian.WritableDatabase, path: str, words: str) -> None:

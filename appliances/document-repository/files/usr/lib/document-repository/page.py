@@ -1,4 +1,7 @@
-"""The web page: folders, search, versions. Apache has authenticated the user, and says who it is in X-User."""
+"""The web page: folders, search, versions.
+
+Apache has authenticated the user, and says who it is in X-User.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def readable(path: str) -> str:
 
 @app.errorhandler(Missing)
 def missing(_: Missing) -> tuple[str, int]:
-    return render_template("page.html", title="Not here", message="There is nothing here, or not in that version."), 404
+    return render_template(
+        "page.html", title="Not here", message="There is nothing here, or not in that version."
+    ), 404
 
 
 @app.errorhandler(InTheWay)
@@ -47,7 +52,10 @@ def in_the_way(_: InTheWay) -> tuple[str, int]:
 
 @app.after_request
 def only_this_site(response: Response) -> Response:
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+    response.headers.setdefault(
+        "Content-Security-Policy",
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+    )
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -73,7 +81,9 @@ def search() -> str:
         parser = xapian.QueryParser()
         parser.set_database(database)
         parser.set_default_op(xapian.Query.OP_AND)
-        flags = parser.FLAG_PHRASE | parser.FLAG_BOOLEAN | parser.FLAG_LOVEHATE | parser.FLAG_PARTIAL
+        flags = (
+            parser.FLAG_PHRASE | parser.FLAG_BOOLEAN | parser.FLAG_LOVEHATE | parser.FLAG_PARTIAL
+        )
         inquiry = xapian.Enquire(database)
         inquiry.set_query(parser.parse_query(words, flags))
         matches = inquiry.get_mset(0, 10 * PAGE)
@@ -81,7 +91,9 @@ def search() -> str:
             path, _, text = match.document.get_data().decode().partition("\n")
             if len(found) < PAGE and rights.allow(path):
                 # Xapian has escaped the text, and marks what was found.
-                snippet = matches.snippet(text, 240, xapian.Stem("none"), 0, "<b>", "</b>", "...").decode()
+                snippet = matches.snippet(
+                    text, 240, xapian.Stem("none"), 0, "<b>", "</b>", "..."
+                ).decode()
                 found.append((path, Markup(snippet)))
     return render_template("page.html", title=f"Search: {words}", words=words, found=found)
 
@@ -94,16 +106,23 @@ def versions(path: str = "") -> str:
     changes, rest = repository.history(here, before, CHANGES)
     changes = [change for change in changes if rights.allow(change.path)]
     gone = {change.path: not repository.kind(change.path) for change in changes}
-    return render_template("page.html", title=f"Versions of {here}", here=here, changes=changes, gone=gone, rest=rest)
+    return render_template(
+        "page.html", title=f"Versions of {here}", here=here, changes=changes, gone=gone, rest=rest
+    )
 
 
 @app.get("/version/<int:revision>/<path:path>")
 def version(revision: int, path: str) -> Response:
     here, repository = readable(path), Repository()
     size = repository.size(here, revision)
-    response = Response(repository.content(here, revision), mimetype=mimetypes.guess_type(here)[0] or "application/octet-stream")
+    response = Response(
+        repository.content(here, revision),
+        mimetype=mimetypes.guess_type(here)[0] or "application/octet-stream",
+    )
     response.headers["Content-Length"] = str(size)
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+    response.headers["Content-Security-Policy"] = (
+        "sandbox; default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+    )
     return response
 
 
@@ -114,7 +133,10 @@ def bring_back(revision: int, path: str) -> Response:
     if origin is None or urlsplit(origin).netloc != request.host:
         abort(403)
     here, rights, repository = readable(path), Rights(user()), Repository()
-    if not all(rights.allow(each, write=True) for each in (here, *(each for each, _ in repository.tree(here, revision)))):
+    if not all(
+        rights.allow(each, write=True)
+        for each in (here, *(each for each, _ in repository.tree(here, revision)))
+    ):
         abort(403)
     repository.restore(user(), here, revision)
     return redirect(f"/versions{quote(here)}", 303)

@@ -1,7 +1,8 @@
-"""The repository, by Subversion's own library: what is where, what it was before, and who may see it.
+"""The repository, by Subversion's own library: what is where, what it was before, and who may see
+it.
 
-Paths are those of the repository and start with "/". Apache has authenticated the user. A library's object serves
-one request: its memory is given back with it, and nothing of it is shared by threads.
+Paths are those of the repository and start with "/". Apache has authenticated the user. A library's
+object serves one request: its memory is given back with it, and nothing of it is shared by threads.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ class Rights:
         self._user, self._rules = user, repos.authz_read(access, True)
 
     def allow(self, path: str, *, write: bool = False) -> bool:
-        """Return True if the user may read (and write) a path; what is below it has rules of its own."""
+        """Return True if the user may read (and write) a path.
+
+        What is below it has rules of its own.
+        """
         wanted = repos.svn_authz_read | (repos.svn_authz_write if write else 0)
         return bool(repos.authz_check_access(self._rules, "", path, self._user, wanted))
 
@@ -104,11 +108,23 @@ class Repository:
             revision, folder = fs.node_created_rev(root, inside), entry.kind == core.svn_node_dir
             author, date = self._by(revision)
             size = None if folder else fs.file_length(root, inside)
-            items.append(Item(path=inside, folder=folder, size=size, revision=revision, author=author, date=date))
+            items.append(
+                Item(
+                    path=inside,
+                    folder=folder,
+                    size=size,
+                    revision=revision,
+                    author=author,
+                    date=date,
+                )
+            )
         return sorted(items, key=lambda item: (not item.folder, item.name.casefold()))
 
     def tree(self, path: str, revision: int | None = None) -> Iterator[tuple[str, bool]]:
-        """Find a path and all that is below it, each with True for a folder; nothing if it is not there."""
+        """Find a path and all that is below it, each with True for a folder.
+
+        Nothing if it is not there.
+        """
         kind = self.kind(path, revision)
         if kind:
             yield path, kind == "folder"
@@ -124,7 +140,10 @@ class Repository:
         """Return the actions of a revision, by path."""
         letters = {fs.path_change_add: "A", fs.path_change_delete: "D", fs.path_change_replace: "R"}
         changes = fs.paths_changed2(self._root(revision))
-        return {_text(path): letters.get(change.change_kind, "M") for path, change in sorted(changes.items())}
+        return {
+            _text(path): letters.get(change.change_kind, "M")
+            for path, change in sorted(changes.items())
+        }
 
     def history(self, path: str, newest: int, most: int) -> tuple[list[Version], int]:
         """Follow a path, and all that was below it, back through its changes and its former names.
@@ -137,8 +156,18 @@ class Repository:
         end = revision - REVISIONS
         while revision > max(0, end) and len(found) < most:
             changed = self.changed(revision)
-            found += [self._version(revision, action, each) for each, action in changed.items() if _within(each, name)]
-            source = next(filter(None, (self._source(revision, each, name) for each in changed if _within(name, each))), None)
+            found += [
+                self._version(revision, action, each)
+                for each, action in changed.items()
+                if _within(each, name)
+            ]
+            source = next(
+                filter(
+                    None,
+                    (self._source(revision, each, name) for each in changed if _within(name, each)),
+                ),
+                None,
+            )
             revision, name = source or (revision - 1, name)
         return found, revision
 
@@ -161,8 +190,8 @@ class Repository:
     def restore(self, user: str, path: str, revision: int) -> None:
         """Make a path what it was in a revision; a new version, by this user.
 
-        A document that exists gets its former content; what is deleted comes back with its history, and the folders
-        that it was in.
+        A document that exists gets its former content; what is deleted comes back with its history,
+        and the folders that it was in.
 
         Raises:
             Missing: It was not there in that version.
@@ -184,12 +213,22 @@ class Repository:
         folders = ["/" + "/".join(names[: number + 1]) for number in range(len(names))]
         if any(self.kind(folder) == "document" for folder in folders):
             raise InTheWay(path)
-        made = [word for folder in folders if not self.kind(folder) for word in ("mkdir", self._at(folder))]
+        made = [
+            word
+            for folder in folders
+            if not self.kind(folder)
+            for word in ("mkdir", self._at(folder))
+        ]
         self._commit(user, revision, [*made, "cp", str(revision), self._at(path), self._at(path)])
 
     def _commit(self, user: str, revision: int, words: list[str]) -> None:
         say = f"restored from version {revision}"
-        subprocess.run(["svnmucc", "--non-interactive", "-u", user, "-m", say, *words], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            ["svnmucc", "--non-interactive", "-u", user, "-m", say, *words],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def _root(self, revision: int | None = None) -> object:
         if revision is not None and not 0 <= revision <= self.youngest:
@@ -204,17 +243,28 @@ class Repository:
         """Who made a revision, and when (UTC, to the second)."""
         if revision not in self._said:
             names = (core.SVN_PROP_REVISION_AUTHOR, core.SVN_PROP_REVISION_DATE)
-            author, date = (_text(fs.revision_prop(self._fs, revision, name) or b"") for name in names)
+            author, date = (
+                _text(fs.revision_prop(self._fs, revision, name) or b"") for name in names
+            )
             self._said[revision] = (author, date[:19])
         return self._said[revision]
 
     def _version(self, revision: int, action: str, path: str) -> Version:
         author, date = self._by(revision)
         kind = self.kind(path, revision - 1 if action == "D" else revision)
-        return Version(revision=revision, author=author, date=date, action=action, path=path, folder=kind == "folder")
+        return Version(
+            revision=revision,
+            author=author,
+            date=date,
+            action=action,
+            path=path,
+            folder=kind == "folder",
+        )
 
     def _source(self, revision: int, copied: str, name: str) -> tuple[int, str] | None:
-        """Where a name was before this revision copied or renamed it, or a folder above it: the revision, and the path."""
+        """Where a name was before this revision copied or renamed it, or a folder above it: the
+        revision, and the path.
+        """
         root = self._root(revision)
         if fs.check_path(root, copied) == core.svn_node_none:
             return None

@@ -1,8 +1,9 @@
 """The firewall's parameters -> the files of nftables, networkd, sysctl and dnsmasq.
 
-What goes in: PARAM_* and INTERFACE_* of the environment, valid by their types (first boot has seen to it). What comes
-out: files, whole and with their final mode, or one line for each thing that does not fit together and exit status 1;
-then nothing is written. WireGuard's key is made anew on each call.
+What goes in: PARAM_* and INTERFACE_* of the environment, valid by their types (first boot has seen
+to it). What comes out: files, whole and with their final mode, or one line for each thing that does
+not fit together and exit status 1; then nothing is written. WireGuard's key is made anew on each
+call.
 
 With a peer as its argument (from firewall-peer) it adds that to what runs and to the files.
 """
@@ -31,9 +32,12 @@ FALLBACK = "/etc/firewall/fallback.nft"
 LOCAL_DOMAINS = ("corp", "home", "internal", "lan", "localdomain", "test")
 
 
-#: Flows that are followed at once, some 25 MB if they all are, and how long an idle one is: two hours and a little, after
-#: which TCP asks whether the other side lives (RFC 5382, REQ-5).
-FLOWS = "net.netfilter.nf_conntrack_max = 65536\nnet.netfilter.nf_conntrack_tcp_timeout_established = 7440\n"
+#: Flows that are followed at once, some 25 MB if they all are, and how long an idle one is: two
+#: hours and a little, after which TCP asks whether the other side lives (RFC 5382, REQ-5).
+FLOWS = (
+    "net.netfilter.nf_conntrack_max = 65536\n"
+    "net.netfilter.nf_conntrack_tcp_timeout_established = 7440\n"
+)
 
 
 class Wrong(Exception):
@@ -51,7 +55,9 @@ class Forward:
 
 @dataclass(frozen=True)
 class Peer:
-    """A WireGuard peer, the networks behind it, and where it is called (empty for one that calls)."""
+    """A WireGuard peer, the networks behind it, and where it is called (empty for one that
+    calls).
+    """
 
     key: str
     networks: tuple[IPv4Network, ...]
@@ -61,7 +67,10 @@ class Peer:
     def section(self) -> str:
         """systemd.netdev(5)."""
         endpoint = f"Endpoint={self.endpoint}\nPersistentKeepalive=25\n" if self.endpoint else ""
-        return f"\n[WireGuardPeer]\nPublicKey={self.key}\nAllowedIPs={','.join(map(str, self.networks))}\n{endpoint}"
+        return (
+            f"\n[WireGuardPeer]\nPublicKey={self.key}\n"
+            f"AllowedIPs={','.join(map(str, self.networks))}\n{endpoint}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +103,30 @@ def read(environment: Mapping[str, str]) -> Settings:
     wireguard = IPv4Interface(environment["PARAM_WIREGUARD_ADDRESS"])
     for name, interface in (("inside_address", address), ("wireguard_address", wireguard)):
         network = interface.network
-        if network.prefixlen > 29 or interface.ip in (network.network_address, network.broadcast_address):
-            wrong.append(f"{name}: {interface} is not a host's address in a network of eight or more")
+        if network.prefixlen > 29 or interface.ip in (
+            network.network_address,
+            network.broadcast_address,
+        ):
+            wrong.append(
+                f"{name}: {interface} is not a host's address in a network of eight or more"
+            )
         if not _ordinary(interface.ip):
             wrong.append(f"{name}: {interface.ip} is no address that a host of a network can have")
     if address.network.overlaps(wireguard.network):
-        wrong.append(f"wireguard_address: {wireguard.network} overlaps the inside network {address.network}")
+        wrong.append(
+            f"wireguard_address: {wireguard.network} overlaps the inside network {address.network}"
+        )
     leases = int(environment["PARAM_DHCP_LEASES"])
     if not 0 < leases <= address.network.num_addresses - 3:
-        wrong.append(f"dhcp_leases: {leases} is not between 1 and {address.network.num_addresses - 3}, which is what {address.network} has")
+        wrong.append(
+            f"dhcp_leases: {leases} is not between 1 and {address.network.num_addresses - 3}, "
+            f"which is what {address.network} has"
+        )
     domain = environment["PARAM_INSIDE_DOMAIN"]
     if "." not in domain and domain not in LOCAL_DOMAINS:
         wrong.append(
-            f"inside_domain: {domain} is all of the world's .{domain}; name a domain of your own, or one of {', '.join(LOCAL_DOMAINS)}"
+            f"inside_domain: {domain} is all of the world's .{domain}; name a domain of your own, "
+            f"or one of {', '.join(LOCAL_DOMAINS)}"
         )
     outside_address, gateway, name_servers = _static(environment, address, wrong)
     settings = Settings(
@@ -134,7 +154,11 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 def _ordinary(address: IPv4Address) -> bool:
     return not (
-        address.is_loopback or address.is_multicast or address.is_link_local or address.is_reserved or address in IPv4Network("0.0.0.0/8")
+        address.is_loopback
+        or address.is_multicast
+        or address.is_link_local
+        or address.is_reserved
+        or address in IPv4Network("0.0.0.0/8")
     )
 
 
@@ -142,7 +166,10 @@ def _static(
     environment: Mapping[str, str], inside: IPv4Interface, wrong: list[str]
 ) -> tuple[IPv4Interface | None, IPv4Address | None, tuple[IPv4Address, ...]]:
     """The provider's fixed address, gateway and name servers; none where DHCP gives them."""
-    texts = {name: environment[f"PARAM_{name.upper()}"] for name in ("outside_address", "outside_gateway", "outside_dns")}
+    texts = {
+        name: environment[f"PARAM_{name.upper()}"]
+        for name in ("outside_address", "outside_gateway", "outside_dns")
+    }
     if not any(texts.values()):
         return None, None, ()
     try:
@@ -151,32 +178,64 @@ def _static(
         servers = tuple(map(IPv4Address, texts["outside_dns"].split()))
     except ValueError as error:
         example = "203.0.113.10/29, 203.0.113.9, 203.0.113.1"
-        wrong.append(f"outside_address, outside_gateway, outside_dns: {error}; all three are needed, such as {example}")
+        wrong.append(
+            f"outside_address, outside_gateway, outside_dns: {error}; all three are needed, "
+            f"such as {example}"
+        )
         return None, None, ()
-    if not servers or gateway not in address.network or gateway == address.ip or not _ordinary(address.ip):
-        wrong.append(f"outside_gateway, outside_dns: {gateway} has to be another host of {address.network}, and one name server is needed")
+    if (
+        not servers
+        or gateway not in address.network
+        or gateway == address.ip
+        or not _ordinary(address.ip)
+    ):
+        wrong.append(
+            f"outside_gateway, outside_dns: {gateway} has to be another host of "
+            f"{address.network}, and one name server is needed"
+        )
     if address.network.overlaps(inside.network):
-        wrong.append(f"outside_address: {address.network} overlaps the inside network {inside.network}")
+        wrong.append(
+            f"outside_address: {address.network} overlaps the inside network {inside.network}"
+        )
     return address, gateway, servers
 
 
-def _check_peers(peers: Sequence[Peer], inside: IPv4Interface, wireguard: IPv4Interface, wrong: list[str]) -> None:
-    """Refuse peers that would take what is not theirs: the inside network, everything, this machine, another peer's."""
+def _check_peers(
+    peers: Sequence[Peer], inside: IPv4Interface, wireguard: IPv4Interface, wrong: list[str]
+) -> None:
+    """Refuse peers that would take what is not theirs: the inside network, everything, this
+    machine, another peer's.
+    """
     seen: dict[IPv4Network, str] = {}
     for peer in peers:
         for network in peer.networks:
             if network.prefixlen == 0:
-                wrong.append(f"wireguard_peers: {network} is everything, the provider's network too: name the networks behind the peer")
+                wrong.append(
+                    f"wireguard_peers: {network} is everything, the provider's network too: "
+                    "name the networks behind the peer"
+                )
             elif network.overlaps(inside.network):
-                wrong.append(f"wireguard_peers: {network} overlaps the inside network {inside.network}, which would be cut off")
+                wrong.append(
+                    f"wireguard_peers: {network} overlaps the inside network {inside.network}, "
+                    "which would be cut off"
+                )
             elif wireguard.ip in network:
                 wrong.append(
-                    f"wireguard_peers: {network} has this firewall's own address {wireguard.ip}; a peer's is such as {wireguard.ip + 1}/32"
+                    f"wireguard_peers: {network} has this firewall's own address {wireguard.ip}; "
+                    f"a peer's is such as {wireguard.ip + 1}/32"
                 )
-            wrong += [f"wireguard_peers: {network} overlaps {other}, which another peer has" for other in seen if network.overlaps(other)]
+            wrong += [
+                f"wireguard_peers: {network} overlaps {other}, which another peer has"
+                for other in seen
+                if network.overlaps(other)
+            ]
         seen |= dict.fromkeys(peer.networks, peer.key)
     keys = [peer.key for peer in peers]
-    wrong += [f"wireguard_peers: {key} is there twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    wrong += [
+        f"wireguard_peers: {key} is there twice"
+        for key in dict.fromkeys(keys)
+        if keys.count(key) > 1
+    ]
 
 
 def _port(text: str) -> int:
@@ -195,13 +254,21 @@ def _forwards(text: str, inside: IPv4Interface, wrong: list[str]) -> tuple[Forwa
     for item in text.split():
         try:
             port, host, host_port = item.split(":")
-            target = IPv4Address(host) if "." in host else inside.network.network_address + int(host)
+            target = (
+                IPv4Address(host) if "." in host else inside.network.network_address + int(host)
+            )
             forward = Forward(_port(port), target, _port(host_port))
         except ValueError:
-            wrong.append(f'forward_tcp: "{item}" is not outside port:inside host:inside port, such as 8080:10:80')
+            wrong.append(
+                f'forward_tcp: "{item}" is not outside port:inside host:inside port, '
+                "such as 8080:10:80"
+            )
             continue
         if target not in inside.network or target == inside.ip:
-            wrong.append(f"forward_tcp: {target} is not a client's address in the inside network {inside.network}")
+            wrong.append(
+                f"forward_tcp: {target} is not a client's address in the inside network "
+                f"{inside.network}"
+            )
         if forward.port in found:
             wrong.append(f"forward_tcp: port {forward.port} is forwarded twice")
         found[forward.port] = forward
@@ -234,7 +301,8 @@ def _peers(text: str, wrong: list[str]) -> tuple[Peer, ...]:
             found.append(Peer(key, tuple(map(IPv4Network, networks.split(","))), endpoint))
         except (ValueError, binascii.Error):
             wrong.append(
-                f'wireguard_peers: "{item}" is not public key@network,network@host:port (host and port only if it is to be called)'
+                f'wireguard_peers: "{item}" is not public key@network,network@host:port (host and '
+                "port only if it is to be called)"
             )
     return tuple(found)
 
@@ -246,14 +314,22 @@ def _rules(settings: Settings) -> str:
     own = [f"iifname $outside udp dport {WIREGUARD_PORT} accept"]
     if settings.ssh_from_outside:
         own.append("iifname $outside tcp dport 22 accept")
-    out = [f"iifname {{ $inside, wg0 }} oifname $outside tcp dport {{ {denied} }} drop"] if denied else []
-    forwards = [f"iifname $outside tcp dport {item.port} dnat ip to {item.host}:{item.host_port}" for item in settings.forwards]
+    out = (
+        [f"iifname {{ $inside, wg0 }} oifname $outside tcp dport {{ {denied} }} drop"]
+        if denied
+        else []
+    )
+    forwards = [
+        f"iifname $outside tcp dport {item.port} dnat ip to {item.host}:{item.host_port}"
+        for item in settings.forwards
+    ]
 
     def lines(items: list[str]) -> str:
         return "".join(f"        {item}\n" for item in items)
 
     return f"""#!/usr/sbin/nft -f
-# Made on first boot from the parameters; yours to change since. Check it with: nft -c -f /etc/nftables.conf
+# Made on first boot from the parameters; yours to change since. Check it with: \
+nft -c -f /etc/nftables.conf
 define outside = "{settings.outside}"
 define inside = "{settings.inside}"
 
@@ -271,8 +347,10 @@ table inet firewall {{
         ct state established,related accept
         ct state invalid drop
         iif lo accept
-        icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} limit rate 50/second accept
-        icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, mld-listener-query }} accept
+        icmp type {{ echo-request, destination-unreachable, time-exceeded, parameter-problem }} \
+limit rate 50/second accept
+        icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, \
+mld-listener-query }} accept
         iifname $outside udp sport 67 udp dport 68 accept
         iifname $outside ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
 {lines(own)}        iifname {{ $inside, wg0 }} tcp dport {{ 22, 53 }} accept
@@ -306,7 +384,9 @@ table inet firewall {{
 
 
 def _fallback(settings: Settings) -> str:
-    """Rules for a start at which /etc/nftables.conf cannot be loaded: the inside can log in and mend it, nothing else."""
+    """Rules for a start at which /etc/nftables.conf cannot be loaded: the inside can log in and
+    mend it, nothing else.
+    """
     return f"""#!/usr/sbin/nft -f
 # Loaded where /etc/nftables.conf has an error (/usr/lib/firewall/load-rules).
 table inet firewall
@@ -345,9 +425,16 @@ def _dnsmasq(settings: Settings) -> str:
     # The firewall's own address is never given out: the pool is moved where it lies in it.
     if first <= address <= last:
         first -= 1
-    ranges = [(first, last)] if not first <= address <= last else [(first, address - 1), (address + 1, last)]
-    pools = "".join(f"dhcp-range={start},{end},{network.netmask},12h\n" for start, end in ranges if start <= end)
-    return f"""# Made on first boot from the parameters; yours to change since. Check it with: dnsmasq --test --conf-file=...
+    ranges = (
+        [(first, last)]
+        if not first <= address <= last
+        else [(first, address - 1), (address + 1, last)]
+    )
+    pools = "".join(
+        f"dhcp-range={start},{end},{network.netmask},12h\n" for start, end in ranges if start <= end
+    )
+    return f"""# Made on first boot from the parameters; yours to change since. Check it with: \
+dnsmasq --test --conf-file=...
 interface={settings.inside}
 interface=wg0
 no-dhcp-interface=wg0
@@ -406,14 +493,22 @@ RequiredForOnline=no
 [Network]
 Address={settings.wireguard}
 """,
-        "/etc/sysctl.d/60-firewall.conf": "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\n" + FLOWS,
+        "/etc/sysctl.d/60-firewall.conf": (
+            "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 1\n"
+        )
+        + FLOWS,
     }
 
 
 def given_by_cloud(settings: Settings, root: Path) -> bool:
-    """Return True if cloud-init was told a fixed address of the outside card, which stays as it is."""
+    """Return True if cloud-init was told a fixed address of the outside card, which stays as it
+    is.
+    """
     card = root / "sys/class/net" / settings.outside / "address"
-    names = {f"Name={settings.outside}", f"MACAddress={card.read_text().strip() if card.exists() else ''}"}
+    names = {
+        f"Name={settings.outside}",
+        f"MACAddress={card.read_text().strip() if card.exists() else ''}",
+    }
     for place in ("etc/systemd/network", "run/systemd/network"):
         for file in (root / place).glob("10-cloud-init-*.network"):
             lines = set(file.read_text().splitlines())
@@ -435,8 +530,12 @@ def configure(settings: Settings, root: Path = Path("/")) -> None:
     # networkd reads it, as its own user.
     subprocess.run(["chown", "root:systemd-network", str(secret)], check=True)
     with Path(os.environ["SLIPWAY_BANNER"]).open("a") as banner:
-        banner.write(f"WireGuard: public key {_wg('pubkey', key).strip()}, UDP port {WIREGUARD_PORT}\n")
-        banner.write(f"outside is {settings.outside}; inside is {settings.inside}, {settings.address}\n")
+        banner.write(
+            f"WireGuard: public key {_wg('pubkey', key).strip()}, UDP port {WIREGUARD_PORT}\n"
+        )
+        banner.write(
+            f"outside is {settings.outside}; inside is {settings.inside}, {settings.address}\n"
+        )
 
 
 def add_peer(text: str) -> None:
@@ -449,9 +548,18 @@ def add_peer(text: str) -> None:
     peers = _peers(text, wrong)
     netdev = Path(NETDEV)
     present = netdev.read_text()
-    wrong += [f"{peer.key} is a peer already: change {NETDEV}" for peer in peers if f"PublicKey={peer.key}\n" in present]
-    others = [Peer("", tuple(map(IPv4Network, line.split(",")))) for line in _values(present, "AllowedIPs")]
-    inside, wireguard = (IPv4Interface(_values(Path(path).read_text(), "Address")[0]) for path in (INSIDE, WG0))
+    wrong += [
+        f"{peer.key} is a peer already: change {NETDEV}"
+        for peer in peers
+        if f"PublicKey={peer.key}\n" in present
+    ]
+    others = [
+        Peer("", tuple(map(IPv4Network, line.split(","))))
+        for line in _values(present, "AllowedIPs")
+    ]
+    inside, wireguard = (
+        IPv4Interface(_values(Path(path).read_text(), "Address")[0]) for path in (INSIDE, WG0)
+    )
     if not wrong:
         _check_peers(peers, inside, wireguard, wrong)
         taken = [network for other in others for network in other.networks]
@@ -467,13 +575,21 @@ def add_peer(text: str) -> None:
     peer = peers[0]
     networks = ",".join(map(str, peer.networks))
     endpoint = ["endpoint", peer.endpoint, "persistent-keepalive", "25"] if peer.endpoint else []
-    # First what can fail: a name is looked up here. Until it is in the file, the same command can be given again.
+    # First what can fail: a name is looked up here. Until it is in the file, the same command can
+    # be given again.
     ran = subprocess.run(
-        ["wg", "set", "wg0", "peer", peer.key, "allowed-ips", networks, *endpoint], capture_output=True, text=True, check=False
+        ["wg", "set", "wg0", "peer", peer.key, "allowed-ips", networks, *endpoint],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if ran.returncode:
-        subprocess.run(["wg", "set", "wg0", "peer", peer.key, "remove"], capture_output=True, check=False)
-        raise Wrong(f"nothing was changed: {ran.stderr.strip() or f'wg ended with status {ran.returncode}'}")
+        subprocess.run(
+            ["wg", "set", "wg0", "peer", peer.key, "remove"], capture_output=True, check=False
+        )
+        raise Wrong(
+            f"nothing was changed: {ran.stderr.strip() or f'wg ended with status {ran.returncode}'}"
+        )
     for network in peer.networks:
         subprocess.run(["ip", "route", "replace", str(network), "dev", "wg0"], check=True)
     _write(netdev, present + peer.section, 0o644)
@@ -485,7 +601,9 @@ def _values(text: str, name: str) -> list[str]:
 
 
 def _wg(command: str, text: str = "") -> str:
-    return subprocess.run(["wg", command], input=text, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["wg", command], input=text, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _write(path: Path, text: str, mode: int) -> None:

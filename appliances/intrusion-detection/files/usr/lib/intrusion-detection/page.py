@@ -1,7 +1,9 @@
-"""The page of alerts: what Suricata's EVE log says at its end, as HTML at / and as JSON at /alerts.json.
+"""The page of alerts: what Suricata's EVE log says at its end, as HTML at / and as JSON at
+/alerts.json.
 
-Only admin is answered, by HTTPS. The key and the hash of the password are systemd's credentials of the service.
-Format of the log: https://docs.suricata.io/en/suricata-7.0.10/output/eve/eve-json-format.html.
+Only admin is answered, by HTTPS. The key and the hash of the password are systemd's credentials of
+the service. Format of the log:
+https://docs.suricata.io/en/suricata-7.0.10/output/eve/eve-json-format.html.
 """
 
 import base64
@@ -21,10 +23,13 @@ LOGS = [pathlib.Path(f"/var/log/suricata/{name}") for name in ("alerts.json", "a
 STATS = pathlib.Path("/var/log/suricata/stats.json")
 CREDENTIALS = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"])
 SHOWN, READ_BYTES = 200, 4 * 2**20
-HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+HEAD = """<!doctype html><html lang="en"><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width">
 <meta http-equiv="refresh" content="30"><title>Alerts</title>
-<style>body{font:15px/1.4 system-ui,sans-serif;margin:1rem auto;max-width:75rem;padding:0 1rem}table{border-collapse:collapse;width:100%}
-td,th{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top}.blocked{color:#a00;font-weight:600}
+<style>body{font:15px/1.4 system-ui,sans-serif;margin:1rem auto;max-width:75rem;padding:0 1rem}\
+table{border-collapse:collapse;width:100%}
+td,th{border-bottom:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top}\
+.blocked{color:#a00;font-weight:600}
 @media(max-width:40rem){th:nth-child(4),td:nth-child(4){display:none}}</style>"""
 
 
@@ -39,7 +44,9 @@ def end(log: pathlib.Path, most: int) -> list[bytes]:
 
 
 def capture() -> dict[str, object]:
-    """What Suricata says that it got, and what the kernel dropped because it was too slow, since it started."""
+    """What Suricata says that it got, and what the kernel dropped because it was too slow, since it
+    started.
+    """
     for line in reversed(end(STATS, 2**17)):
         try:
             counted = json.loads(line)["stats"]
@@ -73,7 +80,9 @@ def alerts() -> list[dict[str, object]]:
                     "severity": alert.get("severity"),
                     "protocol": event.get("proto"),
                     "source": f"{event.get('src_ip')}:{event.get('src_port', '')}".rstrip(":"),
-                    "destination": f"{event.get('dest_ip')}:{event.get('dest_port', '')}".rstrip(":"),
+                    "destination": f"{event.get('dest_ip')}:{event.get('dest_port', '')}".rstrip(
+                        ":"
+                    ),
                 }
             )
             if len(found) == SHOWN:
@@ -86,10 +95,16 @@ def page(rows: list[dict[str, object]]) -> str:
     text = [HEAD, f"<h1>Alerts</h1><p>The last {len(rows)}, the newest first."]
     seen = capture()
     if seen:
-        text.append(f"<p>Of {seen['kernel_packets']} packets, {seen['kernel_drops']} were missed since it started.")
+        text.append(
+            f"<p>Of {seen['kernel_packets']} packets, {seen['kernel_drops']} were missed "
+            "since it started."
+        )
     text.append("<table><tr><th>Time<th>Action<th>Signature<th>Id<th>From<th>To</tr>")
     for row in rows:
-        cells = [html.escape(str(row[name])) for name in ("time", "action", "signature", "id", "source", "destination")]
+        cells = [
+            html.escape(str(row[name]))
+            for name in ("time", "action", "signature", "id", "source", "destination")
+        ]
         cells[0] = cells[0][:19].replace("T", " ")
         marked = ' class="blocked"' if row["action"] == "blocked" else ""
         text.append(f"<tr><td>{cells[0]}<td{marked}>{'<td>'.join(cells[1:])}</tr>")
@@ -97,7 +112,11 @@ def page(rows: list[dict[str, object]]) -> str:
 
 
 class Doors:
-    """Who is let in. A hash is costly, so it is made for admin alone, one at a time, and for no address that guessed much."""
+    """Who is let in.
+
+    A hash is costly, so it is made for admin alone, one at a time, and for no address that guessed
+    much.
+    """
 
     LIMIT, WINDOW_S = 10, 300.0
 
@@ -131,16 +150,22 @@ DOORS = Doors()
 
 
 def allowed(header: str, stored: str) -> bool:
-    """Whether an Authorization header is admin's; ``stored`` is the password's salt and scrypt hash, in hexadecimal."""
+    """Whether an Authorization header is admin's; ``stored`` is the password's salt and scrypt
+    hash, in hexadecimal.
+    """
     try:
-        user, _, password = base64.b64decode(header.removeprefix("Basic "), validate=True).decode().partition(":")
+        user, _, password = (
+            base64.b64decode(header.removeprefix("Basic "), validate=True).decode().partition(":")
+        )
     except ValueError:
         return False
     if user != "admin":
         return False
     salt, _, digest = stored.strip().partition(":")
     given = hashlib.scrypt(password.encode(), salt=bytes.fromhex(salt), n=4096, r=8, p=1)
-    return hmac.compare_digest(user.encode(), b"admin") & hmac.compare_digest(given, bytes.fromhex(digest))
+    return hmac.compare_digest(user.encode(), b"admin") & hmac.compare_digest(
+        given, bytes.fromhex(digest)
+    )
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -150,11 +175,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the page or the JSON."""
-        status = DOORS.open(self.headers.get("Authorization", ""), self.client_address[0], time.monotonic())
+        status = DOORS.open(
+            self.headers.get("Authorization", ""), self.client_address[0], time.monotonic()
+        )
         if status == 429:
             self.answer(429, "text/plain", "too many wrong passwords\n")
         elif status != 200:
-            self.answer(401, "text/plain", "log in as admin\n", {"WWW-Authenticate": 'Basic realm="alerts"'})
+            self.answer(
+                401, "text/plain", "log in as admin\n", {"WWW-Authenticate": 'Basic realm="alerts"'}
+            )
         elif self.path == "/alerts.json":
             self.answer(200, "application/json", json.dumps(alerts()))
         elif self.path == "/capture.json":
@@ -168,8 +197,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Send a whole answer."""
         body = text.encode()
         self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store", **(more or {})}
-        headers |= {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"}
+        headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            **(more or {}),
+        }
+        headers |= {
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+            "X-Content-Type-Options": "nosniff",
+        }
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -191,7 +228,9 @@ class Server(http.server.ThreadingHTTPServer):
         """Accept, without waiting for the handshake."""
         connection, address = super().get_request()
         connection.settimeout(Handler.timeout)
-        return self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+        return self.context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        ), address
 
 
 Server().serve_forever()

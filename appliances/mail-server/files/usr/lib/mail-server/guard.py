@@ -1,8 +1,10 @@
-"""Shuts out who guesses passwords: Dovecot asks here before it compares one, for IMAP and for Postfix, and reports after.
+"""Shuts out who guesses passwords: Dovecot asks here before it compares one, for IMAP and for
+Postfix, and reports after.
 
-After more than 10 wrong passwords in five minutes an address is refused for five minutes, but for users who logged in
-from there before: one program with an old password does not lock out an office. Of IPv6, a /64 is one address. What is
-counted is forgotten at a restart. (Dovecot's manual, "Authentication Policy".)
+After more than 10 wrong passwords in five minutes an address is refused for five minutes, but for
+users who logged in from there before: one program with an old password does not lock out an office.
+Of IPv6, a /64 is one address. What is counted is forgotten at a restart. (Dovecot's manual,
+"Authentication Policy".)
 """
 
 from __future__ import annotations
@@ -75,7 +77,11 @@ def network(remote: str) -> str:
     address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback:
         return ""
-    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if address.version == 6 else str(address)
+    return (
+        str(ipaddress.ip_network(f"{address}/64", strict=False))
+        if address.version == 6
+        else str(address)
+    )
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,14 +96,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         except (TypeError, ValueError):
             return self.send_error(400)
-        source, user, now = network(str(said.get("remote", ""))), str(said.get("login", "")).lower(), time.monotonic()
+        source, user, now = (
+            network(str(said.get("remote", ""))),
+            str(said.get("login", "")).lower(),
+            time.monotonic(),
+        )
         status = 0
         if "command=report" in self.path:
             if source and not said.get("policy_reject"):
                 GUARD.learn(source, user, bool(said.get("success")), now)
         elif source and not GUARD.allows(source, user, now):
             status = -1
-        body = json.dumps({"status": status, "msg": "too many wrong passwords" if status else ""}).encode()
+        body = json.dumps(
+            {"status": status, "msg": "too many wrong passwords" if status else ""}
+        ).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,5 @@
-"""The broker's first definitions: its administrator, with a hash of the password (RabbitMQ's guide "Passwords").
+"""The broker's first definitions: its administrator, with a hash of the password (RabbitMQ's guide
+"Passwords").
 
 Reads PARAM_USER and PARAM_PASSWORD from the environment and writes JSON.
 """
@@ -24,16 +25,43 @@ definitions = {
             "tags": ["administrator"],
         }
     ],
-    # Classic queues confirm before a message is safe from a power cut; quorum queues, also those of one node, after.
-    # (Said here, not for the whole node: MQTT's own queues, which are exclusive, would be refused.)
-    "vhosts": [{"name": "/", "default_queue_type": "quorum", "metadata": {"default_queue_type": "quorum"}}],
-    # A quorum queue gives a message up after 20 tries (RabbitMQ's guide "Quorum Queues"): it goes on here.
-    "exchanges": [
-        {"name": DEAD, "vhost": "/", "type": "fanout", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
+    # Classic queues confirm before a message is safe from a power cut; quorum queues, also those of
+    # one node, after. (Said here, not for the whole node: MQTT's own queues, which are exclusive,
+    # would be refused.)
+    "vhosts": [
+        {"name": "/", "default_queue_type": "quorum", "metadata": {"default_queue_type": "quorum"}}
     ],
-    "queues": [{"name": DEAD, "vhost": "/", "durable": True, "auto_delete": False, "arguments": {"x-queue-type": "quorum"}}],
+    # A quorum queue gives a message up after 20 tries (RabbitMQ's guide "Quorum Queues"): it goes
+    # on here.
+    "exchanges": [
+        {
+            "name": DEAD,
+            "vhost": "/",
+            "type": "fanout",
+            "durable": True,
+            "auto_delete": False,
+            "internal": False,
+            "arguments": {},
+        }
+    ],
+    "queues": [
+        {
+            "name": DEAD,
+            "vhost": "/",
+            "durable": True,
+            "auto_delete": False,
+            "arguments": {"x-queue-type": "quorum"},
+        }
+    ],
     "bindings": [
-        {"source": DEAD, "vhost": "/", "destination": DEAD, "destination_type": "queue", "routing_key": "", "arguments": {}},
+        {
+            "source": DEAD,
+            "vhost": "/",
+            "destination": DEAD,
+            "destination_type": "queue",
+            "routing_key": "",
+            "arguments": {},
+        },
     ],
     "policies": [
         {
@@ -42,7 +70,11 @@ definitions = {
             "pattern": f"^(?!{DEAD}$)",
             "apply-to": "quorum_queues",
             "priority": 0,
-            "definition": {"dead-letter-exchange": DEAD, "dead-letter-strategy": "at-least-once", "overflow": "reject-publish"},
+            "definition": {
+                "dead-letter-exchange": DEAD,
+                "dead-letter-strategy": "at-least-once",
+                "overflow": "reject-publish",
+            },
         },
         {
             "name": "undeliverable-kept",

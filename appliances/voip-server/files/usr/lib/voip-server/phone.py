@@ -1,4 +1,7 @@
-"""Phones that may register: add, remove, list. Kamailio's database holds what SIP's digest (RFC 8760, MD5) is made from."""
+"""Phones that may register: add, remove, list.
+
+Kamailio's database holds what SIP's digest (RFC 8760, MD5) is made from.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,12 @@ def domain() -> str:
 
 
 def given() -> str:
-    """Read a password, typed unseen or one line of standard input: what a command's words are, all users of the machine see."""
-    secret = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    """Read a password, typed unseen or one line of standard input: what a command's words are, all
+    users of the machine see.
+    """
+    secret = (
+        getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    )
     if len(secret) < 12:
         raise SystemExit("phone: a password has at least 12 characters")
     if not secret.isprintable():
@@ -46,7 +53,10 @@ def add(database: sqlite3.Connection, name: str, password: str | None) -> None:
     digest = hashlib.md5(f"{name}:{realm}:{secret}".encode(), usedforsecurity=False).hexdigest()
     try:
         with database:
-            database.execute("INSERT INTO subscriber (username, domain, ha1) VALUES (?, ?, ?)", (name, realm, digest))
+            database.execute(
+                "INSERT INTO subscriber (username, domain, ha1) VALUES (?, ?, ?)",
+                (name, realm, digest),
+            )
     except sqlite3.IntegrityError:
         raise SystemExit(f'phone: there is a phone "{name}" already') from None
     if password is None:
@@ -62,7 +72,8 @@ def remove(database: sqlite3.Connection, name: str) -> None:
     command = ["kamcmd", "-s", "unix:/run/kamailio/kamailio_ctl", "ul.rm", "location", name]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     said = (ran.stderr + ran.stdout).strip()
-    # Nobody is registered by that name (404), or Kamailio does not run: it reads the database when it starts.
+    # Nobody is registered by that name (404), or Kamailio does not run: it reads the database when
+    # it starts.
     if ran.returncode and "404" not in said and "connect_unix_sock" not in said:
         raise SystemExit(f'phone: "{name}" is removed, but stays registered: {said}')
 
@@ -71,9 +82,13 @@ def main() -> None:
     """See phone(8) above."""
     parser = argparse.ArgumentParser(prog="phone")
     commands = parser.add_subparsers(dest="command", required=True)
-    adding = commands.add_parser("add", help="let a phone register, with a new password, which is printed")
+    adding = commands.add_parser(
+        "add", help="let a phone register, with a new password, which is printed"
+    )
     adding.add_argument("name")
-    adding.add_argument("password", nargs="?", metavar="-", help="read the password from standard input instead")
+    adding.add_argument(
+        "password", nargs="?", metavar="-", help="read the password from standard input instead"
+    )
     commands.add_parser("remove", help="let it register no more").add_argument("name")
     commands.add_parser("list", help="all phones")
     words = parser.parse_args()

@@ -1,8 +1,9 @@
-"""Before Kamailio and rtpengine start: the addresses that this machine has now, and the tables that a restored file lacks.
+"""Before Kamailio and rtpengine start: the addresses that this machine has now, and the tables that
+a restored file lacks.
 
-`prepare.py kamailio` and `prepare.py rtpengine` write what each of them reads below /run, and fail while the network has
-given no address yet: systemd tries again. `prepare.py follow` waits until the addresses are others than both started
-with, and starts both again.
+`prepare.py kamailio` and `prepare.py rtpengine` write what each of them reads below /run, and fail
+while the network has given no address yet: systemd tries again. `prepare.py follow` waits until the
+addresses are others than both started with, and starts both again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ def addresses(interface: str) -> list[str]:
     ran = subprocess.run(command, check=True, capture_output=True, timeout=20)
     found = [entry for link in json.loads(ran.stdout) for entry in link.get("addr_info", [])]
     lost = ("tentative", "dadfailed", "temporary", "deprecated")
-    return [entry["local"] for entry in found if "local" in entry and not any(entry.get(word) for word in lost)]
+    return [
+        entry["local"]
+        for entry in found
+        if "local" in entry and not any(entry.get(word) for word in lost)
+    ]
 
 
 def listen(found: list[str], public: str) -> str:
@@ -51,7 +56,9 @@ def listen(found: list[str], public: str) -> str:
 
 def relay(found: list[str], public: str) -> str:
     """Write rtpengine's settings: those of /etc, and the interfaces."""
-    translated = [f"{address}!{public}" if public and "." in address else address for address in found]
+    translated = [
+        f"{address}!{public}" if public and "." in address else address for address in found
+    ]
     return f"{RELAY_BASE.read_text()}interface = {';'.join(translated)}\n"
 
 
@@ -64,7 +71,9 @@ def tables() -> None:
 
 def follow(interface: str, public: str) -> None:
     """Wait until the addresses differ from what both services were started with."""
-    with subprocess.Popen(["ip", "-o", "monitor", "address", "dev", interface], stdout=subprocess.PIPE) as monitor:
+    with subprocess.Popen(
+        ["ip", "-o", "monitor", "address", "dev", interface], stdout=subprocess.PIPE
+    ) as monitor:
         assert monitor.stdout
         while True:
             time.sleep(SETTLED_S)
@@ -72,7 +81,11 @@ def follow(interface: str, public: str) -> None:
             started = LISTEN.read_text() if LISTEN.exists() else None
             if found and started is not None and started != listen(found, public):
                 print("the addresses are now", *found, flush=True)
-                subprocess.run(["systemctl", "restart", "rtpengine-daemon", "kamailio"], check=True, timeout=200)
+                subprocess.run(
+                    ["systemctl", "restart", "rtpengine-daemon", "kamailio"],
+                    check=True,
+                    timeout=200,
+                )
             if not os.read(monitor.stdout.fileno(), 65536):
                 return
 

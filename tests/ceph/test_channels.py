@@ -88,6 +88,7 @@ def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(
         examine(store, channel_of(store, keys), store.now()).require_sound()
 
 
+@pytest.mark.nightly
 def test_of_eight_publishers_nothing_is_lost(
     plain_url: str, ring: KeyRing, stable: KeyRing, tmp_path: Path
 ) -> None:

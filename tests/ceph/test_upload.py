@@ -73,6 +73,7 @@ def kill_after_parts(argv: list[str], parts: int) -> bool:
         return child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.nightly
 def test_an_upload_that_is_killed_twenty_times_arrives(
     plain_url: str, image: tuple[Path, str]
 ) -> None:

@@ -150,6 +150,7 @@ def test_what_a_scan_asks_at_once_waits_for_a_machine_that_stands_still(tmp_path
         assert link[0]["stats64"]["tx"]["dropped"] == 0, link
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(200)
 def test_a_scan_waits_for_a_machine_that_is_slower_than_it_asks(tmp_path: Path) -> None:
     """Asked for more at once than it answers in time, it would be behind for ever, and all of its
@@ -175,6 +176,7 @@ def test_a_silent_port_of_a_machine_that_refuses_fails_the_scan(tmp_path: Path) 
         assert (code, lines[-1]) == (1, "silent, though the machine refuses others: 8080")
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 def test_a_scan_hears_of_every_port_of_a_machine_that_opens_each(tmp_path: Path) -> None:
     with lab(["outside"], log=tmp_path / "log") as network, machine(network, is_open="1-65535"):

@@ -118,6 +118,7 @@ def test_what_is_asked_for_must_make_sense(built: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.integration
 def test_a_walk_has_no_depth_at_which_it_breaks(tmp_path: Path) -> None:
     """A path has at most 4,096 bytes (PATH_MAX): what is deeper cannot be read, and is no error."""
     build = tmp_path / "builds/one"

@@ -199,6 +199,7 @@ def test_channels_are_listed_the_most_trusted_first(
     assert channels_in(store) == ("stable", "nightly")
 
 
+@pytest.mark.integration
 def test_pruning_keeps_days_weeks_months_and_what_a_rollback_needs(
     store: DirectoryStore, ring: KeyRing, build: Build
 ) -> None:

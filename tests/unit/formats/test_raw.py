@@ -56,6 +56,7 @@ def test_any_number_of_workers_gives_the_same_bytes(disk: Path, tmp_path: Path) 
     assert len(set(outputs)) == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("jobs", [1, 6])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_disk_that_ends_with_a_job_gives_the_same_bytes_whoever_is_first(

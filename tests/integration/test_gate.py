@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -749,6 +750,8 @@ def typed(gate: Gate, words: list[str], awaited: str, answer: str) -> tuple[int,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        # Whatever started these tests: a shell's background jobs ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as child:
         assert child.stdin and child.stdout
         limit = threading.Timer(120, child.kill)

@@ -330,7 +330,9 @@ def _numbered(
         metadata.signed.version = version
         data = ring.sign(metadata, signer)
         if role == "snapshot":
-            memory_of(channel.store, ring, channel.name).begin(version, identity(metadata))
+            memory = memory_of(channel.store, ring, channel.name)
+            if not memory.begin(version, identity(metadata)):
+                continue
         try:
             channel.store.create(metadata_key(channel.name, role, version), data)
         except AlreadyExists:

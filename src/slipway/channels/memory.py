@@ -99,9 +99,21 @@ class Memory:
                 hint="its owner can allow you to read it",
             ) from error
 
-    def begin(self, number: int, sha256: str) -> None:
-        """Note a snapshot that is about to be created."""
-        self._update(lambda known: replace(known, begun={**known.begun, number: sha256}))
+    def begin(self, number: int, sha256: str) -> bool:
+        """Note a snapshot that is about to be created.
+
+        Returns False, and notes nothing, if another was begun here under this number: it may be in
+        the store, left by a commit that was stopped.
+        """
+        free = False
+
+        def noted(known: Known) -> Known:
+            nonlocal free
+            free = known.begun.get(number, sha256) == sha256
+            return replace(known, begun={number: sha256, **known.begun})
+
+        self._update(noted)
+        return free
 
     def remember(self, seen: Seen) -> None:
         """Keep a state, unless a newer one is known."""

@@ -4,6 +4,7 @@ what it was doing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,14 @@ def growing(*limits: float) -> Callable[[], float]:
     """A limit that is asked for again and again."""
     left = list(limits)
     return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Return when a condition holds; half a minute is long for it."""
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9)])
@@ -41,10 +50,18 @@ def test_a_limit_that_grows_meanwhile_counts(
 def test_a_program_whose_time_is_up_is_cut_off(tmp_path: Path) -> None:
     """With all that it has started."""
     pid = tmp_path / "pid"
-    script = f"trap '' ABRT; sleep 60 & echo $! >{pid}; wait"
-    assert attempt(["sh", "-c", script], {}, tmp_path / "log", limit_s=lambda: 0.3) is None
+    script = f"trap '' ABRT; sleep 600 & echo $! >{pid}; wait"
+
+    def once_it_runs() -> float:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        return 0.1
+
+    assert attempt(["sh", "-c", script], {}, tmp_path / "log", limit_s=once_it_runs) is None
     status = Path(f"/proc/{int(pid.read_text())}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX"
+    # Who has lost its parent is reaped by init, sooner or later.
+    wait_until(
+        lambda: not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX"
+    )
 
 
 def test_python_says_where_it_stands_and_what_it_has_printed(tmp_path: Path) -> None:

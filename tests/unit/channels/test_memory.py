@@ -4,6 +4,7 @@ and there is a way out.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -407,6 +408,19 @@ def test_a_stopped_publisher_goes_on_and_frees_the_others(
         )
     withdraw(store, ring, "example", "b1", "a test")
     refresh(store, other)
+    assert channel_of(store, ring).shelf("example").current is None
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_publisher_that_is_stopped_twice_knows_all_of_its_own(
+    store: DirectoryStore, ring: KeyRing, old: bytes, tmp_path: Path, at: int
+) -> None:
+    """What it began anew under a number that it had used is not what is in the store."""
+    for last, late, reason in ((2, True, "a test"), (at, False, "another")):
+        with contextlib.suppress(Crash):
+            withdraw(CrashingStore(store, at=last, after=late), ring, "example", "b1", reason)
+    withdraw(store, ring, "example", "b1", "a test")
+    refresh(store, elsewhere(ring, tmp_path / "other"))
     assert channel_of(store, ring).shelf("example").current is None
 
 

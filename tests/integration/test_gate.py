@@ -741,7 +741,8 @@ def typed(gate: Gate, words: list[str], awaited: str, answer: str) -> tuple[int,
         "--return",
         "--flush",
         "--command",
-        shlex.join(argv),
+        # A shell that stays would end by Ctrl-C itself, whatever its command returns.
+        f"exec {shlex.join(argv)}",
         "/dev/null",
     ]
     with subprocess.Popen(

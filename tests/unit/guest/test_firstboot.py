@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -595,3 +596,14 @@ def test_the_prompts_never_stop_what_is_set_up(guest: Guest) -> None:
     again = guest.boot("--root", str(guest.root))
     assert (again.returncode, again.stdout) == (0, "first boot: this appliance is set up\n")
     assert again.stderr.startswith("first boot: the prompts lack something: ")
+
+
+def test_first_boot_waits_until_network_cards_have_their_names() -> None:
+    """Else a name of the kernel's, such as eth1, stands in files, and soon is nobody's."""
+    files = Path(__file__).parents[3] / "templates/guest/files"
+    unit = files / "usr/lib/systemd/system/slipway-firstboot.service"
+    starts = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart")]
+    assert starts == [
+        "ExecStartPre=-/usr/bin/udevadm settle --timeout=60",
+        "ExecStart=/usr/bin/python3 -E -s -B /usr/lib/slipway/firstboot.py",
+    ]

@@ -280,8 +280,7 @@ def render(path: Path, context: Mapping[str, Any], *, shown: Path | None = None)
     Raises:
         SpecError: The template is wrong, or uses what the context does not have.
     """
-    status = path.stat()
-    template, _ = _compiled(path, status.st_mtime_ns, status.st_size, shown or path)
+    template, _ = _read(path, shown or path)
     return _render(template, Context.of(context), shown or path)
 
 
@@ -298,10 +297,7 @@ def check(path: Path, context: Mapping[str, Any], *, shown: Path | None = None) 
     """
     shown = shown or path
     try:
-        status = path.stat()
-        return _check(
-            _compiled(path, status.st_mtime_ns, status.st_size, shown), context, shown, None
-        )[1]
+        return _check(_read(path, shown), context, shown, None)[1]
     except SpecError as error:
         return [error]
 
@@ -338,9 +334,8 @@ def _unknown(name: str, line: int, context: Mapping[str, Any], shown: Path) -> S
 Compiled = tuple[Template, tuple[tuple[str, int], ...]]
 
 
-@lru_cache(maxsize=4096)
-def _compiled(path: Path, changed_ns: int, size: int, shown: Path) -> Compiled:
-    """A template file, compiled once as long as it is the same file."""
+def _read(path: Path, shown: Path) -> Compiled:
+    """A compiled template file."""
     try:
         return _compile(path.read_text(encoding="utf-8"), shown)
     except UnicodeDecodeError as error:
@@ -352,8 +347,11 @@ def _compiled(path: Path, changed_ns: int, size: int, shown: Path) -> Compiled:
         ) from None
 
 
+@lru_cache(maxsize=4096)
 def _compile(text: str, shown: Path) -> Compiled:
-    """A compiled template, and the names that it takes from its context with their lines."""
+    """A compiled template, once for each text, and the names that it takes from its context with
+    their lines.
+    """
     made = environment()
     try:
         tree = made.parse(text, filename=str(shown))

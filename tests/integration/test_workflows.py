@@ -133,8 +133,9 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     variables = {"SLIPWAY_STORE": str(project / "store"), "SLIPWAY_KEY_BUNDLE": bundles["nightly"]}
     run_job(project, "nightly", "publish", variables)
     summary = (project / "GITHUB_STEP_SUMMARY").read_text()
-    assert "example: nightly now has 1.0.0-b1 (before: none)" in summary
-    assert "other: nightly now has 1.0.0-b1 (before: none)" in summary
+    for name in ("example", "other"):
+        assert f"| `{name}` | `1.0.0-b1` | `nightly` | `published` |" in summary
+        assert f"{name}: nightly now has" not in summary, "it stands there twice"
     # one commit, one renewal
     assert len(list((project / "store/metadata/nightly").glob("*.snapshot.json"))) == 2
 

@@ -1,13 +1,19 @@
-"""A shell in what failed: lines go both ways, and nothing of it is obeyed by the terminal."""
+"""A person at what failed: lines of a shell go both ways, and nothing of it is obeyed by the
+terminal; a machine that is kept goes whenever Ctrl-C is pressed.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from slipway.commands.holding import _relay
+from slipway.boot.trial import Held
+from slipway.commands.holding import Holding, _relay
 from slipway.terminal import screened
 
 ECHO = r"""
@@ -31,3 +37,27 @@ def test_lines_go_to_the_shell_and_come_back(
         monkeypatch.undo()
     line = typed.partition("\n")[0]
     assert capsys.readouterr().out == f"got {line} \\x1b[2J\n{end}"
+
+
+class Hasty(io.StringIO):
+    """Standard output before somebody who presses Ctrl-C as soon as some words stand there."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+
+    def flush(self) -> None:
+        if self._words and self._words in self.getvalue():
+            self._words = ""
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_counts_from_the_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest: Any = None
+    held = Held(appliance="web", why="no", login=("ssh",), console=Path("log"), guest=guest)
+    seen = Hasty("until Enter or Ctrl-C\n")
+    monkeypatch.setattr(sys, "stdout", seen)
+    look = Holding(keep_failed=True).on_failure
+    assert look
+    look(held)
+    assert seen.getvalue().endswith("Ctrl-C\ngoing on: the machine is switched off\n")

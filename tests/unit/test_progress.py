@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from screen import Screen, Terminal
+from slipway import live
 from slipway.durations import Durations
 from slipway.progress import Expected, Progress, Step, clock, seconds
 from slipway.terminal import Screen as Output
@@ -24,7 +25,8 @@ WIDTHS = (60, 80, 120, 200)
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An xterm with colours, and no workflow."""
+    """An xterm with colours that is drawn on often, and no workflow."""
+    monkeypatch.setattr(live, "_PER_SECOND", 40)
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("NO_COLOR", "GITHUB_ACTIONS", "COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -119,7 +121,7 @@ def test_a_transfer_has_a_bar_its_rate_and_what_is_left(columns: int) -> None:
         step.transferred(0, 120 << 20)
         step._looked = (time.monotonic() - 10, 0)
         step.transferred(30 << 20, 120 << 20)
-        time.sleep(0.6)
+        time.sleep(0.1)
         step.detail = "120.0 MiB"
     row = next(
         line for state in states(shown.raw, columns) for line in state.splitlines() if "#" in line
@@ -204,7 +206,7 @@ def test_standard_output_on_the_same_terminal_comes_between(
                 print("inside", file=Output(shown.stream), flush=True)
                 shown.stream.write("password: ")
                 shown.stream.flush()
-                time.sleep(0.4)  # longer than it takes to draw once more
+                time.sleep(0.1)  # longer than it takes to draw once more
                 shown.stream.write("\n")
             wait_for(drawn(step))
     lines = shown.screen.text.splitlines()
@@ -227,7 +229,7 @@ def test_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     with Terminal() as shown, Progress(shown.stream).step("fetch") as step:
         step.transferred(1, 2)
         step.measure = lambda: 1
-        time.sleep(0.4)
+        time.sleep(0.1)
     colours = {
         word for words in re.findall(r"\x1b\[([0-9;]*)m", shown.raw) for word in words.split(";")
     }

@@ -23,7 +23,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "beside").write_text("secret")
     (tmp_path / "store/www/link").symlink_to(tmp_path / "beside")
     with Server(store, 0) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        # It asks that often whether it is to end.
+        thread = threading.Thread(target=running.serve_forever, args=[0.01])
         thread.start()
         yield running
         running.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,6 +93,46 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
         "unreachable": ["udp/1-2"],
     }
     assert capsys.readouterr().out == ""
+
+
+def test_a_login_that_the_appliance_refuses_is_no_promise() -> None:
+    fields: dict[str, Any] = {"guest": None, "emulator": EMULATOR, "console": Path("console")}
+    box = Sandbox(
+        **fields,
+        ports={"tcp/22": 4022},
+        unreachable=("tcp/22 (inside)",),
+        snapshot="",
+        ssh_key=Path("k.pub"),
+    )
+    assert box.listing[-1].startswith("log in: ssh ")
+    *_, login, note = replace(box, ssh_listed=False).listing
+    assert login == box.listing[-1]
+    assert note == "  (its first interface has no SSH, unless a parameter opens it)"
+
+
+def test_ctrl_c_stops_the_machine_from_the_first_word_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields: dict[str, Any] = {"guest": None, "emulator": EMULATOR}
+
+    @contextmanager
+    def start(*_: object, **__: object) -> Iterator[Sandbox]:
+        yield Sandbox(**fields, console=Path("c"), ports={}, unreachable=(), snapshot="")
+
+    def hasty(_: Sandbox) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "start", start)
+    monkeypatch.setattr(Sandbox, "listing", property(hasty))
+    body: Any = building.start.body
+    body.__wrapped__(
+        "web",
+        at=Checkout(root=str(root)),
+        recipe=Recipe(),
+        wanted=building._Start(),
+        answer=Answer(),
+    )
+    assert capsys.readouterr().out == "stopping\n"
 
 
 def test_a_program_gets_what_became_of_each_fault(

@@ -61,6 +61,19 @@ def test_a_jobs_summary_has_every_build_also_the_one_that_failed(
     assert rows[6] == r"| `other` | `failed: a \x7ccheck\x7c of \x60other\x60` |  |  |  |"
 
 
+def test_a_summary_that_cannot_be_written_hides_nothing(
+    summary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary.mkdir()
+    told = BuildSummary()
+    with pytest.raises(BuildError, match="a check failed"), told.written(), told.row("web"):
+        raise BuildError("a check failed")
+    publication_table([], "nightly", {"bad": StoreError("no")})
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 2
+    assert all("the job's summary has no table of this: " in each for each in warnings)
+
+
 def test_a_jobs_summary_has_what_was_published_and_what_was_not(summary: Path) -> None:
     blobs = Published(
         appliance="web",

@@ -37,7 +37,8 @@ _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 class Sandbox:
     """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there;
     ``unreachable`` are ranges of ports, and ports on interfaces other than the first, which a
-    single host has no way to. ``ssh_key`` is the public key that may log in as root.
+    single host has no way to. ``ssh_key`` is the public key that may log in as root; ``ssh_listed``
+    says whether SSH is among the ports of the first interface.
     """
 
     guest: Running
@@ -47,6 +48,7 @@ class Sandbox:
     unreachable: tuple[str, ...]
     snapshot: str
     ssh_key: Path | None = None
+    ssh_listed: bool = True
 
     @property
     def listing(self) -> list[str]:
@@ -62,7 +64,10 @@ class Sandbox:
             f"{name:<10} not forwarded: only single ports of the first interface are"
             for name in self.unreachable
         ]
-        lines += [f"log in: {self.login}"] if self.ssh_key else []
+        if self.ssh_key:
+            lines.append(f"log in: {self.login}")
+            if not self.ssh_listed:
+                lines.append("  (its first interface has no SSH, unless a parameter opens it)")
         return [*lines, f"state {self.snapshot}"] if self.snapshot else lines
 
     @property
@@ -175,6 +180,10 @@ def sandbox(
             if keep
             else "",
             ssh_key=wanted.ssh_key,
+            ssh_listed=any(
+                (port.interface, port.protocol, port.port) == (spec.interfaces[0].name, "tcp", 22)
+                for port in spec.ports
+            ),
         )
         if saving and not guest.power_off(30 if machine.accelerator.name == "kvm" else 120):
             raise HostError(

@@ -425,19 +425,19 @@ def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Ans
     with pipeline.start(
         shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
     ) as box:
-        answer.tell_now(
-            Started(
-                appliance=job.name,
-                accelerator=box.emulator.accelerator.name,
-                console=str(box.console),
-                ports=box.ports,
-                unreachable=box.unreachable,
-                login=box.login if box.ssh_key else None,
+        try:  # also around what is said: whoever reads it may press Ctrl-C before the last line
+            answer.tell_now(
+                Started(
+                    appliance=job.name,
+                    accelerator=box.emulator.accelerator.name,
+                    console=str(box.console),
+                    ports=box.ports,
+                    unreachable=box.unreachable,
+                    login=box.login if box.ssh_key else None,
+                )
             )
-        )
-        for line in box.listing:
-            print(line, flush=True)
-        try:
+            for line in box.listing:
+                print(line, flush=True)
             box.guest.qemu.wait()
         except KeyboardInterrupt:
             print("stopping", flush=True)

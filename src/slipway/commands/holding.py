@@ -83,9 +83,10 @@ class Holding:
             if self.debug:
                 _log_in(held)
             if self.keep_failed:
-                print(f"  log in:  {shlex.join(held.login)}")
-                print("the machine runs until Enter or Ctrl-C", flush=True)
+                # Whoever reads that Ctrl-C ends this may press it before the next line runs.
                 with contextlib.suppress(KeyboardInterrupt):
+                    print(f"  log in:  {shlex.join(held.login)}")
+                    print("the machine runs until Enter or Ctrl-C", flush=True)
                     _wait(held)
                 print("going on: the machine is switched off", flush=True)
 

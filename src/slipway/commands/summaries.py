@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from slipway.commands.output import warn
 from slipway.errors import UserError
 from slipway.progress import Progress, seconds, size
 from slipway.summary import add_table
@@ -75,7 +76,7 @@ class BuildSummary:
         try:
             yield
         finally:
-            add_table("Builds", ("appliance", "release", "checks", "images", "time"), self._rows)
+            _add("Builds", ("appliance", "release", "checks", "images", "time"), self._rows)
 
 
 def publication_table(
@@ -90,4 +91,12 @@ def publication_table(
     rows += [
         (name, "", channel, f"refused: {error.message}", "") for name, error in refused.items()
     ]
-    add_table("Publication", ("appliance", "release", "channel", "outcome", "size"), rows)
+    _add("Publication", ("appliance", "release", "channel", "outcome", "size"), rows)
+
+
+def _add(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Add a table to the job's summary; without room for it, what was done is still done."""
+    try:
+        add_table(title, headings, rows)
+    except OSError as error:
+        warn(f"the job's summary has no table of this: {error}")

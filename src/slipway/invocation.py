@@ -33,7 +33,7 @@ from slipway.credentials import leave_behind
 from slipway.errors import HostError, UserError
 from slipway.terminal import screened, shown
 
-__all__ = ["open_streams", "option", "outcome", "task", "unread", "written"]
+__all__ = ["Terminated", "open_streams", "option", "outcome", "task", "unread", "written"]
 
 #: What can be done where the system refuses something.
 _HINTS: Final = {

@@ -137,9 +137,9 @@ def credentials(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(gateway.certificate))
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=[pytest.param("http", marks=pytest.mark.nightly), "https"])
 def url(request: pytest.FixtureRequest, gateway: Gateway) -> str:
-    """A new bucket, by both ways."""
+    """A new bucket: by the way that people use, and at night by both."""
     return gateway.bucket(getattr(gateway, request.param))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from slipway.boot.trial import Held
 from slipway.commands.holding import Holding, _relay
+from slipway.invocation import Terminated
 from slipway.terminal import screened
 
 ECHO = r"""
@@ -40,24 +42,34 @@ def test_lines_go_to_the_shell_and_come_back(
 
 
 class Hasty(io.StringIO):
-    """Standard output before somebody who presses Ctrl-C as soon as some words stand there."""
+    """Standard output before somebody who ends it as soon as some words stand there."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, end: BaseException) -> None:
         super().__init__()
-        self._words = words
+        self._words, self._end = words, end
 
     def flush(self) -> None:
         if self._words and self._words in self.getvalue():
             self._words = ""
-            raise KeyboardInterrupt
+            raise self._end
 
 
-def test_ctrl_c_counts_from_the_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), Terminated(signal.SIGTERM)], ids=repr)
+def test_ctrl_c_counts_from_the_line_that_names_it_and_sigterm_ends_the_task(
+    end: KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guest: Any = None
     held = Held(appliance="web", why="no", login=("ssh",), console=Path("log"), guest=guest)
-    seen = Hasty("until Enter or Ctrl-C\n")
+    seen = Hasty("until Enter or Ctrl-C\n", end)
     monkeypatch.setattr(sys, "stdout", seen)
     look = Holding(keep_failed=True).on_failure
     assert look
-    look(held)
-    assert seen.getvalue().endswith("Ctrl-C\ngoing on: the machine is switched off\n")
+    passed: BaseException | None = None
+    try:
+        look(held)
+    except KeyboardInterrupt as error:  # pytest itself would end by it
+        passed = error
+    terminated = isinstance(end, Terminated)
+    assert passed is (end if terminated else None)
+    last = "going on: the machine is switched off\n"
+    assert seen.getvalue().endswith("Ctrl-C\n" if terminated else f"Ctrl-C\n{last}")

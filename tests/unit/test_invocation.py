@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from invoke.exceptions import Exit
 
+from slipway.commands.output import confirm
 from slipway.errors import (
     BuildError,
+    Declined,
     HostError,
     SpecError,
     SpecErrors,
@@ -20,7 +23,7 @@ from slipway.errors import (
     UserError,
     VerificationError,
 )
-from slipway.invocation import outcome
+from slipway.invocation import Terminated, outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +105,23 @@ def test_a_spec_error_ends_with_3_and_its_place(tmp_path: Path) -> None:
         "24.10 as a number\n"
         '  hint: put quotes around it: "24.10"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("end", "became"),
+    [(KeyboardInterrupt(), Declined), (Terminated(signal.SIGTERM), Terminated)],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_a_question_is_declined_by_ctrl_c_and_ended_by_sigterm(
+    end: BaseException, became: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_: str) -> str:
+        raise end
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", ask)
+    with pytest.raises(became):
+        confirm("remove everything", False)
 
 
 @pytest.mark.integration

@@ -28,7 +28,7 @@ from slipway.commands.options import (
     require_words,
     shared,
 )
-from slipway.commands.output import say, show
+from slipway.commands.output import say, show, until_ctrl_c
 from slipway.commands.planning import plan, render
 from slipway.commands.publishing import publish_into
 from slipway.commands.records import machine_record, proof_record, release_record
@@ -422,25 +422,25 @@ def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Ans
     require_startable(shop.library.load(*folders([name])), values, wanted.keep)
     (job,) = prepared(shop, [name], recipe)
     key = Path(wanted.ssh_key) if wanted.ssh_key else None
-    with pipeline.start(
-        shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
-    ) as box:
-        try:  # also around what is said: whoever reads it may press Ctrl-C before the last line
-            answer.tell_now(
-                Started(
-                    appliance=job.name,
-                    accelerator=box.emulator.accelerator.name,
-                    console=str(box.console),
-                    ports=box.ports,
-                    unreachable=box.unreachable,
-                    login=box.login if box.ssh_key else None,
-                )
+    with (
+        pipeline.start(
+            shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
+        ) as box,
+        until_ctrl_c("stopping"),
+    ):  # also around what is said: who reads it may not wait
+        answer.tell_now(
+            Started(
+                appliance=job.name,
+                accelerator=box.emulator.accelerator.name,
+                console=str(box.console),
+                ports=box.ports,
+                unreachable=box.unreachable,
+                login=box.login if box.ssh_key else None,
             )
-            for line in box.listing:
-                print(line, flush=True)
-            box.guest.qemu.wait()
-        except KeyboardInterrupt:
-            print("stopping", flush=True)
+        )
+        for line in box.listing:
+            print(line, flush=True)
+        box.guest.qemu.wait()
 
 
 TASKS: Final = (

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slipway.commands.output import until_ctrl_c
 from slipway.invocation import option
 from slipway.terminal import aside, one_line, plain
 
@@ -84,7 +85,7 @@ class Holding:
                 _log_in(held)
             if self.keep_failed:
                 # Whoever reads that Ctrl-C ends this may press it before the next line runs.
-                with contextlib.suppress(KeyboardInterrupt):
+                with until_ctrl_c():
                     print(f"  log in:  {shlex.join(held.login)}")
                     print("the machine runs until Enter or Ctrl-C", flush=True)
                     _wait(held)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from slipway.errors import as_called
 from slipway.terminal import extent, one_line
 
-__all__ = ["confirm", "say", "show", "warn", "would"]
+__all__ = ["confirm", "say", "show", "until_ctrl_c", "warn", "would"]
 
 #: With fewer columns to it, the last column of a listing stands below its row, indented.
 _LEAST: Final = 20
@@ -78,6 +79,7 @@ def confirm(deed: str, yes: bool) -> None:
         UsageError: There is no terminal to ask on.
     """
     from slipway.errors import Declined, UsageError
+    from slipway.invocation import Terminated
 
     if yes:
         return
@@ -89,9 +91,29 @@ def confirm(deed: str, yes: bool) -> None:
         answer = input(f"{one_line(deed)}? [y/N] ")
     except (EOFError, KeyboardInterrupt) as error:
         print()
+        if isinstance(error, Terminated):
+            raise
         raise Declined from error
     if answer.strip().lower() not in ("y", "yes"):
         raise Declined
+
+
+@contextmanager
+def until_ctrl_c(said: str = "") -> Iterator[None]:
+    """Let Ctrl-C end the block, and nothing but it; SIGTERM and SIGHUP end the task.
+
+    Args:
+        said: A line for standard output then.
+    """
+    from slipway.invocation import Terminated
+
+    try:
+        yield
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        if said:
+            print(said, flush=True)
 
 
 def would(lines: Iterable[str]) -> None:

@@ -19,6 +19,8 @@ from slipway.channels.moves import promote, publish_all
 from slipway.channels.state import Channel, read_channel
 from slipway.stores.directory import DirectoryStore
 
+pytestmark = pytest.mark.integration
+
 Build = Callable[..., Path]
 ROOT = Path(__file__).parents[3]
 RELEASES = "store/releases"

@@ -23,6 +23,8 @@ from slipway.formats import load
 from slipway.formats.vhd import check_footer, footer, geometry
 from slipway.formats.vhdx import check_headers, write
 
+pytestmark = pytest.mark.integration
+
 MIB = 1 << 20
 SIZE = 1 << 30
 NAMES = ("vhd", "vhdx", "vmdk")

@@ -63,8 +63,11 @@ def relay(found: list[str], public: str) -> str:
 
 
 def tables() -> None:
-    """Make the tables of running calls, which a database of an earlier version lacks."""
+    """Make the tables of running calls, which a database of an earlier version lacks, and let
+    readers and a writer work at once: Kamailio gives up a write after half a second.
+    """
     with closing(sqlite3.connect(f"file:{DATABASE}?mode=rw", uri=True, timeout=20)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'dialog'").fetchone():
             database.executescript(TABLES.read_text())
 

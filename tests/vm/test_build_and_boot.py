@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -153,12 +153,12 @@ def test_what_is_rendered_is_what_the_plan_counts(project: Path, tmp_path: Path)
 
 
 @contextlib.contextmanager
-def started(root: Path, *words: str) -> Iterator[int]:
-    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C ends it."""
+def started(root: Path, *words: str, end: signal.Signals = signal.SIGINT) -> Iterator[int]:
+    """A sandbox that answers by SSH, on the port that this gives; Ctrl-C or SIGTERM ends it."""
 
     def start() -> tuple[contextlib.ExitStack, int]:
         with contextlib.ExitStack() as stack:
-            port = stack.enter_context(sandbox(root, *words))
+            port = stack.enter_context(sandbox(root, words, end))
             return stack.pop_all(), port
 
     stack, port = once_more(start)
@@ -167,7 +167,7 @@ def started(root: Path, *words: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def sandbox(root: Path, *words: str) -> Iterator[int]:
+def sandbox(root: Path, words: Sequence[str], end: signal.Signals) -> Iterator[int]:
     """One start of it.
 
     Raises:
@@ -188,8 +188,9 @@ def sandbox(root: Path, *words: str) -> Iterator[int]:
             said = console.read_text(errors="replace")[-5000:]
             if answered:
                 yield port
-            box.send_signal(signal.SIGINT)
-            assert box.wait(200) == 0 or not answered
+            box.send_signal(end)
+            status = 0 if end == signal.SIGINT else 128 + end
+            assert box.wait(200) == status or not answered
         finally:
             box.kill()
     if not answered:
@@ -230,7 +231,7 @@ def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(
             argv, check=True, capture_output=True, text=True, timeout=120
         ).stdout.strip()
 
-    with started(project, *words) as port:
+    with started(project, *words, end=signal.SIGTERM) as port:
         host = ssh(port, "echo kept > /root/state; cat /etc/ssh/ssh_host_ed25519_key.pub")
     folder = project / "build/my-thing/sandbox"
     assert sorted(path.name for path in folder.iterdir()) == ["first.base.qcow2", "first.qcow2"]

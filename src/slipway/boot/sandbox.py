@@ -167,24 +167,29 @@ def sandbox(
         snapshot if keep and not saving else image, overlay, size_gib=spec.resources.disk_gib
     )
     running_machine = _running(appliance, architecture, overlay, emulator, wanted)
+    ended: KeyboardInterrupt | None = None
     with running_machine as (guest, machine, ports, unreachable):
-        yield Sandbox(
-            guest=guest,
-            emulator=emulator,
-            console=machine.console,
-            ports=ports,
-            unreachable=unreachable,
-            snapshot=f"made from {keep}"
-            if keep and not saving
-            else f"kept as {keep}"
-            if keep
-            else "",
-            ssh_key=wanted.ssh_key,
-            ssh_listed=any(
-                (port.interface, port.protocol, port.port) == (spec.interfaces[0].name, "tcp", 22)
-                for port in spec.ports
-            ),
-        )
+        try:
+            yield Sandbox(
+                guest=guest,
+                emulator=emulator,
+                console=machine.console,
+                ports=ports,
+                unreachable=unreachable,
+                snapshot=f"made from {keep}"
+                if keep and not saving
+                else f"kept as {keep}"
+                if keep
+                else "",
+                ssh_key=wanted.ssh_key,
+                ssh_listed=any(
+                    (port.interface, port.protocol, port.port)
+                    == (spec.interfaces[0].name, "tcp", 22)
+                    for port in spec.ports
+                ),
+            )
+        except KeyboardInterrupt as error:  # SIGTERM, which ends the task: the state is kept first
+            ended = error
         if saving and not guest.power_off(30 if machine.accelerator.name == "kvm" else 120):
             raise HostError(
                 "the guest did not switch itself off, so its state is not kept",
@@ -192,6 +197,8 @@ def sandbox(
             )
     if saving:
         _keep(overlay, snapshot)
+    if ended:
+        raise ended
 
 
 def _keep(overlay: Path, snapshot: Path) -> None:

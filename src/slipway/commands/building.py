@@ -426,8 +426,9 @@ def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Ans
         pipeline.start(
             shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
         ) as box,
+        # Also around the lines: whoever reads the first may not wait for the last.
         until_ctrl_c("stopping"),
-    ):  # also around what is said: who reads it may not wait
+    ):
         answer.tell_now(
             Started(
                 appliance=job.name,

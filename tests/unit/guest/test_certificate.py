@@ -49,7 +49,7 @@ class Machine:
         if grp.getgrgid(os.getgid()).gr_name != OWNER:
             pytest.skip("the user's group has another name than the user")
         self.root, self.program, self.monkeypatch = root, load(), monkeypatch
-        self.folder, self.state, self.log = root / "tls", root / "state", root / "log"
+        self.folder, self.state, self.log = root / "etc/own/tls", root / "state", root / "log"
         self.called("vm", "192.0.2.7")
         monkeypatch.setattr(self.program, "NAMES", root / "certificate_names")
 
@@ -120,8 +120,9 @@ def test_it_has_the_names_that_clients_use_and_what_clients_ask_of_it(machine: M
     assert made.not_valid_after_utc - made.not_valid_before_utc <= datetime.timedelta(days=398)
     assert sorted(path.name for path in machine.folder.iterdir()) == ["server.crt", "server.key"]
     assert [
-        (machine.folder / name).stat().st_mode & 0o777 for name in (".", "server.key", "server.crt")
-    ] == [0o755, 0o600, 0o644]
+        (machine.folder / name).stat().st_mode & 0o777
+        for name in ("..", ".", "server.key", "server.crt")
+    ] == [0o755, 0o755, 0o600, 0o644]
     assert [
         (machine.state / name).stat().st_mode & 0o777
         for name in (".", "authority.key", "authority.crt")

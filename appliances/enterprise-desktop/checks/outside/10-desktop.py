@@ -112,10 +112,19 @@ try:
     with client(password, "/sec:rdp") as refused:
         assert refused.wait(60) != 0, said()
 
+    # What an attempt before this one left open is no session of a wrong password.
+    on_machine(f"loginctl terminate-user {USER} 2>/dev/null || true")
+    until = time.monotonic() + 60
+    while on_machine(f"pgrep -u {USER} || true"):
+        assert time.monotonic() < until, "an earlier session does not end"
+        time.sleep(2)
+
     # With a wrong password xrdp says so, and shows no desktop.
+    refusals = "journalctl --no-pager --boot --unit xrdp-sesman | grep -c AUTHFAIL || true"
+    before = on_machine(refusals)
     with client(f"not-{password}", "/sec:tls"):
         until = time.monotonic() + 60
-        while "AUTHFAIL" not in on_machine("journalctl --no-pager --boot --unit xrdp-sesman"):
+        while on_machine(refusals) == before:
             assert time.monotonic() < until, f"no refusal in the log; the client said: {said()}"
             time.sleep(2)
         assert screenshot(BACKDROP)[0] < 0.01, "a wrong password shows the desktop"

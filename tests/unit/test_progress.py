@@ -121,7 +121,7 @@ def test_a_transfer_has_a_bar_its_rate_and_what_is_left(columns: int) -> None:
         step.transferred(0, 120 << 20)
         step._looked = (time.monotonic() - 10, 0)
         step.transferred(30 << 20, 120 << 20)
-        time.sleep(0.1)
+        time.sleep(0.6)
         step.detail = "120.0 MiB"
     row = next(
         line for state in states(shown.raw, columns) for line in state.splitlines() if "#" in line
@@ -206,7 +206,7 @@ def test_standard_output_on_the_same_terminal_comes_between(
                 print("inside", file=Output(shown.stream), flush=True)
                 shown.stream.write("password: ")
                 shown.stream.flush()
-                time.sleep(0.1)  # longer than it takes to draw once more
+                time.sleep(0.4)  # longer than it takes to draw once more
                 shown.stream.write("\n")
             wait_for(drawn(step))
     lines = shown.screen.text.splitlines()
@@ -229,7 +229,7 @@ def test_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     with Terminal() as shown, Progress(shown.stream).step("fetch") as step:
         step.transferred(1, 2)
         step.measure = lambda: 1
-        time.sleep(0.1)
+        time.sleep(0.4)
     colours = {
         word for words in re.findall(r"\x1b\[([0-9;]*)m", shown.raw) for word in words.split(";")
     }

@@ -53,6 +53,13 @@ def document(capsys: pytest.CaptureFixture[str], task: str) -> dict[str, Any]:
     return rest
 
 
+def begin(root: Path, answer: Answer) -> None:
+    """Run `start web`."""
+    body: Any = building.start.body
+    at = Checkout(root=str(root))
+    body.__wrapped__("web", at=at, recipe=Recipe(), wanted=building._Start(), answer=answer)
+
+
 def test_a_program_gets_the_ports_while_the_machine_runs(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,14 +81,7 @@ def test_a_program_gets_the_ports_while_the_machine_runs(
     monkeypatch.setattr(pipeline, "start", start)
     answer = Answer(json=True)
     with answer.printed("start"):
-        body: Any = building.start.body
-        body.__wrapped__(
-            "web",
-            at=Checkout(root=str(root)),
-            recipe=Recipe(),
-            wanted=building._Start(),
-            answer=answer,
-        )
+        begin(root, answer)
     (told,) = seen
     login = told.pop("login")
     assert login.startswith("ssh -p 4022 -i k ")
@@ -124,14 +124,7 @@ def test_ctrl_c_stops_the_machine_from_the_first_word_on(
 
     monkeypatch.setattr(pipeline, "start", start)
     monkeypatch.setattr(Sandbox, "listing", property(hasty))
-    body: Any = building.start.body
-    body.__wrapped__(
-        "web",
-        at=Checkout(root=str(root)),
-        recipe=Recipe(),
-        wanted=building._Start(),
-        answer=Answer(),
-    )
+    begin(root, Answer())
     assert capsys.readouterr().out == "stopping\n"
 
 

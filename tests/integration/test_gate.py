@@ -408,6 +408,12 @@ def test_a_machine_that_did_not_come_up_shows_its_console_as_text(gate: Gate) ->
     )
 
 
+def test_a_check_from_outside_in_python_finds_what_it_may_import(gate: Gate) -> None:
+    asks = "from slipway_check import parameter, trusting\nassert callable(trusting)\n"
+    gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/40-asks.py": asks})
+    assert gate.build() == ""
+
+
 def test_what_the_first_try_said_is_told_where_the_last_failed_of_something_else(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

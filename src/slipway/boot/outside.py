@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slipway.boot.attempt import PYTHON, attempt
+from slipway.boot.attempt import KIT, PYTHON, attempt
 from slipway.boot.delivery import SEED, make_seed, parameter_credentials, parameter_values
 from slipway.boot.lab import Lab, address, agent_socket
 from slipway.boot.machine import Machine, Running, make_overlay, running
@@ -57,12 +57,13 @@ def outside_checks(appliance: Appliance) -> list[Check]:
 
 
 def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
-    """Put into the network's room what is run there, before anything is: the checks, and the key
-    that root may log in with.
+    """Put into the network's room what is run there, before anything is: the checks, what they
+    import, and the key that root may log in with.
     """
     network.namespace.write(_KEY, key.read_bytes())
     for check in outside_checks(appliance):
         network.namespace.write(_CHECKS / check.place / check.name, check.read(), mode=0o755)
+        network.namespace.write(_CHECKS / check.place / KIT.name, KIT.read_bytes())
 
 
 @dataclass(slots=True, kw_only=True)

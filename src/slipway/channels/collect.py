@@ -31,6 +31,7 @@ from slipway.channels.shelf import past_of, to_shelf
 from slipway.channels.state import channels_in, metadata_key, read_channel
 from slipway.channels.state import load as load_metadata
 from slipway.errors import HostError, StoreError, UserError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Conflict, NotFound, Status, Store
 
 __all__ = ["GRACE_S", "Collected", "collect", "doomed", "rescue"]
@@ -206,7 +207,7 @@ def _referred(
 def _objects(role: Any, appliance: str, channel: str) -> set[str]:
     releases = to_shelf(role, appliance, channel).releases
     return {
-        target_key(appliance, release, file, sha256)
+        target_key(ReleaseRef(appliance, release), file, sha256)
         for release, listed in releases.items()
         for file, (_, sha256) in listed.files.items()
     }
@@ -247,7 +248,7 @@ def _lease(store: Store) -> Iterator[Deadline]:
             store.swap(_LEASE, _FREE, etag=mine)
 
 
-def rescue(store: Store, appliance: str, release: str) -> None:
+def rescue(store: Store, ref: ReleaseRef) -> None:
     """Before a release is published: make what is there of it already, and is old, count as written
     now.
 
@@ -255,7 +256,7 @@ def rescue(store: Store, appliance: str, release: str) -> None:
         StoreError: A collection is under way, which may be about to remove it.
     """
     limit = store.now() - (GRACE_S - 2 * LIMIT_S)
-    prefixes = (f"targets/{appliance}/{release}/", f"releases/{appliance}/{release}/")
+    prefixes = (f"targets/{ref.path}/", f"releases/{ref.path}/")
     old = [
         status for prefix in prefixes for status in store.list(prefix) if status.modified < limit
     ]

@@ -39,6 +39,7 @@ from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, suggestion
 from slipway.ownership import require_writable
 from slipway.records.manifest import PackageChanges
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store, read_only
 
 __all__ = ["Session", "Untrusted", "describe", "require_none"]
@@ -329,7 +330,7 @@ class Session:
 
     def promotion(
         self, appliance: str, build: str | None, source: str, target: str
-    ) -> tuple[str, PackageChanges, Callable[[], Moved]]:
+    ) -> tuple[ReleaseRef, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now,
         and the deed.
         """
@@ -352,7 +353,7 @@ class Session:
                 self.store, ring, source_now, appliance, release, clock=self.clock, others=others
             )
 
-        return release, changes, promote
+        return ReleaseRef(appliance, release), changes, promote
 
     def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
         """See :func:`slipway.channels.moves.rollback`."""

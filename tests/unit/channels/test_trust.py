@@ -25,6 +25,7 @@ from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -63,7 +64,7 @@ def list_by_hand(store: Store, ring: KeyRing, release: str, files: Mapping[str, 
     listed = {}
     for file, data in files.items():
         sha256 = hashlib.sha256(data).hexdigest()
-        store.create(target_key("example", release, file, sha256), data)
+        store.create(target_key(ReleaseRef("example", release), file, sha256), data)
         listed[file] = (len(data), sha256)
 
     def add(channel: Channel) -> None:
@@ -114,7 +115,7 @@ def test_a_changed_image_is_not_kept(
 ) -> None:
     publish_all(store, ring, [build(1)])
     user = Client(store, "nightly", ring.roots[0], tmp_path / "memory")
-    wanted = user.wanted("example", "1.0.0-b1", "example.qcow2")
+    wanted = user.wanted(ReleaseRef("example", "1.0.0-b1"), "example.qcow2")
     data = store.read(wanted.key).data.replace(b"image", b"IMAGE", 1)
     put(store, wanted.key, data)
     with pytest.raises(VerificationError) as caught:
@@ -137,7 +138,7 @@ def test_an_image_that_changes_while_it_is_downloaded_is_not_kept(
     monkeypatch.setattr(download_module, "_RANGE", 1000)
     publish_all(store, ring, [build(1)])
     wanted = Client(store, "nightly", ring.roots[0], tmp_path / "memory").wanted(
-        "example", "1.0.0-b1", "example.qcow2"
+        ReleaseRef("example", "1.0.0-b1"), "example.qcow2"
     )
     with pytest.raises(VerificationError, match=r"has the SHA-256 .* its channel says"):
         download(LyingStore(store, wanted.key, bytes.upper), wanted, tmp_path / "out")
@@ -335,7 +336,7 @@ def test_a_release_under_the_name_of_another_is_not_listed(
         build="b0",
     )
     for file, data in files_of(other).items():
-        store.create(target_key("example", "1.0.0-b1", file, other.hashes[file]), data)
+        store.create(target_key(ReleaseRef("example", "1.0.0-b1"), file, other.hashes[file]), data)
     store.create("releases/example/1.0.0-b1/SHA256SUMS", other.sums)
     publish_all(store, ring, [folder])
     assert (

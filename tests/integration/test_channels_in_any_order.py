@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from example_release import write_example
 from slipway.channels.collect import collect
 from slipway.channels.keys import init
+from slipway.channels.layout import target_key
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
-from slipway.channels.publish import target_key
 from slipway.channels.state import read_channel
 from slipway.channels.upkeep import Policy, prune, refresh
 from slipway.errors import StoreError

@@ -26,9 +26,9 @@ from slipway.channels import publish as publishing
 from slipway.channels.collect import collect
 from slipway.channels.commit import commit
 from slipway.channels.keys import init
+from slipway.channels.layout import channels_in, target_key
 from slipway.channels.moves import promote, publish_all
-from slipway.channels.publish import target_key
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.records.reference import ReleaseRef
 from slipway.stores import NotFound, Store

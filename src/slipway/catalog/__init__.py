@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from slipway.channels.keys.ring import fingerprint
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.channels.shelf import Shelf, Tombstone
 from slipway.channels.state import Channel, Listed
 from slipway.errors import StoreError, VerificationError

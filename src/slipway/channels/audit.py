@@ -17,8 +17,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from slipway.channels.expiry import expired_parts, renewal, root_warning, way_out
+from slipway.channels.layout import (
+    RELEASES,
+    TARGETS,
+    signature_key,
+    signer_of,
+    sums_key,
+    target_key,
+)
 from slipway.channels.minisign import verify
-from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Listed
 from slipway.errors import UserError, VerificationError
 from slipway.records.manifest import Manifest, read_manifest
@@ -135,12 +142,12 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
     signed: set[str] = set()
     problems: list[str] = []
     unlisted: list[str] = []
-    for status in store.list("releases/"):
+    for status in store.list(RELEASES):
         folder, _, file = status.key.rpartition("/")
+        name = signer_of(status.key)
         if file == SUMS:
             unlisted += [] if status.key in listed else [status.key]
-        elif file.startswith(f"{SUMS}.") and file.endswith(".minisig"):
-            name = file.removeprefix(f"{SUMS}.").removesuffix(".minisig").removesuffix("minisig")
+        elif name is not None:
             keys = [
                 key
                 for channel, keys in known.values()
@@ -165,7 +172,7 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
         for ref, entry in _releases(channel)
         for file, (_, sha256) in entry.files.items()
     }
-    return problems, sum(status.key not in referred for status in store.list("targets/"))
+    return problems, sum(status.key not in referred for status in store.list(TARGETS))
 
 
 def targets_keys(channel: Channel) -> list[Key]:
@@ -250,7 +257,7 @@ def _sums(store: Store, channel: Channel, ref: ReleaseRef, listed: Listed) -> It
     keys = targets_keys(channel)
     if not keys:
         return
-    own, first = f"{key}.{channel.name}.minisig", f"{key}.minisig"
+    own, first = signature_key(channel.name, ref), f"{key}.minisig"
     comments = {name: _comment(store, key, name, keys) for name in (own, first)}
     if comments[own] is None:
         yield f"{key} has no signature by the key of the channel {channel.name}"

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from slipway.channels.download import Wanted, download
 from slipway.channels.expiry import Expired, clock_says, renewal
+from slipway.channels.layout import TARGETS, metadata_folder
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
@@ -80,8 +81,8 @@ class Client:
         with self._verified():
             self._updater: Updater = Updater(
                 metadata_dir=str(folder),
-                metadata_base_url=f"metadata/{channel}/",
-                target_base_url="targets/",
+                metadata_base_url=metadata_folder(channel),
+                target_base_url=TARGETS,
                 fetcher=store_fetcher(store),
                 bootstrap=root,
             )

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.errors import HostError, UsageError, VerificationError
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.layout import signature_key, sums_key
 from slipway.channels.minisign import sign, verify
 from slipway.errors import StoreError, VerificationError
 from slipway.records.reference import ReleaseRef
@@ -31,8 +32,6 @@ __all__ = [
     "require_list",
     "require_same_images",
     "settle",
-    "signature_key",
-    "sums_key",
     "sums_text",
 ]
 
@@ -44,16 +43,6 @@ _ATTEMPTS: Final = 10
 RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
 _What = TypeVar("_What")
 _SECOND: Final = "a store where somebody else can write is not safe: find out who did"
-
-
-def sums_key(ref: ReleaseRef) -> str:
-    """Where a release's SHA256SUMS is; its lines say where everything else is."""
-    return f"releases/{ref.path}/{SUMS}"
-
-
-def signature_key(channel: str, ref: ReleaseRef) -> str:
-    """Where a channel's signature of a release's SHA256SUMS is."""
-    return f"{sums_key(ref)}.{channel}.minisig"
 
 
 def sums_text(files: Files) -> bytes:

@@ -21,9 +21,10 @@ from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
-from slipway.channels.publish import Published, publish, target_key
+from slipway.channels.publish import Published, publish
 from slipway.channels.shelf import MAX_RECORD, Shelf
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (

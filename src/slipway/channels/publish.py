@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.channels.layout import sums_key, target_key
 from slipway.channels.lists import (
     RECORDS,
     Files,
@@ -22,7 +23,6 @@ from slipway.channels.lists import (
     require_bytes,
     require_list,
     require_same_images,
-    sums_key,
     sums_text,
 )
 from slipway.errors import BuildError
@@ -30,7 +30,7 @@ from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release, verify_release
 from slipway.stores import AlreadyExists, Store
 
-__all__ = ["Published", "publish", "require_boot", "sums_key", "target_key"]
+__all__ = ["Published", "publish", "require_boot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,6 @@ class Published:
     store: str
     files: Files = field(default_factory=dict, compare=False)
     kept: tuple[str, ...] = field(default=(), compare=False)
-
-
-def target_key(ref: ReleaseRef, file: str, sha256: str) -> str:
-    """Where a file of a release is."""
-    return f"targets/{ref.path}/{sha256}.{file}"
 
 
 def publish(

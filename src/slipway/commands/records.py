@@ -188,7 +188,7 @@ def channel_record(channel: Channel) -> ChannelState:
 
 def held_record(channel: Channel, appliance: str) -> Held:
     """Return what a channel has of an appliance."""
-    from slipway.channels.publish import target_key
+    from slipway.channels.layout import target_key
     from slipway.records.reference import ReleaseRef
 
     shelf = channel.shelf(appliance)

@@ -15,10 +15,10 @@ from slipway.channels.audit import examine, examine_rest
 from slipway.channels.auditing import audit
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, rotate
-from slipway.channels.lists import signature_key
+from slipway.channels.layout import signature_key, sums_key, target_key
 from slipway.channels.minisign import sign, verify
 from slipway.channels.moves import promote, publish_all, withdraw
-from slipway.channels.publish import publish, sums_key, target_key
+from slipway.channels.publish import publish
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.channels.upkeep import refresh

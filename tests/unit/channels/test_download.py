@@ -18,7 +18,7 @@ import pytest
 
 from slipway.channels import download as module
 from slipway.channels.download import Wanted, download
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.errors import HostError, UsageError, VerificationError
 from slipway.records.reference import ReleaseRef
 from slipway.stores.directory import DirectoryStore

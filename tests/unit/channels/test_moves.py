@@ -12,6 +12,7 @@ import pytest
 from slipway import process
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, fingerprint
+from slipway.channels.layout import channels_in, sums_key
 from slipway.channels.minisign import public_key
 from slipway.channels.moves import (
     Moved,
@@ -21,8 +22,7 @@ from slipway.channels.moves import (
     rollback,
     withdraw,
 )
-from slipway.channels.publish import sums_key
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import Policy, kept, prune, refresh
 from slipway.errors import StoreError, VerificationError
 from slipway.records.reference import ReleaseRef

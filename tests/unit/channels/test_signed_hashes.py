@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from slipway.channels.keys import KeyRing
-from slipway.channels.lists import signature_key, sums_key
+from slipway.channels.layout import signature_key, sums_key, target_key
 from slipway.channels.minisign import sign, verify
 from slipway.channels.moves import promote, publish_all
-from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, read_channel
 from slipway.errors import BuildError, StoreError, VerificationError
 from slipway.records.reference import ReleaseRef

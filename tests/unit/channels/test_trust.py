@@ -20,8 +20,8 @@ from slipway.channels.commit import commit
 from slipway.channels.download import download
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, init, load_ring, rotate
+from slipway.channels.layout import target_key
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
-from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress

@@ -12,7 +12,6 @@ gives the objects by key.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,12 +22,12 @@ from typing import Final, Protocol, cast
 from slipway.channels.keys.ring import fingerprint
 from slipway.channels.layout import target_key
 from slipway.channels.shelf import Shelf, Tombstone
-from slipway.channels.state import Channel, Listed
-from slipway.errors import StoreError, VerificationError
+from slipway.channels.state import Channel
+from slipway.channels.verified import manifest_of
+from slipway.errors import StoreError
 from slipway.formats import Artifact
-from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.manifest import Manifest
 from slipway.records.reference import ReleaseRef
-from slipway.records.release import MANIFEST
 from slipway.stores import Conflict, NotFound, Store
 
 __all__ = ["INDEXED", "Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
@@ -120,7 +119,7 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
         channels: The most trusted first.
 
     Raises:
-        VerificationError: A manifest is not what its channel says.
+        VerificationError: A manifest is not what was published.
         StoreError: One is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
@@ -137,9 +136,8 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
             listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
-                manifest = _manifest(
-                    store, ReleaseRef(appliance, shelf.current), shelf.releases[shelf.current]
-                )
+                ref = ReleaseRef(appliance, shelf.current)
+                manifest = manifest_of(store, ref, shelf.releases[shelf.current].files)
                 first = all(other != appliance for _, other in found)
                 offer = Offer(
                     channel=channel.name,
@@ -176,17 +174,6 @@ def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
             files={},
             tombstone=tombstone,
         )
-
-
-def _manifest(store: Store, ref: ReleaseRef, listed: Listed) -> Manifest:
-    if MANIFEST not in listed.files:
-        raise VerificationError(f"{ref} has no {MANIFEST}", hint="run: invoke verify")
-    size, sha256 = listed.files[MANIFEST]
-    key = target_key(ref, MANIFEST, sha256)
-    text = store.read_range(key, 0, size + 1)
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise VerificationError(f"{key} is not what its channel says", hint="run: invoke verify")
-    return read_manifest(text, source=key, of=ref)
 
 
 def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = False) -> list[str]:

@@ -7,7 +7,6 @@ file gets its name only when it is whole and is what the channel's signed metada
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -24,10 +23,11 @@ from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
 from slipway.channels.state import load_listed
+from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.formats import file_name, load
 from slipway.progress import Progress
-from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.manifest import Manifest
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
@@ -212,13 +212,7 @@ def fetch_manifest(
     ref = ReleaseRef(appliance, find_release(shelf, appliance, client.channel, build))
     wanted = client.wanted(ref, MANIFEST)
     with _whole_store():
-        text = client.store.read_range(wanted.key, 0, wanted.size + 1)
-    if hashlib.sha256(text).hexdigest() != wanted.sha256:
-        raise VerificationError(
-            f"{wanted.key} is not what its channel says",
-            hint="the store was changed; nothing was kept",
-        )
-    manifest = read_manifest(text, source=wanted.key, of=ref)
+        manifest = manifest_of(client.store, ref, {MANIFEST: (wanted.size, wanted.sha256)})
     if architecture not in (None, manifest.architecture):
         raise StoreError(
             f"{ref} in {client.channel} is for {manifest.architecture}, not {architecture}",

@@ -7,7 +7,6 @@ the same again changes nothing; what was withdrawn does not come back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish
-from slipway.channels.shelf import MAX_RECORD, Shelf
+from slipway.channels.shelf import Shelf
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
@@ -36,17 +35,17 @@ from slipway.channels.tombstones import (
     require_still_alive,
     require_still_current,
 )
+from slipway.channels.verified import manifest_of, read_record
 from slipway.channels.watch import read_watched
 from slipway.errors import StoreError, UserError, VerificationError
-from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
+from slipway.records.manifest import PackageChanges, package_changes
 from slipway.records.reference import ReleaseRef
-from slipway.records.release import MANIFEST, SBOM, Release, read_release
+from slipway.records.release import SBOM, Release, read_release
 from slipway.stores import Store
 
 __all__ = [
     "Moved",
     "find_release",
-    "manifest_of",
     "package_difference",
     "promote",
     "publish_all",
@@ -372,16 +371,6 @@ def withdraw(
     return _moved(commit(store, ring, move, clock=clock), appliance, before)
 
 
-def manifest_of(store: Store, ref: ReleaseRef, entry: Listed) -> Manifest:
-    """A release's manifest, verified by what a channel says of it.
-
-    Raises:
-        VerificationError: It is another one, or is about another release.
-    """
-    text = _verified(store, ref, MANIFEST, entry)
-    return read_manifest(text, source=f"the manifest of {ref}", of=ref)
-
-
 def package_difference(
     store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]
 ) -> PackageChanges:
@@ -394,7 +383,7 @@ def package_difference(
 
 
 def _packages(store: Store, ref: ReleaseRef, entry: Listed) -> dict[str, str]:
-    text = _verified(store, ref, SBOM, entry)
+    text = read_record(store, ref, SBOM, entry.files)
     try:
         return {
             str(item["name"]): str(item.get("version", ""))
@@ -402,22 +391,6 @@ def _packages(store: Store, ref: ReleaseRef, entry: Listed) -> dict[str, str]:
         }
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise VerificationError(f"the {SBOM} of {ref} is no list of packages: {error}") from error
-
-
-def _verified(store: Store, ref: ReleaseRef, file: str, entry: Listed) -> bytes:
-    try:
-        size, sha256 = entry.files[file]
-    except KeyError:
-        raise VerificationError(f"{ref} has no {file}") from None
-    key = target_key(ref, file, sha256)
-    if size > MAX_RECORD:
-        raise VerificationError(f"{key} is larger than {MAX_RECORD} bytes")
-    data = store.read_range(key, 0, size + 1)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise VerificationError(
-            f"{key} is not what was published", hint="the store was changed by something else"
-        )
-    return data
 
 
 def _is_older(shelf: Shelf, before: str | None) -> bool:
@@ -454,7 +427,7 @@ def _require_blobs(store: Store, ref: ReleaseRef, entry: Listed) -> None:
             raise StoreError(
                 f"{key} {problem}", hint="publish the build again, from where it was made"
             )
-    manifest = manifest_of(store, ref, entry)
+    manifest = manifest_of(store, ref, entry.files)
     made = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
     if not manifest.boot_passed or made != artifacts_of(entry.files):
         raise VerificationError(f"{ref} has no passing boot report for these images")
@@ -463,7 +436,7 @@ def _require_blobs(store: Store, ref: ReleaseRef, entry: Listed) -> None:
             raise VerificationError(
                 f"{ref} is listed with another {record.file} than its manifest names"
             )
-        _verified(store, ref, record.file, entry)
+        read_record(store, ref, record.file, entry.files)
 
 
 def _require_same_files(one: Channel, other: Channel, ref: ReleaseRef) -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from slipway.channels.keys import Clock, KeyRing
-from slipway.channels.moves import Moved, manifest_of, withdraw
+from slipway.channels.moves import Moved, withdraw
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.tombstones import matches
+from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UsageError, UserError
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
@@ -198,7 +199,7 @@ class Withdrawer:
         for name, shelf in shelves.items():
             for each, entry in shelf.releases.items():
                 try:
-                    manifest = manifest_of(self.store, replace(ref, release=each), entry)
+                    manifest = manifest_of(self.store, replace(ref, release=each), entry.files)
                 except UserError as error:
                     self._unreached[name] = f"{each} may be derived: {error.message}"
                     continue

@@ -190,7 +190,8 @@ def test_records_that_were_replaced_are_not_promoted(
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
     assert str(caught.value) == (
-        f"error: {key} is not what was published\n  hint: the store was changed by something else"
+        f"error: {key} is not what was published\n"
+        "  hint: the store was changed by something else; run: invoke verify"
     )
 
 

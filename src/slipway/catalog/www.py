@@ -109,14 +109,14 @@ def _appliances(catalog: Catalog) -> list[dict[str, Any]]:
     """
     names = sorted(
         {offer.manifest.appliance for offer in catalog.offers}
-        | {listing.appliance for listing in catalog.listings}
+        | {listing.ref.appliance for listing in catalog.listings}
     )
     return [_appliance(name, catalog) for name in names]
 
 
 def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
     offers = [offer for offer in catalog.offers if offer.manifest.appliance == name]
-    listings = [listing for listing in catalog.listings if listing.appliance == name]
+    listings = [listing for listing in catalog.listings if listing.ref.appliance == name]
     best = next((offer for offer in offers if offer.first), None)
     versions = [_version(listing) for listing in listings]
     plain: dict[str, Any] = {
@@ -177,7 +177,7 @@ def _version(listing: Listing) -> dict[str, Any]:
     tombstone = listing.tombstone
     return {
         "channel": listing.channel,
-        "release": listing.release,
+        "release": listing.ref.release,
         "added": _time(listing.added),
         "day": _day(listing.added),
         "state": "withdrawn" if tombstone else "current" if listing.current else "earlier",
@@ -353,7 +353,7 @@ def _feed(channel: str, listings: Sequence[Listing]) -> dict[str, Any]:
     return {
         "channel": channel,
         "updated": _time(max((listing.added for listing in own), default=0)),
-        "entries": [{"appliance": listing.appliance, **_version(listing)} for listing in own],
+        "entries": [{"appliance": listing.ref.appliance, **_version(listing)} for listing in own],
     }
 
 

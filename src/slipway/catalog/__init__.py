@@ -27,7 +27,8 @@ from slipway.channels.state import Channel, Listed
 from slipway.errors import StoreError, VerificationError
 from slipway.formats import Artifact
 from slipway.records.manifest import Manifest, read_manifest
-from slipway.records.release import MANIFEST
+from slipway.records.release import MANIFEST, SBOM
+from slipway.records.sbom import Part, read_parts
 from slipway.stores import Conflict, NotFound, Store
 
 __all__ = ["INDEXED", "Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
@@ -41,12 +42,17 @@ INDEXED: Final = ("incus", "ova")
 class Offer:
     """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted
     more has it, ``revision`` a number that grows with every change of the appliance there.
+
+    ``files`` are size and SHA-256 of all that the channel lists of it, by name. ``parts`` are those
+    of its SBOM where it is first, which alone shows them.
     """
 
     channel: str
     first: bool
     revision: int
     manifest: Manifest
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
 
     def artifact(self, form: str) -> Artifact | None:
         """The file of a format, if there is one."""
@@ -122,7 +128,7 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
         channels: The most trusted first.
 
     Raises:
-        VerificationError: A manifest is not what its channel says.
+        VerificationError: A manifest or an SBOM is not what its channel says.
         StoreError: One is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
@@ -139,13 +145,23 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
             listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
-                manifest = _manifest(store, appliance, shelf.current, shelf.releases[shelf.current])
+                release, listed = shelf.current, shelf.releases[shelf.current]
+                text = _record(store, appliance, release, listed, MANIFEST)
+                manifest = read_manifest(
+                    text,
+                    source=target_key(appliance, release, MANIFEST, listed.files[MANIFEST][1]),
+                    of=(appliance, release),
+                )
                 first = all(other != appliance for _, other in found)
                 offer = Offer(
                     channel=channel.name,
                     first=first,
                     revision=role.signed.version,
                     manifest=manifest,
+                    files=listed.files,
+                    parts=read_parts(_record(store, appliance, release, listed, SBOM))
+                    if first
+                    else (),
                 )
                 found[channel.name, appliance] = offer
     listings.sort(key=lambda listing: (-listing.added, listing.appliance, listing.release))
@@ -180,17 +196,15 @@ def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
         )
 
 
-def _manifest(store: Store, appliance: str, release: str, listed: Listed) -> Manifest:
-    if MANIFEST not in listed.files:
-        raise VerificationError(
-            f"{appliance} {release} has no {MANIFEST}", hint="run: invoke verify"
-        )
-    size, sha256 = listed.files[MANIFEST]
-    key = target_key(appliance, release, MANIFEST, sha256)
+def _record(store: Store, appliance: str, release: str, listed: Listed, file: str) -> bytes:
+    if file not in listed.files:
+        raise VerificationError(f"{appliance} {release} has no {file}", hint="run: invoke verify")
+    size, sha256 = listed.files[file]
+    key = target_key(appliance, release, file, sha256)
     text = store.read_range(key, 0, size + 1)
     if hashlib.sha256(text).hexdigest() != sha256:
         raise VerificationError(f"{key} is not what its channel says", hint="run: invoke verify")
-    return read_manifest(text, source=key, of=(appliance, release))
+    return text
 
 
 def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = False) -> list[str]:

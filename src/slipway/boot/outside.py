@@ -111,6 +111,7 @@ class Instances:
                 drives=drives,
                 ports={},
                 agent=agent_socket(number),
+                screen=None,
                 variables=self.trial.work / f"variables-{name}.fd" if self.like.variables else None,
             )
             self.stack.enter_context(

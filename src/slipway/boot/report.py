@@ -50,7 +50,8 @@ class BootReport:
     ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the
     checks that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its
     services ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if
-    unknown.
+    unknown. ``picture`` is the screen when the guest's own checks had ended
+    (:mod:`~slipway.boot.screen`), None if there is no picture.
     """
 
     accelerator: str
@@ -60,6 +61,7 @@ class BootReport:
     expected: tuple[str, ...]
     memory_mib: int | None = None
     qemu: str = ""
+    picture: Mapping[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -100,4 +102,5 @@ class BootReport:
             expected=tuple(data["expected"]),
             memory_mib=data.get("memory_mib"),
             qemu=data.get("qemu", ""),
+            picture=data.get("picture"),
         )

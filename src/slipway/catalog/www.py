@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from slipway import seedform
 from slipway.catalog import Catalog, Listing, Offer
 from slipway.channels.layout import target_key
 from slipway.formats import smallest
@@ -105,7 +106,7 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
         made[f"channels/{channel}.xml"] = render(
             folder / "feed.xml.j2", _feed(channel, catalog.listings)
         )
-    made |= {file: (folder / file).read_text() for file in ("style.css", "catalog.js")}
+    made |= {file: (folder / file).read_text() for file in ("style.css", "catalog.js", "seed.js")}
     return {
         f"www/{name}": what.encode() if isinstance(what, str) else what
         for name, what in made.items()
@@ -149,6 +150,7 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
         "updated": _day(max((listing.added for listing in listings), default=0)),
         "download": size(smallest(best.manifest.artifacts)) if best else "",
         "machine": _machine(best) if best else {},
+        "seed_fields": seedform.fields(best.manifest) if best else [],
         "platforms": list(_platforms(best)) if best else [],
         "files": list(_files(best)) if best else [],
         "checks": _checks(best) if best else [],

@@ -21,6 +21,8 @@ from slipway.catalog import read_catalog
 from slipway.catalog.www import index
 from slipway.channels import moves
 from slipway.errors import VerificationError
+from slipway.seedform import PATTERNS
+from slipway.spec.parameters import value_problem
 
 HOSTILE = "<script>alert('1')</script> & \"quotes\""
 PICTURE: Any = draw(b"P6\n40 30\n255\n" + b"\0\0\0" * 600 + b"\xff\xff\xff" * 600)
@@ -236,10 +238,9 @@ def test_nothing_that_somebody_wrote_becomes_a_part_of_a_page(shop: Shop) -> Non
     shop.write()
     for name in pages(shop):
         read = page(shop, name)
-        assert read.all("script", "src") == [
-            "catalog.js" if name == "index.html" else "../catalog.js"
-        ]
-        assert [tag for tag, _ in read.elements if tag == "script"] == ["script"]
+        own = ["catalog.js"] if name == "index.html" else ["../catalog.js", "../seed.js"]
+        assert read.all("script", "src") == own
+        assert [tag for tag, _ in read.elements if tag == "script"] == ["script"] * len(own)
     assert HOSTILE in page(shop, "appliances/example.html").said
     entry = ET.fromstring(shop.store.read("www/channels/nightly.xml").data)
     assert HOSTILE in "".join(entry.itertext())
@@ -363,3 +364,54 @@ def test_a_download_is_a_machine_and_not_what_describes_one(shop: Shop) -> None:
     )
     shop.write()
     assert "4.9 KiB" in page(shop, "index.html").said
+
+
+def test_the_form_has_a_field_for_each_parameter_but_secrets(shop: Shop) -> None:
+    """It is hidden until a script shows it: without one it could do nothing."""
+    shop.publish(
+        "b1",
+        parameters=(
+            {"name": "domain", "type": "hostname", "summary": "Its name"},
+            {"name": "mode", "type": "string", "choices": ["a", "b"], "summary": "How"},
+            {"name": "flag", "type": "boolean", "default": "true", "summary": "Whether"},
+            {"name": "password", "type": "secret", "generate": 20, "summary": "A secret"},
+        ),
+    )
+    shop.write()
+    read = page(shop, "appliances/example.html")
+    fields = [attrs for tag, attrs in read.elements if tag in ("input", "select")]
+    assert [each["name"] for each in fields] == ["domain", "mode", "flag"]
+    assert read.all("label", "for") == [each["id"] for each in fields]
+    assert read.all("option", "value") == ["", "a", "b", "", "true", "false"]
+    (form,) = [attrs for tag, attrs in read.elements if tag == "form"]
+    assert (form["data-appliance"], form["data-release"], form["data-architecture"]) == (
+        "example",
+        "1.0.0-b1",
+        "amd64",
+    )
+    before = [attrs for tag, attrs in read.elements if tag in ("div", "form")]
+    assert "hidden" in before[before.index(form) - 1]
+
+
+def test_a_page_without_anything_to_fill_in_has_no_form(shop: Shop) -> None:
+    shop.publish(
+        "b1",
+        parameters=({"name": "p", "type": "secret", "generate": 20, "summary": "A secret"},),
+    )
+    shop.write()
+    read = page(shop, "appliances/example.html")
+    assert read.all("script", "src") == ["../catalog.js"]
+    assert "form" not in [tag for tag, _ in read.elements]
+
+
+@pytest.mark.parametrize("kind", sorted(PATTERNS))
+def test_what_a_field_takes_first_boot_takes(kind: str) -> None:
+    texts = (
+        *("a", "a.b", "a-b.c9", "-a", "a-", "a..b", ".a", "a.", "A.b", "a_b", "a" * 63, "a" * 64),
+        *("0", "-1", "01", "--1", "1.5", "9" * 18, "9" * 19, "-0", ""),
+        *("192.0.2.1", "256.1.1.1", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.04", "0.0.0.0"),
+        *("192.0.2.1/24", "192.0.2.1/33", "192.0.2.1/", "192.0.2.1/024", "255.255.255.255/32"),
+    )
+    for text in texts:
+        taken = re.fullmatch(PATTERNS[kind], text) is not None
+        assert taken == (value_problem(kind, text) is None), text

@@ -24,13 +24,11 @@ from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish
-from slipway.channels.shelf import Shelf
+from slipway.channels.shelf import Shelf, find_release, matches
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
     bury,
-    find_release,
-    matches,
     require_not_withdrawn,
     require_still_alive,
     require_still_current,
@@ -45,7 +43,6 @@ from slipway.stores import Store
 
 __all__ = [
     "Moved",
-    "find_release",
     "package_difference",
     "promote",
     "publish_all",

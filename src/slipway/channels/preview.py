@@ -10,8 +10,8 @@ from pathlib import Path
 
 from slipway.channels.publish import require_boot
 from slipway.channels.session import Session
-from slipway.channels.shelf import Shelf
-from slipway.channels.tombstones import find_release, require_not_withdrawn
+from slipway.channels.shelf import Shelf, find_release
+from slipway.channels.tombstones import require_not_withdrawn
 from slipway.errors import StoreError, UserError
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import read_release, verify_release

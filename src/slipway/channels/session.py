@@ -30,10 +30,12 @@ from slipway.channels.keys import (
     trusted_root,
 )
 from slipway.channels.layout import channels_in, is_channel, metadata_key
-from slipway.channels.memory import Memory, client_folder, memory_of
+from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
+from slipway.channels.places import client_folder
 from slipway.channels.recover import Findings, look, restore
 from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
+from slipway.channels.shelf import find_release
 from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
@@ -338,7 +340,7 @@ class Session:
         ring = self.ring(target)
         ring.require("targets")
         theirs = self.read(source, publishing=True).shelf(appliance)
-        release = moves.find_release(theirs, appliance, source, build)
+        release = find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
         old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
         changes = moves.package_difference(

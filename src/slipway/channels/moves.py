@@ -22,7 +22,6 @@ from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
-from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish
 from slipway.channels.shelf import Shelf, find_release, matches
 from slipway.channels.state import Channel, Listed
@@ -34,7 +33,7 @@ from slipway.channels.tombstones import (
     require_still_current,
 )
 from slipway.channels.verified import manifest_of, read_record
-from slipway.channels.watch import read_watched
+from slipway.channels.watch import read_own
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges, package_changes
 from slipway.records.reference import ReleaseRef
@@ -114,9 +113,7 @@ def publish_all(
     deadline = Deadline()
     gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
-    channel = read_watched(
-        store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock
-    )
+    channel = read_own(store, ring, clock)
     require_valid(ring, channel)
     known = (channel, *others())
     blobs: dict[ReleaseRef, Published] = {}

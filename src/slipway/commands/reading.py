@@ -126,7 +126,7 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and
     what belongs to no channel.
     """
-    from slipway.channels.auditing import audit
+    from slipway.channels.audit import audit
 
     shop, session = at.open(reading=True)
     with shop.progress.step("verify") as step:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from securesystemslib.formats import encode_canonical
 
-from slipway.channels.auditing import audit
+from slipway.channels.audit import audit
 from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing

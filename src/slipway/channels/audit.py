@@ -11,7 +11,6 @@ read further than the signed metadata says it is long.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -25,7 +24,7 @@ from slipway.channels.layout import (
     sums_key,
     target_key,
 )
-from slipway.channels.lists import RECORDS
+from slipway.channels.lists import RECORDS, hash_of
 from slipway.channels.minisign import verify
 from slipway.channels.report import Untrusted
 from slipway.channels.session import Session
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Audited", "audit", "examine", "examine_rest"]
 
-_RANGE: Final = 8 << 20
 _LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
 _CHANGED: Final = (
     "somebody or something else than slipway changed the store: publish those builds again, "
@@ -295,7 +293,7 @@ def _release(
     for file, (length, sha256) in listed.files.items():
         key = target_key(ref, file, sha256)
         started(key)
-        found = _hash(store, key, length)
+        found = hash_of(store, key, length)
         if found is None:
             yield f"{key} is missing"
         elif found != sha256:
@@ -390,16 +388,3 @@ def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> str:
     return ", ".join(
         sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     )
-
-
-def _hash(store: Store, key: str, length: int) -> str | None:
-    """The SHA-256 of an object, read to one byte more than it should have; None if it is not
-    there.
-    """
-    digest = hashlib.sha256()
-    try:
-        for start in range(0, length + 1, _RANGE):
-            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
-    except NotFound:
-        return None
-    return digest.hexdigest()

@@ -5,7 +5,7 @@ What goes in: a session, and what somebody asks for. What comes out: lines that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slipway.channels.publish import require_boot
@@ -121,8 +121,3 @@ def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple
 def refreshed(session: Session, channels: Sequence[str]) -> list[str]:
     """Return the channels that a refresh would sign anew."""
     return [ring.channel for ring in session.rings(channels)]
-
-
-def untrusted_lines(problems: Mapping[str, UserError]) -> list[str]:
-    """Return a line for each channel that cannot be read."""
-    return [f"{name}: {error.message}" for name, error in problems.items()]

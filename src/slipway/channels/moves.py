@@ -108,8 +108,10 @@ def publish_all(
     Raises:
         BuildError: A build is not whole, or was not booted with success.
         StoreError: The store refused, or a release was withdrawn.
+        MissingKeys: The targets key is not here.
     """
     clock, others = around.get("clock", time.time), around.get("others", tuple)
+    ring.require("targets")  # before anything is uploaded
     deadline = Deadline()
     gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
@@ -144,13 +146,9 @@ def publish_all(
         files = committed.channel.shelf(ref.appliance).releases[ref.release].files
         settle(store, ring, ref, files, clock=clock, replace=True)
     return [
-        Moved(
-            appliance=appliance,
-            channel=ring.channel,
-            release=committed.channel.shelf(appliance).current,
-            before=before[appliance],
+        replace(
+            _moved(committed, appliance, before[appliance]),
             written=appliance in committed.channel.changed(),
-            retries=committed.retries,
             blobs=tuple(blobs[ref] for ref in listed if ref.appliance == appliance),
             older=_is_older(committed.channel.shelf(appliance), before[appliance]),
         )

@@ -383,9 +383,18 @@ def publish(
     Args:
         refused: Gets by release why it cannot be published; without it, the first one ends all.
     """
+    from slipway.channels.moves import publish_all
+
     ring = session.ring(channel)
     with shop.progress.step("publish") as step:
-        moves = session.publish(ring, folders, _uploading(step, folders), refused)
+        moves = publish_all(
+            session.store,
+            ring,
+            folders,
+            started=_uploading(step, folders),
+            refused=refused,
+            **session.around(channel),
+        )
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):

@@ -147,6 +147,24 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not wrong, f"{name_of(path)} imports from a later layer: {sorted(wrong)}"
 
 
+def test_a_client_imports_nothing_of_a_publishers() -> None:
+    """Downloading needs no keys, and no code that signs."""
+    seen: set[str] = set()
+    left = {"channels.client"}
+    while left:
+        seen |= left
+        files = [SOURCE / f"{name.replace('.', '/')}.py" for name in left]
+        left = {
+            found
+            for file in files
+            if file.exists()
+            for found in imports(file)
+            if found.startswith("channels.")
+        } - seen
+    publishers = ("keys", "commit", "lists", "memory", "moves", "publish", "session")
+    assert not seen & {f"channels.{name}" for name in publishers}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
     text = path.read_text()

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.channels.moves import Moved
-from slipway.channels.session import describe
+from slipway.channels.report import describe_changes
 from slipway.errors import BuildError, StoreError
 from slipway.invocation import outcome
 from slipway.process import tail
@@ -70,8 +69,7 @@ def test_what_is_to_stay_in_its_line_does() -> None:
         == r"nginx\nexample: stable now has 1.0\t!\r"
     )
     changes = PackageChanges(added={"a\nstable: fine": "1"}, removed={}, changed={})
-    moved = Moved(appliance="web", channel="stable", release="1.0.0-b1", before=None, written=True)
-    assert describe(moved, changes)[1:] == [r"  + a\nstable: fine 1"]
+    assert describe_changes(changes) == [r"  + a\nstable: fine 1"]
 
 
 def test_all_of_them_in_whatever_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

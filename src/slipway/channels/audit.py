@@ -2,8 +2,8 @@
 
 People rely on more than a channel's metadata: who has only `minisign` and `sha256sum` relies on
 each release's SHA256SUMS and its signatures, and everybody on what a manifest says. What goes in
-are channels that were read and verified; what comes out are problems, a line each, and things to
-see to soon.
+are a session and the names of channels, or channels that were read and verified; what comes out are
+problems, a line each, and things to see to soon.
 
 Invariants: nothing is changed; one problem does not keep the others from being found; no object is
 read further than the signed metadata says it is long.
@@ -11,12 +11,11 @@ read further than the signed metadata says it is long.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from slipway.channels.expiry import expired_parts, renewal, root_warning, way_out
+from slipway.channels.expiry import Expired, expired_parts, renewal, root_warning, way_out
 from slipway.channels.layout import (
     RELEASES,
     TARGETS,
@@ -25,22 +24,23 @@ from slipway.channels.layout import (
     sums_key,
     target_key,
 )
+from slipway.channels.lists import RECORDS, hash_of
 from slipway.channels.minisign import verify
+from slipway.channels.report import Untrusted
+from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed
-from slipway.errors import UserError, VerificationError
+from slipway.errors import HostError, UserError, VerificationError
 from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.reference import ReleaseRef
-from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
+from slipway.records.release import MANIFEST, SUMS
 from slipway.records.sums import parse_sums
-from slipway.stores import NotFound, Store
+from slipway.stores import NotFound, Store, read_only
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-__all__ = ["Audited", "examine", "examine_rest"]
+__all__ = ["Audited", "audit", "examine", "examine_rest"]
 
-_RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
-_RANGE: Final = 8 << 20
 _LIST_BYTES: Final = 1 << 20  # SHA256SUMS and its signatures: a few lines
 _CHANGED: Final = (
     "somebody or something else than slipway changed the store: publish those builds again, "
@@ -86,6 +86,94 @@ class Audited:
         count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
         raise VerificationError(
             "\n  ".join((f"{count} in the store:", *found)), hint="; ".join(hints)
+        )
+
+
+def audit(session: Session, channels: Sequence[str], started: Started) -> Audited:
+    """Verify channels whole; whatever is wrong in one channel, the others are looked at.
+
+    Raises:
+        StoreError: There is no such channel, and none was seen here.
+        HostError: No channel is trusted here.
+    """
+    if not channels:
+        session.require_visible()
+    for name in () if read_only(session.store) else channels:
+        if name not in session.known():
+            raise session.unknown(name)
+    lines: list[str] = []
+    problems: list[str] = []
+    expired: dict[str, str] = {}
+    read = []
+    for name in channels or session.known():
+        channel, found = _look_at(session, name, started, asked=bool(channels))
+        problems += found.problems
+        expired |= found.expired
+        lines += found.lines
+        if channel:
+            read.append(channel)
+    if read_only(session.store):
+        lines.append(
+            "not looked at: channels that are not trusted here, and what belongs to no "
+            "channel; a web server has no listing"
+        )
+    elif not channels and len(read) == len(session.known()):
+        more, left = examine_rest(session.store, read)
+        problems += more
+        advice = ": invoke gc removes them when they are a week old" if left else ""
+        lines.append(f"{left} objects belong to no channel{advice}")
+    if not (channels or read or problems or expired):
+        _require_one_trusted(session)
+    return Audited(lines=tuple(lines), problems=tuple(problems), expired=expired)
+
+
+def _look_at(
+    session: Session, name: str, started: Started, *, asked: bool
+) -> tuple[Channel | None, Audited]:
+    """One channel, if it can be read, and what was found.
+
+    Raises:
+        Untrusted: It is not trusted here, and was asked for.
+    """
+    try:
+        channel = session.read(name)
+        return channel, _examined(session, channel, started)
+    except Untrusted as error:
+        if asked:
+            raise
+        return None, Audited(lines=(f"{name}: not looked at: {error.message}",))
+    except Expired as error:
+        return None, Audited(expired={f"{name}: {error.message}": error.todo})
+    except UserError as error:
+        return None, Audited(problems=(f"{name}: {error.message}",))
+
+
+def _examined(session: Session, channel: Channel, started: Started) -> Audited:
+    """One channel, as users see it too, with the lines that say how it is."""
+    found = examine(session.store, channel, session.clock(), started=started)
+    lines = [f"warning: {warning}" for warning in found.warnings]
+    if not found.all_problems:
+        # python-tuf's own client, with what it remembers
+        session.client(channel.name)
+        said = f"{found.objects} objects, {found.size} bytes, signatures and hashes right"
+        lines.insert(0, f"{channel.name}: {said}")
+    return replace(found, lines=tuple(lines))
+
+
+def _require_one_trusted(session: Session) -> None:
+    """Refuse to call a store right of which nothing could be looked at.
+
+    Raises:
+        HostError: It has channels.
+    """
+    if session.known():
+        raise HostError(
+            f"no channel of {session.store.url} is trusted here, so nothing was looked at: "
+            f"{', '.join(session.known())}",
+            hint=(
+                "put the root of a channel, from its publisher, "
+                f"into {session.trust}/CHANNEL.root.json"
+            ),
         )
 
 
@@ -205,14 +293,14 @@ def _release(
     for file, (length, sha256) in listed.files.items():
         key = target_key(ref, file, sha256)
         started(key)
-        found = _hash(store, key, length)
+        found = hash_of(store, key, length)
         if found is None:
             yield f"{key} is missing"
         elif found != sha256:
             yield f"{key} is not what was published"
         elif file == MANIFEST:
             yield from _manifest(store.read_range(key, 0, length), key, ref, listed)
-    for record in _RECORDS:
+    for record in RECORDS:
         if record not in listed.files:
             yield f"{ref} lists no {record}"
     yield from _sums(store, channel, ref, listed)
@@ -300,16 +388,3 @@ def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> str:
     return ", ".join(
         sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     )
-
-
-def _hash(store: Store, key: str, length: int) -> str | None:
-    """The SHA-256 of an object, read to one byte more than it should have; None if it is not
-    there.
-    """
-    digest = hashlib.sha256()
-    try:
-        for start in range(0, length + 1, _RANGE):
-            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
-    except NotFound:
-        return None
-    return digest.hexdigest()

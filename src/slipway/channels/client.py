@@ -19,9 +19,8 @@ from urllib.parse import unquote
 from slipway.channels.download import Wanted, download
 from slipway.channels.expiry import Expired, clock_says, renewal
 from slipway.channels.layout import TARGETS, metadata_folder
-from slipway.channels.memory import client_folder
-from slipway.channels.moves import find_release
-from slipway.channels.shelf import Shelf, to_shelf
+from slipway.channels.places import client_folder
+from slipway.channels.shelf import Shelf, find_release, to_shelf
 from slipway.channels.state import load_listed
 from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UserError, VerificationError

@@ -23,7 +23,7 @@ from slipway.channels.memory import memory_of
 from slipway.channels.metadata import CUSTOM, identity
 from slipway.channels.shelf import require_sound
 from slipway.channels.state import Channel, Shelf, parse, read_channel
-from slipway.channels.watch import read_watched, seen_of
+from slipway.channels.watch import read_own, seen_of
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.stores import AlreadyExists, Conflict, Store
 
@@ -98,13 +98,7 @@ def commit(
     for retries in range(_ATTEMPTS):
         try:
             _bring_roots(store, ring, clock, deadline)
-            channel = read_watched(
-                store,
-                ring.channel,
-                ring.roots[-1],
-                memory_of(store, ring, ring.channel),
-                clock=clock,
-            )
+            channel = read_own(store, ring, clock, ring.roots[-1])
             require_valid(ring, channel)
             change(channel)
             written = bool(channel.changed() or channel.resign or force or channel.snapshot is None)
@@ -154,19 +148,11 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
     if there == len(ring.roots):
         return
     if not there:  # a channel that was seen, and is gone, does not begin anew
-        read_watched(
-            store, ring.channel, ring.roots[-1], memory_of(store, ring, ring.channel), clock=clock
-        )
+        read_own(store, ring, clock, ring.roots[-1])
     brought = _signed_by_newest(store, ring)
     for root in ring.roots[there:]:
         if there and not brought:
-            channel = read_watched(
-                store,
-                ring.channel,
-                ring.roots[there - 1],
-                memory_of(store, ring, ring.channel),
-                clock=clock,
-            )
+            channel = read_own(store, ring, clock, ring.roots[there - 1])
             unaccepted = _unaccepted(root, channel)
             if unaccepted:
                 # Of new timestamp and snapshot keys alone, the offline ones need not know.

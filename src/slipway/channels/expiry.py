@@ -119,11 +119,7 @@ def root_warning(channel: Channel, now: float) -> str | None:
         return None
     name = channel.name
     when = "within a day" if days == 0 else f"in {days} day{'s' if days > 1 else ''}"
-    way_out = (
-        f"where its root keys are, run: invoke keys rotate {name} --role root, then: "
-        f"invoke refresh --channel {name}"
-    )
     return (
         f"the root of the channel {name} ends on {end:%Y-%m-%d}, {when} ({clock_says(now)}): "
-        f"{way_out}"
+        f"where its root keys are, run: {renewal(name, 'root')}"
     )

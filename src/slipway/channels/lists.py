@@ -28,6 +28,7 @@ __all__ = [
     "RECORDS",
     "Files",
     "artifacts_of",
+    "hash_of",
     "require_bytes",
     "require_list",
     "require_same_images",
@@ -55,22 +56,31 @@ def artifacts_of(files: Mapping[str, _What]) -> dict[str, _What]:
     return {file: what for file, what in files.items() if file not in RECORDS}
 
 
+def hash_of(store: Store, key: str, length: int) -> str | None:
+    """The SHA-256 of an object, read to one byte more than it should have; None if it is not
+    there.
+    """
+    digest = hashlib.sha256()
+    try:
+        for start in range(0, length + 1, _RANGE):
+            digest.update(store.read_range(key, start, min(_RANGE, length + 1 - start)))
+    except NotFound:
+        return None
+    return digest.hexdigest()
+
+
 def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
     """Read an object and compare it with what it must be.
 
     Raises:
         StoreError: It is missing, or is something else.
     """
-    found = store.stat(key)
+    found = hash_of(store, key, size)
     if found is None:
         raise StoreError(
             f"{key} is missing", hint="publish the build that was first, or withdraw the release"
         )
-    digest = hashlib.sha256()
-    if found.size == size:
-        for start in range(0, size + 1, _RANGE):
-            digest.update(store.read_range(key, start, min(_RANGE, size + 1 - start)))
-    if found.size != size or digest.hexdigest() != sha256:
+    if found != sha256:
         raise StoreError(
             f"{key} is there already and is something else",
             hint=f"{_SECOND}, remove it, and run this again",

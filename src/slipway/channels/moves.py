@@ -22,21 +22,18 @@ from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
-from slipway.channels.memory import memory_of
 from slipway.channels.publish import Published, publish
-from slipway.channels.shelf import Shelf
+from slipway.channels.shelf import Shelf, find_release, matches
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
     bury,
-    find_release,
-    matches,
     require_not_withdrawn,
     require_still_alive,
     require_still_current,
 )
 from slipway.channels.verified import manifest_of, read_record
-from slipway.channels.watch import read_watched
+from slipway.channels.watch import read_own
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges, package_changes
 from slipway.records.reference import ReleaseRef
@@ -45,7 +42,6 @@ from slipway.stores import Store
 
 __all__ = [
     "Moved",
-    "find_release",
     "package_difference",
     "promote",
     "publish_all",
@@ -112,14 +108,14 @@ def publish_all(
     Raises:
         BuildError: A build is not whole, or was not booted with success.
         StoreError: The store refused, or a release was withdrawn.
+        MissingKeys: The targets key is not here.
     """
     clock, others = around.get("clock", time.time), around.get("others", tuple)
+    ring.require("targets")  # before anything is uploaded
     deadline = Deadline()
     gate = _Gate(refused)
     # The first read: what is listed now stays for D at least.
-    channel = read_watched(
-        store, ring.channel, ring.roots[0], memory_of(store, ring, ring.channel), clock=clock
-    )
+    channel = read_own(store, ring, clock)
     require_valid(ring, channel)
     known = (channel, *others())
     blobs: dict[ReleaseRef, Published] = {}
@@ -150,13 +146,9 @@ def publish_all(
         files = committed.channel.shelf(ref.appliance).releases[ref.release].files
         settle(store, ring, ref, files, clock=clock, replace=True)
     return [
-        Moved(
-            appliance=appliance,
-            channel=ring.channel,
-            release=committed.channel.shelf(appliance).current,
-            before=before[appliance],
+        replace(
+            _moved(committed, appliance, before[appliance]),
             written=appliance in committed.channel.changed(),
-            retries=committed.retries,
             blobs=tuple(blobs[ref] for ref in listed if ref.appliance == appliance),
             older=_is_older(committed.channel.shelf(appliance), before[appliance]),
         )

@@ -5,13 +5,13 @@ What goes in: a session, and what somebody asks for. What comes out: lines that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slipway.channels.publish import require_boot
 from slipway.channels.session import Session
-from slipway.channels.shelf import Shelf
-from slipway.channels.tombstones import find_release, require_not_withdrawn
+from slipway.channels.shelf import Shelf, find_release
+from slipway.channels.tombstones import require_not_withdrawn
 from slipway.errors import StoreError, UserError
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import read_release, verify_release
@@ -121,8 +121,3 @@ def _published(channel: str, appliance: str, shelf: Shelf, found: Sequence[tuple
 def refreshed(session: Session, channels: Sequence[str]) -> list[str]:
     """Return the channels that a refresh would sign anew."""
     return [ring.channel for ring in session.rings(channels)]
-
-
-def untrusted_lines(problems: Mapping[str, UserError]) -> list[str]:
-    """Return a line for each channel that cannot be read."""
-    return [f"{name}: {error.message}" for name, error in problems.items()]

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.channels.commit import Deadline, require_valid, write_changes
 from slipway.channels.expiry import clock_says
-from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.layout import metadata_key
 from slipway.channels.memory import Known, Memory, memory_of
 from slipway.channels.metadata import identity, is_signed, previous_of
 from slipway.channels.state import Channel, channel_at, parse, verified_root
+from slipway.channels.upkeep import half_over
 from slipway.channels.watch import require_known, signed_snapshots, unnamed
 from slipway.errors import HostError, StoreError, UsageError, UserError, VerificationError
 from slipway.stores import Conflict, NotFound, Store
@@ -284,10 +285,7 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
     for file, meta in mine.items():
         role = file.removesuffix(".json")
         metadata = channel.targets if role == "targets" else channel.role(role)
-        due = (
-            metadata is not None
-            and metadata.signed.expires.timestamp() - clock() < EXPIRY_DAYS["targets"] * 86400 / 2
-        )
+        due = metadata is not None and half_over(metadata.signed.expires, clock)
         if due or channel.floors[role] > meta.version:
             channel.resign.add(role)
             if role != "targets":

@@ -18,6 +18,7 @@ from slipway.terminal import one_line
 __all__ = [
     "Untrusted",
     "describe",
+    "describe_changes",
     "describe_withdrawal",
     "holding_rows",
     "require_none",
@@ -133,7 +134,7 @@ def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
     ]
 
 
-def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
+def describe(moved: Moved) -> list[str]:
     """A change of a channel for people."""
     if not moved.written:
         return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
@@ -146,11 +147,14 @@ def describe(moved: Moved, changes: PackageChanges | None = None) -> list[str]:
     if moved.older:
         back = f"invoke rollback {moved.appliance} --channel {moved.channel}"
         lines.append(f"  {moved.release} is older than {moved.before}; to go back: {back}")
-    if changes:
-        lines += [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
-        lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
-        lines += [
-            f"  {name} {before} -> {after}"
-            for name, (before, after) in sorted(changes.changed.items())
-        ]
+    return [one_line(line) for line in lines]
+
+
+def describe_changes(changes: PackageChanges) -> list[str]:
+    """What differs between the packages of two releases, for people."""
+    lines = [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
+    lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
+    lines += [
+        f"  {name} {before} -> {after}" for name, (before, after) in sorted(changes.changed.items())
+    ]
     return [one_line(line) for line in lines]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,10 +30,12 @@ from slipway.channels.keys import (
     trusted_root,
 )
 from slipway.channels.layout import channels_in, is_channel, metadata_key
-from slipway.channels.memory import Memory, client_folder, memory_of
+from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
+from slipway.channels.places import client_folder
 from slipway.channels.recover import Findings, look, restore
 from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
+from slipway.channels.shelf import find_release
 from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
@@ -309,25 +311,9 @@ class Session:
         if ending:
             warn(ending)
 
-    def publish(
-        self,
-        ring: KeyRing,
-        folders: Iterable[Path],
-        started: Callable[[str], None],
-        refused: dict[str, UserError] | None = None,
-    ) -> list[Moved]:
-        """See :func:`slipway.channels.moves.publish_all`."""
-        ring.require("targets")  # before anything is uploaded
-        others = partial(self.others, ring.channel)
-        return moves.publish_all(
-            self.store,
-            ring,
-            folders,
-            clock=self.clock,
-            started=started,
-            others=others,
-            refused=refused,
-        )
+    def around(self, *names: str) -> moves.Around:
+        """Return what a move in the channels named looks at beside them."""
+        return {"clock": self.clock, "others": partial(self.others, *names)}
 
     def promotion(
         self, appliance: str, build: str | None, source: str, target: str
@@ -338,7 +324,7 @@ class Session:
         ring = self.ring(target)
         ring.require("targets")
         theirs = self.read(source, publishing=True).shelf(appliance)
-        release = moves.find_release(theirs, appliance, source, build)
+        release = find_release(theirs, appliance, source, build)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
         old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
         changes = moves.package_difference(
@@ -346,22 +332,16 @@ class Session:
         )
 
         def promote() -> Moved:
-            source_now, others = (
-                partial(self.read, source, publishing=True),
-                partial(self.others, target, source),
-            )
-            return moves.promote(
-                self.store, ring, source_now, appliance, release, clock=self.clock, others=others
-            )
+            source_now = partial(self.read, source, publishing=True)
+            around = self.around(target, source)
+            return moves.promote(self.store, ring, source_now, appliance, release, **around)
 
         return ReleaseRef(appliance, release), changes, promote
 
     def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
         """See :func:`slipway.channels.moves.rollback`."""
-        others = partial(self.others, channel)
-        return moves.rollback(
-            self.store, self.ring(channel), appliance, to, clock=self.clock, others=others
-        )
+        ring = self.ring(channel)
+        return moves.rollback(self.store, ring, appliance, to, **self.around(channel))
 
     def withdraw(
         self,

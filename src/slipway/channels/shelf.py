@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.metadata import CUSTOM
-from slipway.errors import StoreError, VerificationError
+from slipway.errors import StoreError, UsageError, VerificationError, suggestion
+from slipway.terminal import one_line
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Snapshot, Targets
@@ -24,8 +25,10 @@ __all__ = [
     "Listed",
     "Shelf",
     "Tombstone",
+    "find_release",
     "is_name",
     "malformed",
+    "matches",
     "past_of",
     "require_sound",
     "to_shelf",
@@ -105,6 +108,47 @@ class Shelf:
         names = list(self.releases)
         place = names.index(release) if release in self.releases else 0
         return names[place - 1] if place else None
+
+
+def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
+    """The release that a build id or a release's name means; the current one for None.
+
+    Raises:
+        StoreError: There is none.
+    """
+    if build is None:
+        if shelf.current is None:
+            raise StoreError(
+                f"{channel} has no release of {appliance}", hint="see: invoke channels"
+            )
+        return shelf.current
+    found = [name for name in shelf.releases if matches(name, build)] or [
+        name for name in shelf.releases if name.startswith(f"{build}-")
+    ]
+    if not found:
+        listing = (
+            f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
+        )
+        dead = next(
+            (stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None
+        )
+        hint = (
+            f"it was withdrawn: {one_line(dead.reason)}"
+            if dead
+            else suggestion(build, shelf.releases) or listing
+        )
+        raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
+    if len(found) > 1:
+        raise UsageError(
+            f"{build} may be several releases of {appliance}",
+            hint=f"name one: {', '.join(found)}",
+        )
+    return found[0]
+
+
+def matches(release: str, build: str) -> bool:
+    """Return True if a build id or a release's name means this release."""
+    return release == build or release.endswith(f"-{build}")
 
 
 class _Unsound(Exception):

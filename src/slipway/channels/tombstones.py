@@ -12,7 +12,7 @@ from functools import partial
 from slipway.channels.commit import commit
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.state import Channel, Shelf, Tombstone
-from slipway.errors import StoreError, UsageError, suggestion
+from slipway.errors import StoreError
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 from slipway.terminal import one_line
@@ -20,8 +20,6 @@ from slipway.terminal import one_line
 __all__ = [
     "Others",
     "bury",
-    "find_release",
-    "matches",
     "require_not_withdrawn",
     "require_still_alive",
     "require_still_current",
@@ -57,47 +55,6 @@ def bury(
         shelf.withdrawn[name] = Tombstone(
             reason=why, replacement=replacement or shelf.current, time=now
         )
-
-
-def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
-    """The release that a build id or a release's name means; the current one for None.
-
-    Raises:
-        StoreError: There is none.
-    """
-    if build is None:
-        if shelf.current is None:
-            raise StoreError(
-                f"{channel} has no release of {appliance}", hint="see: invoke channels"
-            )
-        return shelf.current
-    found = [name for name in shelf.releases if matches(name, build)] or [
-        name for name in shelf.releases if name.startswith(f"{build}-")
-    ]
-    if not found:
-        listing = (
-            f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
-        )
-        dead = next(
-            (stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None
-        )
-        hint = (
-            f"it was withdrawn: {one_line(dead.reason)}"
-            if dead
-            else suggestion(build, shelf.releases) or listing
-        )
-        raise StoreError(f"{channel} has no release {build} of {appliance}", hint=hint)
-    if len(found) > 1:
-        raise UsageError(
-            f"{build} may be several releases of {appliance}",
-            hint=f"name one: {', '.join(found)}",
-        )
-    return found[0]
-
-
-def matches(release: str, build: str) -> bool:
-    """Return True if a build id or a release's name means this release."""
-    return release == build or release.endswith(f"-{build}")
 
 
 def _stone(channels: Iterable[Channel], ref: ReleaseRef) -> tuple[str, Tombstone] | None:

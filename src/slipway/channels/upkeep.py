@@ -8,7 +8,6 @@ that, a week later.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,13 +15,12 @@ from typing import Final
 from slipway.channels.commit import Committed, commit
 from slipway.channels.expiry import Expired, clock_says, renewal, root_warning
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
-from slipway.channels.memory import memory_of
 from slipway.channels.state import Channel, Shelf
-from slipway.channels.watch import read_watched
+from slipway.channels.watch import read_own
 from slipway.errors import HostError
 from slipway.stores import Store
 
-__all__ = ["Policy", "kept", "prune", "refresh", "warnings"]
+__all__ = ["Policy", "half_over", "kept", "prune", "refresh", "warnings"]
 
 #: How long before the targets metadata ends a refresh without the targets key fails: a warning was
 #: not enough.
@@ -93,25 +91,14 @@ def prune(
                 dropped[appliance] = gone
 
     if dry_run:
-        drop(
-            read_watched(
-                store,
-                ring.channel,
-                ring.roots[0],
-                memory_of(store, ring, ring.channel),
-                clock=clock,
-            )
-        )
+        drop(read_own(store, ring, clock))
     else:
         commit(store, ring, drop, clock=clock)
     return dropped
 
 
-def refresh(
-    store: Store, ring: KeyRing, *, clock: Clock = time.time, everything: bool = False
-) -> Committed:
-    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over,
-    or all of it.
+def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time) -> Committed:
+    """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over.
 
     Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel
     alive.
@@ -123,14 +110,14 @@ def refresh(
 
     def mark(channel: Channel) -> None:
         _require_root(channel, clock)
-        if not everything and not ring.has("targets"):
+        if not ring.has("targets"):
             return
         for name in channel.appliances:
             role = channel.role(name)
-            if role and (everything or _half_over(role.signed.expires, clock)):
+            if role and half_over(role.signed.expires, clock):
                 channel.shelf(name)
                 channel.resign.add(name)
-        if channel.targets and (everything or _half_over(channel.targets.signed.expires, clock)):
+        if channel.targets and half_over(channel.targets.signed.expires, clock):
             channel.resign.add("targets")
 
     done = commit(store, ring, mark, clock=clock, force=True)
@@ -175,7 +162,7 @@ def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | No
         return None
     roles = [channel.targets, *(channel.role(name) for name in channel.appliances)]
     ends = [role.signed.expires for role in roles if role is not None]
-    return min((end for end in ends if _half_over(end, clock)), default=None)
+    return min((end for end in ends if half_over(end, clock)), default=None)
 
 
 def _needs_targets(ring: KeyRing, end: datetime) -> str:
@@ -185,5 +172,6 @@ def _needs_targets(ring: KeyRing, end: datetime) -> str:
     )
 
 
-def _half_over(expires: datetime, clock: Callable[[], float]) -> bool:
+def half_over(expires: datetime, clock: Clock) -> bool:
+    """Return True if half of the time of targets metadata is over."""
     return expires.timestamp() - clock() < EXPIRY_DAYS["targets"] * 86400 / 2

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.expiry import clock_says
-from slipway.channels.keys import Clock
+from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.layout import snapshot_numbers
-from slipway.channels.memory import Known, Memory, Seen
+from slipway.channels.memory import Known, Memory, Seen, memory_of
 from slipway.channels.metadata import identity, is_signed, previous_of
 from slipway.channels.state import Channel, load, read_channel
 from slipway.errors import StoreError, VerificationError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from slipway.stores import Store
 
-__all__ = ["Unnamed", "read_watched", "seen_of", "signed_snapshots", "unnamed"]
+__all__ = ["Unnamed", "read_own", "read_watched", "seen_of", "signed_snapshots", "unnamed"]
 
 #: How long another publisher may take from its snapshot to its swap, before that counts as
 #: something else.
@@ -90,6 +90,16 @@ def read_watched(
     if channel.timestamp is not None:
         memory.remember(seen_of(channel, clock))
     return channel
+
+
+def read_own(store: Store, ring: KeyRing, clock: Clock, trusted: bytes | None = None) -> Channel:
+    """Read a channel to change it, see :func:`read_watched`.
+
+    Args:
+        trusted: One of its roots (default: the first that its keys had).
+    """
+    memory = memory_of(store, ring, ring.channel)
+    return read_watched(store, ring.channel, trusted or ring.roots[0], memory, clock=clock)
 
 
 def seen_of(channel: Channel, clock: Clock) -> Seen:

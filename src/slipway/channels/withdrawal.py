@@ -15,8 +15,8 @@ from typing import Final
 
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.moves import Moved, withdraw
+from slipway.channels.shelf import matches
 from slipway.channels.state import Channel, Shelf
-from slipway.channels.tombstones import matches
 from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UsageError, UserError
 from slipway.records.reference import ReleaseRef

@@ -135,7 +135,7 @@ class _Promotion:
 def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None:
     """List a release of one channel in another, and make it current there; no image is copied."""
     from slipway.channels import preview
-    from slipway.channels.session import describe
+    from slipway.channels.report import describe, describe_changes
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 
@@ -146,11 +146,8 @@ def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None
         )
     shop, session = at.open(dry_run=wanted.dry_run)
     ref, changes, promotion = session.promotion(name, wanted.build or None, wanted.from_, wanted.to)
-    for sign, packages in (("+", changes.added), ("-", changes.removed)):
-        for package, version in sorted(packages.items()):
-            print(one_line(f"  {sign} {package} {version}"))
-    for package, (before, after) in sorted(changes.changed.items()):
-        print(one_line(f"  {package} {before} -> {after}"))
+    for line in describe_changes(changes):
+        print(line)
     deed = preview.promotion(session, ref, wanted.from_, wanted.to)
     told = Promoted(
         store=session.store.url,
@@ -190,7 +187,7 @@ class _Rollback:
 def rollback(name: str, *, at: Place, answer: Answer, back: _Rollback) -> None:
     """Make the release current again that was so before, or another one of the channel."""
     from slipway.channels import preview
-    from slipway.channels.session import describe
+    from slipway.channels.report import describe
     from slipway.errors import UsageError
     from slipway.indexing import update_catalog
 

@@ -153,7 +153,7 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     what belongs to no channel. Of a file, say which release it is of, and what its seed sets.
     """
     from slipway.channels.audit import Audited as Sound
-    from slipway.channels.auditing import audit
+    from slipway.channels.audit import audit
     from slipway.errors import VerificationError
 
     files = [Path(word) for word in channel if is_file_word(word)]
@@ -175,11 +175,12 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     )
     for line in (*map(one_line, lines), *audited.lines):
         say(line)
-    audited.require_sound()
     if problems:
         raise VerificationError(
-            "\n  ".join(problems), hint="use none of them; invoke fetch NAME gets what is signed"
+            "\n  ".join([*problems, *audited.all_problems]),
+            hint="use none of them; invoke fetch NAME gets what is signed",
         )
+    audited.require_sound()
 
 
 @task(help=dict(port="the port; 0 is any that is free"))

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from slipway.channels.audit import examine, examine_rest
-from slipway.channels.auditing import audit
+from slipway.channels.audit import audit, examine, examine_rest
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, rotate
 from slipway.channels.layout import signature_key, sums_key, target_key

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from slipway.channels.audit import examine
-from slipway.channels.auditing import audit
+from slipway.channels.audit import audit, examine
 from slipway.channels.client import Client
 from slipway.channels.expiry import Expired, renewal, way_out
 from slipway.channels.keys import EXPIRY_DAYS, KeyRing, init, load_ring, rotate

@@ -174,7 +174,7 @@ def test_what_needs_the_targets_key_is_refused_before_anything_is_written(
     counting = CountingStore(store)
     session = Session(store=counting, keys=keys, trust=tmp_path, memory=tmp_path / "seen")
     for act in (
-        lambda: session.publish(ring, [build(3)], print),
+        lambda: publish_all(session.store, ring, [build(3)], **session.around("stable")),
         lambda: session.rollback("example", "stable", "b1"),
     ):
         with pytest.raises(MissingKeys) as caught:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from securesystemslib.formats import encode_canonical
 
-from slipway.channels.auditing import audit
+from slipway.channels.audit import audit
 from slipway.channels.client import Client
 from slipway.channels.collect import collect
 from slipway.channels.keys import KeyRing
@@ -317,7 +317,7 @@ def deeds(
     yield lambda: Client(session.store, "nightly", ring.roots[0], out).shelf("example")
     yield lambda: session.promotion("example", "b2", "nightly", "stable")[2]()
     yield lambda: session.rollback("example", "nightly", None)
-    yield lambda: session.publish(ring, [folder], lambda key: None)
+    yield lambda: publish_all(session.store, ring, [folder], **session.around("nightly"))
     yield lambda: session.prune(["nightly"])
     yield lambda: session.refresh(["nightly"])
     yield lambda: require_none(session.collect(dry_run=True).problems)
@@ -550,7 +550,7 @@ def test_a_build_that_could_not_be_listed_is_not_published(
         ),
     ):
         with pytest.raises(StoreError) as caught:
-            session.publish(ring, [build(3, **changes)], lambda key: None)
+            publish_all(session.store, ring, [build(3, **changes)], **session.around("nightly"))
         assert str(caught.value) == (
             f"error: example cannot be listed so: {problem}\n"
             "  hint: nothing was changed; say it otherwise"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels import watch
-from slipway.channels.auditing import audit
+from slipway.channels.audit import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.channels.keys import KeyRing, init
-from slipway.channels.moves import promote, withdraw
+from slipway.channels.moves import promote, publish_all, withdraw
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, read_channel
 from slipway.errors import HostError, StoreError, UsageError, VerificationError
@@ -47,7 +47,7 @@ def session(
     """Nightly has b1, b2 and b3; stable has b1 and b2."""
     opened = sessions()
     for number in (1, 2, 3):
-        opened.publish(ring, [build(number)], lambda key: None)
+        publish_all(opened.store, ring, [build(number)], **opened.around("nightly"))
     for number in (1, 2):
         opened.promotion("example", f"b{number}", "nightly", "stable")[2]()
     return opened
@@ -84,7 +84,7 @@ def test_what_another_channel_has_withdrawn_is_not_published(
     ]:
         store.delete(status.key)
     with pytest.raises(StoreError) as caught:
-        session.publish(candidate, [build(3)], lambda key: None)
+        publish_all(session.store, candidate, [build(3)], **session.around("candidate"))
     assert str(caught.value) == (
         "error: example 1.0.0-b3 was withdrawn from nightly: it eats disks\n  hint: use 1.0.0-b2"
     )
@@ -131,7 +131,8 @@ def test_tombstones_that_cannot_be_read_are_no_leave(
     session.withdraw("example", "b3", "it eats disks", ["nightly"])
     put(store, "metadata/nightly/timestamp.json", b"{}")
     with pytest.raises(VerificationError, match="is no TUF metadata"):
-        session.publish(init("candidate", keys), [build(3)], lambda key: None)
+        candidate = init("candidate", keys)
+        publish_all(session.store, candidate, [build(3)], **session.around("candidate"))
 
 
 # --- at the same time -----------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_a_publication_that_lost_says_so(
         prefix="metadata/candidate/",
     )
     with pytest.raises(StoreError, match="was withdrawn from nightly meanwhile: it eats disks"):
-        sessions(racing).publish(candidate, [build(3)], lambda key: None)
+        publish_all(racing, candidate, [build(3)], **sessions(racing).around("candidate"))
     assert releases(store, candidate) == []
 
 
@@ -394,7 +395,7 @@ def test_what_is_derived_goes_with_it(
     for number, before in ((1, None), (2, 1), (3, 2), (4, None), (5, 9)):
         changes = {"disk": disk[number], "parent": parent(before) if before else None}
         folders[number] = build(number, **changes)
-        session.publish(ring, [folders[number]], lambda key: None)
+        publish_all(session.store, ring, [folders[number]], **session.around("nightly"))
     session.promotion("example", "b3", "nightly", "stable")[2]()
     done = session.withdraw("example", "b1", "it eats disks", derived=True)
     assert done.releases == ("1.0.0-b1", "1.0.0-b2", "1.0.0-b3", "1.0.0-b4")
@@ -425,9 +426,8 @@ def test_what_may_be_derived_is_reported(
 def test_a_build_of_several_releases_is_named(
     session: Session, ring: KeyRing, build: Build
 ) -> None:
-    session.publish(
-        ring, [build(4, build="b1", release="2.0.0-b1", version="2.0.0")], lambda key: None
-    )
+    folder = build(4, build="b1", release="2.0.0-b1", version="2.0.0")
+    publish_all(session.store, ring, [folder], **session.around("nightly"))
     with pytest.raises(UsageError) as caught:
         session.withdraw("example", "b1", "a test")
     assert str(caught.value) == (

@@ -86,7 +86,7 @@ def export_built(
     if raw is None:
         there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
         raise BuildError(
-            f"{manifest.appliance} {manifest.release} was not made as {Raw.name}",
+            f"{manifest.ref} was not made as {Raw.name}",
             hint=f"there is: {there}",
         )
     _require_places(shop, manifest, out)
@@ -100,7 +100,7 @@ def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
         form = load(name)
         if form.kernel and not manifest.kernel:
             raise BuildError(
-                f"{manifest.appliance} {manifest.release} does not say which kernel it has, "
+                f"{manifest.ref} does not say which kernel it has, "
                 f"and {name} needs the {form.kernel} one",
                 hint="export a newer release",
             )

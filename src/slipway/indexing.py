@@ -83,7 +83,7 @@ def write_catalog(
     changed = write(session.store, found, shop.library.root / "templates", dry_run=dry_run)
     require_none(problems)  # what can be read is in the catalog; what cannot is not
     hidden = [
-        f"{offer.manifest.appliance} {offer.manifest.release} in {offer.channel}: it was made as "
+        f"{offer.manifest.ref} in {offer.channel}: it was made as "
         f"{_formats(offer.manifest)}, and indexes show {' and '.join(INDEXED)}"
         for offer in found.hidden
     ]

@@ -20,6 +20,7 @@ from slipway.channels.keys import KeyRing, init
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.channels.upkeep import Policy, prune, refresh
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store, open_store
 from slipway.stores.s3 import S3Store
 from store_faults import CountingStore
@@ -75,7 +76,9 @@ def test_a_release_goes_its_way_and_a_client_of_tufs_own_agrees(
     judge = Judge(store, "stable", stable.roots[0], tmp_path / "judge")
     assert judge.download("example/1.0.0-b2/example.qcow2") == b"image 2" * 1000
     client = Client(store, "stable", stable.roots[0], tmp_path / "memory")
-    image = download(store, client.wanted("example", "1.0.0-b2", "example.qcow2"), tmp_path / "out")
+    image = download(
+        store, client.wanted(ReleaseRef("example", "1.0.0-b2"), "example.qcow2"), tmp_path / "out"
+    )
     assert image.read_bytes() == b"image 2" * 1000
     rollback(store, ring, "example")
     withdraw(store, stable, "example", "b2", "a test")

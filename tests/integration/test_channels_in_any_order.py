@@ -18,11 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from example_release import write_example
 from slipway.channels.collect import collect
 from slipway.channels.keys import init
+from slipway.channels.layout import target_key
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
-from slipway.channels.publish import target_key
 from slipway.channels.state import read_channel
 from slipway.channels.upkeep import Policy, prune, refresh
 from slipway.errors import StoreError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 from store_faults import Crash, CrashingStore
@@ -105,7 +106,9 @@ class Channels(RuleBasedStateMachine):
             shelf = self.read(name).shelf("example")
             for release, listed in shelf.releases.items():
                 for file, (size, sha256) in listed.files.items():
-                    status = self.store.stat(target_key("example", release, file, sha256))
+                    status = self.store.stat(
+                        target_key(ReleaseRef("example", release), file, sha256)
+                    )
                     assert status is not None and status.size == size
             assert shelf.current in shelf.releases or (shelf.current is None and not shelf.releases)
 

@@ -26,10 +26,11 @@ from slipway.channels import publish as publishing
 from slipway.channels.collect import collect
 from slipway.channels.commit import commit
 from slipway.channels.keys import init
+from slipway.channels.layout import channels_in, target_key
 from slipway.channels.moves import promote, publish_all
-from slipway.channels.publish import target_key
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
+from slipway.records.reference import ReleaseRef
 from slipway.stores import NotFound, Store
 
 DAY = 86400.0
@@ -92,7 +93,7 @@ class Scene:
             for appliance in channel.appliances:
                 for release, listed in channel.shelf(appliance).releases.items():
                     for file, (_, sha256) in listed.files.items():
-                        key = target_key(appliance, release, file, sha256)
+                        key = target_key(ReleaseRef(appliance, release), file, sha256)
                         if key not in world.store.objects:
                             raise AssertionError(f"{name} lost {key}")
 

@@ -11,7 +11,8 @@ from example_release import write_release_folder
 from slipway.catalog import read_catalog, write
 from slipway.channels import moves
 from slipway.channels.keys import init
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.layout import channels_in
+from slipway.channels.state import Channel, read_channel
 from slipway.stores.directory import DirectoryStore
 
 __all__ = ["CREATED", "METADATA", "Shop"]

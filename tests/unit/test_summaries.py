@@ -18,6 +18,7 @@ from slipway.commands.output import show
 from slipway.commands.summaries import BuildSummary, publication_table
 from slipway.errors import BuildError, StoreError, UsageError
 from slipway.progress import Progress
+from slipway.records.reference import ReleaseRef
 
 
 @pytest.fixture
@@ -76,8 +77,7 @@ def test_a_summary_that_cannot_be_written_hides_nothing(
 
 def test_a_jobs_summary_has_what_was_published_and_what_was_not(summary: Path) -> None:
     blobs = Published(
-        appliance="web",
-        release="1.0.0-b1",
+        ref=ReleaseRef("web", "1.0.0-b1"),
         created=(),
         existing=(),
         store="x",

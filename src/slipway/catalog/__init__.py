@@ -12,7 +12,6 @@ gives the objects by key.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,13 +20,15 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from slipway.channels.keys.ring import fingerprint
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.channels.shelf import Shelf, Tombstone
-from slipway.channels.state import Channel, Listed
-from slipway.errors import StoreError, VerificationError
+from slipway.channels.state import Channel
+from slipway.channels.verified import manifest_of, read_record
+from slipway.errors import StoreError
 from slipway.formats import Artifact
-from slipway.records.manifest import Manifest, read_manifest
-from slipway.records.release import MANIFEST, SBOM
+from slipway.records.manifest import Manifest
+from slipway.records.reference import ReleaseRef
+from slipway.records.release import SBOM
 from slipway.records.sbom import Part, read_parts
 from slipway.stores import Conflict, NotFound, Store
 
@@ -62,9 +63,7 @@ class Offer:
 
     def key(self, artifact: Artifact) -> str:
         """Where a file is in the store."""
-        return target_key(
-            self.manifest.appliance, self.manifest.release, artifact.file, artifact.sha256
-        )
+        return target_key(self.manifest.ref, artifact.file, artifact.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +75,7 @@ class Listing:
     """
 
     channel: str
-    appliance: str
-    release: str
+    ref: ReleaseRef
     added: int
     current: bool
     files: Mapping[str, tuple[int, str]]
@@ -85,7 +83,7 @@ class Listing:
 
     def key(self, file: str) -> str:
         """Return where a file is in the store."""
-        return target_key(self.appliance, self.release, file, self.files[file][1])
+        return target_key(self.ref, file, self.files[file][1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,7 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
         channels: The most trusted first.
 
     Raises:
-        VerificationError: A manifest or an SBOM is not what its channel says.
+        VerificationError: A manifest or an SBOM is not what was published.
         StoreError: One is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
@@ -145,26 +143,20 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
             listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
-                release, listed = shelf.current, shelf.releases[shelf.current]
-                text = _record(store, appliance, release, listed, MANIFEST)
-                manifest = read_manifest(
-                    text,
-                    source=target_key(appliance, release, MANIFEST, listed.files[MANIFEST][1]),
-                    of=(appliance, release),
-                )
+                ref = ReleaseRef(appliance, shelf.current)
+                files = shelf.releases[shelf.current].files
+                manifest = manifest_of(store, ref, files)
                 first = all(other != appliance for _, other in found)
                 offer = Offer(
                     channel=channel.name,
                     first=first,
                     revision=role.signed.version,
                     manifest=manifest,
-                    files=listed.files,
-                    parts=read_parts(_record(store, appliance, release, listed, SBOM))
-                    if first
-                    else (),
+                    files=files,
+                    parts=read_parts(read_record(store, ref, SBOM, files)) if first else (),
                 )
                 found[channel.name, appliance] = offer
-    listings.sort(key=lambda listing: (-listing.added, listing.appliance, listing.release))
+    listings.sort(key=lambda listing: (-listing.added, listing.ref))
     return Catalog(
         offers=tuple(found.values()),
         revision=revision,
@@ -178,8 +170,7 @@ def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
         current = release == shelf.current
         yield Listing(
             channel=channel,
-            appliance=appliance,
-            release=release,
+            ref=ReleaseRef(appliance, release),
             added=listed.added,
             current=current,
             files=listed.files,
@@ -187,24 +178,12 @@ def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
     for release, tombstone in shelf.withdrawn.items():
         yield Listing(
             channel=channel,
-            appliance=appliance,
-            release=release,
+            ref=ReleaseRef(appliance, release),
             added=tombstone.time,
             current=False,
             files={},
             tombstone=tombstone,
         )
-
-
-def _record(store: Store, appliance: str, release: str, listed: Listed, file: str) -> bytes:
-    if file not in listed.files:
-        raise VerificationError(f"{appliance} {release} has no {file}", hint="run: invoke verify")
-    size, sha256 = listed.files[file]
-    key = target_key(appliance, release, file, sha256)
-    text = store.read_range(key, 0, size + 1)
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise VerificationError(f"{key} is not what its channel says", hint="run: invoke verify")
-    return text
 
 
 def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = False) -> list[str]:

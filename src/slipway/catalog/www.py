@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.catalog import Catalog, Listing, Offer
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.formats import smallest
 from slipway.progress import size
 from slipway.templating import render
@@ -119,14 +119,14 @@ def _appliances(catalog: Catalog) -> list[dict[str, Any]]:
     """
     names = sorted(
         {offer.manifest.appliance for offer in catalog.offers}
-        | {listing.appliance for listing in catalog.listings}
+        | {listing.ref.appliance for listing in catalog.listings}
     )
     return [_appliance(name, catalog) for name in names]
 
 
 def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
     offers = [offer for offer in catalog.offers if offer.manifest.appliance == name]
-    listings = [listing for listing in catalog.listings if listing.appliance == name]
+    listings = [listing for listing in catalog.listings if listing.ref.appliance == name]
     best = next((offer for offer in offers if offer.first), None)
     versions = [_version(listing) for listing in listings]
     places = {version["id"] for version in versions}
@@ -200,11 +200,11 @@ def _version(listing: Listing) -> dict[str, Any]:
     tombstone = listing.tombstone
     return {
         "channel": listing.channel,
-        "release": listing.release,
+        "release": listing.ref.release,
         "added": _time(listing.added),
         "day": _day(listing.added),
         "state": "withdrawn" if tombstone else "current" if listing.current else "earlier",
-        "id": f"{listing.channel}-{listing.release}",
+        "id": f"{listing.channel}-{listing.ref.release}",
         "reason": tombstone.reason if tombstone else "",
         "replacement": (tombstone.replacement or "") if tombstone else "",
         "size": size(
@@ -350,7 +350,7 @@ def _records(offer: Offer) -> Iterator[dict[str, str]]:
     for file in _RECORDS:
         if file in offer.files:
             length, sha256 = offer.files[file]
-            key = target_key(manifest.appliance, manifest.release, file, sha256)
+            key = target_key(manifest.ref, file, sha256)
             yield {
                 "file": file,
                 "href": f"../../{key}",
@@ -429,7 +429,7 @@ def _feed(channel: str, listings: Sequence[Listing]) -> dict[str, Any]:
     return {
         "channel": channel,
         "updated": _time(max((listing.added for listing in own), default=0)),
-        "entries": [{"appliance": listing.appliance, **_version(listing)} for listing in own],
+        "entries": [{"appliance": listing.ref.appliance, **_version(listing)} for listing in own],
     }
 
 

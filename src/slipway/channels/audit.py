@@ -17,11 +17,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from slipway.channels.expiry import expired_parts, renewal, root_warning, way_out
+from slipway.channels.layout import (
+    RELEASES,
+    TARGETS,
+    signature_key,
+    signer_of,
+    sums_key,
+    target_key,
+)
 from slipway.channels.minisign import verify
-from slipway.channels.publish import sums_key, target_key
 from slipway.channels.state import Channel, Listed
 from slipway.errors import UserError, VerificationError
 from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
 from slipway.records.sums import parse_sums
 from slipway.stores import NotFound, Store
@@ -99,9 +107,10 @@ def examine(
             problems.append(f"{channel.name}: {error.message}")
             continue
         for release, listed in releases.items():
+            ref = ReleaseRef(appliance, release)
             problems += [
                 f"{channel.name}: {problem}"
-                for problem in _release(store, channel, appliance, release, listed, started)
+                for problem in _release(store, channel, ref, listed, started)
             ]
             objects += len(listed.files)
             size += sum(length for length, _ in listed.files.values())
@@ -129,20 +138,16 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
         channel.
     """
     known = {channel.name: (channel, targets_keys(channel)) for channel in channels}
-    listed = {
-        (appliance, release)
-        for channel, _ in known.values()
-        for appliance, release, _ in _releases(channel)
-    }
+    listed = {sums_key(ref) for channel, _ in known.values() for ref, _ in _releases(channel)}
     signed: set[str] = set()
     problems: list[str] = []
     unlisted: list[str] = []
-    for status in store.list("releases/"):
+    for status in store.list(RELEASES):
         folder, _, file = status.key.rpartition("/")
+        name = signer_of(status.key)
         if file == SUMS:
-            unlisted += [] if tuple(folder.split("/")[1:]) in listed else [status.key]
-        elif file.startswith(f"{SUMS}.") and file.endswith(".minisig"):
-            name = file.removeprefix(f"{SUMS}.").removesuffix(".minisig").removesuffix("minisig")
+            unlisted += [] if status.key in listed else [status.key]
+        elif name is not None:
             keys = [
                 key
                 for channel, keys in known.values()
@@ -162,12 +167,12 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
             f"{key} belongs to no channel, and no channel's key has signed it" for key in unsigned
         ]
     referred = {
-        target_key(appliance, release, file, sha256)
+        target_key(ref, file, sha256)
         for channel, _ in known.values()
-        for appliance, release, entry in _releases(channel)
+        for ref, entry in _releases(channel)
         for file, (_, sha256) in entry.files.items()
     }
-    return problems, sum(status.key not in referred for status in store.list("targets/"))
+    return problems, sum(status.key not in referred for status in store.list(TARGETS))
 
 
 def targets_keys(channel: Channel) -> list[Key]:
@@ -183,22 +188,22 @@ def targets_keys(channel: Channel) -> list[Key]:
     return list(keys.values())
 
 
-def _releases(channel: Channel) -> Iterator[tuple[str, str, Listed]]:
+def _releases(channel: Channel) -> Iterator[tuple[ReleaseRef, Listed]]:
     for appliance in channel.appliances:
         try:
             shelf = channel.shelf(appliance)
         except UserError:
             continue  # it is a problem of its channel
         for release, listed in shelf.releases.items():
-            yield appliance, release, listed
+            yield ReleaseRef(appliance, release), listed
 
 
 def _release(
-    store: Store, channel: Channel, appliance: str, release: str, listed: Listed, started: Started
+    store: Store, channel: Channel, ref: ReleaseRef, listed: Listed, started: Started
 ) -> Iterator[str]:
     """The problems of one release."""
     for file, (length, sha256) in listed.files.items():
-        key = target_key(appliance, release, file, sha256)
+        key = target_key(ref, file, sha256)
         started(key)
         found = _hash(store, key, length)
         if found is None:
@@ -206,19 +211,17 @@ def _release(
         elif found != sha256:
             yield f"{key} is not what was published"
         elif file == MANIFEST:
-            yield from _manifest(
-                store.read_range(key, 0, length), key, (appliance, release), listed
-            )
+            yield from _manifest(store.read_range(key, 0, length), key, ref, listed)
     for record in _RECORDS:
         if record not in listed.files:
-            yield f"{appliance} {release} lists no {record}"
-    yield from _sums(store, channel, appliance, release, listed)
+            yield f"{ref} lists no {record}"
+    yield from _sums(store, channel, ref, listed)
 
 
-def _manifest(text: bytes, key: str, of: tuple[str, str], listed: Listed) -> Iterator[str]:
+def _manifest(text: bytes, key: str, ref: ReleaseRef, listed: Listed) -> Iterator[str]:
     """What a manifest says that its channel does not."""
     try:
-        manifest: Manifest = read_manifest(text, source=key, of=of)
+        manifest: Manifest = read_manifest(text, source=key, of=ref)
     except VerificationError as error:
         yield error.message
         return
@@ -234,11 +237,9 @@ def _manifest(text: bytes, key: str, of: tuple[str, str], listed: Listed) -> Ite
         yield f"{key} is about other files than its channel lists: {differing}"
 
 
-def _sums(
-    store: Store, channel: Channel, appliance: str, release: str, listed: Listed
-) -> Iterator[str]:
+def _sums(store: Store, channel: Channel, ref: ReleaseRef, listed: Listed) -> Iterator[str]:
     """The problems of a release's SHA256SUMS, and of its signatures by this channel's key."""
-    key = sums_key(appliance, release)
+    key = sums_key(ref)
     try:
         text = store.read_range(key, 0, _LIST_BYTES)
     except NotFound:
@@ -256,11 +257,11 @@ def _sums(
     keys = targets_keys(channel)
     if not keys:
         return
-    own, first = f"{key}.{channel.name}.minisig", f"{key}.minisig"
+    own, first = signature_key(channel.name, ref), f"{key}.minisig"
     comments = {name: _comment(store, key, name, keys) for name in (own, first)}
     if comments[own] is None:
         yield f"{key} has no signature by the key of the channel {channel.name}"
-    expected = {"appliance": appliance, "release": release, "channel": channel.name}
+    expected = {"appliance": ref.appliance, "release": ref.release, "channel": channel.name}
     for name, comment in comments.items():
         said = {} if comment is None else _fields(comment)
         wrong = sorted(

@@ -7,7 +7,6 @@ file gets its name only when it is whole and is what the channel's signed metada
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Iterator
@@ -19,14 +18,17 @@ from urllib.parse import unquote
 
 from slipway.channels.download import Wanted, download
 from slipway.channels.expiry import Expired, clock_says, renewal
+from slipway.channels.layout import TARGETS, metadata_folder
 from slipway.channels.memory import client_folder
 from slipway.channels.moves import find_release
 from slipway.channels.shelf import Shelf, to_shelf
 from slipway.channels.state import load_listed
+from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.formats import file_name, load
 from slipway.progress import Progress
-from slipway.records.manifest import Manifest, read_manifest
+from slipway.records.manifest import Manifest
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
 
@@ -79,8 +81,8 @@ class Client:
         with self._verified():
             self._updater: Updater = Updater(
                 metadata_dir=str(folder),
-                metadata_base_url=f"metadata/{channel}/",
-                target_base_url="targets/",
+                metadata_base_url=metadata_folder(channel),
+                target_base_url=TARGETS,
                 fetcher=store_fetcher(store),
                 bootstrap=root,
             )
@@ -109,26 +111,20 @@ class Client:
             raise StoreError(f"{self.channel} has no {appliance}", hint="see: invoke channels")
         return to_shelf(Metadata(role), appliance, self.channel)
 
-    def wanted(self, appliance: str, release: str, file: str) -> Wanted:
+    def wanted(self, ref: ReleaseRef, file: str) -> Wanted:
         """A file that python-tuf's client vouches for.
 
         Raises:
             StoreError: The release has no such file.
         """
         with self._verified():
-            info = self._updater.get_targetinfo(f"{appliance}/{release}/{file}")
+            info = self._updater.get_targetinfo(f"{ref.path}/{file}")
         if info is None:
             raise StoreError(
-                f"{appliance} {release} has no {file} in {self.channel}",
+                f"{ref} has no {file} in {self.channel}",
                 hint="see: invoke channels --json",
             )
-        return Wanted(
-            appliance=appliance,
-            release=release,
-            file=file,
-            size=info.length,
-            sha256=info.hashes["sha256"],
-        )
+        return Wanted(ref=ref, file=file, size=info.length, sha256=info.hashes["sha256"])
 
     @contextmanager
     def _verified(self) -> Iterator[None]:
@@ -212,20 +208,14 @@ def fetch_manifest(
         VerificationError: It is not what the channel's signed metadata says, or about another
             release.
     """
-    release = find_release(client.shelf(appliance), appliance, client.channel, build)
-    wanted = client.wanted(appliance, release, MANIFEST)
+    shelf = client.shelf(appliance)
+    ref = ReleaseRef(appliance, find_release(shelf, appliance, client.channel, build))
+    wanted = client.wanted(ref, MANIFEST)
     with _whole_store():
-        text = client.store.read_range(wanted.key, 0, wanted.size + 1)
-    if hashlib.sha256(text).hexdigest() != wanted.sha256:
-        raise VerificationError(
-            f"{wanted.key} is not what its channel says",
-            hint="the store was changed; nothing was kept",
-        )
-    manifest = read_manifest(text, source=wanted.key, of=(appliance, release))
+        manifest = manifest_of(client.store, ref, {MANIFEST: (wanted.size, wanted.sha256)})
     if architecture not in (None, manifest.architecture):
         raise StoreError(
-            f"{appliance} {release} in {client.channel} is for {manifest.architecture}, "
-            f"not {architecture}",
+            f"{ref} in {client.channel} is for {manifest.architecture}, not {architecture}",
             hint=f"give --arch {manifest.architecture}, or another release: --build ID",
         )
     return manifest
@@ -262,22 +252,21 @@ def fetch_image(
         VerificationError: Something is not what the channel's signed metadata says.
         HostError: The image cannot be written, or something else has its name.
     """
-    appliance, release = manifest.appliance, manifest.release
+    ref = manifest.ref
     made = [artifact for artifact in manifest.artifacts if artifact.format == form]
     if not made:
         formats = ", ".join(sorted({artifact.format for artifact in manifest.artifacts}))
         raise StoreError(
-            f"{appliance} {release} was not made as {form}",
+            f"{ref} was not made as {form}",
             hint=f"there is: {formats}; invoke export makes others of raw",
         )
-    image = client.wanted(appliance, release, made[0].file)
+    image = client.wanted(ref, made[0].file)
     if len(made) > 1 or (made[0].size, made[0].sha256) != (image.size, image.sha256):
         raise VerificationError(
-            f"the manifest of {appliance} {release} and the channel {client.channel} do not "
-            f"agree on its {form}",
+            f"the manifest of {ref} and the channel {client.channel} do not agree on its {form}",
             hint="nothing was fetched; tell its publisher",
         )
-    name = file_name(appliance, release, manifest.architecture, load(form))
+    name = file_name(ref.appliance, ref.release, manifest.architecture, load(form))
     with _whole_store(), progress.step("fetch") as step:
 
         def show(done: int) -> None:

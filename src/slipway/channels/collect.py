@@ -26,11 +26,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slipway.channels.commit import LIMIT_S, Deadline
-from slipway.channels.publish import target_key
+from slipway.channels.layout import (
+    FOLDERS,
+    METADATA,
+    RELEASES,
+    TARGETS,
+    channels_in,
+    metadata_folder,
+    metadata_key,
+    release_folders,
+    release_of,
+    target_key,
+)
 from slipway.channels.shelf import past_of, to_shelf
-from slipway.channels.state import channels_in, metadata_key, read_channel
 from slipway.channels.state import load as load_metadata
+from slipway.channels.state import read_channel
 from slipway.errors import HostError, StoreError, UserError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Conflict, NotFound, Status, Store
 
 __all__ = ["GRACE_S", "Collected", "collect", "doomed", "rescue"]
@@ -102,7 +114,7 @@ def collect(
         # What refers goes before what is referred to, and lists last: whatever is left by a crash
         # is found again.
         for status in sorted(
-            removed, key=lambda status: (not status.key.startswith("metadata/"), status.key)
+            removed, key=lambda status: (not status.key.startswith(METADATA), status.key)
         ):
             deadline.check("the collection")
             store.delete(status.key)
@@ -120,9 +132,7 @@ def _find(
     then.
     """
     t0 = store.now()
-    listing = [
-        status for folder in ("metadata/", "releases/", "targets/") for status in store.list(folder)
-    ]
+    listing = [status for folder in FOLDERS for status in store.list(folder)]
     modified = {status.key: status.modified for status in listing}
     referred: set[str] = set()
     problems = dict(unreadable)
@@ -133,21 +143,11 @@ def _find(
             referred |= _referred(store, channel, _root(roots, channel), modified, t0 - grace_s)
         except UserError as error:
             problems[channel] = error
-    releases = {
-        key.split("/", 3)[1] + "/" + key.split("/", 3)[2]
-        for key in referred
-        if key.startswith("targets/")
-    }
+    releases = {release_of(key) for key in referred if key.startswith(TARGETS)}
     signatures = {
-        key
-        for key in modified
-        if key.startswith("releases/") and "/".join(key.split("/")[1:3]) in releases
+        key for key in modified if key.startswith(RELEASES) and release_of(key) in releases
     }
-    kept = (
-        ("releases/", "targets/", *(f"metadata/{channel}/" for channel in problems))
-        if problems
-        else ()
-    )
+    kept = (RELEASES, TARGETS, *map(metadata_folder, problems)) if problems else ()
     found = doomed(listing, referred | signatures, t0, grace_s)
     return [status for status in found if not status.key.startswith(kept)], problems
 
@@ -173,7 +173,7 @@ def _referred(
     keys |= {
         key
         for key in modified
-        if key.startswith(f"metadata/{channel}/") and key.endswith(".root.json")
+        if key.startswith(metadata_folder(channel)) and key.endswith(".root.json")
     }
     version = state.snapshot.signed.version if state.snapshot is not None else 0
     seen: set[tuple[str, int]] = set()
@@ -206,7 +206,7 @@ def _referred(
 def _objects(role: Any, appliance: str, channel: str) -> set[str]:
     releases = to_shelf(role, appliance, channel).releases
     return {
-        target_key(appliance, release, file, sha256)
+        target_key(ReleaseRef(appliance, release), file, sha256)
         for release, listed in releases.items()
         for file, (_, sha256) in listed.files.items()
     }
@@ -247,7 +247,7 @@ def _lease(store: Store) -> Iterator[Deadline]:
             store.swap(_LEASE, _FREE, etag=mine)
 
 
-def rescue(store: Store, appliance: str, release: str) -> None:
+def rescue(store: Store, ref: ReleaseRef) -> None:
     """Before a release is published: make what is there of it already, and is old, count as written
     now.
 
@@ -255,9 +255,11 @@ def rescue(store: Store, appliance: str, release: str) -> None:
         StoreError: A collection is under way, which may be about to remove it.
     """
     limit = store.now() - (GRACE_S - 2 * LIMIT_S)
-    prefixes = (f"targets/{appliance}/{release}/", f"releases/{appliance}/{release}/")
     old = [
-        status for prefix in prefixes for status in store.list(prefix) if status.modified < limit
+        status
+        for folder in release_folders(ref)
+        for status in store.list(folder)
+        if status.modified < limit
     ]
     if old:
         with _lease(store):

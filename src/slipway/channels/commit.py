@@ -18,10 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.layout import metadata_key
 from slipway.channels.memory import memory_of
 from slipway.channels.metadata import CUSTOM, identity
 from slipway.channels.shelf import require_sound
-from slipway.channels.state import Channel, Shelf, metadata_key, parse, read_channel
+from slipway.channels.state import Channel, Shelf, parse, read_channel
 from slipway.channels.watch import read_watched, seen_of
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.stores import AlreadyExists, Conflict, Store

@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.errors import HostError, UsageError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 
 __all__ = ["Wanted", "download"]
@@ -45,8 +46,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 class Wanted:
     """A file of a release as a channel lists it: its size in bytes, and what it must hash to."""
 
-    appliance: str
-    release: str
+    ref: ReleaseRef
     file: str
     size: int
     sha256: str
@@ -54,7 +54,7 @@ class Wanted:
     @property
     def key(self) -> str:
         """Where it is in the store."""
-        return target_key(self.appliance, self.release, self.file, self.sha256)
+        return target_key(self.ref, self.file, self.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

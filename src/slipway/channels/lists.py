@@ -16,8 +16,10 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.layout import signature_key, sums_key
 from slipway.channels.minisign import sign, verify
 from slipway.errors import StoreError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import MANIFEST, PROVENANCE, SBOM, SUMS
 from slipway.records.sums import format_sums, parse_sums
 from slipway.stores import AlreadyExists, Conflict, NotFound, Store
@@ -30,8 +32,6 @@ __all__ = [
     "require_list",
     "require_same_images",
     "settle",
-    "signature_key",
-    "sums_key",
     "sums_text",
 ]
 
@@ -43,16 +43,6 @@ _ATTEMPTS: Final = 10
 RECORDS: Final = (MANIFEST, SBOM, PROVENANCE)
 _What = TypeVar("_What")
 _SECOND: Final = "a store where somebody else can write is not safe: find out who did"
-
-
-def sums_key(appliance: str, release: str) -> str:
-    """Where a release's SHA256SUMS is; its lines say where everything else is."""
-    return f"releases/{appliance}/{release}/{SUMS}"
-
-
-def signature_key(channel: str, appliance: str, release: str) -> str:
-    """Where a channel's signature of a release's SHA256SUMS is."""
-    return f"{sums_key(appliance, release)}.{channel}.minisig"
 
 
 def sums_text(files: Files) -> bytes:
@@ -88,7 +78,7 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
 
 
 def require_list(
-    store: Store, appliance: str, release: str, files: Files, *, replaced_by: str | None = None
+    store: Store, ref: ReleaseRef, files: Files, *, replaced_by: str | None = None
 ) -> bool:
     """Compare a release's SHA256SUMS with what it must say; False if there is none.
 
@@ -99,23 +89,23 @@ def require_list(
         StoreError: It lists other images, is no such list, or another channel has signed it.
         VerificationError: It lists other records.
     """
-    key = sums_key(appliance, release)
+    key = sums_key(ref)
     try:
         text = store.read(key).data
     except NotFound:
         return False
-    _compare(text, f"{store.url}/{key}", appliance, release, files)
+    _compare(text, f"{store.url}/{key}", ref, files)
     if text != sums_text(files):
         if replaced_by is None:
-            raise _forged(key, appliance, release)
-        _require_replaceable(store, replaced_by, appliance, release)
+            raise _forged(key, ref)
+        _require_replaceable(store, replaced_by, ref)
     return True
 
 
 def settle(
     store: Store,
     ring: KeyRing,
-    of: tuple[str, str],
+    ref: ReleaseRef,
     files: Files,
     *,
     clock: Clock,
@@ -124,7 +114,6 @@ def settle(
     """Make a release's SHA256SUMS and this channel's signature of it what its listing says.
 
     Args:
-        of: The appliance and the release.
         files: What the channel's metadata lists, as it was just committed.
         replace: A list of the same images with other records is replaced: the rest of a publication
             that was stopped, or of a release that was pruned. No other channel may have signed it.
@@ -133,36 +122,32 @@ def settle(
         StoreError: The list names other images, or others change it all the time.
         VerificationError: It names other records, and is not to be replaced.
     """
-    appliance, release = of
     for _ in range(_ATTEMPTS):
         with suppress(Conflict, AlreadyExists):
-            _put_list(store, ring, appliance, release, files, replace=replace)
-            _put_signature(store, ring, appliance, release, files, clock)
+            _put_list(store, ring, ref, files, replace=replace)
+            _put_signature(store, ring, ref, files, clock)
             return
-    key = sums_key(appliance, release)
+    key = sums_key(ref)
     raise StoreError(f"{key} is being changed by other writers all the time", hint="run it again")
 
 
-def _require_replaceable(store: Store, channel: str, appliance: str, release: str) -> None:
+def _require_replaceable(store: Store, channel: str, ref: ReleaseRef) -> None:
     """Refuse to replace a SHA256SUMS that another channel has signed.
 
     Raises:
         StoreError: One has.
     """
-    mine = signature_key(channel, appliance, release)
-    for status in store.list(f"{sums_key(appliance, release)}."):
+    mine = signature_key(channel, ref)
+    for status in store.list(f"{sums_key(ref)}."):
         if status.key != mine:
             raise StoreError(
-                f"{appliance} {release} is published with other records, "
-                f"and {status.key} signs them",
+                f"{ref} is published with other records, and {status.key} signs them",
                 hint="promote it from where it is listed, or publish the build that was first",
             )
 
 
-def _put_list(
-    store: Store, ring: KeyRing, appliance: str, release: str, files: Files, *, replace: bool
-) -> None:
-    key, text = sums_key(appliance, release), sums_text(files)
+def _put_list(store: Store, ring: KeyRing, ref: ReleaseRef, files: Files, *, replace: bool) -> None:
+    key, text = sums_key(ref), sums_text(files)
     try:
         there = store.read(key)
     except NotFound:
@@ -170,19 +155,19 @@ def _put_list(
         return
     if there.data == text:
         return
-    _compare(there.data, f"{store.url}/{key}", appliance, release, files)
+    _compare(there.data, f"{store.url}/{key}", ref, files)
     if not replace:
-        raise _forged(key, appliance, release)
-    _require_replaceable(store, ring.channel, appliance, release)
+        raise _forged(key, ref)
+    _require_replaceable(store, ring.channel, ref)
     store.swap(key, text, etag=there.etag)
 
 
 def _put_signature(
-    store: Store, ring: KeyRing, appliance: str, release: str, files: Files, clock: Clock
+    store: Store, ring: KeyRing, ref: ReleaseRef, files: Files, clock: Clock
 ) -> None:
     """Sign the list's text, as it was made here, unless a good signature of it is there."""
-    key, text = signature_key(ring.channel, appliance, release), sums_text(files)
-    about = {"appliance": appliance, "release": release, "channel": ring.channel}
+    key, text = signature_key(ring.channel, ref), sums_text(files)
+    about = {"appliance": ref.appliance, "release": ref.release, "channel": ring.channel}
     etag = None
     with suppress(NotFound):
         there = store.read(key)
@@ -205,26 +190,24 @@ def _put_signature(
         store.swap(key, signature, etag=etag)
 
 
-def _forged(key: str, appliance: str, release: str) -> VerificationError:
+def _forged(key: str, ref: ReleaseRef) -> VerificationError:
     return VerificationError(
-        f"{key} is not what the signed metadata says of {appliance} {release}",
+        f"{key} is not what the signed metadata says of {ref}",
         hint=f"{_SECOND}, remove it, and run this again: it is made anew",
     )
 
 
-def _compare(text: bytes, source: str, appliance: str, release: str, files: Files) -> None:
+def _compare(text: bytes, source: str, ref: ReleaseRef, files: Files) -> None:
     """Refuse a list that is none, or that names other images."""
     try:
         theirs = artifacts_of(parse_sums(text, source=source))
     except VerificationError as error:
         raise StoreError(error.message, hint="the store was changed by something else") from error
-    require_same_images(
-        appliance, release, {name: each for name, (_, each) in files.items()}, theirs
-    )
+    require_same_images(ref, {name: each for name, (_, each) in files.items()}, theirs)
 
 
 def require_same_images(
-    appliance: str, release: str, ours: Mapping[str, _What], theirs: Mapping[str, _What]
+    ref: ReleaseRef, ours: Mapping[str, _What], theirs: Mapping[str, _What]
 ) -> None:
     """Refuse to publish a build over another one of the same release.
 
@@ -236,7 +219,7 @@ def require_same_images(
         names = mine.keys() | listed.keys()
         differing = sorted(name for name in names if mine.get(name) != listed.get(name))
         raise StoreError(
-            f"{appliance} {release} is published with other artifacts: {', '.join(differing)}",
+            f"{ref} is published with other artifacts: {', '.join(differing)}",
             hint=(
                 "a release never changes: raise the version, or find out why the same inputs "
                 "gave another image"

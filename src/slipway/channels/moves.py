@@ -7,7 +7,6 @@ the same again changes nothing; what was withdrawn does not come back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,11 @@ from slipway.channels.collect import GRACE_S, rescue
 from slipway.channels.commit import LIMIT_S, Committed, Deadline, commit, require_valid
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.layout import target_key
 from slipway.channels.lists import artifacts_of, require_list, require_same_images, settle
 from slipway.channels.memory import memory_of
-from slipway.channels.publish import Published, publish, target_key
-from slipway.channels.shelf import MAX_RECORD, Shelf
+from slipway.channels.publish import Published, publish
+from slipway.channels.shelf import Shelf
 from slipway.channels.state import Channel, Listed
 from slipway.channels.tombstones import (
     Others,
@@ -35,16 +35,17 @@ from slipway.channels.tombstones import (
     require_still_alive,
     require_still_current,
 )
+from slipway.channels.verified import manifest_of, read_record
 from slipway.channels.watch import read_watched
 from slipway.errors import StoreError, UserError, VerificationError
-from slipway.records.manifest import Manifest, PackageChanges, package_changes, read_manifest
-from slipway.records.release import MANIFEST, SBOM, Release, read_release
+from slipway.records.manifest import PackageChanges, package_changes
+from slipway.records.reference import ReleaseRef
+from slipway.records.release import SBOM, Release, read_release
 from slipway.stores import Store
 
 __all__ = [
     "Moved",
     "find_release",
-    "manifest_of",
     "package_difference",
     "promote",
     "publish_all",
@@ -121,22 +122,22 @@ def publish_all(
     )
     require_valid(ring, channel)
     known = (channel, *others())
-    blobs: dict[tuple[str, str], Published] = {}
-    listed: dict[tuple[str, str], Listed] = {}
+    blobs: dict[ReleaseRef, Published] = {}
+    listed: dict[ReleaseRef, Listed] = {}
     for folder in folders:
         with gate.around(str(folder)):
             build = read_release(folder)
-            appliance, release = build.manifest.appliance, build.manifest.release
-            gate.names[str(folder)] = f"{appliance} {release}"
+            ref = build.manifest.ref
+            gate.names[str(folder)] = str(ref)
             done = _bring(store, channel, known, build, started)
-            blobs[appliance, release] = done
-            listed[appliance, release] = Listed(
+            blobs[ref] = done
+            listed[ref] = Listed(
                 created=build.manifest.created, added=int(clock()), files=done.files
             )
     if refused and not listed:
         return []
     before: dict[str, str | None] = {}
-    new: list[tuple[str, str]] = []
+    new: list[ReleaseRef] = []
 
     def add(channel: Channel) -> None:
         new.clear()
@@ -145,9 +146,9 @@ def publish_all(
 
     committed = commit(store, ring, add, clock=clock, deadline=deadline)
     require_still_alive(store, ring, others, new, clock)
-    for appliance, release in listed:
-        files = committed.channel.shelf(appliance).releases[release].files
-        settle(store, ring, (appliance, release), files, clock=clock, replace=True)
+    for ref in listed:
+        files = committed.channel.shelf(ref.appliance).releases[ref.release].files
+        settle(store, ring, ref, files, clock=clock, replace=True)
     return [
         Moved(
             appliance=appliance,
@@ -156,10 +157,10 @@ def publish_all(
             before=before[appliance],
             written=appliance in committed.channel.changed(),
             retries=committed.retries,
-            blobs=tuple(blobs[name, release] for name, release in listed if name == appliance),
+            blobs=tuple(blobs[ref] for ref in listed if ref.appliance == appliance),
             older=_is_older(committed.channel.shelf(appliance), before[appliance]),
         )
-        for appliance in dict.fromkeys(name for name, _ in listed)
+        for appliance in dict.fromkeys(ref.appliance for ref in listed)
     ]
 
 
@@ -194,11 +195,12 @@ def _bring(
         StoreError: It was withdrawn, its name is reserved, or the store refuses.
         BuildError: It is not whole, or was not booted with success.
     """
-    appliance, release = build.manifest.appliance, build.manifest.release
-    there = channel.shelf(appliance).releases.get(release)  # its name is one that can be published
-    require_not_withdrawn(known, [(appliance, release)])
+    ref = build.manifest.ref
+    # Its name is one that can be published.
+    there = channel.shelf(ref.appliance).releases.get(ref.release)
+    require_not_withdrawn(known, ref)
     if there is None:
-        rescue(store, appliance, release)
+        rescue(store, ref)
     return publish(
         store, build, channel=channel.name, listed=there.files if there else None, started=started
     )
@@ -206,37 +208,33 @@ def _bring(
 
 def _add_all(
     channel: Channel,
-    listed: dict[tuple[str, str], Listed],
+    listed: dict[ReleaseRef, Listed],
     others: Iterable[Channel],
     gate: _Gate,
     before: dict[str, str | None],
-) -> list[tuple[str, str]]:
+) -> list[ReleaseRef]:
     """List releases in a channel, the newest of each appliance as the current one.
 
     Return those that are new there.
     """
     known = (channel, *others)
-    new: list[tuple[str, str]] = []
+    new: list[ReleaseRef] = []
     newest = sorted(listed, key=lambda each: listed[each].created)
-    for appliance, release in newest:
-        entry, shelf = listed[appliance, release], channel.shelf(appliance)
-        before.setdefault(appliance, shelf.current)
-        with gate.around(f"{appliance} {release}"):
-            require_not_withdrawn(known, [(appliance, release)])
-            if release not in shelf.releases:
-                shelf.releases[release] = entry
-                new.append((appliance, release))
-            require_same_images(appliance, release, entry.files, shelf.releases[release].files)
+    for ref in newest:
+        entry, shelf = listed[ref], channel.shelf(ref.appliance)
+        before.setdefault(ref.appliance, shelf.current)
+        with gate.around(str(ref)):
+            require_not_withdrawn(known, ref)
+            if ref.release not in shelf.releases:
+                shelf.releases[ref.release] = entry
+                new.append(ref)
+            require_same_images(ref, entry.files, shelf.releases[ref.release].files)
     refused = gate.refused or {}
-    for each in [each for each in listed if f"{each[0]} {each[1]}" in refused]:
+    for each in [each for each in listed if str(each) in refused]:
         del listed[each]
-    for appliance in {name for name, _ in new}:
+    for appliance in {ref.appliance for ref in new}:
         channel.shelf(appliance).make_current(
-            [
-                release
-                for name, release in newest
-                if name == appliance and (name, release) in listed
-            ][-1]
+            [each.release for each in newest if each.appliance == appliance and each in listed][-1]
         )
     return new
 
@@ -262,38 +260,38 @@ def promote(
     clock, others = around.get("clock", time.time), around.get("others", tuple)
     deadline = Deadline()
     before: str | None = None
-    release = ""
+    ref = ReleaseRef(appliance, "")
     new = False
 
     def move(channel: Channel) -> None:
-        nonlocal before, release, new
+        nonlocal before, ref, new
         theirs = source()
         require_fresh(theirs, clock())
         shelf = theirs.shelf(appliance)
         require_fresh(theirs, clock())
-        release = find_release(shelf, appliance, theirs.name, build)
-        require_not_withdrawn((channel, theirs, *others()), [(appliance, release)])
-        entry = shelf.releases[release]
-        _require_blobs(store, appliance, release, entry)
-        require_list(store, appliance, release, entry.files)
+        ref = ReleaseRef(appliance, find_release(shelf, appliance, theirs.name, build))
+        require_not_withdrawn((channel, theirs, *others()), ref)
+        entry = shelf.releases[ref.release]
+        _require_blobs(store, ref, entry)
+        require_list(store, ref, entry.files)
         mine = channel.shelf(appliance)
         before = mine.current
-        new = release not in mine.releases
+        new = ref.release not in mine.releases
         if new:
-            mine.releases[release] = Listed(
+            mine.releases[ref.release] = Listed(
                 created=entry.created, added=int(clock()), files=entry.files
             )
-        _require_same_files(channel, theirs, appliance, release)
-        mine.make_current(release)
+        _require_same_files(channel, theirs, ref)
+        mine.make_current(ref.release)
 
     done = commit(store, ring, move, clock=clock, deadline=deadline)
     everybody = partial(_and, source, others)
     if new:
-        require_still_alive(store, ring, everybody, [(appliance, release)], clock)
+        require_still_alive(store, ring, everybody, [ref], clock)
     elif done.written:
-        require_still_current(store, ring, everybody, (appliance, release), before, clock)
+        require_still_current(store, ring, everybody, ref, before, clock)
     shelf = done.channel.shelf(appliance)
-    settle(store, ring, (appliance, release), shelf.releases[release].files, clock=clock)
+    settle(store, ring, ref, shelf.releases[ref.release].files, clock=clock)
     return replace(_moved(done, appliance, before), older=_is_older(shelf, before))
 
 
@@ -311,10 +309,10 @@ def rollback(
     """
     clock, others = around.get("clock", time.time), around.get("others", tuple)
     before: str | None = None
-    release = ""
+    ref = ReleaseRef(appliance, "")
 
     def move(channel: Channel) -> None:
-        nonlocal before, release
+        nonlocal before, ref
         shelf = channel.shelf(appliance)
         before = shelf.current
         target = find_release(shelf, appliance, channel.name, to) if to else shelf.previous()
@@ -323,9 +321,9 @@ def rollback(
                 f"{channel.name} has no release of {appliance} before {before}",
                 hint="see: invoke channels",
             )
-        require_not_withdrawn(others(), [(appliance, target)])
-        _require_blobs(store, appliance, target, shelf.releases[target])
-        release = target
+        ref = ReleaseRef(appliance, target)
+        require_not_withdrawn(others(), ref)
+        _require_blobs(store, ref, shelf.releases[target])
         if to and target not in shelf.past:
             shelf.make_current(target)
         else:
@@ -333,7 +331,7 @@ def rollback(
 
     done = commit(store, ring, move, clock=clock)
     if done.written:
-        require_still_current(store, ring, others, (appliance, release), before, clock)
+        require_still_current(store, ring, others, ref, before, clock)
     return _moved(done, appliance, before)
 
 
@@ -373,54 +371,26 @@ def withdraw(
     return _moved(commit(store, ring, move, clock=clock), appliance, before)
 
 
-def manifest_of(store: Store, appliance: str, release: str, entry: Listed) -> Manifest:
-    """A release's manifest, verified by what a channel says of it.
-
-    Raises:
-        VerificationError: It is another one, or is about another release.
-    """
-    text = _verified(store, appliance, release, MANIFEST, entry)
-    return read_manifest(
-        text, source=f"the manifest of {appliance} {release}", of=(appliance, release)
-    )
-
-
 def package_difference(
     store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]
 ) -> PackageChanges:
     """What differs between the packages of two releases, by their SBOMs."""
-    return package_changes(
-        _packages(store, appliance, *old) if old else {}, _packages(store, appliance, *new)
+    before, after = (
+        _packages(store, ReleaseRef(appliance, each[0]), each[1]) if each else {}
+        for each in (old, new)
     )
+    return package_changes(before, after)
 
 
-def _packages(store: Store, appliance: str, release: str, entry: Listed) -> dict[str, str]:
-    text = _verified(store, appliance, release, SBOM, entry)
+def _packages(store: Store, ref: ReleaseRef, entry: Listed) -> dict[str, str]:
+    text = read_record(store, ref, SBOM, entry.files)
     try:
         return {
             str(item["name"]): str(item.get("version", ""))
             for item in json.loads(text).get("components", ())
         }
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise VerificationError(
-            f"the {SBOM} of {appliance} {release} is no list of packages: {error}"
-        ) from error
-
-
-def _verified(store: Store, appliance: str, release: str, file: str, entry: Listed) -> bytes:
-    try:
-        size, sha256 = entry.files[file]
-    except KeyError:
-        raise VerificationError(f"{appliance} {release} has no {file}") from None
-    key = target_key(appliance, release, file, sha256)
-    if size > MAX_RECORD:
-        raise VerificationError(f"{key} is larger than {MAX_RECORD} bytes")
-    data = store.read_range(key, 0, size + 1)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise VerificationError(
-            f"{key} is not what was published", hint="the store was changed by something else"
-        )
-    return data
+        raise VerificationError(f"the {SBOM} of {ref} is no list of packages: {error}") from error
 
 
 def _is_older(shelf: Shelf, before: str | None) -> bool:
@@ -445,43 +415,41 @@ def _and(source: Callable[[], Channel], others: Others) -> tuple[Channel, ...]:
     return (source(), *others())
 
 
-def _require_blobs(store: Store, appliance: str, release: str, entry: Listed) -> None:
+def _require_blobs(store: Store, ref: ReleaseRef, entry: Listed) -> None:
     """Every object is there with the right size, and the manifest says that these bytes passed
     their checks.
     """
     for file, (size, sha256) in entry.files.items():
-        key = target_key(appliance, release, file, sha256)
+        key = target_key(ref, file, sha256)
         found = store.stat(key)
         if found is None or found.size != size:
             problem = "is missing" if found is None else f"has {found.size} bytes, not {size}"
             raise StoreError(
                 f"{key} {problem}", hint="publish the build again, from where it was made"
             )
-    manifest = manifest_of(store, appliance, release, entry)
+    manifest = manifest_of(store, ref, entry.files)
     made = {artifact.file: (artifact.size, artifact.sha256) for artifact in manifest.artifacts}
     if not manifest.boot_passed or made != artifacts_of(entry.files):
-        raise VerificationError(
-            f"{appliance} {release} has no passing boot report for these images"
-        )
+        raise VerificationError(f"{ref} has no passing boot report for these images")
     for record in (manifest.sbom, manifest.provenance):
         if entry.files.get(record.file) != (record.size, record.sha256):
             raise VerificationError(
-                f"{appliance} {release} is listed with another {record.file} than "
-                "its manifest names"
+                f"{ref} is listed with another {record.file} than its manifest names"
             )
-        _verified(store, appliance, release, record.file, entry)
+        read_record(store, ref, record.file, entry.files)
 
 
-def _require_same_files(one: Channel, other: Channel, appliance: str, release: str) -> None:
+def _require_same_files(one: Channel, other: Channel, ref: ReleaseRef) -> None:
     """Refuse a release that two channels list with different files: one of them was made to."""
-    mine, theirs = (channel.shelf(appliance).releases[release].files for channel in (one, other))
+    mine, theirs = (
+        channel.shelf(ref.appliance).releases[ref.release].files for channel in (one, other)
+    )
     differing = sorted(
         name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
     )
     if differing:
         raise VerificationError(
-            f"{one.name} and {other.name} list different files for {appliance} {release}: "
-            f"{', '.join(differing)}",
+            f"{one.name} and {other.name} list different files for {ref}: {', '.join(differing)}",
             hint="run: invoke verify; and withdraw it where it is wrong",
         )
 

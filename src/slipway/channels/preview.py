@@ -13,6 +13,7 @@ from slipway.channels.session import Session
 from slipway.channels.shelf import Shelf
 from slipway.channels.tombstones import find_release, require_not_withdrawn
 from slipway.errors import StoreError, UserError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import read_release, verify_release
 
 __all__ = ["older", "promotion", "publication", "refreshed", "rollback", "withdrawal"]
@@ -28,19 +29,15 @@ def older(shelf: Shelf, release: str, created: int) -> str:
     )
 
 
-def promotion(session: Session, appliance: str, release: str, source: str, target: str) -> str:
+def promotion(session: Session, ref: ReleaseRef, source: str, target: str) -> str:
     """Return what a promotion would do."""
+    appliance, release = ref.appliance, ref.release
     mine = session.read(target).shelf(appliance) if target in session.channels() else Shelf()
     entry = session.read(source).shelf(appliance).releases[release]
     if mine.current == release:
-        return (
-            f"promote {appliance} {release} from {source} to {target}, where it is current already"
-        )
+        return f"promote {ref} from {source} to {target}, where it is current already"
     now = f"in place of {mine.current}" if mine.current else f"the first {appliance} there"
-    return (
-        f"promote {appliance} {release} from {source} to {target}, "
-        f"{now}{older(mine, release, entry.created)}"
-    )
+    return f"promote {ref} from {source} to {target}, {now}{older(mine, release, entry.created)}"
 
 
 def rollback(session: Session, appliance: str, channel: str, to: str | None) -> tuple[str, str]:
@@ -94,16 +91,16 @@ def publication(
         label = str(folder)
         try:
             build = read_release(folder)
-            appliance, release = build.manifest.appliance, build.manifest.release
-            label = f"{appliance} {release}"
+            ref = build.manifest.ref
+            label = str(ref)
             require_boot(build)
             verify_release(build)
-            require_not_withdrawn(known, [(appliance, release)])
+            require_not_withdrawn(known, ref)
         except UserError as error:
             refused[label] = error
             continue
-        shelves[appliance] = there.shelf(appliance) if there else Shelf()
-        new.setdefault(appliance, []).append((build.manifest.created, release))
+        shelves[ref.appliance] = there.shelf(ref.appliance) if there else Shelf()
+        new.setdefault(ref.appliance, []).append((build.manifest.created, ref.release))
     return [
         _published(name, appliance, shelves[appliance], found)
         for appliance, found in sorted(new.items())

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.channels.layout import sums_key, target_key
 from slipway.channels.lists import (
     RECORDS,
     Files,
@@ -22,14 +23,14 @@ from slipway.channels.lists import (
     require_bytes,
     require_list,
     require_same_images,
-    sums_key,
     sums_text,
 )
 from slipway.errors import BuildError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release, verify_release
 from slipway.stores import AlreadyExists, Store
 
-__all__ = ["Published", "publish", "require_boot", "sums_key", "target_key"]
+__all__ = ["Published", "publish", "require_boot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +42,12 @@ class Published:
     of this one's.
     """
 
-    appliance: str
-    release: str
+    ref: ReleaseRef
     created: tuple[str, ...]
     existing: tuple[str, ...]
     store: str
     files: Files = field(default_factory=dict, compare=False)
     kept: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        what = (
-            f"{len(self.created)} objects created" if self.created else "nothing to do, it is there"
-        )
-        return f"published {self.appliance} {self.release} to {self.store}: {what}"
-
-
-def target_key(appliance: str, release: str, file: str, sha256: str) -> str:
-    """Where a file of a release is."""
-    return f"targets/{appliance}/{release}/{sha256}.{file}"
 
 
 def publish(
@@ -85,37 +72,36 @@ def publish(
         StoreError: The store refused, or holds something else under one of these names.
     """
     release = build if isinstance(build, Release) else read_release(build)
-    appliance, name = release.manifest.appliance, release.manifest.release
+    ref = release.manifest.ref
     require_boot(release)
     verify_release(release)
     if listed is not None:
-        require_same_images(appliance, name, release.files, listed)
+        require_same_images(ref, release.files, listed)
     files = release.files if listed is None else listed
     replaced_by = channel if listed is None else None
-    there = require_list(store, appliance, name, files, replaced_by=replaced_by)
+    there = require_list(store, ref, files, replaced_by=replaced_by)
     created: list[str] = []
     existing: list[str] = []
     for file in (*sorted(artifacts_of(files)), *RECORDS):
         size, sha256 = files[file]
-        key = target_key(appliance, name, file, sha256)
+        key = target_key(ref, file, sha256)
         started(key)
         mine = release.files[file] == (size, sha256)
         new = _bring(store, key, release.folder / file if mine else None, size, sha256)
         (created if new else existing).append(key)
-    key = sums_key(appliance, name)
+    key = sums_key(ref)
     started(key)
     try:
         new = not there and store.create(key, sums_text(files))
     except AlreadyExists:
         # Somebody published the release since it was looked for, perhaps another build of the same
         # images.
-        require_list(store, appliance, name, files, replaced_by=replaced_by)
+        require_list(store, ref, files, replaced_by=replaced_by)
         new = False
     (created if new else existing).append(key)
     kept = tuple(file for file in RECORDS if files[file] != release.files[file])
     return Published(
-        appliance=appliance,
-        release=name,
+        ref=ref,
         created=tuple(created),
         existing=tuple(existing),
         store=store.url,
@@ -147,8 +133,7 @@ def require_boot(release: Release) -> None:
     manifest = release.manifest
     if release.records != RECORDS:
         raise BuildError(
-            f"{manifest.appliance} {manifest.release} has records of other names: "
-            f"{', '.join(release.records)}",
+            f"{manifest.ref} has records of other names: {', '.join(release.records)}",
             hint=f"run: invoke build {manifest.appliance}",
         )
     if manifest.boot_passed:
@@ -164,6 +149,6 @@ def require_boot(release: Release) -> None:
         failed = ", ".join(manifest.boot_problems)
         problem = f"did not pass its checks{f': {failed}' if failed else ''}"
     raise BuildError(
-        f"{manifest.appliance} {manifest.release} {problem}, so it is not published",
+        f"{manifest.ref} {problem}, so it is not published",
         hint=f"run: invoke build {manifest.appliance}",
     )

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from slipway.channels.commit import Deadline, require_valid, write_changes
 from slipway.channels.expiry import clock_says
 from slipway.channels.keys import EXPIRY_DAYS, Clock, KeyRing
+from slipway.channels.layout import metadata_key
 from slipway.channels.memory import Known, Memory, memory_of
 from slipway.channels.metadata import identity, is_signed, previous_of
-from slipway.channels.state import Channel, channel_at, metadata_key, parse, verified_root
+from slipway.channels.state import Channel, channel_at, parse, verified_root
 from slipway.channels.watch import require_known, signed_snapshots, unnamed
 from slipway.errors import HostError, StoreError, UsageError, UserError, VerificationError
 from slipway.stores import Conflict, NotFound, Store

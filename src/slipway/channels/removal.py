@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import Final
 
 from slipway.channels.keys import check_channel
+from slipway.channels.layout import RELEASES, metadata_folder, metadata_key, signer_of
 from slipway.channels.session import Session
-from slipway.channels.state import metadata_key
 from slipway.errors import StoreError, UserError
 
 __all__ = ["Removal", "remove"]
-
-_SIGNATURE: Final = "SHA256SUMS.{}.minisig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +53,11 @@ class Removal:
         """
         check_channel(channel)
         timestamp = metadata_key(channel, "timestamp")
-        metadata = [status.key for status in session.store.list(f"metadata/{channel}/")]
-        name = _SIGNATURE.format(channel)
+        metadata = [status.key for status in session.store.list(metadata_folder(channel))]
         signatures = [
             status.key
-            for status in session.store.list("releases/")
-            if status.key.endswith(f"/{name}")
+            for status in session.store.list(RELEASES)
+            if signer_of(status.key) == channel
         ]
         if not metadata and not signatures and not session.forgettable(channel):
             raise session.unknown(channel)

@@ -29,16 +29,18 @@ from slipway.channels.keys import (
     load_ring,
     trusted_root,
 )
+from slipway.channels.layout import channels_in, is_channel, metadata_key
 from slipway.channels.memory import Memory, client_folder, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.recover import Findings, look, restore
 from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
-from slipway.channels.state import Channel, channels_in, is_channel, metadata_key
+from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, suggestion
 from slipway.ownership import require_writable
 from slipway.records.manifest import PackageChanges
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store, read_only
 
 __all__ = ["Session", "Untrusted", "describe", "require_none"]
@@ -168,7 +170,7 @@ class Session:
         """
         memory = self._memory(channel)
         missing = (
-            self.store.stat(f"metadata/{channel}/timestamp.json") is None
+            self.store.stat(metadata_key(channel, "timestamp")) is None
             and channel not in self.channels()
         )
         if missing and memory.load().seen is None:
@@ -215,7 +217,7 @@ class Session:
 
     def client(self, channel: str) -> Client:
         """A channel as users see it."""
-        if self.store.stat(f"metadata/{channel}/timestamp.json") is None:
+        if self.store.stat(metadata_key(channel, "timestamp")) is None:
             raise self.unknown(channel)
         return Client(self.store, channel, self.root(channel), self.memory)
 
@@ -329,7 +331,7 @@ class Session:
 
     def promotion(
         self, appliance: str, build: str | None, source: str, target: str
-    ) -> tuple[str, PackageChanges, Callable[[], Moved]]:
+    ) -> tuple[ReleaseRef, PackageChanges, Callable[[], Moved]]:
         """A promotion to be confirmed: the release, what differs from what the target holds now,
         and the deed.
         """
@@ -352,7 +354,7 @@ class Session:
                 self.store, ring, source_now, appliance, release, clock=self.clock, others=others
             )
 
-        return release, changes, promote
+        return ReleaseRef(appliance, release), changes, promote
 
     def rollback(self, appliance: str, channel: str, to: str | None) -> Moved:
         """See :func:`slipway.channels.moves.rollback`."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import copy
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from slipway.channels.layout import FOLDERS, is_ours, metadata_key, snapshot_numbers
 from slipway.channels.metadata import CUSTOM, previous_of
 from slipway.channels.shelf import Listed, Shelf, Tombstone, is_name, malformed, to_shelf
 from slipway.errors import StoreError, VerificationError
@@ -35,11 +35,8 @@ __all__ = [
     "Shelf",
     "Tombstone",
     "channel_at",
-    "channels_in",
-    "is_channel",
     "load",
     "load_listed",
-    "metadata_key",
     "read_channel",
     "require_store",
     "verified_root",
@@ -53,12 +50,6 @@ MAX_BYTES: Final = {
     "snapshot": 2_000_000,
     "targets": 5_000_000,
 }
-_FOLDERS: Final = ("metadata/", "releases/", "targets/")
-_OURS: Final = re.compile(
-    r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS"
-    r"|targets/[^/]+/[^/]+/[0-9a-f]{64}\.[^/]+"
-)
-_IN_CHANNEL: Final = re.compile(r"metadata/([a-z][a-z0-9-]{0,39})/")
 _SOMETHING_ELSE: Final = "something else is there"
 _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
@@ -138,15 +129,6 @@ class Channel:
         return self.roles[appliance]
 
 
-def metadata_key(channel: str, role: str, version: int | None = None) -> str:
-    """Where a role's metadata is."""
-    return (
-        f"metadata/{channel}/{role}.json"
-        if version is None
-        else f"metadata/{channel}/{version}.{role}.json"
-    )
-
-
 def require_store(store: Store, *, new: bool = False) -> None:
     """Refuse what is no store: a name that was mistyped looks like an empty one.
 
@@ -156,9 +138,7 @@ def require_store(store: Store, *, new: bool = False) -> None:
     Raises:
         StoreError: Nothing is there, or something else.
     """
-    if any(
-        _OURS.fullmatch(status.key) for folder in _FOLDERS for status in _listed_in(store, folder)
-    ):
+    if any(is_ours(status.key) for folder in FOLDERS for status in _listed_in(store, folder)):
         return
     hint = (
         "check --store and SLIPWAY_STORE; a new store begins with: invoke keys init nightly; "
@@ -196,23 +176,6 @@ def _folder_problem(path: Path) -> str:
             hint="its owner can allow you to read it",
         ) from error
     return _SOMETHING_ELSE if names else "the folder is empty"
-
-
-def is_channel(name: str) -> bool:
-    """Return True if a channel can have this name."""
-    return _IN_CHANNEL.fullmatch(f"metadata/{name}/") is not None
-
-
-def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """The channels that a store has, and more, in the order in which something is withdrawn from
-    them: most trusted first.
-
-    Folders that no channel can be called are none.
-    """
-    listing = () if read_only(store) else store.list("metadata/")
-    names = {match[1] for status in listing if (match := _IN_CHANNEL.match(status.key))} | set(more)
-    rank = {"stable": 0, "candidate": 1, "nightly": 3}
-    return tuple(sorted(names, key=lambda name: (rank.get(name, 2), name)))
 
 
 def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
@@ -384,12 +347,7 @@ def _require_new(store: Store, channel: str) -> None:
     """
     if read_only(store):
         return  # there is nothing to tell it by
-    numbers = [
-        int(number)
-        for status in store.list(f"metadata/{channel}/")
-        for number, _, rest in [status.key.rpartition("/")[2].partition(".")]
-        if rest == "snapshot.json" and number.isascii() and number.isdigit()
-    ]
+    numbers = snapshot_numbers(store, channel)
     if numbers and previous_of(load(store, channel, "snapshot", max(numbers))).number:
         raise StoreError(
             f"the channel {channel} has metadata, but its timestamp.json was deleted",

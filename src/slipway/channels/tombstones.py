@@ -13,6 +13,7 @@ from slipway.channels.commit import commit
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.state import Channel, Shelf, Tombstone
 from slipway.errors import StoreError, UsageError, suggestion
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 from slipway.terminal import one_line
 
@@ -99,38 +100,31 @@ def matches(release: str, build: str) -> bool:
     return release == build or release.endswith(f"-{build}")
 
 
-def _stone(
-    channels: Iterable[Channel], appliance: str, release: str
-) -> tuple[str, Tombstone] | None:
+def _stone(channels: Iterable[Channel], ref: ReleaseRef) -> tuple[str, Tombstone] | None:
     """The first tombstone of a release, with its channel."""
     for channel in channels:
-        stone = channel.shelf(appliance).withdrawn.get(release)
+        stone = channel.shelf(ref.appliance).withdrawn.get(ref.release)
         if stone:
             return channel.name, stone
     return None
 
 
-def require_not_withdrawn(channels: Iterable[Channel], wanted: Iterable[tuple[str, str]]) -> None:
-    """Refuse what any channel has withdrawn.
+def require_not_withdrawn(channels: Iterable[Channel], ref: ReleaseRef) -> None:
+    """Refuse a release that any channel has withdrawn.
 
     Raises:
         StoreError: One has.
         VerificationError: What a channel has withdrawn cannot be told.
     """
-    known = tuple(channels)
-    for appliance, release in wanted:
-        found = _stone(known, appliance, release)
-        if found:
-            name, stone = found
-            instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
-            raise StoreError(
-                f"{appliance} {release} was withdrawn from {name}: {one_line(stone.reason)}",
-                hint=instead,
-            )
+    found = _stone(channels, ref)
+    if found:
+        name, stone = found
+        instead = f"use {stone.replacement}" if stone.replacement else "build a new version"
+        raise StoreError(f"{ref} was withdrawn from {name}: {one_line(stone.reason)}", hint=instead)
 
 
 def require_still_alive(
-    store: Store, ring: KeyRing, others: Others, new: Sequence[tuple[str, str]], clock: Clock
+    store: Store, ring: KeyRing, others: Others, new: Sequence[ReleaseRef], clock: Clock
 ) -> None:
     """After a commit: take out again what it listed and what was withdrawn meanwhile from another
     channel.
@@ -139,34 +133,28 @@ def require_still_alive(
         StoreError: Something was.
     """
     known = tuple(others()) if new else ()
-    for appliance, release in new:
-        found = _stone(known, appliance, release)
+    for ref in new:
+        found = _stone(known, ref)
         if found:
             name, stone = found
-            commit(
-                store,
-                ring,
-                partial(_take_out, appliance, release, stone, int(clock())),
-                clock=clock,
-            )
+            commit(store, ring, partial(_take_out, ref, stone, int(clock())), clock=clock)
             raise StoreError(
-                f"{appliance} {release} was withdrawn from {name} meanwhile: "
-                f"{one_line(stone.reason)}",
+                f"{ref} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
                 hint=f"it is withdrawn from {ring.channel}, too",
             )
 
 
-def _take_out(appliance: str, release: str, stone: Tombstone, now: int, channel: Channel) -> None:
-    shelf = channel.shelf(appliance)
-    if release in shelf.releases:
-        bury(shelf, {release: stone.reason}, stone.replacement, (), now)
+def _take_out(ref: ReleaseRef, stone: Tombstone, now: int, channel: Channel) -> None:
+    shelf = channel.shelf(ref.appliance)
+    if ref.release in shelf.releases:
+        bury(shelf, {ref.release: stone.reason}, stone.replacement, (), now)
 
 
 def require_still_current(
     store: Store,
     ring: KeyRing,
     others: Others,
-    of: tuple[str, str],
+    ref: ReleaseRef,
     before: str | None,
     clock: Clock,
 ) -> None:
@@ -176,21 +164,21 @@ def require_still_current(
     Raises:
         StoreError: It has.
     """
-    appliance, release = of
-    found = _stone(others(), appliance, release)
+    found = _stone(others(), ref)
     if not found:
         return
     name, stone = found
 
     def undo(channel: Channel) -> None:
-        shelf = channel.shelf(appliance)
-        if shelf.current == release:
+        shelf = channel.shelf(ref.appliance)
+        if shelf.current == ref.release:
             shelf.go_back(before if before in shelf.releases else None)
 
     commit(store, ring, undo, clock=clock)
     raise StoreError(
-        f"{appliance} {release} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
+        f"{ref} was withdrawn from {name} meanwhile: {one_line(stone.reason)}",
         hint=(
-            f"{ring.channel} has {before} again; run: invoke withdraw {appliance} --build {release}"
+            f"{ring.channel} has {before} again; run: invoke withdraw {ref.appliance} "
+            f"--build {ref.release}"
         ),
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.expiry import clock_says
 from slipway.channels.keys import Clock
+from slipway.channels.layout import snapshot_numbers
 from slipway.channels.memory import Known, Memory, Seen
 from slipway.channels.metadata import identity, is_signed, previous_of
 from slipway.channels.state import Channel, load, read_channel
@@ -168,14 +169,10 @@ def signed_snapshots(
     """
     if read_only(store):
         return []
-    numbers = [
-        int(number)
-        for status in store.list(f"metadata/{name}/")
-        for number, _, rest in [status.key.rpartition("/")[2].partition(".")]
-        if rest == "snapshot.json" and number.isascii() and number.isdigit()
-    ]
     found: list[Metadata[Any]] = []
-    for number in sorted((number for number in numbers if number > above), reverse=True):
+    for number in sorted(snapshot_numbers(store, name), reverse=True):
+        if number <= above:
+            break
         try:
             metadata = load(store, name, "snapshot", number)
         except (StoreError, VerificationError):

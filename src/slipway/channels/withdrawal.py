@@ -10,14 +10,16 @@ again, so that of the two at once at least one sees the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from slipway.channels.keys import Clock, KeyRing
-from slipway.channels.moves import Moved, manifest_of, withdraw
+from slipway.channels.moves import Moved, withdraw
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.tombstones import matches
+from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UsageError, UserError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 
 __all__ = ["Withdrawal", "Withdrawer"]
@@ -86,12 +88,12 @@ class Withdrawer:
             UsageError: It may mean several releases.
         """
         shelves = self._shelves(appliance)
-        release = self._find(shelves, appliance, build)
-        reasons = {release: reason}
+        ref = ReleaseRef(appliance, self._find(shelves, appliance, build))
+        reasons = {ref.release: reason}
         if derived:
             reasons |= {
-                each: f"derived from {release}: {reason}"
-                for each in self._derived(appliance, release, shelves)
+                each: f"derived from {ref.release}: {reason}"
+                for each in self._derived(ref, shelves)
             }
         buried = {
             each: stone.reason
@@ -131,8 +133,8 @@ class Withdrawer:
         Changes nothing.
         """
         shelves = self._shelves(appliance)
-        release = self._find(shelves, appliance, build)
-        releases = [release, *(self._derived(appliance, release, shelves) if derived else [])]
+        ref = ReleaseRef(appliance, self._find(shelves, appliance, build))
+        releases = [ref.release, *(self._derived(ref, shelves) if derived else [])]
         return releases, [
             name for name, shelf in shelves.items() if shelf.releases.keys() & set(releases)
         ]
@@ -186,7 +188,7 @@ class Withdrawer:
             hint="see: invoke channels",
         )
 
-    def _derived(self, appliance: str, release: str, shelves: Mapping[str, Shelf]) -> list[str]:
+    def _derived(self, ref: ReleaseRef, shelves: Mapping[str, Shelf]) -> list[str]:
         """The releases that name this one, or one that does, as their parent, or that hold the very
         same disk.
 
@@ -197,13 +199,13 @@ class Withdrawer:
         for name, shelf in shelves.items():
             for each, entry in shelf.releases.items():
                 try:
-                    manifest = manifest_of(self.store, appliance, each, entry)
+                    manifest = manifest_of(self.store, replace(ref, release=each), entry.files)
                 except UserError as error:
                     self._unreached[name] = f"{each} may be derived: {error.message}"
                     continue
                 parents[each] = manifest.parent.release if manifest.parent else None
                 disks[each] = manifest.booted_disk_sha256
-        found = [release]
+        found = [ref.release]
         for known in found:  # it grows
             disk = disks.get(known)
             found += [

@@ -145,19 +145,17 @@ def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None
             hint="name two channels; invoke rollback moves within one",
         )
     shop, session = at.open(dry_run=wanted.dry_run)
-    release, changes, promotion = session.promotion(
-        name, wanted.build or None, wanted.from_, wanted.to
-    )
+    ref, changes, promotion = session.promotion(name, wanted.build or None, wanted.from_, wanted.to)
     for sign, packages in (("+", changes.added), ("-", changes.removed)):
         for package, version in sorted(packages.items()):
             print(one_line(f"  {sign} {package} {version}"))
     for package, (before, after) in sorted(changes.changed.items()):
         print(one_line(f"  {package} {before} -> {after}"))
-    deed = preview.promotion(session, name, release, wanted.from_, wanted.to)
+    deed = preview.promotion(session, ref, wanted.from_, wanted.to)
     told = Promoted(
         store=session.store.url,
         appliance=name,
-        release=release,
+        release=ref.release,
         source=wanted.from_,
         target=wanted.to,
         added=changes.added,

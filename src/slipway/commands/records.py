@@ -77,8 +77,8 @@ def moved_records(moves: Iterable[Moved]) -> list[Move]:
 def published_record(done: Published) -> PublishedRelease:
     """Return a release that was brought into a store."""
     return PublishedRelease(
-        appliance=done.appliance,
-        release=done.release,
+        appliance=done.ref.appliance,
+        release=done.ref.release,
         size=sum(size for size, _ in done.files.values()),
         files={file: sha256 for file, (_, sha256) in done.files.items()},
         created=done.created,
@@ -188,7 +188,8 @@ def channel_record(channel: Channel) -> ChannelState:
 
 def held_record(channel: Channel, appliance: str) -> Held:
     """Return what a channel has of an appliance."""
-    from slipway.channels.publish import target_key
+    from slipway.channels.layout import target_key
+    from slipway.records.reference import ReleaseRef
 
     shelf = channel.shelf(appliance)
     return Held(
@@ -206,7 +207,7 @@ def held_record(channel: Channel, appliance: str) -> Held:
                         file=file,
                         size=size,
                         sha256=sha256,
-                        key=target_key(appliance, release, file, sha256),
+                        key=target_key(ReleaseRef(appliance, release), file, sha256),
                     )
                     for file, (size, sha256) in sorted(listed.files.items())
                 ],

@@ -22,6 +22,7 @@ from slipway.errors import VerificationError
 from slipway.formats import Artifact
 from slipway.records import canonical_json
 from slipway.records.git import GitState
+from slipway.records.reference import ReleaseRef
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -123,6 +124,11 @@ class Manifest:
     parent: Parent | None = None
 
     @property
+    def ref(self) -> ReleaseRef:
+        """The release that this is the manifest of."""
+        return ReleaseRef(self.appliance, self.release)
+
+    @property
     def boot_passed(self) -> bool:
         """Return True if the disk that all artifacts were made from was booted and passed every
         check.
@@ -188,13 +194,13 @@ _PLAIN = tuple(
 
 
 def read_manifest(
-    text: bytes, *, source: str = "manifest.json", of: tuple[str, str] | None = None
+    text: bytes, *, source: str = "manifest.json", of: ReleaseRef | None = None
 ) -> Manifest:
     """The manifest that :meth:`Manifest.to_json` wrote.
 
     Args:
         source: What the text is called in an error message.
-        of: The appliance and the release that it must be about.
+        of: The release that it must be about.
 
     Raises:
         VerificationError: It is no JSON, does not follow the schema, or is about another release.
@@ -213,9 +219,10 @@ def read_manifest(
     if problem:
         raise VerificationError(f"{source} is no manifest: {problem}")
     inputs, parent = data["inputs"], data["parent"]
-    if of is not None and (data["appliance"], data["release"]) != of:
+    about = ReleaseRef(data["appliance"], data["release"])
+    if of not in (None, about):
         raise VerificationError(
-            f"{source} is about {data['appliance']} {data['release']}, not {' '.join(of)}",
+            f"{source} is about {about}, not {of}",
             hint=(
                 "whoever listed it in the channel mixed up two releases, or means harm: "
                 "tell the publisher"
@@ -287,7 +294,7 @@ def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
             return {
                 name: kept(item)
                 for name, item in value.items()
-                if name not in {"output", "console"}
+                if name not in {"output", "first", "console"}
             }
         return [kept(item) for item in value] if isinstance(value, (list, tuple)) else value
 

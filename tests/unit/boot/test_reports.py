@@ -289,7 +289,7 @@ def test_checks_travel_on_a_disk_and_start_by_what_the_guest_understands(
     with tarfile.open(disk) as archive:
         names = set(archive.getnames())
         guest = {f"checks/{check.name}" for check in appliance.checks if check.place == "guest"}
-        assert names == {"runner.sh", "settings.sh", "list"} | guest
+        assert names == {"runner.sh", "settings.sh", "list", "checks/slipway_check.py"} | guest
         settings = archive.extractfile("settings.sh")
         assert settings
         assert settings.read().startswith(b"FACTOR=4\n")

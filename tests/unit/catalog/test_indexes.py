@@ -140,5 +140,5 @@ def test_a_manifest_that_was_changed_is_refused(shop: Shop) -> None:
     (manifest,) = (shop.folder / "store/targets").rglob("*manifest.json")
     manifest.chmod(0o644)
     manifest.write_bytes(manifest.read_bytes() + b" ")
-    with pytest.raises(VerificationError, match=r"manifest\.json is not what its channel says"):
+    with pytest.raises(VerificationError, match=r"manifest\.json is not what was published"):
         shop.write()

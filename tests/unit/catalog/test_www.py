@@ -200,8 +200,8 @@ def test_an_sbom_that_is_not_what_its_channel_says_writes_no_page(shop: Shop) ->
     path.write_bytes(b'{"components": {}}')
     with pytest.raises(VerificationError) as caught:
         shop.write()
-    assert caught.value.message == f"{bill} is not what its channel says"
-    assert caught.value.hint == "run: invoke verify"
+    assert caught.value.message == f"{bill} is not what was published"
+    assert caught.value.hint == "the store was changed by something else; run: invoke verify"
 
 
 def test_each_link_leads_to_an_object_of_the_store(shop: Shop) -> None:

@@ -32,6 +32,7 @@ from slipway.channels.recover import look, restore
 from slipway.channels.state import read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import HostError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.stores.directory import DirectoryStore
 from tuf_judge import Judge
 
@@ -75,7 +76,9 @@ def refused(
         client = Client(store, channel, ring.roots[0], tmp_path / memory)
         shelf = client.shelf("example")
         download(
-            store, client.wanted("example", str(shelf.current), "example.qcow2"), tmp_path / "out"
+            store,
+            client.wanted(ReleaseRef("example", str(shelf.current)), "example.qcow2"),
+            tmp_path / "out",
         )
 
 

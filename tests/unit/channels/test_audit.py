@@ -15,14 +15,15 @@ from slipway.channels.audit import examine, examine_rest
 from slipway.channels.auditing import audit
 from slipway.channels.commit import commit
 from slipway.channels.keys import KeyRing, rotate
-from slipway.channels.lists import signature_key
+from slipway.channels.layout import signature_key, sums_key, target_key
 from slipway.channels.minisign import sign, verify
 from slipway.channels.moves import promote, publish_all, withdraw
-from slipway.channels.publish import publish, sums_key, target_key
+from slipway.channels.publish import publish
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import StoreError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -253,14 +254,14 @@ def list_by_hand(store: Store, ring: KeyRing, release: str, files: Mapping[str, 
     listed = {}
     for file, data in files.items():
         sha256 = hashlib.sha256(data).hexdigest()
-        store.create(target_key("example", release, file, sha256), data)
+        store.create(target_key(ReleaseRef("example", release), file, sha256), data)
         listed[file] = (len(data), sha256)
     text = "".join(f"{sha256}  {file}\n" for file, (_, sha256) in sorted(listed.items())).encode()
-    store.create(sums_key("example", release), text)
+    store.create(sums_key(ReleaseRef("example", release)), text)
     about = {"appliance": "example", "release": release, "channel": ring.channel}
     signature = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=T, about=about)
     assert signature
-    store.create(signature_key(ring.channel, "example", release), signature)
+    store.create(signature_key(ring.channel, ReleaseRef("example", release)), signature)
 
     def add(channel: Channel) -> None:
         channel.shelf("example").add(release, Listed(created=int(T), added=int(T), files=listed))

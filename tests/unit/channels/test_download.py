@@ -18,16 +18,15 @@ import pytest
 
 from slipway.channels import download as module
 from slipway.channels.download import Wanted, download
-from slipway.channels.publish import target_key
+from slipway.channels.layout import target_key
 from slipway.errors import HostError, UsageError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.stores.directory import DirectoryStore
 from store_doubles import LyingStore, RacingStore
 
 IMAGE = b"0123456789" * 1000
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
-WANTED = Wanted(
-    appliance="web", release="1.0.0-b1", file="web.qcow2", size=len(IMAGE), sha256=SHA256
-)
+WANTED = Wanted(ref=ReleaseRef("web", "1.0.0-b1"), file="web.qcow2", size=len(IMAGE), sha256=SHA256)
 PART = f".web.qcow2.{SHA256[:16]}.part"
 LEFT = (
     "exists with other content, and is left as it is\n"
@@ -39,7 +38,7 @@ ALONE = "give a folder that only you can write: --out DIR"
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     store = DirectoryStore(tmp_path / "store")
-    store.create(target_key("web", "1.0.0-b1", "web.qcow2", SHA256), IMAGE)
+    store.create(target_key(ReleaseRef("web", "1.0.0-b1"), "web.qcow2", SHA256), IMAGE)
     return store
 
 

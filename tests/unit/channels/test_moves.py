@@ -12,6 +12,7 @@ import pytest
 from slipway import process
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, fingerprint
+from slipway.channels.layout import channels_in, sums_key
 from slipway.channels.minisign import public_key
 from slipway.channels.moves import (
     Moved,
@@ -21,10 +22,10 @@ from slipway.channels.moves import (
     rollback,
     withdraw,
 )
-from slipway.channels.publish import sums_key
-from slipway.channels.state import Channel, channels_in, read_channel
+from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import Policy, kept, prune, refresh
 from slipway.errors import StoreError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
 from store_faults import CountingStore
@@ -326,4 +327,4 @@ def test_an_older_build_of_the_same_release_is_what_is_listed(
     assert not moved.written
     assert isinstance(moved, Moved)
     assert judge(store, ring, tmp_path).has("example/1.0.0-b1/manifest.json")
-    assert store.stat(sums_key("example", "1.0.0-b1"))
+    assert store.stat(sums_key(ReleaseRef("example", "1.0.0-b1")))

@@ -13,6 +13,7 @@ import pytest
 from slipway import process
 from slipway.channels.publish import Published, publish
 from slipway.errors import BuildError, StoreError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release
 from slipway.records.sums import parse_sums
 from slipway.stores import Store
@@ -47,7 +48,7 @@ def test_a_release_is_every_file_under_its_hash_and_the_sums_last(
         "releases/example/1.0.0-b1/SHA256SUMS",
     ]
     assert published == Published(
-        appliance="example", release="1.0.0-b1", created=tuple(order), existing=(), store=store.url
+        ref=ReleaseRef("example", "1.0.0-b1"), created=tuple(order), existing=(), store=store.url
     )
     assert sorted(content(store)) == sorted(order)
     assert content(store)[order[-1]] == (release.folder / "SHA256SUMS").read_bytes()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from slipway.channels.keys import KeyRing
-from slipway.channels.lists import signature_key, sums_key
+from slipway.channels.layout import signature_key, sums_key, target_key
 from slipway.channels.minisign import sign, verify
 from slipway.channels.moves import promote, publish_all
-from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, read_channel
 from slipway.errors import BuildError, StoreError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release
 from slipway.records.sums import format_sums
 from slipway.stores import Store
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.integration
 
 Build = Callable[..., Path]
 MakeRelease = Callable[..., Release]
+EXAMPLE = ReleaseRef("example", "1.0.0-b1")
 SUMS = "releases/example/1.0.0-b1/SHA256SUMS"
 EVIL = b"an enemy's disk"
 SECOND = "a store where somebody else can write is not safe: find out who did"
@@ -66,7 +67,11 @@ def enemy(store: DirectoryStore, folder: Path) -> Callable[[], None]:
     """Put another image into the store, and a list that names it."""
 
     def act() -> None:
-        put(store, target_key("example", "1.0.0-b1", "example.qcow2", sha256(EVIL)), EVIL)
+        put(
+            store,
+            target_key(EXAMPLE, "example.qcow2", sha256(EVIL)),
+            EVIL,
+        )
         put(store, SUMS, enemys_sums(folder))
 
     return act
@@ -74,7 +79,7 @@ def enemy(store: DirectoryStore, folder: Path) -> Callable[[], None]:
 
 def signed(store: Store, ring: KeyRing, text: bytes) -> bool:
     """Return True if the signature in the store is the channel's, over this text."""
-    signature = store.read(signature_key(ring.channel, "example", "1.0.0-b1")).data
+    signature = store.read(signature_key(ring.channel, EXAMPLE)).data
     return verify(text, signature, ring.public("targets")[0]) is not None
 
 
@@ -134,7 +139,7 @@ def test_stables_key_never_signs_an_enemys_list(
     assert racing.done == (at <= STEPS[operation]), (
         "a promotion has other steps than this test knows"
     )
-    if store.stat(signature_key("stable", "example", "1.0.0-b1")):
+    if store.stat(signature_key("stable", EXAMPLE)):
         assert signed(store, stable, read_release(folder).sums)
     if store.stat("metadata/stable/timestamp.json"):
         assert listed(store, stable) == listed(store, ring)
@@ -180,12 +185,13 @@ def test_records_that_were_replaced_are_not_promoted(
 ) -> None:
     publish_all(store, ring, [build(1)])
     size, digest = listed(store, ring)[file]
-    key = target_key("example", "1.0.0-b1", file, digest)
+    key = target_key(EXAMPLE, file, digest)
     put(store, key, b"!" * size)
     with pytest.raises(VerificationError) as caught:
         promote(store, stable, lambda: channel_of(store, ring), "example")
     assert str(caught.value) == (
-        f"error: {key} is not what was published\n  hint: the store was changed by something else"
+        f"error: {key} is not what was published\n"
+        "  hint: the store was changed by something else; run: invoke verify"
     )
 
 
@@ -208,7 +214,7 @@ def test_an_enemys_image_never_gets_into_the_metadata(
         assert error.message == "example 1.0.0-b1 is published with other artifacts: example.qcow2"
     if store.stat("metadata/nightly/timestamp.json"):
         assert listed(store, ring) == read_release(folder).files
-    if store.stat(signature_key("nightly", "example", "1.0.0-b1")):
+    if store.stat(signature_key("nightly", EXAMPLE)):
         assert signed(store, ring, read_release(folder).sums)
 
 
@@ -239,7 +245,8 @@ def test_a_forged_manifest_that_was_there_first_is_not_vouched_for(
     forged = make_release("forged", images=images, summary="An enemy's", category="evil")
     for file, (_, digest) in forged.files.items():
         store.create(
-            target_key("example", "1.0.0-b1", file, digest), (forged.folder / file).read_bytes()
+            target_key(EXAMPLE, file, digest),
+            (forged.folder / file).read_bytes(),
         )
     store.create(SUMS, forged.sums)
     (moved,) = publish_all(store, ring, [folder])
@@ -258,7 +265,7 @@ def test_an_object_that_is_something_else_is_refused(
     size, digest = read_release(folder).files[file]
     if not first:
         publish_all(store, ring, [folder])
-    key = target_key("example", "1.0.0-b1", file, digest)
+    key = target_key(EXAMPLE, file, digest)
     for data in (b"!" * size, b"short"):
         put(store, key, data)
         with pytest.raises(StoreError) as caught:
@@ -344,7 +351,7 @@ def test_a_signature_that_is_not_good_is_replaced(
     folder = build(1)
     text = read_release(folder).sums
     about = {"appliance": "example", "release": "1.0.0-b1", "channel": "nightly"}
-    key = signature_key("nightly", "example", "1.0.0-b1")
+    key = signature_key("nightly", EXAMPLE)
     good = sign(text, ring.of("targets")[0], file="SHA256SUMS", expires=2e9, about=about)
     assert good
     forged = {
@@ -384,4 +391,4 @@ def test_the_names_of_records_are_fixed(
         "provenance.intoto.json\n"
         "  hint: run: invoke build example"
     )
-    assert store.stat(sums_key("example", "1.0.0-b1")) is None
+    assert store.stat(sums_key(EXAMPLE)) is None

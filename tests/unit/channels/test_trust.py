@@ -20,11 +20,12 @@ from slipway.channels.commit import commit
 from slipway.channels.download import download
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, init, load_ring, rotate
+from slipway.channels.layout import target_key
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
-from slipway.channels.publish import target_key
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.errors import HostError, StoreError, VerificationError
 from slipway.progress import Progress
+from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
@@ -63,7 +64,7 @@ def list_by_hand(store: Store, ring: KeyRing, release: str, files: Mapping[str, 
     listed = {}
     for file, data in files.items():
         sha256 = hashlib.sha256(data).hexdigest()
-        store.create(target_key("example", release, file, sha256), data)
+        store.create(target_key(ReleaseRef("example", release), file, sha256), data)
         listed[file] = (len(data), sha256)
 
     def add(channel: Channel) -> None:
@@ -93,20 +94,16 @@ def test_a_changed_manifest_is_neither_promoted_nor_believed(
     publish_all(store, ring, [build(1)])
     key = key_of(store, "manifest.json")
     put(store, key, store.read(key).data.replace(b"An example", b"An Example"))
-    refuse_promotion(
-        store,
-        ring,
-        stable,
-        f"{key} is not what was published\n  hint: the store was changed by something else",
+    said = (
+        f"{key} is not what was published\n"
+        "  hint: the store was changed by something else; run: invoke verify"
     )
+    refuse_promotion(store, ring, stable, said)
     with pytest.raises(VerificationError) as caught:
         fetch_manifest(
             Client(store, "nightly", ring.roots[0], tmp_path / "memory"), "example", None
         )
-    assert str(caught.value) == (
-        f"error: {key} is not what its channel says\n"
-        "  hint: the store was changed; nothing was kept"
-    )
+    assert str(caught.value) == f"error: {said}"
 
 
 def test_a_changed_image_is_not_kept(
@@ -114,7 +111,7 @@ def test_a_changed_image_is_not_kept(
 ) -> None:
     publish_all(store, ring, [build(1)])
     user = Client(store, "nightly", ring.roots[0], tmp_path / "memory")
-    wanted = user.wanted("example", "1.0.0-b1", "example.qcow2")
+    wanted = user.wanted(ReleaseRef("example", "1.0.0-b1"), "example.qcow2")
     data = store.read(wanted.key).data.replace(b"image", b"IMAGE", 1)
     put(store, wanted.key, data)
     with pytest.raises(VerificationError) as caught:
@@ -137,7 +134,7 @@ def test_an_image_that_changes_while_it_is_downloaded_is_not_kept(
     monkeypatch.setattr(download_module, "_RANGE", 1000)
     publish_all(store, ring, [build(1)])
     wanted = Client(store, "nightly", ring.roots[0], tmp_path / "memory").wanted(
-        "example", "1.0.0-b1", "example.qcow2"
+        ReleaseRef("example", "1.0.0-b1"), "example.qcow2"
     )
     with pytest.raises(VerificationError, match=r"has the SHA-256 .* its channel says"):
         download(LyingStore(store, wanted.key, bytes.upper), wanted, tmp_path / "out")
@@ -239,13 +236,14 @@ def test_a_manifest_of_another_release_is_not_believed(
 ) -> None:
     """It is signed, whole and passed its checks; but it speaks of something else."""
     list_by_hand(store, ring, "1.0.0-b1", files_of(make_release(**changes)))
-    said = f"is about {about}, not example 1.0.0-b1\n  hint: {MIXED_UP}"
-    refuse_promotion(store, ring, stable, f"the manifest of example 1.0.0-b1 {said}")
+    key = key_of(store, "manifest.json")
+    said = f"{key} is about {about}, not example 1.0.0-b1\n  hint: {MIXED_UP}"
+    refuse_promotion(store, ring, stable, said)
     with pytest.raises(VerificationError) as caught:
         fetch_manifest(
             Client(store, "nightly", ring.roots[0], tmp_path / "memory"), "example", None
         )
-    assert str(caught.value) == f"error: {key_of(store, 'manifest.json')} {said}"
+    assert str(caught.value) == f"error: {said}"
 
 
 def test_an_image_is_named_by_what_was_asked_for(
@@ -335,7 +333,7 @@ def test_a_release_under_the_name_of_another_is_not_listed(
         build="b0",
     )
     for file, data in files_of(other).items():
-        store.create(target_key("example", "1.0.0-b1", file, other.hashes[file]), data)
+        store.create(target_key(ReleaseRef("example", "1.0.0-b1"), file, other.hashes[file]), data)
     store.create("releases/example/1.0.0-b1/SHA256SUMS", other.sums)
     publish_all(store, ring, [folder])
     assert (

@@ -18,6 +18,7 @@ import pytest
 
 from slipway.channels.download import Wanted, download
 from slipway.errors import StoreError, UsageError, VerificationError
+from slipway.records.reference import ReleaseRef
 from slipway.stores import NotFound, Store, TooLarge, open_store, read_only
 from slipway.stores.https import HttpsStore
 from store_contract import ReadingContract
@@ -338,7 +339,7 @@ def test_a_download_goes_on_where_it_was_stopped(
     monkeypatch.setattr("slipway.channels.download._RANGE", MIB)
     data = os.urandom(10 * MIB + 5)
     digest = hashlib.sha256(data).hexdigest()
-    wanted = Wanted(appliance="x", release="1.0.0-a", file="disk", size=len(data), sha256=digest)
+    wanted = Wanted(ref=ReleaseRef("x", "1.0.0-a"), file="disk", size=len(data), sha256=digest)
     path = f"some/prefix/{wanted.key}"
     server.objects[path] = data
     server.ranges = ranges

@@ -1,0 +1,23 @@
+"""The name of one release: what keys, lists and messages are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ReleaseRef"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReleaseRef:
+    """An appliance and one of its releases; as text, how messages name it."""
+
+    appliance: str
+    release: str
+
+    def __str__(self) -> str:
+        return f"{self.appliance} {self.release}"
+
+    @property
+    def path(self) -> str:
+        """The folder of the release's files, in a store and in a channel's metadata."""
+        return f"{self.appliance}/{self.release}"

@@ -132,6 +132,15 @@ def test_an_empty_form_makes_nothing(page: Browser) -> None:
     assert said == "Fill in a field first."
 
 
+def test_a_seed_of_earlier_values_is_offered_no_more(page: Browser) -> None:
+    fill(page, domain="example.org")
+    made(page)
+    page.evaluate(
+        "document.querySelector('#seed input').dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert page.evaluate("document.querySelector('#seed output').textContent") == ""
+
+
 def test_a_page_sends_nothing(page: Browser) -> None:
     """All that it has loaded are its own files, also after a seed was made."""
     fill(page, domain="example.org")

@@ -90,6 +90,7 @@ if (seedForm && globalThis.crypto?.subtle) {
   let made = "";
 
   seedForm.addEventListener("input", (event) => {
+    said.replaceChildren(); // a seed of other values is none of these
     event.target.setCustomValidity(unfit.test(event.target.value) ? "No control characters" : "");
   });
   seedForm.addEventListener("submit", async (event) => {

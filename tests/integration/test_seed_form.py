@@ -89,9 +89,10 @@ def made(page: Browser) -> bytes:
         {"note": "Käse & 😀 'x' \"y\" \\ {}: #", "mode": "b", "flag": "false", "number": "-0"},
         {"note": "\ufffe\uffff</script>", "address": "192.0.2.1", "inside": "192.0.2.1/24"},
         {"note": "x" * 4096, "domain": "a.b"},
+        {"note": "Mime-Version: 1.0"},
         {name: "1" for name in ("number", "note")},
     ],
-    ids=["one", "letters", "odd", "long", "digits"],
+    ids=["one", "letters", "odd", "long", "header", "digits"],
 )
 def test_the_bytes_are_those_of_fetch(shop: Shop, page: Browser, values: dict[str, str]) -> None:
     manifest = read_manifest((shop.folder / "b1" / MANIFEST).read_bytes())

@@ -50,7 +50,7 @@ class _Image:
 @task(help=described("name"))
 def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever
-    replaced. With --set, write a seed for its first boot beside it.
+    replaced. With --set, write a seed for its first boot beside it, also over an earlier one.
     """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
     from slipway.ownership import require_writable

@@ -6,6 +6,7 @@ Python-tuf's own client is the judge.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -291,6 +292,8 @@ def test_a_proper_rotation_is_followed(
     tmp_path: Path,
     role: str,
 ) -> None:
+    assert ring.folder
+    old_keys = shutil.copytree(ring.folder, tmp_path / "old keys")
     after = rotate("nightly", keys, role)
     assert {key.keyid for key in after.public(role)}.isdisjoint(
         key.keyid for key in ring.public(role)
@@ -303,7 +306,7 @@ def test_a_proper_rotation_is_followed(
     )
     withdraw(store, after, "example", "b3", "a test")
     if role != "root":
-        old = KeyRing(channel="nightly", roots=after.roots, signers=ring.signers, folder=None)
+        old = KeyRing(channel="nightly", roots=after.roots, signers=ring.signers, folder=old_keys)
         with pytest.raises(
             HostError,
             match=f"the {role} key that is here is not one that the channel nightly accepts",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway.boot import checks
+from slipway.boot.attempt import KIT
 from slipway.boot.report import CheckResult
 from slipway.boot.results import Reported
 from slipway.namespace import MOUNT, Namespace
@@ -45,6 +46,7 @@ def reported(
         )
         (folder / "settings.sh").write_text(f"{settings}\nSERVICES=\nPORTS=\nGROWING=\n")
         (folder / "list").write_text("".join(f"{limit_s} {name}\n" for name in scripts))
+        (folder / "checks" / KIT.name).write_bytes(KIT.read_bytes())
         for name, text in scripts.items():
             (folder / "checks" / name).write_text(text)
         said = namespace.run(
@@ -113,6 +115,28 @@ def test_on_a_host_that_is_as_busy_as_it_was_a_check_has_its_time() -> None:
         limit_s=2,
     )
     assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "timed out", 1)
+
+
+def test_what_the_first_try_wrote_is_reported_where_the_last_failed_too() -> None:
+    fails, passes = reported(
+        {
+            "10-fails.sh": "if [ -e there ]; then exit 2; fi; touch there; echo no; exit 1\n",
+            "20-passes.sh": "if [ -e here ]; then exit 0; fi; touch here; echo no; exit 1\n",
+        },
+        settings="FACTOR=1",
+        limit_s=2,
+    )
+    assert fails.output == "+ [ -e there ]\n+ exit 2\n"
+    assert fails.first == "+ [ -e there ]\n+ touch there\n+ echo no\nno\n+ exit 1\n"
+    assert (passes.outcome, passes.attempts, passes.first) == ("passed", 2, "")
+
+
+def test_a_check_in_python_finds_what_it_may_import_and_is_on_the_machine() -> None:
+    asks = (
+        "import os\nfrom slipway_check import root\nassert int(root('echo $PPID')) == os.getpid()\n"
+    )
+    (found,) = reported({"10-asks.py": asks})
+    assert (found.outcome, found.output) == ("passed", "")
 
 
 def test_what_a_check_wrote_is_reported() -> None:

@@ -261,7 +261,7 @@ def test_run_looks_for_the_pythons_that_the_lock_is_for() -> None:
 
 def imported(path: Path) -> set[str]:
     """The first parts of the names that a module imports, without Python's own and without
-    slipway's.
+    slipway's, of which slipway_check is the part for checks.
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -269,7 +269,7 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - {"slipway", "tasks"}
+    return found - sys.stdlib_module_names - {"slipway", "slipway_check", "tasks"}
 
 
 @pytest.mark.parametrize(

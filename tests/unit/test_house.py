@@ -23,8 +23,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 #: Programs that run elsewhere (in the guest, in a namespace, under a time limit) and speak through
 #: their output.
 PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
-#: What is sent into a namespace, where there is nothing of slipway but itself.
-SENT = {"builders/_secrets.py", "builders/_box.py"}
+#: What is sent into a namespace or a guest, where there is nothing of slipway but itself.
+SENT = {"builders/_secrets.py", "builders/_box.py", "boot/slipway_check.py"}
 #: From the bottom to the top: a module imports from its own layer and those before it.
 LAYERS = (
     ("errors", "programs", "process", "terminal", "credentials", "ownership", "__init__"),
@@ -51,6 +51,7 @@ LAYERS = (
         "manual",
         "accelerator",
         "sshkey",
+        "iso9660",
     ),
     ("spec",),
     ("packages",),
@@ -58,8 +59,9 @@ LAYERS = (
     ("builders", "disk", "formats"),
     ("boot",),
     ("records",),
+    ("seed", "seedform"),
     ("stores", "channels"),
-    ("catalog", "serving"),
+    ("catalog", "serving", "downloads"),
     ("job",),
     ("outputs",),
     ("indexing",),

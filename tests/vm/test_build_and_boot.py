@@ -94,6 +94,7 @@ def test_a_new_appliance_builds_boots_and_passes_unchanged(project: Path) -> Non
         "system-started",
         "root-grown",
         "10-greeting.sh",
+        "20-ssh.py",
     }
     published = sorted(
         path.name for path in (project / "build/store/targets/my-thing" / folder.name).iterdir()

@@ -25,6 +25,7 @@ from slipway.boot.machine import Machine, command, make_overlay
 from slipway.boot.results import Died
 from slipway.job import Job, Workshop, prepare
 from slipway.progress import Progress
+from slipway.seed import Seed, write_seed
 
 pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 
@@ -179,6 +180,19 @@ def test_a_credential_a_seed_and_an_ovf_environment(job: tuple[Job, Path], tmp_p
             job, tmp_path, network, *options, credentials={"slipway.one": b"by a credential"}
         )
     assert said == "by a credential, by a seed, by OVF"
+
+
+def test_a_seed_that_was_made_for_a_download(job: tuple[Job, Path], tmp_path: Path) -> None:
+    """As `fetch --set` writes it, attached as a CD: texts of any kind arrive as they were given."""
+    made, _ = job
+    values = {"one": "Käse & 😀 'x' \"y\" {}: #", "two": "0775", "three": "true"}
+    seed = Seed(appliance=made.name, release="1.0.0-b1", values=values)
+    write_seed(tmp_path / "a.seed.iso", seed)
+    options = ["-device", "ahci,id=ahci", "-device", "ide-cd,bus=ahci.0,drive=cd"]
+    drive = f"if=none,id=cd,media=cdrom,format=raw,readonly=on,file={tmp_path / 'a.seed.iso'}"
+    with lab(["outside"], log=tmp_path / "network.log") as network:
+        said = first_boot(job, tmp_path, network, "-drive", drive, *options)
+    assert said == ", ".join(values.values())
 
 
 def test_who_is_at_the_console_is_asked(job: tuple[Job, Path], tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from typing import Final
 
 from slipway import process
 
-__all__ = ["PYTHON", "attempt"]
+__all__ = ["KIT", "PYTHON", "attempt"]
 
 #: How Python runs a check: what it has printed is in the log at once, and a signal makes it say
-#: where it stands.
-PYTHON: Final = (sys.executable, "-I", "-u", "-X", "faulthandler")
+#: where it stands. It finds slipway_check beside itself, and nothing by its environment.
+PYTHON: Final = (sys.executable, "-E", "-s", "-u", "-X", "faulthandler")
+#: What checks import.
+KIT: Final = Path(__file__).with_name("slipway_check.py")
 #: How often the limit is asked for, and how long a program may take to say where it stands, in
 #: seconds.
 _ASK_S: Final = 5.0

@@ -27,6 +27,7 @@ from slipway.boot.outside import Client, Instances, furnish, outside_checks, run
 from slipway.boot.qemu_tree import open_tree
 from slipway.boot.report import Attempt, BootReport
 from slipway.boot.results import Died, Misreported, Reported, follow
+from slipway.boot.screen import take
 from slipway.boot.tools import memory_mib, open_tools
 from slipway.boot.trial import FACTOR, Held, Trial, expected_in_guest
 from slipway.errors import BuildError
@@ -77,7 +78,7 @@ def boot_and_check(trial: Trial) -> BootReport:
     trial.logs.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         trial.results.clear()
-        trial.memory_mib = None
+        trial.memory_mib = trial.picture = None
         earlier, started = len(trial.attempts), time.monotonic()
         try:
             _once(trial)
@@ -105,6 +106,7 @@ def boot_and_check(trial: Trial) -> BootReport:
         expected=trial.expected,
         memory_mib=trial.memory_mib,
         qemu=trial.emulator.version,
+        picture=trial.picture,
     )
     if trial.failed:
         count = f"{len(trial.failed)} of {len(report.checks)}"
@@ -158,6 +160,7 @@ def _once(trial: Trial) -> None:
             ports={PORT: results},
             agent=agent_socket(0),
             variables=trial.work / "variables.fd" if trial.firmware != "bios" else None,
+            screen=trial.work / "screen.ppm",
         )
         tree = trial.emulator.tree
         if tree:
@@ -169,6 +172,7 @@ def _once(trial: Trial) -> None:
             trial.guest = guest
             with _held(trial, guest, (*network.enter, *_LOGIN, str(key), f"root@{ADDRESS}")):
                 _inside(trial, guest)
+                trial.picture = take(guest, trial.work / "screen.ppm")
                 others = Instances(trial=trial, like=machine, network=network, stack=stack)
                 others.start_early()
                 client = Client(network=network, guest=guest, values=values, others=others)

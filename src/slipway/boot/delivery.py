@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import process
+from slipway.boot.attempt import KIT
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 
@@ -163,6 +164,7 @@ def _archive(appliance: Appliance, factor: int) -> bytes:
         ).encode(),
         "list": "".join(f"{check.timeout_s} {check.name}\n" for check in guest).encode(),
         **{f"checks/{check.name}": check.read() for check in guest},
+        f"checks/{KIT.name}": KIT.read_bytes(),
     }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:

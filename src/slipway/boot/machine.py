@@ -34,6 +34,7 @@ from slipway.spec.base import Base
 __all__ = [
     "FIRMWARES",
     "MOST_SLOWDOWN",
+    "SCREEN",
     "Machine",
     "Running",
     "command",
@@ -47,6 +48,8 @@ __all__ = [
 FIRMWARES = ("bios", "uefi", "secureboot")
 #: However much else a host does, nobody waits longer than this times the usual.
 MOST_SLOWDOWN = 4.0
+#: What QEMU calls the file of a machine's ``screen``: it may open no other by the time of a dump.
+SCREEN = "/dev/fdset/1"
 #: How many nanoseconds its threads have to run or wait until how fast a machine is lately is
 #: measured anew.
 _MEASURED_NS = 10 * 10**9
@@ -81,7 +84,8 @@ class Machine:
     ``drives`` (serial number -> file) are raw disks that it may only read. ``ports`` (name -> file)
     are virtio-serial ports whose output is appended to a file, and ``agent`` is the name of an
     abstract socket (unix(7)), in the network namespace of QEMU, that leads to the guest's agent.
-    ``instance`` tells machines of one network apart.
+    ``instance`` tells machines of one network apart. ``screen`` is a file for one dump of the
+    screen (``screendump`` to :data:`SCREEN`).
     """
 
     architecture: str
@@ -100,6 +104,7 @@ class Machine:
     agent: str = ""
     variables: Path | None = None
     instance: int = 0
+    screen: Path | None = None
     #: The words that run another QEMU than the host's, where ``enter`` of :func:`running` leads to.
     program: tuple[str, ...] = ()
 
@@ -413,6 +418,12 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
             tempfile.TemporaryDirectory(prefix="credentials-", dir=machine.disk.parent)
         )
         argv = command(machine, _write_credentials(machine, Path(folder)))
+        passed = []
+        if machine.screen:
+            _make_private(machine.screen)
+            screen = stack.enter_context(machine.screen.open("wb", buffering=0))
+            passed = [screen.fileno()]
+            argv += ["-add-fd", f"fd={screen.fileno()},set={SCREEN.rpartition('/')[2]}"]
         if not machine.program:
             argv[0] = process.find_tool(argv[0])
         if os.geteuid() == 0:
@@ -423,7 +434,11 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
         errors = stack.enter_context(log.open("ab"))
         qemu = stack.enter_context(
             process.spawn(
-                [*enter, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                [*enter, *argv],
+                pass_fds=passed,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         )
         machine_running = Running(qemu)

@@ -16,7 +16,7 @@ __all__ = ["Attempt", "BootReport", "CheckResult"]
 class CheckResult:
     """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or
     "timed out"), and the last lines that it wrote. Times are in seconds; it was tried ``attempts``
-    times.
+    times. ``first`` is what the first try wrote, where a later one failed too.
     """
 
     name: str
@@ -25,6 +25,7 @@ class CheckResult:
     duration_s: float
     attempts: int
     output: str = ""
+    first: str = ""
 
     @property
     def passed(self) -> bool:
@@ -49,7 +50,8 @@ class BootReport:
     ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the
     checks that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its
     services ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if
-    unknown.
+    unknown. ``picture`` is the screen when the guest's own checks had ended
+    (:mod:`~slipway.boot.screen`), None if there is no picture.
     """
 
     accelerator: str
@@ -59,6 +61,7 @@ class BootReport:
     expected: tuple[str, ...]
     memory_mib: int | None = None
     qemu: str = ""
+    picture: Mapping[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -99,4 +102,5 @@ class BootReport:
             expected=tuple(data["expected"]),
             memory_mib=data.get("memory_mib"),
             qemu=data.get("qemu", ""),
+            picture=data.get("picture"),
         )

@@ -23,10 +23,10 @@ from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.qemu_tree import open_tree
 from slipway.cache import place
-from slipway.errors import HostError, UsageError, suggestion
+from slipway.errors import HostError, UsageError
 from slipway.namespace import Namespace
+from slipway.spec.given import require_accepted
 from slipway.spec.library import Appliance
-from slipway.spec.parameters import value_problem
 
 __all__ = ["Sandbox", "Wanted", "forwarding", "require_startable", "sandbox"]
 
@@ -99,15 +99,7 @@ def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str 
             f'"{keep}" is no name for a snapshot',
             hint="lower-case letters, digits, dots and hyphens",
         )
-    known = {parameter.name: parameter for parameter in appliance.spec.parameters}
-    for name, value in given.items():
-        if name not in known:
-            hint = suggestion(name, known) or f"there is: {', '.join(known) or 'none'}"
-            raise UsageError(f'{appliance.name} has no parameter "{name}"', hint=hint)
-        problem = value_problem(known[name].type, value, known[name].choices)
-        if problem:
-            shown = "its value" if known[name].type == "secret" else f'"{value}"'
-            raise UsageError(f"{name}: {shown} is not accepted", hint=f"it has to be {problem}")
+    require_accepted(appliance.name, appliance.spec.parameters, given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

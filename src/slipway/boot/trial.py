@@ -13,6 +13,7 @@ from slipway.accelerator import Accelerator
 from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
+from slipway.boot.screen import Picture
 from slipway.builders import Source
 from slipway.cache import Entry
 from slipway.errors import UsageError, suggestion
@@ -86,6 +87,7 @@ class Trial:
     results: list[CheckResult] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     memory_mib: int | None = None
+    picture: Picture | None = None
     #: The machine, while it runs.
     guest: Running | None = None
 

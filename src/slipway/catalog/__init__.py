@@ -23,11 +23,13 @@ from slipway.channels.keys.ring import fingerprint
 from slipway.channels.layout import target_key
 from slipway.channels.shelf import Shelf, Tombstone
 from slipway.channels.state import Channel
-from slipway.channels.verified import manifest_of
+from slipway.channels.verified import manifest_of, read_record
 from slipway.errors import StoreError
 from slipway.formats import Artifact
 from slipway.records.manifest import Manifest
 from slipway.records.reference import ReleaseRef
+from slipway.records.release import SBOM
+from slipway.records.sbom import Part, read_parts
 from slipway.stores import Conflict, NotFound, Store
 
 __all__ = ["INDEXED", "Catalog", "Listing", "Offer", "exists", "kinds", "read_catalog", "write"]
@@ -41,12 +43,17 @@ INDEXED: Final = ("incus", "ova")
 class Offer:
     """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted
     more has it, ``revision`` a number that grows with every change of the appliance there.
+
+    ``files`` are size and SHA-256 of all that the channel lists of it, by name. ``parts`` are those
+    of its SBOM where it is first, which alone shows them.
     """
 
     channel: str
     first: bool
     revision: int
     manifest: Manifest
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
 
     def artifact(self, form: str) -> Artifact | None:
         """The file of a format, if there is one."""
@@ -119,7 +126,7 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
         channels: The most trusted first.
 
     Raises:
-        VerificationError: A manifest is not what was published.
+        VerificationError: A manifest or an SBOM is not what was published.
         StoreError: One is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
@@ -136,14 +143,19 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
             listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
-                ref = ReleaseRef(appliance, shelf.current)
-                manifest = manifest_of(store, ref, shelf.releases[shelf.current].files)
+                ref, files = (
+                    ReleaseRef(appliance, shelf.current),
+                    shelf.releases[shelf.current].files,
+                )
+                manifest = manifest_of(store, ref, files)
                 first = all(other != appliance for _, other in found)
                 offer = Offer(
                     channel=channel.name,
                     first=first,
                     revision=role.signed.version,
                     manifest=manifest,
+                    files=files,
+                    parts=read_parts(read_record(store, ref, SBOM, files)) if first else (),
                 )
                 found[channel.name, appliance] = offer
     listings.sort(key=lambda listing: (-listing.added, listing.ref))

@@ -6,19 +6,22 @@ hands out files. Nothing is loaded from elsewhere, and the browser is told to re
 (Content-Security-Policy); without a script everything but the search works. Names of pages stay:
 ``www/appliances/NAME.html``, ``www/channels/NAME.xml``.
 
-Invariants: each value from a manifest or a channel goes through the filter ``xml``; classes and ids
-are numbers of ours.
+Invariants: each value from a manifest or a channel goes through the filter ``xml``; classes are
+numbers of ours, and so are ids but those of releases; a picture is a PNG.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from slipway import seedform
 from slipway.catalog import Catalog, Listing, Offer
+from slipway.channels.layout import target_key
 from slipway.formats import smallest
 from slipway.progress import size
 from slipway.templating import render
@@ -63,6 +66,7 @@ _PLATFORMS: Final[Sequence[tuple[str, Sequence[str], Sequence[str]]]] = (
 _BY_INDEX: Final = ("incus",)
 #: What is no image, and stands beside each.
 _RECORDS: Final = ("manifest.json", "sbom.cdx.json", "provenance.intoto.json")
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 #: The address of the store in commands, which the script replaces by the page's own.
 _STORE: Final = "https://THIS-STORE"
 
@@ -78,7 +82,7 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
             for name, keys in catalog.fingerprints.items()
         ]
     }
-    made = {
+    made: dict[str, str | bytes] = {
         "index.html": render(
             folder / "index.html.j2", {**common, "appliances": appliances, "filters": filters}
         ),
@@ -94,12 +98,19 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
         made[f"appliances/{each['name']}.html"] = render(
             folder / "appliance.html.j2", {**common, **each}
         )
+        if each["picture"]:
+            made[f"appliances/{each['picture']['file']}"] = base64.b64decode(
+                each["picture"]["base64"]
+            )
     for channel in catalog.fingerprints:
         made[f"channels/{channel}.xml"] = render(
             folder / "feed.xml.j2", _feed(channel, catalog.listings)
         )
-    made |= {file: (folder / file).read_text() for file in ("style.css", "catalog.js")}
-    return {f"www/{name}": text.encode() for name, text in made.items()}
+    made |= {file: (folder / file).read_text() for file in ("style.css", "catalog.js", "seed.js")}
+    return {
+        f"www/{name}": what.encode() if isinstance(what, str) else what
+        for name, what in made.items()
+    }
 
 
 def _appliances(catalog: Catalog) -> list[dict[str, Any]]:
@@ -139,9 +150,19 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
         "updated": _day(max((listing.added for listing in listings), default=0)),
         "download": size(smallest(best.manifest.artifacts)) if best else "",
         "machine": _machine(best) if best else {},
+        "seed_fields": seedform.fields(best.manifest) if best else [],
         "platforms": list(_platforms(best)) if best else [],
         "files": list(_files(best)) if best else [],
         "checks": _checks(best) if best else [],
+        "boot": _boot(best) if best else "",
+        "picture": _picture(best) if best else {},
+        "parts": [
+            {"kind": part.kind, "name": part.name, "version": part.version}
+            for part in sorted(best.parts, key=lambda part: (part.kind, part.name))
+        ]
+        if best
+        else [],
+        "records": list(_records(best)) if best else [],
         "changes": _changes(best) if best else [],
         "versions": versions,
         "store": _STORE,
@@ -181,6 +202,7 @@ def _version(listing: Listing) -> dict[str, Any]:
         "added": _time(listing.added),
         "day": _day(listing.added),
         "state": "withdrawn" if tombstone else "current" if listing.current else "earlier",
+        "id": f"{listing.channel}-{listing.ref.release}",
         "reason": tombstone.reason if tombstone else "",
         "replacement": (tombstone.replacement or "") if tombstone else "",
         "size": size(
@@ -193,12 +215,15 @@ def _version(listing: Listing) -> dict[str, Any]:
 
 def _machine(offer: Offer) -> dict[str, Any]:
     manifest = offer.manifest
+    used = (manifest.boot or {}).get("memory_mib")
     return {
         "system": manifest.system,
         "architecture": manifest.architecture,
         "cpus": manifest.resources.get("cpus", 1),
         "memory": size(manifest.resources.get("memory_mib", 0) << 20),
+        "used": size(used << 20) if isinstance(used, int) and used > 0 else "",
         "disk": f"{manifest.resources.get('disk_gib', 0)} GiB",
+        "unpacked": size(max((each.uncompressed_size for each in manifest.artifacts), default=0)),
         "ports": [
             {
                 name: str(port.get(name, ""))
@@ -283,6 +308,55 @@ def _checks(offer: Offer) -> list[dict[str, str]]:
     ]
 
 
+def _boot(offer: Offer) -> str:
+    """Say how the checks were run: on what processor, and how it started."""
+    boot = offer.manifest.boot or {}
+    words = [
+        {"kvm": "with KVM", "tcg": "in an emulator (TCG)"}.get(str(boot.get("accelerator")), ""),
+        {"bios": "started by BIOS", "uefi": "started by UEFI"}.get(
+            str(boot.get("firmware")), "started by UEFI with Secure Boot"
+        )
+        if "firmware" in boot
+        else "",
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _picture(offer: Offer) -> dict[str, Any]:
+    """Describe the picture of the console; nothing if there is none, or it is something else."""
+    taken = (offer.manifest.boot or {}).get("picture")
+    if not taken:
+        return {}
+    try:
+        content = base64.b64decode(taken["base64"], validate=True)
+    except ValueError:
+        return {}
+    if not content.startswith(_PNG):
+        return {}
+    name = offer.manifest.appliance
+    return {
+        "file": f"{name}.png",
+        "width": taken["width"],
+        "height": taken["height"],
+        "base64": taken["base64"],
+    }
+
+
+def _records(offer: Offer) -> Iterator[dict[str, str]]:
+    """Describe what stands beside the images."""
+    manifest = offer.manifest
+    for file in _RECORDS:
+        if file in offer.files:
+            length, sha256 = offer.files[file]
+            key = target_key(manifest.ref, file, sha256)
+            yield {
+                "file": file,
+                "href": f"../../{key}",
+                "size": size(length),
+                "sha256": sha256,
+            }
+
+
 def _changes(offer: Offer) -> list[dict[str, str]]:
     """Describe the packages that became different since the build before this one."""
     if not offer.manifest.parent:
@@ -355,10 +429,6 @@ def _feed(channel: str, listings: Sequence[Listing]) -> dict[str, Any]:
         "updated": _time(max((listing.added for listing in own), default=0)),
         "entries": [{"appliance": listing.ref.appliance, **_version(listing)} for listing in own],
     }
-
-
-def _json(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
 def _time(seconds: int) -> str:

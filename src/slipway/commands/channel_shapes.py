@@ -40,7 +40,9 @@ __all__ = [
     "Refreshed",
     "Role",
     "RolledBack",
+    "SeedFile",
     "Tombstone",
+    "VerifiedFile",
     "Withdrawn",
     "WithdrawnImage",
 ]
@@ -328,6 +330,16 @@ class WithdrawnImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeedFile:
+    """Values for first boot, as a file beside an image."""
+
+    path: Annotated[str, "where it is"]
+    id: Annotated[str, "of the release and these values"]
+    parameters: Annotated[Sequence[str], "what it sets"]
+    secrets: Annotated[Sequence[str], "those of them that are secrets"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched(Told):
     """What `fetch` tells."""
 
@@ -341,6 +353,7 @@ class Fetched(Told):
     withdrawn: Annotated[
         Sequence[WithdrawnImage], "files in the same folder that must not be used"
     ] = field(default=())
+    seed: Annotated[SeedFile | None, "what was written with `--set` and `--set-file`"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,12 +365,26 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedFile:
+    """A file of a release on this machine, or a seed for one, that is what it should be."""
+
+    path: Annotated[str, "where it is"]
+    appliance: Annotated[str, "whose it is"]
+    release: Annotated[str, "version and build id"]
+    channels: Annotated[Sequence[str], "where the release is listed, the most trusted first"]
+    seed: Annotated[SeedFile | None, "the file itself, or the seed beside the image"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audited(Told):
     """What `verify` tells."""
 
     FORMAT: ClassVar[str] = "slipway/verify/1"
     sound: Annotated[Sequence[str], "what was found, a line each"]
     problems: Annotated[Sequence[str], "what is wrong, a line each"]
+    files: Annotated[Sequence[VerifiedFile], "the files that were named, if right"] = field(
+        default=()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ What goes in: arguments. What comes out: lines, or JSON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,9 @@ from slipway.answer import Answer, stamp
 from slipway.commands.channel_shapes import Audited, Exported, Fetched, WithdrawnImage
 from slipway.commands.options import Reading, described, require_formats, shared
 from slipway.commands.output import say, warn
-from slipway.commands.records import image_record
+from slipway.commands.records import image_record, seed_record
+from slipway.commands.seeds import about_seed, attaching, is_file_word, verify_files
+from slipway.commands.values import given_values
 from slipway.invocation import option, task
 from slipway.terminal import one_line
 
@@ -31,23 +33,42 @@ class _Image:
     build: str = shared("build", "")
     arch: str = option("amd64", "processor architecture of the image, in Debian's words")
     out: str = option("", "the folder for it; without it downloads/NAME")
+    set: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": (
+                "write a seed with this value of a parameter, as name=value; can be given again"
+            )
+        },
+    )
+    set_file: list[str] = field(
+        default_factory=list,
+        metadata={"help": "the same from a file, as name=PATH: for secrets; can be given again"},
+    )
 
 
 @task(help=described("name"))
 def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever
-    replaced.
+    replaced. With --set, write a seed for its first boot beside it.
     """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
     from slipway.ownership import require_writable
+    from slipway.seed import make_seed, seed_path, write_seed
 
     require_formats([wanted.format])
+    values = given_values(wanted.set, wanted.set_file)
     require_writable(_downloads(at, name, wanted.out))
     shop, session = at.open(reading=True)
     client = session.client(wanted.channel)
     manifest = fetch_manifest(client, name, wanted.build or None, wanted.arch)
+    public = given_values(wanted.set, ())
+    seed = make_seed(manifest, values, public=list(public)) if values else None
     folder = _downloads(at, manifest.appliance, wanted.out)
     path = fetch_image(client, manifest, wanted.format, folder, shop.progress)
+    beside = seed_path(path)
+    if seed:
+        write_seed(beside, seed)
     left = withdrawn_images(client, manifest.appliance, folder)
     answer.tell(
         Fetched(
@@ -66,9 +87,14 @@ def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
                 WithdrawnImage(path=str(each), release=release, reason=why)
                 for each, (release, why) in left.items()
             ],
+            seed=seed_record(beside, seed) if seed else None,
         )
     )
     print(path)
+    if seed:
+        print(beside)
+        for line in (about_seed(seed), *attaching(wanted.format, beside)):
+            shop.progress.line(line)
     for each, (_, why) in left.items():
         warn(one_line(f"{each} was withdrawn from {wanted.channel}: {why}"))
 
@@ -121,23 +147,39 @@ def export(release: str, *, at: Reading, format: list[str], wanted: _Disk, answe
         print(path)
 
 
-@task(help=described("channel"))
+@task(help=dict(channel="a channel, or a file: an image or a seed; can be given again"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and
-    what belongs to no channel.
+    what belongs to no channel. Of a file, say which release it is of, and what its seed sets.
     """
+    from slipway.channels.audit import Audited as Sound
     from slipway.channels.audit import audit
+    from slipway.errors import VerificationError
 
+    files = [Path(word) for word in channel if is_file_word(word)]
+    channels = [word for word in channel if not is_file_word(word)]
     shop, session = at.open(reading=True)
-    with shop.progress.step("verify") as step:
-        audited = audit(session, channel, lambda key: setattr(step, "detail", key))
-        step.detail = ""
+    right, lines, problems = verify_files(session, files, shop.progress) if files else ([], [], [])
+    audited = Sound()
+    if channels or not files:
+        with shop.progress.step("verify") as step:
+            audited = audit(session, channels, lambda key: setattr(step, "detail", key))
+            step.detail = ""
     answer.tell(
-        Audited(store=session.store.url, sound=audited.lines, problems=audited.all_problems)
+        Audited(
+            store=session.store.url,
+            sound=[*lines, *audited.lines],
+            problems=[*problems, *audited.all_problems],
+            files=right,
+        )
     )
-    for line in audited.lines:
+    for line in (*map(one_line, lines), *audited.lines):
         say(line)
     audited.require_sound()
+    if problems:
+        raise VerificationError(
+            "\n  ".join(problems), hint="use none of them; invoke fetch NAME gets what is signed"
+        )
 
 
 @task(help=dict(port="the port; 0 is any that is free"))

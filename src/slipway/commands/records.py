@@ -24,6 +24,7 @@ from slipway.commands.channel_shapes import (
     Move,
     PublishedRelease,
     Role,
+    SeedFile,
     Tombstone,
 )
 from slipway.commands.shapes import Artifact, Check, FaultProof, Machine, Release
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from slipway.errors import UserError
     from slipway.faults import Proof
     from slipway.records.release import Release as Finished
+    from slipway.seed import Seed
 
 __all__ = [
     "channel_record",
@@ -49,6 +51,7 @@ __all__ = [
     "proof_record",
     "published_record",
     "release_record",
+    "seed_record",
 ]
 
 
@@ -250,3 +253,8 @@ def keys_record(ring: KeyRing, would: Iterable[str] = ()) -> Keys:
         minisign=line.splitlines()[1] if line else None,
         would=list(would),
     )
+
+
+def seed_record(path: Path, seed: Seed) -> SeedFile:
+    """Return a seed's file; no value stands in it."""
+    return SeedFile(path=str(path), id=seed.id, parameters=seed.names, secrets=sorted(seed.secrets))

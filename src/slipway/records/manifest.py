@@ -2,7 +2,9 @@
 
 What goes in: what the stages of a build reported. What comes out: canonical JSON that follows
 ``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1. Invariants: equal manifests are
-equal bytes; no secret and no output of a check is in it; channel membership is not either.
+equal bytes; no secret and no output of a check is in it; channel membership is not either. The
+picture of a boot report shows what stands on the screen of a machine that is gone by then, and
+whose secrets were its own.
 """
 
 from __future__ import annotations
@@ -292,7 +294,7 @@ def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
             return {
                 name: kept(item)
                 for name, item in value.items()
-                if name not in {"output", "console"}
+                if name not in {"output", "first", "console"}
             }
         return [kept(item) for item in value] if isinstance(value, (list, tuple)) else value
 

@@ -19,9 +19,10 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from slipway.errors import VerificationError
 from slipway.records import Download, Package, Wheel, canonical_json
 
-__all__ = ["Contents", "package_url", "read_packages", "sbom", "wheel_url"]
+__all__ = ["Contents", "Part", "package_url", "read_packages", "read_parts", "sbom", "wheel_url"]
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
@@ -136,3 +137,33 @@ def read_packages(bill: bytes) -> dict[str, str]:
         for component in json.loads(bill)["components"]
         if component.get("purl", "").startswith("pkg:deb/")
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One component of an SBOM: its kind is ``deb``, ``pypi`` or ``file``, whose name is its path
+    in the image and which has no version.
+    """
+
+    kind: str
+    name: str
+    version: str
+
+
+def read_parts(bill: bytes) -> tuple[Part, ...]:
+    """All components of an SBOM that :func:`sbom` wrote, in its order.
+
+    Raises:
+        VerificationError: It is no such list.
+    """
+    try:
+        return tuple(
+            Part(
+                kind=str(component.get("purl", "pkg:file/")).removeprefix("pkg:").split("/")[0],
+                name=str(component["name"]),
+                version=str(component.get("version", "")),
+            )
+            for component in json.loads(bill).get("components", ())
+        )
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        raise VerificationError(f"an SBOM is no list of components: {error!r}") from error

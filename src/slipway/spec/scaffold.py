@@ -57,6 +57,7 @@ What it is for, and how one uses it.
 | promise | check |
 |-|-|
 | Whoever logs in is greeted with its name and version. | `10-greeting.sh` |
+| It takes logins by SSH, with a key. | `outside/20-ssh.py` |
 | No port answers but those of the spec. | `ports-closed` |
 """
 
@@ -68,6 +69,17 @@ _CHECK: Final = """\
 # timeout: 30
 set -eu
 grep -Eq '^[a-z0-9-]+ [0-9.]+' /etc/motd
+"""
+
+_CLIENT: Final = """\
+#!/usr/bin/env python3
+# Runs on the building machine, as a client in the network of the interface "outside".
+# timeout: 60
+from slipway_check import root, tcp
+
+with tcp(22) as connection:
+    assert connection.recv(4) == b"SSH-", "somebody else answers on the port of SSH"
+print(root("cat /etc/motd"))
 """
 
 
@@ -84,10 +96,11 @@ def new_appliance(folder: Path) -> None:
         greeting = place / "files/etc/motd.j2"
         greeting.parent.mkdir(parents=True)
         greeting.write_text(_GREETING, encoding="utf-8")
-        check = place / "checks/10-greeting.sh"
-        check.parent.mkdir()
-        check.write_text(_CHECK, encoding="utf-8")
-        check.chmod(0o755)
+        for name, text in (("10-greeting.sh", _CHECK), ("outside/20-ssh.py", _CLIENT)):
+            check = place / "checks" / name
+            check.parent.mkdir(exist_ok=True)
+            check.write_text(text, encoding="utf-8")
+            check.chmod(0o755)
 
 
 def copy_appliance(like: Appliance, folder: Path) -> None:

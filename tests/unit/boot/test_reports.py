@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -199,6 +200,10 @@ def test_a_report_survives_being_written_and_passes_only_as_a_whole() -> None:
         == "1 of 2 checks passed (tcg, bios); started again after: its kernel crashed"
     )
     assert BootReport.from_json(report.to_json()) == report
+    shown = replace(report, picture={"media_type": "image/png", "width": 1, "height": 1})
+    assert BootReport.from_json(shown.to_json()) == shown
+    earlier = {name: value for name, value in report.to_json().items() if name != "picture"}
+    assert BootReport.from_json(earlier) == report
 
 
 def test_a_report_passes_with_the_expected_checks_alone() -> None:
@@ -284,7 +289,7 @@ def test_checks_travel_on_a_disk_and_start_by_what_the_guest_understands(
     with tarfile.open(disk) as archive:
         names = set(archive.getnames())
         guest = {f"checks/{check.name}" for check in appliance.checks if check.place == "guest"}
-        assert names == {"runner.sh", "settings.sh", "list"} | guest
+        assert names == {"runner.sh", "settings.sh", "list", "checks/slipway_check.py"} | guest
         settings = archive.extractfile("settings.sh")
         assert settings
         assert settings.read().startswith(b"FACTOR=4\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -15,13 +16,19 @@ import pytest
 
 from catalog_shop import CREATED, Shop
 from example_disk import ABOUT
+from slipway.boot.screen import draw
 from slipway.catalog import read_catalog
 from slipway.catalog.www import index
 from slipway.channels import moves
+from slipway.errors import VerificationError
+from slipway.seedform import PATTERNS
+from slipway.spec.parameters import value_problem
 
 HOSTILE = "<script>alert('1')</script> & \"quotes\""
+PICTURE: Any = draw(b"P6\n40 30\n255\n" + b"\0\0\0" * 600 + b"\xff\xff\xff" * 600)
+KNOWN_NAMES = (".html", ".css", ".js", ".json", ".xml")
 #: HTML's elements that have no end (the living standard, 13.1.2).
-EMPTY = {"meta", "link", "input"}
+EMPTY = {"meta", "link", "input", "img"}
 
 
 class Page(HTMLParser):
@@ -56,6 +63,27 @@ class Page(HTMLParser):
     @property
     def said(self) -> str:
         return " ".join(" ".join(self.text).split())
+
+
+def booted(picture: Any = None, **changes: Any) -> dict[str, Any]:
+    """A boot report as a manifest has it."""
+    check = {
+        "name": "one",
+        "place": "guest",
+        "outcome": "passed",
+        "duration_s": 1.25,
+        "attempts": 1,
+    }
+    return {
+        "passed": True,
+        "accelerator": "kvm",
+        "firmware": "bios",
+        "memory_mib": 231,
+        "checks": [check],
+        "expected": ["guest/one"],
+        "picture": PICTURE if picture is None else picture,
+        **changes,
+    }
 
 
 @pytest.fixture
@@ -112,15 +140,86 @@ def test_the_list_has_each_appliance_and_its_page_what_an_administrator_asks(sho
     )
 
 
+def test_a_page_tells_how_its_release_was_checked_and_what_is_in_it(shop: Shop) -> None:
+    components = [
+        {"name": "zlib1g", "version": "1:1.3", "purl": "pkg:deb/debian/zlib1g@1.3?arch=amd64"},
+        {"name": "flask", "version": "3.1", "purl": "pkg:pypi/flask@3.1"},
+        {"name": "/opt/tool", "hashes": []},
+        {"name": HOSTILE, "version": HOSTILE, "purl": f"pkg:deb/debian/{HOSTILE}"},
+    ]
+    shop.publish("b1", bill=json.dumps({"components": components}).encode(), boot=booted())
+    shop.write()
+    about = page(shop, "appliances/example.html")
+    for text in (
+        "with KVM, started by BIOS",
+        "guest/one passed 1.2 s",
+        "1.0 GiB, of which 231.0 MiB were used once its services ran",
+        "of which the image takes 100 B when it is unpacked",
+        "4 packages, as sbom.cdx.json has them",
+        "zlib1g 1:1.3 deb /opt/tool file flask 3.1 pypi",
+        f"{HOSTILE} {HOSTILE} deb",
+    ):
+        assert text in about.said, text
+    links = about.all("a", "href")
+    for file in ("manifest.json", "sbom.cdx.json", "provenance.intoto.json"):
+        assert [link for link in links if link.endswith(f".{file}")], file
+    assert "#nightly-1.0.0-b1" in links
+
+
+def test_the_picture_of_a_boot_test_is_on_the_page_as_it_was_signed(shop: Shop) -> None:
+    shop.publish("b1", boot=booted())
+    shop.write()
+    about = page(shop, "appliances/example.html")
+    (picture,) = [attrs for tag, attrs in about.elements if tag == "img"]
+    assert picture == {
+        "src": "example.png",
+        "width": "40",
+        "height": "30",
+        "alt": "The screen of a machine of 1.0.0-b1 at its boot test",
+    }
+    written = shop.store.read("www/appliances/example.png").data
+    assert written == base64.b64decode(PICTURE["base64"])
+
+
+@pytest.mark.parametrize("content", [b"<svg onload='alert(1)'/>", b"GIF89a"])
+def test_what_is_no_png_is_no_picture(shop: Shop, content: bytes) -> None:
+    other = {**PICTURE, "base64": base64.b64encode(content).decode()}
+    shop.publish("b1", boot=booted(other))
+    shop.write()
+    assert not page(shop, "appliances/example.html").all("img", "src")
+    assert not [
+        status.key for status in shop.store.list("www/") if not status.key.endswith(KNOWN_NAMES)
+    ]
+
+
+def test_an_sbom_that_is_not_what_was_published_writes_no_page(shop: Shop) -> None:
+    shop.publish("b1", bill=b'{"components": []}')
+    (bill,) = [
+        status.key for status in shop.store.list("targets/") if status.key.endswith("cdx.json")
+    ]
+    path = shop.folder / "store" / bill
+    path.chmod(0o644)
+    path.write_bytes(b'{"components": {}}')
+    with pytest.raises(VerificationError) as caught:
+        shop.write()
+    assert caught.value.message == f"{bill} is not what was published"
+    assert caught.value.hint == "the store was changed by something else; run: invoke verify"
+
+
 def test_each_link_leads_to_an_object_of_the_store(shop: Shop) -> None:
-    shop.publish("b1")
+    shop.publish("b1", boot=booted())
     shop.promote("b1")
     shop.write()
     keys = {status.key for status in shop.store.list()}
     for name in pages(shop):
         read = page(shop, name)
         base = Path("www", name).parent
-        for link in [*read.all("a", "href"), *read.all("link", "href"), *read.all("script", "src")]:
+        for link in [
+            *read.all("a", "href"),
+            *read.all("link", "href"),
+            *read.all("script", "src"),
+            *read.all("img", "src"),
+        ]:
             if not link.startswith("#"):
                 parts: list[str] = []
                 for part in (base / link).parts:
@@ -139,10 +238,9 @@ def test_nothing_that_somebody_wrote_becomes_a_part_of_a_page(shop: Shop) -> Non
     shop.write()
     for name in pages(shop):
         read = page(shop, name)
-        assert read.all("script", "src") == [
-            "catalog.js" if name == "index.html" else "../catalog.js"
-        ]
-        assert [tag for tag, _ in read.elements if tag == "script"] == ["script"]
+        own = ["catalog.js"] if name == "index.html" else ["../catalog.js", "../seed.js"]
+        assert read.all("script", "src") == own
+        assert [tag for tag, _ in read.elements if tag == "script"] == ["script"] * len(own)
     assert HOSTILE in page(shop, "appliances/example.html").said
     entry = ET.fromstring(shop.store.read("www/channels/nightly.xml").data)
     assert HOSTILE in "".join(entry.itertext())
@@ -159,8 +257,9 @@ def test_nothing_is_loaded_from_elsewhere_and_browsers_are_told_so(shop: Shop) -
             if attrs.get("http-equiv") == "Content-Security-Policy"
         ]
         assert policy == (
-            "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; "
-            "form-action 'none'"
+            "default-src 'none'; style-src 'self'; script-src 'self'; "
+            + ("img-src 'self'; " if name != "index.html" else "")
+            + "base-uri 'none'; form-action 'none'"
         )
         assert not [
             attrs
@@ -168,7 +267,7 @@ def test_nothing_is_loaded_from_elsewhere_and_browsers_are_told_so(shop: Shop) -
             if any(part.startswith("on") or part == "style" for part in attrs)
         ]
     for status in shop.store.list("www/"):
-        text = shop.store.read(status.key).data.decode()
+        text = shop.store.read(status.key).data.decode(errors="replace")
         assert set(re.findall(r"(?:https?:)?//[A-Za-z][^\s\"')]*", text)) <= {
             "https://THIS-STORE",
             "//HOST/",
@@ -184,7 +283,9 @@ def test_what_was_withdrawn_says_why_and_is_offered_nowhere(shop: Shop) -> None:
     shop.write()
     about = page(shop, "appliances/example.html")
     assert "withdrawn : it lost mail; use 1.0.0-b1" in about.said
-    assert not [link for link in about.all("a", "href") if "1.0.0-b2" in link]
+    links = about.all("a", "href")
+    assert [link for link in links if "1.0.0-b2" in link] == ["#nightly-1.0.0-b2"]
+    assert "nightly-1.0.0-b2" in about.all("tr", "id")
     feed = ET.fromstring(shop.store.read("www/channels/nightly.xml").data)
     titles = [
         entry.findtext("{http://www.w3.org/2005/Atom}title")
@@ -263,3 +364,54 @@ def test_a_download_is_a_machine_and_not_what_describes_one(shop: Shop) -> None:
     )
     shop.write()
     assert "4.9 KiB" in page(shop, "index.html").said
+
+
+def test_the_form_has_a_field_for_each_parameter_but_secrets(shop: Shop) -> None:
+    """It is hidden until a script shows it: without one it could do nothing."""
+    shop.publish(
+        "b1",
+        parameters=(
+            {"name": "domain", "type": "hostname", "summary": "Its name"},
+            {"name": "mode", "type": "string", "choices": ["a", "b"], "summary": "How"},
+            {"name": "flag", "type": "boolean", "default": "true", "summary": "Whether"},
+            {"name": "password", "type": "secret", "generate": 20, "summary": "A secret"},
+        ),
+    )
+    shop.write()
+    read = page(shop, "appliances/example.html")
+    fields = [attrs for tag, attrs in read.elements if tag in ("input", "select")]
+    assert [each["name"] for each in fields] == ["domain", "mode", "flag"]
+    assert read.all("label", "for") == [each["id"] for each in fields]
+    assert read.all("option", "value") == ["", "a", "b", "", "true", "false"]
+    (form,) = [attrs for tag, attrs in read.elements if tag == "form"]
+    assert (form["data-appliance"], form["data-release"], form["data-architecture"]) == (
+        "example",
+        "1.0.0-b1",
+        "amd64",
+    )
+    before = [attrs for tag, attrs in read.elements if tag in ("div", "form")]
+    assert "hidden" in before[before.index(form) - 1]
+
+
+def test_a_page_without_anything_to_fill_in_has_no_form(shop: Shop) -> None:
+    shop.publish(
+        "b1",
+        parameters=({"name": "p", "type": "secret", "generate": 20, "summary": "A secret"},),
+    )
+    shop.write()
+    read = page(shop, "appliances/example.html")
+    assert read.all("script", "src") == ["../catalog.js"]
+    assert "form" not in [tag for tag, _ in read.elements]
+
+
+@pytest.mark.parametrize("kind", sorted(PATTERNS))
+def test_what_a_field_takes_first_boot_takes(kind: str) -> None:
+    texts = (
+        *("a", "a.b", "a-b.c9", "-a", "a-", "a..b", ".a", "a.", "A.b", "a_b", "a" * 63, "a" * 64),
+        *("0", "-1", "01", "--1", "1.5", "9" * 18, "9" * 19, "-0", ""),
+        *("192.0.2.1", "256.1.1.1", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.04", "0.0.0.0"),
+        *("192.0.2.1/24", "192.0.2.1/33", "192.0.2.1/", "192.0.2.1/024", "255.255.255.255/32"),
+    )
+    for text in texts:
+        taken = re.fullmatch(PATTERNS[kind], text) is not None
+        assert taken == (value_problem(kind, text) is None), text

@@ -115,6 +115,29 @@ def test_what_checks_wrote_stays_out() -> None:
     }
 
 
+def test_a_picture_is_a_small_png_and_manifests_of_earlier_versions_have_none(
+    manifest: Manifest,
+) -> None:
+    assert manifest.boot
+    assert "picture" not in manifest.boot
+    picture = {"media_type": "image/png", "width": 720, "height": 400, "base64": "iVBORw0KGgo="}
+    for good in (None, picture):
+        boot = boot_record({**manifest.boot, "picture": good})
+        assert boot["picture"] == good
+        written = replace(manifest, boot=boot).to_json()
+        assert read_manifest(written).boot == boot
+    for change in (
+        {"media_type": "image/svg+xml"},
+        {"width": 0},
+        {"height": 5000},
+        {"base64": "<svg>"},
+        {"base64": "A" * 400_001},
+    ):
+        boot = {**manifest.boot, "picture": {**picture, **change}}
+        with pytest.raises(ValueError, match=r"\$\.boot: "):
+            replace(manifest, boot=boot).to_json()
+
+
 def test_a_boot_counts_only_for_the_disk_that_was_booted_and_if_every_check_passed(
     manifest: Manifest,
 ) -> None:

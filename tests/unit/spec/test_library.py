@@ -84,8 +84,10 @@ def test_a_new_appliance_is_valid_and_one_made_like_it_too(root: Path) -> None:
     library.new("second-thing", like="first-thing")
     first, second = Library(root).load_all()
     assert (first.name, second.name) == ("first-thing", "second-thing")
-    assert second.spec.name == "second-thing" and [check.name for check in second.checks] == [
-        "10-greeting.sh"
+    assert second.spec.name == "second-thing"
+    assert [(check.place, check.name) for check in second.checks] == [
+        ("guest", "10-greeting.sh"),
+        ("outside", "20-ssh.py"),
     ]
 
 

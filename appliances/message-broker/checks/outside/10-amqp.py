@@ -5,29 +5,18 @@
 Wrong passwords and the well-known one are refused.
 """
 
-import os
-import shlex
-import ssl
-import subprocess
-
 import pika
+from slipway_check import address, parameter, secret, trusting
 
-ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-password = subprocess.run(
-    [*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True
-).stdout
-trusted = subprocess.run(
-    [*ssh, "cat /etc/rabbitmq/tls/server.crt"], check=True, capture_output=True, text=True
-).stdout
-context = ssl.create_default_context(cadata=trusted)
+context = trusting("/etc/rabbitmq/tls/server.crt")
 
 
-def connect(user: str, secret: str) -> pika.BlockingConnection:
-    credentials = pika.PlainCredentials(user, secret)
-    options = pika.SSLOptions(context, os.environ["SLIPWAY_ADDRESS"])
+def connect(user: str, password: str) -> pika.BlockingConnection:
+    credentials = pika.PlainCredentials(user, password)
+    options = pika.SSLOptions(context, address())
     return pika.BlockingConnection(
         pika.ConnectionParameters(
-            os.environ["SLIPWAY_ADDRESS"],
+            address(),
             5671,
             credentials=credentials,
             ssl_options=options,
@@ -36,7 +25,7 @@ def connect(user: str, secret: str) -> pika.BlockingConnection:
     )
 
 
-user = os.environ["SLIPWAY_PARAMETER_USER"]
+user = parameter("user")
 for wrong in ((user, "not-this-one"), ("guest", "guest")):
     try:
         connect(*wrong).close()
@@ -45,7 +34,7 @@ for wrong in ((user, "not-this-one"), ("guest", "guest")):
     else:
         raise SystemExit(f"{wrong[0]} was let in")
 
-connection = connect(user, password)
+connection = connect(user, secret())
 channel = connection.channel()
 channel.confirm_delivery()
 channel.queue_declare("proof", durable=True)

@@ -7,25 +7,15 @@ The management API answers its administrator and nobody else.
 
 import base64
 import json
-import os
 import queue
-import shlex
-import ssl
-import subprocess
 import urllib.error
 import urllib.request
 
 import paho.mqtt.client as mqtt
+from slipway_check import address, parameter, secret, trusting
 
-ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-password = subprocess.run(
-    [*ssh, "cat /var/lib/slipway/parameters/password"], check=True, capture_output=True, text=True
-).stdout
-trusted = subprocess.run(
-    [*ssh, "cat /etc/rabbitmq/tls/server.crt"], check=True, capture_output=True, text=True
-).stdout
-context = ssl.create_default_context(cadata=trusted)
-address, user = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
+context = trusting("/etc/rabbitmq/tls/server.crt")
+user, password = parameter("user"), secret()
 
 arrived: queue.Queue[bytes] = queue.Queue()
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="check")
@@ -38,17 +28,17 @@ client.on_subscribe = lambda *answer: (
     else client.publish("proof/one", b"by MQTT", qos=1)
 )
 client.on_message = lambda _, __, message: arrived.put(message.payload)
-client.connect(address, 8883, keepalive=30)
+client.connect(address(), 8883, keepalive=30)
 client.loop_start()
 answer = arrived.get(timeout=30)
 assert answer == b"by MQTT", answer
 client.loop_stop()
 
 
-def overview(secret: str) -> dict:
-    header = base64.b64encode(f"{user}:{secret}".encode()).decode()
+def overview(password: str) -> dict:
+    header = base64.b64encode(f"{user}:{password}".encode()).decode()
     request = urllib.request.Request(
-        f"https://{address}:15671/api/overview", headers={"Authorization": f"Basic {header}"}
+        f"https://{address()}:15671/api/overview", headers={"Authorization": f"Basic {header}"}
     )
     with urllib.request.urlopen(request, context=context, timeout=30) as answer:
         return json.load(answer)

@@ -7,27 +7,16 @@ The page answers by IPv6.
 """
 
 import http.client
-import os
-import shlex
-import ssl
-import subprocess
 import time
 
 import pika
+from slipway_check import address, parameter, root, secret, trusting
 
-ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-
-
-def on_machine(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout
-
-
-password = on_machine("cat /var/lib/slipway/parameters/password")
-context = ssl.create_default_context(cadata=on_machine("cat /etc/rabbitmq/tls/server.crt"))
-credentials = pika.PlainCredentials(os.environ["SLIPWAY_PARAMETER_USER"], password)
-options = pika.SSLOptions(context, os.environ["SLIPWAY_ADDRESS"])
+context = trusting("/etc/rabbitmq/tls/server.crt")
+credentials = pika.PlainCredentials(parameter("user"), secret())
+options = pika.SSLOptions(context, address())
 parameters = pika.ConnectionParameters(
-    os.environ["SLIPWAY_ADDRESS"],
+    address(),
     5671,
     credentials=credentials,
     ssl_options=options,
@@ -60,9 +49,9 @@ while True:
 assert body == b"nobody can read this", body
 connection.close()
 
-local = on_machine(
+local = root(
     "ip -6 -o addr show scope link | sed -n 's/.*inet6 \\(fe80[^/]*\\).*/\\1/p' | head -n 1"
-).strip()
+)
 context.check_hostname = False  # no certificate names an address of one link
 page = http.client.HTTPSConnection(f"{local}%outside", 15671, timeout=30, context=context)
 page.request("GET", "/api/overview")

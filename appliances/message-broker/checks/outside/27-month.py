@@ -5,34 +5,25 @@ that nobody writes to any more.
 """
 
 import os
-import shlex
-import ssl
-import subprocess
 import time
 
 import pika
+from slipway_check import address, parameter, root, secret, trusting
 
 #: More than a file of the broker's log has, which is 64 MiB.
 MESSAGE, MESSAGES, KEPT_MIB = os.urandom(3_000_000), 40, 90
-ssh = shlex.split(os.environ["SLIPWAY_SSH"])
-
-
-def on_machine(command: str) -> str:
-    return subprocess.run([*ssh, command], check=True, capture_output=True, text=True).stdout
 
 
 def mib() -> int:
-    return int(on_machine("du --summarize --block-size=1M /var/lib/rabbitmq | cut -f 1"))
+    return int(root("du --summarize --block-size=1M /var/lib/rabbitmq | cut -f 1"))
 
 
-context = ssl.create_default_context(cadata=on_machine("cat /etc/rabbitmq/tls/server.crt"))
-credentials = pika.PlainCredentials(
-    os.environ["SLIPWAY_PARAMETER_USER"], on_machine("cat /var/lib/slipway/parameters/password")
-)
-options = pika.SSLOptions(context, os.environ["SLIPWAY_ADDRESS"])
+context = trusting("/etc/rabbitmq/tls/server.crt")
+credentials = pika.PlainCredentials(parameter("user"), secret())
+options = pika.SSLOptions(context, address())
 connection = pika.BlockingConnection(
     pika.ConnectionParameters(
-        os.environ["SLIPWAY_ADDRESS"],
+        address(),
         5671,
         credentials=credentials,
         ssl_options=options,
@@ -53,10 +44,10 @@ for _ in range(MESSAGES):
     assert method and body == MESSAGE
     channel.basic_ack(method.delivery_tag)
 received = mib()
-on_machine("systemctl is-active broker-shrink.timer")
+root("systemctl is-active broker-shrink.timer")
 until = time.monotonic() + 90
 while True:
-    on_machine("systemctl start broker-shrink.service")
+    root("systemctl start broker-shrink.service")
     if (kept := mib()) < before + KEPT_MIB:
         break
     assert time.monotonic() < until, (

@@ -1,0 +1,103 @@
+"""A machine's screen -> a small picture of it, for the page of a release.
+
+What goes in: QEMU's dump, a portable pixmap (Netpbm's ppm(5), binary). What comes out: a PNG (W3C,
+third edition) of our own making, as the boot report keeps it. Invariants: equal pixels give equal
+bytes; nothing of the dump but its pixels is passed on. A machine without a picture is as good as
+one with it: a dump that cannot be had, is blank or is too large to be kept gives None.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import struct
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from slipway.boot.machine import SCREEN, Running
+
+__all__ = ["Picture", "draw", "take"]
+
+#: What a report keeps of a picture: media_type, width, height and base64.
+Picture = dict[str, Any]
+
+#: How many bytes a picture may have, so that a manifest stays small.
+_MOST_BYTES: Final = 256 << 10
+#: A side of a screen that is believed, in pixels.
+_MOST_PIXELS: Final = 4096
+#: How many pixels have to differ from the ground: a cursor alone is no picture.
+_FEWEST: Final = 200
+_PPM: Final = re.compile(rb"P6\s(\d{1,5})\s(\d{1,5})\s255\s")
+#: PNG's colour types: a value of red, green and blue for each pixel, or a number in a palette.
+_TRUE, _PALETTE = 2, 3
+
+
+def take(guest: Running, dump: Path) -> Picture | None:
+    """Take a picture of a machine's screen; None if there is none that is worth keeping.
+
+    Args:
+        dump: The machine's :attr:`~slipway.boot.machine.Machine.screen`.
+    """
+    with contextlib.suppress(OSError):
+        guest.ask("screendump", filename=SCREEN)
+        return draw(dump.read_bytes())
+    return None
+
+
+def draw(dump: bytes) -> Picture | None:
+    """Make a PNG of a dump; None if it is none, is blank, or would be too large."""
+    head = _PPM.match(dump)
+    if not head:
+        return None
+    width, height = int(head[1]), int(head[2])
+    pixels = dump[head.end() :]
+    if not 0 < width <= _MOST_PIXELS or not 0 < height <= _MOST_PIXELS:
+        return None
+    if len(pixels) != 3 * width * height:
+        return None
+    colours = Counter(pixels[at : at + 3] for at in range(0, len(pixels), 3))
+    if len(pixels) // 3 - max(colours.values()) < _FEWEST:
+        return None
+    content = _png(width, height, pixels, sorted(colours))
+    if len(content) > _MOST_BYTES:
+        return None
+    return {
+        "media_type": "image/png",
+        "width": width,
+        "height": height,
+        "base64": base64.b64encode(content).decode("ascii"),
+    }
+
+
+def _png(width: int, height: int, pixels: bytes, colours: list[bytes]) -> bytes:
+    """Write a PNG, with a palette if 256 colours are enough."""
+    kind, size, palette = _TRUE, 3, b""
+    if len(colours) <= 256:
+        numbers = {colour: number for number, colour in enumerate(colours)}
+        pixels = bytes(numbers[pixels[at : at + 3]] for at in range(0, len(pixels), 3))
+        kind, size = _PALETTE, 1
+        palette = _chunk(b"PLTE", b"".join(colours))
+    line = width * size
+    # Each line begins with the number of its filter: none.
+    lines = b"".join(b"\0" + pixels[at : at + line] for at in range(0, len(pixels), line))
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)),
+            palette,
+            _chunk(b"IDAT", zlib.compress(lines, 9)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )

@@ -39,6 +39,7 @@ _VOLUME: Final = "cidata"
 _MAX_BYTES: Final = 4 << 20
 _META: Final = re.compile(r"instance-id: slipway-[0-9a-f]{64}\nslipway: (\{.*\})\n")
 _USER: Final = re.compile(r"#cloud-config\nslipway: (\{.*\})\n")
+_ESCAPED: Final = re.compile("[\ufffe\uffff]|(?<=mime-version):", re.IGNORECASE)
 _AGAIN: Final = "make it again: invoke fetch NAME --set name=value"
 
 
@@ -241,6 +242,9 @@ def _parameters(manifest: Manifest) -> list[_Parameter]:
 
 
 def _json(data: Any) -> str:
-    """Return JSON that is YAML, too: PyYAML takes neither of two characters (YAML 1.1, 5.1)."""
+    """Return JSON that reaches first boot: it is YAML, too (PyYAML takes neither of two characters;
+    YAML 1.1, 5.1), and cloud-init does not take it for a message (``convert_string`` in its
+    user_data.py looks for a header's name anywhere).
+    """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return re.sub("[\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -55,4 +55,4 @@ def _without(default: Any) -> str:
     """Say what becomes of a parameter that is not given."""
     if default is None:
         return "asked for at the console"
-    return f"as it is: {default}" if default != "" else "empty"
+    return f"default: {default}" if default != "" else "empty"

@@ -409,7 +409,10 @@ def test_a_machine_that_did_not_come_up_shows_its_console_as_text(gate: Gate) ->
 
 
 def test_a_check_from_outside_in_python_finds_what_it_may_import(gate: Gate) -> None:
-    asks = "from slipway_check import parameter, trusting\nassert callable(trusting)\n"
+    asks = (
+        "import os\nfrom slipway_check import PATIENCE, address\n"
+        "assert address() == '10.77.0.10' and PATIENCE == float(os.environ['SLIPWAY_PATIENCE'])\n"
+    )
     gate.plays([["write", f"{PASS}finished\n"]], files={"checks/outside/40-asks.py": asks})
     assert gate.build() == ""
 

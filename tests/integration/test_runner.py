@@ -139,6 +139,17 @@ def test_a_check_in_python_finds_what_it_may_import_and_is_on_the_machine() -> N
     assert (found.outcome, found.output) == ("passed", "")
 
 
+def test_a_check_is_told_how_long_it_may_wait() -> None:
+    says = "from slipway_check import PATIENCE\nprint(PATIENCE)\n"
+    first, later = reported(
+        {"10-says.py": says, "20-says.py": f"{says}assert PATIENCE > 2\n"},
+        settings="FACTOR=2\nPACE=1",
+        limit_s=1,
+    )
+    assert (first.outcome, first.output) == ("passed", "2.0\n")
+    assert (later.outcome, later.output) == ("passed", "8.0\n")  # the host got busy
+
+
 def test_what_a_check_wrote_is_reported() -> None:
     (found,) = reported({"10-says.sh": "echo hello; exit 1\n"})
     assert found.output == "+ echo hello\nhello\n+ exit 1\n"

@@ -89,9 +89,10 @@ def made(page: Browser) -> bytes:
         {"note": "Käse & 😀 'x' \"y\" \\ {}: #", "mode": "b", "flag": "false", "number": "-0"},
         {"note": "\ufffe\uffff</script>", "address": "192.0.2.1", "inside": "192.0.2.1/24"},
         {"note": "x" * 4096, "domain": "a.b"},
+        {"note": "Mime-Version: 1.0"},
         {name: "1" for name in ("number", "note")},
     ],
-    ids=["one", "letters", "odd", "long", "digits"],
+    ids=["one", "letters", "odd", "long", "header", "digits"],
 )
 def test_the_bytes_are_those_of_fetch(shop: Shop, page: Browser, values: dict[str, str]) -> None:
     manifest = read_manifest((shop.folder / "b1" / MANIFEST).read_bytes())
@@ -130,6 +131,15 @@ def test_an_empty_form_makes_nothing(page: Browser) -> None:
     page.evaluate("document.querySelector('#seed button').click()")
     said = page.waits_for("document.querySelector('#seed output').textContent")
     assert said == "Fill in a field first."
+
+
+def test_a_seed_of_earlier_values_is_offered_no_more(page: Browser) -> None:
+    fill(page, domain="example.org")
+    made(page)
+    page.evaluate(
+        "document.querySelector('#seed input').dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert page.evaluate("document.querySelector('#seed output').textContent") == ""
 
 
 def test_a_page_sends_nothing(page: Browser) -> None:

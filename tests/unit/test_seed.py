@@ -56,12 +56,23 @@ def test_values_in_any_order_are_the_same_bytes(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0775", "true", "12:30", "Käse & 😀 'x' \"y\" \\ {}: #", "\ufffe\uffff\ufeff", " ", "~"],
+    [
+        "0775",
+        "true",
+        "12:30",
+        "Käse & 😀 'x' \"y\" \\ {}: #",
+        "\ufffe\uffff\ufeff",
+        " ",
+        "~",
+        "Mime-Version: 1.0",
+    ],
 )
 def test_first_boot_reads_the_text_that_was_given(manifest: Manifest, text: str) -> None:
     """cloud-init reads YAML, by this library."""
     _, files = read_iso(given(manifest, note=text).to_iso())
     assert files["user-data"].startswith(b"#cloud-config\n")
+    # cloud-init reads what has this anywhere as a message
+    assert b"mime-version:" not in files["user-data"].lower()
     assert yaml.safe_load(files["user-data"]) == {"slipway": {"parameters": {"note": text}}}
 
 

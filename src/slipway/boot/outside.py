@@ -157,6 +157,7 @@ class Client:
         told = {
             **self.network.environment(check.place),
             **self._about("SLIPWAY_", 0, self.values, "root"),
+            "SLIPWAY_PATIENCE": str(self.others.trial.factor),
         }
         told |= {"SLIPWAY_TOOLS": str(TREE)} if self.others.trial.tools else {}
         for number, instance in enumerate(self.others.trial.appliance.spec.instances, 1):

@@ -30,6 +30,7 @@ check() {
     name=$1 limit=$(($2 * 100 * FACTOR)) attempts=0 begin=$(now) outcome=failed signal=TERM extended=
     shift 2
     rm -f first
+    export SLIPWAY_PATIENCE="$FACTOR"
     if [ "$1" = python3 ]; then signal=ABRT; fi # it says where it stands
     while :; do
         attempts=$((attempts + 1))
@@ -50,6 +51,7 @@ check() {
             extended=$(longer)
             if [ "$extended" = 100 ]; then break; fi
             limit=$((limit * extended / 100))
+            SLIPWAY_PATIENCE=$(((FACTOR * extended + 99) / 100))
             say running # the host waits for a word anew
         fi
         sleep 1

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 __all__ = [
+    "PATIENCE",
     "address",
     "eventually",
     "parameter",
@@ -33,6 +34,9 @@ __all__ = [
 
 #: Where an appliance has the certificate that its own ones are signed by.
 AUTHORITY: Final = "/var/lib/slipway/certificates/authority.crt"
+#: How many times longer than on an idle host with KVM a check may wait: at least 1. Limits are
+#: multiplied by it, those of :func:`eventually` already.
+PATIENCE: Final = max(1.0, float(os.environ.get("SLIPWAY_PATIENCE", "1")))
 _PARAMETERS: Final = "/var/lib/slipway/parameters"
 Value = TypeVar("Value")
 
@@ -111,13 +115,13 @@ def eventually(condition: Callable[[], Value], *, seconds: float = 60, every: fl
 
     Args:
         condition: May also raise ``AssertionError`` or ``OSError`` as long as it does not hold.
-        seconds: How long it is tried, at least twice.
+        seconds: How long it is tried on an idle host with KVM, at least twice.
         every: Seconds between two tries.
 
     Raises:
         AssertionError: It never held; the last error of its own is the cause.
     """
-    until, tries = time.monotonic() + seconds, 0
+    until, tries = time.monotonic() + seconds * PATIENCE, 0
     while True:
         value, problem = None, None
         try:
@@ -129,7 +133,7 @@ def eventually(condition: Callable[[], Value], *, seconds: float = 60, every: fl
         tries += 1
         if tries > 1 and time.monotonic() > until:
             last = f"{problem}" if problem else f"it is {value!r}"
-            raise AssertionError(f"not within {seconds:g} s: {last}") from problem
+            raise AssertionError(f"not within {seconds * PATIENCE:g} s: {last}") from problem
         time.sleep(every)
 
 

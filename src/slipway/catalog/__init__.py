@@ -143,10 +143,8 @@ def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
             shelf, role = channel.shelf(appliance), channel.role(appliance)
             listings += _listings(channel.name, appliance, shelf)
             if shelf.current and role:
-                ref, files = (
-                    ReleaseRef(appliance, shelf.current),
-                    shelf.releases[shelf.current].files,
-                )
+                ref = ReleaseRef(appliance, shelf.current)
+                files = shelf.releases[shelf.current].files
                 manifest = manifest_of(store, ref, files)
                 first = all(other != appliance for _, other in found)
                 offer = Offer(

@@ -130,6 +130,10 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
     listings = [listing for listing in catalog.listings if listing.ref.appliance == name]
     best = next((offer for offer in offers if offer.first), None)
     versions = [_version(listing) for listing in listings]
+    places = {version["id"] for version in versions}
+    for version in versions:
+        place = f"{version['channel']}-{version['replacement']}"
+        version["instead"] = place if place in places else ""
     plain: dict[str, Any] = {
         "name": name,
         "versions": versions,

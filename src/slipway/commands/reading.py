@@ -50,7 +50,7 @@ class _Image:
 @task(help=described("name"))
 def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
     """Download an image, verified; an interrupted download goes on, and no other file is ever
-    replaced. With --set, write a seed for its first boot beside it.
+    replaced. With --set, write a seed for its first boot beside it, also over an earlier one.
     """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
     from slipway.ownership import require_writable
@@ -175,11 +175,12 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
     )
     for line in (*map(one_line, lines), *audited.lines):
         say(line)
-    audited.require_sound()
     if problems:
         raise VerificationError(
-            "\n  ".join(problems), hint="use none of them; invoke fetch NAME gets what is signed"
+            "\n  ".join([*problems, *audited.all_problems]),
+            hint="use none of them; invoke fetch NAME gets what is signed",
         )
+    audited.require_sound()
 
 
 @task(help=dict(port="the port; 0 is any that is free"))

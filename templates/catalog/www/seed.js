@@ -63,12 +63,12 @@ if (seedForm && globalThis.crypto?.subtle) {
     );
   };
 
-  // JSON that is YAML, too, with sorted names.
+  // JSON that is YAML, too, and no message, with sorted names.
   const json = (data) => JSON.stringify(data, (_, value) => (
     value && typeof value === "object" && !Array.isArray(value)
       ? Object.fromEntries(Object.keys(value).sort().map((name) => [name, value[name]]))
       : value
-  )).replace(/[\ufffe\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16)}`);
+  )).replace(/[\ufffe\uffff]|(?<=mime-version):/gi, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
   const utf8 = (text) => new TextEncoder().encode(text);
 
   const seed = async (appliance, release, parameters) => {
@@ -90,6 +90,7 @@ if (seedForm && globalThis.crypto?.subtle) {
   let made = "";
 
   seedForm.addEventListener("input", (event) => {
+    said.replaceChildren(); // a seed of other values is none of these
     event.target.setCustomValidity(unfit.test(event.target.value) ? "No control characters" : "");
   });
   seedForm.addEventListener("submit", async (event) => {

@@ -19,6 +19,8 @@ import urllib.parse
 import urllib.request
 import zipfile
 
+from slipway_check import PATIENCE
+
 ADDRESS, TOOLS = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_TOOLS"]
 BASE = f"https://{ADDRESS}"
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
@@ -122,7 +124,7 @@ def found(word: str, name: str) -> None:
 
     The index may take a moment.
     """
-    until = time.monotonic() + 60
+    until = time.monotonic() + 60 * PATIENCE
     while True:
         page = browser(f"/search?q={word}")
         if name in page:
@@ -184,7 +186,7 @@ assert (
     == b"The lease of the lighthouse runs for seven years."
 )
 assert ask(admin, "DELETE", f"{folder}/plan.pdf")[0] == 204
-until = time.monotonic() + 60
+until = time.monotonic() + 60 * PATIENCE
 while "plan.pdf" in ask(admin, "GET", "/search?q=periscope")[1].decode():
     assert time.monotonic() < until, "a deleted document is still found"
     time.sleep(1)

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from slipway_check import PATIENCE
+
 ADDRESS = os.environ["SLIPWAY_ADDRESS"]
 BASE = f"https://{ADDRESS}"
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
@@ -86,7 +88,7 @@ def restore(path: str, page: str) -> None:
 
 
 def found(word: str, name: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 120 * PATIENCE
     while name not in ask("GET", f"/search?q={word}")[1]:
         assert time.monotonic() < until, (
             f"{word} is not found in {name}: {on_machine('journalctl -u documents-index -n 20')}"

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slipway_check import PATIENCE
+
 ADDRESS, TOOLS, USER = (
     os.environ[f"SLIPWAY_{name}"] for name in ("ADDRESS", "TOOLS", "PARAMETER_USER")
 )
@@ -83,7 +85,7 @@ def wait_for(
     session: subprocess.Popen[bytes], what: str, colour: tuple[int, int, int], least: float
 ) -> None:
     """Wait until that part of the screen has the colour, and what is around it has its own."""
-    until, part, colours = time.monotonic() + 240, 0.0, 0
+    until, part, colours = time.monotonic() + 240 * PATIENCE, 0.0, 0
     while not (least < part < 0.99 and colours > 30):
         assert session.poll() is None, f"the client ended: {said()}"
         assert time.monotonic() < until, (
@@ -114,7 +116,7 @@ try:
 
     # What an attempt before this one left open is no session of a wrong password.
     on_machine(f"loginctl terminate-user {USER} 2>/dev/null || true")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 60 * PATIENCE
     while on_machine(f"pgrep -u {USER} || true"):
         assert time.monotonic() < until, "an earlier session does not end"
         time.sleep(2)
@@ -123,7 +125,7 @@ try:
     refusals = "journalctl --no-pager --boot --unit xrdp-sesman | grep -c AUTHFAIL || true"
     before = on_machine(refusals)
     with client(f"not-{password}", "/sec:tls"):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 60 * PATIENCE
         while on_machine(refusals) == before:
             assert time.monotonic() < until, f"no refusal in the log; the client said: {said()}"
             time.sleep(2)

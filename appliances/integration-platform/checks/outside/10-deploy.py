@@ -21,6 +21,7 @@ import urllib.request
 import zipfile
 
 import stomp
+from slipway_check import PATIENCE
 
 ADDRESS, USER = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
@@ -194,14 +195,14 @@ def allow(networks: str) -> None:
 before = on_machine(f'sed -n \'s#.*allow="\\([^"]*\\)".*#\\1#p\' {CONTEXT_FILE}').strip()
 try:
     allow("198.51.100.0/24")
-    until = time.monotonic() + 120
+    until = time.monotonic() + 120 * PATIENCE
     while refused(DEPLOY) != 403:
         assert time.monotonic() < until, "the manager answers a stranger's network"
         time.sleep(2)
     assert call("/proof/send.jsp", queue="out", text="still here") == "sent"
 finally:
     allow(before)
-until = time.monotonic() + 120
+until = time.monotonic() + 120 * PATIENCE
 while refused(DEPLOY) != 200:
     assert time.monotonic() < until, "the manager does not answer its own network"
     time.sleep(2)

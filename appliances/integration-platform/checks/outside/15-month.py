@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 
 import stomp
+from slipway_check import PATIENCE
 
 ADDRESS, USER = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
 WEEK_MS = 7 * 86_400_000
@@ -40,7 +41,7 @@ class Received(stomp.ConnectionListener):
         self.frames.append(frame)
 
     def next(self) -> stomp.utils.Frame:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 60 * PATIENCE
         while not self.frames:
             assert time.monotonic() < until, "no message comes"
             time.sleep(0.05)
@@ -64,7 +65,7 @@ client.subscribe("/queue/month", "1", ack="client-individual")
 for _ in range(MESSAGES):
     client.send("/queue/month", MESSAGE, headers={"persistent": "true"})
     client.ack(received.next().headers["ack"])
-until = time.monotonic() + 120
+until = time.monotonic() + 120 * PATIENCE
 while (kept := mib("/var/lib/broker/kahadb")) > before + FILE_MIB:
     assert time.monotonic() < until, (
         f"messages that were received are kept: {before} MiB, then {kept}"
@@ -87,7 +88,7 @@ for _ in range(6):
         "truncate -s 40M /var/log/tomcat11/access.log && systemctl start platform-logs.service"
     )
 assert mib("/var/log/tomcat11") < 200, f"{mib('/var/log/tomcat11')} MiB of logs"
-until = time.monotonic() + 60
+until = time.monotonic() + 60 * PATIENCE
 while on_machine("grep -c later-growth /var/log/tomcat11/access.log || :") in ("", "0"):
     assert time.monotonic() < until, "no log after it was put aside"
     try:

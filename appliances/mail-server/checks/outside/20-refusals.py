@@ -12,6 +12,8 @@ import ssl
 import subprocess
 import time
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run(
     [*ssh, "cat /var/lib/slipway/parameters/password"],
@@ -125,7 +127,7 @@ def subjects(folder: str) -> list[str]:
     )
 
 
-until = time.monotonic() + 60
+until = time.monotonic() + 60 * PATIENCE
 while set(subjects("Junk")) != {"also forged", "forged"}:
     assert time.monotonic() < until, f"Junk has {subjects('Junk')}, INBOX {subjects('INBOX')}"
     time.sleep(1)

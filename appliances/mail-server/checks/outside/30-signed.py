@@ -19,6 +19,8 @@ import subprocess
 import time
 import uuid
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 ADDRESS, DOMAIN, HOST = (
     os.environ[f"SLIPWAY_{name}"] for name in ("ADDRESS", "PARAMETER_DOMAIN", "PARAMETER_HOSTNAME")
@@ -70,7 +72,7 @@ def send(user: str, password: str, to: str, subject: str, body: str = "Hello.\r\
 
 
 def arrived(password: str, subject: str) -> bytes:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 60 * PATIENCE
     with imaplib.IMAP4_SSL(ADDRESS, 993, ssl_context=context, timeout=60) as box:
         box.login(USER, password)
         while True:

@@ -10,7 +10,7 @@ import http.client
 import time
 
 import pika
-from slipway_check import address, parameter, root, secret, trusting
+from slipway_check import PATIENCE, address, parameter, root, secret, trusting
 
 context = trusting("/etc/rabbitmq/tls/server.crt")
 credentials = pika.PlainCredentials(parameter("user"), secret())
@@ -31,7 +31,7 @@ channel.queue_purge("dead-letters")
 channel.basic_publish(
     "", "poisoned", b"nobody can read this", pika.BasicProperties(delivery_mode=2), mandatory=True
 )
-until, tries = time.monotonic() + 60, 0
+until, tries = time.monotonic() + 60 * PATIENCE, 0
 while True:
     method, _, body = channel.basic_get("poisoned")
     if method is None and tries > 20:

@@ -8,7 +8,7 @@ import os
 import time
 
 import pika
-from slipway_check import address, parameter, root, secret, trusting
+from slipway_check import PATIENCE, address, parameter, root, secret, trusting
 
 #: More than a file of the broker's log has, which is 64 MiB.
 MESSAGE, MESSAGES, KEPT_MIB = os.urandom(3_000_000), 40, 90
@@ -45,7 +45,7 @@ for _ in range(MESSAGES):
     channel.basic_ack(method.delivery_tag)
 received = mib()
 root("systemctl is-active broker-shrink.timer")
-until = time.monotonic() + 90
+until = time.monotonic() + 90 * PATIENCE
 while True:
     root("systemctl start broker-shrink.service")
     if (kept := mib()) < before + KEPT_MIB:

@@ -14,6 +14,8 @@ import ssl
 import subprocess
 import time
 
+from slipway_check import PATIENCE
+
 STATE = pathlib.Path("/var/lib/slipway/certificates")
 #: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR]
 #: 2.2.1.1).
@@ -112,7 +114,7 @@ for folder in after:
     names = ["openssl", "x509", "-in", f"{folder}/server.crt", "-noout", "-ext", "subjectAltName"]
     assert ADDRESS in subprocess.run(names, check=True, capture_output=True, text=True).stdout
 
-until = time.monotonic() + 200
+until = time.monotonic() + 200 * PATIENCE
 while wrong := [place for place in places if served(place) not in after.values()]:
     assert time.monotonic() < until, f"still the old certificate, or none: {wrong}"
     time.sleep(1)

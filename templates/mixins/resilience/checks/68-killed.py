@@ -7,8 +7,10 @@ import re
 import subprocess
 import time
 
+from slipway_check import PATIENCE
+
 #: For the slowest, of which one run of this check may wait for several.
-PATIENCE_S = 150
+PATIENCE_S = 150 * PATIENCE
 
 
 def told(*argv: str) -> str:

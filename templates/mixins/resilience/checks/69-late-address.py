@@ -9,7 +9,9 @@ import pathlib
 import subprocess
 import time
 
-PATIENCE_S = 150
+from slipway_check import PATIENCE
+
+PATIENCE_S = 150 * PATIENCE
 
 
 def told(*argv: str) -> str:

@@ -13,6 +13,8 @@ import re
 import socket
 import time
 
+from slipway_check import PATIENCE
+
 #: Writes the time to the disk, again and again, until the file is removed.
 WRITER = """\
 import os, time
@@ -88,7 +90,7 @@ if agent.ask("guest-fsfreeze-status") == "frozen":  # by a try before this one
     agent.ask("guest-fsfreeze-thaw")
 agent.run("/usr/bin/rm", "-f", "/var/tmp/agent-check")
 agent.run("/usr/bin/python3", "-c", WRITER)
-until = time.monotonic() + 60
+until = time.monotonic() + 60 * PATIENCE
 while True:
     time.sleep(2)
     try:

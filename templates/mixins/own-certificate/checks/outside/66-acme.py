@@ -18,6 +18,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
+from slipway_check import PATIENCE
+
 ADDRESS, GATEWAY, TOOLS = (
     os.environ["SLIPWAY_ADDRESS"],
     os.environ["SLIPWAY_GATEWAY"],
@@ -65,7 +67,7 @@ def serves(port: int, context: ssl.SSLContext) -> bool:
 def require_served(ports: list[int], authority: str, what: str) -> None:
     """Wait until ports serve a certificate of an authority."""
     context = ssl.create_default_context(cadata=authority)
-    until = time.monotonic() + 200
+    until = time.monotonic() + 200 * PATIENCE
     while wrong := [port for port in ports if not serves(port, context)]:
         assert time.monotonic() < until, f"these do not serve {what}: {wrong}"
         time.sleep(1)

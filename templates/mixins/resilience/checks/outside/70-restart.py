@@ -11,9 +11,11 @@ import os
 import socket
 import time
 
+from slipway_check import PATIENCE
+
 #: Told by 69-late-address.py, before the restart.
 BEFORE = "/var/lib/slipway/resilience-check"
-PATIENCE_S = 200
+PATIENCE_S = 200 * PATIENCE
 
 
 class Agent:

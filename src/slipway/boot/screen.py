@@ -4,6 +4,9 @@ What goes in: QEMU's dump, a portable pixmap (Netpbm's ppm(5), binary). What com
 third edition) of our own making, as the boot report keeps it. Invariants: equal pixels give equal
 bytes; nothing of the dump but its pixels is passed on. A machine without a picture is as good as
 one with it: a dump that cannot be had, is blank or is too large to be kept gives None.
+
+The picture is in the report, and so in the signed manifest, and no further record of a release:
+readers of earlier versions would refuse a release with one.
 """
 
 from __future__ import annotations

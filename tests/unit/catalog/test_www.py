@@ -206,6 +206,14 @@ def test_an_sbom_that_is_not_what_was_published_writes_no_page(shop: Shop) -> No
     assert caught.value.hint == "the store was changed by something else; run: invoke verify"
 
 
+def test_a_network_without_a_summary_is_its_name_alone(shop: Shop) -> None:
+    interfaces = ({"name": "outside", "summary": ""}, {"name": "inside", "summary": "Yours"})
+    shop.publish("b1", interfaces=interfaces)
+    shop.write()
+    said = page(shop, "appliances/example.html").said
+    assert "Network card 1 outside Network card 2 inside: Yours" in said
+
+
 def test_each_link_leads_to_an_object_of_the_store(shop: Shop) -> None:
     shop.publish("b1", boot=booted())
     shop.promote("b1")

@@ -408,6 +408,23 @@ def test_a_machine_that_did_not_come_up_shows_its_console_as_text(gate: Gate) ->
     )
 
 
+def test_what_the_first_try_said_is_told_where_the_last_failed_of_something_else(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try may leave what the next one fails of."""
+    monkeypatch.setattr(outside, "_RETRY_S", 5)  # so there is a second one
+    client = (
+        "if [ -e /tmp/left ]; then echo left over; exit 1; fi; touch /tmp/left; echo no; exit 1"
+    )
+    gate.plays([["write", f"{PASS}finished\n"]], client=client)
+    said = gate.build()
+    assert "\n    left over\n    + exit 1\n    the first of " in said
+    assert said.endswith(
+        " tries:\n    + [ -e /tmp/left ]\n    + touch /tmp/left\n    + echo no\n    no\n"
+        "    + exit 1\n    log: LOGS/outside-30-client.sh.log"
+    )
+
+
 def test_the_log_of_the_last_whole_try_is_kept(gate: Gate) -> None:
     client = "if [ -e /tmp/again ]; then sleep 60; fi; touch /tmp/again; echo no answer; exit 1"
     gate.plays([["write", f"{PASS}finished\n"]], client=client)

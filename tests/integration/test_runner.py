@@ -115,6 +115,20 @@ def test_on_a_host_that_is_as_busy_as_it_was_a_check_has_its_time() -> None:
     assert (fails.outcome, hangs.outcome, hangs.attempts) == ("failed", "timed out", 1)
 
 
+def test_what_the_first_try_wrote_is_reported_where_the_last_failed_too() -> None:
+    fails, passes = reported(
+        {
+            "10-fails.sh": "if [ -e there ]; then exit 2; fi; touch there; echo no; exit 1\n",
+            "20-passes.sh": "if [ -e here ]; then exit 0; fi; touch here; echo no; exit 1\n",
+        },
+        settings="FACTOR=1",
+        limit_s=2,
+    )
+    assert fails.output == "+ [ -e there ]\n+ exit 2\n"
+    assert fails.first == "+ [ -e there ]\n+ touch there\n+ echo no\nno\n+ exit 1\n"
+    assert (passes.outcome, passes.attempts, passes.first) == ("passed", 2, "")
+
+
 def test_what_a_check_wrote_is_reported() -> None:
     (found,) = reported({"10-says.sh": "echo hello; exit 1\n"})
     assert found.output == "+ echo hello\nhello\n+ exit 1\n"

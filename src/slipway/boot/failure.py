@@ -81,10 +81,20 @@ def failure(trial: Trial, message: str, *, console: bool = False) -> BuildError:
 
 def _section(check: CheckResult, log: Path) -> str:
     """Return the end of a check's output, and where the rest is."""
-    lines = readable(check.output).splitlines()[-_OUTPUT_LINES:]
     title = f"  {check.place}/{check.name} {check.outcome}:"
     where = [f"    log: {log}"] if log.exists() else []
-    return "\n".join([title, *_indented(lines or ["(no output)"]), *where])
+    first = _last_lines(check.first)
+    if first and first != _last_lines(check.output):
+        first = [f"    the first of {check.attempts} tries:", *_indented(first)]
+    else:
+        first = []
+    return "\n".join(
+        [title, *_indented(_last_lines(check.output) or ["(no output)"]), *first, *where]
+    )
+
+
+def _last_lines(output: str) -> list[str]:
+    return readable(output).splitlines()[-_OUTPUT_LINES:]
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -210,10 +210,10 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
     except OSError as error:
         raise Died(f"{error}, before {check.place}/{check.name}") from error
     if prepared:
-        outcome, output, attempts = _tried(trial, client, check, environment)
+        tried = _tried(trial, client, check, environment)
     else:
-        outcome, output, attempts = "failed", "the machine did not start again", 0
-    if outcome != "passed" and client.guest.ended is not None:
+        tried = _Tried("failed", 0, "the machine did not start again")
+    if tried.outcome != "passed" and client.guest.ended is not None:
         raise Died(f"{ending(client.guest.ended)}, during {check.place}/{check.name}")
     require_short(trial.port, trial.console)
     duration = round(time.monotonic() - begun, 2)
@@ -221,19 +221,28 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
         CheckResult(
             name=check.name,
             place=check.place,
-            outcome=outcome,
+            outcome=tried.outcome,
             duration_s=duration,
-            attempts=attempts,
-            output=output,
+            attempts=tried.attempts,
+            output=tried.output,
+            first=tried.first if tried.outcome == "failed" and tried.attempts > 1 else "",
         )
     )
     trial.tell(trial.results[-1])
 
 
-def _tried(
-    trial: Trial, client: Client, check: Check, environment: Mapping[str, str]
-) -> tuple[str, str, int]:
-    """Return how a check ended, what it said at last, and how often it was tried.
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """How a check ended, how often it was tried, and what it said at last and at first."""
+
+    outcome: str
+    attempts: int
+    output: str
+    first: str = ""
+
+
+def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> _Tried:
+    """Try a check until it passes or its time is up.
 
     A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of
     the last whole try.
@@ -257,7 +266,7 @@ def _tried(
     latest = log.with_name(f"{log.name}.part")
     # A further instance has just been started.
     retry_s = _RETRY_S + (_INSTANCE_S if check.instances else 0)
-    outcome, output, attempts, begun = "", "", 0, time.monotonic()
+    outcome, output, first, attempts, begun = "", "", "", 0, time.monotonic()
     gone_s = 0.0
 
     def left_s() -> float:
@@ -272,11 +281,12 @@ def _tried(
         if not outcome or not cut_off:
             outcome = "timed out" if cut_off else "failed" if status else "passed"
             output = _end_of(latest)
+            first = first or output
             latest.replace(log)
         final = cut_off or status == 0 or check.name == SCAN
         if final or time.monotonic() - begun >= min(check.timeout_s, retry_s) * trial.factor:
             latest.unlink(missing_ok=True)
-            return outcome, output, attempts
+            return _Tried(outcome, attempts, output, first)
         time.sleep(1)
 
 

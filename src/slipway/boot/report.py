@@ -16,7 +16,7 @@ __all__ = ["Attempt", "BootReport", "CheckResult"]
 class CheckResult:
     """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or
     "timed out"), and the last lines that it wrote. Times are in seconds; it was tried ``attempts``
-    times.
+    times. ``first`` is what the first try wrote, where a later one failed too.
     """
 
     name: str
@@ -25,6 +25,7 @@ class CheckResult:
     duration_s: float
     attempts: int
     output: str = ""
+    first: str = ""
 
     @property
     def passed(self) -> bool:

@@ -7,7 +7,7 @@ Invariants: every expected check is reported exactly once, or the report is refu
 waits forever or reads without a limit, whatever a guest writes.
 
 Protocol, one line each (docs/adr/0014): ``running``, ``started``, ``memory KIB``, ``finished``, and
-``check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT`` with the output in base64.
+``check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT [FIRST]``, with outputs in base64.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class Reported:
         self.finished = True
 
     def _check(self, line: str, words: Sequence[str]) -> CheckResult:
-        if len(words) != 5:
+        if len(words) not in (5, 6) or words[5:] == [""]:
             raise Misreported(f"it reported a line without a meaning: {_shown(line)}")
-        name, outcome, attempts, hundredths, output = words
+        name, outcome, attempts, hundredths, *outputs = words
         if name not in self.expected:
             raise Misreported(f"it reported a check that does not exist: {_shown(name)}")
         if name in self.names:
@@ -88,10 +88,7 @@ class Reported:
         numbers = _NUMBER.fullmatch(attempts) and _NUMBER.fullmatch(hundredths)
         if outcome not in _OUTCOMES or not numbers or not int(attempts):
             raise Misreported(f"it reported no outcome of {name}: {_shown(line)}")
-        try:
-            said = base64.b64decode(output, validate=True)
-        except ValueError:
-            raise Misreported(f"the output of {name} is not base64: {_shown(output)}") from None
+        said, *first = [_decoded(name, output) for output in outputs]
         self.names.add(name)
         return CheckResult(
             name=name,
@@ -99,8 +96,16 @@ class Reported:
             outcome=_OUTCOMES[outcome],
             duration_s=int(hundredths) / 100,
             attempts=int(attempts),
-            output=said.decode(errors="replace"),
+            output=said,
+            first="".join(first),
         )
+
+
+def _decoded(name: str, output: str) -> str:
+    try:
+        return base64.b64decode(output, validate=True).decode(errors="replace")
+    except ValueError:
+        raise Misreported(f"the output of {name} is not base64: {_shown(output)}") from None
 
 
 def _shown(text: str) -> str:

@@ -24,10 +24,12 @@ longer() {
     echo "$slower"
 }
 
-# check NAME TIMEOUT_S COMMAND...: "check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT", the output in base64.
+# check NAME TIMEOUT_S COMMAND...: "check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT [FIRST]", outputs in base64. What the
+# first try wrote is told too where a later one failed: it may have failed of what the first had left.
 check() {
     name=$1 limit=$(($2 * 100 * FACTOR)) attempts=0 begin=$(now) outcome=failed signal=TERM extended=
     shift 2
+    rm -f first
     if [ "$1" = python3 ]; then signal=ABRT; fi # it says where it stands
     while :; do
         attempts=$((attempts + 1))
@@ -41,7 +43,7 @@ check() {
         1:124 | 1:137) outcome=timed-out && mv latest output ;;
         *:124 | *:137) ;;
         *:0) outcome=passed && mv latest output && break ;;
-        *) outcome=failed && mv latest output ;;
+        *) outcome=failed && mv latest output && if [ ! -e first ]; then cp output first; fi ;;
         esac
         if [ $(($(now) - begin)) -ge "$limit" ]; then
             if [ "$extended" ]; then break; fi
@@ -52,7 +54,9 @@ check() {
         fi
         sleep 1
     done
-    say "check $name $outcome $attempts $(($(now) - begin)) $(tail -c 2000 output | base64 -w 0)"
+    took=$(($(now) - begin)) line="$(tail -c 2000 output | base64 -w 0)"
+    if [ "$outcome" = failed ] && [ "$attempts" -gt 1 ] && [ -s first ]; then line="$line $(tail -c 2000 first | base64 -w 0)"; fi
+    say "check $name $outcome $attempts $took $line"
 }
 
 case ${1-} in

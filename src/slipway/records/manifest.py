@@ -285,7 +285,7 @@ def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
             return {
                 name: kept(item)
                 for name, item in value.items()
-                if name not in {"output", "console"}
+                if name not in {"output", "first", "console"}
             }
         return [kept(item) for item in value] if isinstance(value, (list, tuple)) else value
 

@@ -6,8 +6,9 @@ Invariants: equal files give equal bytes, whatever the time and the machine are;
 sections of ECMA-119 (4th edition), which is ISO 9660; names of files, in the letters that they
 have, are Rock Ridge's (IEEE P1282, RRIP 1.10, in SUSP 1.10).
 
-Sectors have 2,048 bytes. 16 is the primary volume descriptor, 17 ends the descriptors, 18 and 19
-are the path tables, 20 is the root's directory; the files follow.
+Sectors have 2,048 bytes. 16 is the primary volume descriptor, 17 ends the descriptors, 18 is empty,
+19 and 20 are the path tables, 21 is the root's directory; the files follow. libarchive, which many
+programs read images with, knows none whose path tables begin before 19.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final, Literal
 __all__ = ["read_iso", "write_iso"]
 
 SECTOR: Final = 2048
-_PATHS, _ROOT, _FIRST = 18, 20, 21
+_PATHS, _ROOT, _FIRST = 19, 21, 22
 #: 1980-01-01 00:00:00 UTC, as directories (9.1.5) and descriptors (8.4.26.1) write it.
 _DAY: Final = bytes([80, 1, 1, 0, 0, 0, 0])
 _DATE: Final = b"1980010100000000\0"
@@ -55,7 +56,7 @@ def write_iso(volume: str, files: Mapping[str, bytes]) -> bytes:
     parts = [
         b"\0" * 16 * SECTOR,
         _descriptor(volume, sector),
-        b"\xffCD001\1",  # 8.3
+        (b"\xffCD001\1").ljust(2 * SECTOR, b"\0"),  # 8.3
         _path_table("little"),
         _path_table("big"),
         directory,

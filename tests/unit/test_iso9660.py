@@ -30,7 +30,7 @@ def test_the_bytes_never_change() -> None:
     first = write_iso("cidata", FILES)
     assert first == write_iso("cidata", dict(reversed(FILES.items())))
     assert hashlib.sha256(first).hexdigest() == (
-        "3257a36c5767307c7e3c640d7770a34316032e066ec625fa4d0899c4780941f1"
+        "8dcfd24bba262ab861e51bd2284e4e90052de8fac1bebf135e015f8a9b2a759d"
     )
 
 
@@ -47,7 +47,7 @@ def test_isoinfo_reads_names_modes_and_contents(image: Path) -> None:
     listed = isoinfo("-R", "-l").decode().splitlines()
     assert [line.split() for line in listed if "-data" in line] == [
         f"-r-------- 1 0 0 {len(FILES[name])} Jan 1 1980 [ {at} 00] {name}".split()
-        for name, at in (("meta-data", 21), ("user-data", 24))
+        for name, at in (("meta-data", 22), ("user-data", 25))
     ]
     for name, content in FILES.items():
         assert isoinfo("-R", "-x", f"/{name}") == content
@@ -59,6 +59,16 @@ def test_blkid_finds_type_and_label(image: Path) -> None:
         ["blkid", "-p", "-o", "export", image], check=True, capture_output=True, text=True
     ).stdout.splitlines()
     assert {"TYPE=iso9660", "LABEL=cidata"} <= set(said)
+
+
+def test_path_tables_are_where_libarchive_looks_for_them() -> None:
+    """From sector 19 on; else bsdtar and file managers see an empty archive."""
+    image = write_iso("cidata", FILES)
+    little, big = image[16 * 2048 + 140 :][:4], image[16 * 2048 + 148 :][:4]
+    places = int.from_bytes(little, "little"), int.from_bytes(big, "big")
+    assert places == (19, 20)
+    assert image[19 * 2048 :][:10] == b"\1\0" + (21).to_bytes(4, "little") + b"\1\0\0\0"
+    assert image[20 * 2048 :][:10] == b"\1\0" + (21).to_bytes(4, "big") + b"\0\1\0\0"
 
 
 @pytest.mark.parametrize(

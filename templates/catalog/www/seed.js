@@ -38,28 +38,28 @@ if (seedForm && globalThis.crypto?.subtle) {
   const iso = (volume, files) => {
     const folder = 0o040500;
     let directory = join(
-      record("\0", 20, sector, 2, join(
+      record("\0", 21, sector, 2, join(
         entry("SP", Uint8Array.of(0xbe, 0xef, 0)), posix(folder, 2), entry("ER", ascii("\x0a\0\0\x01RRIP_1991A")),
       )),
-      record("\x01", 20, sector, 2, posix(folder, 2)),
+      record("\x01", 21, sector, 2, posix(folder, 2)),
     );
-    let place = 21;
+    let place = 22;
     for (const [identifier, name, data] of files) {
       const susp = join(entry("NM", ascii(`\0${name}`)), posix(0o100400, 1));
       directory = join(directory, record(identifier, place, data.length, 0, susp));
       place += sectors(data);
     }
-    const paths = (order) => join(Uint8Array.of(1, 0), order(20, 4), order(1, 2), zeros(2));
+    const paths = (order) => join(Uint8Array.of(1, 0), order(21, 4), order(1, 2), zeros(2));
     const day = ascii("1980010100000000\0");
     const never = ascii("0000000000000000\0");
     const descriptor = join(
       ascii("\x01CD001\x01\0"), blanks(32), ascii(volume.padEnd(32)), zeros(8), both(place, 4), zeros(32), both(1, 2),
-      both(1, 2), both(sector, 2), both(10, 4), little(18, 4), zeros(4), big(19, 4), zeros(4),
-      record("\0", 20, sector, 2), blanks(623), day, day, never, never, Uint8Array.of(1, 0),
+      both(1, 2), both(sector, 2), both(10, 4), little(19, 4), zeros(4), big(20, 4), zeros(4),
+      record("\0", 21, sector, 2), blanks(623), day, day, never, never, Uint8Array.of(1, 0),
     );
     return join(
       zeros(16 * sector),
-      ...[descriptor, ascii("\xffCD001\x01"), paths(little), paths(big), directory, ...files.map((each) => each[2])].map(padded),
+      ...[descriptor, join(ascii("\xffCD001\x01"), zeros(sector)), paths(little), paths(big), directory, ...files.map((each) => each[2])].map(padded),
     );
   };
 

@@ -31,7 +31,7 @@ kept() {
 }
 main_pid() { systemctl show -p MainPID --value updates-probe.service; }
 
-chmod 755 "$(dirname "$work")" && rm -rf "$work" && mkdir -m 755 "$work"
+rm -rf "$work" && mkdir -m 755 "$work"
 package 1.0
 dpkg --install "$work/1.0.deb" >/dev/null
 systemctl daemon-reload

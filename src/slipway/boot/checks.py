@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from slipway.boot.delivery import PORT, deliver, parameter_values
 from slipway.boot.failure import failure
+from slipway.boot.journal import keep
 from slipway.boot.lab import ADDRESS, agent_socket, lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.outside import Client, Instances, furnish, outside_checks, run_outside
@@ -38,6 +39,8 @@ __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 
 #: How long a guest may take until its checks start, in seconds.
 _START_S = {"kvm": 120, "tcg": 420}
+#: How long a machine may take to send its journal, in seconds.
+_JOURNAL_S = 15
 #: What logs in with a key, which is the next word, at a machine that is a new one each time.
 _LOGIN = (
     "ssh",
@@ -46,6 +49,7 @@ _LOGIN = (
     "-oStrictHostKeyChecking=no",
     "-oUserKnownHostsFile=/dev/null",
     "-oLogLevel=ERROR",
+    "-oConnectTimeout=15",
     "-i",
 )
 
@@ -128,7 +132,7 @@ def _once(trial: Trial) -> None:
     values = parameter_values(spec.parameters)
     overlay, results, console = trial.work / "overlay.qcow2", trial.port, trial.console
     logs = (trial.log(*name.split("/", 1)) for name in trial.expected)
-    for file in (overlay, results, console, *logs):
+    for file in (overlay, results, console, trial.journal, *logs):
         file.unlink(missing_ok=True)
     results.touch(mode=0o600)
     make_overlay(trial.image, overlay, size_gib=spec.resources.disk_gib)
@@ -187,9 +191,13 @@ def _once(trial: Trial) -> None:
 
 @contextlib.contextmanager
 def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None]:
-    """Give the machine to whoever wants to look, if the block's checks fail while it runs."""
+    """Keep the machine's journal, and give the machine to whoever wants to look, if the block's
+    checks fail while it runs.
+    """
 
     def hold(why: str) -> None:
+        if guest.ended is None:
+            keep(login, trial.journal, limit_s=_JOURNAL_S * trial.factor)
         if trial.on_failure is not None and guest.ended is None:
             trial.was_held = True
             trial.on_failure(

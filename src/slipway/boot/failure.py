@@ -76,7 +76,8 @@ def failure(trial: Trial, message: str, *, console: bool = False) -> BuildError:
         last = readable(whole[-_CONSOLE_BYTES:]).rstrip().splitlines()[-_CONSOLE_LINES:]
         parts.append("\n".join(["  the console's last lines:", *_indented(last or ["(none)"])]))
     text = masked("\n".join(parts), secrets_shown(whole))
-    return BuildError(text, hint=f"the whole console is {trial.console}")
+    journal = f", its journal {trial.journal}" if trial.journal.exists() else ""
+    return BuildError(text, hint=f"the whole console is {trial.console}{journal}")
 
 
 def _section(check: CheckResult, log: Path) -> str:

@@ -135,6 +135,13 @@ class Trial:
         """Return the file behind the guest's console."""
         return self.logs / "console.log"
 
+    @property
+    def journal(self) -> Path:
+        """Return the file with the journal of a machine whose checks failed; see
+        :mod:`slipway.boot.journal`.
+        """
+        return self.logs / "journal.log"
+
     def show(self, check: str) -> None:
         """Show which check runs now, and how many there are."""
         done, count = len(self.results), len(self.expected)

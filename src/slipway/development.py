@@ -24,6 +24,9 @@ KINDS: Final = ("unit", "integration", "ceph", "vm")
 STORES: Final = ("ceph",)
 #: pytest's exit status when it had nothing to run.
 _NO_TESTS: Final = 5
+#: How many tests run at once, by their kind, on two cores: much of their time is waiting, for a
+#: disk, a program's start or a limit. Machines without KVM want a core each.
+_WORKERS: Final = {"unit": 4, "integration": 3, "vm": 2}
 
 
 def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -> int:
@@ -183,9 +186,9 @@ def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
         "-q",
         *(folder for folder in folders if folder.is_dir()),
     ]
-    # Two at once: a machine that starts mostly waits. Tests of one file share what they build.
-    if kind != "ceph" and not selection.keyword:
-        argv += ["-n", "2", "--dist", "load" if kind == "unit" else "loadfile"]
+    # Tests of one file share what they build.
+    if kind in _WORKERS and not selection.keyword:
+        argv += ["-n", str(_WORKERS[kind]), "--dist", "load" if kind == "unit" else "loadfile"]
     if selection.keyword:
         argv += ["-k", selection.keyword]
     return [*argv, "-m", " and ".join(marks)] if marks else argv

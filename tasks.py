@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slipway.commandline import take_over
+from slipway.commandline.program import take_over
 from slipway.commands import namespace
 
 #: What Invoke looks for.

@@ -1,4 +1,4 @@
-"""What `run` and `python -m slipway` start: the program of :mod:`slipway.commandline`."""
+"""What `run` and `python -m slipway` start: the program of :mod:`slipway.commandline.program`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if __name__ == "__main__":
     # task says more.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from slipway.commandline import main
+    from slipway.commandline.program import main
 
     main()

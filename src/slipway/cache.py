@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from slipway import process
 from slipway.errors import HostError
-from slipway.locks import own_lock, take_lock
-from slipway.ownership import make_private, require_own
+from slipway.host import process
+from slipway.host.locks import own_lock, take_lock
+from slipway.host.ownership import make_private, require_own
 
 __all__ = ["Cache", "Entry", "Usage", "create_file", "place", "sha256_of"]
 

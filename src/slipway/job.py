@@ -17,15 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from slipway.accelerator import host_architecture
 from slipway.builders import Broken, Builder, Part, Source
 from slipway.builders import builder as find_builder
 from slipway.cache import Cache, sha256_of
-from slipway.durations import Durations
 from slipway.errors import SpecErrors, UsageError
 from slipway.formats import Description, describe, require, with_needed
 from slipway.formats import load as load_format
-from slipway.ownership import require_private, require_writable
+from slipway.host.accelerator import host_architecture
+from slipway.host.ownership import require_private, require_writable
 from slipway.packages.lock import (
     Lists,
     Lock,
@@ -42,11 +41,12 @@ from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
 from slipway.packages.resolve import resolve_apart
 from slipway.plan import Plan, Stage, make_stage
-from slipway.progress import Progress
-from slipway.render import Rendered
+from slipway.rendering.render import Rendered
 from slipway.settings import Settings, load_settings
 from slipway.spec.folder import SourceFile
 from slipway.spec.library import Appliance, Library, guest_files
+from slipway.terminal.durations import Durations
+from slipway.terminal.progress import Progress
 from slipway.tools import code_digest, tool_versions
 
 __all__ = [
@@ -428,7 +428,7 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
         f"{module if '/' in module else f'formats/{module}'}.py"
         for module in (name, *form.builds_on)
     ]
-    code = _code(*modules, *(["templating.py"] if form.described else []))
+    code = _code(*modules, *(["rendering/templating.py"] if form.described else []))
     size = {"disk_gib": str(spec.resources.disk_gib)} if form.sized else {}
     return {**size, **shop.versions(form.versioned), **code, **_described(source, form.described)}
 

@@ -25,7 +25,7 @@ from slipway.formats import Artifact, file_name
 from slipway.formats import load as load_format
 from slipway.job import BOOTED, Job, Workshop
 from slipway.plan import reasons
-from slipway.progress import Expected, size
+from slipway.terminal.progress import Expected, size
 from slipway.whole import whole
 
 if TYPE_CHECKING:

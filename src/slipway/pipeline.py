@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from slipway.accelerator import probe
 from slipway.boot.report import BootReport
 from slipway.builders import Source, Workplace
 from slipway.cache import Entry
 from slipway.errors import BuildError, HostError, UserError
 from slipway.formats import load as load_format
+from slipway.host.accelerator import probe
 from slipway.job import BOOTED, Job, Workshop, host_qemu, tree_of_qemu
 from slipway.outputs import capture, expected, expected_boot, finished, record, released_image
 from slipway.plan import Stage
-from slipway.progress import Step, size
-from slipway.render import Rendered
+from slipway.rendering.render import Rendered
+from slipway.terminal.progress import Step, size
 
 if TYPE_CHECKING:
     from slipway.boot.emulator import Emulator
@@ -398,7 +398,7 @@ def publish(
         created = sum(len(blobs.created) for moved in moves for blobs in moved.blobs)
         step.detail = f"{created} objects created" if created else "there already"
     if any(moved.written for moved in moves):
-        from slipway.indexing import update_catalog
+        from slipway.workflows.indexing import update_catalog
 
         update_catalog(shop, session)
     return moves

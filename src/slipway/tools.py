@@ -19,8 +19,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from slipway import process
 from slipway.cache import create_file, sha256_of
+from slipway.host import process
 
 __all__ = ["code_digest", "tool_version", "tool_versions"]
 

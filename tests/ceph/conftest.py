@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from slipway.cache import Cache
-from slipway.namespace import Namespace
+from slipway.host.namespace import Namespace
 from slipway.packages.mirror import find_mirrors
 from slipway.settings import load_settings
 

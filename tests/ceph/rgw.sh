@@ -1,6 +1,6 @@
 #!/bin/sh
 # A Ceph object gateway on this machine's loopback, from Debian's own packages, for tests. Runs as root of a private
-# mount and process namespace (slipway.namespace), which ends every daemon and mount of it.
+# mount and process namespace (slipway.host.namespace), which ends every daemon and mount of it.
 #   rgw.sh make TREE MIRROR      make the tree of packages: two minutes, 700 MB, kept in the cache
 #   rgw.sh start TREE            start monitor, storage and gateway in /mnt; says "ready" when the gateway answers
 # start wants HTTP_PORT, HTTPS_PORT, MONITOR_PORT, and certificate.pem and key.pem in /mnt. Access keys: see below.

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from slipway import process
+from slipway.host import process
 from slipway.stores import open_store
 from slipway.stores.s3 import S3Store
 

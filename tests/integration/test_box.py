@@ -19,8 +19,8 @@ from slipway.builders import _box
 from slipway.builders._broken import broken_tree
 from slipway.builders._tree import box_files
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace
-from slipway.render import Rendered, RenderedFile
+from slipway.host.namespace import MOUNT, Namespace
+from slipway.rendering.render import Rendered, RenderedFile
 
 ROOT = Path(__file__).parents[2]
 #: Runs in the tree: tries everything, and prints a JSON object of what succeeded, by name.

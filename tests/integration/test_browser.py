@@ -24,8 +24,8 @@ from slipway.boot.screen import draw
 from slipway.catalog import read_catalog
 from slipway.catalog.www import index
 from slipway.channels import moves
-from slipway.serving import Server
 from slipway.stores.directory import DirectoryStore
+from slipway.workflows.serving import Server
 
 pytestmark = [
     pytest.mark.integration,

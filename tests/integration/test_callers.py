@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway.builders import _box
-from slipway.namespace import MOUNT, Namespace
+from slipway.host.namespace import MOUNT, Namespace
 
 #: A tree of this host's programs, and a box with it as the root.
 BOXED = """\

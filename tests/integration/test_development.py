@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import development
-from slipway.development import Selection
+from slipway.development import suite as development
+from slipway.development.suite import Selection
 from slipway.errors import BuildError, UsageError
 
 

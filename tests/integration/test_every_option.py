@@ -32,7 +32,7 @@ WRONG = {
 #: Runs command lines one after the other in one process: most of a command's time is its start.
 SCRIPT = """
 import contextlib, io, json, sys, traceback
-from slipway.commandline import main
+from slipway.commandline.program import main
 for words in json.loads(sys.stdin.read()):
     said, error, code = io.StringIO(), io.StringIO(), 0
     sys.stdin = io.StringIO()

@@ -21,8 +21,7 @@ from pathlib import Path
 import pytest
 
 from example_root import make_root
-from slipway import pipeline, process
-from slipway.accelerator import Accelerator
+from slipway import pipeline
 from slipway.boot import checks, outside, trial
 from slipway.boot.machine import Running
 from slipway.boot.results import follow
@@ -30,10 +29,12 @@ from slipway.cache import sha256_of
 from slipway.channels.keys import init
 from slipway.errors import BuildError, UsageError
 from slipway.formats import Artifact
+from slipway.host import process
+from slipway.host.accelerator import Accelerator
+from slipway.host.process import find_tool, run
 from slipway.job import Job, Workshop, prepare
 from slipway.outputs import duration_key
-from slipway.process import find_tool, run
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 HERE = Path(__file__).parents[1]
 SPEC = (
@@ -68,7 +69,7 @@ class Gate:
         # The same for commands of their own: Python reads this file when it starts.
         (directory / "site").mkdir()
         (directory / "site/sitecustomize.py").write_text(
-            f"from slipway import process\nprocess.SYSTEM_PATH = {found_first!r}\n"
+            f"from slipway.host import process\nprocess.SYSTEM_PATH = {found_first!r}\n"
         )
         self.python_path = os.pathsep.join((str(HERE.parent / "src"), str(directory / "site")))
         monkeypatch.setenv("SLIPWAY_KEYS", str(directory / "keys"))

@@ -12,8 +12,8 @@ import pytest
 from example_disk import ABOUT, MIB, write_disk
 from real_tools import need
 from slipway.formats import load
-from slipway.namespace import Namespace
-from slipway.programs import package_of
+from slipway.host.namespace import Namespace
+from slipway.host.programs import package_of
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from slipway.builders._layers import unpack
-from slipway.namespace import MOUNT, Namespace
+from slipway.host.namespace import MOUNT, Namespace
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.boot import scan
 from slipway.boot.lab import ADDRESS, GATEWAY, Lab, address, lab
+from slipway.host import process
 
 MACHINE = Path(__file__).parents[1] / "support/tap_machine.py"
 #: The machine's address on its link, as the file says.

@@ -12,8 +12,8 @@ import pytest
 
 from slipway.builders._layers import clean, pack, unpack
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace
-from slipway.process import find_tool
+from slipway.host.namespace import MOUNT, Namespace
+from slipway.host.process import find_tool
 
 #: Every kind of file that a script can leave, with what is easily lost on the way.
 ODD = """\

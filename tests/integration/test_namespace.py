@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from slipway import namespace as namespace_module
 from slipway.builders._layers import overlay_option
 from slipway.errors import BuildError, HostError
-from slipway.namespace import INIT, MOUNT, Namespace, available_memory_mib, require_in_sight
+from slipway.host import namespace as namespace_module
+from slipway.host.namespace import INIT, MOUNT, Namespace, available_memory_mib, require_in_sight
 
 MAKER = """
 import sys, time
-from slipway.namespace import Namespace, MOUNT
-from slipway import process
+from slipway.host.namespace import Namespace, MOUNT
+from slipway.host import process
 with Namespace(network=True) as namespace:
     namespace.run(["mkdir", "-p", "/mnt/tree/proc"])
     namespace.run(["mount", "-t", "proc", "proc", "/mnt/tree/proc"])
@@ -283,7 +283,7 @@ def test_what_is_needed_is_not_where_a_namespace_has_its_own_files(
 def test_a_checkout_below_mnt_is_an_error_that_says_so(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can show the checkout at another place")
-    program = "from slipway.namespace import Namespace\nwith Namespace():\n    pass\n"
+    program = "from slipway.host.namespace import Namespace\nwith Namespace():\n    pass\n"
     script = f'mount --bind "$1" {MOUNT} && cd {MOUNT} && PYTHONPATH={MOUNT} exec "$2" -c "$3"'
     argv = [
         "unshare",
@@ -292,13 +292,13 @@ def test_a_checkout_below_mnt_is_an_error_that_says_so(tmp_path: Path) -> None:
         "-euc",
         script,
         "sh",
-        str(Path(namespace_module.__file__).parents[1]),
+        str(Path(namespace_module.__file__).parents[2]),
         sys.executable,
         program,
     ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (
-        f"{MOUNT}/slipway/namespace.py is below {MOUNT}, where builds and machines have "
+        f"{MOUNT}/slipway/host/namespace.py is below {MOUNT}, where builds and machines have "
         "files of their own"
     ) in done.stderr
 
@@ -316,7 +316,7 @@ exec "$2" -c '
 import sys
 from pathlib import Path
 from slipway.builders._layers import overlay_option
-from slipway.namespace import Namespace
+from slipway.host.namespace import Namespace
 with Namespace(directory=Path(sys.argv[1])) as namespace:
     overlay_option(namespace)
 ' "$1/place"

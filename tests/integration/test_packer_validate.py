@@ -12,9 +12,9 @@ import pytest
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer, packer_version
 from slipway.errors import BuildError, UsageError
+from slipway.host.sshkey import make_key
 from slipway.job import Job, Workshop, prepare
-from slipway.progress import Progress
-from slipway.sshkey import make_key
+from slipway.terminal.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [

@@ -38,7 +38,7 @@ DENIED = (
 #: Runs command lines one after the other in one process: most of a command's time is its start.
 SCRIPT = """
 import contextlib, io, json, sys
-from slipway.commandline import main
+from slipway.commandline.program import main
 for words in json.loads(sys.argv[1]):
     said, error, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(said):

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from slipway import formats, process
+from slipway import formats
 from slipway.channels.publish import publish
 from slipway.formats.raw import unpack
+from slipway.host import process
 from slipway.records.git import git_state
 from slipway.records.manifest import Inputs, Manifest, boot_record
 from slipway.records.provenance import Run, provenance

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
-from slipway.accelerator import Accelerator, host_architecture
 from slipway.boot.emulator import tree_version
 from slipway.boot.machine import Machine, running
 from slipway.boot.qemu_tree import lock_path, make_tree, open_tree, tree_lock
 from slipway.builders import Workplace
 from slipway.cache import Cache
 from slipway.errors import BuildError
+from slipway.host import process
+from slipway.host.accelerator import Accelerator, host_architecture
+from slipway.host.namespace import Namespace
 from slipway.job import Workshop
-from slipway.namespace import Namespace
 from slipway.packages.locked import Lock
 from slipway.plan import make_stage
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "templates/qemu"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from example_wheels import package_index, write_wheel
-from slipway.dependencies import lock_path, problems, update
+from slipway.development.dependencies import lock_path, problems, update
 from slipway.errors import BuildError
 
 ROOT = Path(__file__).parents[2]

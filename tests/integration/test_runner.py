@@ -10,7 +10,7 @@ from slipway.boot import checks
 from slipway.boot.attempt import KIT
 from slipway.boot.report import CheckResult
 from slipway.boot.results import Reported
-from slipway.namespace import MOUNT, Namespace
+from slipway.host.namespace import MOUNT, Namespace
 
 RUNNER = Path(checks.__file__).with_name("runner.sh")
 #: A /dev with the port, and a systemctl that says that the system runs.

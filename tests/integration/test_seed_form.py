@@ -13,9 +13,9 @@ from browser import CHROMIUM, Browser, browser
 from catalog_shop import Shop
 from slipway.records.manifest import read_manifest
 from slipway.records.release import MANIFEST
-from slipway.seed import make_seed
-from slipway.serving import Server
+from slipway.seeds.seed import make_seed
 from slipway.spec.parameters import value_problem
+from slipway.workflows.serving import Server
 
 pytestmark = [
     pytest.mark.integration,

@@ -17,7 +17,7 @@ import pytest
 
 from example_release import write_example
 from slipway.channels.keys import init
-from slipway.seed import read_seed
+from slipway.seeds.seed import read_seed
 
 ROOT = Path(__file__).parents[2]
 Invoke = Callable[..., tuple[str, str]]

@@ -29,7 +29,7 @@ parameters:
 SCRIPT = """
 import contextlib, io, json, sys
 from pathlib import Path
-from slipway.commandline import main
+from slipway.commandline.program import main
 for words in json.loads(sys.stdin.read()):
     before, said, error, code = set(Path().rglob("*")), io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(said):

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from slipway.host.process import SYSTEM_PATH
+from slipway.host.programs import programs
 from slipway.job import Workshop, lock_path
 from slipway.packages.lock import Lock, LockedPackage, write_lock
 from slipway.packages.resolve import requested_of_base
-from slipway.process import SYSTEM_PATH
-from slipway.programs import programs
 from slipway.tools import tool_versions
 
 TEMPLATES = Path(__file__).parents[2] / "templates"

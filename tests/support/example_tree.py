@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipway import process
 from slipway.disk.files import ROOT_OFFSET
+from slipway.host import process
 
 __all__ = ["write_odd_disk", "write_tree_disk"]
 

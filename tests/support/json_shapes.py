@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from slipway.answer import ERROR_FORMAT, Problem
+from slipway.commandline.answer import ERROR_FORMAT, Problem
 from slipway.commands import channel_shapes, shapes
 
 __all__ = ["judge", "page", "shape_of"]

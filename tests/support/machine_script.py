@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from once_more import once_more
-from slipway import process
-from slipway.accelerator import probe
 from slipway.boot.checks import systemd_version
 from slipway.boot.delivery import PORT, Delivery, deliver
 from slipway.boot.lab import GATEWAY, lab
@@ -20,6 +18,8 @@ from slipway.boot.report import CheckResult
 from slipway.boot.results import Reported, follow
 from slipway.boot.trial import expected_in_guest
 from slipway.cache import sha256_of
+from slipway.host import process
+from slipway.host.accelerator import probe
 from slipway.job import Job
 from slipway.spec.checks import Check
 

@@ -23,7 +23,7 @@ from slipway.builders import Builder, Source, Workplace
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.job import Workshop, prepare
 from slipway.plan import Plan
-from slipway.render import Rendered
+from slipway.rendering.render import Rendered
 
 #: What the disk of the appliance holds.
 DISK = hashlib.sha256(b"a disk").digest() * 65_536

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from slipway.programs import with_needs
+from slipway.host.programs import with_needs
 
 __all__ = ["need", "need_one_of"]
 

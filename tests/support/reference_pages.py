@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import json_shapes
+from slipway.commandline.manual import task_help
 from slipway.commands import families, namespace
 from slipway.errors import CALLED
-from slipway.manual import task_help
 from slipway.spec.model import Spec
 
 __all__ = ["PAGES", "REMEDY", "commands", "keys_of_a_spec"]

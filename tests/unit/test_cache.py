@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from slipway.cache import Cache, create_file, place
-from slipway.namespace import Namespace
+from slipway.host.namespace import Namespace
 
 ID = "a" * 64
 

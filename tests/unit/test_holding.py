@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from slipway.boot.trial import Held
+from slipway.commandline.invocation import Terminated
 from slipway.commands.holding import Holding, _relay
-from slipway.invocation import Terminated
-from slipway.terminal import screened
+from slipway.terminal.text import screened
 
 ECHO = r"""
 while read -r line; do printf "got %s \033[2J\n" "$line"; [ "$line" != last ] || exit 0; done

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.boot.trial import SCAN
-from slipway.development import python_scripts
+from slipway.development.suite import python_scripts
 from slipway.spec.library import Library
 
 ROOT = Path(__file__).parents[2]
@@ -22,55 +22,32 @@ SOURCE = ROOT / "src/slipway"
 MODULES = sorted(SOURCE.rglob("*.py"))
 #: Programs that run elsewhere (in the guest, in a namespace, under a time limit) and speak through
 #: their output.
-PROGRAMS = {"disk/hygiene.py", "accelerator.py"}
+PROGRAMS = {"disk/hygiene.py", "host/accelerator.py"}
 #: What is sent into a namespace or a guest, where there is nothing of slipway but itself.
 SENT = {"builders/_secrets.py", "builders/_box.py", "boot/slipway_check.py"}
-#: From the bottom to the top: a module imports from its own layer and those before it.
+#: From the bottom to the top: a module imports from its own layer and those before it. A room is in
+#: one layer, but for its modules that have a name of their own here.
 LAYERS = (
-    ("errors", "programs", "process", "terminal", "credentials", "ownership", "__init__"),
-    (
-        "addresses",
-        "progress",
-        "namespace",
-        "rooted",
-        "cache",
-        "durations",
-        "live",
-        "summary",
-        "locks",
-        "tools",
-        "whole",
-        "settings",
-        "templating",
-        "boxed",
-        "plain",
-        "render",
-        "invocation",
-        "answer",
-        "arguments",
-        "manual",
-        "accelerator",
-        "sshkey",
-        "iso9660",
-    ),
+    ("errors", "host", "terminal.text", "__init__"),
+    ("addresses", "cache", "whole", "settings", "terminal", "rendering"),
+    ("tools", "commandline", "seeds.iso9660"),
     ("spec",),
     ("packages",),
     ("plan",),
     ("builders", "disk", "formats"),
     ("boot",),
     ("records",),
-    ("seed", "seedform"),
+    ("seeds",),
     ("stores", "channels"),
-    ("catalog", "serving", "downloads"),
+    ("catalog",),
     ("job",),
     ("outputs",),
-    ("indexing",),
-    ("dependencies", "pipeline", "doctor", "development", "fresh"),
-    ("conversion", "faults", "inspection", "mutants", "nightly", "parallel", "surroundings"),
-    ("overview",),
+    ("pipeline", "workflows.indexing"),
+    ("workflows",),
+    ("workflows.overview", "development"),
     ("bench",),
     ("commands",),
-    ("commandline",),
+    ("commandline.program",),
     ("__main__",),
 )
 
@@ -94,8 +71,9 @@ def dotted(name: ast.expr) -> str:
 
 def layer(module: str) -> int:
     """The number of the layer that a dotted name below slipway belongs to."""
-    first = module.partition(".")[0]
-    return next(number for number, names in enumerate(LAYERS) if first in names)
+    first, _, rest = module.partition(".")
+    names = (f"{first}.{rest.partition('.')[0]}", first)
+    return next(number for name in names for number, layer in enumerate(LAYERS) if name in layer)
 
 
 def imports(path: Path) -> set[str]:
@@ -120,12 +98,13 @@ def imports(path: Path) -> set[str]:
             and node.module
             and node.module.split(".")[0] == "slipway"
         ):
-            rest = node.module.partition(".")[2]
-            found |= (
-                {rest}
-                if rest
-                else {alias.name for alias in node.names if not alias.name.startswith("__")}
-            )
+            room = node.module.partition(".")[2]
+            for alias in node.names:
+                name = f"{room}.{alias.name}".removeprefix(".")
+                if (SOURCE / f"{name.replace('.', '/')}.py").exists():
+                    found.add(name)
+                elif room or not alias.name.startswith("__"):
+                    found.add(room or name)
     return found
 
 
@@ -189,7 +168,7 @@ def test_only_process_starts_processes_and_nothing_prints_or_exits(path: Path) -
     assert not calls & {"os.system", "os.popen", "os.fork", "os.posix_spawn", "sys.exit", "exit"}
     if name_of(path) not in PROGRAMS and not name_of(path).startswith("commands/"):
         assert "print" not in calls
-    if name_of(path) not in {"process.py", *SENT}:
+    if name_of(path) not in {"host/process.py", *SENT}:
         assert not {name for name in calls if name.startswith("subprocess.")}
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from invoke.exceptions import Exit
 
+from slipway.commandline.invocation import outcome
 from slipway.errors import HostError
-from slipway.invocation import outcome
 
 pytestmark = pytest.mark.integration
 

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 
 from example_root import make_root, package
+from slipway.host.namespace import overlay_marks
 from slipway.job import Workshop, prepare
-from slipway.namespace import overlay_marks
 from slipway.outputs import duration_key, expected, expected_boot, explain
 from slipway.packages.lock import LockedPackage, read_lock, write_lock
 from slipway.plan import make_stage, reasons
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 from slipway.tools import code_digest, tool_versions
 
 ROOT = Path(__file__).parents[2]
@@ -365,10 +365,10 @@ DEPENDING = {
     "zlib": {"artifact:vmdk", "artifact:ova"},
     "qemu-system-x86_64": {"boot"},
     "builders/mmdebstrap.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
-    "namespace.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
-    "process.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "host/namespace.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
+    "host/process.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "packages/pool.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
-    "templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
+    "rendering/templating.py": {"artifact:ova", "artifact:incus", "artifact:libvirt"},
     "builders/_secrets.py": {"base", "packages", "tree", "disk", *IMAGES, "boot"},
     "builders/_hygiene.py": {"tree", "disk", *IMAGES, "boot"},
     "disk/hygiene.py": {"tree", "disk", *IMAGES, "boot"},
@@ -446,8 +446,8 @@ def test_a_layer_with_other_marks_is_another_layer(
 def test_marks_depend_on_the_kernel_and_the_user_alone(
     monkeypatch: pytest.MonkeyPatch, release: str, user: int, marks: str
 ) -> None:
-    monkeypatch.setattr("slipway.namespace.os.uname", lambda: SimpleNamespace(release=release))
-    monkeypatch.setattr("slipway.namespace.os.geteuid", lambda: user)
+    monkeypatch.setattr("slipway.host.namespace.os.uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr("slipway.host.namespace.os.geteuid", lambda: user)
     assert overlay_marks() == marks
 
 

@@ -10,7 +10,7 @@ from slipway.boot.trial import expected_checks
 from slipway.channels.moves import Moved
 from slipway.channels.session import describe
 from slipway.job import Workshop, prepare
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 STEP = re.compile(r"  (\S+) +(\S.*?) +((?:\d+ min \d\d|\d+\.\d) s)")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NEEDED = ("sh", "dirname", "readlink", "sha256sum", "id", "env", "rm", "mv", "flock", "tr")
 COPIED = (
     "run",
-    "src/slipway/programs.txt",
+    "src/slipway/host/programs.txt",
     *(f"requirements/{name}.txt" for name in ("tasks", "checks", "dev")),
 )
 
@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
 def table(root: Path, *lines: str) -> None:
     """Write the table of programs."""
     text = "# a comment\n\n" + "".join(f"{line}\n" for line in lines)
-    (root / "src/slipway/programs.txt").write_text(text)
+    (root / "src/slipway/host/programs.txt").write_text(text)
 
 
 def program(path: Path, script: str) -> None:
@@ -86,7 +86,7 @@ def set_up(root: Path, requirements: str, kinds: str = "") -> None:
     (root / ".venv/stamp").write_text(f"{root} {python}\n{requirements}\n{lock}\n")
     if kinds:
         (root / ".venv/stamp-system").write_text(
-            f"{kinds}\n{digest(root / 'src/slipway/programs.txt')}\n"
+            f"{kinds}\n{digest(root / 'src/slipway/host/programs.txt')}\n"
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from slipway.commandline.manual import task_help
 from slipway.commands import namespace
-from slipway.manual import task_help
 
 TASKS = {str(context.name): context for context in namespace().to_contexts()}
 READING = ("channels", "export", "fetch", "verify")

@@ -25,39 +25,45 @@ HERE = Path(slipway.__file__).parent
 SHAPELESS = {
     "say what is wrong": {
         "errors.py",
-        "plain.py",
-        "progress.py",
-        "terminal.py",
-        "programs.py",
+        "rendering/plain.py",
+        "terminal/progress.py",
+        "terminal/text.py",
+        "host/programs.py",
         "builders/_known.py",
         "builders/_broken.py",
     },
     "keep what was made, and who may": {
         "cache.py",
-        "locks.py",
-        "ownership.py",
+        "host/locks.py",
+        "host/ownership.py",
         "settings.py",
         "plan.py",
     },
     "what they make of a spec is rendered, and that is in the id": {
         *(
             "addresses.py",
-            "boxed.py",
+            "rendering/boxed.py",
             "builders/__init__.py",
             "disk/identity.py",
             "packages/mirror.py",
-            "templating.py",
+            "rendering/templating.py",
         ),
         *(f"spec/{path.name}" for path in (HERE / "spec").glob("*.py")),
     },
     "the lock says which packages": {
         f"packages/{name}.py" for name in ("apt", "lock", "locked", "resolve")
     },
-    "only text, and types": {"__init__.py", "formats/__init__.py"},
+    "only text, and types": {
+        "__init__.py",
+        "formats/__init__.py",
+        "host/__init__.py",
+        "rendering/__init__.py",
+        "terminal/__init__.py",
+    },
 }
 #: What more than that formats have no part in: the disk is there, and a program's version is in the
 #: id.
-OF_FORMATS = {"process.py"}
+OF_FORMATS = {"host/process.py"}
 
 
 @cache
@@ -139,7 +145,7 @@ USED_BY = {
 #: Packer's stage begins with a disk, which its parent's id stands for.
 OF_ITS_PARENT = {"builders/mmdebstrap.py", "formats/_image.py", "formats/raw.py", "disk/files.py"}
 #: A key and a machine of one build: they end with it.
-OF_ONE_BUILD = {"sshkey.py", "accelerator.py"}
+OF_ONE_BUILD = {"host/sshkey.py", "host/accelerator.py"}
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +202,7 @@ def test_what_makes_a_format_is_in_its_id(name: str) -> None:
         f"{module if '/' in module else f'formats/{module}'}.py"
         for module in (name, *form.builds_on)
     }
-    code |= {"templating.py"} if form.described else set()
+    code |= {"rendering/templating.py"} if form.described else set()
     shapeless = set().union(OF_FORMATS, *SHAPELESS.values()) - code
     assert sorted(reached(code, shapeless) - code) == []
 

@@ -14,17 +14,17 @@ import pytest
 
 from example_root import make_root
 from json_shapes import judge, shape_of
-from slipway import faults as proving
 from slipway import pipeline
-from slipway.accelerator import Accelerator
-from slipway.answer import Answer
 from slipway.boot.emulator import Emulator
 from slipway.boot.report import CheckResult
 from slipway.boot.sandbox import Sandbox
+from slipway.commandline.answer import Answer
 from slipway.commands import building
 from slipway.commands.options import Checkout, Recipe
 from slipway.errors import BuildError, UsageError
-from slipway.faults import Fault, Proof
+from slipway.host.accelerator import Accelerator
+from slipway.workflows import faults as proving
+from slipway.workflows.faults import Fault, Proof
 
 EMULATOR = Emulator(
     name="host",

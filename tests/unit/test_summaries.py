@@ -17,8 +17,8 @@ from slipway.commands.options import Working
 from slipway.commands.output import show
 from slipway.commands.summaries import BuildSummary, publication_table
 from slipway.errors import BuildError, StoreError, UsageError
-from slipway.progress import Progress
 from slipway.records.reference import ReleaseRef
+from slipway.terminal.progress import Progress
 
 
 @pytest.fixture

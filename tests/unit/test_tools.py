@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from slipway import process, tools
+from slipway import tools
 from slipway.errors import HostError
+from slipway.host import process
 from slipway.tools import code_digest, tool_versions
 
 

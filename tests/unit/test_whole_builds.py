@@ -19,7 +19,7 @@ import pytest
 
 from example_root import make_root
 from race_builder import Quick
-from slipway import inspection, pipeline
+from slipway import pipeline
 from slipway.boot import checks
 from slipway.boot import trial as trial_module
 from slipway.boot.report import CheckResult
@@ -28,10 +28,11 @@ from slipway.builders import Workplace
 from slipway.builders.mmdebstrap import _LAYERS, _Job
 from slipway.cache import Cache, sha256_of
 from slipway.errors import SpecErrors, UsageError
+from slipway.host.namespace import Namespace
 from slipway.job import Job, Workshop, lock_path, prepare
-from slipway.namespace import Namespace
 from slipway.outputs import capture
-from slipway.progress import Progress, Step
+from slipway.terminal.progress import Progress, Step
+from slipway.workflows import inspection
 
 SPEC = """\
 schema: 1

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from slipway import pipeline
-from slipway.inspection import verify_reproducible
 from slipway.job import Workshop, prepare
-from slipway.progress import Progress
 from slipway.spec.model import Spec
+from slipway.terminal.progress import Progress
+from slipway.workflows.inspection import verify_reproducible
 
 ROOT = Path(__file__).parents[2]
 #: Appliances on this one are booted by the other tests here.

@@ -18,7 +18,7 @@ import pytest
 
 from slipway import pipeline
 from slipway.job import Workshop, prepare
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 pytestmark = [pytest.mark.vm, pytest.mark.nightly, pytest.mark.timeout(7200)]
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from once_more import once_more
-from slipway import pipeline, process
-from slipway.accelerator import probe
+from slipway import pipeline
 from slipway.boot.delivery import parameter_credentials, parameter_values
 from slipway.boot.lab import lab
 from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.results import Died
+from slipway.host import process
+from slipway.host.accelerator import probe
 from slipway.job import Job, Workshop, prepare
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 

@@ -14,7 +14,7 @@ from slipway.boot.lab import GATEWAY
 from slipway.boot.machine import make_overlay
 from slipway.job import Job, Workshop, prepare
 from slipway.packages.lock import Lists, Wanted, resolve
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 

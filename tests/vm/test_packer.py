@@ -12,9 +12,9 @@ import pytest
 from slipway import pipeline
 from slipway.builders.packer import packer_version
 from slipway.disk.contents import Item, contents
-from slipway.inspection import raw_disk
 from slipway.job import Job, Workshop, prepare
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
+from slipway.workflows.inspection import raw_disk
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [

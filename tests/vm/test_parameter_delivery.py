@@ -18,14 +18,15 @@ import pytest
 
 from once_more import once_more
 from real_tools import need
-from slipway import pipeline, process
-from slipway.accelerator import probe
+from slipway import pipeline
 from slipway.boot.lab import Lab, lab
 from slipway.boot.machine import Machine, command, make_overlay
 from slipway.boot.results import Died
+from slipway.host import process
+from slipway.host.accelerator import probe
 from slipway.job import Job, Workshop, prepare
-from slipway.progress import Progress
-from slipway.seed import Seed, write_seed
+from slipway.seeds.seed import Seed, write_seed
+from slipway.terminal.progress import Progress
 
 pytestmark = [pytest.mark.vm, pytest.mark.nightly]
 

@@ -11,9 +11,9 @@ import pytest
 from machine_script import run_once
 from slipway import pipeline
 from slipway.boot.machine import make_overlay
-from slipway.inspection import verify_reproducible
 from slipway.job import Workshop, prepare
-from slipway.progress import Progress
+from slipway.terminal.progress import Progress
+from slipway.workflows.inspection import verify_reproducible
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from slipway import process
-from slipway.namespace import available_memory_mib
+from slipway.host import process
+from slipway.host.namespace import available_memory_mib
 
 __all__ = ["Report", "Row", "Usage", "machine", "measured", "middle"]
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway import process
 from slipway.bench import Report, Row, Usage, machine, measured, middle
+from slipway.host import process
+from slipway.host.namespace import MOUNT, Namespace
 from slipway.job import Workshop, lock, lock_path
-from slipway.namespace import MOUNT, Namespace
 from slipway.packages.locked import Lock
 
 __all__ = ["bench"]

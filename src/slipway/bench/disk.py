@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slipway.job import Workshop, prepare
 from slipway.pipeline import disk
-from slipway.progress import Progress, Step
+from slipway.terminal.progress import Progress, Step
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from slipway import process
+from slipway.host import process
 
 __all__ = ["KIT", "PYTHON", "attempt"]
 

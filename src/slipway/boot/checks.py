@@ -32,8 +32,8 @@ from slipway.boot.screen import take
 from slipway.boot.tools import memory_mib, open_tools
 from slipway.boot.trial import FACTOR, Held, Trial, expected_in_guest
 from slipway.errors import BuildError
+from slipway.host.sshkey import make_key
 from slipway.packages.lock import Lock
-from slipway.sshkey import make_key
 
 __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 

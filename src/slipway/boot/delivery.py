@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway import process
 from slipway.boot.attempt import KIT
+from slipway.host import process
 from slipway.spec.library import Appliance
 from slipway.spec.model import Parameter
 

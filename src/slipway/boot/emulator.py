@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from slipway.accelerator import Accelerator
 from slipway.cache import Entry
 from slipway.errors import UsageError
+from slipway.host.accelerator import Accelerator
 from slipway.packages.locked import Lock
 
 __all__ = ["NEW_ENOUGH", "Emulator", "choose", "host_version", "tree_version", "wants_tree"]

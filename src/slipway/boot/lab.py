@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from slipway import process
 from slipway.boot.machine import mac_address
 from slipway.boot.room import Room
 from slipway.errors import HostError
+from slipway.host import process
 
 __all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "agent_socket", "lab"]
 

@@ -24,11 +24,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from slipway import process
-from slipway.accelerator import Accelerator
 from slipway.errors import HostError, UsageError
-from slipway.namespace import require_in_sight
-from slipway.programs import package_of
+from slipway.host import process
+from slipway.host.accelerator import Accelerator
+from slipway.host.namespace import require_in_sight
+from slipway.host.programs import package_of
 from slipway.spec.base import Base
 
 __all__ = [

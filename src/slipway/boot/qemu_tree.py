@@ -17,17 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from slipway import process
 from slipway.boot.emulator import tree_version
 from slipway.builders import Part, Workplace
 from slipway.builders._layers import pack
 from slipway.builders._tree import workspace
 from slipway.cache import Entry, sha256_of
-from slipway.namespace import MOUNT, Namespace
+from slipway.host import process
+from slipway.host.namespace import MOUNT, Namespace
 from slipway.packages.lock import read_lock
 from slipway.packages.locked import Lock
 from slipway.plan import Stage
-from slipway.progress import size
+from slipway.terminal.progress import size
 
 __all__ = ["PART", "lock_path", "make_tree", "open_tree", "tree_lock"]
 

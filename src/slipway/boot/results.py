@@ -23,7 +23,7 @@ from typing import Final
 
 from slipway.boot.machine import Running
 from slipway.boot.report import CheckResult
-from slipway.namespace import available_memory_mib
+from slipway.host.namespace import available_memory_mib
 
 __all__ = ["Died", "Misreported", "Reported", "ending", "follow", "require_short"]
 

@@ -2,8 +2,8 @@
 programs and nothing else.
 
 What goes in: folders to show at their own paths. What comes out: a :class:`Room`, which is a
-:class:`~slipway.namespace.Namespace` inside another one. Whoever is root in it is nobody on this
-host.
+:class:`~slipway.host.namespace.Namespace` inside another one. Whoever is root in it is nobody on
+this host.
 
 Invariants: no file of this host but those of its programs can be reached from inside (the old root
 is detached), and they belong to others; every process inside is one of the room's own users, so
@@ -22,9 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from slipway import process
 from slipway.errors import HostError
-from slipway.namespace import MOUNT, Namespace, namespace_hint
+from slipway.host import process
+from slipway.host.namespace import MOUNT, Namespace, namespace_hint
 
 __all__ = ["HOME", "Room"]
 

@@ -4,7 +4,7 @@ until somebody stops it.
 Invariants: the image is never written to; with a snapshot's name, the state at the end becomes that
 snapshot if there is none, and if there is one the machine starts from it and leaves it as it is.
 Nothing outlives the block, not even when this process is killed: QEMU runs in a
-:class:`~slipway.namespace.Namespace`.
+:class:`~slipway.host.namespace.Namespace`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slipway.boot.machine import Machine, Running, make_overlay, running
 from slipway.boot.qemu_tree import open_tree
 from slipway.cache import place
 from slipway.errors import HostError, UsageError
-from slipway.namespace import Namespace
+from slipway.host.namespace import Namespace
 from slipway.spec.given import require_accepted
 from slipway.spec.library import Appliance
 

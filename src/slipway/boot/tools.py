@@ -22,10 +22,10 @@ from slipway.builders._tree import (
     workspace,
 )
 from slipway.cache import Entry
-from slipway.namespace import MOUNT, Namespace
+from slipway.host.namespace import MOUNT, Namespace
 from slipway.plan import Stage
-from slipway.render import Rendered, RenderedFile
-from slipway.templating import render
+from slipway.rendering.render import Rendered, RenderedFile
+from slipway.rendering.templating import render
 
 __all__ = ["PART", "TREE", "make_tools", "memory_mib", "open_tools", "render_tools"]
 

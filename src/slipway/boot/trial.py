@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway.accelerator import Accelerator
 from slipway.boot.emulator import Emulator
 from slipway.boot.machine import Running, host_slowdown
 from slipway.boot.report import Attempt, CheckResult
@@ -17,9 +16,10 @@ from slipway.boot.screen import Picture
 from slipway.builders import Source
 from slipway.cache import Entry
 from slipway.errors import UsageError, suggestion
+from slipway.host.accelerator import Accelerator
 from slipway.packages.lock import Lock
-from slipway.progress import Step
 from slipway.spec.library import Appliance
+from slipway.terminal.progress import Step
 
 __all__ = [
     "FACTOR",

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from slipway.packages.lock import Lock, LockedPackage
     from slipway.packages.pool import Pool
     from slipway.plan import Plan
-    from slipway.progress import Progress
-    from slipway.render import Rendered
+    from slipway.rendering.render import Rendered
     from slipway.spec.folder import SourceFile
     from slipway.spec.library import Appliance
+    from slipway.terminal.progress import Progress
 
 __all__ = ["Broken", "Builder", "Part", "Source", "Workplace", "builder", "builder_names"]
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from slipway.builders import Broken
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace
+from slipway.host.namespace import MOUNT, Namespace
 
 __all__ = ["broken_tree"]
 

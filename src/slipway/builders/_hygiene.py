@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway import __file__ as package_file
 from slipway.errors import BuildError
-from slipway.namespace import Namespace
+from slipway.host.namespace import Namespace
 
 __all__ = ["HYGIENE_CODE", "check_hygiene"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from slipway.errors import BuildError, HostError
-from slipway.namespace import MOUNT, Namespace, overlay_marks
+from slipway.host.namespace import MOUNT, Namespace, overlay_marks
 
 __all__ = ["CLEAN", "clean", "overlay_option", "pack", "unpack"]
 

@@ -18,23 +18,23 @@ from functools import partial
 from pathlib import Path
 
 from slipway import __file__ as package_file
-from slipway.boxed import box
 from slipway.builders import Source, Workplace
 from slipway.builders._settings import USERS, service_drop_in, settings
 from slipway.disk.identity import disk_identity
 from slipway.errors import BuildError, HostError, UsageError
-from slipway.namespace import MOUNT, Namespace, available_memory_mib
+from slipway.host.namespace import MOUNT, Namespace, available_memory_mib
+from slipway.host.rooted import create
 from slipway.packages.lock import LockedPackage
 from slipway.packages.mirror import source_text, sources
 from slipway.packages.wheels import install_wheels, installer_version
-from slipway.plain import Context
-from slipway.render import RenderedFile
-from slipway.rooted import create
+from slipway.rendering.boxed import box
+from slipway.rendering.plain import Context
+from slipway.rendering.render import RenderedFile
+from slipway.rendering.templating import render
 from slipway.spec import parameters as rules
 from slipway.spec.folder import SourceFile, open_content, read_content
 from slipway.spec.library import Appliance, guest_files, template_context
 from slipway.spec.model import Download, Services, Spec
-from slipway.templating import render
 
 __all__ = [
     "BOX_FILES",
@@ -71,10 +71,10 @@ TREE_CODE = (
     "builders/_tree.py",
     "builders/_settings.py",
     "builders/_secrets.py",
-    "namespace.py",
-    "process.py",
-    "render.py",
-    "rooted.py",
+    "host/namespace.py",
+    "host/process.py",
+    "host/rooted.py",
+    "rendering/render.py",
 )
 PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 

@@ -2,9 +2,9 @@
 namespace, without a network.
 
 Every stage is a rendered script, ``<part>/build.sh``, that runs in a
-:class:`~slipway.namespace.Namespace`. A tree stage's result is the overlay layer it made, kept in
-the cache as ``layer.tar.zst``; it is written while the next stage runs. Cached layers are unpacked
-only when a later stage is missing.
+:class:`~slipway.host.namespace.Namespace`. A tree stage's result is the overlay layer it made, kept
+in the cache as ``layer.tar.zst``; it is written while the next stage runs. Cached layers are
+unpacked only when a later stage is missing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from slipway.builders._tree import (
     workspace,
 )
 from slipway.errors import BuildError
-from slipway.namespace import MOUNT, Namespace, overlay_marks
+from slipway.host.namespace import MOUNT, Namespace, overlay_marks
 from slipway.packages.lock import LockedPackage
-from slipway.plain import Context
 from slipway.plan import Plan, Stage
-from slipway.render import Rendered, RenderedFile
-from slipway.templating import render
+from slipway.rendering.plain import Context
+from slipway.rendering.render import Rendered, RenderedFile
+from slipway.rendering.templating import render
 
 __all__ = ["Mmdebstrap"]
 

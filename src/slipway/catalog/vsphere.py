@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from slipway.catalog import Catalog, Offer
-from slipway.templating import render
+from slipway.rendering.templating import render
 
 __all__ = ["index"]
 

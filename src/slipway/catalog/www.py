@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from slipway import seedform
 from slipway.catalog import Catalog, Listing, Offer
 from slipway.channels.layout import target_key
 from slipway.formats import smallest
-from slipway.progress import size
-from slipway.templating import render
+from slipway.rendering.templating import render
+from slipway.seeds import form as seedform
+from slipway.terminal.progress import size
 
 __all__ = ["index"]
 

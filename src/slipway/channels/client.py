@@ -25,11 +25,11 @@ from slipway.channels.state import load_listed
 from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UserError, VerificationError
 from slipway.formats import file_name, load
-from slipway.progress import Progress
 from slipway.records.manifest import Manifest
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import MANIFEST
 from slipway.stores import NotFound, Store
+from slipway.terminal.progress import Progress
 
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater

@@ -13,7 +13,7 @@ from slipway.channels.state import Channel
 from slipway.channels.withdrawal import Withdrawal
 from slipway.errors import HostError, StoreError, UserError, VerificationError
 from slipway.records.manifest import PackageChanges
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 __all__ = [
     "Untrusted",

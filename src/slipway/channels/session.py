@@ -40,7 +40,7 @@ from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
 from slipway.errors import HostError, StoreError, UserError, suggestion
-from slipway.ownership import require_writable
+from slipway.host.ownership import require_writable
 from slipway.records.manifest import PackageChanges
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store, read_only

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.metadata import CUSTOM
 from slipway.errors import StoreError, UsageError, VerificationError, suggestion
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Snapshot, Targets

@@ -15,7 +15,7 @@ from slipway.channels.state import Channel, Shelf, Tombstone
 from slipway.errors import StoreError
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 __all__ = [
     "Others",

@@ -42,8 +42,8 @@ def built_apart(shop: Workshop, name: str, words: Sequence[str], *, json: bool =
     """
     import tempfile
 
-    from slipway.answer import ended_by, read_document
-    from slipway.credentials import run_apart
+    from slipway.commandline.answer import ended_by, read_document
+    from slipway.host.credentials import run_apart
     from slipway.outputs import announced
 
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder, tempfile.TemporaryFile() as told:
@@ -68,8 +68,8 @@ def side_by_side(
     from contextlib import closing
 
     from slipway.errors import BuildError
-    from slipway.namespace import available_memory_mib
-    from slipway.parallel import Command, run_all
+    from slipway.host.namespace import available_memory_mib
+    from slipway.workflows.parallel import Command, run_all
 
     commands = [
         Command(

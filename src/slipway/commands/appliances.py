@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import task
 from slipway.commands.options import Checkout, Working, all_names, chosen, described, folders
 from slipway.commands.output import say, show
 from slipway.commands.shapes import Appliance, GivenValue, Listing, Lock, Locked, Valid
-from slipway.invocation import task
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 if TYPE_CHECKING:
     from slipway.packages.locked import Lock as Packages

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import option, task
 from slipway.commands.apart import built_apart, side_by_side
 from slipway.commands.holding import Holding
 from slipway.commands.options import (
@@ -46,8 +47,7 @@ from slipway.commands.shapes import (
 )
 from slipway.commands.summaries import BuildSummary
 from slipway.commands.values import given_values
-from slipway.invocation import option, task
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 if TYPE_CHECKING:
     from slipway.job import Job, Workshop
@@ -92,8 +92,8 @@ def build(
     With --jobs, an appliance that fails does not stop the others.
     """
     from slipway import pipeline
-    from slipway.credentials import leave_behind
     from slipway.errors import UsageError
+    from slipway.host.credentials import leave_behind
     from slipway.outputs import announce, listing
 
     if wanted.publish and wanted.no_boot:
@@ -137,7 +137,7 @@ def build(
                     shop, job, boot=not wanted.no_boot, on_failure=holding.on_failure
                 )
                 if wanted.verify_reproducible:
-                    from slipway.inspection import verify_reproducible as verify
+                    from slipway.workflows.inspection import verify_reproducible as verify
 
                     same = ", ".join(verify(shop, job))
                     print(
@@ -186,7 +186,7 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
 
     What was built is published, also when another appliance failed.
     """
-    from slipway.credentials import seal
+    from slipway.host.credentials import seal
 
     seal()
     shop, session, ring = at.publishing(channel, dry_run=True)  # before anything is built
@@ -206,7 +206,7 @@ def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answ
 
     As root also another user and another host name are among them.
     """
-    from slipway.surroundings import build_in_all, require_same
+    from slipway.workflows.surroundings import build_in_all, require_same
 
     shop = at.workshop()
     prepared(shop, [name], recipe, format)
@@ -326,8 +326,8 @@ def faults(
     """Break appliances in the ways that their faults/ describe, and see that the right check fails
     each time.
     """
-    from slipway import faults
     from slipway.errors import UsageError
+    from slipway.workflows import faults
 
     at_least_one("--jobs", jobs)
     if answer.json and jobs > 1:
@@ -358,8 +358,8 @@ def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
     """Show what takes the space in a built image, by package and by folder: on the disk, and
     compressed.
     """
-    from slipway.inspection import sizes as find_sizes
-    from slipway.progress import size
+    from slipway.terminal.progress import size
+    from slipway.workflows.inspection import sizes as find_sizes
 
     shop = at.workshop()
     (job,) = prepared(shop, [name], recipe)
@@ -412,7 +412,7 @@ def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Ans
     """
     from slipway import pipeline
     from slipway.boot.sandbox import require_startable
-    from slipway.sshkey import require_public
+    from slipway.host.sshkey import require_public
 
     values = given_values(wanted.set, wanted.set_file)
     if wanted.ssh_key:

@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Final
 
-from slipway.answer import Answer, stamp
+from slipway.commandline.answer import Answer, stamp
+from slipway.commandline.invocation import option, task
 from slipway.commands.channel_shapes import (
     Channels,
     ChannelState,
@@ -27,8 +28,7 @@ from slipway.commands.channel_shapes import (
 from slipway.commands.options import Place, described, shared
 from slipway.commands.output import confirm, say, show, warn, would
 from slipway.commands.records import channel_record, failed_records, held_record, moved_records
-from slipway.invocation import option, task
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 __all__ = ["TASKS", "TITLE"]
 
@@ -90,7 +90,7 @@ def _remove(
     """Remove a channel."""
     from slipway.channels.removal import Removal, remove
     from slipway.errors import UsageError
-    from slipway.indexing import update_catalog
+    from slipway.workflows.indexing import update_catalog
 
     if not channel:
         raise UsageError(
@@ -137,7 +137,7 @@ def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None
     from slipway.channels import preview
     from slipway.channels.report import describe, describe_changes
     from slipway.errors import UsageError
-    from slipway.indexing import update_catalog
+    from slipway.workflows.indexing import update_catalog
 
     if wanted.from_ == wanted.to:
         raise UsageError(
@@ -189,7 +189,7 @@ def rollback(name: str, *, at: Place, answer: Answer, back: _Rollback) -> None:
     from slipway.channels import preview
     from slipway.channels.report import describe
     from slipway.errors import UsageError
-    from slipway.indexing import update_catalog
+    from slipway.workflows.indexing import update_catalog
 
     if back.to and back.build:
         raise UsageError("--to and --build are the same", hint="give one of them")
@@ -234,7 +234,7 @@ def withdraw(
     from slipway.channels import preview
     from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
-    from slipway.indexing import update_catalog
+    from slipway.workflows.indexing import update_catalog
 
     if not wanted.build or not wanted.reason:
         raise UsageError(
@@ -373,7 +373,7 @@ def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fals
 def gc(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Remove objects that no channel has referred to for a week."""
     from slipway.channels.session import Untrusted, require_none
-    from slipway.progress import size
+    from slipway.terminal.progress import size
 
     _shop, session = at.open(dry_run=dry_run)
     collected = session.collect(dry_run=dry_run)

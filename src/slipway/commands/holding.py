@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slipway.commandline.invocation import option
 from slipway.commands.output import until_ctrl_c
-from slipway.invocation import option
-from slipway.terminal import aside, one_line, plain
+from slipway.terminal.text import aside, one_line, plain
 
 if TYPE_CHECKING:
     from slipway.boot.trial import Held
@@ -119,7 +119,7 @@ def _shell(words: Sequence[str]) -> int:
     """Give the terminal to a program until it ends; script(1) makes it a terminal of its own,
     which jobs need.
     """
-    from slipway import process
+    from slipway.host import process
 
     argv = ["script", "--quiet", "--return", "--command", shlex.join(words), "/dev/null"]
     told = {"TERM": os.environ.get("TERM", "dumb")}
@@ -132,7 +132,7 @@ def _relay(words: Sequence[str]) -> None:
 
     The box of a tree takes no terminal, and what is written there is shown and not obeyed.
     """
-    from slipway import process
+    from slipway.host import process
 
     pipe, decoder = subprocess.PIPE, codecs.getincrementaldecoder("utf-8")("replace")
     typed = sys.stdin.fileno()

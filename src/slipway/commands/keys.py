@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import option, task
 from slipway.commands.output import say, would
 from slipway.commands.records import keys_record
-from slipway.invocation import option, task
 
 if TYPE_CHECKING:
     from slipway.channels.keys import KeyRing

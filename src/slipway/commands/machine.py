@@ -8,18 +8,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from slipway.answer import Answer, stamp
+from slipway.commandline.answer import Answer, stamp
+from slipway.commandline.invocation import task
 from slipway.commands.options import Checkout
 from slipway.commands.output import show
 from slipway.commands.shapes import Cache, CacheEntry, Finding, Findings
-from slipway.invocation import task
 
 if TYPE_CHECKING:
     from slipway.cache import Usage
 
 __all__ = ["TASKS", "TITLE"]
 
-#: No number of GiB: one that cannot be typed (:mod:`slipway.arguments`).
+#: No number of GiB: one that cannot be typed (:mod:`slipway.commandline.arguments`).
 _NO_LIMIT: Final = -(10**9)
 
 TITLE: Final = "This machine"
@@ -28,8 +28,8 @@ TITLE: Final = "This machine"
 @task(keyless=True)
 def doctor(*, at: Checkout, answer: Answer) -> None:
     """Show what this host can do, what is missing, and the command that installs it."""
-    from slipway.doctor import examine
     from slipway.errors import HostError
+    from slipway.workflows.doctor import examine
 
     shop = at.workshop()
     findings = examine(shop)
@@ -55,7 +55,7 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
 def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Answer) -> None:
     """Show what the cache of finished stages holds, or prune it."""
     from slipway.errors import UsageError
-    from slipway.progress import size
+    from slipway.terminal.progress import size
 
     if action not in ("", "prune"):
         raise UsageError(f'cache has no action "{action}"', hint="there is: prune")

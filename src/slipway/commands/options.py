@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slipway.invocation import option
+from slipway.commandline.invocation import option
 
 if TYPE_CHECKING:
     from slipway.channels.keys import KeyRing
@@ -92,7 +92,7 @@ class Working(Checkout):
         """
         from slipway.errors import UsageError
         from slipway.job import Workshop
-        from slipway.progress import Progress
+        from slipway.terminal.progress import Progress
 
         if self.quiet and self.verbose:
             raise UsageError("--quiet and --verbose exclude one another", hint="give one of them")
@@ -264,7 +264,7 @@ def require_folder(option: str, path: str) -> None:
         OSError: Nothing can be written there.
     """
     from slipway.errors import UsageError
-    from slipway.ownership import require_writable
+    from slipway.host.ownership import require_writable
 
     if not path:
         return

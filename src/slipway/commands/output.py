@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from slipway.errors import as_called
-from slipway.terminal import extent, one_line
+from slipway.terminal.text import extent, one_line
 
 __all__ = ["confirm", "say", "show", "until_ctrl_c", "warn", "would"]
 
@@ -78,8 +78,8 @@ def confirm(deed: str, yes: bool) -> None:
         Declined: The answer is no, Ctrl-C or Ctrl-D.
         UsageError: There is no terminal to ask on.
     """
+    from slipway.commandline.invocation import Terminated
     from slipway.errors import Declined, UsageError
-    from slipway.invocation import Terminated
 
     if yes:
         return
@@ -105,7 +105,7 @@ def until_ctrl_c(said: str = "") -> Iterator[None]:
     Args:
         said: A line for standard output then.
     """
-    from slipway.invocation import Terminated
+    from slipway.commandline.invocation import Terminated
 
     try:
         yield

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import task
 from slipway.commands.options import Checkout, Recipe, described, folders, prepared
 from slipway.commands.output import show
 from slipway.commands.shapes import Plan, Rendered, Stage
-from slipway.invocation import task
 
 if TYPE_CHECKING:
     from slipway.job import Workshop
@@ -26,7 +26,7 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
     take, and why one is new.
     """
     from slipway.outputs import explain
-    from slipway.progress import seconds
+    from slipway.terminal.progress import seconds
 
     shop = at.workshop()
     _require_lock(shop, name, recipe.arch)

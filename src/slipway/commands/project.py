@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import option, task
 from slipway.commands.options import Checkout, Recipe, at_least_one, chosen, described, prepared
 from slipway.commands.output import show
 from slipway.commands.shapes import Bench
-from slipway.invocation import option, task
 
 __all__ = ["TASKS", "TITLE"]
 
@@ -44,8 +44,8 @@ def test(*, at: Checkout, wanted: _Tests) -> None:
     """Check the code and run the tests that guard the main flow: style, types, unit, integration,
     an object store, machines.
     """
-    from slipway import development
-    from slipway.fresh import fresh as run_fresh
+    from slipway.development import suite as development
+    from slipway.development.fresh import fresh as run_fresh
 
     flags = {
         "all": wanted.all,
@@ -68,7 +68,7 @@ def test(*, at: Checkout, wanted: _Tests) -> None:
 @task()
 def lint(*, at: Checkout) -> None:
     """Check style and types of the code, and the shell scripts."""
-    from slipway.development import lint as run_lint
+    from slipway.development.suite import lint as run_lint
 
     run_lint(Path(at.root).absolute())
 
@@ -85,7 +85,7 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
     """
     from contextlib import closing
 
-    from slipway import mutants
+    from slipway.development import mutants
 
     at_least_one("--jobs", jobs)
     checkout = Path(at.root).absolute()
@@ -128,7 +128,7 @@ def deps(*, at: Checkout, update: bool = False) -> None:
     """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or
     renew it.
     """
-    from slipway import dependencies
+    from slipway.development import dependencies
 
     if update:
         print("\n".join(dependencies.update(Path(at.root).absolute()) or ["nothing changed"]))
@@ -160,7 +160,7 @@ def appliances(*, at: Checkout, arch: str = "amd64") -> None:
     newest build.
     """
     from slipway.cache import create_file
-    from slipway.overview import overview, page
+    from slipway.workflows.overview import overview, page
 
     shop = at.workshop()
     rows = overview(shop, prepared(shop, chosen(shop, [], True), Recipe(arch=arch)))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slipway.answer import Answer
+from slipway.commandline.answer import Answer
+from slipway.commandline.invocation import option, task
 from slipway.commands.apart import built_apart
 from slipway.commands.channel_shapes import Cataloged, Failed, Night, Published
 from slipway.commands.options import (
@@ -26,8 +27,7 @@ from slipway.commands.options import folders as folders_of
 from slipway.commands.output import say, warn, would
 from slipway.commands.records import failed_records, moved_records, published_record
 from slipway.commands.summaries import publication_table
-from slipway.invocation import option, task
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 if TYPE_CHECKING:
     from slipway.channels.session import Session
@@ -102,8 +102,8 @@ def publish(
     """
     from slipway.channels import preview
     from slipway.channels.folders import builds_below
-    from slipway.credentials import seal
     from slipway.errors import UsageError
+    from slipway.host.credentials import seal
     from slipway.pipeline import require_published
 
     seal()
@@ -171,11 +171,11 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, want
     """Do a night's work: renew locks, build and boot what changed, publish it with one commit,
     refresh, prune.
     """
-    from slipway.credentials import leave_behind, seal
     from slipway.errors import UsageError
-    from slipway.nightly import build_all, deliver
+    from slipway.host.credentials import leave_behind, seal
     from slipway.outputs import announce
     from slipway.pipeline import require_published
+    from slipway.workflows.nightly import build_all, deliver
 
     require_words(recipe.builder, ())
     require_folder("--built", wanted.built)
@@ -226,7 +226,7 @@ def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
     """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a
     channel then keeps them up to date.
     """
-    from slipway.indexing import write_catalog
+    from slipway.workflows.indexing import write_catalog
 
     shop, session = at.open(dry_run=dry_run)
     left_out: list[str] = []

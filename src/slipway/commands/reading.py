@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from slipway.answer import Answer, stamp
+from slipway.commandline.answer import Answer, stamp
+from slipway.commandline.invocation import option, task
 from slipway.commands.channel_shapes import Audited, Exported, Fetched, WithdrawnImage
 from slipway.commands.options import Reading, described, require_formats, shared
 from slipway.commands.output import say, warn
 from slipway.commands.records import image_record, seed_record
 from slipway.commands.seeds import about_seed, attaching, is_file_word, verify_files
 from slipway.commands.values import given_values
-from slipway.invocation import option, task
-from slipway.terminal import one_line
+from slipway.terminal.text import one_line
 
 __all__ = ["TASKS", "TITLE"]
 
@@ -53,8 +53,8 @@ def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
     replaced. With --set, write a seed for its first boot beside it, also over an earlier one.
     """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
-    from slipway.ownership import require_writable
-    from slipway.seed import make_seed, seed_path, write_seed
+    from slipway.host.ownership import require_writable
+    from slipway.seeds.seed import make_seed, seed_path, write_seed
 
     require_formats([wanted.format])
     values = given_values(wanted.set, wanted.set_file)
@@ -121,8 +121,8 @@ class _Disk:
 )
 def export(release: str, *, at: Reading, format: list[str], wanted: _Disk, answer: Answer) -> None:
     """Make other formats of a release's raw disk, published or built here, without a build."""
-    from slipway.conversion import export_built, export_published
     from slipway.errors import UsageError
+    from slipway.workflows.conversion import export_built, export_published
 
     if not format:
         raise UsageError("export wants --format", hint="for example: --format ova")
@@ -187,7 +187,7 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
 def serve(*, at: Reading, port: int = 8000) -> None:
     """Show a store's pages on this machine's loopback, until Ctrl-C."""
     from slipway.errors import StoreError
-    from slipway.serving import FIRST, Server
+    from slipway.workflows.serving import FIRST, Server
 
     _, session = at.open(reading=True)
     if session.store.stat(FIRST) is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.answer import stamp
+from slipway.commandline.answer import stamp
 from slipway.commands.channel_shapes import (
     ChannelState,
     Expiry,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from slipway.channels.publish import Published
     from slipway.channels.state import Channel
     from slipway.errors import UserError
-    from slipway.faults import Proof
     from slipway.records.release import Release as Finished
-    from slipway.seed import Seed
+    from slipway.seeds.seed import Seed
+    from slipway.workflows.faults import Proof
 
 __all__ = [
     "channel_record",

@@ -16,8 +16,8 @@ from slipway.commands.records import seed_record
 
 if TYPE_CHECKING:
     from slipway.channels.session import Session
-    from slipway.progress import Progress
-    from slipway.seed import Seed
+    from slipway.seeds.seed import Seed
+    from slipway.terminal.progress import Progress
 
 __all__ = ["about_seed", "attaching", "is_file_word", "verify_files"]
 
@@ -76,8 +76,8 @@ def verify_files(
         UsageError: There is no such file.
         HostError: No channel is trusted here.
     """
-    from slipway.downloads import known_releases, look_at, require_files
     from slipway.errors import VerificationError
+    from slipway.workflows.downloads import known_releases, look_at, require_files
 
     require_files(paths)
     right: list[VerifiedFile] = []

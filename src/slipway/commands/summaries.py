@@ -2,7 +2,7 @@
 workflow.
 
 What goes in: releases, and what their steps took. What comes out: lines for people, and rows of the
-job's summary (:mod:`slipway.summary`).
+job's summary (:mod:`slipway.terminal.summary`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from slipway.commands.output import warn
 from slipway.errors import UserError
-from slipway.progress import Progress, seconds, size
-from slipway.summary import add_table
+from slipway.terminal.progress import Progress, seconds, size
+from slipway.terminal.summary import add_table
 
 if TYPE_CHECKING:
     from slipway.channels.moves import Moved

@@ -73,7 +73,7 @@ def contents(raw: Path) -> dict[str, Item]:
 
 
 def _unpacked(raw: Path) -> dict[str, Item]:
-    from slipway.namespace import MOUNT, Namespace
+    from slipway.host.namespace import MOUNT, Namespace
 
     tree = MOUNT / "tree"
     with Namespace(memory_mib=2 * raw.stat().st_size // 2**20) as namespace:

@@ -18,11 +18,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway import process
 from slipway.cache import sha256_of
 from slipway.errors import BuildError, HostError
 from slipway.formats import Artifact
 from slipway.formats.raw import BLOCK, chunks, sha256_of_sparse
+from slipway.host import process
 
 __all__ = ["Form", "blocks", "compare", "derived_uuid", "export_image", "finished"]
 

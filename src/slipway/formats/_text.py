@@ -11,7 +11,7 @@ from typing import Any
 from slipway.cache import create_file, sha256_of
 from slipway.formats import Artifact, Description
 from slipway.formats.raw import sha256_of_sparse
-from slipway.templating import render
+from slipway.rendering.templating import render
 
 __all__ = ["ARCHITECTURES", "beside", "export_text"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from slipway.cache import create_file
 from slipway.formats import Artifact, Description, Format
 from slipway.formats._text import ARCHITECTURES, beside
-from slipway.templating import render
+from slipway.rendering.templating import render
 
 __all__ = ["Incus"]
 

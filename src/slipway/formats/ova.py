@@ -26,7 +26,7 @@ from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import Form, export_image
 from slipway.formats.vmdk import Vmdk, write
-from slipway.templating import render
+from slipway.rendering.templating import render
 
 __all__ = ["Ova", "check_ova"]
 

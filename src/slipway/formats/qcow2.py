@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from slipway import process
 from slipway.formats import Artifact, Description, Format
 from slipway.formats._image import Form, export_image
+from slipway.host import process
 
 __all__ = ["Qcow2"]
 

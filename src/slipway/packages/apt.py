@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from slipway import process
 from slipway.errors import BuildError, HostError
+from slipway.host import process
 from slipway.packages.locked import LockedPackage
 from slipway.packages.mirror import authentication, mirror_of, source_text, with_sources
 from slipway.spec.base import Base

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from slipway import process
 from slipway.cache import create_file
 from slipway.errors import BuildError, HostError
+from slipway.host import process
 from slipway.settings import Settings
 from slipway.spec.base import Base
 from slipway.spec.model import AptSource

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from slipway.errors import BuildError
-from slipway.locks import take_lock
-from slipway.ownership import make_private
+from slipway.host.locks import take_lock
+from slipway.host.ownership import make_private
 from slipway.packages.debfile import control_stanza
 from slipway.packages.locked import LockedPackage
 from slipway.packages.mirror import download, mirror_of

@@ -20,11 +20,11 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 from zipfile import BadZipFile
 
-from slipway import process
 from slipway.errors import BuildError, HostError, SpecError, SpecErrors, UsageError, Where
+from slipway.host import process
+from slipway.host.rooted import make_folders
 from slipway.packages.locked import Lock, LockedPackage, LockedWheel
 from slipway.packages.pool import Pool
-from slipway.rooted import make_folders
 
 __all__ = ["ENVIRONMENT", "install_wheels", "installer_version", "resolve_wheels"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from slipway import process
 from slipway.errors import BuildError, HostError
+from slipway.host import process
 
 __all__ = ["GitState", "git_state", "why_unknown"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from slipway.cache import create_file, sha256_of
 from slipway.errors import BuildError, VerificationError
 from slipway.formats import Artifact
-from slipway.ownership import require_own_folder
+from slipway.host.ownership import require_own_folder
 from slipway.records.manifest import Manifest, RecordFile, read_manifest
 from slipway.records.sums import format_sums
 

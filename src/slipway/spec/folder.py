@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from slipway.errors import SpecError, Where, suggestion
-from slipway.rooted import opened
+from slipway.host.rooted import opened
 
 __all__ = [
     "FIRST_LINE_BYTES",

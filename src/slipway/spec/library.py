@@ -28,7 +28,7 @@ from slipway.spec.text import KeyPath, read_document
 from slipway.spec.validation import validate
 
 if TYPE_CHECKING:
-    from slipway.plain import Context
+    from slipway.rendering.plain import Context
 
 __all__ = ["Appliance", "Library", "guest_files", "template_context"]
 
@@ -259,7 +259,7 @@ class Library:
         templates = [file for file in (*base.files, *merged.contents.files) if file.template]
         if not templates:
             return []
-        from slipway.boxed import APPLIANCE_CPU_S, box
+        from slipway.rendering.boxed import APPLIANCE_CPU_S, box
 
         context, errors, used = template_context(merged.spec, base), list[SpecError](), 0.0
         for file in templates:
@@ -300,7 +300,7 @@ def _check_keyrings(own: Source, merged: Merged) -> None:
 
 def template_context(spec: Spec, base: Base) -> Context:
     """The plain values that a template in ``files/`` may use."""
-    from slipway.plain import Context, plain
+    from slipway.rendering.plain import Context, plain
 
     about = {name: value for name, value in plain(base).items() if name != "files"}
     return Context.of({"spec": spec, "parameters": spec.parameters, "base": about})

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway import process
 from slipway.errors import SpecError, SpecErrors, Where
+from slipway.host import process
 from slipway.spec.folder import FIRST_LINE_BYTES, open_content, read_content
 from slipway.spec.library import Appliance, Library
 

@@ -1,5 +1,5 @@
 // The form of an appliance's page: values for first boot -> the ISO that "slipway fetch --set" writes, byte for byte.
-// Nothing is sent anywhere. src/slipway/seed.py and src/slipway/iso9660.py say what each part is.
+// Nothing is sent anywhere. src/slipway/seeds/seed.py and src/slipway/seeds/iso9660.py say what each part is.
 "use strict";
 
 const seedForm = document.querySelector("#seed");

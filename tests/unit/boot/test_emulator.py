@@ -10,14 +10,14 @@ import pytest
 
 from example_root import make_root
 from slipway import pipeline
-from slipway.accelerator import Accelerator
 from slipway.boot.emulator import choose, host_version, tree_version, wants_tree
 from slipway.boot.qemu_tree import lock_path, tree_lock
 from slipway.errors import BuildError, UsageError
+from slipway.host.accelerator import Accelerator
 from slipway.job import Job, Workshop, prepare
 from slipway.packages.locked import Lock, LockedPackage
-from slipway.progress import Progress
 from slipway.spec.emulators import read_emulators
+from slipway.terminal.progress import Progress
 
 TEMPLATES = Path(__file__).parents[3] / "templates/qemu"
 SPEC = (

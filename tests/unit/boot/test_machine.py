@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
-from slipway.accelerator import Accelerator, probe
 from slipway.boot.machine import (
     MOST_SLOWDOWN,
     Machine,
@@ -28,6 +26,8 @@ from slipway.boot.machine import (
     unprivileged,
 )
 from slipway.errors import HostError, UsageError
+from slipway.host import process
+from slipway.host.accelerator import Accelerator, probe
 
 TCG = Accelerator(name="tcg", reason="")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from slipway.accelerator import Accelerator
 from slipway.boot.emulator import Emulator
 from slipway.boot.sandbox import Sandbox, _keep, forwarding, require_startable
 from slipway.errors import UsageError
+from slipway.host.accelerator import Accelerator
 from slipway.spec.model import Parameter
 
 

@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 
-from slipway import process
-from slipway.accelerator import Accelerator
 from slipway.boot.machine import Machine, Running, running
 from slipway.boot.screen import Picture, draw, take
+from slipway.host import process
+from slipway.host.accelerator import Accelerator
 
 BLACK, WHITE = b"\0\0\0", b"\xff\xff\xff"
 

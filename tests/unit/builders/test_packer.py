@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_root import make_root
-from slipway import process
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer
 from slipway.builders.packer.hcl import NotLiteral, SyntaxProblem, literal, parse, references
 from slipway.errors import SpecErrors, UsageError
+from slipway.host import process
 from slipway.job import Workshop, prepare
-from slipway.templating import render_text
+from slipway.rendering.templating import render_text
 
 pytestmark = pytest.mark.integration
 

@@ -25,12 +25,12 @@ from slipway.builders._tree import (
 from slipway.builders.mmdebstrap import Mmdebstrap
 from slipway.cache import Cache
 from slipway.errors import BuildError, HostError, UsageError, UserError
+from slipway.host.namespace import MOUNT, Namespace
 from slipway.job import Workshop, prepare
-from slipway.namespace import MOUNT, Namespace
-from slipway.progress import Progress
-from slipway.render import Rendered, RenderedFile
+from slipway.rendering.render import Rendered, RenderedFile
 from slipway.spec import parameters as rules
 from slipway.spec.model import Spec
+from slipway.terminal.progress import Progress
 
 HEAD = {
     "schema": 1,

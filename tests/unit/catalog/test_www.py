@@ -21,7 +21,7 @@ from slipway.catalog import read_catalog
 from slipway.catalog.www import index
 from slipway.channels import moves
 from slipway.errors import VerificationError
-from slipway.seedform import PATTERNS
+from slipway.seeds.form import PATTERNS
 from slipway.spec.parameters import value_problem
 
 HOSTILE = "<script>alert('1')</script> & \"quotes\""

@@ -24,8 +24,8 @@ from slipway.channels.session import Session, require_none
 from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import refresh
 from slipway.errors import HostError, StoreError, VerificationError
-from slipway.indexing import write_catalog
 from slipway.stores.directory import DirectoryStore
+from slipway.workflows.indexing import write_catalog
 
 ROOT = Path(__file__).parents[3]
 Build = Callable[..., Path]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
-from slipway import process
 from slipway.channels.folders import builds_below
 from slipway.errors import BuildError, UsageError
+from slipway.host import process
 from slipway.outputs import announce, announced
 
 NOTHING = "whoever built it made something else than was asked for: nothing is published"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, fingerprint
 from slipway.channels.layout import channels_in, sums_key
@@ -25,6 +24,7 @@ from slipway.channels.moves import (
 from slipway.channels.state import Channel, read_channel
 from slipway.channels.upkeep import Policy, kept, prune, refresh
 from slipway.errors import StoreError, VerificationError
+from slipway.host import process
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from slipway import process
 from slipway.channels.publish import Published, publish
 from slipway.errors import BuildError, StoreError
+from slipway.host import process
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release
 from slipway.records.sums import parse_sums

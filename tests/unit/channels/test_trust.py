@@ -24,11 +24,11 @@ from slipway.channels.layout import target_key
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
 from slipway.channels.state import Channel, Listed, read_channel
 from slipway.errors import HostError, StoreError, VerificationError
-from slipway.progress import Progress
 from slipway.records.reference import ReleaseRef
 from slipway.records.release import Release, read_release
 from slipway.stores import Store
 from slipway.stores.directory import DirectoryStore
+from slipway.terminal.progress import Progress
 from store_doubles import LyingStore, RacingStore
 
 Build = Callable[..., Path]

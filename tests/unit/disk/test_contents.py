@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from example_tree import write_tree_disk
-from slipway import process
 from slipway.disk.contents import NOBODY, Item, contents, differences, files_of, look, read_below
 from slipway.disk.files import ROOT_OFFSET
+from slipway.host import process
 
 ITEM = Item("-", 0o644, "0:0", 1, 3, 12, "abc", "bash")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from slipway import process
 from slipway.disk.gpt import Partition, partitions
+from slipway.host import process
 
 ROOT = Path(__file__).parents[3]
 MIB = 1 << 20

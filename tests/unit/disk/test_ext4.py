@@ -11,7 +11,7 @@ from slipway.cache import sha256_of
 from slipway.disk.ext4 import normalise
 from slipway.disk.files import Ext4
 from slipway.errors import BuildError
-from slipway.process import run
+from slipway.host.process import run
 
 pytestmark = pytest.mark.integration
 

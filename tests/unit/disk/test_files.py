@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from example_tree import write_odd_disk, write_tree_disk
-from slipway import process
 from slipway.disk.files import ROOT_OFFSET, Ext4, File
 from slipway.errors import BuildError
+from slipway.host import process
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.disk.gpt import Partition, partitions
 from slipway.errors import BuildError
+from slipway.host import process
 
 MIB = 1 << 20
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.errors import BuildError, HostError
 from slipway.formats._image import Form, export_image, finished
+from slipway.host import process
 
 SIZE = 1 << 30
 

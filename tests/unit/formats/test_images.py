@@ -17,11 +17,11 @@ from dissect.hypervisor.disk.vhdx import VHDX
 from dissect.hypervisor.disk.vmdk import VMDK
 
 from example_disk import write_disk
-from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import load
 from slipway.formats.vhd import check_footer, footer, geometry
 from slipway.formats.vhdx import check_headers, write
+from slipway.host import process
 
 pytestmark = pytest.mark.integration
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from example_disk import ABOUT, write_disk
-from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import Artifact, Description, load
 from slipway.formats.ova import check_ova
+from slipway.host import process
 
 SIZE = 1 << 30
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"

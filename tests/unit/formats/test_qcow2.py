@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import load
 from slipway.formats._image import compare
+from slipway.host import process
 
 
 def export(disk: Path, output: Path) -> dict[str, object]:

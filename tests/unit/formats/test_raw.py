@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import load
 from slipway.formats.raw import JOB_SIZE, Frame, chunks, compress, sha256_of_sparse, unpack
+from slipway.host import process
 
 MIB = 1 << 20
 

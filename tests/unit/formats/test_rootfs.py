@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from example_tree import write_odd_disk, write_tree_disk
-from slipway import process
 from slipway.errors import BuildError
 from slipway.formats import Artifact, load
+from slipway.host import process
 
 
 @pytest.fixture(scope="module")

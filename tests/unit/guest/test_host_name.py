@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
+from slipway.host import process
 
 PROGRAM = Path(__file__).parents[3] / "templates/guest/files/usr/lib/slipway/host-name"
 IMAGE = "usr/lib/slipway/image-name"

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 import zstandard
 
-from slipway import process
+from slipway.host import process
 
 MIB = 1 << 20
 SIZE = 3 * MIB + 5000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
+from slipway.host import process
 from slipway.packages.locked import LockedPackage
 
 __all__: list[str] = []

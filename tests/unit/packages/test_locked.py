@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway import process
+from slipway.host import process
 from slipway.packages.locked import Lock, LockedPackage, compare_versions, differences
 
 #: Each older than the next (deb-version(7)).

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from slipway import process
 from slipway.errors import BuildError, HostError, redacted
+from slipway.host import process
 from slipway.packages import mirror
 from slipway.packages.mirror import download, find_mirrors, sources, with_sources
 from slipway.settings import Settings

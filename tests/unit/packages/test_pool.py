@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.errors import BuildError
+from slipway.host import process
 from slipway.packages.locked import LockedPackage
 from slipway.packages.pool import Pool
 

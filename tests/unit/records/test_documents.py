@@ -13,9 +13,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from slipway import process
 from slipway.errors import VerificationError
 from slipway.formats import Artifact
+from slipway.host import process
 from slipway.records.git import GitState, git_state
 from slipway.records.provenance import Run, provenance
 from slipway.records.sbom import Contents, read_packages, sbom

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
+from slipway.host import process
 from slipway.records.git import GitState, git_state, why_unknown
 
 NAMES = {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
 from slipway.errors import StoreError
+from slipway.host import process
 from slipway.stores import AlreadyExists, Store, open_store
 from slipway.stores.directory import DirectoryStore
 from store_contract import StoreContract

@@ -22,8 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from slipway import process
-from slipway.accelerator import probe
 from slipway.builders import Part, Source, Workplace, require_targets
 from slipway.builders._hygiene import HYGIENE_CODE, check_hygiene
 from slipway.builders._known import require_units
@@ -41,11 +39,13 @@ from slipway.cache import sha256_of
 from slipway.disk.files import ROOT_OFFSET
 from slipway.errors import BuildError, HostError, SpecErrors, UsageError, Where
 from slipway.formats import describe, load, require
-from slipway.namespace import MOUNT, Namespace
+from slipway.host import process
+from slipway.host.accelerator import probe
+from slipway.host.namespace import MOUNT, Namespace
+from slipway.host.sshkey import make_key
 from slipway.plan import Plan
-from slipway.render import Rendered, RenderedFile
-from slipway.sshkey import make_key
-from slipway.templating import render
+from slipway.rendering.render import Rendered, RenderedFile
+from slipway.rendering.templating import render
 
 __all__ = ["Packer", "packer_version", "require_packer"]
 

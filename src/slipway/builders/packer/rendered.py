@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import SpecError, Where
+from slipway.rendering.templating import render_text
 from slipway.spec.library import Appliance
-from slipway.templating import render_text
 
 __all__ = ["Text", "render_lines"]
 

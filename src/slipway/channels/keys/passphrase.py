@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys.files import Secret, require_own
 from slipway.errors import HostError
-from slipway.terminal import aside
+from slipway.terminal.text import aside
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes

@@ -1,0 +1,5 @@
+"""From the words of a command line to a task, and from its end to an exit code or a document."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

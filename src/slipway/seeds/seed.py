@@ -1,0 +1,250 @@
+"""Values for first boot as a file beside an image, whose bytes stay what was signed.
+
+What goes in: a release and values of its parameters. What comes out: an ISO 9660 image for
+cloud-init's NoCloud data source (volume ``cidata`` with ``meta-data`` and ``user-data``), and its
+id. Invariants: one release and one set of values are one id and the same bytes, here and in a
+browser (``templates/catalog/www/seed.js``); a file that is not byte for byte what would be written
+for what stands in it is damaged; no message shows a secret; only its owner reads the file.
+
+The id is the SHA-256 of the appliance, the release and the values as JSON: sorted names, no blanks,
+UTF-8. A secret is in it as its scrypt hash (RFC 7914), because the id is shown, and stands in the
+instance where every user may read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from slipway.cache import create_file
+from slipway.errors import HostError, UsageError, VerificationError
+from slipway.formats import load, names
+from slipway.records.manifest import Manifest
+from slipway.seeds.iso9660 import read_iso, write_iso
+from slipway.spec.given import require_accepted
+
+__all__ = ["Seed", "make_seed", "read_seed", "require_made_for", "seed_path", "write_seed"]
+
+SUFFIX: Final = ".seed.iso"
+_VOLUME: Final = "cidata"
+#: The longest file that is read as a seed, in bytes.
+_MAX_BYTES: Final = 4 << 20
+_META: Final = re.compile(r"instance-id: slipway-[0-9a-f]{64}\nslipway: (\{.*\})\n")
+_USER: Final = re.compile(r"#cloud-config\nslipway: (\{.*\})\n")
+_ESCAPED: Final = re.compile("[\ufffe\uffff]|(?<=mime-version):", re.IGNORECASE)
+_AGAIN: Final = "make it again: invoke fetch NAME --set name=value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parameter:
+    """A parameter as a manifest has it."""
+
+    name: str
+    type: str
+    choices: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """What a seed holds: values by name, for one release; ``secrets`` are names of some."""
+
+    appliance: str
+    release: str
+    values: Mapping[str, str]
+    secrets: frozenset[str] = frozenset()
+
+    @cached_property
+    def id(self) -> str:
+        """The hash of the release and the values."""
+        values = {
+            name: self._hardened(name) if name in self.secrets else value
+            for name, value in self.values.items()
+        }
+        about = {"appliance": self.appliance, "parameters": values, "release": self.release}
+        return hashlib.sha256(_json(about).encode()).hexdigest()
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that it sets, sorted."""
+        return sorted(self.values)
+
+    def to_iso(self) -> bytes:
+        """Return the file."""
+        about = {
+            "appliance": self.appliance,
+            "parameters": self.names,
+            "release": self.release,
+            "secrets": sorted(self.secrets),
+        }
+        meta = f"instance-id: slipway-{self.id}\nslipway: {_json(about)}\n"
+        user = f"#cloud-config\nslipway: {_json({'parameters': dict(self.values)})}\n"
+        return write_iso(_VOLUME, {"meta-data": meta.encode(), "user-data": user.encode()})
+
+    def _hardened(self, name: str) -> str:
+        salt = f"{self.appliance} {self.release} {name}".encode()
+        return hashlib.scrypt(
+            self.values[name].encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=32
+        ).hex()
+
+
+def make_seed(manifest: Manifest, values: Mapping[str, str], *, public: Sequence[str] = ()) -> Seed:
+    """Return the seed for a release.
+
+    Args:
+        public: The values that others on this host could read, because they were on a command line.
+
+    Raises:
+        UsageError: A parameter does not exist, does not accept its value, or is a secret that
+            others could read.
+    """
+    parameters = _parameters(manifest)
+    secrets = frozenset(each.name for each in parameters if each.type == "secret") & values.keys()
+    for name in public:
+        if name in secrets:
+            raise UsageError(
+                f"{name} is a secret, and others on this host can read a command line",
+                hint=f"give it by a file: --set-file {name}=PATH",
+            )
+    require_accepted(manifest.appliance, parameters, values)
+    return Seed(
+        appliance=manifest.appliance,
+        release=manifest.release,
+        values=dict(values),
+        secrets=secrets,
+    )
+
+
+def require_made_for(seed: Seed, manifest: Manifest, source: str) -> None:
+    """See that a seed is one for this release, and that first boot will accept its values.
+
+    Raises:
+        VerificationError: It is for another one, or the release does not accept it.
+    """
+    if (seed.appliance, seed.release) != (manifest.appliance, manifest.release):
+        raise VerificationError(
+            f"{source} is a seed for {seed.appliance} {seed.release}, "
+            f"not for {manifest.appliance} {manifest.release}",
+            hint=_AGAIN,
+        )
+    try:
+        right = make_seed(manifest, seed.values)
+    except UsageError as error:
+        raise VerificationError(f"{source}: {error.message}", hint=_AGAIN) from error
+    if right != seed:
+        raise VerificationError(
+            f"{source} does not name the secrets of {seed.appliance} {seed.release}", hint=_AGAIN
+        )
+
+
+def read_seed(path: Path) -> Seed:
+    """Read a seed.
+
+    Raises:
+        VerificationError: It is none, or is damaged.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    try:
+        volume, files = read_iso(content)
+        meta = _META.fullmatch(files["meta-data"].decode())
+        user = _USER.fullmatch(files["user-data"].decode())
+        if volume != _VOLUME or meta is None or user is None:
+            raise ValueError("something else is in it")
+        seed = _seed(json.loads(meta[1]), json.loads(user[1]))
+        same = seed.to_iso() == content
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise VerificationError(f"{path} is no seed, or is damaged", hint=_AGAIN) from error
+    if not same:
+        raise VerificationError(f"{path} is damaged: it is not what its id says", hint=_AGAIN)
+    return seed
+
+
+def _seed(about: Any, given: Any) -> Seed:
+    """Return what two documents say.
+
+    Raises:
+        ValueError: It is not about texts.
+    """
+    values = given["parameters"]
+    if not isinstance(values, dict):
+        raise ValueError("values have no names")
+    texts = [about["appliance"], about["release"], *about["secrets"], *values, *values.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name or a value is no text")
+    secrets = frozenset(about["secrets"]) & values.keys()
+    return Seed(
+        appliance=about["appliance"], release=about["release"], values=values, secrets=secrets
+    )
+
+
+def seed_path(image: Path) -> Path:
+    """Return where the seed of an image is: beside it, one for all formats of a release."""
+    suffixes = sorted((load(name).suffix for name in names()), key=len, reverse=True)
+    end = next((suffix for suffix in suffixes if image.name.endswith(suffix)), image.suffix)
+    return image.with_name(image.name.removesuffix(end) + SUFFIX)
+
+
+def write_seed(path: Path, seed: Seed) -> None:
+    """Write a seed, readable by its owner alone; another one of the same release is replaced.
+
+    Raises:
+        HostError: Something else has this name.
+    """
+    content = seed.to_iso()
+    if os.path.lexists(path):
+        _require_replaceable(path, seed)
+        if path.read_bytes() == content:
+            path.chmod(0o600)
+            return
+    with create_file(path, mode=0o600) as file:
+        file.write(content)
+
+
+def _require_replaceable(path: Path, seed: Seed) -> None:
+    """Refuse to replace what is no seed of the same release.
+
+    Raises:
+        HostError: It is none.
+    """
+    hint = "move it away, or give another folder: --out DIR"
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise HostError(f"{path} exists and is no regular file", hint=hint)
+    if found.st_uid not in (0, os.geteuid()):
+        raise HostError(f"{path} exists and belongs to another user", hint=hint)
+    try:
+        there = read_seed(path)
+    except VerificationError:
+        there = None
+    if there is None or (there.appliance, there.release) != (seed.appliance, seed.release):
+        raise HostError(
+            f"{path} exists, is no seed of {seed.appliance} {seed.release}, and is left as it is",
+            hint=hint,
+        )
+
+
+def _parameters(manifest: Manifest) -> list[_Parameter]:
+    return [
+        _Parameter(
+            name=str(each["name"]), type=str(each["type"]), choices=tuple(each.get("choices") or ())
+        )
+        for each in manifest.parameters
+    ]
+
+
+def _json(data: Any) -> str:
+    """Return JSON that reaches first boot: it is YAML, too (PyYAML takes neither of two characters;
+    YAML 1.1, 5.1), and cloud-init does not take it for a message (``convert_string`` in its
+    user_data.py looks for a header's name anywhere).
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

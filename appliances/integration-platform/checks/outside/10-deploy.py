@@ -21,7 +21,7 @@ import urllib.request
 import zipfile
 
 import stomp
-from slipway_check import PATIENCE
+from slipway_check import PATIENCE, eventually
 
 ADDRESS, USER = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_USER"]
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
@@ -84,11 +84,16 @@ def call(
 def refused(
     password: str, path: str = "/manager/text/list", user: str = "deploy", method: str = ""
 ) -> int:
-    try:
-        call(path, user=user, password=password, method=method)
-    except urllib.error.HTTPError as error:
-        return error.code
-    return 200
+    """Return the status of an answer: a server that is busy cuts off a slow handshake."""
+
+    def status() -> int:
+        try:
+            call(path, user=user, password=password, method=method)
+        except urllib.error.HTTPError as error:
+            return error.code
+        return 200
+
+    return eventually(status)
 
 
 class Received(stomp.ConnectionListener):
@@ -100,7 +105,9 @@ class Received(stomp.ConnectionListener):
 
 
 def broker(password: str) -> stomp.Connection12:
-    connection = stomp.Connection12([(ADDRESS, 61612)], timeout=30, reconnect_attempts_max=1)
+    connection = stomp.Connection12(
+        [(ADDRESS, 61612)], timeout=30 * PATIENCE, reconnect_attempts_max=1
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
         authority.write(CERTIFICATE)
         authority.flush()

@@ -95,6 +95,8 @@ while on_machine("grep -c later-growth /var/log/tomcat11/access.log || :") in ("
         urllib.request.urlopen(f"https://{ADDRESS}/later-growth", context=context, timeout=60)
     except urllib.error.HTTPError as error:
         assert error.code == 404
+    except OSError as error:
+        print(f"no answer yet: {error}")
     time.sleep(2)
 on_machine("rm -f /var/log/tomcat11/access.log.?")
 others = on_machine("find /var/log/tomcat11 -type f -not -name access.log")

@@ -29,6 +29,8 @@ NAME, DIRECTORY = "www.acme.test", f"https://{GATEWAY}:14000/dir"
 #: "May I speak TLS?" in PostgreSQL's protocol, and in RDP's (X.224 with RDP_NEG_REQ, [MS-RDPBCGR]
 #: 2.2.1.1).
 ASK = [bytes.fromhex("0000000804d2162f"), bytes.fromhex("030000130ee000000000000100080001000000")]
+#: How long a port may take to answer, in seconds: a handshake takes some on an emulated machine.
+ANSWER_S = 8 * PATIENCE
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 parameters = "/var/lib/slipway/parameters"
 
@@ -46,7 +48,7 @@ def serves(port: int, context: ssl.SSLContext) -> bool:
     for ask in (b"", *ASK):
         with (
             contextlib.suppress(OSError),
-            socket.create_connection((ADDRESS, port), timeout=8) as link,
+            socket.create_connection((ADDRESS, port), timeout=ANSWER_S) as link,
         ):
             if ask:
                 link.sendall(ask)
@@ -56,7 +58,7 @@ def serves(port: int, context: ssl.SSLContext) -> bool:
                 return True
     with (
         contextlib.suppress(OSError, smtplib.SMTPException),
-        smtplib.SMTP(ADDRESS, port, timeout=8) as mail,
+        smtplib.SMTP(ADDRESS, port, timeout=ANSWER_S) as mail,
     ):
         mail._host = NAME  # what it compares with the certificate
         mail.starttls(context=context)
@@ -139,6 +141,10 @@ ports = sorted(
     }
     - {22, 53, 80}
 )
+context = ssl.create_default_context(cadata=own)
+context.check_hostname = False  # the name that a client uses is set below
+ports = [port for port in ports if serves(port, context)]
+assert ports, "no port serves the machine's own certificate"
 before = guest(f"cat {parameters}/certificate_names")
 try:
     # Its certificate is the lab's own; the machine trusts it for as long as this check runs.
@@ -161,10 +167,6 @@ try:
     )
     guest("systemctl start slipway-certificate.service")
     restart_web()
-    context = ssl.create_default_context(cadata=own)
-    context.check_hostname = False  # the name may be a moment late; it is waited for below
-    ports = [port for port in ports if serves(port, context)]
-    assert ports, "no port serves the machine's own certificate"
     require_served(ports, own, "the machine's own certificate")
 
     said = guest("slipway-acme --now", status=1)

@@ -65,7 +65,8 @@ said("""\
         done
     done
     ln -s usr/bin box/bin
-    mkdir -p box/usr/lib/python3.13 box/etc
+    # Python warns without the folder of its modules in C, also if it imports none.
+    mkdir -p box/usr/lib/python3.13/lib-dynload box/etc
     cp -r /usr/lib/python3.13/encodings /usr/lib/python3.13/*.py box/usr/lib/python3.13/ 2>/dev/null
     printf 'hosts: files dns\\n' >box/etc/nsswitch.conf
     printf 'FROM scratch\\nCOPY . /\\nENV PATH=/usr/bin\\n' >Containerfile

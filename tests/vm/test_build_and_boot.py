@@ -1,4 +1,6 @@
-"""A new appliance, for real: built, booted by each firmware, checked, published."""
+"""A new appliance, for real: built, booted by each firmware, checked, published; and killed while
+it is built.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ import functools
 import hashlib
 import http.server
 import json
+import os
+import random
 import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,15 +24,61 @@ from pathlib import Path
 import pytest
 
 from apt_repository import make_repository
-from new_project import command, environment, invoke, leftovers, make_project, release
 from once_more import once_more
 from slipway.boot.results import Died
 
+ROOT = Path(__file__).parents[2]
+KILLS = 20
+
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A root of its own with one new appliance, and a cache of its own."""
-    return make_project(tmp_path_factory.mktemp("project"))
+    root = tmp_path_factory.mktemp("project")
+    (root / "templates").symlink_to(ROOT / "templates")
+    (root / "tmp").mkdir()
+    invoke(root, "new", "my-thing")
+    yield root
+
+
+def command(root: Path, *words: str) -> list[str]:
+    """The command line of a task."""
+    return [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words, "--root", str(root)]
+
+
+def environment(root: Path) -> dict[str, str]:
+    """This process's environment with a cache below the root, and with temporary files there too,
+    by which one knows the processes.
+    """
+    mine = {
+        "SLIPWAY_CACHE": str(root / "cache"),
+        "SLIPWAY_KEYS": str(root / "keys"),
+        "TMPDIR": str(root / "tmp"),
+    }
+    # As on a person's machine: where CI is set, a store has to be named.
+    mine |= {"PYTHONPATH": str(ROOT / "src")}
+    return {name: value for name, value in os.environ.items() if name != "CI"} | mine
+
+
+def invoke(
+    root: Path, *words: str, expect: int = 0, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a task, which has to end well, or as is expected."""
+    done = subprocess.run(
+        command(root, *words),
+        env=environment(root) | more,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def release(root: Path) -> Path:
+    """The folder of the newest release."""
+    plan = json.loads((root / "build/my-thing/plan.json").read_text())
+    return root / "build/my-thing" / str(plan["release"])
 
 
 def test_a_new_appliance_builds_boots_and_passes_unchanged(project: Path) -> None:
@@ -193,6 +244,57 @@ def test_a_sandbox_forwards_ports_keeps_its_state_and_ends_clean(
         assert leftovers(project)
     assert (folder / "first.qcow2").read_bytes() == kept
     assert not leftovers(project)
+
+
+def leftovers(root: Path) -> list[str]:
+    """Processes that were started for this root, whatever they do, and mounts and temporary files
+    there.
+    """
+    found = [
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line
+    ]
+    found += [path.name for path in (root / "tmp").iterdir()]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            started_with = (entry / "environ").read_bytes().split(b"\0")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX" and f"TMPDIR={root / 'tmp'}".encode() in started_with:
+            found.append(words)
+    return found
+
+
+def test_a_build_that_is_killed_leaves_nothing_and_the_next_one_completes_it(project: Path) -> None:
+    chance = random.Random(20)
+    motd = project / "appliances/my-thing/files/etc/motd.j2"
+    for number in range(KILLS):
+        motd.write_text(f"my-thing 0.1.{number}: tried\n")
+        with subprocess.Popen(
+            command(project, "build", "my-thing", "--no-boot"),
+            env=environment(project),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as build:
+            try:
+                build.wait(chance.uniform(0.2, 9))
+            except subprocess.TimeoutExpired:
+                build.send_signal(signal.SIGKILL)
+            build.wait()
+        for _ in range(2000):
+            if not (left := leftovers(project)):
+                break
+            os.sched_yield()
+        assert not left, left
+    invoke(project, "build", "my-thing", "--no-boot")
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=release(project), check=True)
+    assert not [path for path in (project / "cache/scratch").iterdir()]
+    assert not [
+        path
+        for path in (project / "build/my-thing").iterdir()
+        if path.name.startswith(".") and not path.name.startswith(".seen-")
+    ]
 
 
 @contextlib.contextmanager

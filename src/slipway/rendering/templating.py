@@ -368,7 +368,7 @@ def _compile(text: str, shown: Path) -> Compiled:
             for node in tree.find_all(nodes.Name)
             if node.ctx == "load" and node.name in undeclared
         }
-        code = made.compile(text, filename=str(shown))
+        code = made.compile(tree, filename=str(shown))
     except TemplateSyntaxError as error:
         message = _lower((error.message or "wrong syntax").partition(". ")[0])
         unknown = re.fullmatch(r"no filter named '(.*)'", message)

@@ -7,8 +7,10 @@ settings are in pyproject.toml.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,8 @@ _NO_TESTS: Final = 5
 #: How many tests run at once, by their kind, on two cores: much of their time is waiting, for a
 #: disk, a program's start or a limit. Machines without KVM want a core each.
 _WORKERS: Final = {"unit": 4, "integration": 3, "vm": 2}
+#: How long pytest may take to find all tests, in seconds.
+_COLLECTING_S: Final = 300
 
 
 def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -> int:
@@ -77,6 +81,20 @@ def _interpreter(path: Path) -> bytes:
         return file.readline(80)
 
 
+@contextlib.contextmanager
+def _tests_compiled(root: Path) -> Iterator[None]:
+    """Let pytest compile the tests beside the block: in a fresh clone each worker would, at the
+    same time.
+
+    What is wrong with them is said when they run.
+    """
+    argv: list[str | Path] = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"]
+    with process.spawn(argv, cwd=root) as collecting:
+        yield
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            collecting.wait(_COLLECTING_S)
+
+
 def lint(root: Path) -> None:
     """Check that the lock of dependencies is up to date, style, types and shell scripts.
 
@@ -89,7 +107,8 @@ def lint(root: Path) -> None:
     everything: list[str | Path] = [".", *python_scripts(root)]
     _run("ruff check", [*python, "ruff", "check", *everything], root, failed)
     _run("ruff format", [*python, "ruff", "format", "--check", *everything], root, failed)
-    _run("mypy", [*python, "mypy"], root, failed)
+    with _tests_compiled(root):
+        _run("mypy", [*python, "mypy"], root, failed)
     _run("shellcheck", ["shellcheck", "-s", "sh", *shell_scripts(root)], root, failed)
     if failed:
         raise BuildError(

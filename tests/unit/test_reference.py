@@ -46,7 +46,12 @@ def names(cell: str) -> list[str]:
 
 
 def is_environment(node: ast.AST) -> bool:
-    return ast.unparse(node) == "os.environ"
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "environ"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    )
 
 
 def variables() -> set[str]:

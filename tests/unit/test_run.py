@@ -56,6 +56,7 @@ def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProces
         "LC_ALL": "C",
         "PYTHONPATH": "/nowhere",
         "PYTHONHOME": "/nowhere",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     environment |= {"CI": "true"} if ci else {}
     return subprocess.run(
@@ -206,6 +207,13 @@ def test_the_task_knows_how_it_was_called(checkout: Path) -> None:
     set_up(checkout, "tasks")
     program(checkout / ".venv/bin/python", 'echo "$SLIPWAY_RUN"')
     assert run(checkout, "list").stdout == f"{checkout}/run\n"
+
+
+def test_the_task_has_none_of_pythons_own_variables(checkout: Path) -> None:
+    set_up(checkout, "tasks")
+    program(checkout / ".venv/bin/python", "env")
+    names = {line.partition("=")[0] for line in run(checkout, "list").stdout.splitlines()}
+    assert {name for name in names if name.startswith("PYTHON")} == set()
 
 
 def test_a_larger_set_and_more_kinds_serve_a_smaller_task(checkout: Path) -> None:

@@ -4,7 +4,7 @@ have that signed.
 For each channel and store there is one file: the newest state that a command read or made, and the
 snapshots that a command here began. It is kept with the channel's keys, in
 ``<keys>/<channel>/seen/``. Where ``SLIPWAY_STATE`` is set, or the keys are in no folder, it is kept
-below the user's state directory.
+below the user's state directory; a bundle of keys brings along what was seen where it was made.
 
 Invariants: a state is remembered before a command says that it is done, and before anything is
 signed after it; what is remembered never goes back, unless `invoke recover` says so; a snapshot is
@@ -24,32 +24,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.cache import create_file
-from slipway.channels.keys import KeyRing
+from slipway.channels.keys import KeyRing, Seen, seen_from
 from slipway.channels.places import place_of, private_folder, require_private
 from slipway.errors import HostError
 from slipway.settings import STATE, default_state
 from slipway.stores import Store
 
-__all__ = ["Known", "Memory", "Seen", "memory_of"]
+__all__ = ["Known", "Memory", "Seen", "memory_of", "seen_by"]
 
 _FORMAT: Final = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256,
-    and when it was seen.
-
-    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and
-    ``highest`` the highest number of a list that the snapshot names.
-    """
-
-    root: int
-    timestamp: int
-    snapshot: int
-    sha256: str
-    time: int
-    highest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +50,11 @@ class Memory:
 
     Args:
         path: Where it is; its folder is made when something is first written.
+        floor: A state that was seen elsewhere, which counts where nothing newer is remembered.
     """
 
-    def __init__(self, path: Path, *, store: str, channel: str) -> None:
-        self.path, self.store, self.channel = path, store, channel
+    def __init__(self, path: Path, *, store: str, channel: str, floor: Seen | None = None) -> None:
+        self.path, self.store, self.channel, self.floor = path, store, channel, floor
 
     def load(self) -> Known:
         """Read what is known.
@@ -82,13 +66,13 @@ class Memory:
             require_private(self.path.parent)
             require_private(self.path)
             data = json.loads(self.path.read_text())
-            seen = Seen(**data["seen"]) if data["seen"] else None
+            seen = seen_from(data["seen"]) if data["seen"] else None
             return Known(
-                seen=seen,
+                seen=self._newer(seen),
                 begun={int(number): str(sha256) for number, sha256 in data["begun"].items()},
             )
         except FileNotFoundError:
-            return Known()
+            return Known(seen=self.floor)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HostError(
                 f"{self.path} cannot be understood: {error}",
@@ -99,6 +83,11 @@ class Memory:
                 f"{self.path} cannot be read: {error.strerror}",
                 hint="its owner can allow you to read it",
             ) from error
+
+    def _newer(self, seen: Seen | None) -> Seen | None:
+        """Return what is remembered or the floor, whichever is newer."""
+        states = [each for each in (seen, self.floor) if each is not None]
+        return max(states, key=lambda state: state.timestamp, default=None)
 
     def begin(self, number: int, sha256: str) -> bool:
         """Note a snapshot that is about to be created.
@@ -204,9 +193,29 @@ def _hourly(known: Known) -> Known:
 
 def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
     """The memory of a channel in a store: with its keys, or below the user's state directory."""
-    folder = default_state() / "publishers"
-    if not os.environ.get(STATE) and ring is not None and ring.folder is not None:
-        folder = ring.folder / "seen"
     place = place_of(store)
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
-    return Memory(folder / f"{channel}-{name}.json", store=place, channel=channel)
+    path = _folder(ring) / f"{channel}-{name}.json"
+    return Memory(path, store=place, channel=channel, floor=ring.seen.get(place) if ring else None)
+
+
+def seen_by(ring: KeyRing) -> dict[str, Seen]:
+    """Return what was seen here of a ring's channel, by the name of its store.
+
+    Raises:
+        HostError: A memory is damaged, or others can write it.
+    """
+    found = {}
+    for path in sorted(_folder(ring).glob(f"{ring.channel}-{'[0-9a-f]' * 16}.json")):
+        memory = Memory(path, store="", channel=ring.channel)
+        seen = memory.load().seen
+        if seen is not None:
+            found[str(json.loads(path.read_text())["store"])] = seen
+    return found
+
+
+def _folder(ring: KeyRing | None) -> Path:
+    """Return where what was seen of a ring's channel is kept."""
+    if not os.environ.get(STATE) and ring is not None and ring.folder is not None:
+        return ring.folder / "seen"
+    return default_state() / "publishers"

@@ -224,6 +224,7 @@ def _rotate(
 def _export(channel: str, directory: Path, wanted: _Wanted) -> None:
     """Print keys for CI's secrets."""
     from slipway.channels import keys as rings
+    from slipway.channels.memory import seen_by
     from slipway.errors import UsageError
 
     if wanted.online and wanted.offline_targets:
@@ -235,7 +236,8 @@ def _export(channel: str, directory: Path, wanted: _Wanted) -> None:
         roles = rings.ONLINE
     elif wanted.offline_targets:
         roles = ("targets",)
-    print(rings.export(rings.load_ring(channel, directory), roles))
+    ring = rings.load_ring(channel, directory)
+    print(rings.export(ring, roles, seen=seen_by(ring)))
 
 
 def _show(ring: KeyRing) -> None:

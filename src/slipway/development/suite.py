@@ -208,7 +208,7 @@ def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
     ]
     # Tests of one file share what they build.
     if kind in _WORKERS and not selection.keyword:
-        argv += ["-n", str(_WORKERS[kind]), "--dist", "load" if kind == "unit" else "loadfile"]
+        argv += ["-n", str(_WORKERS[kind]), "--dist", "loadgroup" if kind == "unit" else "loadfile"]
     if selection.keyword:
         argv += ["-k", selection.keyword]
     return [*argv, "-m", " and ".join(marks)] if marks else argv

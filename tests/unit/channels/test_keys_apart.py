@@ -41,6 +41,7 @@ from tuf_judge import Judge
 pytestmark = pytest.mark.integration
 
 Build = Callable[..., Path]
+SEEN = {"root": 1, "timestamp": 4, "snapshot": 4, "sha256": "0" * 64, "time": 0, "highest": 1}
 DAY = 86400
 IMAGE = "example/1.0.0-b1/example.qcow2"
 
@@ -207,13 +208,20 @@ def test_two_bundles_of_a_channel_count_together(
     monkeypatch.setenv(BUNDLE, f"{export(stable, ONLINE)}\n\n{export(stable, ('targets',))}\n")
     publish_all(store, load_ring("stable", tmp_path / "nowhere"), [build(1)])
     assert Judge(store, "stable", stable.roots[0], tmp_path / "judge").has(IMAGE)
-    monkeypatch.setenv(BUNDLE, '{"channel": "stable"}')
-    with pytest.raises(HostError) as caught:
-        load_ring("stable", tmp_path / "nowhere")
-    assert str(caught.value) == (
-        f"error: line 1 of {BUNDLE} is not what `invoke keys export` prints\n"
-        "  hint: make it with: invoke keys export stable"
-    )
+    whole = json.loads(export(stable, ONLINE))
+    for wrong in (
+        {"channel": "stable"},
+        {**whole, "seen": []},
+        {**whole, "seen": {store.url: {}}},
+        {**whole, "seen": {store.url: {**SEEN, "timestamp": "4"}}},
+    ):
+        monkeypatch.setenv(BUNDLE, json.dumps(wrong))
+        with pytest.raises(HostError) as caught:
+            load_ring("stable", tmp_path / "nowhere")
+        assert str(caught.value) == (
+            f"error: line 1 of {BUNDLE} is not what `invoke keys export` prints\n"
+            "  hint: make it with: invoke keys export stable"
+        )
 
 
 # --- the root's end -------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from slipway.channels.audit import audit
 from slipway.channels.client import Client
 from slipway.channels.expiry import require_fresh
 from slipway.channels.keys import KeyRing, export, init, load_ring, rotate
-from slipway.channels.memory import memory_of
+from slipway.channels.memory import memory_of, seen_by
 from slipway.channels.moves import promote, publish_all, rollback, withdraw
 from slipway.channels.recover import Findings, look, restore
 from slipway.channels.session import Session
@@ -35,6 +37,7 @@ pytestmark = pytest.mark.integration
 
 Build = Callable[..., Path]
 TIMESTAMP = "metadata/nightly/timestamp.json"
+SEEN_3 = "version 2 of the channel nightly, version 3 was seen here"
 T = 1_800_000_000.0
 DAY = 86400.0
 WAY_OUT = "somebody may have put an old copy back; what is known: invoke recover nightly"
@@ -184,6 +187,31 @@ def test_a_bundle_remembers_below_the_users_state(
     assert "version 2 of the channel nightly, version 4 was seen here" in refused(
         lambda: refresh(store, bundled), store
     )
+
+
+def test_a_bundle_brings_along_what_was_seen(
+    store: DirectoryStore,
+    ring: KeyRing,
+    old: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first night of a new runner believes no state that is older than its keys' export."""
+    (state,) = seen_by(ring).values()
+    lines = [
+        export(ring, ("timestamp",), seen={store.url: replace(state, timestamp=1, snapshot=1)}),
+        export(ring, ("targets", "snapshot"), seen=seen_by(ring)),
+    ]
+    put(store, TIMESTAMP, old)
+    monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
+    for bundle in (lines, lines[::-1]):
+        monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", "\n".join(bundle))
+        bundled = load_ring("nightly", tmp_path / "nowhere")
+        memory = memory_of(store, replace(bundled, seen={}), "nightly")
+        assert SEEN_3 in refused(partial(refresh, store, bundled), store)
+        # Nor where a cache was put back that is older than the bundle.
+        memory.remember(replace(state, timestamp=2, snapshot=2))
+        assert SEEN_3 in refused(partial(refresh, store, bundled), store)
 
 
 def test_an_expired_timestamp_may_be_an_old_one(

@@ -20,6 +20,9 @@ from slipway.host import process, programs
 from slipway.host.programs import Needs, Program, needs_of, parse, with_needs
 from started_programs import in_python, in_shell
 
+#: All sources are read once, in one worker.
+pytestmark = pytest.mark.xdist_group("programs")
+
 ROOT = Path(__file__).parents[3]
 TABLE = parse(programs.TABLE.read_text())[1]
 #: What every Debian has, by package; `run` needs sudo only where it installs something as an
@@ -142,12 +145,14 @@ def test_every_program_of_the_table_is_named_somewhere() -> None:
     text = "\n".join(path.read_text() for path in python_files()) + "\n".join(
         text for _, text in shell_files()
     )
+    words = set(re.findall(r"[\w-]+", text))
     bases = "\n".join(path.read_text() for path in ROOT.glob("templates/bases/*/base.yaml"))
     for name, program in TABLE.items():
         start, _, system = name.rpartition("-")
         needed = any(name in each.needs for each in TABLE.values())
         assert (
             needed
+            or name in words
             or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
             or (f"{start}-" in text and system in bases)
         ), program

@@ -34,6 +34,7 @@ from slipway.channels.keys.ring import (
     trusted_root,
 )
 from slipway.channels.keys.rotation import protect, require_rotatable, rotate
+from slipway.channels.keys.seen import Seen, seen_from
 
 __all__ = [
     "BUNDLE",
@@ -46,6 +47,7 @@ __all__ = [
     "KeyRing",
     "MissingKeys",
     "Secret",
+    "Seen",
     "channels_of_bundles",
     "check_channel",
     "export",
@@ -58,5 +60,6 @@ __all__ = [
     "protect",
     "require_rotatable",
     "rotate",
+    "seen_from",
     "trusted_root",
 ]

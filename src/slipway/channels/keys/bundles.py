@@ -1,8 +1,9 @@
 """Keys without files, as a CI system's secret has them: lines of JSON in ``SLIPWAY_KEY_BUNDLE``.
 
-Each line is what :func:`export` prints: a channel's public keys, and private keys of some roles,
-never the root's. Of several lines of one channel all count, so what signs every night and what
-promotes can be two secrets.
+Each line is what :func:`export` prints: a channel's public keys, private keys of some roles, never
+the root's, and what was seen of the channel, so that a runner without a memory believes no older
+state. Of several lines of one channel all count, so what signs every night and what promotes can be
+two secrets.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys.files import Secret, parse_json
 from slipway.channels.keys.passphrase import is_encrypted, private_key
+from slipway.channels.keys.seen import Seen, seen_from
 from slipway.errors import HostError, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -30,10 +32,11 @@ _ROLES: Final = ("targets", "snapshot", "timestamp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """The keys of one channel."""
+    """The keys of one channel, and what was seen of it, by store, where they were exported."""
 
     roots: tuple[bytes, ...]
     signers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(repr=False)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 def parse_bundles(channel: str) -> Bundle | None:
@@ -58,7 +61,9 @@ def parse_bundles(channel: str) -> Bundle | None:
                 for role, entries in data["signers"].items()
                 if role in _ROLES
             }
-            following = Bundle(roots=roots, signers=signers)
+            # Lines of before 2026-11-30 have none.
+            seen = {place: seen_from(record) for place, record in data.get("seen", {}).items()}
+            following = Bundle(roots=roots, signers=signers, seen=seen)
             found = _merged(found, following) if found else following
         except (ValueError, KeyError, TypeError, AttributeError, VerificationError):
             found = None
@@ -96,7 +101,14 @@ def _merged(first: Bundle, second: Bundle) -> Bundle:
         role: tuple(private.get(entry["keyid"], entry) for entry in entries)
         for role, entries in newer.signers.items()
     }
-    return Bundle(roots=newer.roots, signers=signers)
+    seen = {
+        place: max(
+            (each.seen[place] for each in (first, second) if place in each.seen),
+            key=lambda state: state.timestamp,
+        )
+        for place in (*first.seen, *second.seen)
+    }
+    return Bundle(roots=newer.roots, signers=signers, seen=seen)
 
 
 def _hidden(data: Any) -> Any:
@@ -109,7 +121,9 @@ def _hidden(data: Any) -> Any:
     return [_hidden(each) for each in data] if isinstance(data, list) else data
 
 
-def export(ring: KeyRing, roles: Sequence[str] = _ROLES) -> str:
+def export(
+    ring: KeyRing, roles: Sequence[str] = _ROLES, *, seen: Mapping[str, Seen] | None = None
+) -> str:
     """A channel's keys as one line for a CI system's secret.
 
     A passphrase is asked for and taken off: beside the secret it would be another secret of the
@@ -117,6 +131,7 @@ def export(ring: KeyRing, roles: Sequence[str] = _ROLES) -> str:
 
     Args:
         roles: Those whose private keys are in it.
+        seen: What was seen of the channel, by the name of its store.
 
     Raises:
         HostError: One of them is not here.
@@ -134,7 +149,8 @@ def export(ring: KeyRing, roles: Sequence[str] = _ROLES) -> str:
                 item["pem"] = _plain(ring, entry).value.decode()
             signers[role].append(item)
     roots = [base64.b64encode(root).decode() for root in ring.roots]
-    return json.dumps({"channel": ring.channel, "roots": roots, "signers": signers})
+    states = {place: asdict(state) for place, state in (seen or {}).items()}
+    return json.dumps({"channel": ring.channel, "roots": roots, "signers": signers, "seen": states})
 
 
 def _plain(ring: KeyRing, entry: Mapping[str, Any]) -> Secret:

@@ -29,6 +29,7 @@ from slipway.channels.keys.files import (
     roots_in,
 )
 from slipway.channels.keys.passphrase import can_ask, is_encrypted, private_key
+from slipway.channels.keys.seen import Seen
 from slipway.errors import HostError, UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class KeyRing:
 
     ``roots`` are its root metadata, oldest first. ``signers`` are, by role, entries with the public
     key and either a URI or the private key itself. ``places`` are folders where a root key may be,
-    beside ``folder``.
+    beside ``folder``. ``seen`` is what a bundle brings along, by the name of the store.
     """
 
     channel: str
@@ -74,6 +75,7 @@ class KeyRing:
     signers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(repr=False)
     folder: Path | None = None
     places: tuple[Path, ...] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict, repr=False)
     _loaded: dict[str, list[Signer]] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, role: str) -> list[Signer]:
@@ -225,7 +227,9 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
     check_channel(channel)
     bundle = parse_bundles(channel) if os.environ.get(BUNDLE) else None
     if bundle:
-        return KeyRing(channel=channel, roots=bundle.roots, signers=bundle.signers)
+        return KeyRing(
+            channel=channel, roots=bundle.roots, signers=bundle.signers, seen=bundle.seen
+        )
     folder = directory / channel
     places = (*places, *sorted(directory.glob(f"{channel}.root-*")))
     try:

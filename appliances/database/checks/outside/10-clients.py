@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 
 import psycopg
+from slipway_check import PATIENCE
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run(
@@ -41,11 +42,15 @@ verified = {"sslmode": "verify-full", "sslrootcert": authority.name}
 
 for port in (5432, 6432):
     with psycopg.connect(
-        **ipv6, port=port, password=password, sslmode="require", connect_timeout=20
+        **ipv6,
+        port=port,
+        password=password,
+        sslmode="require",
+        connect_timeout=round(20 * PATIENCE),
     ) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
     with psycopg.connect(
-        **about, **verified, port=port, password=password, connect_timeout=20
+        **about, **verified, port=port, password=password, connect_timeout=round(20 * PATIENCE)
     ) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS visits (port integer PRIMARY KEY)")
         connection.execute("INSERT INTO visits VALUES (%s) ON CONFLICT DO NOTHING", (port,))
@@ -54,7 +59,9 @@ for port in (5432, 6432):
         {"password": "not-this-one", "sslmode": "require"},
     ):
         try:
-            psycopg.connect(**about, port=port, connect_timeout=20, **wrong).close()
+            psycopg.connect(
+                **about, port=port, connect_timeout=round(20 * PATIENCE), **wrong
+            ).close()
         except psycopg.OperationalError as error:
             print(port, wrong["sslmode"], str(error).splitlines()[0])
         else:
@@ -82,7 +89,11 @@ try:
         for way in (about, ipv6):
             try:
                 psycopg.connect(
-                    **way, port=port, password=password, sslmode="require", connect_timeout=20
+                    **way,
+                    port=port,
+                    password=password,
+                    sslmode="require",
+                    connect_timeout=round(20 * PATIENCE),
                 ).close()
             except psycopg.OperationalError as error:
                 print(port, way["host"], str(error).splitlines()[0])
@@ -93,7 +104,10 @@ finally:
 
 try:
     psycopg.connect(
-        **{**about, "user": "postgres"}, password="postgres", sslmode="require", connect_timeout=20
+        **{**about, "user": "postgres"},
+        password="postgres",
+        sslmode="require",
+        connect_timeout=round(20 * PATIENCE),
     ).close()
 except psycopg.OperationalError:
     pass

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import psycopg
+from slipway_check import PATIENCE
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
@@ -32,7 +33,7 @@ def connect() -> psycopg.Connection:
         **about,
         password=password,
         sslmode="require",
-        connect_timeout=20,
+        connect_timeout=round(20 * PATIENCE),
         autocommit=True,
     )
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import psycopg
+from slipway_check import PATIENCE
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
@@ -30,7 +31,7 @@ host = os.environ["SLIPWAY_ADDRESS"]
 
 def ask(port: int) -> None:
     with psycopg.connect(
-        host=host, port=port, **about, sslmode="require", connect_timeout=20
+        host=host, port=port, **about, sslmode="require", connect_timeout=round(20 * PATIENCE)
     ) as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
 
@@ -55,7 +56,7 @@ greedy = (
 )
 try:
     with psycopg.connect(
-        host=host, port=5432, **about, sslmode="require", connect_timeout=20
+        host=host, port=5432, **about, sslmode="require", connect_timeout=round(20 * PATIENCE)
     ) as connection:
         print("the greedy query:", connection.execute(greedy).fetchall())
 except psycopg.OperationalError as error:

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 
 import psycopg
+from slipway_check import PATIENCE
 
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run(
@@ -20,7 +21,11 @@ about = {
 }
 for port in (5432, 6432):
     with psycopg.connect(
-        **about, port=port, password=password, sslmode="require", connect_timeout=20
+        **about,
+        port=port,
+        password=password,
+        sslmode="require",
+        connect_timeout=round(20 * PATIENCE),
     ) as connection:
         assert connection.execute("SELECT port FROM visits ORDER BY port").fetchall() == [
             (5432,),

@@ -20,6 +20,7 @@ import urllib.request
 import uuid
 
 import websocket
+from slipway_check import PATIENCE
 
 ADDRESS, TOOLS = os.environ["SLIPWAY_ADDRESS"], pathlib.Path(os.environ["SLIPWAY_TOOLS"])
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
@@ -27,7 +28,7 @@ developer = [*ssh[:-1], f"developer@{ADDRESS}"]
 
 
 def on_machine(command: str, who: list[str] = ssh) -> str:
-    ran = subprocess.run([*who, command], capture_output=True, text=True, timeout=400)
+    ran = subprocess.run([*who, command], capture_output=True, text=True, timeout=400 * PATIENCE)
     assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"
     return ran.stdout.strip()
 
@@ -47,7 +48,7 @@ opener = urllib.request.build_opener(
 def ask(path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
     request = urllib.request.Request(f"https://{ADDRESS}{path}", data=data, headers=headers)
     try:
-        with opener.open(request, timeout=120) as answer:
+        with opener.open(request, timeout=120 * PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace")
@@ -78,7 +79,7 @@ def git(*words: str) -> None:
         env=settings,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=200 * PATIENCE,
     )
     assert ran.returncode == 0, f"git {words}: {ran.stderr}"
 
@@ -109,7 +110,7 @@ def notebook_cell(code: str) -> str:
     url = f"wss://{ADDRESS}/jupyter/api/kernels/{json.loads(kernel)['id']}/channels"
     options = {"context": CONTEXT}
     channel = websocket.create_connection(
-        url, sslopt=options, cookie=cookie, origin=f"https://{ADDRESS}", timeout=240
+        url, sslopt=options, cookie=cookie, origin=f"https://{ADDRESS}", timeout=240 * PATIENCE
     )
     header = {
         "msg_id": uuid.uuid4().hex,

@@ -11,6 +11,8 @@ import shlex
 import subprocess
 import textwrap
 
+from slipway_check import PATIENCE
+
 ADDRESS = os.environ["SLIPWAY_ADDRESS"]
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 developer = [*ssh[:-1], f"developer@{ADDRESS}"]
@@ -24,7 +26,7 @@ GREEDY = (
 
 def run(command: str, who: list[str] = developer) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*who, textwrap.dedent(command)], capture_output=True, text=True, timeout=500
+        [*who, textwrap.dedent(command)], capture_output=True, text=True, timeout=500 * PATIENCE
     )
 
 
@@ -170,7 +172,7 @@ assert said(
 ).split() == ["active", before]
 
 # Browsers are sent to HTTPS
-connection = http.client.HTTPConnection(ADDRESS, 80, timeout=60)
+connection = http.client.HTTPConnection(ADDRESS, 80, timeout=60 * PATIENCE)
 connection.request("GET", "/proof/", headers={"Host": "dev.example.test"})
 answer = connection.getresponse()
 assert (answer.status, answer.headers["Location"]) == (301, "https://dev.example.test/proof/"), (

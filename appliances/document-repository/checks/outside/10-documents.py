@@ -51,7 +51,7 @@ def ask(
             "Authorization", "Basic " + base64.b64encode(":".join(who).encode()).decode()
         )
     try:
-        with urllib.request.urlopen(request, context=CONTEXT, timeout=60) as answer:
+        with urllib.request.urlopen(request, context=CONTEXT, timeout=60 * PATIENCE) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -73,7 +73,9 @@ def browser(path: str) -> str:
     options += [f"--user-data-dir={profile}", "--timeout=30000", "--virtual-time-budget=20000"]
     command = ["chroot", TOOLS, "chromium", *options, f"https://{name}:{password}@{ADDRESS}{path}"]
     return html.unescape(
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=120 * PATIENCE
+        ).stdout
     )
 
 

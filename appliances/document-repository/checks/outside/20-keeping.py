@@ -56,7 +56,7 @@ def ask(method: str, path: str, data: bytes | None = None, **headers: str) -> tu
         url, data=data, method=method, headers={**headers, "Authorization": f"Basic {BASIC}"}
     )
     try:
-        with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
+        with urllib.request.urlopen(request, context=CONTEXT, timeout=120 * PATIENCE) as answer:
             return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace")

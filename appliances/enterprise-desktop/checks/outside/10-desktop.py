@@ -42,7 +42,7 @@ def screenshot(colour: tuple[int, int, int]) -> tuple[float, int]:
     are.
     """
     command = [*CHROOT, "import", "-window", "root", "-depth", "8", "rgb:-"]
-    pixels = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    pixels = subprocess.run(command, check=True, capture_output=True, timeout=60 * PATIENCE).stdout
     assert len(pixels) == 3 * WIDTH * HEIGHT, len(pixels)
     colours = Counter(zip(pixels[0::3], pixels[1::3], pixels[2::3], strict=True))
     near = (
@@ -78,7 +78,7 @@ def client(password: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(20 * PATIENCE)
 
 
 def wait_for(
@@ -112,7 +112,7 @@ try:
 
     # Without TLS there is no answer.
     with client(password, "/sec:rdp") as refused:
-        assert refused.wait(60) != 0, said()
+        assert refused.wait(60 * PATIENCE) != 0, said()
 
     # What an attempt before this one left open is no session of a wrong password.
     on_machine(f"loginctl terminate-user {USER} 2>/dev/null || true")
@@ -147,4 +147,4 @@ try:
         wait_for(session, "Firefox", PAGE, 0.5)
 finally:
     screen.terminate()
-    screen.wait(20)
+    screen.wait(20 * PATIENCE)

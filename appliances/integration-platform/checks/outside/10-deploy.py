@@ -77,7 +77,7 @@ def call(
         request.add_header(
             "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         )
-    with urllib.request.urlopen(request, context=CONTEXT, timeout=120) as answer:
+    with urllib.request.urlopen(request, context=CONTEXT, timeout=120 * PATIENCE) as answer:
         return answer.read().decode().strip()
 
 
@@ -181,7 +181,7 @@ assert call("/queues/", user=USER, password=PASSWORD, queue="right") == ""
 # A stranger who announces 120 MB by OpenWire is cut off, again and again, and the broker serves
 # others
 for _ in range(3):
-    link = socket.create_connection((ADDRESS, 61617), timeout=60)
+    link = socket.create_connection((ADDRESS, 61617), timeout=60 * PATIENCE)
     with (
         CONTEXT.wrap_socket(link, server_hostname=ADDRESS) as stranger,
         contextlib.suppress(ConnectionError, ssl.SSLError),

@@ -50,7 +50,7 @@ class Received(stomp.ConnectionListener):
 
 CERTIFICATE = on_machine("cat /etc/tomcat11/tls/server.crt")
 client, received = (
-    stomp.Connection12([(ADDRESS, 61612)], timeout=60, reconnect_attempts_max=1),
+    stomp.Connection12([(ADDRESS, 61612)], timeout=60 * PATIENCE, reconnect_attempts_max=1),
     Received(),
 )
 with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
@@ -92,7 +92,9 @@ until = time.monotonic() + 60 * PATIENCE
 while on_machine("grep -c later-growth /var/log/tomcat11/access.log || :") in ("", "0"):
     assert time.monotonic() < until, "no log after it was put aside"
     try:
-        urllib.request.urlopen(f"https://{ADDRESS}/later-growth", context=context, timeout=60)
+        urllib.request.urlopen(
+            f"https://{ADDRESS}/later-growth", context=context, timeout=60 * PATIENCE
+        )
     except urllib.error.HTTPError as error:
         assert error.code == 404
     except OSError as error:

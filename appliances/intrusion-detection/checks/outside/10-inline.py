@@ -15,13 +15,15 @@ import time
 import urllib.error
 import urllib.request
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 password = subprocess.run(
     [*ssh, "cat /var/lib/slipway/parameters/password"],
     check=True,
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=60 * PATIENCE,
 ).stdout
 address = os.environ["SLIPWAY_ADDRESS"]
 authority = subprocess.run(
@@ -29,7 +31,7 @@ authority = subprocess.run(
     check=True,
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=60 * PATIENCE,
 ).stdout
 context = ssl.create_default_context(cadata=authority)
 SERVER = """
@@ -78,7 +80,7 @@ def alerts(secret: str) -> list[dict]:
     request = urllib.request.Request(
         f"https://{address}/alerts.json", headers={"Authorization": f"Basic {header}"}
     )
-    with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+    with urllib.request.urlopen(request, context=context, timeout=30 * PATIENCE) as answer:
         return json.load(answer)
 
 

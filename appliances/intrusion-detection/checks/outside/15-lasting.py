@@ -17,6 +17,8 @@ import sys
 import time
 import uuid
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 ADDRESS = os.environ["SLIPWAY_ADDRESS"]
 RULES = "/etc/suricata/rules/local.rules"
@@ -45,7 +47,7 @@ for line in sys.stdin:
 
 def root(command: str) -> str:
     return subprocess.run(
-        [*ssh, command], check=True, capture_output=True, text=True, timeout=120
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=120 * PATIENCE
     ).stdout.strip()
 
 
@@ -80,7 +82,7 @@ def wait_for(what: str, true: object, seconds: float = 60) -> None:
 
 
 def ask(path: str, password: str | None, host: str = ADDRESS) -> tuple[int, str]:
-    connection = http.client.HTTPSConnection(host, 443, timeout=30, context=context)
+    connection = http.client.HTTPSConnection(host, 443, timeout=30 * PATIENCE, context=context)
     header = (
         {}
         if password is None

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 SEND = """
 import socket
@@ -20,7 +22,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 
 def root(command: str) -> str:
     return subprocess.run(
-        [*ssh, command], check=True, capture_output=True, text=True, timeout=120
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=120 * PATIENCE
     ).stdout
 
 

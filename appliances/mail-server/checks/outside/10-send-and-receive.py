@@ -14,12 +14,14 @@ import subprocess
 import time
 import uuid
 
+from slipway_check import PATIENCE
+
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 
 def root(command: str) -> str:
     return subprocess.run(
-        [*ssh, command], check=True, capture_output=True, text=True, timeout=60
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=60 * PATIENCE
     ).stdout
 
 
@@ -42,13 +44,13 @@ def arrived(box: imaplib.IMAP4_SSL, subject: str) -> bytes:
     raise SystemExit(f"{subject} did not arrive")
 
 
-box = imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60)
+box = imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60 * PATIENCE)
 box.login(user, password)
 for port in (465, 587):
     server = (
-        smtplib.SMTP_SSL(address, port, context=context, timeout=60)
+        smtplib.SMTP_SSL(address, port, context=context, timeout=60 * PATIENCE)
         if port == 465
-        else smtplib.SMTP(address, port, timeout=60)
+        else smtplib.SMTP(address, port, timeout=60 * PATIENCE)
     )
     with server:
         server.ehlo("client.test")
@@ -67,7 +69,7 @@ for port in (465, 587):
             user, [user], f"From: {user}\r\nTo: {user}\r\nSubject: {subject}\r\n\r\nHello.\r\n"
         )
     assert b"Hello." in arrived(box, subject)
-with smtplib.SMTP(address, 25, timeout=60) as server:
+with smtplib.SMTP(address, 25, timeout=60 * PATIENCE) as server:
     server.ehlo("other.test")
     assert not server.has_extn("auth"), "users log in where servers do"
     subject = f"received {uuid.uuid4()}"
@@ -79,7 +81,9 @@ with smtplib.SMTP(address, 25, timeout=60) as server:
     )
 assert b"Hello." in arrived(box, subject)
 try:
-    imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60).login(user, "not-this-one")
+    imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60 * PATIENCE).login(
+        user, "not-this-one"
+    )
 except imaplib.IMAP4.error:
     pass
 else:

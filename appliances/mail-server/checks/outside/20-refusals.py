@@ -20,21 +20,21 @@ password = subprocess.run(
     check=True,
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=60 * PATIENCE,
 ).stdout
 authority = subprocess.run(
     [*ssh, "cat /var/lib/slipway/certificates/authority.crt"],
     check=True,
     capture_output=True,
     text=True,
-    timeout=60,
+    timeout=60 * PATIENCE,
 ).stdout
 context = ssl.create_default_context(cadata=authority)
 address, domain = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_PARAMETER_DOMAIN"]
 user = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{domain}"
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
-with smtplib.SMTP(address, 25, timeout=60) as server:
+with smtplib.SMTP(address, 25, timeout=60 * PATIENCE) as server:
     server.ehlo("other.test")
     # Nobody who has not logged in is of this domain, whether there is such a mailbox or not.
     for sender in (
@@ -75,7 +75,7 @@ with smtplib.SMTP(address, 25, timeout=60) as server:
         )
         server.sendmail("someone@other.test", [user], text)
 
-with smtplib.SMTP_SSL(address, 465, context=context, timeout=60) as server:
+with smtplib.SMTP_SSL(address, 465, context=context, timeout=60 * PATIENCE) as server:
     server.ehlo("client.test")
     assert server.mail(user)[0] == 250
     code, said = server.rcpt("friend@elsewhere.test")
@@ -115,7 +115,7 @@ with smtplib.SMTP_SSL(address, 465, context=context, timeout=60) as server:
             envelope, [user], f"{head}\r\nTo: {user}\r\nSubject: mine\r\n\r\nHello.\r\n"
         )
 
-box = imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60)
+box = imaplib.IMAP4_SSL(address, 993, ssl_context=context, timeout=60 * PATIENCE)
 box.login(user, password)
 
 

@@ -30,7 +30,12 @@ USER = f"{os.environ['SLIPWAY_PARAMETER_USER']}@{DOMAIN}"
 
 def root(command: str, given: str = "") -> str:
     return subprocess.run(
-        [*ssh, command], input=given, check=True, capture_output=True, text=True, timeout=100
+        [*ssh, command],
+        input=given,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100 * PATIENCE,
     ).stdout.strip()
 
 
@@ -40,7 +45,7 @@ context = ssl.create_default_context(cadata=root("cat /var/lib/slipway/certifica
 def logs_in(user: str, password: str, source: str = "") -> bool:
     """Try a password by IMAP; from another address of this side, if one is named."""
     with (
-        imaplib.IMAP4_SSL(ADDRESS, 993, ssl_context=context, timeout=60)
+        imaplib.IMAP4_SSL(ADDRESS, 993, ssl_context=context, timeout=60 * PATIENCE)
         if not source
         else From(source) as box
     ):
@@ -56,7 +61,7 @@ class From(imaplib.IMAP4_SSL):
 
     def __init__(self, source: str) -> None:
         self.source = source
-        super().__init__(ADDRESS, 993, ssl_context=context, timeout=60)
+        super().__init__(ADDRESS, 993, ssl_context=context, timeout=60 * PATIENCE)
 
     def _create_socket(self, timeout: float | None) -> ssl.SSLSocket:
         return context.wrap_socket(
@@ -66,14 +71,14 @@ class From(imaplib.IMAP4_SSL):
 
 
 def send(user: str, password: str, to: str, subject: str, body: str = "Hello.\r\n") -> None:
-    with smtplib.SMTP_SSL(ADDRESS, 465, context=context, timeout=60) as server:
+    with smtplib.SMTP_SSL(ADDRESS, 465, context=context, timeout=60 * PATIENCE) as server:
         server.login(user, password)
         server.sendmail(user, [to], f"From: {user}\r\nTo: {to}\r\nSubject: {subject}\r\n\r\n{body}")
 
 
 def arrived(password: str, subject: str) -> bytes:
     until = time.monotonic() + 60 * PATIENCE
-    with imaplib.IMAP4_SSL(ADDRESS, 993, ssl_context=context, timeout=60) as box:
+    with imaplib.IMAP4_SSL(ADDRESS, 993, ssl_context=context, timeout=60 * PATIENCE) as box:
         box.login(USER, password)
         while True:
             box.select("INBOX")
@@ -183,7 +188,7 @@ root(
 try:
     codes = []
     for _ in range(8):
-        with smtplib.SMTP(ADDRESS, 25, timeout=60) as server:
+        with smtplib.SMTP(ADDRESS, 25, timeout=60 * PATIENCE) as server:
             server.ehlo("other.test")
             server.mail("someone@other.test")
             codes.append(server.rcpt(f"anna@{DOMAIN}")[0])
@@ -224,7 +229,7 @@ assert logs_in(f"anna@{DOMAIN}", "anna's own password", elsewhere), (
     "another address is shut out with the guesser"
 )
 with smtplib.SMTP_SSL(
-    ADDRESS, 465, context=context, timeout=60, source_address=(source, 0)
+    ADDRESS, 465, context=context, timeout=60 * PATIENCE, source_address=(source, 0)
 ) as server:
     try:
         server.login(f"anna@{DOMAIN}", "anna's own password")

@@ -6,7 +6,7 @@ Wrong passwords and the well-known one are refused.
 """
 
 import pika
-from slipway_check import address, parameter, secret, trusting
+from slipway_check import PATIENCE, address, parameter, secret, trusting
 
 context = trusting("/etc/rabbitmq/tls/server.crt")
 
@@ -20,7 +20,7 @@ def connect(user: str, password: str) -> pika.BlockingConnection:
             5671,
             credentials=credentials,
             ssl_options=options,
-            socket_timeout=20,
+            socket_timeout=20 * PATIENCE,
         )
     )
 

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 import paho.mqtt.client as mqtt
-from slipway_check import address, parameter, secret, trusting
+from slipway_check import PATIENCE, address, parameter, secret, trusting
 
 context = trusting("/etc/rabbitmq/tls/server.crt")
 user, password = parameter("user"), secret()
@@ -30,7 +30,7 @@ client.on_subscribe = lambda *answer: (
 client.on_message = lambda _, __, message: arrived.put(message.payload)
 client.connect(address(), 8883, keepalive=30)
 client.loop_start()
-answer = arrived.get(timeout=30)
+answer = arrived.get(timeout=30 * PATIENCE)
 assert answer == b"by MQTT", answer
 client.loop_stop()
 
@@ -40,7 +40,7 @@ def overview(password: str) -> dict:
     request = urllib.request.Request(
         f"https://{address()}:15671/api/overview", headers={"Authorization": f"Basic {header}"}
     )
-    with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+    with urllib.request.urlopen(request, context=context, timeout=30 * PATIENCE) as answer:
         return json.load(answer)
 
 

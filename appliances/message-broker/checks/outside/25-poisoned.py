@@ -20,7 +20,7 @@ parameters = pika.ConnectionParameters(
     5671,
     credentials=credentials,
     ssl_options=options,
-    socket_timeout=20,
+    socket_timeout=20 * PATIENCE,
 )
 connection = pika.BlockingConnection(parameters)
 channel = connection.channel()
@@ -53,6 +53,8 @@ local = root(
     "ip -6 -o addr show scope link | sed -n 's/.*inet6 \\(fe80[^/]*\\).*/\\1/p' | head -n 1"
 )
 context.check_hostname = False  # no certificate names an address of one link
-page = http.client.HTTPSConnection(f"{local}%outside", 15671, timeout=30, context=context)
+page = http.client.HTTPSConnection(
+    f"{local}%outside", 15671, timeout=30 * PATIENCE, context=context
+)
 page.request("GET", "/api/overview")
 assert page.getresponse().status == 401

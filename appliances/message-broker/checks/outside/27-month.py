@@ -27,7 +27,7 @@ connection = pika.BlockingConnection(
         5671,
         credentials=credentials,
         ssl_options=options,
-        socket_timeout=60,
+        socket_timeout=60 * PATIENCE,
         heartbeat=0,
     )
 )

@@ -4,7 +4,7 @@
 """The message that was confirmed before the power was cut is there."""
 
 import pika
-from slipway_check import address, parameter, secret, trusting
+from slipway_check import PATIENCE, address, parameter, secret, trusting
 
 credentials = pika.PlainCredentials(parameter("user"), secret())
 options = pika.SSLOptions(trusting("/etc/rabbitmq/tls/server.crt"), address())
@@ -13,7 +13,7 @@ parameters = pika.ConnectionParameters(
     5671,
     credentials=credentials,
     ssl_options=options,
-    socket_timeout=20,
+    socket_timeout=20 * PATIENCE,
 )
 connection = pika.BlockingConnection(parameters)
 _, _, body = connection.channel().basic_get("proof")

@@ -15,6 +15,8 @@ import subprocess
 import threading
 import time
 
+from slipway_check import PATIENCE
+
 ADDRESS, GATEWAY = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_GATEWAY"]
 
 
@@ -81,7 +83,7 @@ def get(connection: http.client.HTTPConnection) -> str:
 
 
 def ask() -> str:
-    return get(http.client.HTTPConnection(ADDRESS, 80, timeout=30)).split()[0]
+    return get(http.client.HTTPConnection(ADDRESS, 80, timeout=30 * PATIENCE)).split()[0]
 
 
 def wait_for(wanted: set[str]) -> None:
@@ -112,7 +114,7 @@ wait_for({"8081", "8082"})
 # Sent once, by one server, whatever that one makes of it
 for path in ("/500", "/nothing"):
     before = sum(server.posted for server in servers.values())
-    connection = http.client.HTTPConnection(ADDRESS, 80, timeout=30)
+    connection = http.client.HTTPConnection(ADDRESS, 80, timeout=30 * PATIENCE)
     connection.request("POST", path, body=b"an order", headers={"Host": "example.test"})
     assert connection.getresponse().status in (500, 502)
     assert sum(server.posted for server in servers.values()) - before == 1, path
@@ -137,10 +139,12 @@ wait_for({"8081", "8082"})
 # By IPv6
 link = "ip -6 -o address show scope link | sed -n 's/.*inet6 \\(fe80[^/]*\\).*/\\1/p' | head -n 1"
 local = subprocess.run([*ssh, link], check=True, capture_output=True, text=True).stdout.strip()
-assert get(http.client.HTTPConnection(f"{local}%outside", 80, timeout=30)).endswith(" http")
+assert get(http.client.HTTPConnection(f"{local}%outside", 80, timeout=30 * PATIENCE)).endswith(
+    " http"
+)
 
 # A tunnel that is idle for longer than an answer may take
-with socket.create_connection((ADDRESS, 80), timeout=60) as tunnel:
+with socket.create_connection((ADDRESS, 80), timeout=60 * PATIENCE) as tunnel:
     tunnel.sendall(
         b"GET / HTTP/1.1\r\nHost: example.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
     )
@@ -159,9 +163,9 @@ authority = subprocess.run(
     text=True,
 ).stdout
 context = ssl.create_default_context(cadata=authority)
-assert get(http.client.HTTPSConnection(ADDRESS, 443, timeout=30, context=context)).endswith(
-    " https"
-)
-page = http.client.HTTPSConnection(ADDRESS, 8404, timeout=30, context=context)
+assert get(
+    http.client.HTTPSConnection(ADDRESS, 443, timeout=30 * PATIENCE, context=context)
+).endswith(" https")
+page = http.client.HTTPSConnection(ADDRESS, 8404, timeout=30 * PATIENCE, context=context)
 page.request("GET", "/")
 assert page.getresponse().status == 401

@@ -13,6 +13,8 @@ import socket
 import subprocess
 import time
 
+from slipway_check import PATIENCE
+
 SHARED, ROUTER_ID = "10.77.0.50", 51
 ssh, second = (
     shlex.split(os.environ[name]) for name in ("SLIPWAY_SSH", "SLIPWAY_INSTANCE_SECOND_SSH")
@@ -35,7 +37,10 @@ def holder() -> str:
 def hardware(words: list[str]) -> str:
     device = "$(ip -o route get 10.77.0.1 | sed 's/.* dev \\([^ ]*\\).*/\\1/')"
     ran = subprocess.run(
-        [*words, f"cat /sys/class/net/{device}/address"], capture_output=True, text=True, timeout=60
+        [*words, f"cat /sys/class/net/{device}/address"],
+        capture_output=True,
+        text=True,
+        timeout=60 * PATIENCE,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()

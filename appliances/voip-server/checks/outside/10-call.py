@@ -15,6 +15,8 @@ import threading
 import time
 import wave
 
+from slipway_check import PATIENCE
+
 ADDRESS, HERE, TOOLS = (
     os.environ["SLIPWAY_ADDRESS"],
     os.environ["SLIPWAY_GATEWAY"],
@@ -69,7 +71,7 @@ def phone(name: str, secret: str, port: int, transport: str, *words: str) -> sub
 
 def output(process: subprocess.Popen[str]) -> str:
     process.terminate()
-    return process.communicate(timeout=20)[0]
+    return process.communicate(timeout=20 * PATIENCE)[0]
 
 
 def strength(samples: array.array, rate: int, tone: int) -> float:

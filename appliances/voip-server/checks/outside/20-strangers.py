@@ -22,6 +22,8 @@ import subprocess
 import threading
 import time
 
+from slipway_check import PATIENCE
+
 ADDRESS, HERE = os.environ["SLIPWAY_ADDRESS"], os.environ["SLIPWAY_GATEWAY"]
 DEVICE, DOMAIN = os.environ["SLIPWAY_INTERFACE"], os.environ["SLIPWAY_PARAMETER_SIP_DOMAIN"]
 SERVER6, HERE6 = "2001:db8:77::2", "2001:db8:77::1"
@@ -32,7 +34,7 @@ ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 
 def on_server(command: str) -> str:
     return subprocess.run(
-        [*ssh, command], check=True, capture_output=True, text=True, timeout=60
+        [*ssh, command], check=True, capture_output=True, text=True, timeout=60 * PATIENCE
     ).stdout.strip()
 
 
@@ -545,7 +547,7 @@ subprocess.run(
     check=True,
     text=True,
     capture_output=True,
-    timeout=60,
+    timeout=60 * PATIENCE,
 )
 alice, bob = Phone("alice", words["alice"]), Phone("bob", chosen)
 assert (alice.register(), bob.register()) == (200, 200)

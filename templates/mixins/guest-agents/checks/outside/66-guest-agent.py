@@ -32,7 +32,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.link = socket.socket(socket.AF_UNIX)
-        self.link.settimeout(120)
+        self.link.settimeout(120 * PATIENCE)
         self.link.connect("\0" + os.environ["SLIPWAY_AGENT"].removeprefix("@"))
         self.lines = self.link.makefile("rb")
         # What an earlier client did not read comes first; 0xff ends a command that it did not

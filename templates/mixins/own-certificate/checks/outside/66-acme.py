@@ -36,7 +36,9 @@ parameters = "/var/lib/slipway/parameters"
 
 
 def guest(command: str, *, text: str = "", status: int | None = 0) -> str:
-    ended = subprocess.run([*ssh, command], input=text, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(
+        [*ssh, command], input=text, capture_output=True, text=True, timeout=300 * PATIENCE
+    )
     assert status is None or ended.returncode == status, (
         f"{command}: {ended.returncode}: {ended.stdout}{ended.stderr}"
     )
@@ -128,7 +130,7 @@ def pebble() -> Iterator[None]:
     finally:
         for process in started:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=20 * PATIENCE)
 
 
 own = guest("cat /var/lib/slipway/certificates/authority.crt")
@@ -179,7 +181,7 @@ try:
         assert guest("slipway-acme --now") == f"acme: the certificate of {DIRECTORY} is used\n"
         context = ssl.create_default_context(cadata=trusted)
         with urllib.request.urlopen(
-            f"https://{GATEWAY}:15000/roots/0", context=context, timeout=20
+            f"https://{GATEWAY}:15000/roots/0", context=context, timeout=20 * PATIENCE
         ) as answer:
             root = answer.read().decode()
         require_served(ports, root, "the ACME server's certificate")

@@ -12,13 +12,17 @@ import shlex
 import subprocess
 import time
 
+from slipway_check import PATIENCE
+
 cloud, sibling = (
     shlex.split(os.environ[name]) for name in ("SLIPWAY_INSTANCE_CLOUD_SSH", "SLIPWAY_SSH")
 )
 
 
 def on(machine: list[str], command: str) -> str:
-    ran = subprocess.run([*machine, command], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [*machine, command], capture_output=True, text=True, timeout=120 * PATIENCE
+    )
     assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"
     return ran.stdout.strip()
 
@@ -37,7 +41,7 @@ assert user == cloud[-1].partition("@")[0] != "root", user
 assert on(cloud, "sudo --non-interactive id --user") == "0"
 
 keyless = [word for word in cloud if word not in ("-i", cloud[cloud.index("-i") + 1])]
-refused = subprocess.run([*keyless, "true"], capture_output=True, text=True, timeout=120)
+refused = subprocess.run([*keyless, "true"], capture_output=True, text=True, timeout=120 * PATIENCE)
 assert refused.returncode == 255 and "Permission denied (publickey)" in refused.stderr, refused
 
 file_system = json.loads(on(cloud, "findmnt --json --bytes --output SOURCE,SIZE /"))["filesystems"][

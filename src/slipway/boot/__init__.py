@@ -1,4 +1,4 @@
-"""Booting what was built: the machine, the network around it, checks, and the sandbox."""
+"""Boot a built image: its machine, the network around it, its checks, and the sandbox."""
 
 from __future__ import annotations
 

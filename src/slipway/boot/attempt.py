@@ -1,9 +1,10 @@
-"""One try of a check on this host: a program, until it ends or its time is up.
+"""Run one try of a check on this host, until it ends or its time is up.
 
-What goes in: a command, a log, and how long it may take, which is asked again while it runs: the
-host may get other work in between. What comes out: its exit status, or None where its time was up.
-Invariants: a Python program whose time is up says in the log what it was doing; of no program is
-anything left.
+What goes in: a command, a log, and a time limit. The limit is read again during the run, because
+the host may get other work meanwhile. What comes out: the exit status, or None if the time was up.
+
+Invariants: a Python program cut off by the limit writes its stack to the log. No process of the
+program is left running.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def attempt(
     """Run a program until it ends or its time is up.
 
     Args:
-        log: A file that its output is appended to.
-        limit_s: How long it may take from its start, in seconds. It is asked every few seconds, and
-            the longest answer counts.
+        log: The file to append the output to.
+        limit_s: The time limit, in seconds from the start. It is called every few seconds, and the
+            longest answer counts.
 
     Returns:
-        The exit status, negative for a signal; None if its time was up.
+        The exit status, negative for a signal; None if the time was up.
     """
     with (
         log.open("ab") as sink,

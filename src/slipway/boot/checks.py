@@ -1,14 +1,15 @@
-"""An image -> a machine that runs it, checked from inside and from every network around it -> a
-report.
+"""Run an image in a machine and check it from inside and from every network around it.
 
-The machine boots a throwaway overlay of the very file that is published, in a
-:mod:`~slipway.boot.lab` of its own. Checks of the guest run there (:mod:`~slipway.boot.delivery`),
-those below ``checks/<interface>/`` on this host (:mod:`~slipway.boot.outside`). Further instances
-of the spec start when the guest's own checks have ended.
+What goes in: a trial. What comes out: a report.
 
-A machine that dies is started once more, because emulators do crash (docs/adr); both starts are in
-the report. A check that fails is never tried on a second machine. A guest's report counts only as a
-whole: every check that is expected, by its name and once (:mod:`~slipway.boot.results`).
+The machine boots a throwaway overlay of the published file itself, in a :mod:`~slipway.boot.lab` of
+its own. The guest's checks run inside (:mod:`~slipway.boot.delivery`). Those below
+``checks/<interface>/`` run on this host (:mod:`~slipway.boot.outside`). Further instances of the
+spec start when the guest's own checks have ended.
+
+A machine that dies is started once more, because emulators do crash (docs/adr). The report holds
+both starts. A failed check is never retried on a second machine. A guest's report counts only as a
+whole: every expected check, by name, exactly once (:mod:`~slipway.boot.results`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _LOGIN = (
 
 
 class ChecksFailed(BuildError):
-    """Checks failed on a machine that did start; the report says which, and why."""
+    """Checks failed on a machine that did start; ``report`` names them and their output."""
 
     def __init__(self, error: BuildError, report: BootReport) -> None:
         super().__init__(error.message, hint=error.hint)
@@ -63,7 +64,7 @@ class ChecksFailed(BuildError):
 
 
 def systemd_version(lock: Lock) -> int:
-    """The version of the systemd that a lock installs; 0 if there is none."""
+    """Return the systemd version in a lock; 0 if the lock has no systemd."""
     version = next(
         (package.version for package in lock.all_packages if package.name == "systemd"), "0"
     )
@@ -75,8 +76,10 @@ def boot_and_check(trial: Trial) -> BootReport:
     """Boot an image and run its checks.
 
     Raises:
-        ChecksFailed: A check failed; with its output, its log, and what had passed.
-        BuildError: The guest did not start; with the console's last lines.
+        ChecksFailed: A check failed. The error has its output and its log, and lists the passed
+            checks.
+        BuildError: The guest died before its checks ended (with the console's last lines), its
+            report does not count, or checks did not run.
         HostError: This host lacks something.
     """
     trial.logs.mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,7 @@ def boot_and_check(trial: Trial) -> BootReport:
 
 
 def _once(trial: Trial) -> None:
-    """One start of the machine, with all checks; their results are added to the trial."""
+    """Start the machine once, run all checks and add their results to the trial."""
     spec, base = trial.appliance.spec, trial.appliance.base
     trial.guest = None
     interfaces = [interface.name for interface in spec.interfaces]
@@ -191,8 +194,9 @@ def _once(trial: Trial) -> None:
 
 @contextlib.contextmanager
 def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None]:
-    """Keep the machine's journal, and give the machine to whoever wants to look, if the block's
-    checks fail while it runs.
+    """Keep the machine's journal, and hold the machine for inspection, if checks fail in the block.
+
+    It is held only while it runs, and only if the trial has ``on_failure``.
     """
 
     def hold(why: str) -> None:
@@ -220,16 +224,19 @@ def _held(trial: Trial, guest: Running, login: tuple[str, ...]) -> Iterator[None
 
 
 def _after(expected: Sequence[str], names: Collection[str]) -> str:
-    """The check of the guest that runs now, or nothing: they run in their order."""
+    """Return the guest's next check to run, as guest/name; empty if none is left.
+
+    Checks run in the order of ``expected``.
+    """
     return next((f"guest/{name}" for name in expected if name not in names), "")
 
 
 def _inside(trial: Trial, guest: Running) -> None:
-    """Follow what the guest reports until it says that it is done.
+    """Follow the guest's report until the guest says it has finished.
 
     Raises:
-        Died: It is gone, or is silent for too long.
-        Misreported: Its report cannot be true.
+        Died: The guest is gone, or was silent for too long.
+        Misreported: The report cannot be true.
     """
     begun = time.monotonic()
     reported = Reported(expected=expected_in_guest(trial.appliance))

@@ -1,10 +1,11 @@
-"""How checks get into a guest whose image knows nothing of them.
+"""Get checks into a guest whose image contains nothing of them.
 
-What goes in: the checks and what is expected of the guest. What comes out: a disk (a tar archive)
-that the machine may only read, and what makes the guest's systemd start what is on it: system
-credentials that define a unit where systemd can (256 and newer: ``systemd.extra-unit.*``,
-systemd-debug-generator(8)), a cloud-init seed (the NoCloud datasource's ``CIDATA`` disk) where it
-cannot.
+What goes in: the checks and the expectations for the guest. What comes out: a read-only disk (a tar
+archive) for the machine, and the means to make the guest's systemd start its content.
+
+systemd 256 and newer gets a unit in system credentials (``systemd.extra-unit.*``,
+systemd-debug-generator(8)). Older versions get a cloud-init seed (the ``CIDATA`` disk of the
+NoCloud datasource).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _SAMPLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a machine is given: credentials, and disks by serial number."""
+    """The system credentials of a machine, and its disks by serial number."""
 
     credentials: Mapping[str, bytes]
     drives: Mapping[str, Path]
@@ -74,9 +75,10 @@ class Delivery:
 def parameter_values(
     parameters: tuple[Parameter, ...], given: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The values that an instance will have, as far as they are known before it starts: given ones,
-    defaults, and samples where first boot would refuse to go on without a value. Generated ones are
-    the guest's own.
+    """Return an instance's parameter values, as far as they are known before it starts.
+
+    These are given values, defaults, and samples for parameters without which first boot would
+    stop. Values generated in the guest are left out.
     """
     values = dict(given or {})
     for parameter in parameters:
@@ -89,7 +91,7 @@ def parameter_values(
 
 
 def samples(parameters: tuple[Parameter, ...]) -> dict[str, str]:
-    """The values that checks give parameters that have no default, by name."""
+    """Return the checks' sample values for parameters without a default, by name."""
     known = parameter_values(parameters)
     return {
         each.name: known[each.name]
@@ -101,7 +103,7 @@ def samples(parameters: tuple[Parameter, ...]) -> dict[str, str]:
 def parameter_credentials(
     parameters: tuple[Parameter, ...], values: Mapping[str, str]
 ) -> dict[str, bytes]:
-    """The credentials that give an instance these values, without those that are defaults."""
+    """Return the credentials that give an instance these values; defaults are left out."""
     defaults = {parameter.name: parameter.default for parameter in parameters}
     return {
         f"slipway.{name}": value.encode()
@@ -113,12 +115,12 @@ def parameter_credentials(
 def deliver(
     appliance: Appliance, systemd: int, values: Mapping[str, str], factor: int, directory: Path
 ) -> Delivery:
-    """Make the disk, and what starts it.
+    """Make the disk of checks, and the credentials or the seed to start it.
 
     Args:
         systemd: The version of the guest's systemd.
-        values: Parameters by name; those that are not their defaults are given to first boot.
-        factor: What every time limit is multiplied by.
+        values: Parameters by name. First boot gets those that differ from their defaults.
+        factor: The multiplier of every time limit.
     """
     disk = directory / "checks.tar"
     disk.write_bytes(_archive(appliance, factor))
@@ -140,9 +142,9 @@ def deliver(
 
 
 def _archive(appliance: Appliance, factor: int) -> bytes:
-    """The runner, its settings and the guest's checks.
+    """Return a tar archive of the runner, its settings and the guest's checks.
 
-    The size is a whole number of sectors (a tar archive's is).
+    Its size is a whole number of sectors, as of every tar archive.
     """
     spec = appliance.spec
     services = " ".join(spec.services.enable)
@@ -176,10 +178,11 @@ def _archive(appliance: Appliance, factor: int) -> bytes:
 
 
 def make_seed(directory: Path, config: Mapping[str, object]) -> Path:
-    """A disk for cloud-init's NoCloud datasource, with a cloud-config.
+    """Make a disk with a cloud-config for cloud-init's NoCloud datasource.
 
     Args:
-        directory: Where it is made; each is for one machine. Only this user can read it afterwards.
+        directory: The folder for the disk, one for each machine. Only this user can read it
+            afterwards.
     """
     directory.chmod(0o700)
     seed = directory / "seed.img"

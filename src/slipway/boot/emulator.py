@@ -1,8 +1,8 @@
-"""Which QEMU runs a machine: this host's, or a newer one in a tree of its own
-(:mod:`~slipway.boot.qemu_tree`).
+"""Choose the QEMU for a machine: this host's, or a newer one (:mod:`~slipway.boot.qemu_tree`).
 
-What goes in: the setting, the accelerator, what the host's QEMU says of its version, and the tree's
-lock. What comes out: an :class:`Emulator`, with the reason for it. Nothing is started or made here.
+What goes in: the setting, the accelerator, the version line of the host's QEMU, and the tree's
+lock. What comes out: an :class:`Emulator`, with the reason for the choice. Nothing is started or
+made here.
 
 Under emulation, QEMU 10 takes 0.7 times the time of 7.2. With KVM there is no such difference.
 """
@@ -27,8 +27,9 @@ _VERSION: Final = re.compile(r"QEMU emulator version ([0-9]+(?:\.[0-9]+)*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
-    """A QEMU: the ``host``'s or the ``tree``'s, its version, and why it and not the other. ``tree``
-    is the archive to unpack, once it is made.
+    """A QEMU, the ``host``'s or the ``tree``'s, with its version and the reason for the choice.
+
+    ``tree`` is the archive to unpack, once it is made.
     """
 
     name: str
@@ -39,13 +40,13 @@ class Emulator:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The version, its origin and the reason, as one line for people."""
         whose = "this host's own" if self.name == "host" else "from a tree of its own"
         return f"{self.version or 'unknown version'}, {whose}: {self.reason}"
 
 
 def host_version(said: str) -> str:
-    """Find the version in the first line of ``qemu-system-... --version``; empty if it says
+    """Return the version in the first line of ``qemu-system-... --version``; empty if there is
     none.
     """
     found = _VERSION.match(said)
@@ -53,8 +54,8 @@ def host_version(said: str) -> str:
 
 
 def tree_version(lock: Lock) -> str:
-    """Find QEMU's version in its package's (deb-version(7)): without epoch, repacking and
-    revision.
+    """Return QEMU's version from its package's, without epoch, repacking and revision
+    (deb-version(7)).
     """
     package = next(package for package in lock.packages if package.name in lock.requested)
     return re.split(r"[+~-]", package.version.partition(":")[2] or package.version)[0]
@@ -65,7 +66,7 @@ def _old(version: str) -> bool:
 
 
 def wants_tree(setting: str, said: str) -> bool:
-    """Return whether a tree comes into question on this host, with KVM or without."""
+    """Return True if a tree is an option on this host, with KVM or without."""
     return setting == "tree" or (setting == "auto" and _old(host_version(said)))
 
 
@@ -78,7 +79,7 @@ def choose(setting: str, accelerator: Accelerator, said: str, lock: Lock | None)
         lock: The lock of the tree's packages; None if there is none for this host and machine.
 
     Raises:
-        UsageError: The tree is wanted, and there is no lock of one.
+        UsageError: The setting is tree, and there is no lock for one.
     """
     own = host_version(said)
     tree = tree_version(lock) if lock else ""

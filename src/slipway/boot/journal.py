@@ -1,9 +1,9 @@
-"""A machine whose checks failed -> its journal, beside the logs of its checks.
+"""Keep the journal of a machine whose checks failed, beside the logs of its checks.
 
-What goes in: the words that log in to the machine as root. What comes out: the newest
-:data:`LINES` lines of all its starts, as ``journalctl --output=short-precise`` writes them
-(journalctl(1)). A machine that lets nobody in, or no longer answers, leaves no file: the console
-says what it came to.
+What goes in: the command to log in to the machine as root. What comes out: the newest :data:`LINES`
+lines of all its starts, in the format of ``journalctl --output=short-precise`` (journalctl(1)). If
+the machine refuses the login or does not answer, there is no file. The console then shows its last
+state.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _COMMAND: Final = f"journalctl --no-pager --output=short-precise --lines={LINES}
 
 
 def keep(login: Sequence[str | Path], file: Path, *, limit_s: float) -> bool:
-    """Write a machine's journal into a file, and return whether there is one.
+    """Write a machine's journal to a file; return True if it worked.
 
     Args:
-        login: Runs the command of a shell that follows it on the machine, as root.
-        limit_s: How long that may take, in seconds.
+        login: The command to log in as root; a shell command for the machine follows it.
+        limit_s: The time limit, in seconds.
     """
     partial = file.with_name(f"{file.name}.part")
     try:

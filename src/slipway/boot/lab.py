@@ -1,12 +1,12 @@
-"""The network around a machine that is checked: private, empty but for what is put there, gone with
-its namespace.
+"""Make the private network around a machine under test; it ends with its namespace.
 
-The first interface leads to a network where this side is 10.77.0.1, hands out 10.77.0.10 to the
-machine (and the addresses after it to further instances), and answers for the name
-``upstream.test``. Behind every other interface is a client of its own, in a network namespace of
-the interface's name (``<instance>-<interface>`` for a further instance), with one device,
-``client0``, that nothing has configured. All of it is in a :mod:`~slipway.boot.room`: checks are
-nobody on this host.
+The network of the first interface is 10.77.0.0/24. This side is 10.77.0.1, and gives the machine
+10.77.0.10 and further instances the addresses after it. It also answers for the name
+``upstream.test``.
+
+Behind every other interface is a client of its own, in a network namespace with the interface's
+name (``<instance>-<interface>`` for a further instance). The client has one unconfigured device,
+``client0``. All of it is in a :mod:`~slipway.boot.room`: checks are nobody on this host.
 """
 
 from __future__ import annotations
@@ -66,20 +66,22 @@ done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """The network: ``enter`` are the words to run a command of this host's user there."""
+    """The network, and the commands to run something in it."""
 
     interfaces: tuple[str, ...]
     namespace: Room
 
     @property
     def enter(self) -> list[str]:
-        """To run a command of this host's user in the network: a machine."""
+        """The words before a command of this host's user, such as a machine's, to run it in the
+        network.
+        """
         return self.namespace.beside
 
     def networks(self, instance: int = 0) -> tuple[str, ...]:
-        """QEMU's -netdev options for each interface of an instance.
+        """Return QEMU's -netdev options, one for each interface of an instance.
 
-        The machine itself is the first.
+        Instance 0 is the machine itself.
         """
         return tuple(
             f"tap,ifname={_tap(instance, number)},script=no,downscript=no"
@@ -87,8 +89,9 @@ class Lab:
         )
 
     def client(self, interface: str) -> list[str]:
-        """The words to run a command on the far side of an interface, as a user of the room and
-        within limits.
+        """Return the words to run a command on the far side of an interface.
+
+        The command runs as a user of the room, within limits.
         """
         words = [*self.namespace.enter, "prlimit", *_LIMITS, "--"]
         return (
@@ -96,7 +99,7 @@ class Lab:
         )
 
     def environment(self, interface: str) -> dict[str, str]:
-        """What a check on the far side of an interface is told."""
+        """Return the environment of a check on the far side of an interface."""
         device = interface if interface == self.interfaces[0] else "client0"
         return {
             "TMPDIR": "/tmp",
@@ -107,15 +110,15 @@ class Lab:
 
 
 def address(instance: int) -> str:
-    """The address that an instance is given on its first interface.
+    """Return an instance's address on its first interface.
 
-    The machine itself is the first.
+    Instance 0 is the machine itself.
     """
     return str(IPv4Address(ADDRESS) + instance)
 
 
 def agent_socket(instance: int) -> str:
-    """Return the name of the abstract socket that leads to an instance's guest agent."""
+    """Return the name of the abstract socket of an instance's guest agent."""
     return f"slipway-agent-{instance}"
 
 
@@ -132,16 +135,16 @@ def lab(
     instances: Sequence[str] = (),
     memory_mib: int = 64,
 ) -> Iterator[Lab]:
-    """Make the network for a machine with these interfaces.
+    """Keep the network of a machine with these interfaces for the block.
 
     Args:
-        instances: Further machines with the same interfaces.
-        memory_mib: How much its namespace's own file system holds.
-        log: Where the DHCP and DNS server writes.
-        names: Further names that it answers for, with their addresses.
+        instances: The names of further machines with the same interfaces.
+        memory_mib: The size limit of its namespace's own file system, in MiB.
+        log: The log of the DHCP and DNS server.
+        names: Further DNS names, with their addresses.
 
     Raises:
-        HostError: This host does not allow it, or a tool is missing.
+        HostError: This host does not allow such a network, or a tool is missing.
     """
     if not os.access(_TUN, os.R_OK | os.W_OK):
         raise HostError(

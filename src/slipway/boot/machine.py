@@ -1,9 +1,11 @@
-"""A virtual machine: its description -> QEMU's command line, and one that runs.
+"""Describe a virtual machine, make QEMU's command line of it, and run it.
 
-:func:`command` is pure. Invariants of :func:`running`: the image is never written to (a throwaway
-overlay is), QEMU's monitor is its standard input and output, so it belongs to nobody else, and it
-ends with the block whatever happens. What the machine is told, says and writes is in files that
-only this user can read, and on no command line.
+:func:`command` is pure.
+
+Invariants of :func:`running`: the machine writes to a throwaway overlay, never to the image. QEMU's
+monitor is its standard input and output, so nobody else can reach it. QEMU ends with the block,
+even if an error ends it. Everything the machine receives, reports and writes is in files for this
+user alone, and on no command line.
 """
 
 from __future__ import annotations
@@ -79,13 +81,16 @@ _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine. ``networks`` are QEMU's -netdev options, one for each interface, without their id;
-    ``credentials`` are given to the guest's systemd (https://systemd.io/CREDENTIALS), and
-    ``drives`` (serial number -> file) are raw disks that it may only read. ``ports`` (name -> file)
-    are virtio-serial ports whose output is appended to a file, and ``agent`` is the name of an
-    abstract socket (unix(7)), in the network namespace of QEMU, that leads to the guest's agent.
-    ``instance`` tells machines of one network apart. ``screen`` is a file for one dump of the
-    screen (``screendump`` to :data:`SCREEN`).
+    """A machine's description.
+
+    Attributes:
+        networks: QEMU's -netdev options, one for each interface, without their id.
+        credentials: System credentials for the guest's systemd (https://systemd.io/CREDENTIALS).
+        drives: Raw disks (serial number -> file), read-only for the guest.
+        ports: Virtio-serial ports (name -> file); their output is appended to the file.
+        agent: The name of the guest agent's abstract socket (unix(7)), in QEMU's network namespace.
+        instance: The number of the machine among those of one network.
+        screen: The file for one dump of the screen (``screendump`` to :data:`SCREEN`).
     """
 
     architecture: str
@@ -110,7 +115,7 @@ class Machine:
 
     @classmethod
     def for_base(cls, base: Base, architecture: str, **more: Any) -> Machine:
-        """A machine of the kind that a base's architecture names."""
+        """Return a machine of the type that a base's architecture asks for."""
         qemu = base.architectures[architecture].qemu
         return cls(
             architecture=architecture, system=qemu["system"], machine=qemu["machine"], **more
@@ -118,7 +123,7 @@ class Machine:
 
 
 def mac_address(number: int, instance: int = 0) -> str:
-    """The hardware address of an interface of an instance, both counted from 0.
+    """Return the hardware address of an interface of an instance, both counted from 0.
 
     The prefix is QEMU's own, for local use.
     """
@@ -126,10 +131,10 @@ def mac_address(number: int, instance: int = 0) -> str:
 
 
 def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
-    """The code and the variables of a UEFI firmware.
+    """Return the code and the variables of a UEFI firmware.
 
     Raises:
-        HostError: It is not installed.
+        HostError: The firmware is not installed.
     """
     for code, variables in _FIRMWARE.get((architecture, firmware), ()):
         if Path(code).exists() and Path(variables).exists():
@@ -142,14 +147,14 @@ def firmware_files(architecture: str, firmware: str) -> tuple[Path, Path]:
 
 
 def _quoted(value: object) -> str:
-    """A value of one of QEMU's comma-separated options."""
+    """Return a value for one of QEMU's comma-separated options."""
     return str(value).replace(",", ",,")
 
 
 def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
-    """QEMU's command line.
+    """Return QEMU's command line.
 
-    Everybody on the host can read it, so credentials come in files.
+    Everybody on the host can read it, so credentials are given as files.
     """
     secure = machine.firmware == "secureboot"
     kvm = machine.accelerator.name == "kvm"
@@ -204,11 +209,12 @@ def command(machine: Machine, credentials: Sequence[Path] = ()) -> list[str]:
 
 @cache
 def unprivileged(*qemu: str) -> tuple[str, ...]:
-    """QEMU's options that take root's rights from it, once it has opened its files.
+    """Return the options that make QEMU give up root's rights once its files are open.
 
-    Its filter has to let that happen.
+    Their sandbox filter allows that one change of user.
 
-    The words are those that run QEMU.
+    Args:
+        qemu: The command to run QEMU.
     """
     said = process.run([*qemu, "-help"], check=False, timeout_s=60).stdout.decode(errors="replace")
     newer = re.search(r"^-run-with [^\n]*user=", said, re.MULTILINE) is not None
@@ -218,10 +224,10 @@ def unprivileged(*qemu: str) -> tuple[str, ...]:
 
 
 def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
-    """A file that takes what a machine writes instead of its image; nobody else can read it.
+    """Make a file for a machine's writes over its image; only this user can read it.
 
     Raises:
-        HostError: One of the two is out of the machine's sight.
+        HostError: The machine cannot see the image or the overlay.
     """
     require_in_sight(image, overlay)
     process.run(
@@ -243,14 +249,14 @@ def make_overlay(image: Path, overlay: Path, *, size_gib: int) -> None:
 
 
 def _make_private(file: Path) -> None:
-    """Make an empty file that nobody else can read; QEMU opens it as it is."""
+    """Make an empty file for this user alone; QEMU opens it as it is."""
     file.unlink(missing_ok=True)
     os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _write_credentials(machine: Machine, folder: Path) -> list[Path]:
-    """Write a machine's credentials as strings of SMBIOS (systemd.system-credentials(7)), a file
-    for each.
+    """Write a machine's credentials, one to a file, as SMBIOS strings
+    (systemd.system-credentials(7)).
     """
     files = []
     for number, (name, value) in enumerate(machine.credentials.items()):
@@ -262,13 +268,16 @@ def _write_credentials(machine: Machine, folder: Path) -> list[Path]:
 
 
 def host_slowdown() -> float:
-    """How many times longer than alone a new machine's work takes: 1 to :data:`MOST_SLOWDOWN`."""
+    """Return the slowdown that a new machine can expect from the host's load: 1 to
+    :data:`MOST_SLOWDOWN`.
+    """
     return max(1.0, min(MOST_SLOWDOWN, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def _scheduled(pid: int) -> tuple[int, int]:
-    """The nanoseconds that a process's threads and its children's ran, and waited to run; 0 where
-    it is gone.
+    """Return the run time and the wait time of a process and its children, in nanoseconds.
+
+    Both are 0 if the process is gone.
     """
     ran = waited = 0
     for task in Path(f"/proc/{pid}/task").glob("*"):
@@ -282,7 +291,7 @@ def _scheduled(pid: int) -> tuple[int, int]:
 
 
 class Running:
-    """A machine that runs, by its monitor (QEMU Machine Protocol)."""
+    """A running machine, reached by its monitor (QEMU Machine Protocol)."""
 
     def __init__(self, qemu: subprocess.Popen[bytes]) -> None:
         assert qemu.stdin and qemu.stdout
@@ -296,17 +305,17 @@ class Running:
 
     @property
     def ended(self) -> int | None:
-        """How QEMU ended (its exit status, negative for a signal); None while it runs."""
+        """QEMU's exit status, negative for a signal; None while it runs."""
         return self.qemu.poll()
 
     @property
     def slowdown(self) -> float:
-        """How many times longer than on an idle host all takes: 1 to :data:`MOST_SLOWDOWN`.
+        """The slowdown compared with an idle host: 1 to :data:`MOST_SLOWDOWN`.
 
-        The processors' threads ran for some time, and waited for a processor of the host for some
-        time (Linux, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). Both count
-        since the start, and lately: a host that was idle for an hour may have got work a minute
-        ago.
+        It is run time plus wait time over run time, of the threads of QEMU (Linux,
+        Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat). The larger of two values
+        counts: since the start, and lately. A host may have been idle for an hour and got work a
+        minute ago.
         """
         ran, waited = _scheduled(self.qemu.pid)
         since = (ran - self._measured[0], waited - self._measured[1])
@@ -334,7 +343,7 @@ class Running:
         raise OSError(_GONE)
 
     def _messages(self, timeout_s: float) -> Iterator[dict[str, Any]]:
-        """Yield what QEMU says, answers and events, until it is gone or the time is up.
+        """Yield QEMU's answers and events, until it is gone or the time is up.
 
         Raises:
             OSError: QEMU wrote something else than JSON objects, or a line without an end.
@@ -362,7 +371,7 @@ class Running:
             yield message
 
     def reset(self) -> None:
-        """Press the reset button: everything that the guest had not written is lost.
+        """Press the reset button; the guest loses everything unwritten.
 
         Raises:
             OSError: QEMU is gone, hangs, or refused.
@@ -371,9 +380,10 @@ class Running:
         self.ask("system_reset")
 
     def reboot(self, timeout_s: float) -> bool:
-        """Press Ctrl-Alt-Delete, upon which systemd stops everything and restarts the machine.
+        """Press Ctrl-Alt-Delete, so that systemd stops everything and restarts the machine.
 
-        Whether it has, in time.
+        Returns:
+            True if it restarted in time.
 
         Raises:
             OSError: QEMU is gone, hangs, or refused.
@@ -384,7 +394,7 @@ class Running:
         return any(message.get("event") == "RESET" for message in self._messages(timeout_s))
 
     def power_off(self, timeout_s: float) -> bool:
-        """Press the power button and wait; whether the guest switched itself off in time."""
+        """Press the power button and wait; return True if the guest switched itself off in time."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self.ask("system_powerdown")
             self.qemu.wait(timeout_s)
@@ -394,14 +404,15 @@ class Running:
 
 @contextlib.contextmanager
 def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterator[Running]:
-    """Run a machine for as long as the block lasts.
+    """Run a machine for the block.
 
     Args:
-        enter: Words that go before QEMU's command, to run it in a namespace.
-        log: Where QEMU's own messages go.
+        enter: The words before QEMU's command, to run it in a namespace.
+        log: The file for QEMU's own messages.
 
     Raises:
         HostError: QEMU or its firmware is not installed.
+        UsageError: There is no such firmware.
     """
     if machine.firmware not in FIRMWARES:
         raise UsageError(

@@ -1,10 +1,10 @@
-"""Checks on this host, as a client of each network around a machine; and the further instances that
-some of them need.
+"""Run checks on this host as a client of each network around a machine, and start further
+instances.
 
-A check is tried again until it passes or its time is up: those on this host wait for what they need
-themselves, so for a minute at most. A check runs in the network's room: it is nobody on this host
-and sees none of its files. What it is told (addresses, an SSH command, parameters) is in its
-environment, docs/reference/spec.md.
+A check is tried again until it passes or its time is up. Checks on this host wait themselves for
+the things they need, so a minute of retries is enough. A check runs in the network's room: it is
+nobody on this host and sees none of its files. Its environment holds addresses, an SSH command and
+parameters (docs/reference/spec.md).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def outside_checks(appliance: Appliance) -> list[Check]:
 
 
 def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
-    """Put into the network's room what is run there, before anything is: the checks, what they
-    import, and the key that root may log in with.
+    """Write the checks, their module and root's login key into the network's room, before any check
+    runs.
     """
     network.namespace.write(_KEY, key.read_bytes())
     for check in outside_checks(appliance):
@@ -68,9 +68,7 @@ def furnish(network: Lab, appliance: Appliance, key: Path) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Instances:
-    """The further instances of the spec: those that run, and all that is needed to start
-    another.
-    """
+    """The running further instances of the spec, and the means to start another."""
 
     trial: Trial
     like: Machine
@@ -79,7 +77,7 @@ class Instances:
     started: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def start_early(self) -> None:
-        """Start what any check will ask for, beside the checks that need only one machine."""
+        """Start every instance that a check asks for, alongside the checks of one machine alone."""
         if self.trial.enough:
             return
         wanted = {name for check in self.trial.appliance.checks for name in check.instances}
@@ -90,7 +88,8 @@ class Instances:
     def start(self, name: str) -> Mapping[str, str]:
         """Start an instance, unless it runs.
 
-        The values of its parameters, as far as they are known.
+        Returns:
+            The values of its parameters, as far as they are known.
         """
         if name not in self.started:
             spec = self.trial.appliance.spec
@@ -123,8 +122,10 @@ class Instances:
     def _given(
         self, instance: Instance, values: Mapping[str, str]
     ) -> tuple[dict[str, bytes], dict[str, Path]]:
-        """What brings an instance its parameters and the key to log in with: system credentials, or
-        a disk for cloud-init.
+        """Return the credentials and the disks of an instance.
+
+        They carry its parameters and the login key: as system credentials, or as a disk for
+        cloud-init.
         """
         given = parameter_credentials(self.trial.appliance.spec.parameters, values)
         key = "ssh.authorized_keys.root"
@@ -143,8 +144,9 @@ class Instances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """What checks from outside work with: the network, the machines, parameters. A key that root
-    may log in with is in the network's room.
+    """The means of a check from outside: the network, the machines and the parameters.
+
+    The key to log in as root is in the network's room.
     """
 
     network: Lab
@@ -153,7 +155,9 @@ class Client:
     others: Instances
 
     def environment(self, check: Check) -> dict[str, str]:
-        """What a check in an interface's network is told; the instances that it needs run."""
+        """Return a check's environment in an interface's network, after starting the instances it
+        needs.
+        """
         told = {
             **self.network.environment(check.place),
             **self._about("SLIPWAY_", 0, self.values, "root"),
@@ -199,7 +203,7 @@ class Client:
 
 
 def run_outside(trial: Trial, client: Client, check: Check) -> None:
-    """Run a check on this host, in an interface's network, until it passes or goes on failing.
+    """Run a check on this host in an interface's network, until it passes or its time is up.
 
     Raises:
         Died: The machine is gone, so the check says nothing.
@@ -236,7 +240,7 @@ def run_outside(trial: Trial, client: Client, check: Check) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """How a check ended, how often it was tried, and what it said at last and at first."""
+    """The outcome of a check, the number of tries, and the output of the last and of the first."""
 
     outcome: str
     attempts: int
@@ -247,8 +251,7 @@ class _Tried:
 def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str, str]) -> _Tried:
     """Try a check until it passes or its time is up.
 
-    A try that the limit cuts off has nothing to say, unless it was the only one: the log is that of
-    the last whole try.
+    The log is the last whole try's. A try cut off by the limit counts only if it was the only one.
     """
     interpreter = PYTHON if check.path.suffix == ".py" else ("sh", "-x")
     words = []
@@ -294,8 +297,9 @@ def _tried(trial: Trial, client: Client, check: Check, environment: Mapping[str,
 
 
 def _end_of(log: Path) -> str:
-    """Return the last 2,000 characters of a log, and read no more of it: a check may have written
-    without end.
+    """Return the last 2,000 characters of a log.
+
+    Only the end is read: a check may have written without end.
     """
     with log.open("rb") as said:
         said.seek(max(0, said.seek(0, 2) - 8000))
@@ -303,13 +307,13 @@ def _end_of(log: Path) -> str:
 
 
 def _prepared(guest: Running, check: Check, timeout_s: float) -> bool:
-    """Do to the machine what a check wants to be done before it; whether that worked."""
+    """Reset or reboot the machine if the check asks for it; return True unless a reboot fails."""
     if check.before == "reset":
         guest.reset()
     return check.before != "reboot" or guest.reboot(timeout_s)
 
 
 def _allowed(appliance: Appliance, interface: str) -> list[str]:
-    """The ports that the spec names for an interface, as scan.py takes them."""
+    """Return the spec's ports of an interface, in the notation of scan.py."""
     ports = [port for port in appliance.spec.ports if port.interface == interface]
     return [f"{'udp/' if port.protocol == 'udp' else ''}{port.numbers}" for port in ports]

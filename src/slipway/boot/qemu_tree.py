@@ -1,12 +1,13 @@
-"""A QEMU beside the host's: locked packages -> an archive in the cache -> a program where machines
-run.
+"""Make a QEMU beside the host's from locked packages, and open it for machines to run in.
 
-The tree is files of packages: no script of a package runs. Its program runs by the tree's own
+What goes in: a lock. What comes out: an archive in the cache, and the command to run its QEMU.
+
+The tree is the files of packages: no script of a package runs. Its program runs by the tree's own
 dynamic linker and libraries (ld.so(8)), so it sees the host's files by their own paths, as the
 host's QEMU would.
 
-Invariants: every library that the program loads is the tree's; the tree is in memory that is gone
-with its namespace. Firmware for UEFI stays the host's.
+Invariants: the program loads only libraries of the tree. The tree is in memory, and gone with its
+namespace. Firmware for UEFI stays the host's.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$2/nsswitch.conf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """Where the parts of the program are in the tree, for a host's architecture."""
+    """The program's libraries and dynamic linker in the tree, for a host's architecture."""
 
     libraries: Path
     linker: Path
@@ -76,7 +77,7 @@ class _Places:
 
 
 def lock_path(folder: Path, system: str, architecture: str) -> Path:
-    """Where the lock for an emulated processor and a host's architecture is."""
+    """Return the path of the lock for an emulated processor and a host's architecture."""
     return folder / system / f"lock.{architecture}.json"
 
 
@@ -84,7 +85,7 @@ def tree_lock(folder: Path, system: str, architecture: str) -> Lock | None:
     """Read the lock for an emulated processor and a host's architecture; None if there is none.
 
     Raises:
-        SpecErrors: Somebody has edited it wrongly.
+        SpecErrors: The lock is malformed, for example after an edit by hand.
     """
     path = lock_path(folder, system, architecture)
     return read_lock(path) if architecture in _LINKERS and path.exists() else None
@@ -93,11 +94,11 @@ def tree_lock(folder: Path, system: str, architecture: str) -> Lock | None:
 def make_tree(
     stage: Stage, lock: Lock, system: str, mirrors: Mapping[str, str], workplace: Workplace
 ) -> Entry:
-    """Return the tree's archive in the cache; it is made now if it is not there.
+    """Return the tree's archive in the cache, after making it if it is missing.
 
     Raises:
-        BuildError: A package cannot be had in its locked version, or the program would load what is
-            not in the tree.
+        BuildError: A package's locked version is not available, or the program would load a file
+            from outside the tree.
     """
     cache, progress = workplace.cache, workplace.progress
     with cache.locked(
@@ -128,7 +129,7 @@ def make_tree(
 
 
 def _unpack(namespace: Namespace, packages: Path, architecture: str, system: str) -> int:
-    """Make the tree of a folder of packages; returns its size in MiB."""
+    """Make the tree from a folder of packages; return its size in MiB."""
     places = _Places.of(architecture)
     words: list[str | Path] = [
         packages,
@@ -142,12 +143,13 @@ def _unpack(namespace: Namespace, packages: Path, architecture: str, system: str
 
 
 def open_tree(entry: Entry, system: str, enter: Sequence[str]) -> tuple[str, ...]:
-    """Unpack the tree in a namespace, over :data:`MOUNT` of it.
+    """Unpack the tree in a namespace, over its :data:`MOUNT`.
 
     Args:
-        enter: The words that go before a command to run it there, as somebody who may mount.
+        enter: The words before a command to run it there, as a user with the right to mount.
 
-    Returns: The words that run QEMU there; its options go after them.
+    Returns:
+        The words to run QEMU there; its options go after them.
     """
     places = _Places.of(str(entry.facts["architecture"]))
     options = f"size={int(entry.facts['unpacked_mib']) + 64}m,mode=755,nosuid,nodev"

@@ -1,6 +1,6 @@
-"""What became of a boot: which checks ran, how each went, and on what kind of machine.
+"""Record a boot: the checks that ran, how each went, and the type of machine.
 
-A report is plain data that goes into the cache and, without what checks wrote, into the manifest.
+A report is plain data. It goes into the cache and, without the output of checks, into the manifest.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ __all__ = ["Attempt", "BootReport", "CheckResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check: where it ran ("guest" or an interface's name), how it ended ("passed", "failed" or
-    "timed out"), and the last lines that it wrote. Times are in seconds; it was tried ``attempts``
-    times. ``first`` is what the first try wrote, where a later one failed too.
+    """The result of one check.
+
+    Attributes:
+        place: "guest" or an interface's name.
+        outcome: "passed", "failed" or "timed out".
+        duration_s: The time it took, in seconds.
+        attempts: The number of tries.
+        output: The last lines of its output.
+        first: The output of the first try, if a later one failed too.
     """
 
     name: str
@@ -29,14 +35,17 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it passed."""
+        """True if the check passed."""
         return self.outcome == "passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One start of the machine; ``problem`` is what kept the guest from running the checks, None if
-    nothing did.
+    """One start of the machine.
+
+    Attributes:
+        started_s: The time until the first check started or the machine died, in seconds.
+        problem: The reason why the guest did not finish its checks; None if it did.
     """
 
     started_s: float
@@ -47,11 +56,14 @@ class Attempt:
 class BootReport:
     """All starts and all checks of one image.
 
-    ``accelerator`` is kvm or tcg, ``firmware`` bios, uefi or secureboot. ``expected`` names the
-    checks that the image has to pass, as place/name. ``memory_mib`` is what the guest used once its
-    services ran, None if it did not say. ``qemu`` is the version of the QEMU that ran it, empty if
-    unknown. ``picture`` is the screen when the guest's own checks had ended
-    (:mod:`~slipway.boot.screen`), None if there is no picture.
+    Attributes:
+        accelerator: kvm or tcg.
+        firmware: bios, uefi or secureboot.
+        expected: The checks that the image has to pass, as place/name.
+        memory_mib: The guest's use of memory once its services ran, in MiB; None if unknown.
+        qemu: The version of QEMU, empty if unknown.
+        picture: The screen after the guest's own checks (:mod:`~slipway.boot.screen`); None if
+            there is no picture.
     """
 
     accelerator: str
@@ -65,7 +77,7 @@ class BootReport:
 
     @property
     def passed(self) -> bool:
-        """Return True if every expected check is here once, nothing else is, and all passed."""
+        """True if every expected check is here once, nothing else is, and all passed."""
         names = sorted(f"{check.place}/{check.name}" for check in self.checks)
         return (
             bool(names)
@@ -75,7 +87,7 @@ class BootReport:
 
     @property
     def summary(self) -> str:
-        """One line for people, with what the first start ended by if there was a second."""
+        """One line for people, with the problem of the first start if there was a second."""
         good = sum(check.passed for check in self.checks)
         again = "".join(
             f"; started again after: {attempt.problem}"
@@ -88,12 +100,12 @@ class BootReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the report as plain data."""
         return {**asdict(self), "passed": self.passed}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BootReport:
-        """What :meth:`to_json` gave."""
+        """Read the data of :meth:`to_json`."""
         return cls(
             accelerator=data["accelerator"],
             firmware=data["firmware"],

@@ -1,13 +1,13 @@
-"""The results of a guest's checks, as runner.sh reports them over a virtio-serial port.
+"""Read the results of a guest's checks, as runner.sh reports them over a virtio-serial port.
 
-What goes in: a running machine, the file behind the port, the console, the names of the checks.
+What goes in: a running machine, the file behind the port, the console, and the names of the checks.
 What comes out: a :class:`~slipway.boot.report.CheckResult` for each check as it ends.
 
-Invariants: every expected check is reported exactly once, or the report is refused; nothing here
-waits forever or reads without a limit, whatever a guest writes.
+Invariants: a report is refused unless it has every expected check exactly once. Nothing here waits
+forever or reads without a limit, whatever a guest writes.
 
-Protocol, one line each (docs/adr/0014): ``running``, ``started``, ``memory KIB``, ``finished``, and
-``check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT [FIRST]``, with outputs in base64.
+The protocol has one message a line (docs/adr/0014): ``running``, ``started``, ``memory KIB``,
+``finished``, and ``check NAME OUTCOME ATTEMPTS HUNDREDTHS OUTPUT [FIRST]``, with outputs in base64.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Misreported(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Reported:
-    """What the guest has reported so far; ``memory_kib`` is None until it said what it uses."""
+    """The guest's report so far.
+
+    ``memory_kib`` is its use of memory, in KiB; None until it is reported.
+    """
 
     expected: Sequence[str]
     names: set[str] = field(default_factory=set)
@@ -53,7 +56,7 @@ class Reported:
     finished: bool = False
 
     def read(self, line: str) -> CheckResult | None:
-        """Take in a line; return the result that it holds.
+        """Take in a line; return the result in it, if any.
 
         Raises:
             Misreported: The line has no meaning, or contradicts an earlier one.
@@ -109,7 +112,7 @@ def _decoded(name: str, output: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return a piece of what a guest wrote, safe for a terminal."""
+    """Return a piece of a guest's text, safe for a terminal."""
     return ascii(text[:80])
 
 
@@ -127,7 +130,7 @@ def follow(
     Args:
         results: The file behind the guest's virtio-serial port.
         console: The guest's console, searched for a crashed kernel.
-        reported: Filled with what was reported.
+        reported: Filled with the report.
         start_s: Limit for the first word, in seconds on an idle host.
         check_s: Limit for each silence after the first word, in seconds on an idle host.
 
@@ -157,9 +160,9 @@ def follow(
 
 
 def ending(status: int) -> str:
-    """Say how QEMU ended.
+    """Describe QEMU's end by its exit status.
 
-    Who kills it is the kernel of a host, or of a container, that has no memory left.
+    SIGKILL comes from the kernel, of a host or a container without free memory.
     """
     if status != -signal.SIGKILL:
         return f"QEMU ended with status {status}"
@@ -188,7 +191,7 @@ def require_short(results: Path, console: Path) -> None:
 
 
 def _lines(file: Path) -> Iterator[str | None]:
-    """Yield the whole lines of a growing file, and None whenever no further one is there."""
+    """Yield the whole lines of a growing file, and None whenever there is no further one yet."""
     rest = b""
     with file.open("rb") as reader:
         while True:

@@ -1,14 +1,13 @@
-"""The room that checks from outside run in: a user of their own, a network, and a root with
-programs and nothing else.
+"""Make the room for checks from outside: users and a network of its own, and a root of programs
+only.
 
-What goes in: folders to show at their own paths. What comes out: a :class:`Room`, which is a
-:class:`~slipway.host.namespace.Namespace` inside another one. Whoever is root in it is nobody on
-this host.
+What goes in: folders to show at their own paths. What comes out: a :class:`Room`, a
+:class:`~slipway.host.namespace.Namespace` inside another one. Its root is nobody on this host.
 
-Invariants: no file of this host but those of its programs can be reached from inside (the old root
-is detached), and they belong to others; every process inside is one of the room's own users, so
-none of it can trace a process of this host, QEMU among them; QEMU shares the room's network and
-nothing else. It ends with the block, as its outer namespace.
+Invariants: of this host, only the files of its programs are in reach, because the old root is
+detached. These files belong to other users. Every process inside is one of the room's own users, so
+it cannot trace a process of this host, such as QEMU. QEMU shares the room's network and nothing
+else. The room ends with the block, as its outer namespace does.
 """
 
 from __future__ import annotations
@@ -104,14 +103,14 @@ exec env -i PATH="$PATH" setpriv --reuid 0 --regid 0 --clear-groups sh -euc '
 
 
 class Room(Namespace):
-    """A context manager, as its base: inside the block the room exists.
+    """A context manager, as its base: the room exists inside the block.
 
     Args:
         memory_mib: The size limit of its file system, in MiB.
-        shown: Folders and files to show at their own paths, besides the programs of this host.
+        shown: Folders and files to show at their own paths, besides this host's programs.
 
     Raises:
-        HostError: The host cannot make it; the hint says what to change.
+        HostError: The host cannot make a room; the hint names the change to make.
     """
 
     def __init__(self, *, memory_mib: int, shown: Sequence[Path] = ()) -> None:
@@ -182,8 +181,9 @@ class Room(Namespace):
         self._rooms.close()
 
     def _ids(self) -> tuple[int, int]:
-        """The first of the room's ids, as the outer namespace counts, and how many there are
-        (user_namespaces(7)).
+        """Return the first of the room's ids, counted in the outer namespace, and their number.
+
+        See user_namespaces(7).
         """
         if os.geteuid() == 0:
             size = int(Path("/proc/self/uid_map").read_text().split()[2])
@@ -193,7 +193,7 @@ class Room(Namespace):
 
     @property
     def enter(self) -> list[str]:
-        """The words that go before a command to run it inside, as the room's root."""
+        """The words before a command to run it inside, as the room's root."""
         words = [
             "nsenter",
             f"--target={self._number}",
@@ -211,11 +211,11 @@ class Room(Namespace):
 
     @property
     def beside(self) -> list[str]:
-        """The words to run a command of this host's user in the room's network."""
+        """The words before a command of this host's user to run it in the room's network."""
         return [*self._outer.enter, "nsenter", f"--net=/proc/{self._number}/ns/net", "--"]
 
     def write(self, path: Path, content: bytes, *, mode: int = 0o600) -> None:
-        """Make a file inside; it belongs to the room's root."""
+        """Write a file inside; it belongs to the room's root."""
         script = 'umask 077; mkdir -p "${1%/*}"; cat >"$1"; chmod "$2" "$1"'
         self.run(
             ["sh", "-euc", script, "sh", path, f"{mode:o}"],
@@ -225,8 +225,9 @@ class Room(Namespace):
 
 
 def _system() -> tuple[list[str], list[str]]:
-    """The links of this host's root that its programs need, as names and targets in turn; and the
-    folders and files.
+    """Return the links, and the folders and files, that programs need of this host's root.
+
+    Links are names and targets in turn.
     """
     links: list[str] = []
     found = [
@@ -247,14 +248,17 @@ def _system() -> tuple[list[str], list[str]]:
 
 
 def _descendant(pid: int, depth: int) -> int:
-    """The child of the child ... of a process each of which has one (proc_pid_task_children(5))."""
+    """Return the descendant of a process at a depth: the first child of the first child, and so on.
+
+    See proc_pid_task_children(5).
+    """
     for _ in range(depth):
         pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return pid
 
 
 def _status(pid: int, name: str) -> list[str]:
-    """The words of a line of proc_pid_status(5)."""
+    """Return the words of a line of proc_pid_status(5)."""
     lines: Mapping[str, str] = dict(
         line.split(":", 1)
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,9 +1,8 @@
-"""A sandbox: an image run on a throwaway overlay, its ports reachable on this host's loopback,
-until somebody stops it.
+"""Run an image in a sandbox until somebody stops it, with its ports on this host's loopback.
 
-Invariants: the image is never written to; with a snapshot's name, the state at the end becomes that
-snapshot if there is none, and if there is one the machine starts from it and leaves it as it is.
-Nothing outlives the block, not even when this process is killed: QEMU runs in a
+Invariants: the image is never written to. A new snapshot's name keeps the state at the end under
+it. With an existing snapshot, the machine starts from it and leaves it unchanged. Nothing outlives
+the block, even if this process is killed: QEMU runs in a
 :class:`~slipway.host.namespace.Namespace`.
 """
 
@@ -35,10 +34,14 @@ _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A machine that runs. ``ports`` maps ``tcp/22`` to the loopback port that leads there;
-    ``unreachable`` are ranges of ports, and ports on interfaces other than the first, which a
-    single host has no way to. ``ssh_key`` is the public key that may log in as root; ``ssh_listed``
-    says whether SSH is among the ports of the first interface.
+    """A running machine.
+
+    Attributes:
+        ports: The loopback port that leads to each port, such as ``tcp/22``.
+        unreachable: Ranges of ports, and ports of other interfaces than the first: not forwarded.
+        snapshot: The snapshot that it starts from or is kept as, in words; empty if none.
+        ssh_key: The public key that may log in as root.
+        ssh_listed: True if SSH is among the ports of the first interface.
     """
 
     guest: Running
@@ -52,7 +55,7 @@ class Sandbox:
 
     @property
     def listing(self) -> list[str]:
-        """What somebody at a terminal wants to know."""
+        """The lines for somebody at a terminal: accelerator, QEMU, console, ports and login."""
         runs = self.emulator.accelerator
         lines = [
             f"running on {runs.name} ({runs.reason}); Ctrl-C stops it",
@@ -72,9 +75,7 @@ class Sandbox:
 
     @property
     def login(self) -> str:
-        """The command that logs in as root, to paste; the host key is a new one in every
-        machine.
-        """
+        """The command to log in as root, to paste; every machine has a new host key."""
         words = ["ssh", "-p", str(self.ports["tcp/22"])]
         if self.ssh_key and self.ssh_key.suffix == ".pub":
             words += ["-i", str(self.ssh_key.with_suffix(""))]
@@ -89,10 +90,11 @@ class Sandbox:
 
 
 def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str = "") -> None:
-    """See that the parameters exist and accept their values, and that a snapshot can have its name.
+    """Refuse unknown parameters, values they do not accept, and a bad name for a snapshot.
 
     Raises:
-        UsageError: One does not, or it cannot.
+        UsageError: A parameter is unknown, its value is not accepted, or the snapshot's name is
+            bad.
     """
     if keep and not _SNAPSHOT.fullmatch(keep):
         raise UsageError(
@@ -104,12 +106,12 @@ def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a machine is started with.
+    """The options to start a machine with.
 
     Attributes:
         parameters: Values for first boot; others take their defaults.
         keep: The name of a snapshot.
-        folder: Where snapshots are kept.
+        folder: The folder of snapshots.
         ssh_key: A public key that may log in as root.
         internet: Let the machine reach this host and whatever this host reaches.
     """
@@ -131,11 +133,11 @@ def sandbox(
     emulator: Emulator,
     wanted: Wanted,
 ) -> Iterator[Sandbox]:
-    """Run an image for as long as the block lasts.
+    """Run an image for the block.
 
     Args:
-        work: A directory for what is thrown away.
-        emulator: What runs the machine.
+        work: A directory for temporary files.
+        emulator: The QEMU to run the machine.
 
     Raises:
         HostError: QEMU did not start, or the guest did not switch itself off when its state was to
@@ -194,9 +196,9 @@ def sandbox(
 
 
 def _keep(overlay: Path, snapshot: Path) -> None:
-    """Give a machine's state its name when it is whole.
+    """Give a machine's state its name once it is whole.
 
-    Processes of two containers have one number: the name is random.
+    The temporary name is random: processes of two containers can have the same number.
     """
     whole = snapshot.with_name(f".{secrets.token_hex(8)}.qcow2")
     try:
@@ -214,7 +216,7 @@ def _running(
     emulator: Emulator,
     wanted: Wanted,
 ) -> Iterator[tuple[Running, Machine, dict[str, int], tuple[str, ...]]]:
-    """The machine, its ports, and those that nothing leads to."""
+    """Run the machine for the block, and yield it with its ports and the unreachable ones."""
     spec = appliance.spec
     first, *others = [interface.name for interface in spec.interfaces]
     single = [port for port in spec.ports if port.interface == first and port.last is None]
@@ -266,8 +268,8 @@ def _running(
 
 
 def forwarding(ports: Mapping[str, int], *, internet: bool) -> str:
-    """Return QEMU's option for a network that loopback ports lead into, and that nothing leads out
-    of but ``internet``.
+    """Return QEMU's option for a network behind loopback ports; it leads out only with
+    ``internet``.
     """
     forwards = [
         f"hostfwd={name.partition('/')[0]}:127.0.0.1:{port}-:{name.partition('/')[2]}"
@@ -277,7 +279,7 @@ def forwarding(ports: Mapping[str, int], *, internet: bool) -> str:
 
 
 def _free_port(protocol: str) -> int:
-    """A loopback port that nobody uses now."""
+    """Return a free loopback port."""
     with socket.socket(
         socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     ) as probe_socket:

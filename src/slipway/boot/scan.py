@@ -1,18 +1,18 @@
-"""A program that finds the open TCP ports of an address: ``scan.py ADDRESS [--patience=SECONDS]
-[--wait=SECONDS] PORT...``
+"""Find the open TCP ports of an address: ``scan.py ADDRESS [--patience=SECONDS] [--wait=SECONDS]
+PORT...``
 
-It fails unless the named ports are the open ones (run it as ``python -I scan.py``).
+The scan fails unless the named ports are the open ones (run it as ``python -I scan.py``).
 
-All 65,535 are tried, from this side of the network. A machine either refuses closed ports or,
-behind a firewall, drops what asks for them. Where it refuses, a silent port is a packet that was
-lost: it is asked again, and fails the scan if it stays silent, as an open port may hide there.
-Where it drops, silence is an answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan
-fails if one is refused. A range (``FIRST-LAST``) may be open, and need not be.
+All 65,535 ports are tried, from this side of the network. A machine either refuses closed ports or,
+behind a firewall, drops packets to them. If it refuses, a silent port is a lost packet. It is asked
+again, and fails the scan if it stays silent, as an open port may hide there. If it drops, silence
+is an answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan fails if one is
+refused. A range (``FIRST-LAST``) may be open, and need not be.
 
-One scan decides. Only where all else is as named, and a named port is not open yet, is that port
-asked again until the seconds are up; once it has opened, all ports are asked anew. The exit status
-is 0 if all is as named, 1 if it is not. Imports nothing but the standard library, to run in any
-network namespace.
+One scan decides, with one exception. If a named port is not open yet and all else is as named, that
+port is asked again until the seconds are up. Once it has opened, all ports are asked anew. The exit
+status is 0 if all is as named, 1 if it is not. Imports nothing but the standard library, to run in
+any network namespace.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ DRAIN = 30
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The answers of all ports: those that are open, those that stayed silent, and how many were
-    refused.
-    """
+    """The answers of all ports: the open ones, the silent ones, and the number of refused ones."""
 
     open: tuple[int, ...]
     silent: tuple[int, ...]
@@ -56,14 +54,12 @@ class Scan:
 
     @property
     def drops(self) -> bool:
-        """Return True if the machine drops packets to closed ports, so that silence is an
-        answer.
-        """
+        """True if the machine drops packets to closed ports, so silence is an answer."""
         return len(self.open) + self.refused < ANSWERS
 
     @property
     def lost(self) -> tuple[int, ...]:
-        """Return the ports whose state is unknown."""
+        """The ports of unknown state."""
         return () if self.drops else self.silent
 
 
@@ -72,11 +68,10 @@ def scan(
 ) -> Scan:
     """Ask TCP ports of an IPv4 address, as many at once as the machine answers in time.
 
-    A slow machine has more questions in its queue than it answers within the patience for one, and
-    each further question would wait behind them. So the number halves when ports stay silent, and
-    nothing is asked until a port answers again. It doubles when all of them answer, or when the
-    machine drops what it does not allow. Silent ports are asked for as long as some of them answer,
-    and a few times more.
+    A slow machine may get more questions than it answers within the patience for one, and each
+    further question would wait behind them. So the number halves when ports stay silent, and
+    nothing is asked until a port answers again. It doubles when all answer, or when the machine
+    drops packets. Silent ports are asked for as long as some of them answer, and a few times more.
 
     Raises:
         OSError: No route leads to the address.
@@ -104,7 +99,7 @@ def scan(
 
 
 def _drain(address: str, known: int, patience_s: float) -> None:
-    """Wait until a port that has answered before answers again, and so what was asked before it."""
+    """Wait until a known port answers again, and with it all questions before it."""
     until = time.monotonic() + DRAIN * patience_s
     while time.monotonic() < until and _ask(address, [known], patience_s)[1]:
         pass
@@ -145,8 +140,9 @@ def _ask(
 
 
 def _sockets(most: int) -> int:
-    """Return how many sockets may be open at once, up to a number, after raising the limit as far
-    as it goes.
+    """Return the number of sockets that may be open at once, at most the given one.
+
+    The limit is raised as far as possible first.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
@@ -155,7 +151,7 @@ def _sockets(most: int) -> int:
 
 
 def _connect(address: str, port: int) -> socket.socket | None:
-    """Return a connection under way, None if it was refused at once."""
+    """Return a connection under way; None if it was refused at once."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     problem = connection.connect_ex((address, port))
     if problem in (0, errno.EINPROGRESS):
@@ -169,8 +165,9 @@ def _connect(address: str, port: int) -> socket.socket | None:
 def refused_udp_ports(
     address: str, ports: Iterable[int], patience_s: float = PATIENCE_S
 ) -> list[int]:
-    """Return the refused ones of some UDP ports of an IPv4 address (ICMP port unreachable): nobody
-    listens there.
+    """Return the UDP ports of an IPv4 address that are refused (ICMP port unreachable).
+
+    Nobody listens at a refused port.
     """
     refused = []
     for port in ports:
@@ -188,13 +185,13 @@ def refused_udp_ports(
 
 
 def _numbers(port: str) -> range:
-    """Return the ports that ``80`` or ``8000-8099`` stands for."""
+    """Return the ports of ``80`` or ``8000-8099``."""
     first, _, last = port.partition("-")
     return range(int(first), int(last or first) + 1)
 
 
 def _listed(ports: Collection[int]) -> str:
-    """Return some ports for people, the first forty of many."""
+    """Return ports for people, the first forty of many."""
     shown = ", ".join(map(str, sorted(ports)[:40]))
     return f"{shown} and {len(ports) - 40} more" if len(ports) > 40 else shown or "none"
 
@@ -220,7 +217,7 @@ class Named:
 
     @property
     def allowed(self) -> set[int]:
-        """Return every TCP port that may be open."""
+        """Every TCP port that may be open."""
         return {number for port in self.tcp for number in _numbers(port)}
 
     def closed(
@@ -236,7 +233,7 @@ class Named:
 def _opened_late(
     address: str, closed: tuple[list[int], list[int]], wait_s: float, patience_s: float
 ) -> bool:
-    """Ask closed ports again, and no others; return True as soon as none is left."""
+    """Ask only closed ports again; return True as soon as none is left."""
     until = time.monotonic() + wait_s
     tcp, udp = closed
     while (tcp or udp) and time.monotonic() < until:
@@ -250,7 +247,7 @@ def _opened_late(
 def _problems(
     surplus: Sequence[int], lost: Sequence[int], closed: tuple[list[int], list[int]]
 ) -> list[str]:
-    """Say what is not as named, with the lines for the spec that would make it right."""
+    """Return the differences from the named ports, with the lines to add to the spec."""
     say = []
     for port in surplus[:10]:
         say.append(f"port {port} is open and not in the spec; if it is wanted, add to ports:")
@@ -268,7 +265,7 @@ def _problems(
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare the ports of an address with the named ones, say what was found, and return the exit
+    """Compare the ports of an address with the named ones, print the result, return the exit
     status.
     """
     address, *words = argv

@@ -1,12 +1,13 @@
-"""A machine's screen -> a small picture of it, for the page of a release.
+"""Make a small picture of a machine's screen, for the page of a release.
 
 What goes in: QEMU's dump, a portable pixmap (Netpbm's ppm(5), binary). What comes out: a PNG (W3C,
-third edition) of our own making, as the boot report keeps it. Invariants: equal pixels give equal
-bytes; nothing of the dump but its pixels is passed on. A machine without a picture is as good as
-one with it: a dump that cannot be had, is blank or is too large to be kept gives None.
+third edition) for the boot report.
 
-The picture is in the report, and so in the signed manifest, and no further record of a release:
-readers of earlier versions would refuse a release with one.
+Invariants: equal pixels give equal bytes. Only the pixels of the dump are passed on. A missing
+picture is no failure: a dump that fails, is blank or is too large gives None.
+
+The picture is in the report, and so in the signed manifest. It is no record of its own, because
+earlier versions would refuse a release with an unknown record.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _TRUE, _PALETTE = 2, 3
 
 
 def take(guest: Running, dump: Path) -> Picture | None:
-    """Take a picture of a machine's screen; None if there is none that is worth keeping.
+    """Return a picture of a machine's screen; None if there is none worth keeping.
 
     Args:
         dump: The machine's :attr:`~slipway.boot.machine.Machine.screen`.
@@ -51,7 +52,7 @@ def take(guest: Running, dump: Path) -> Picture | None:
 
 
 def draw(dump: bytes) -> Picture | None:
-    """Make a PNG of a dump; None if it is none, is blank, or would be too large."""
+    """Return a dump as a PNG; None if it is malformed, blank, or too large."""
     head = _PPM.match(dump)
     if not head:
         return None
@@ -76,7 +77,7 @@ def draw(dump: bytes) -> Picture | None:
 
 
 def _png(width: int, height: int, pixels: bytes, colours: list[bytes]) -> bytes:
-    """Write a PNG, with a palette if 256 colours are enough."""
+    """Return a PNG, with a palette if 256 colours are enough."""
     kind, size, palette = _TRUE, 3, b""
     if len(colours) <= 256:
         numbers = {colour: number for number, colour in enumerate(colours)}

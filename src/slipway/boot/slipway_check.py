@@ -1,11 +1,11 @@
-"""What a check asks for, beside each check in Python: the machine's shell, its parameters and its
-certificate, its ports, and patience.
+"""Give checks in Python their tools: the machine's shell, parameters, certificate, ports, and
+patience.
 
 ``from slipway_check import root, secret`` works in the guest and outside. It needs Python 3.11 and
-nothing else. Outside, commands go over SSH, and names of instances are those of the spec; in the
-guest the machine is the one that the check runs in.
+nothing else. Outside, commands go over SSH, and instances have the names of the spec. In the guest,
+the machine is the guest itself.
 
-Invariant: a command, a value or a condition that fails is an ``AssertionError`` with what was said.
+Invariant: a command, a value or a condition that fails is an ``AssertionError`` with its output.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Value = TypeVar("Value")
 
 
 def address(instance: str = "") -> str:
-    """Return the address of the machine, or of another instance, as it is reached from here."""
+    """Return the address of the machine, or of another instance, as seen from here."""
     if instance:
         return os.environ[f"SLIPWAY_INSTANCE_{instance.upper()}_ADDRESS"]
     return os.environ.get("SLIPWAY_ADDRESS", "127.0.0.1")
@@ -51,16 +51,17 @@ def address(instance: str = "") -> str:
 def tried(
     command: str, *, given: str = "", instance: str = "", timeout_s: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of a shell on the machine as root (an instance: as its SSH user), and return
-    how it ended, with its text.
+    """Run a shell command on the machine as root, and return its exit status and its text.
+
+    On another instance it runs as the instance's SSH user.
 
     Args:
         given: Its standard input.
         instance: Another instance.
-        timeout_s: How long it may take, in seconds.
+        timeout_s: The time limit, in seconds.
 
     Raises:
-        AssertionError: Its time was up.
+        AssertionError: The time was up.
     """
     name = f"SLIPWAY_INSTANCE_{instance.upper()}_SSH" if instance else "SLIPWAY_SSH"
     inside = not instance and name not in os.environ
@@ -74,11 +75,10 @@ def tried(
 
 
 def root(command: str, *, given: str = "", instance: str = "", timeout_s: float = 300) -> str:
-    """Run a command of a shell on the machine as root and return its output, without the newlines
-    at its end.
+    """Run a shell command on the machine as root; return its output without trailing newlines.
 
     Raises:
-        AssertionError: It failed, or its time was up.
+        AssertionError: The command failed, or its time was up.
     """
     ended = tried(command, given=given, instance=instance, timeout_s=timeout_s)
     assert ended.returncode == 0, (
@@ -88,21 +88,21 @@ def root(command: str, *, given: str = "", instance: str = "", timeout_s: float 
 
 
 def parameter(name: str) -> str:
-    """Return the value that the machine was given for a parameter; a secret is not told here, see
-    :func:`secret`.
+    """Return the value of a parameter of the machine.
+
+    A value missing in the environment, such as a secret, is read by :func:`secret`.
     """
     told = os.environ.get(f"SLIPWAY_PARAMETER_{name.upper()}")
     return secret(name) if told is None else told
 
 
 def secret(name: str = "password", *, instance: str = "") -> str:
-    """Return a parameter's value as the machine keeps it: also one that it has made for itself."""
+    """Return a parameter's value as the machine keeps it, also if the machine generated it."""
     return root(f"cat {_PARAMETERS}/{shlex.quote(name)}", instance=instance)
 
 
 def trusting(authority: str = AUTHORITY) -> ssl.SSLContext:
-    """Return a context for TLS that trusts a certificate on the machine and no other, and wants
-    its name.
+    """Return a TLS context that trusts one certificate on the machine only, and checks its name.
 
     Args:
         authority: The path of a PEM file on the machine.
@@ -111,15 +111,15 @@ def trusting(authority: str = AUTHORITY) -> ssl.SSLContext:
 
 
 def eventually(condition: Callable[[], Value], *, seconds: float = 60, every: float = 1) -> Value:
-    """Return the first value that is true, and try again until then.
+    """Try a condition until its value is true, and return the value.
 
     Args:
         condition: May also raise ``AssertionError`` or ``OSError`` as long as it does not hold.
-        seconds: How long it is tried on an idle host with KVM, at least twice.
+        seconds: The time limit on an idle host with KVM. There are at least two tries.
         every: Seconds between two tries.
 
     Raises:
-        AssertionError: It never held; the last error of its own is the cause.
+        AssertionError: The condition never held; the cause is its last error.
     """
     until, tries = time.monotonic() + seconds * PATIENCE, 0
     while True:
@@ -141,13 +141,13 @@ def tcp(port: int, *, host: str = "", timeout_s: float = 20) -> socket.socket:
     """Return a connection to a TCP port of the machine, or of another host.
 
     Raises:
-        OSError: Nobody answers, or it is refused.
+        OSError: Nobody answers, or the connection is refused.
     """
     return socket.create_connection((host or address(), port), timeout=timeout_s)
 
 
 def udp(port: int, message: bytes, *, host: str = "", timeout_s: float = 5) -> bytes | None:
-    """Return what a UDP port of the machine, or of another host, answers; None for nothing.
+    """Return the answer of a UDP port of the machine, or of another host; None if there is none.
 
     The message is sent anew each second, as datagrams get lost.
     """

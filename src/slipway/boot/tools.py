@@ -1,9 +1,8 @@
-"""The programs of Debian that checks from outside use: locked packages -> a tree of their own,
-which no image has any of.
+"""Make a tree of Debian programs for checks from outside; no image contains any of it.
 
-What goes in: the lock's ``tools``, which hold all that the programs need. What comes out: a tar
-archive in the cache, and where checks run, that tree at :data:`TREE`, to be entered with chroot(8)
-in the lab's namespace and network.
+What goes in: the lock's ``tools``, with all their dependencies. What comes out: a tar archive in
+the cache. For checks it is unpacked at :data:`TREE`, to be entered with chroot(8) in the lab's
+namespace and network.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ mount -t tmpfs run "$1/run"
 
 
 def render_tools(source: Source) -> Rendered:
-    """The script that makes the tree, and what it reads."""
+    """Return the script to make the tree, and its input files."""
     lock, templates = source.lock, source.templates / "mmdebstrap"
     values = {
         "names": lock.tools_requested,
@@ -73,12 +72,12 @@ def render_tools(source: Source) -> Rendered:
 
 
 def memory_mib(source: Source) -> int:
-    """The memory that the tree takes."""
+    """Return the memory for the tree, in MiB."""
     return 512 + _EXPANSION * sum(package.size for package in source.lock.tools) // 2**20
 
 
 def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
-    """The tree's archive in the cache; made now, if it is not there."""
+    """Return the tree's archive in the cache, after making it if it is missing."""
     cache, progress = workplace.cache, workplace.progress
     with cache.locked(
         stage.id, partial(progress.note, stage.kind, "waiting: another build is making it")
@@ -109,6 +108,6 @@ def make_tools(stage: Stage, source: Source, workplace: Workplace) -> Entry:
 
 
 def open_tools(entry: Entry, namespace: Namespace) -> None:
-    """Unpack the tree where checks run."""
+    """Unpack the tree in the namespace of the checks."""
     unpack(namespace, entry.file(_ARCHIVE), TREE, what="unpacking the tools")
     namespace.run(["sh", "-euc", _OPEN, "sh", TREE], what="opening the tools")

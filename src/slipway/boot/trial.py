@@ -1,6 +1,4 @@
-"""One image under test: what is tested, where, and what was found so far; and the names of the
-checks that it has to pass.
-"""
+"""Describe one image under test, its results so far, and the checks it has to pass."""
 
 from __future__ import annotations
 
@@ -41,9 +39,9 @@ SCAN = "ports-closed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A machine that failed and still runs: why, and the ways into it.
+    """A failed machine that still runs: the reason, and the ways into it.
 
-    ``login`` are the words that log in as root, for a shell of this host's user.
+    ``login`` is the command to log in as root, for a shell of this host's user.
     """
 
     appliance: str
@@ -58,18 +56,17 @@ class Trial:
     """One image under test.
 
     Attributes:
-        tools: The tree of programs that checks use.
+        tools: The tree of programs for checks.
         image: A qcow2 file; it is not written to.
-        work: A directory for the overlay and the like.
-        logs: Where the console and the output of checks are kept.
-        step: Shown while it runs; its detail says what is happening.
+        work: A directory for the overlay and other temporary files.
+        logs: The folder for the console and the output of checks.
+        step: Shown while the trial runs; its detail is the current activity.
         firmware: bios, uefi or secureboot.
-        emulator: What runs the machines.
-        first_failure: Stop at the first check that fails, without switching the machine off in
-            peace.
-        only: The checks that were asked for, as place/name, if not all; the scan of ports is left
-            out with the others.
-        on_failure: Gets the machine while it runs, when checks have failed or it says nothing.
+        emulator: The QEMU to run the machines.
+        first_failure: Stop at the first check that fails, without a clean shutdown of the machine.
+        only: The requested checks, as place/name, if not all; the guest's checks always run. The
+            scan of ports is left out unless it is named.
+        on_failure: Gets the running machine when checks have failed or it is silent.
     """
 
     source: Source
@@ -97,7 +94,7 @@ class Trial:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """Return the checks that have to pass, as place/name."""
+        """The checks that have to pass, as place/name."""
         names = expected_checks(self.appliance)
         return tuple(
             name
@@ -115,58 +112,56 @@ class Trial:
 
     @property
     def factor(self) -> int:
-        """Return what every time limit is multiplied by now: without KVM, and on a host with other
-        work, all is slower.
+        """The current multiplier of time limits: everything is slower without KVM or on a busy
+        host.
         """
         return math.ceil(FACTOR[self.accelerator.name] * self.slowdown)
 
     @property
     def slowdown(self) -> float:
-        """Return how many times longer than on an idle host all takes now."""
+        """The current slowdown compared with an idle host."""
         return self.guest.slowdown if self.guest else host_slowdown()
 
     @property
     def port(self) -> Path:
-        """Return the file behind the guest's virtio-serial port."""
+        """The file behind the guest's virtio-serial port."""
         return self.work / "results"
 
     @property
     def console(self) -> Path:
-        """Return the file behind the guest's console."""
+        """The file behind the guest's console."""
         return self.logs / "console.log"
 
     @property
     def journal(self) -> Path:
-        """Return the file with the journal of a machine whose checks failed; see
+        """The file for the journal of a machine whose checks failed; see
         :mod:`slipway.boot.journal`.
         """
         return self.logs / "journal.log"
 
     def show(self, check: str) -> None:
-        """Show which check runs now, and how many there are."""
+        """Show the current check, and the number of checks."""
         done, count = len(self.results), len(self.expected)
         under_way = f"check {done + 1} of {count}: {check}"
         self.step.detail = under_way if check else f"{done} of {count} checks ended"
 
     def tell(self, result: CheckResult) -> None:
-        """Tell how a check ended, to who asked for more than the usual."""
+        """Tell the outcome of a check to users of the verbose output."""
         name = f"{result.place}/{result.name}"
         self.step.tell(f"{name}: {result.outcome}, {result.duration_s:.1f} s")
 
     def log(self, place: str, name: str) -> Path:
-        """Return the file that keeps the output of a check."""
+        """Return the file for the output of a check."""
         return self.logs / f"{place}-{name}.log"
 
     @property
     def failed(self) -> list[CheckResult]:
-        """Return the checks that did not pass."""
+        """The checks that did not pass."""
         return [check for check in self.results if not check.passed]
 
     @property
     def enough(self) -> bool:
-        """Whether nobody wants to know more: a check failed, and the first failure was asked
-        for.
-        """
+        """True if a check failed and the trial stops at the first failure."""
         return self.first_failure and bool(self.results) and not self.results[-1].passed
 
 
@@ -179,10 +174,10 @@ def expected_checks(appliance: Appliance) -> tuple[str, ...]:
 
 
 def find_checks(appliance: Appliance, words: Sequence[str]) -> frozenset[str]:
-    """Return the checks that words name, as place/name; a name alone means it at every place.
+    """Return the checks named by words, as place/name; a name alone means it at every place.
 
     Raises:
-        UsageError: An appliance has no such check.
+        UsageError: The appliance has no such check.
     """
     known = expected_checks(appliance)
     short = [name.partition("/")[2] for name in known]
@@ -203,8 +198,8 @@ def expected_in_guest(appliance: Appliance) -> tuple[str, ...]:
 
 
 def standard_checks(appliance: Appliance) -> tuple[str, ...]:
-    """The checks that every appliance has, as place/name, in their order: runner.sh's, then the one
-    from outside.
+    """Return the checks of every appliance, as place/name, in order: runner.sh's, then the port
+    scan.
     """
     guest = ("system-started", "root-grown", "services-active", "ports-listening")
     return (*(f"guest/{name}" for name in guest), f"{appliance.spec.interfaces[0].name}/{SCAN}")

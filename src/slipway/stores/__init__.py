@@ -1,8 +1,8 @@
-"""Where releases are kept: objects by key, of which almost all are created once and never change.
+"""Stores of releases: objects by key, almost all created once and never changed.
 
-A kind of store is one module of this package with a function ``open_url(url)``; its name is the
-URL's scheme. Invariants that every store keeps: an object is there whole or not at all; ``create``
-never replaces; of several writers who swap the same version exactly one succeeds.
+Each kind of store is one module of this package with a function ``open_url(url)``; the module's
+name is the URL's scheme. Invariants of every store: an object exists whole or not at all;
+``create`` never replaces; of several writers swapping the same version, exactly one succeeds.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _MAX_PART = 255
 
 
 class AlreadyExists(StoreError):
-    """The key exists and holds something else."""
+    """The key exists with other content."""
 
 
 class Conflict(StoreError):
-    """The object is not, or is no longer, in the version that was to be replaced."""
+    """The object is not, or no longer, in the version to be replaced."""
 
 
 class NotFound(StoreError):
@@ -65,9 +65,7 @@ class TooLarge(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """An object that was read; ``etag`` is its version, for :meth:`Store.swap`, and means nothing
-    else.
-    """
+    """An object's content and version; ``etag`` is opaque, for :meth:`Store.swap` only."""
 
     data: bytes
     etag: str
@@ -75,8 +73,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """An object in a listing: its size in bytes, and when it was last written, in seconds since
-    1970 by the store's clock.
+    """An object in a listing: its size in bytes and the time of its last write.
+
+    ``modified`` is in seconds since 1970, by the store's clock.
     """
 
     key: str
@@ -85,37 +84,38 @@ class Status:
 
 
 class Store(Protocol):
-    """What every store does.
+    """The interface of every store.
 
-    Every method raises StoreError when the store cannot be reached or refuses.
+    Every method raises StoreError if the store cannot be reached or refuses.
     """
 
     url: str
 
     def create(self, key: str, data: bytes) -> bool:
-        """Create an object; False if it exists already with the same content, as after a retry.
+        """Create an object; return False if an identical one exists, such as after a retry.
 
         Raises:
-            AlreadyExists: It exists with another content.
+            AlreadyExists: The key exists with other content.
         """
         ...
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        """Create an object from a file that may be larger than memory; as :meth:`create` otherwise.
+        """Create an object from a file, possibly larger than memory; otherwise as :meth:`create`.
 
         Raises:
-            AlreadyExists: It exists with another content.
-            StoreError: The file's SHA-256 is not the one given; nothing was created.
+            AlreadyExists: The key exists with other content.
+            StoreError: The file's SHA-256 differs from ``sha256``; nothing was created.
         """
         ...
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:
-        """Replace an object in the version that was read, or create it where ``etag`` is None.
+        """Replace an object if its version is ``etag``; create it if ``etag`` is None.
 
-        Returns the new version.
+        Returns:
+            The new version.
 
         Raises:
-            Conflict: Somebody else was first.
+            Conflict: Another writer was first.
         """
         ...
 
@@ -123,23 +123,23 @@ class Store(Protocol):
         """Return an object's whole content.
 
         Raises:
-            NotFound: There is none.
-            TooLarge: It has more than ``limit`` bytes; not much more than those were read.
+            NotFound: The object does not exist.
+            TooLarge: It has more than ``limit`` bytes; hardly more than those were read.
         """
         ...
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """Return a part of an object, never more than ``length`` bytes; less where the object ends.
+        """Return part of an object: at most ``length`` bytes, fewer at the object's end.
 
         Raises:
-            NotFound: There is none.
+            NotFound: The object does not exist.
         """
         ...
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """Return all objects whose keys begin so, sorted by key.
+        """Yield all objects whose keys begin with ``prefix``, sorted by key.
 
-        Names that no key has are left out.
+        Names unfit as keys are left out.
 
         Raises:
             StoreError: There are more than :data:`MAX_LISTED`.
@@ -147,29 +147,30 @@ class Store(Protocol):
         ...
 
     def stat(self, key: str) -> Status | None:
-        """An object's size and time, None if there is none."""
+        """Return an object's size and time, or None if it does not exist."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens if there is none."""
+        """Remove an object; a no-op if it does not exist."""
         ...
 
     def renew(self, key: str) -> None:
-        """Make an object count as written now; its content stays.
+        """Set an object's time to now; its content stays.
 
         Raises:
-            NotFound: There is none.
+            NotFound: The object does not exist.
         """
         ...
 
     def now(self) -> float:
-        """The time by the clock that :attr:`Status.modified` is told by, in seconds since 1970."""
+        """Return the time by the clock of :attr:`Status.modified`, in seconds since 1970."""
         ...
 
     def sweep(self, before: float) -> int:
-        """Remove what uploads left that were stopped, if they began before that time.
+        """Remove the remains of interrupted uploads begun before a time.
 
-        Returns how many.
+        Returns:
+            Their number.
         """
         ...
 
@@ -179,7 +180,7 @@ class _Module(Protocol):
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of stores that exist, sorted."""
+    """Return the kinds of stores, sorted."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name for name in names if not name.startswith("_")))
 
@@ -190,10 +191,10 @@ def read_only(store: Store) -> bool:
 
 
 def require_writable(store: Store) -> None:
-    """Refuse a store that can only be read.
+    """Refuse a read-only store.
 
     Raises:
-        StoreError: It is on a web server.
+        StoreError: The store is on a web server.
     """
     if read_only(store):
         hint = "change it where it is kept: name its folder, or its s3:// URL"
@@ -201,20 +202,20 @@ def require_writable(store: Store) -> None:
 
 
 def too_many(url: str, limit: int) -> StoreError:
-    """Return the error for a listing that goes on beyond its limit."""
+    """Return the error for a listing longer than its limit."""
     hint = "no store of Slipway has so many: look at what fills it"
     return StoreError(f"{url} lists more than {limit} objects", hint=hint)
 
 
 def open_store(url: str, **options: str) -> Store:
-    """The store of a URL: ``scheme://...``, or a directory's path, which is made when something is
-    first written.
+    """Open the store of a URL (``scheme://...``) or of a directory's path.
 
-    Options that are not empty are added to the URL's query: what they mean is up to the kind of
-    store.
+    A directory is made at the first write. Options with a value are added to the URL's query; their
+    meaning depends on the kind of store.
 
     Raises:
         StoreError: No such kind of store exists.
+        UsageError: Options are given for a plain path.
     """
     known = ", ".join(f"{name}://" for name in kinds())
     given = urlencode({name: value for name, value in options.items() if value})
@@ -237,10 +238,10 @@ def open_store(url: str, **options: str) -> Store:
 
 
 def _require_path(text: str, known: str) -> None:
-    """Refuse what looks like a URL without its slashes, and would else become a folder.
+    """Refuse a URL without its slashes, which would otherwise become a folder.
 
     Raises:
-        StoreError: It does.
+        StoreError: The text begins like a URL.
     """
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", text, re.DOTALL)
     if match is None:
@@ -255,11 +256,12 @@ def _require_path(text: str, known: str) -> None:
 
 
 def check_key(key: str) -> str:
-    """The key, if every store can hold it: parts between slashes, none of them empty, hidden, ``.``
-    or ``..``.
+    """Return a key if every store can hold it.
+
+    Its parts between slashes are neither empty nor hidden, so none is ``.`` or ``..``.
 
     Raises:
-        StoreError: It is none.
+        StoreError: It is not a valid key.
     """
     parts = key.split("/")
     bad = any(

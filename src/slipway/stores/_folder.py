@@ -1,12 +1,11 @@
-"""Files below a folder that others may write to: no link is ever followed, and no lock is waited
-for without an end.
+"""Files below a folder writable by others: links are never followed, locks never awaited forever.
 
-What goes in: the folder, which its user names and which may be a link itself, and keys relative to
-it. Invariants: each part of a key is opened relative to the one before it with O_NOFOLLOW, so
-nothing outside of the folder is read, made, changed or removed, whatever is replaced by a link
-meanwhile; only regular files are opened; the lock and the temporary files are for those alone who
-may write to the folder; the other folders have the rights of the store's own one, whatever the
-umask is, so that who may read or write there can do so everywhere.
+What goes in: the folder, named by its user and possibly a link itself, and keys relative to it.
+Invariants: each part of a key is opened relative to the one before it with O_NOFOLLOW. So nothing
+outside the folder is read, made, changed or removed, even if a link replaces something meanwhile.
+Only regular files are opened. The lock and the temporary files are only for those with write access
+to the folder. The other folders have the mode of the store's own folder, whatever the umask, so
+access is the same everywhere.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _KINDS: Final = {
 
 
 def _strange(key: str, root: Path, mode: int) -> StoreError:
-    """Return the error for a key under which there is something else than a file."""
+    """Return the error for a key whose entry is not a regular file."""
     kind = _KINDS.get(stat.S_IFMT(mode), "something strange")
     return StoreError(f"{key} in {root} is {kind}, not a file", hint=_HINT)
 
@@ -53,7 +52,7 @@ def _strange(key: str, root: Path, mode: int) -> StoreError:
 class Folder:
     """A folder with files by key.
 
-    Methods raise OSError for what the file system refuses, StoreError for links and pipes.
+    Methods raise OSError if the file system refuses, and StoreError for links and pipes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,10 +60,10 @@ class Folder:
 
     @contextlib.contextmanager
     def parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Open the folder of a key's file; yields its descriptor and the file's name.
+        """Open the folder of a key's file; yield its descriptor and the file's name.
 
         Args:
-            make: Make the folders that are missing.
+            make: Make missing folders.
         """
         if make:
             make_readable(self.root)
@@ -95,10 +94,10 @@ class Folder:
 
     @contextlib.contextmanager
     def file(self, key: str) -> Iterator[tuple[IO[bytes], os.stat_result]]:
-        """Open a regular file for reading.
+        """Open a regular file for reading; yield it and its status.
 
         Raises:
-            StoreError: It is something else, as a link or a pipe.
+            StoreError: The entry is not a regular file, but a link or a pipe, for example.
         """
         with self.parent(key) as (parent, name):
             descriptor = self._open(key, parent, name, os.O_RDONLY)
@@ -108,7 +107,7 @@ class Folder:
     def _open(self, key: str, parent: int, name: str, flags: int) -> int:
         """Open a regular file.
 
-        What else is there is not opened, as far as that can be known before.
+        Anything else is refused before it is opened, as far as possible.
         """
         with contextlib.suppress(FileNotFoundError):
             self._require_file(key, os.stat(name, dir_fd=parent, follow_symlinks=False))
@@ -128,7 +127,7 @@ class Folder:
         """Return a regular file's status.
 
         Raises:
-            StoreError: It is something else.
+            StoreError: The entry is not a regular file.
         """
         with self.parent(key) as (parent, name):
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -136,9 +135,9 @@ class Folder:
         return status
 
     def remove(self, key: str) -> None:
-        """Remove a file, or a link itself, and the folders that become empty.
+        """Remove a file, or a link itself, and the folders left empty.
 
-        Nothing happens if there is none.
+        A missing file is no error.
         """
         with contextlib.suppress(FileNotFoundError), self.parent(key) as (parent, name):
             os.unlink(name, dir_fd=parent)
@@ -152,12 +151,12 @@ class Folder:
                 break  # not empty, or gone
 
     def walk(self, prefix: str) -> list[Status]:
-        """List the regular files whose keys begin so, sorted.
+        """List the regular files whose keys begin with ``prefix``, sorted.
 
-        Links, pipes and names that no key has are left out.
+        Links, pipes and names unfit as keys are left out.
 
         Raises:
-            StoreError: There are too many entries, or the folder to begin with is below a link.
+            StoreError: There are too many entries, or the first folder is below a link.
         """
         found: list[Status] = []
         room = MAX_LISTED
@@ -185,7 +184,7 @@ class Folder:
         """List a folder's entries by key.
 
         Raises:
-            StoreError: There are more than that.
+            StoreError: There are more than ``room``.
         """
         found: list[tuple[str, os.stat_result]] = []
         with (
@@ -202,12 +201,10 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Be the only one, of all processes, in such a block.
-
-        Yields the descriptor of the temporary folder.
+        """Hold the lock, exclusive among all processes; yield the temporary folder's descriptor.
 
         Raises:
-            StoreError: Another process does not give the lock back.
+            StoreError: Another process does not release the lock.
         """
         with self._temporaries() as temporaries:
             descriptor = self._open(
@@ -234,9 +231,7 @@ class Folder:
             os.close(descriptor)
 
     def _shared(self, mode: int, group: int) -> int:
-        """Return a mode for those who may write to the folder: its owner, and its group where that
-        may write.
-        """
+        """Return a mode for the folder's writers: its owner, and its group if it may write."""
         return mode | (group if self.root.stat().st_mode & stat.S_IWGRP else 0)
 
     def _wait(self, descriptor: int) -> None:
@@ -256,9 +251,10 @@ class Folder:
 
 
 def make_readable(folder: Path) -> None:
-    """Make a folder, and those that lead to it, for everybody to read: what is published may be
-    read, whatever the umask is. A store that others must not read is a folder that its owner made
-    so before.
+    """Make a folder and its missing parents, readable by everybody.
+
+    Published files are public, whatever the umask. For a private store, its owner makes the folder
+    beforehand.
     """
     if folder.is_dir():
         return
@@ -280,9 +276,10 @@ def new_file(temporaries: int) -> tuple[int, str]:
 
 
 def sweep(temporaries: int) -> int:
-    """Remove the temporary files whose writers are gone, so that nobody holds their locks.
+    """Remove temporary files whose writers are gone: nobody holds their locks.
 
-    Returns how many.
+    Returns:
+        Their number.
     """
     count = 0
     for name in os.listdir(temporaries):
@@ -300,15 +297,16 @@ def sweep(temporaries: int) -> int:
 
 
 def _tighten(descriptor: int, mode: int) -> None:
-    """Take rights away from others, on what is ours."""
+    """Set the mode of this user's own file or folder, to take rights away from others."""
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 != mode:
         os.fchmod(descriptor, mode)
 
 
 def _widen(descriptor: int, mode: int) -> None:
-    """Give a folder of ours the rights that the store's own one has, also where a killed process
-    had no time for it.
+    """Give this user's own folder the rights of the store's own folder.
+
+    This also mends a folder left by a killed process.
     """
     status = os.fstat(descriptor)
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & mode != mode:

@@ -1,11 +1,10 @@
-"""HTTP connections on which nothing goes on without an end: a limit of bytes and of waiting for
-each request.
+"""HTTP connections with limits for each request: received bytes and waiting time.
 
-A socket's own time limit is for one call: a server that sends one byte a second is never late. So
-every byte that comes (lines of the status, headers, interim answers, chunks, trailers and bodies
-alike) is counted here, below the HTTP library. Invariants: no more bytes are received than
-:func:`allowed`, outside of it than :data:`OVERHEAD` for a request; and the peer is never waited for
-longer than it earned by what came before, and by a fixed patience.
+A socket's own timeout is for one call: a server sending one byte a second is never late. So every
+received byte is counted here, below the HTTP library: status lines, headers, interim answers,
+chunks, trailers and bodies. Invariants: received bytes stay within the limit of :func:`allowed`; a
+request outside of it has a small fixed limit. The peer is awaited no longer than a fixed patience,
+plus the time earned by its earlier bytes.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ class _Allowance:
     problem: StoreError | None = None
 
     def require(self) -> None:
-        """Refuse to go on after a limit was reached: libraries try again."""
+        """Raise the error again after a limit was reached, because libraries retry."""
         if self.problem:
             raise self.problem
 
     def moved(self, count: int, waited_s: float, *, received: bool) -> None:
-        """Count what came or went."""
+        """Count the bytes of one call and the time it took."""
         self.credit_s = min(self.credit_s - waited_s + count / MIN_SPEED, self.patience_s)
         self.received += count if received else 0
         self.ends = self.ends + 1 if received and not count else 0
@@ -74,11 +73,11 @@ _CURRENT: ContextVar[_Allowance | None] = ContextVar("allowance", default=None)
 
 @contextmanager
 def allowed(url: str, what: str, size: int, *, patience_s: float | None = None) -> Iterator[None]:
-    """Allow requests in the block, by this thread: all of them together may receive so many bytes.
+    """Limit this thread's requests in the block: together they may receive ``size`` bytes.
 
     Args:
         url: The store, for messages.
-        what: What is asked for, for messages.
+        what: The thing asked for, for messages.
         size: Bytes of bodies; some more are allowed for headers.
 
     Raises:
@@ -98,7 +97,7 @@ def allowed(url: str, what: str, size: int, *, patience_s: float | None = None) 
 
 
 class _Reader(io.RawIOBase):
-    """What a socket receives, counted."""
+    """The receiving side of a socket, with counting."""
 
     def __init__(self, raw: Any, socket: _Socket) -> None:
         self._raw = raw
@@ -123,14 +122,14 @@ class _Reader(io.RawIOBase):
 
 
 class _Socket:
-    """A connected socket of which the HTTP library sees all but the counting."""
+    """A connected socket; the HTTP library does not notice the counting."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._own: _Allowance | None = None
 
     def allowance(self) -> _Allowance:
-        """Return what this thread is allowed, or what a request of its own is."""
+        """Return this thread's allowance, or else the current request's own."""
         allowance = _CURRENT.get()
         if allowance is None:
             self._own = self._own or _Allowance(
@@ -157,7 +156,7 @@ class _Socket:
 
 
 def paced(pool: Any) -> Any:
-    """Return a class of urllib3's connection pools whose connections count."""
+    """Return a subclass of a urllib3 connection pool whose connections count."""
     base: Any = pool.ConnectionCls
 
     class Connection(base):  # type: ignore[misc]

@@ -1,10 +1,10 @@
-"""A store in a directory: for one machine, or for a web server that hands the files out.
+"""A store in a directory: for one machine, or for a web server serving the files.
 
-An object is the file of its key. Invariants: a file is written below ``.tmp/``, flushed, and only
-then linked (which fails where the name exists) or renamed to its place; whoever writes holds a lock
-on its temporary file, and the next writer removes those that nobody holds, so that a killed process
-leaves nothing for longer than that. No link below the directory is followed
-(:mod:`slipway.stores._folder`). The file system must have hard links and flock.
+An object is the file of its key. Invariants: a file is written below ``.tmp/`` and flushed. Only
+then it is linked (which fails if the name exists) or renamed to its place. A writer holds a lock on
+its temporary file, and the next writer removes unlocked ones. So a killed process leaves nothing
+for longer. No link below the directory is followed (:mod:`slipway.stores._folder`). The file system
+must have hard links and flock.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _HINTS: Final = {
 
 
 def open_url(url: str) -> DirectoryStore:
-    """The store of ``directory://PATH`` or of a plain path."""
+    """Open the store of ``directory://PATH`` or of a plain path."""
     return DirectoryStore(Path(url.removeprefix("directory://")).expanduser())
 
 
@@ -65,7 +65,7 @@ class DirectoryStore:
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
         """See :meth:`slipway.stores.Store.create_file`.
 
-        What exists already is compared by hash, nothing is copied then.
+        An existing object is compared by hash, and nothing is copied.
         """
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -111,9 +111,7 @@ class DirectoryStore:
             return file.read(max(0, min(length, status.st_size - start)))
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """See :meth:`slipway.stores.Store.list`; links, pipes and what else is no file are left
-        out.
-        """
+        """See :meth:`slipway.stores.Store.list`; links, pipes and other non-files are left out."""
         try:
             with self._reported(prefix):
                 found = self._folder.walk(prefix)
@@ -132,7 +130,7 @@ class DirectoryStore:
         return Status(key=key, size=status.st_size, modified=status.st_mtime)
 
     def delete(self, key: str) -> None:
-        """See :meth:`slipway.stores.Store.delete`; directories that became empty go too."""
+        """See :meth:`slipway.stores.Store.delete`; directories left empty go too."""
         check_key(key)
         with self._reported(key):
             self._folder.remove(key)
@@ -144,15 +142,16 @@ class DirectoryStore:
             os.utime(file.fileno())
 
     def now(self) -> float:
-        """See :meth:`slipway.stores.Store.now`: the file system's clock, which may be another
+        """See :meth:`slipway.stores.Store.now`: the file system's clock, possibly another
         machine's.
         """
         with self._reported(""), self._temporary() as (file, _temporaries, _name):
             return os.fstat(file.fileno()).st_mtime
 
     def sweep(self, before: float) -> int:
-        """See :meth:`slipway.stores.Store.sweep`: also those that began later, if their writers are
-        gone.
+        """See :meth:`slipway.stores.Store.sweep`.
+
+        Later uploads are removed too if their writers are gone.
         """
         with self._reported(""), self._folder.locked() as temporaries:
             return sweep(temporaries)
@@ -182,8 +181,10 @@ class DirectoryStore:
         return True
 
     def _compare(self, key: str, sha256: str, size: int) -> bool:
-        """Return False if the object there is this one, which is read only where its size is
-        right.
+        """Return False if the existing object is identical; it is read only if its size is right.
+
+        Raises:
+            AlreadyExists: It has other content.
         """
         with self._reported(key), self._folder.file(key) as (file, status):
             same = status.st_size == size and _sha256(file, size) == sha256
@@ -197,7 +198,7 @@ class DirectoryStore:
     def _link(self, temporaries: int, name: str, key: str) -> None:
         """Give a file its name, which must be free.
 
-        Folders are made, also when somebody removes them at that moment.
+        Folders are made, even if another process removes them meanwhile.
         """
         for attempt in range(10):
             try:
@@ -217,7 +218,7 @@ class DirectoryStore:
                 return
 
     def _sweep_once(self) -> None:
-        """Remove what killed writers have left, the first time."""
+        """Remove the remains of killed writers, the first time only."""
         if not self._swept:
             with self._folder.locked() as locked:
                 sweep(locked)
@@ -225,8 +226,10 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[IO[bytes], int, str]]:
-        """Yield a locked file below ``.tmp/``, that folder's descriptor and the file's name; it is
-        gone after the block, unless it was renamed.
+        """Hold a locked file below ``.tmp/``; remove it after the block unless it was renamed.
+
+        Yields:
+            The file, the descriptor of its folder and its name there.
         """
         with contextlib.ExitStack() as stack:
             self._sweep_once()
@@ -239,7 +242,7 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _reported(self, key: str) -> Iterator[None]:
-        """Errors of the file system as errors of the store."""
+        """Turn errors of the file system into errors of the store."""
         try:
             yield
         except FileNotFoundError as error:
@@ -252,14 +255,14 @@ class DirectoryStore:
 
 
 def _finish(file: IO[bytes], mode: int) -> None:
-    """Bring everything to the disk, before the file gets its name."""
+    """Set a file's mode and write it to disk, before it gets its name."""
     file.flush()
     os.fchmod(file.fileno(), mode)
     os.fsync(file.fileno())
 
 
 def _sha256(file: IO[bytes], size: int) -> str:
-    """Hash a file's first bytes, however many were added meanwhile."""
+    """Hash the first ``size`` bytes of a file, ignoring bytes added meanwhile."""
     digest = hashlib.sha256()
     while size > 0 and (data := file.read(min(size, _CHUNK))):
         digest.update(data)

@@ -1,8 +1,8 @@
-"""A store behind any web server, for reading: no account, no key and no listing.
+"""A read-only store behind any web server: no account, no key and no listing.
 
-What goes in: ``https://host/prefix``; plain ``http://`` is for this machine's own loopback alone.
-Keys are paths below it. Invariants: certificates are verified; a redirect leads to https or
-nowhere; bytes are never unpacked on the way; a body is read up to the limit of its reader and no
+What goes in: ``https://host/prefix``; plain ``http://`` only for this machine's loopback. Keys are
+paths below it. Invariants: certificates are verified; a redirect leads to https, or from loopback
+to loopback; content is never unpacked on the way; a body is read up to its reader's limit and no
 further (:mod:`slipway.stores._pace`); nothing is written.
 """
 
@@ -42,11 +42,11 @@ _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)"
 
 
 def open_url(url: str) -> HttpsStore:
-    """The store of ``https://host/prefix``.
+    """Open the store of ``https://host/prefix``.
 
     Raises:
-        StoreError: It is not https, or names no host.
-        UsageError: It has a name, a password or options in it.
+        StoreError: The URL is not https, or names no host.
+        UsageError: The URL has a user name, a password or options.
     """
     try:
         parts = urlsplit(url)
@@ -70,7 +70,7 @@ def open_url(url: str) -> HttpsStore:
 
 
 class _Passing(Exception):
-    """An answer that may be another one soon."""
+    """A temporary failure of the server, worth a retry."""
 
 
 class HttpsStore:
@@ -99,7 +99,7 @@ class HttpsStore:
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """See :meth:`slipway.stores.Store.read_range`.
 
-        A server without ranges sends all, which is then used in order.
+        If the server has no ranges, its whole answer is used in order.
         """
         if length <= 0:
             check_key(key)
@@ -147,7 +147,7 @@ class HttpsStore:
         return _status(key, size, answer)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """See :meth:`slipway.stores.Store.list`: a web server has no listing.
+        """Refuse: a web server has no listing.
 
         Raises:
             StoreError: Always.
@@ -178,7 +178,7 @@ class HttpsStore:
         self._refuse()
 
     def now(self) -> float:
-        """Refuse: only writers go by the store's clock."""
+        """Refuse: only writers use the store's clock."""
         self._refuse()
 
     def sweep(self, before: float) -> int:
@@ -198,7 +198,7 @@ class HttpsStore:
     def _require_same(self, key: str, start: int, answer: Any) -> None:
         """Refuse a part of another version than the parts before it.
 
-        Only a strong ETag tells (RFC 9110, 8.8.3).
+        Only a strong ETag identifies a version (RFC 9110, 8.8.3).
         """
         etag = answer.headers.get("ETag", "")
         if start and etag and self._etags.get(key, etag) != etag:
@@ -219,7 +219,7 @@ class HttpsStore:
             )
 
     def _asked(self, key: str, size: int, once: Callable[[], _T]) -> _T:
-        """Ask, again where that may help; every attempt counts towards the same limits."""
+        """Ask, with retries after temporary failures; all attempts share the same limits."""
         check_key(key)
         with allowed(self.url, key, size * len(_PAUSES_S)):
             for pause_s in _PAUSES_S:
@@ -251,14 +251,14 @@ class HttpsStore:
         *,
         also: tuple[int, ...] = (),
     ) -> Iterator[Any]:
-        """Ask once, and follow redirects.
+        """Send one request, follow its redirects, and yield the answer.
 
         The connection is closed after the block if anything is left on it.
 
         Raises:
-            NotFound: There is none, or it is not public, which many servers do not tell apart.
-            StoreError: The server sends it packed, wants credentials, or redirects too often or to
-                somewhere else.
+            NotFound: The object does not exist or is not public; many servers do not tell which.
+            StoreError: The server sends it packed, wants credentials, or redirects too often or not
+                to https.
         """
         place = f"{self.url}/{quote(check_key(key), safe='/~')}"
         wanted = {"Accept-Encoding": "identity", "User-Agent": "slipway", **(headers or {})}
@@ -327,9 +327,7 @@ class HttpsStore:
             )
 
     def _manager(self, place: str) -> Any:
-        """The connections for a URL: through the proxy that the environment names for it, or
-        straight.
-        """
+        """Return the connections for a URL, through the environment's proxy if it has one."""
         parts = urlsplit(place)
         proxy = (
             None
@@ -362,11 +360,10 @@ class HttpsStore:
 
 
 class _Whole:
-    """An object that its server sends only whole: one answer, read from its begin to its end, in
-    the order of the ranges.
+    """An object sent only whole by its server: one answer, read from begin to end, range by range.
 
-    Ranges that are wanted at the same time take turns, the first of them first; one that lies
-    before what was read already makes the server begin again.
+    Concurrent readers take turns, the lowest range first. A range before the current position makes
+    the server begin again.
     """
 
     def __init__(self, store: HttpsStore) -> None:
@@ -379,7 +376,7 @@ class _Whole:
         self._open: Any = None
 
     def has(self, key: str) -> bool:
-        """Return True if this object was found to come only whole."""
+        """Return True if this object is known to be sent only whole."""
         return self._key == key
 
     def read(self, key: str, start: int, length: int) -> bytes:
@@ -428,7 +425,7 @@ class _Whole:
 
 
 def take(answer: Any, limit: int) -> bytes:
-    """Read an answer's body, and no more of it than so many bytes."""
+    """Read an answer's body, at most ``limit`` bytes."""
     parts = []
     while limit and (data := answer.read(min(limit, 1 << 20))):
         parts.append(data)
@@ -450,7 +447,7 @@ def _require_length(text: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost reason, on one line."""
+    """Return the innermost reason of an error, on one line."""
     while isinstance(error.args[-1] if error.args else None, Exception):
         error = error.args[-1]
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]

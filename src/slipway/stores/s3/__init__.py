@@ -1,10 +1,10 @@
-"""A store in a bucket of S3, or of any server that speaks its protocol and keeps its conditions.
+"""A store in a bucket of S3, or of a compatible server with conditional requests.
 
-An object is that of its key, below the URL's prefix. ``create`` and ``swap`` rest on conditional
-requests (RFC 9110, 13.1: If-None-Match, If-Match), which some servers accept and ignore; so a
-bucket is put to the test before it is first written to (:mod:`slipway.stores.s3.probe`). A refused
-condition (412, 409) means that somebody else was first, or that an earlier attempt of this very
-request succeeded and its answer was lost; what is there then decides.
+An object has its key as its name, below the URL's prefix. ``create`` and ``swap`` rest on
+conditional requests (RFC 9110, 13.1: If-None-Match, If-Match). Some servers accept and ignore them,
+so a bucket is tested before the first write (:mod:`slipway.stores.s3.probe`). A refused condition
+(412, 409) has two possible causes: another writer was first, or an earlier attempt of this request
+succeeded and its answer was lost. The object's present content decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _ATTEMPTS: Final = 5
 
 
 def open_url(url: str) -> S3Store:
-    """The store of ``s3://bucket/prefix?options``."""
+    """Open the store of ``s3://bucket/prefix?options``."""
     return S3Store(parse(url))
 
 
@@ -85,8 +85,8 @@ class S3Store:
         raise Conflict(f"{key} is being written by another writer", hint="try again")
 
     def create_file(self, key: str, path: Path, *, sha256: str) -> bool:
-        """See :meth:`slipway.stores.Store.create_file`; large ones in parts, of which a later run
-        uses what was sent.
+        """See :meth:`slipway.stores.Store.create_file`; large files go in parts, and a later run
+        resumes.
         """
         check_key(key)
         for _ in range(_ATTEMPTS):
@@ -150,8 +150,8 @@ class S3Store:
             return _body(answer, length)
 
     def list(self, prefix: str = "") -> Iterator[Status]:
-        """See :meth:`slipway.stores.Store.list`; what other programs put there under names that no
-        key has is left out.
+        """See :meth:`slipway.stores.Store.list`; other programs' names, unfit as keys, are left
+        out.
         """
         wanted, last, count = self.options.prefix + prefix, b"", 0
         with reported(self.options, self.url, prefix):
@@ -204,8 +204,9 @@ class S3Store:
             self.client.delete_object(Bucket=self.options.bucket, Key=self._name(key))
 
     def renew(self, key: str) -> None:
-        """See :meth:`slipway.stores.Store.renew`: it is copied onto itself, which S3 does up to 5
-        GiB, and only if something about it is new.
+        """See :meth:`slipway.stores.Store.renew`: copy the object onto itself with new metadata.
+
+        S3 does this up to 5 GiB, and only if something about the object changes.
         """
         with self._asking(key):
             target = {"Bucket": self.options.bucket, "Key": self._name(key)}
@@ -231,9 +232,7 @@ class S3Store:
         return parsedate_to_datetime(field_of(headers, "date")).replace(tzinfo=UTC).timestamp()
 
     def sweep(self, before: float) -> int:
-        """See :meth:`slipway.stores.Store.sweep`: uploads that were begun before, and have not
-        ended.
-        """
+        """See :meth:`slipway.stores.Store.sweep`: abort unfinished uploads begun before that."""
         count = 0
         with reported(self.options, self.url, ""):
             for upload in unfinished(self.client, self.options.bucket, self.options.prefix):
@@ -248,7 +247,7 @@ class S3Store:
 
     @cached_property
     def client(self) -> Any:
-        """boto3's client, which threads may share."""
+        """The boto3 client; threads may share it."""
         options = self.options
         with reported(options, self.url, ""):  # says so where boto3 is not installed
             import boto3
@@ -296,7 +295,7 @@ class S3Store:
             return None
 
     def _fields(self, key: str, data: bytes | None, cache_control: str) -> dict[str, Any]:
-        """An object's headers, and the checksum of what is sent at once."""
+        """Return an object's headers, and the checksum of data sent in one request."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         proof = {} if data is None else checksum(data, self.options)
         return {
@@ -312,8 +311,10 @@ class S3Store:
     def _put(
         self, key: str, data: bytes, condition: Mapping[str, Any], fields: Mapping[str, Any]
     ) -> str | None:
-        """Write an object if the condition holds; its version, None if the condition does not
-        hold.
+        """Write an object if the condition holds.
+
+        Returns:
+            Its version; None if the condition does not hold.
         """
         self._require_conditions()
         if self.options.single_writer and not self._holds(key, condition):
@@ -340,8 +341,10 @@ class S3Store:
         return None if refusal is not None else etag
 
     def _upload(self, key: str, path: Path, sha256: str) -> bool:
-        """Create an object in parts; False if somebody else did, or ended the upload, which both
-        may go on with.
+        """Create an object in parts.
+
+        Returns:
+            False if another writer created it or ended the upload; the caller then looks again.
         """
         fields = {
             **self._fields(key, None, self.options.cache_control),
@@ -363,7 +366,9 @@ class S3Store:
         return refusal is None
 
     def _holds(self, key: str, condition: Mapping[str, Any]) -> bool:
-        """What the server would check, for one that does not, and has one writer."""
+        """Return True if a condition holds: checked here, for a single writer without server
+        support.
+        """
         found = self._head(key)
         return (
             found is None
@@ -372,9 +377,9 @@ class S3Store:
         )
 
     def _compare(self, key: str, path: Path, sha256: str) -> bool:
-        """Whether it was created just now, which it was not: False if what exists is the same.
+        """Return False if the existing object is identical; raise AlreadyExists otherwise.
 
-        Every large object has its SHA-256 with it; one that another program put there is read.
+        Every large object has its SHA-256 as metadata; an object of another program is read.
         """
         found = self._head(key) or {"ContentLength": -1, "Metadata": {}}
         size, theirs = field_of(found, "ContentLength"), field_of(found, "Metadata").get("sha256")
@@ -395,7 +400,7 @@ class S3Store:
         return digest.hexdigest()
 
     def _same(self, key: str, data: bytes) -> str | None:
-        """Return the version of an object if it has this content; None if it has another."""
+        """Return the version of an object if it has this content; None otherwise."""
         try:
             found = self.read(key, limit=len(data))
         except TooLarge:
@@ -409,9 +414,10 @@ class S3Store:
 
 
 def _refusal(write: Callable[[], None], *also: str) -> Any:
-    """Do a conditional write.
+    """Do a conditional write; return the server's refusal if another writer was first, or None.
 
-    The error by which the server says that somebody else was first, None if it did it.
+    Args:
+        also: Further error codes to return instead of raising.
     """
     from botocore.exceptions import ClientError
 
@@ -425,10 +431,10 @@ def _refusal(write: Callable[[], None], *also: str) -> Any:
 
 
 def _body(answer: Mapping[str, Any], limit: int) -> bytes:
-    """Read an answer's body, and never more of it than so many bytes.
+    """Read an answer's body, at most ``limit`` bytes.
 
     Raises:
-        IncompleteReadError: It ended before its announced length.
+        IncompleteReadError: The body ended before its announced length.
     """
     from botocore.exceptions import IncompleteReadError
 

@@ -1,7 +1,7 @@
-"""What goes wrong between boto3 and a server, as a :class:`StoreError` that says what to do next.
+"""Failures between boto3 and a server, as :class:`StoreError` with the next step.
 
-The codes are those of Amazon's "Error responses" (API Reference of S3), which other servers use
-too; a HEAD request has no body, so its error is the HTTP status alone.
+The codes are those of Amazon's "Error responses" (API Reference of S3); other servers use them too.
+A HEAD request has no body, so its error is the HTTP status alone.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _STATUS: Final = {
 
 
 def field_of(answer: Mapping[str, Any], name: str) -> Any:
-    """A field of an answer that every server of S3 sends.
+    """Return a field of an answer, sent by every server of S3.
 
     Raises:
-        StoreError: This one does not.
+        StoreError: The field is missing.
     """
     try:
         return answer[name]
@@ -72,23 +72,22 @@ def field_of(answer: Mapping[str, Any], name: str) -> Any:
 
 
 def code_of(error: Any) -> str:
-    """The code of botocore's ClientError, by name where the status alone is known."""
+    """Return the code of botocore's ClientError, by name even if only the status is known."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     return _STATUS.get(code, code)
 
 
 def lost(error: Any) -> bool:
-    """Whether a conditional write was refused because somebody else was first, or is at it: the
-    code differs (Ceph says ConcurrentModification where Amazon says ConditionalRequestConflict),
-    the status is 412 or 409.
+    """Return True if a conditional write was refused because another writer was first, or is at it.
+
+    The status is 412 or 409. The code differs: Ceph says ConcurrentModification, Amazon
+    ConditionalRequestConflict.
     """
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
 
 
 def retried(error: Any) -> bool:
-    """Whether an earlier attempt of this very request may have succeeded without our hearing of
-    it.
-    """
+    """Return True if an earlier attempt of this request may have succeeded with its answer lost."""
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
 
 
@@ -96,12 +95,13 @@ def retried(error: Any) -> bool:
 def reported(
     options: Options, url: str, key: str, *, size: int = ANSWER, patience_s: float | None = None
 ) -> Iterator[None]:
-    """Errors of boto3 as errors of the store, and limits for what the server sends
-    (:mod:`slipway.stores._pace`).
+    """Turn errors of boto3 into errors of the store, and limit the server's answers.
+
+    The limits are those of :mod:`slipway.stores._pace`.
 
     Raises:
-        NotFound: There is no such object.
-        StoreError: Anything else that the server or the way to it does.
+        NotFound: The object does not exist.
+        StoreError: The server, or the way to it, fails otherwise.
         HostError: boto3 is not installed: it is an extra.
     """
     try:
@@ -145,7 +145,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _way(error: Exception, options: Options) -> str | None:
-    """The next step when no answer came at all."""
+    """Return the next step for a request without an answer."""
     endpoint = options.endpoint_url or "the endpoint"
     return {
         "ConnectTimeoutError": f"{endpoint} does not answer: check its address and the network",

@@ -1,8 +1,7 @@
-"""What an ``s3://`` URL says: bucket, prefix, and options as its query,
-``s3://bucket/prefix?region=eu-1&profile=ci``.
+"""The parts of an ``s3://`` URL: bucket, prefix, and options as its query.
 
-Credentials are not among them: boto3 finds those where every tool of its kind does (environment,
-~/.aws, the machine).
+An example is ``s3://bucket/prefix?region=eu-1&profile=ci``. Credentials are not among them: boto3
+finds those in the usual places (environment, ~/.aws, the machine).
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ _NUMBERS: Final = {"part_mib": (5, 5120), "threads": (1, 64)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a bucket is spoken to.
+    """The options of a bucket.
 
     ``addressing``: the bucket's name in the path or in the host's name. ``checksums``:
-    ``when_required`` sends no SHA-256 with uploads but a Content-MD5, for servers that do not know
-    the former. ``cache_control``: for objects that never change. ``sse`` and ``sse_kms_key_id``:
-    server-side encryption. ``single_writer``: do without conditional writes, and promise that
-    nobody else writes. ``part_mib``: the size of an upload's parts (5 MiB at least, as S3 wants
-    it).
+    ``when_required`` sends a Content-MD5 with uploads instead of a SHA-256, for servers without the
+    latter. ``cache_control``: for immutable objects. ``sse`` and ``sse_kms_key_id``: server-side
+    encryption. ``single_writer``: no conditional writes, and the user's promise of a single writer.
+    ``part_mib``: the size of an upload's parts (at least 5 MiB, the minimum of S3).
     """
 
     bucket: str
@@ -53,7 +51,7 @@ class Options:
 
     @property
     def object_fields(self) -> dict[str, Any]:
-        """The parameters that every new object gets."""
+        """The parameters of every new object."""
         given = {
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.sse,
@@ -63,11 +61,11 @@ class Options:
 
 
 def parse(url: str) -> Options:
-    """The options of a URL.
+    """Return the options of a URL.
 
     Raises:
-        StoreError: It names no bucket.
-        UsageError: An option does not exist, or does not take this value.
+        StoreError: The URL names no bucket.
+        UsageError: An option does not exist, or has an invalid value.
     """
     parts = urlsplit(url)
     prefix = parts.path.strip("/")

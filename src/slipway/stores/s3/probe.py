@@ -1,8 +1,7 @@
-"""Whether a server keeps the conditions of conditional writes: some accept them and overwrite all
-the same.
+"""A test of a server's conditional writes: some servers accept conditions but overwrite anyway.
 
-Asked once a month for a bucket and prefix at an endpoint; the answer is kept in the store, below
-``probe/``, and is no matter of trust: whoever could forge it could also overwrite everything.
+It runs once a month for a bucket and prefix at an endpoint. The answer is kept in the store, below
+``probe/``. It needs no trust: anybody able to forge it could also overwrite everything.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _VALID_S: Final = 30 * 86400
 
 
 def require_conditions(store: S3Store) -> None:
-    """Put the server to the test, unless that was done.
+    """Test the server, unless it passed recently.
 
     Raises:
-        StoreError: It ignores a condition.
+        StoreError: The server ignores a condition.
     """
     options = store.options
     endpoint = f"{store.client.meta.endpoint_url}/{options.bucket}/{options.prefix}"
@@ -52,9 +51,7 @@ def require_conditions(store: S3Store) -> None:
 
 
 def broken_conditions(store: S3Store) -> list[str]:
-    """The conditions that do not hold, by what was tried; nothing that was written for it is
-    left.
-    """
+    """Return each condition ignored by the server, by its effect; leave no object behind."""
     client, options = store.client, store.options
     name = f"{options.prefix}probe/try-{secrets.token_hex(8)}"
     target = {"Bucket": options.bucket, "Key": name}

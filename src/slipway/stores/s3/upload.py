@@ -1,11 +1,10 @@
-"""A file -> an object, in parts that are sent side by side, and that a later run need not send
-again.
+"""A file -> an object, in parts sent side by side; a later run resumes.
 
 boto3's own ``upload_file`` can neither create conditionally nor resume, so the upload is driven
-here. Invariants: the file is read once, from its begin to its end; the object comes to be only if
-the whole had the SHA-256 that was promised, and only if none was there; what was sent stays on the
-server when this is stopped, and a part that is found there is used if it has this file's bytes.
-Every part carries a checksum that the server verifies.
+here. Invariants: the file is read once, from begin to end. The object is created only if the whole
+has the promised SHA-256 and the key is free. Parts stay on the server after an interruption; a part
+found there is reused if it has this file's bytes. Every part carries a checksum, verified by the
+server.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ _MAX_PARTS = 10_000
 
 
 def part_size(size: int, options: Options) -> int:
-    """The bytes of a part: as set, or as many MiB as it takes to stay below S3's limit of parts."""
+    """Return the bytes of a part: as set, or more whole MiB to stay below S3's limit of parts."""
     return max(options.part_mib, -(-size // (_MAX_PARTS * _MIB))) * _MIB
 
 
 def checksum(data: bytes, options: Options) -> dict[str, str]:
-    """The parameter by which the server can verify what it receives.
+    """Return the parameter with the checksum of uploaded data, verified by the server.
 
-    The value is given, not left to botocore: it then goes into a header, never into a trailer,
-    which some servers refuse or store as content.
+    The value is given, not left to botocore. So it goes into a header, never into a trailer, which
+    some servers refuse or store as content.
     """
     if options.checksums == "when_required":
         return {
@@ -53,7 +52,7 @@ def checksum(data: bytes, options: Options) -> dict[str, str]:
 
 
 def unfinished(client: Any, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
-    """Uploads that were begun and neither completed nor given up, of all keys that begin so."""
+    """Yield the uploads neither completed nor aborted, of all keys that begin with ``prefix``."""
     for page in client.get_paginator("list_multipart_uploads").paginate(
         Bucket=bucket, Prefix=prefix
     ):
@@ -76,7 +75,7 @@ class Upload:
         self._find_or_begin(fields)
 
     def send(self) -> str:
-        """Send what is missing; returns the SHA-256 of the whole file."""
+        """Send the missing parts; return the SHA-256 of the whole file."""
         whole = hashlib.sha256()
         room = threading.Semaphore(self.options.threads + 2)  # parts in memory
         futures: list[Future[dict[str, Any]]] = []
@@ -110,7 +109,7 @@ class Upload:
     def complete(self, condition: Mapping[str, Any]) -> None:
         """Make the parts an object, if the condition holds.
 
-        The server verifies that they are these very parts.
+        The server verifies the identity of the parts.
         """
         self.client.complete_multipart_upload(
             **self.target, UploadId=self._id, MultipartUpload={"Parts": self.parts}, **condition
@@ -123,9 +122,9 @@ class Upload:
                 self._abort(field_of(upload, "UploadId"))
 
     def _find_or_begin(self, fields: Mapping[str, Any]) -> None:
-        """Go on with the newest upload of this key whose parts fit.
+        """Resume the newest upload of this key with fitting parts, or begin one.
 
-        Those that do not fit are removed.
+        Uploads with other parts are removed.
         """
         begun = [
             upload
@@ -150,9 +149,7 @@ class Upload:
             )
 
     def _listed(self, upload_id: str) -> dict[int, Mapping[str, Any]] | None:
-        """The parts that the server has, by number; None if they are not of this size, or the
-        upload has ended meanwhile.
-        """
+        """Return the server's parts by number; None if sizes differ or the upload has ended."""
         from botocore.exceptions import ClientError
 
         size = self.path.stat().st_size
@@ -175,7 +172,8 @@ class Upload:
     def _part(self, number: int, data: bytes) -> dict[str, Any]:
         """Send a part, unless the server has it.
 
-        Returns how it is named when the upload is completed.
+        Returns:
+            Its entry in the request to complete the upload.
         """
         proof = checksum(data, self.options)
         found = self._found.get(number)
@@ -196,8 +194,9 @@ class Upload:
         return {"PartNumber": number, "ETag": etag, **proof}
 
     def _same(self, found: Mapping[str, Any], data: bytes, proof: Mapping[str, str]) -> bool:
-        """Whether a listed part has these bytes: by its SHA-256 where the server says it, else by
-        its ETag, an MD5.
+        """Return True if a listed part has these bytes.
+
+        Its SHA-256 decides if the server lists it, otherwise its ETag, an MD5.
         """
         if "ChecksumSHA256" in proof and "ChecksumSHA256" in found:
             return bool(found["ChecksumSHA256"] == proof["ChecksumSHA256"])

@@ -1,4 +1,4 @@
-"""What `run` and `python -m slipway` start: the program of :mod:`slipway.commandline.program`."""
+"""The entry point of `run` and `python -m slipway`: :mod:`slipway.commandline.program`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Addresses that other machines do not reach, and so must not stand in an image.
+"""Addresses out of reach for other machines, and so unfit for an image.
 
-What goes in: a URI. What comes out: why it is no use elsewhere. Invariant: nobody is asked, neither
-a name server nor the network, so the answer is the same on every host.
+What goes in: a URI. What comes out: the reason why it is no use elsewhere. Invariant: neither a
+name server nor the network is asked, so the answer is the same on every host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOPBACK_NAMES: Final = ("localhost", "localhost.localdomain", "ip6-localhost",
 
 
 def unreachable_elsewhere(uri: str) -> str | None:
-    """Say why no other machine gets anything from a URI; None if nothing is known against it."""
+    """Say why other machines get nothing from a URI; return None if nothing is known against it."""
     scheme = uri.partition(":")[0].lower()
     if scheme not in _SCHEMES:
         return f'"{scheme}:" is no address of a server'
@@ -49,9 +49,9 @@ def _of_address(host: str) -> str | None:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is written as.
+    """Return a host as an address; None for a name.
 
-    Also 127.1 and 0x7f000001, as inet_aton(3) reads them.
+    Reads 127.1 and 0x7f000001 too, as inet_aton(3) does.
     """
     try:
         return ipaddress.ip_address(host.partition("%")[0])

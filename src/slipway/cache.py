@@ -1,12 +1,13 @@
-"""Finished stages, by id: what was made once is never made again.
+"""Finished stages, by id: each is made once.
 
-An entry is a folder ``stages/<id>/`` of files and an ``entry`` that names each with its size and
-SHA-256 and is put there last. Files are written without a name (O_TMPFILE) and linked into place
-when whole, so a killed build leaves either an entry or nothing that looks like one. What an entry
-holds is compared with its ``entry``, by its size for a plan and by its SHA-256 before use. One that
-does not agree is dropped and made again, but only by who has its lock. Two builds that want the
-same stage take turns (a lock file each). What was found or made within :meth:`Cache.keeping` stays
-there until the block ends, whoever prunes meanwhile.
+An entry is a folder ``stages/<id>/`` of files. Its file ``entry`` names each with its size and
+SHA-256, and is written last. Files are written without a name (O_TMPFILE) and linked into place
+when whole. So a killed build leaves either an entry or nothing that looks like one.
+
+An entry is compared with its ``entry``: by size for a plan, by SHA-256 before use. A tampered one
+is dropped and made again, but only by the holder of its lock. Two builds of the same stage take
+turns, with a lock file each. An entry found or made within :meth:`Cache.keeping` survives every
+prune until the block ends.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ _ENTRY = "entry"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A finished stage: where it is, which files it has with their sizes and SHA-256, and what its
-    maker wrote down about it.
-    """
+    """A finished stage: its folder, its files with sizes and SHA-256, and its maker's facts."""
 
     id: str
     folder: Path
@@ -51,7 +50,7 @@ class Entry:
     facts: Mapping[str, Any]
 
     def file(self, name: str) -> Path:
-        """The path of one of its files."""
+        """Return the path of one of its files."""
         return self.folder / name
 
 
@@ -66,25 +65,24 @@ class Usage:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Iterator[IO[bytes]]:
-    """A file to write that gets its name only when the block ends well.
+    """Yield a file to write; it gets its name only when the block ends well.
 
-    Whatever else happens, it never existed.
-
-    An existing file of that name is replaced. Where the file system has no unnamed files, it is a
-    hidden one beside the target that is removed when the block fails.
+    If the block fails, the file never existed. An existing file of that name is replaced. On a file
+    system without unnamed files, a hidden file beside the target is used; it is removed when the
+    block fails.
 
     Args:
-        lasting: It has to be there, whole, after a power cut.
+        lasting: Flush it to the disk, so that it is whole after a power cut.
 
     Raises:
-        HostError: There is no space left.
+        HostError: No space is left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # A name that nobody else has: processes of two containers have one number.
@@ -117,8 +115,9 @@ def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Ite
 
 
 def _link(descriptor: int, target: Path) -> None:
-    """Give an unnamed file a name (open(2), O_TMPFILE). os.link follows the link in /proc only if
-    it calls linkat(2), which it does when a directory is given.
+    """Give an unnamed file a name (open(2), O_TMPFILE).
+
+    os.link follows the link in /proc only through linkat(2), which it calls when given a directory.
     """
     folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -136,7 +135,7 @@ def _link(descriptor: int, target: Path) -> None:
 def _remove(directory: Path) -> None:
     """Remove a directory.
 
-    A tree made in a user namespace belongs to other users, so as its root where needed.
+    A tree made in a user namespace belongs to other users; it is removed as that namespace's root.
     """
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
@@ -155,9 +154,7 @@ def _remove(directory: Path) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """A second name for a file that never changes, or a copy where the file system is another
-    one.
-    """
+    """Link a file that never changes to a second name; copy it across file systems."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
@@ -167,11 +164,11 @@ def place(source: Path, target: Path) -> None:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What an entry's ``entry`` says; its last line is the SHA-256 of what stands before.
+    """Return the content of an entry's ``entry``; its last line is the SHA-256 of the text above.
 
     Raises:
-        ValueError: It is not what was written.
-        OSError: There is none.
+        ValueError: The text does not have this SHA-256, or is no JSON.
+        OSError: The file cannot be read.
     """
     text, _, digest = (folder / _ENTRY).read_text().rstrip("\n").rpartition("\n")
     if hashlib.sha256(text.encode()).hexdigest() != digest:
@@ -185,7 +182,7 @@ class Cache:
 
     Args:
         directory: Made when it does not exist.
-        limit_bytes: What :meth:`prune` keeps it below.
+        limit_bytes: The size that :meth:`prune` shrinks it to.
     """
 
     def __init__(self, directory: Path, *, limit_bytes: int) -> None:
@@ -204,12 +201,12 @@ class Cache:
         make_private(folder)
 
     def find(self, stage_id: str) -> Entry | None:
-        """An entry whose files are all there in the size that they were left with, or None.
+        """Return an entry if all its files have their recorded sizes, else None.
 
         This is the cheap look for planning; :meth:`verified` reads the content too.
 
         Raises:
-            HostError: Somebody else made the entry, or could have: its hashes say nothing then.
+            HostError: Another user made the entry, or could have: its hashes prove nothing then.
         """
         folder = self._folder(stage_id)
         try:
@@ -228,9 +225,9 @@ class Cache:
             return None
 
     def verified(self, stage_id: str) -> Entry | None:
-        """An entry whose files have been read and found to be what was put there.
+        """Read an entry's files and return it if their hashes match, else None.
 
-        A bad one is removed, unless somebody else has its lock: then it is being made.
+        A bad entry is removed, unless its lock is held elsewhere: then it is being made.
         """
         self._keep(stage_id)
         entry = self._good(stage_id)
@@ -244,7 +241,7 @@ class Cache:
         return entry
 
     def _good(self, stage_id: str) -> Entry | None:
-        """An entry whose files have been read and are what was put there."""
+        """Return an entry if the hashes of its files match, else None."""
         entry = self.find(stage_id)
         try:
             if entry and all(
@@ -259,9 +256,7 @@ class Cache:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep every entry that is found or made within the block from being pruned, by anybody,
-        until it ends.
-        """
+        """Keep every entry found or made within the block from being pruned by any process."""
         if self._kept is not None:
             yield
             return
@@ -272,7 +267,7 @@ class Cache:
                 self._kept = None
 
     def _keep(self, stage_id: str) -> None:
-        """Take part in a lock that who prunes has to have alone."""
+        """Take a shared lock on an entry; pruning needs an exclusive one."""
         with self._guard:
             if self._kept is not None:
                 self._kept.enter_context(
@@ -285,7 +280,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _lock_at_once(self, stage_id: str) -> Iterator[bool]:
-        """Have a stage's lock without waiting for it; False if somebody else has it."""
+        """Hold a stage's lock without waiting for it; yield False if another process has it."""
         with self._guard:
             held = self._locked[stage_id] > 0
         if held:
@@ -300,14 +295,14 @@ class Cache:
             yield mine
 
     def drop(self, stage_id: str) -> None:
-        """Remove an entry, first what makes it one."""
+        """Remove an entry, its ``entry`` first."""
         folder = self._folder(stage_id)
         (folder / _ENTRY).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def locked(self, stage_id: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Be the only one to make a stage; ``waiting`` is called once if somebody else is at it."""
+        """Hold a stage's lock, to be its only maker; ``waiting`` is called once if it is taken."""
         with self._lock(stage_id, fcntl.LOCK_EX, waiting):
             with self._guard:
                 self._locked[stage_id] += 1
@@ -319,9 +314,9 @@ class Cache:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A directory to work in, removed after the block.
+        """Yield a directory to work in, removed after the block.
 
-        What a killed build left is removed by the next one.
+        The remains of killed builds are removed first.
         """
         below = self.directory / "scratch"
         self._make(below)
@@ -346,8 +341,11 @@ class Cache:
         files: Mapping[str, Callable[[IO[bytes]], None] | tuple[Path, str]],
         facts: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Make an entry of files: each is filled by a function, or is one in :meth:`scratch`, with
-        its SHA-256, that is moved here.
+        """Make an entry of files.
+
+        Args:
+            files: By name, either a function to write the content, or a file in :meth:`scratch`
+                with its SHA-256, to be moved here.
         """
         self._keep(stage_id)
         folder = self._folder(stage_id)
@@ -382,9 +380,9 @@ class Cache:
         return Entry(id=stage_id, folder=folder, files=known, facts=dict(facts or {}))
 
     def usage(self) -> list[Usage]:
-        """All entries, the longest unused first.
+        """Return all entries, the longest unused first.
 
-        What is no entry (a killed build's) is the very first.
+        Incomplete ones, from killed builds, are the very first.
         """
         entries = []
         for folder in (self.directory / "stages").glob("*"):
@@ -402,11 +400,9 @@ class Cache:
         return sorted(entries, key=lambda entry: (entry.used, entry.id))
 
     def prune(self, *, keep_bytes: int | None = None) -> list[Usage]:
-        """Remove the longest unused entries until what is left is below the limit.
+        """Remove the longest unused entries until the cache is below the limit; return them.
 
-        Returns what was removed.
-
-        An entry that is being made (its lock is held) or is in use (:meth:`keeping`) is left alone.
+        Entries being made (their lock is held) or in use (:meth:`keeping`) stay.
         """
         entries = self.usage()
         total = sum(entry.size for entry in entries)
@@ -429,7 +425,7 @@ class Cache:
         return removed
 
     def _remove_locks(self) -> None:
-        """Remove the files of locks that nobody has, of what is not here any more."""
+        """Remove the lock files of entries gone from the cache, except held ones."""
         for path in sorted((self.directory / "locks").glob("*")):
             if not self._folder(path.name.removesuffix(".kept")).exists():
                 with contextlib.suppress(BlockingIOError), self._lock(path.name, fcntl.LOCK_EX):

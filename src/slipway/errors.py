@@ -1,7 +1,7 @@
-"""What goes wrong through no fault of the program, as exceptions with a place and a hint.
+"""Foreseeable failures, as exceptions with a place and a hint.
 
-Every foreseeable failure is a :class:`UserError`; each subclass is one documented exit code.
-Whatever is not a UserError is a bug: it shows a traceback and exits with 1.
+Every foreseeable failure is a :class:`UserError`; each subclass is one documented exit code. Any
+other exception is a bug: it shows a traceback and exits with 1.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ _PROGRAM: Final = re.compile(r"(?<![\w./-])(?:invoke|\./run)(?= (?:--|[a-zA-Z]))
 
 
 def as_called(text: str) -> str:
-    """Return a text with its commands as they can be typed: as the checkout's ``run`` was, or
-    ``slipway`` where that is installed.
+    """Return a text with its commands as the user can type them.
+
+    The program is called like the checkout's ``run``, or ``slipway`` if that is installed.
     """
     name = "slipway" if Path(sys.argv[0]).name == "slipway" else os.environ.get(CALLED)
     return _PROGRAM.sub(lambda _: shlex.quote(name), text) if name else text
@@ -73,7 +74,7 @@ class Where:
 
 
 class UserError(Exception):
-    """A failure that the user can do something about.
+    """A failure with a remedy in the user's hands.
 
     Args:
         message: One sentence, lower case, no full stop.
@@ -116,7 +117,7 @@ class Declined(UserError):
 
 
 class SpecError(UserError):
-    """A spec, or a file that belongs to it, is wrong (exit code 3)."""
+    """An error in a spec, or in a file of it (exit code 3)."""
 
     exit_code = 3
 
@@ -141,7 +142,7 @@ class SpecErrors(SpecError):
 
 
 class HostError(UserError):
-    """This host lacks something that the command needs (exit code 4)."""
+    """This host lacks something needed by the command (exit code 4)."""
 
     exit_code = 4
 
@@ -159,12 +160,12 @@ class StoreError(UserError):
 
 
 class VerificationError(UserError):
-    """What was read is not what was published (exit code 7)."""
+    """The bytes read differ from the published ones (exit code 7)."""
 
     exit_code = 7
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known word nearest to ``word``, or None where nothing is near."""
+    """Return a hint with the known word nearest to ``word``, or None if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else None

@@ -1,8 +1,7 @@
-"""Rendered files, a lock and tool versions -> an ordered list of stages, each with a
-content-addressed id.
+"""Rendered files, a lock and tool versions -> an ordered list of stages with content-addressed ids.
 
 A stage's id is the SHA-256 of its kind, of the digest of every one of its inputs, and of its
-parent's id: same id, same output. Planning is pure: what it needs was read before, and nothing is
+parent's id: same id, same output. Planning is pure: its inputs were read before, and nothing is
 made.
 """
 
@@ -20,8 +19,8 @@ __all__ = ["Plan", "Stage", "make_stage", "reasons"]
 class Stage:
     """One step of a build.
 
-    ``kind`` is base, packages, tree, disk, artifact, tools or boot, with what tells several of one
-    kind apart behind a colon (``artifact:qcow2``); ``inputs`` are digests by name.
+    ``kind`` is base, packages, tree, disk, artifact, tools or boot. Several of one kind differ
+    after a colon (``artifact:qcow2``). ``inputs`` are digests by name.
     """
 
     kind: str
@@ -38,11 +37,11 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def stage(self, kind: str) -> Stage | None:
-        """The stage of a kind, or None if this appliance has none."""
+        """Return the stage of a kind, or None if this appliance has none."""
         return next((stage for stage in self.stages if stage.kind == kind), None)
 
     def record(self) -> dict[str, dict[str, str]]:
-        """Inputs by kind: what :func:`reasons` compares a later plan with.
+        """Return the inputs by kind, for :func:`reasons` to compare a later plan with.
 
         The parent counts as an input.
         """
@@ -50,7 +49,7 @@ class Plan:
 
 
 def make_stage(kind: str, inputs: Mapping[str, str], parent: Stage | None = None) -> Stage:
-    """A stage with its id (the SHA-256 of its canonical JSON)."""
+    """Return a stage with its id (the SHA-256 of its canonical JSON)."""
     parent_id = parent.id if parent else None
     canonical = json.dumps([kind, parent_id, dict(inputs)], sort_keys=True, separators=(",", ":"))
     return Stage(
@@ -62,7 +61,7 @@ def make_stage(kind: str, inputs: Mapping[str, str], parent: Stage | None = None
 
 
 def reasons(stage: Stage, before: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """Why a stage differs from the one of the same kind in an earlier plan's record.
+    """Say why a stage differs from the one of the same kind in an earlier plan's record.
 
     Empty if it does not.
     """

@@ -1,8 +1,7 @@
-"""What the whole project is set to: ``slipway.toml`` beside the appliances, and environment
-variables, which win.
+"""The settings of the project: ``slipway.toml`` beside the appliances, and environment variables.
 
-What goes in: the root folder. What comes out: a :class:`Settings`, or every error of the file at
-once, with its line. The file may say::
+Variables win over the file. What goes in: the root folder. What comes out: a :class:`Settings`, or
+every error of the file at once, with its line. The file may say::
 
     # SLIPWAY_STORE: where releases go
     store = "s3://bucket/prefix"
@@ -10,17 +9,17 @@ once, with its line. The file may say::
     cache = "/var/cache/slipway"
     # SLIPWAY_CACHE_LIMIT_GIB
     cache_limit_gib = 20
-    # SLIPWAY_MEMORY_MIB: what a build works in; default three quarters of what is free
+    # SLIPWAY_MEMORY_MIB: for builds; default three quarters of the free memory
     memory_mib = 8192
-    # SLIPWAY_QEMU: host, tree (a newer one of its own), or auto: what is faster
+    # SLIPWAY_QEMU: host, tree (a newer one of its own), or auto: the faster one
     qemu = "auto"
-    # SLIPWAY_MIRROR: what builds use; default is the host's own
+    # SLIPWAY_MIRROR: for builds; default is the host's own
     mirror = "http://mirror.example/debian"
-    # SLIPWAY_IMAGE_MIRROR: what images use; default is the distribution's public ones
+    # SLIPWAY_IMAGE_MIRROR: for images; default is the distribution's public ones
     image_mirror = "http://..."
 
-Both mirrors may also be tables with a URI for each archive (``debian``, ``debian-security``);
-``mirror`` also has names of a spec's ``sources``, for a copy of them that only this host reaches.
+Both mirrors may also be tables with a URI for each archive (``debian``, ``debian-security``).
+``mirror`` may also name a spec's ``sources``, for a copy of them reached by this host only.
 """
 
 from __future__ import annotations
@@ -82,9 +81,10 @@ _DEFAULT_LIMIT_GIB: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one command. Mirrors are URIs by archive, without a slash at their ends;
-    empty: the host's own for ``mirror``, the distribution's public ones for ``image_mirror``.
-    ``memory_mib`` is 0 where nothing is set.
+    """The settings of one command.
+
+    Mirrors are URIs by archive, without a slash at their ends. An empty ``mirror`` means the host's
+    own; an empty ``image_mirror``, the distribution's public ones. ``memory_mib`` is 0 if unset.
     """
 
     mirror: Mapping[str, str] = field(default_factory=dict)
@@ -97,15 +97,16 @@ class Settings:
 
 
 def default_cache() -> Path:
-    """Where the cache is unless something else is said (XDG Base Directory Specification)."""
+    """Return the default folder of the cache (XDG Base Directory Specification)."""
     directory = os.environ.get("XDG_CACHE_HOME", "")
     # The specification wants relative paths to be ignored.
     return (Path(directory) if directory.startswith("/") else Path.home() / ".cache") / "slipway"
 
 
 def default_state() -> Path:
-    """Where it is kept what was seen of channels: SLIPWAY_STATE, or the user's state directory
-    (XDG).
+    """Return the folder with the client's memory of channels.
+
+    It is SLIPWAY_STATE, or the user's state directory (XDG).
     """
     given = os.environ.get(STATE)
     if given:
@@ -115,7 +116,7 @@ def default_state() -> Path:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each variable ``SLIPWAY_*`` that has no meaning."""
+    """Return a line for each variable ``SLIPWAY_*`` without a meaning."""
     lines = []
     for name in sorted(environ):
         if (
@@ -131,11 +132,11 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def load_settings(root: Path) -> Settings:
-    """The settings for a root folder.
+    """Return the settings for a root folder.
 
     Raises:
-        SpecErrors: Something in ``slipway.toml`` is wrong; all errors at once.
-        UsageError: An environment variable is.
+        SpecErrors: ``slipway.toml`` has errors; all are reported at once.
+        UsageError: An environment variable has an error.
     """
     file = root / FILE
     data = _read(file)
@@ -161,7 +162,7 @@ def load_settings(root: Path) -> Settings:
 
 
 def _qemu(data: Mapping[str, Any]) -> str:
-    """Return which QEMU is to run machines."""
+    """Return the choice of the QEMU for machines."""
     given = os.environ.get("SLIPWAY_QEMU")
     if given and given not in QEMUS:
         raise UsageError(
@@ -182,7 +183,7 @@ def _variable(name: str) -> str:
 
 
 def _unfit(uri: str) -> str | None:
-    """Say why a URI must not stand in an image; None if it may."""
+    """Say why a URI must not stand in an image; return None if it may."""
     if not uri:
         return None
     if "@" in uri.partition("://")[2].partition("/")[0]:
@@ -192,8 +193,10 @@ def _unfit(uri: str) -> str | None:
 
 
 def _archives(mirror: str | Mapping[str, str]) -> dict[str, str]:
-    """The URI of each archive. Who names only the debian archive has the security archive beside
-    it, as all mirrors of both have it.
+    """Return the URI of each archive.
+
+    If only the debian archive is given, the security archive is beside it, as on all mirrors of
+    both.
     """
     given = {"debian": mirror} if isinstance(mirror, str) else dict(mirror)
     known = {archive: uri.rstrip("/") for archive, uri in given.items()}
@@ -217,7 +220,7 @@ def _number(key: str, data: Mapping[str, Any], default: int) -> int:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The file's keys, all of them known and of the right type."""
+    """Return the file's keys, all of them known and of the right type."""
     try:
         text = file.read_bytes().decode()
         data = tomllib.loads(text)
@@ -248,7 +251,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _problem(key: str, value: Any) -> tuple[str, str] | None:
-    """What is wrong with a key's value, and the next step."""
+    """Return the error in a key's value, and the next step; None if there is no error."""
     if key not in KEYS:
         return f"{key}: unknown key", suggestion(key, KEYS) or f"known here: {', '.join(KEYS)}"
     if key in _UNITS:
@@ -279,7 +282,7 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
 
 
 def _archive_problem(key: str, name: str, uri: Any) -> tuple[str, str] | None:
-    """What is wrong with one line of a table of mirrors, and the next step."""
+    """Return the error in a line of a table of mirrors, and the next step; None if it is right."""
     near = suggestion(name, ARCHIVES)
     if name not in ARCHIVES and (key == "image_mirror" or near or not _NAME.fullmatch(name)):
         return f"{key}.{name}: unknown archive", near or f"known here: {', '.join(ARCHIVES)}"
@@ -299,7 +302,7 @@ def _uri_problem(key: str, shown: str, uri: str) -> tuple[str, str] | None:
 
 
 def _place(file: Path, text: str, key: str) -> Where:
-    """Where a key of the top level stands; tomllib does not say."""
+    """Return the place of a key of the top level; tomllib does not tell it."""
     for number, line in enumerate(text.splitlines(), 1):
         found = re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}\b", line)
         if found:

@@ -1,9 +1,8 @@
-"""The versions of the programs and of the code that shape a stage's output, as the inputs that its
-id counts.
+"""The versions of the programs and of the code behind a stage's output, as inputs of its id.
 
 A program's version is its own answer and the digests of the libraries that do its work. Asking
-costs more than everything else a plan does, so answers are kept in the cache directory with the
-file's path, size and change time; what was replaced is asked again.
+costs more than everything else in a plan. So answers are kept in the cache directory, with the
+file's path, size and change time; a replaced program is asked again.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from slipway.host import process
 
 __all__ = ["code_digest", "tool_version", "tool_versions"]
 
-#: How each program is asked for its version; the answer is its first line, on either stream.
+#: The option that prints each program's version, on the first line of either stream.
 _QUESTIONS = {
     "apt-get": "--version",
     "dpkg-deb": "--version",
@@ -54,13 +53,13 @@ _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
 
 def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
-    """Name -> version line of each tool.
+    """Return the version line of each tool, by name.
 
     ``python`` is the interpreter, ``python:NAME`` an installed Python package, ``zlib`` and
     ``lzma`` are libraries of Python.
 
     Args:
-        memory: The file that remembers answers.
+        memory: The file of remembered answers.
 
     Raises:
         HostError: A tool is missing.
@@ -81,7 +80,7 @@ def tool_versions(names: Iterable[str], memory: Path) -> dict[str, str]:
 
 
 def _python_version(name: str, known: dict[str, str]) -> str | None:
-    """The version of what runs in this process; None for a program."""
+    """Return the version of a part of this process; None for a program."""
     if name == "python":
         return f"{platform.python_implementation()} {platform.python_version()}"
     if name == "zlib":
@@ -110,9 +109,9 @@ def _program_version(name: str, known: dict[str, str]) -> str:
 
 
 def _libraries(program: Path, wanted: tuple[str, ...], known: dict[str, str]) -> str:
-    """The digests of libraries that a program is linked with, as more of its version.
+    """Return the digests of the libraries linked with a program, as more of its version.
 
-    Nothing of those that it is not.
+    Wanted libraries that it is not linked with add nothing.
     """
     if not wanted:
         return ""
@@ -139,7 +138,7 @@ def _linked(program: Path) -> str:
 
 
 def _identity(path: Path) -> str:
-    """What changes when a file is replaced."""
+    """Return a text that changes when the file is replaced."""
     try:
         status = path.stat()
     except OSError:
@@ -148,7 +147,7 @@ def _identity(path: Path) -> str:
 
 
 def _remembered(known: dict[str, str], what: str, path: Path, ask: Callable[[], str]) -> str:
-    """The answer for a file as it is now."""
+    """Return the answer for a file in its present state."""
     key = f"{what}{_identity(path)}"
     if key not in known:
         known[key] = ask()
@@ -156,10 +155,10 @@ def _remembered(known: dict[str, str], what: str, path: Path, ask: Callable[[], 
 
 
 def tool_version(name: str) -> str:
-    """What a program says of its version, or its own digest where it says nothing (mkfs.vfat).
+    """Return a program's version line, or its digest if it prints no version (mkfs.vfat).
 
     Raises:
-        HostError: It is not installed.
+        HostError: The program is not installed.
     """
     path = process.find_tool(name)
     if name not in _QUESTIONS:
@@ -172,10 +171,9 @@ def tool_version(name: str) -> str:
 
 @cache
 def code_digest(*names: str) -> str:
-    """The SHA-256 of modules or whole packages of slipway (``boot``, ``formats/qcow2.py``): their
-    code is an input too.
+    """Return the SHA-256 of modules or packages of slipway (``boot``, ``formats/qcow2.py``).
 
-    Of a package, every file counts: scripts run as its modules do.
+    Code is an input too. Every file of a package counts: its scripts run as its modules do.
     """
     here = Path(__file__).parent
     digest = hashlib.sha256()

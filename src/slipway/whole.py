@@ -1,9 +1,8 @@
-"""Whether the files of a folder are the very ones that were put there, by their SHA-256, without
-reading them each time.
+"""A check of a folder's files against their SHA-256, without reading them each time.
 
 What goes in: a folder, and the SHA-256 of each file by name. Invariant: a file is believed unread
-only if nothing about it has changed since it was read, its inode's change time (stat(2), ctime)
-included, which no program can set.
+only if nothing about it has changed since it was read. This includes its inode's change time
+(stat(2), ctime), as no program can set that.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _SEEN: Final = ".seen"
 
 
 def whole(folder: Path, hashes: Mapping[str, str]) -> bool:
-    """Whether each file is there with its hash."""
+    """Return True if each file exists with its hash."""
     memory = folder.with_name(f"{_SEEN}-{folder.name}")
     seen = _read(memory)
     found: dict[str, list[object]] = {}

@@ -1,4 +1,4 @@
-"""A tree -> a raw disk, and what may not be in either."""
+"""A tree -> a raw disk, with checks of the contents of both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is packed in a file: the start of a compressed one, and the members of an initramfs.
+"""A packed file -> its contents: the start of a compressed file, the members of an initramfs.
 
-What goes in: bytes that nobody trusts. What comes out: bytes, never more than a bound. This is a
-part of the program :mod:`slipway.disk.hygiene`.
+What goes in: untrusted bytes. What comes out: bytes, never more than a bound. This is a part of the
+program :mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _MOST: Final = 4 << 30
 
 
 def unpacked(data: bytes, limit: int) -> bytes:
-    """Return the start of what a compressed file holds, at most ``limit`` bytes.
+    """Return the start of a compressed file's contents, at most ``limit`` bytes.
 
-    Of any other file the data itself.
+    Data in no known compression is returned as it is.
     """
     stream = _stream(io.BytesIO(data))
     if stream is None:
@@ -59,7 +59,7 @@ def unpacked(data: bytes, limit: int) -> bytes:
 
 
 def _stream(file: IO[bytes]) -> IO[bytes] | None:
-    """Return what unpacks a file by its first bytes, or None if it is not compressed."""
+    """Return a stream to unpack a file, chosen by its first bytes; None if it is not compressed."""
     start = file.read(6)
     file.seek(-len(start), io.SEEK_CUR)
     if start.startswith(_GZIP):
@@ -79,11 +79,10 @@ def _stream(file: IO[bytes]) -> IO[bytes] | None:
 
 
 def initramfs(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
-    """Give the regular files of an initramfs, each with its name and the first ``most`` bytes of
-    it.
+    """Yield the name and the first ``most`` bytes of each regular file in an initramfs.
 
     Raises:
-        ValueError: It is none, or is damaged.
+        ValueError: The file is no initramfs, or is damaged.
     """
     try:
         yield from _archives(file, most)
@@ -92,9 +91,9 @@ def initramfs(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _archives(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
-    """Give the members of archives one after another.
+    """Yield the members of archives one after another.
 
-    The last may be compressed, and is to the end of the file.
+    The last archive may be compressed, up to the end of the file.
     """
     compressed, whole = False, False
     while True:
@@ -119,7 +118,7 @@ def _archives(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
 
 
 class _Counted:
-    """A stream that is read up to a bound, and is an error where it ends early."""
+    """A stream read up to a bound; an early end is an error."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -143,7 +142,7 @@ class _Counted:
 
 
 def _members(file: _Counted, magic: bytes, most: int) -> Iterator[tuple[str, bytes]]:
-    """Give an archive's regular files, up to its trailer; its first four bytes were read."""
+    """Yield an archive's regular files, up to its trailer; its first four bytes were read."""
     while True:
         header = magic + file.read(_HEADER - len(magic))
         magic = b""

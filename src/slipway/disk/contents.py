@@ -1,9 +1,10 @@
-"""What is in a disk: a raw image's root file system -> its files, by who brought them and what they
-take.
+"""A raw image's root file system -> its files, with the package and the size of each.
 
-An ext4 is read as it lies in the disk. A read-only root is unpacked into a private namespace by
-unsquashfs(1), where this module runs as a program, for the files there have owners of their own.
-Invariants: nothing is mounted, and both give the same for the same files.
+An ext4 is read in place in the disk. A read-only root is unpacked into a private namespace by
+unsquashfs(1). This module runs as a program there, because the files there have owners of their
+own.
+
+Invariants: nothing is mounted, and both ways give the same items for the same files.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ Reader = Callable[[File], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One path of a tree. ``kind`` is a letter as in ls(1); ``content`` a SHA-256, a link's target
-    or a device's number; sizes are bytes, ``compressed`` what zstd's level 3 makes of the file
-    alone; ``package`` is who brought it; ``links`` counts the names of a file, and ``attributes``
-    are the extended ones.
+    """One path of a tree.
+
+    ``kind`` is a letter as in ls(1). ``content`` is a SHA-256, a link's target or a device's
+    number. Sizes are bytes; ``compressed`` is the file's size alone at zstd's level 3. ``package``
+    is the file's package. ``links`` counts the names of a file; ``attributes`` are the extended
+    ones.
     """
 
     kind: str
@@ -50,8 +53,9 @@ class Item:
 
 
 def is_squashfs(raw: Path) -> bool:
-    """Whether a disk's root is a read-only one (Linux, fs/squashfs/squashfs_fs.h:
-    SQUASHFS_MAGIC).
+    """Return True if a disk's root is read-only.
+
+    The magic number is SQUASHFS_MAGIC (Linux, fs/squashfs/squashfs_fs.h).
     """
     with raw.open("rb") as disk:
         disk.seek(ROOT_OFFSET)
@@ -59,7 +63,7 @@ def is_squashfs(raw: Path) -> bool:
 
 
 def contents(raw: Path) -> dict[str, Item]:
-    """The files of a disk's root partition by path.
+    """Return the files of a disk's root partition by path.
 
     A file with several names takes space under the first.
 
@@ -105,7 +109,7 @@ _START = (
 
 
 def differences(first: Mapping[str, Item], second: Mapping[str, Item]) -> list[str]:
-    """The paths that differ between two disks, each with what differs."""
+    """Return the paths that differ between two disks, each with the differing properties."""
     found = []
     compared = ("kind", "mode", "owner", "mtime", "size", "content", "links", "attributes")
     for path in sorted(first.keys() | second.keys()):
@@ -119,7 +123,7 @@ def differences(first: Mapping[str, Item], second: Mapping[str, Item]) -> list[s
 
 
 def _packages(files: Sequence[File], read: Reader) -> dict[str, str]:
-    """The package of each path, from dpkg's lists, under the names that the files really have."""
+    """Return the package of each path, from dpkg's lists, under the files' real names."""
     owners = {}
     real: dict[str, str] = {}
     links = {
@@ -147,7 +151,7 @@ def _packages(files: Sequence[File], read: Reader) -> dict[str, str]:
 
 
 def _owner(path: str, owners: Mapping[str, str]) -> str:
-    """Who a file came from: its package, that of the module it is compiled from, or nobody."""
+    """Return the origin of a file: its package, the package of its Python source, or nobody."""
     folder, _, name = path.rpartition("/")
     if path in owners:
         return owners[path]
@@ -159,7 +163,7 @@ def _owner(path: str, owners: Mapping[str, str]) -> str:
 
 
 def look(files: Sequence[File], read: Reader) -> Iterator[tuple[str, Item]]:
-    """Every path of a tree but its root, in the files' order."""
+    """Yield every path of a tree but its root, in the files' order."""
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=3)
@@ -205,7 +209,7 @@ def look(files: Sequence[File], read: Reader) -> Iterator[tuple[str, Item]]:
 
 
 def files_of(tree: Path) -> Iterator[File]:
-    """Every path below a folder, a folder before what is in it."""
+    """Yield every path below a folder, a folder before its contents."""
     for folder, folders, files in os.walk(tree):
         folders.sort()
         for name in sorted((*folders, *files)):
@@ -230,7 +234,7 @@ def files_of(tree: Path) -> Iterator[File]:
 
 
 def read_below(tree: Path) -> Reader:
-    """Return what reads the files of a folder."""
+    """Return a reader for the files of a folder."""
 
     def read(file: File) -> Iterator[bytes]:
         with (tree / os.fsdecode(file.path)).open("rb") as stream:
@@ -241,9 +245,7 @@ def read_below(tree: Path) -> Reader:
 
 
 def main(folder: str) -> None:
-    """The program: print what is below a folder, a JSON list for each path; with the folder as this
-    process' root.
-    """
+    """Print each path below a folder as a JSON list, with the folder as this process' root."""
     import zstandard  # noqa: F401 - before the root changes
 
     os.chroot(folder)

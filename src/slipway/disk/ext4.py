@@ -1,11 +1,11 @@
-"""An ext4 file system inside a disk file -> the same file system without what a build happened to
-do.
+"""An ext4 file system inside a disk file -> the same file system without a build's accidents.
 
-`mke2fs -d` copies change and access times from its source, where nothing can set a change time, and
-counts what it wrote. Two builds of one tree would differ in nothing but these. This module rewrites
-in place: the times of every used inode (modification time clamped to the epoch, the other three
-equal to it, no nanoseconds), the count of written KiB in every super block, and the checksums after
-them.
+`mke2fs -d` copies change and access times from its source, and no program can set a change time. It
+also counts its written bytes. Two builds of one tree would differ in nothing but these.
+
+This module rewrites in place: the times of every used inode, the count of written KiB in every
+super block, and the checksums after them. The modification time is clamped to the epoch. The other
+three times equal it, without nanoseconds.
 
 Format: the Linux kernel's Documentation/filesystems/ext4 (super block, group descriptors, inodes,
 checksums).
@@ -44,31 +44,29 @@ def normalise(disk: Path, *, offset: int, epoch: int) -> int:
         The number of inodes rewritten.
 
     Raises:
-        BuildError: There is no ext4 file system with 256-byte inodes there, or one with features
-            that `mke2fs.conf` does not ask for.
+        BuildError: No ext4 file system with 256-byte inodes is there, or it has features that
+            `mke2fs.conf` does not ask for.
     """
     with disk.open("r+b") as file, mmap.mmap(file.fileno(), 0) as image:
         return _Filesystem(image, offset).normalise(epoch)
 
 
 def _crc32c(seed: int, data: bytes) -> int:
-    """CRC-32C as ext4 chains it: without the inversions that the library applies before and
-    after.
-    """
+    """Return CRC-32C as ext4 chains it: without the library's inversions before and after."""
     return int(google_crc32c.extend(seed ^ 0xFFFFFFFF, data)) ^ 0xFFFFFFFF
 
 
 def _is_power(number: int, base: int) -> bool:
-    """Return whether a number is a power of another one; 1 is."""
+    """Return True if a number is a power of another one; 1 is."""
     while number % base == 0:
         number //= base
     return number == 1
 
 
 def _sort_attributes(inode: bytearray) -> None:
-    """Put the attributes inside of an inode into one order.
+    """Put the attributes inside an inode into one order.
 
-    Mke2fs has them in that of the tree's own file system.
+    Mke2fs takes the order of the tree's own file system.
     """
     first = 0x80 + struct.unpack_from("<H", inode, 0x80)[0] + 4
     if inode[first - 4 : first] != _ATTRIBUTES:
@@ -123,7 +121,7 @@ class _Filesystem:
         self.seed = _crc32c(0xFFFFFFFF, super_block[0x68:0x78])
 
     def _block(self, descriptor: bytes, low: int, high: int) -> int:
-        """The position in the image of the block whose number stands in two halves of a group
+        """Return the position in the image of a block, from two halves of its number in a group
         descriptor.
         """
         number = struct.unpack_from("<I", descriptor, low)[0]
@@ -137,8 +135,8 @@ class _Filesystem:
         return self._rewrite_inodes(epoch)
 
     def _super_blocks(self) -> Iterator[int]:
-        """The positions of the super block and its backups (groups 0, 1 and the powers of 3, 5 and
-        7).
+        """Yield the positions of the super block and its backups (groups 0, 1 and the powers of 3,
+        5 and 7).
         """
         yield self.offset + 1024
         for group in range(1, self.groups):

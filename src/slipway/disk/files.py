@@ -1,10 +1,11 @@
-"""An ext4 file system inside a disk file -> its files, read without mounting it and without another
+"""An ext4 file system inside a disk file -> its files, read without a mount and without another
 copy.
 
-What goes in: a disk and where the file system begins. What comes out: its files in the order of
-their paths, each with everything that an archive can hold of it. Invariants: a file system that is
-not clean, or has features that are not read here, is an error; every inode in use is reached, or it
-is one.
+What goes in: a disk and the start of the file system. What comes out: its files in the order of
+their paths, each with everything an archive can hold of it.
+
+Invariants: an unclean file system and an unsupported feature are errors. Every inode in use is
+reached; anything else is an error.
 
 Format: the Linux kernel's Documentation/filesystems/ext4 (super block, inodes, extents,
 directories, attributes).
@@ -44,9 +45,10 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """One name in the tree. ``path`` has no slash at its beginning and is empty for the root;
-    ``mode`` includes the type (inode(7)); ``device`` are major and minor number; ``target`` is
-    where a symbolic link leads.
+    """One name in the tree.
+
+    ``path`` has no leading slash and is empty for the root. ``mode`` includes the type (inode(7)).
+    ``device`` is major and minor number. ``target`` is a symbolic link's.
     """
 
     path: bytes
@@ -66,7 +68,7 @@ class File:
 class _Extent:
     """``count`` blocks of a file from block ``first`` on.
 
-    At block ``start`` of the disk, or zeros where that is None.
+    They begin at block ``start`` of the disk; None stands for zeros.
     """
 
     first: int
@@ -78,7 +80,7 @@ class Ext4:
     """The file system at ``offset`` (bytes); a context manager.
 
     Raises:
-        BuildError: There is none that can be read.
+        BuildError: No readable ext4 file system is there.
     """
 
     def __init__(self, disk: Path, *, offset: int) -> None:
@@ -147,10 +149,10 @@ class Ext4:
         return self._read(self._inode_tables[group] + index * self._inode_size, self._inode_size)
 
     def files(self) -> Iterator[File]:
-        """Every name, a folder before what is in it, siblings by their names' bytes.
+        """Yield every name, a folder before its contents, siblings by their names' bytes.
 
         Raises:
-            BuildError: Something is of a kind that is not read here, or an inode in use was not
+            BuildError: The file system holds something unsupported, or an inode in use was not
                 reached.
         """
         seen: set[int] = set()
@@ -171,9 +173,9 @@ class Ext4:
             raise self._fail(f"it has {self._in_use} inodes in use, and {len(seen)} were found")
 
     def content(self, file: File) -> Iterator[bytes]:
-        """The content of a regular file, in pieces of at most 1 MiB.
+        """Yield the content of a regular file, in pieces of at most 1 MiB.
 
-        What is not stored of it as zeros.
+        Unstored parts come as zeros.
         """
         position, end = 0, file.size
         for extent in [
@@ -237,7 +239,7 @@ class Ext4:
         yield from self._extents_of(inode[0x28 : 0x28 + 60])
 
     def _extents_of(self, node: bytes) -> Iterator[_Extent]:
-        """The extents in a node of an inode's tree, in order."""
+        """Yield the extents in a node of an inode's tree, in order."""
         magic, count, _, depth = struct.unpack_from("<HHHH", node)
         if magic != 0xF30A:
             raise self._fail("a file's extents are damaged")
@@ -265,9 +267,7 @@ class Ext4:
                 )
 
     def _entries(self, folder: File) -> Iterator[tuple[bytes, int]]:
-        """Names and inodes in a folder; an index of hashes looks like entries that are not in
-        use.
-        """
+        """Yield names and inodes in a folder; an index of hashes looks like unused entries."""
         for block in self._blocks(self._inode(folder.inode)):
             at = 0
             while at < self._block_size:
@@ -280,7 +280,9 @@ class Ext4:
                 at += length
 
     def _attributes(self, inode: bytes, path: bytes) -> dict[str, bytes]:
-        """Extended attributes: behind the inode's own fields, and in a block of their own."""
+        """Return extended attributes: from behind the inode's own fields, and from a block of their
+        own.
+        """
         found: dict[str, bytes] = {}
         extra = struct.unpack_from("<H", inode, 0x80)[0] if self._inode_size > 128 else 0
         inside = 0x80 + extra
@@ -315,8 +317,9 @@ class Ext4:
 
 
 def _acl(stored: bytes) -> bytes:
-    """An access control list as ext4 stores it -> as the kernel and archives write it (acl(5);
-    version 2, an id in every entry).
+    """Convert an access control list from ext4's form to the kernel's and archives' form.
+
+    The result is version 2 of acl(5), with an id in every entry.
     """
     entries, at = struct.pack("<I", 2), 4
     while at < len(stored):

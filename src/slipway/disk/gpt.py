@@ -20,7 +20,7 @@ _SECTOR: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """``offset`` and ``size`` are bytes."""
+    """A partition; ``offset`` and ``size`` are bytes."""
 
     name: str
     offset: int
@@ -28,10 +28,10 @@ class Partition:
 
 
 def partitions(disk: Path) -> list[Partition]:
-    """The partitions of a disk with sectors of 512 bytes, in the order of their places.
+    """Return the partitions of a disk with sectors of 512 bytes, in the order of their places.
 
     Raises:
-        BuildError: It has no such table.
+        BuildError: The disk has no GUID partition table.
     """
     with disk.open("rb") as file:
         file.seek(_SECTOR)

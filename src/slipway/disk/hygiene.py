@@ -1,20 +1,23 @@
-"""A finished tree -> what in it belongs to no image: identities, secrets, and traces of its making.
+"""A finished tree -> findings of things no image may hold: identities, secrets, traces of the
+build.
 
 What goes in: the directory of a whole file system that is not running. What comes out: findings,
-sorted by path; an empty list means that every instance of the image starts equal and empty.
+sorted by path. Without findings, every instance of the image starts equal and empty.
 
-Invariants: nothing is written and no symbolic link is followed; a file that cannot be read is
-itself a finding. This module is also a program (``python -I hygiene.py --enter TREE``) that prints
-the findings as JSON, so that it can run where all files are readable, for example as root of a user
-namespace. With ``--enter`` the tree is its root first, so that a folder that is a link (``/etc``)
-is the tree's and never the host's.
+Invariants: nothing is written and no symbolic link is followed. An unreadable file is itself a
+finding.
 
-Content has a known exception: a file that is byte for byte what a package ships (by the MD5 sums
-that dpkg keeps, in ``info/*.md5sums`` and for configuration files in ``status``) is public already,
-an example or a test's key.
+This module is also a program (``python -I hygiene.py --enter TREE``). It prints the findings as
+JSON, so it can run with access to all files, for example as root of a user namespace. With
+``--enter`` the tree becomes its root first. A folder that is a link (``/etc``) is then the tree's
+and never the host's.
 
-No list is whole. `build --verify-reproducible` installs the same packages twice and names what
-differs, which finds what no rule here knows.
+Content has a known exception: a file from a package, equal byte for byte, is already public, such
+as an example or a test's key. The MD5 sums are dpkg's, in ``info/*.md5sums`` and for configuration
+files in ``status``.
+
+No list is complete. `build --verify-reproducible` installs the same packages twice and names the
+differences, beyond all rules here.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _PathRule:
-    """Files whose place alone says what they are."""
+    """Files recognised by their place alone."""
 
     name: str
     pattern: str
@@ -233,13 +236,12 @@ _CORE = re.compile(r"(?:.*/)?core(?:\.\d+)?")
 def inspect(
     tree: Path, *, allow: Collection[str] = (), host: str | None = None, words: Sequence[str] = ()
 ) -> list[Finding]:
-    """What the tree holds that no image may hold.
+    """Return the tree's findings, sorted.
 
     Args:
-        allow: Exceptions, each ``rule:path`` where the path may have wildcards (fnmatch), for
+        allow: Exceptions, each ``rule:path`` with wildcards (fnmatch) allowed in the path, for
             example ``private-key:/usr/share/doc/*``.
-        host: The name of the machine that builds; a tree that calls itself so was given the host's
-            /etc/hostname.
+        host: The name of the building machine; a tree with this name got the host's /etc/hostname.
         words: Secrets that no file may hold, as they are or in base64.
     """
     secrets = [form for word in words for form in (word.encode(), base64.b64encode(word.encode()))]
@@ -252,7 +254,7 @@ def inspect(
 
 
 def _files(tree: str, secrets: Sequence[bytes]) -> Iterator[Finding]:
-    """Findings that need one file only, by its path or its content."""
+    """Yield findings about single files, by path or content."""
     shipped = _Shipped(Path(tree))
     pending = [""]
     while pending:
@@ -286,7 +288,7 @@ def _rule(path: str) -> _PathRule | None:
 
 
 def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[Finding]:
-    """Private keys, service keys and core files, which can lie anywhere under any name."""
+    """Yield private keys, service keys and core files: they can lie anywhere under any name."""
     core = _CORE.fullmatch(path)
     size = entry.stat(follow_symlinks=False).st_size
     if not core and (path.endswith(_NO_TEXT) or size < 40):
@@ -316,7 +318,9 @@ def _content(shipped: _Shipped, path: str, entry: os.DirEntry[str]) -> Iterator[
 
 
 def _early(shipped: _Shipped, path: str, file: IO[bytes]) -> Iterator[Finding]:
-    """Give what an initramfs holds, which has a copy of what was in the tree when it was made."""
+    """Yield findings in an initramfs; it has copies of the tree's files at the time of its
+    making.
+    """
     try:
         for name, data in initramfs(file, _KEY_FILE_BYTES):
             rule = _rule(name)
@@ -335,7 +339,7 @@ def _early(shipped: _Shipped, path: str, file: IO[bytes]) -> Iterator[Finding]:
 
 
 def _secrets(path: str, data: bytes) -> Iterator[tuple[str, str]]:
-    """What is secret in a file's content: the rule, and what it is."""
+    """Yield the secrets in a file's content: the rule, and the kind."""
     data = unpacked(data, 1 << 20)  # bounded: a few bytes can become gigabytes
     kind = binary_key(data)
     if kind:
@@ -348,7 +352,7 @@ def _secrets(path: str, data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
-    """Whether a file holds one of these texts. One that cannot be read was reported already."""
+    """Return True if a file holds one of these texts; an unreadable one was reported already."""
     try:
         with Path(entry.path).open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
@@ -360,16 +364,14 @@ def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
 
 
 class _Shipped:
-    """What packages ship, by path and MD5 sum; dpkg's lists are read when they are asked for
-    first.
-    """
+    """The files of packages by path and MD5 sum; dpkg's lists are read at first use."""
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
         self._sums: set[tuple[str, str]] | None = None
 
     def file(self, path: str, file: str) -> bool:
-        """Whether a package ships exactly this file."""
+        """Return True if a package ships exactly this file."""
         with Path(file).open("rb") as opened:
             return self._has(
                 path,
@@ -377,7 +379,7 @@ class _Shipped:
             )
 
     def __call__(self, path: str, data: bytes) -> bool:
-        """Whether a package ships a file with exactly this content."""
+        """Return True if a package ships a file with exactly this content."""
         return self._has(path, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     def _has(self, path: str, digest: str) -> bool:
@@ -402,9 +404,7 @@ class _Shipped:
 
 
 def _accounts(tree: Path) -> Iterator[Finding]:
-    """Passwords: the second field may say that there is none to log in with, and nothing else
-    (shadow(5)).
-    """
+    """Yield passwords: the second field may only rule out a login by password (shadow(5))."""
     for name in ("shadow", "gshadow", "passwd", "shadow-", "gshadow-", "passwd-"):
         for number, line in enumerate(_text(tree / "etc" / name).splitlines(), start=1):
             fields = line.split(":")
@@ -422,7 +422,7 @@ def _accounts(tree: Path) -> Iterator[Finding]:
 
 
 def _configuration(tree: Path, host: str | None) -> Iterator[Finding]:
-    """What a build copies from its host so that programs in the tree can use the network."""
+    """Yield files copied from the host to give programs in the tree a network."""
     resolver = tree / "etc/resolv.conf"
     if re.search(r"^\s*nameserver\s", _text(resolver), re.MULTILINE):
         yield Finding(
@@ -435,7 +435,7 @@ def _configuration(tree: Path, host: str | None) -> Iterator[Finding]:
 
 
 def _text(path: Path) -> str:
-    """A regular file's text; empty if there is no such file."""
+    """Return a regular file's text; empty if there is no such file."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return ""
@@ -445,7 +445,7 @@ def _text(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program: print the findings as a JSON list; 1 if there are any."""
+    """Print the findings as a JSON list and return 1 if there are any, 0 otherwise."""
     options = argparse.ArgumentParser(
         description="Print what in a file system tree belongs to no image, as JSON."
     )

@@ -13,7 +13,7 @@ __all__ = ["DiskIdentity", "disk_identity"]
 class DiskIdentity:
     """UUIDs in their text form.
 
-    The volume id of the EFI system partition as eight hexadecimal digits.
+    ``esp_volume_id``, of the EFI system partition, is eight hexadecimal digits.
     """
 
     disk_uuid: str
@@ -29,7 +29,7 @@ class DiskIdentity:
 
 
 def disk_identity(seed: str) -> DiskIdentity:
-    """The identifiers that belong to a seed: version 8 UUIDs (RFC 9562, 5.8) from its SHA-256."""
+    """Return the identifiers of a seed: version 8 UUIDs (RFC 9562, 5.8) from its SHA-256."""
 
     def derived(role: str) -> str:
         digest = bytearray(hashlib.sha256(f"{role}\0{seed}".encode()).digest()[:16])

@@ -1,9 +1,8 @@
-"""A file's content -> whether it is a private key, whatever it is called: armoured text, or a
-format of keys.
+"""A file's content -> whether it is a private key, under any name: armoured text, or a key format.
 
-What goes in: bytes that nobody trusts. What comes out: what they are, or nothing. Nothing is
-unpacked without a bound, and nothing but the standard library is used: this is a part of the
-program :mod:`slipway.disk.hygiene`.
+What goes in: untrusted bytes. What comes out: the kind of key, or nothing. Nothing is unpacked
+without a bound. Only the standard library is used: this is a part of the program
+:mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _ENCODED = re.compile(rb"LS0tLS1CRUdJTi[A-Za-z0-9+/\s]{40,}={0,2}")
 
 
 def armoured(data: bytes) -> bool:
-    """Return whether a text holds a private key, as it is or in base64 once more."""
+    """Return True if a text holds a private key, as it is or in base64 once more."""
     if any(word in data for word in _KEY_WORDS) and _KEY.search(data):
         return True
     for match in _ENCODED.finditer(data) if b"LS0tLS1CRUdJTi" in data else ():
@@ -67,7 +66,7 @@ def armoured(data: bytes) -> bool:
 
 
 def large_key(file: IO[bytes]) -> bool:
-    """Return whether an armoured key is anywhere in a large file."""
+    """Return True if an armoured key is anywhere in a large file."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.find(b"PRIVATE KEY")
         while at >= 0:
@@ -102,9 +101,7 @@ _GNUPG = re.compile(
 
 
 def binary_key(data: bytes) -> str:
-    """Say what a file in a format of keys is, if it is one that holds a private key; otherwise
-    nothing.
-    """
+    """Return the kind of a file with a private key in a binary format; "" for any other file."""
     if data.startswith(b"\x05\x02") and _keytab(data):
         return "a keytab"
     if data[:4] in (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"):
@@ -120,9 +117,8 @@ def binary_key(data: bytes) -> str:
 
 
 def _der(data: bytes) -> bytes:
-    """The content of a SEQUENCE that is the whole file (ITU-T X.690, 8.1).
-
-    Nothing of anything else.
+    """Return the content of a SEQUENCE over the whole file (ITU-T X.690, 8.1); empty for anything
+    else.
     """
     if not data.startswith(b"\x30") or len(data) < 3:
         return b""
@@ -132,8 +128,8 @@ def _der(data: bytes) -> bytes:
 
 
 def _keytab(data: bytes) -> bool:
-    """Return whether a keytab of MIT Kerberos, version 2, has an entry: its size, number of
-    components, and realm.
+    """Return True if a keytab of MIT Kerberos, version 2, has an entry: size, number of components,
+    realm.
     """
     if len(data) < 12:
         return False
@@ -147,7 +143,7 @@ def _keytab(data: bytes) -> bool:
 
 
 def _java_key(data: bytes) -> bool:
-    """Return whether a JKS or JCEKS file (sun.security.provider.JavaKeyStore) has more than
+    """Return True if a JKS or JCEKS file (sun.security.provider.JavaKeyStore) has more than
     certificates.
     """
     try:
@@ -166,8 +162,9 @@ def _java_key(data: bytes) -> bool:
 
 
 def _openpgp(data: bytes) -> bool:
-    """Return whether a file begins with a secret key packet of the old format (RFC 9580, 4.2.2,
-    5.5.3), whole and of a known kind.
+    """Return True if a file begins with a secret key packet, complete and of a known kind.
+
+    The packet is in the old format (RFC 9580, 4.2.2, 5.5.3).
     """
     width = 1 << (data[0] & 3)
     length = int.from_bytes(data[1 : 1 + width], "big") if width < 8 else len(data)

@@ -1,9 +1,10 @@
-"""Image formats: a raw disk -> one file of a format, and what is known about it.
+"""Image formats: a raw disk -> one file of a format, with its sizes, hashes and compression.
 
 A format is one module of this package with a class of its capitalised name (``qcow2.py`` has
-``Qcow2``); there is no list of them. Invariants: the same raw disk gives the same bytes, on any
-number of processors; an output file gets its name only when it is whole, and, where another program
-wrote it, found to hold what the raw disk holds.
+``Qcow2``); there is no list of them.
+
+Invariants: the same raw disk gives the same bytes, on any number of processors. An output file gets
+its name only when it is complete. If another program wrote it, it was also compared with the disk.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ __all__ = [
 class Artifact:
     """One file of a release.
 
-    Sizes are in bytes, hashes 64 hexadecimal digits. What is called uncompressed is the raw disk
-    that the file was made from; ``compression`` names the algorithm that is used inside or around
-    the file, or is None. ``fingerprints`` are, for metadata of images that others identify so, the
-    SHA-256 of this file and that of another format together.
+    Sizes are in bytes, hashes are 64 hexadecimal digits. ``uncompressed_size`` and
+    ``uncompressed_sha256`` describe the raw disk behind the file. ``compression`` names the
+    algorithm used inside or around the file; None is no compression. ``fingerprints`` maps formats
+    to the SHA-256 of this file followed by the other format's file: Incus and LXD identify split
+    images so.
     """
 
     format: str
@@ -55,7 +57,7 @@ class Artifact:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Plain data, as it stands in a cache entry and in the manifest."""
+        """Return plain data for a cache entry or the manifest."""
         facts = asdict(self)
         if not self.fingerprints:
             del facts["fingerprints"]
@@ -63,17 +65,18 @@ class Artifact:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], *, file: str | None = None) -> Artifact:
-        """The artifact that :meth:`facts` described, under another file name if one is given."""
+        """Return the artifact behind :meth:`facts`, under another file name if one is given."""
         return cls(**{**facts, "file": file or facts["file"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """The machine that a disk is made for, for formats that hold more than the disk.
-    ``architecture`` is in Debian's words; ``interfaces`` have a name and a summary, ``parameters``
-    are those of the spec; ``system`` is the operating system's name for people, ``epoch`` the time
-    of its packages in seconds since 1970. ``images`` are the finished files of the formats that the
-    one to be made needs.
+    """The machine around a disk, for formats with more than the disk in them.
+
+    ``architecture`` is in Debian's words. ``interfaces`` have a name and a summary; ``parameters``
+    are the spec's. ``system`` is the operating system's name for people. ``epoch`` is the time of
+    its packages in seconds since 1970. ``images`` are the finished files of the formats in
+    ``needs``.
     """
 
     name: str
@@ -92,7 +95,7 @@ class Description:
 
 
 def describe(source: Source) -> Description:
-    """The machine that an appliance is made for."""
+    """Return the description of an appliance's machine."""
     spec = source.appliance.spec
     return Description(
         name=spec.name,
@@ -111,15 +114,17 @@ def describe(source: Source) -> Description:
 
 
 class Format(Protocol):
-    """What every format does.
+    """The interface of every format.
 
-    ``suffix`` ends its files' names (``.qcow2``); ``tools`` are the programs whose versions shape
-    its output, as :func:`slipway.tools.tool_versions` takes them, and ``builds_on`` other modules,
-    here or (with a slash) below slipway, whose code does; ``described`` are templates that it fills
-    in with what it is told of the machine, None where it makes no use of that; ``kernel`` is the
-    one that the machine needs, where it needs one; ``needs`` are other formats that have to be
-    beside this one: it is made from their finished files, or of no use without them. ``sized`` says
-    that the file holds the size that a machine sees.
+    Attributes:
+        suffix: The end of its files' names (``.qcow2``).
+        tools: Programs whose versions shape its output, for :func:`slipway.tools.tool_versions`.
+        builds_on: Modules whose code shapes its output, here or (with a slash) below slipway.
+        described: Templates to fill in from the description; None if it makes no use of one.
+        kernel: The kernel that the machine's hardware needs, if only one has the drivers.
+        needs: Formats beside this one. It is made from their finished files, or useless without
+            them.
+        sized: Whether the file holds the size of the disk that a machine sees.
     """
 
     name: str
@@ -133,7 +138,7 @@ class Format(Protocol):
 
     @property
     def versioned(self) -> tuple[str, ...]:
-        """The tools whose versions shape the file, with the engine of templates where it fills any
+        """The tools whose versions shape the file, and the engine of templates if it fills any
         in.
         """
         return (*self.tools, *(["python:jinja2"] if self.described else []))
@@ -147,17 +152,17 @@ class Format(Protocol):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """Make ``output`` from a raw disk; an existing file of that name is replaced.
+        """Make ``output`` from a raw disk, replacing an existing file.
 
         Args:
-            raw: The disk as it was built: as small as its content allows, and never written to.
-            virtual_size: The size in bytes that a machine shall see, at least that of ``raw``. A
-                format that stores the disk's bare content leaves it to the one who unpacks it.
-            log: A file that the output of programs is appended to.
-            about: The machine; has to be given to formats that describe it.
+            raw: The disk as built: as small as its content allows. It is never written to.
+            virtual_size: The disk's size in bytes for a machine, at least the size of ``raw``.
+                Formats with the disk's bare content ignore it: unpacking decides.
+            log: A file for the output of programs, appended to.
+            about: The machine; required by formats that describe it.
 
         Raises:
-            BuildError: A program failed, or the output does not hold what the raw disk holds.
+            BuildError: A program failed, or the output differs from the raw disk.
             HostError: A program is missing, or there is no space left.
         """
         ...
@@ -165,7 +170,7 @@ class Format(Protocol):
 
 @cache
 def names() -> tuple[str, ...]:
-    """The formats that exist, sorted."""
+    """Return the names of all formats, sorted."""
     return tuple(
         sorted(
             module.name
@@ -176,10 +181,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Format:
-    """The format of a name.
+    """Return the format of a name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: No format has this name.
     """
     if name not in names():
         raise UsageError(
@@ -191,7 +196,7 @@ def load(name: str) -> Format:
 
 
 def with_needed(wanted: Sequence[str]) -> tuple[str, ...]:
-    """These formats and what they need, each after what it needs."""
+    """Return these formats and their needs, each after its needs."""
     found: dict[str, None] = {}
     for name in wanted:
         found |= dict.fromkeys((*with_needed(load(name).needs), name))
@@ -199,10 +204,9 @@ def with_needed(wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def smallest(artifacts: Iterable[Artifact]) -> int:
-    """Return the size of the smallest file that holds a machine by itself, in bytes; 0 if there is
-    none.
+    """Return the size in bytes of the smallest file with a whole machine in it, or 0.
 
-    What needs another format's file beside it, such as metadata or a description, does not.
+    Files that need another format's file, such as metadata or a description, do not count.
     """
     return min(
         (
@@ -215,11 +219,10 @@ def smallest(artifacts: Iterable[Artifact]) -> int:
 
 
 def require(form: Format, appliance: str, kernel: str) -> None:
-    """Make sure that an appliance with this kernel can be had in a format.
+    """Refuse a format whose machine the appliance's kernel cannot drive.
 
     Raises:
-        BuildError: The machine that the format describes has hardware that the kernel has no
-            drivers for.
+        BuildError: The kernel has no drivers for the hardware of the format's machine.
     """
     if form.kernel not in (None, kernel):
         raise BuildError(
@@ -230,5 +233,5 @@ def require(form: Format, appliance: str, kernel: str) -> None:
 
 
 def file_name(appliance: str, release: str, architecture: str, form: Format) -> str:
-    """What the file of a release in a format is called."""
+    """Return the name of a release's file in a format."""
     return f"{appliance}-{release}.{architecture}{form.suffix}"

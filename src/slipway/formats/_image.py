@@ -1,8 +1,7 @@
-"""What the formats that QEMU reads have in common: a file made beside its place, checked, compared,
-flushed and renamed.
+"""Formats of QEMU in common: write beside the place, check, compare, flush, rename.
 
-Invariants: an image gets its name only when QEMU found it sound and found in it what the raw disk
-holds; identifiers in it come from the disk's hash, so the same disk gives the same bytes.
+Invariants: an image gets its name only after QEMU found it sound and equal to the raw disk.
+Identifiers in it come from the disk's hash, so the same disk gives the same bytes.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ __all__ = ["Form", "blocks", "compare", "derived_uuid", "export_image", "finishe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What a format is called, and how an artifact of it is compressed.
+    """The name of a format, and its artifacts' compression.
 
-    ``reads`` is QEMU's name of it, where that is another one.
+    ``reads`` is QEMU's name of the format if it differs.
     """
 
     name: str
@@ -51,12 +50,12 @@ def export_image(
     """Make, check and compare an image.
 
     Args:
-        make: Writes the image to a path; the raw disk's SHA-256 is being worked out meanwhile. It
-            returns how QEMU finds the image (``json:...``) where that is only a part of the file.
+        make: Writes the image to a path, while the raw disk's SHA-256 is computed. If the image is
+            only a part of the file, it returns the place for QEMU (``json:...``).
 
     Raises:
-        BuildError: It does not fit, a program failed, or the image does not hold what the disk
-            holds.
+        BuildError: The disk is larger than the virtual size, a program failed, or the image differs
+            from the raw disk.
     """
     reads = form.reads or form.name
     raw_size = raw.stat().st_size
@@ -89,7 +88,9 @@ def export_image(
 
 @contextlib.contextmanager
 def finished(output: Path) -> Iterator[Path]:
-    """A path to write to; what is there when the block ends well is flushed and becomes the output.
+    """Hold a temporary path to write to.
+
+    At a normal end, the file is flushed and renamed to the output.
 
     Raises:
         HostError: There is no space left.
@@ -115,17 +116,17 @@ def finished(output: Path) -> Iterator[Path]:
 
 
 def _named(option: str, image_format: str, image: Path | str) -> list[str | Path]:
-    """An image on QEMU's command line: what is no path says its format itself."""
+    """Return QEMU's options for an image; only a path needs its format."""
     return [option, image_format, image] if isinstance(image, Path) else [image]
 
 
 def compare(raw: Path, image: Path | str, image_format: str, *, log: Path) -> None:
-    """Read an image and the raw disk side by side.
+    """Compare an image with the raw disk.
 
-    What the image has beyond the disk's end must be zeros.
+    Beyond the disk's end, the image must hold zeros.
 
     Raises:
-        BuildError: They differ.
+        BuildError: They differ, or the comparison failed.
     """
     argv: list[str | Path] = [
         "qemu-img",
@@ -150,8 +151,9 @@ def compare(raw: Path, image: Path | str, image_format: str, *, log: Path) -> No
 
 
 def blocks(raw: Path, size: int) -> Iterator[tuple[int, bytes]]:
-    """The blocks of a disk that hold more than zeros: number and content, the last one filled up
-    with zeros.
+    """Yield number and content of a disk's blocks with more than zeros.
+
+    The last block is padded with zeros.
 
     Args:
         size: Bytes in a block, at least 4096 and at most 1 MiB, a power of two.
@@ -173,8 +175,9 @@ def blocks(raw: Path, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 def derived_uuid(role: str, raw_sha256: str) -> uuid.UUID:
-    """An identifier of an image: a version 8 UUID (RFC 9562, 5.8) from the SHA-256 of what it is
-    for and of the disk.
+    """Return an identifier of an image for a role.
+
+    It is a version 8 UUID (RFC 9562, 5.8) from the SHA-256 of the role and the disk's hash.
     """
     digest = bytearray(hashlib.sha256(f"{role}\0{raw_sha256}".encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80

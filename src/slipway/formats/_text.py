@@ -1,6 +1,4 @@
-"""Formats that are a text beside an image: a template, filled in with what is known of the
-machine.
-"""
+"""Text formats beside an image: a template, filled in from the machine's description."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ ARCHITECTURES: Mapping[str, str] = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def export_text(name: str, template: str, raw: Path, output: Path, about: Description) -> Artifact:
-    """Write a template's text; it knows ``about`` and ``architecture``."""
+    """Write a template's text; the template knows ``about`` and ``architecture``."""
     context: dict[str, Any] = {"about": about, "architecture": ARCHITECTURES[about.architecture]}
     text = render(about.templates / template, context)
     with create_file(output) as file:
@@ -29,7 +27,7 @@ def export_text(name: str, template: str, raw: Path, output: Path, about: Descri
 
 
 def beside(name: str, raw: Path, output: Path, *, compression: str | None) -> Artifact:
-    """The artifact of a finished file that does not hold the disk itself."""
+    """Return the artifact of a finished file without the disk in it."""
     return Artifact(
         format=name,
         file=output.name,

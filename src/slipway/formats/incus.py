@@ -2,9 +2,8 @@
 virtual machine (qcow2).
 
 The format is "split images" of Incus' and LXD's image format:
-``incus image import METADATA ROOTFS`` or ``METADATA QCOW2``. In a container, the instance's
-``cloud-init.*`` options get to cloud-init as a seed that templates write; a virtual machine is
-given them on a disk.
+``incus image import METADATA ROOTFS`` or ``METADATA QCOW2``. In a container, templates write the
+instance's ``cloud-init.*`` options as a seed for cloud-init. A virtual machine gets them on a disk.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = ["Incus"]
 
 
 class Incus(Format):
-    """What goes before the image itself."""
+    """The metadata of a split image."""
 
     name = "incus"
     suffix = ".incus.tar.xz"
@@ -72,9 +71,7 @@ class Incus(Format):
 
 
 def _fingerprint(metadata: Path, image: Path) -> str:
-    """What Incus and LXD identify a split image by: the SHA-256 of the metadata and the image, one
-    after the other.
-    """
+    """Return the identity of a split image: the SHA-256 of the metadata followed by the image."""
     digest = hashlib.sha256(metadata.read_bytes())
     with image.open("rb") as file:
         while data := file.read(1 << 20):

@@ -13,7 +13,7 @@ __all__ = ["Libvirt"]
 
 
 class Libvirt(Format):
-    """The machine, with virtio devices; a comment says how it is given parameters."""
+    """The machine, with virtio devices; a comment says how to give it parameters."""
 
     name = "libvirt"
     suffix = ".libvirt.xml"

@@ -1,8 +1,8 @@
-"""A qcow2 image -> an OCI image with it as its only file, which KubeVirt takes as a containerDisk.
+"""A qcow2 image -> an OCI image with it as its only file: a containerDisk for KubeVirt.
 
 The formats are the Open Container Initiative's image layout, in a tar archive, and KubeVirt's
-"containerDisk": the disk lies in ``/disk/`` and belongs to user and group 107, as which QEMU runs.
-The layer is not compressed, because the image in it is, so the whole file is written in one go.
+"containerDisk": the disk lies in ``/disk/`` and belongs to QEMU's user and group, 107. The layer is
+not compressed, because the image in it is, so the file is written in one go.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Oci(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the image that goes in has the virtual size."""
+        """See :class:`~slipway.formats.Format`; the qcow2 image inside has the virtual size."""
         del virtual_size, log
         assert about
         layer = _Layer(about.images["qcow2"], about.epoch)
@@ -114,7 +114,7 @@ class _Layer:
         self.sha256 = digest.hexdigest()
 
     def write(self, file: IO[bytes]) -> None:
-        """Write it."""
+        """Write the layer to a file."""
         file.write(self._before)
         with self._image.open("rb") as content:
             shutil.copyfileobj(content, file, 1 << 20)

@@ -1,11 +1,9 @@
-"""A raw disk -> an OVA, which VMware and VirtualBox import with one click: a description, a
-manifest and a VMDK.
+"""A raw disk -> an OVA for VMware and VirtualBox: a description, a manifest and a VMDK.
 
-The formats are DMTF's DSP0243 (OVF 1.1, the version that every importer takes) and POSIX ustar. The
-description comes first, then the manifest, then the disk: importers that read a stream refuse any
-other order. Digests are SHA-256, because SHA-1 is refused by vSphere 7 and later. The machine it
-describes has what both hypervisors have, an AHCI controller and an E1000 network card, and its
-kernel has to have drivers for them.
+The formats are DMTF's DSP0243 (OVF 1.1, read by every importer) and POSIX ustar. The description
+comes first, then the manifest, then the disk: importers of streams refuse any other order. Digests
+are SHA-256, because vSphere 7 and later refuse SHA-1. The described machine has the hardware common
+to both hypervisors, an AHCI controller and an E1000 network card. Its kernel needs their drivers.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ _DIGEST: Final = re.compile(r"SHA256\(([^)]+)\)= ([0-9a-f]{64})")
 
 
 class Ova(Format):
-    """The disk with the machine that it is made for, and the parameters that it asks for."""
+    """The disk with its machine, and the parameters it asks for."""
 
     name = "ova"
     suffix = ".ova"
@@ -54,8 +52,8 @@ class Ova(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
-        costs no space.
+        """See :class:`~slipway.formats.Format`; enlarging the disk to the virtual size costs no
+        space.
         """
         assert about
         disk_file = f"{about.name}-disk1.vmdk"
@@ -119,12 +117,12 @@ class Ova(Format):
 
 
 def _blocks(size: int, block: int = BLOCKSIZE) -> int:
-    """A size in bytes, rounded up to whole blocks."""
+    """Round a size in bytes up to whole blocks."""
     return -(-size // block) * block
 
 
 def _sha256(file: IO[bytes], size: int) -> str:
-    """The SHA-256 of so many bytes from a file's position on."""
+    """Return the SHA-256 of ``size`` bytes from the file's position on."""
     digest = hashlib.sha256()
     while size and (data := file.read(min(size, 1 << 20))):
         digest.update(data)
@@ -137,9 +135,9 @@ def _manifest(digests: Mapping[str, str]) -> bytes:
 
 
 def _header(name: str, size: int) -> bytes:
-    """The header of a member that says nothing about when and by whom it was made.
+    """Return the header of a member, without time and owner.
 
-    Ustar's cannot tell 8 GiB or more.
+    Sizes of 8 GiB or more do not fit into ustar's header; GNU's holds them.
     """
     member = TarInfo(name)
     member.size, member.mode = size, 0o644
@@ -147,12 +145,13 @@ def _header(name: str, size: int) -> bytes:
 
 
 def check_ova(path: Path) -> None:
-    """See that an OVA is what importers want: description, manifest, then the files that the
-    description refers to, in its order, each with the digest and the size that were written down,
-    and nothing else. Importers accept more.
+    """Check an OVA more strictly than importers do.
+
+    It holds the description, the manifest, then the files in the description's order. Each has the
+    recorded digest and size, and nothing else is there.
 
     Raises:
-        VerificationError: It is not.
+        VerificationError: Order, names, digests or sizes are wrong, or it is no tar archive.
     """
     found, texts = _members(path)
     names = list(found)
@@ -186,7 +185,7 @@ def check_ova(path: Path) -> None:
 
 
 def _members(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, bytes]]:
-    """The size and the SHA-256 of each file of an archive, and the content of the first two."""
+    """Return size and SHA-256 of each file of an archive, and the content of the first two."""
     found: dict[str, tuple[int, str]] = {}
     texts: dict[str, bytes] = {}
     try:
@@ -206,7 +205,7 @@ def _members(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, bytes]]:
 
 
 def _referred(path: Path, description: bytes) -> dict[str, str | None]:
-    """The files that a description refers to, each with the size that it says."""
+    """Return the files of a description, each with its stated size."""
     try:
         envelope = ElementTree.fromstring(description)
     except ElementTree.ParseError as error:

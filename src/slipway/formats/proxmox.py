@@ -1,4 +1,4 @@
-"""A description -> a script that makes a virtual machine of the qcow2 image on a Proxmox VE host
+"""A description -> a script to make a virtual machine of the qcow2 image on a Proxmox VE host
 (qm(1)).
 """
 

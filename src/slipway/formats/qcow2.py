@@ -1,9 +1,9 @@
-"""A raw disk -> a qcow2 image with zstd-compressed clusters, for KVM, Proxmox, OpenStack and
-everything QEMU reads.
+"""A raw disk -> a qcow2 image with zstd-compressed clusters, for KVM, Proxmox, OpenStack and other
+programs based on QEMU.
 
 The format is QEMU's docs/interop/qcow2.txt, version 3 (QEMU 5.1 and later read zstd clusters).
 Invariants: clusters are written in order, so the same disk gives the same bytes
-(``qemu-img convert -W`` would not); the image is checked and compared with the raw disk before it
+(``qemu-img convert -W`` would not). The image is checked and compared with the raw disk before it
 gets its name.
 """
 
@@ -25,7 +25,7 @@ _OPTIONS: Final = "compression_type=zstd,cluster_size=256k"
 
 
 class Qcow2(Format):
-    """The image that is booted and checked, and that most hypervisors take."""
+    """The image for boots and checks, and for most hypervisors."""
 
     name = "qcow2"
     suffix = ".qcow2"
@@ -41,8 +41,8 @@ class Qcow2(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
-        costs no space.
+        """See :class:`~slipway.formats.Format`; enlarging the disk to the virtual size costs no
+        space.
         """
 
         def make(image: Path, _: Future[str]) -> None:

@@ -1,10 +1,11 @@
-"""A raw disk -> the same bytes compressed with zstd, in one pass that also hashes what goes in and
-what comes out.
+"""A raw disk -> the same bytes compressed with zstd, with input and output hashed in the same pass.
 
-The output is one zstd frame (RFC 8878) that states its content's size and ends in a checksum; any
-``zstd -d`` unpacks it. Invariants: the output depends on the disk's bytes alone, not on where the
-file has holes, how many processors there are or how reads are cut; every byte is read once. Holes
-are not read at all: they are hashed and compressed as zeros.
+The output is one zstd frame (RFC 8878) with its content's size and a checksum at its end; any
+``zstd -d`` unpacks it.
+
+Invariants: the output depends on the disk's bytes alone, not on the file's holes, the number of
+processors or the cuts of reads. Every byte is read once. Holes are not read at all: they are hashed
+and compressed as zeros.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ _WAITING: Final = 16
 
 
 class _Digest:
-    """A SHA-256 that is fed in the background; hashlib lets go of the interpreter while it
-    hashes.
-    """
+    """A SHA-256 fed in the background; hashlib releases the interpreter lock while it hashes."""
 
     def __init__(self) -> None:
         # One thread of its own: what comes first has to be hashed first.
@@ -66,9 +65,9 @@ class _Digest:
 
 
 def chunks(path: Path) -> Iterator[bytes | memoryview]:
-    """A file's bytes in order, in pieces of at most 1 MiB.
+    """Yield a file's bytes in order, in pieces of at most 1 MiB.
 
-    Its holes (lseek(2), SEEK_HOLE) as zeros, without reading.
+    Holes (lseek(2), SEEK_HOLE) come as zeros and are not read.
     """
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
@@ -95,12 +94,11 @@ def chunks(path: Path) -> Iterator[bytes | memoryview]:
 
 
 class Frame:
-    """One zstd frame that is written to a file and hashed on its way; ``size`` and ``sha256`` are
-    those of the frame.
+    """A zstd frame, hashed while it is written; ``size`` and ``sha256`` are the frame's.
 
     Args:
-        size: How many bytes will go in, where that is known; it is written down in the frame then.
-        workers: Processors that compress, all there are unless a number is given.
+        size: The number of bytes to come, recorded in the frame; None if unknown.
+        workers: Processors to compress with; 0 means all.
     """
 
     def __init__(self, file: IO[bytes], *, size: int | None = None, workers: int = 0) -> None:
@@ -123,15 +121,15 @@ class Frame:
         self._taken = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Compress some more."""
+        """Compress more data."""
         self._taken += len(data)
         self._put(self._compressor.compress(data))
 
     def finish(self) -> None:
-        """Write what is left.
+        """Write the rest of the frame.
 
-        Where the data ends with a job, the library writes an empty last block or none, by how far
-        its workers are: two files for one disk. A flush before the end makes it always one.
+        If the data ends with a job, the library writes an empty last block or none, depending on
+        its workers' progress: two files for one disk. A flush before the end makes it always one.
         """
         if self._taken and self._taken % JOB_SIZE == 0:
             self._put(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
@@ -152,11 +150,10 @@ class Frame:
 
 
 class Raw(Format):
-    """The raw disk as it was built, compressed: what deltas are made from, and what is written to a
-    real disk.
+    """The raw disk as built, compressed: the source of deltas, and the file to write to a real
+    disk.
 
-    It is not padded to the virtual size: the root file system grows to whatever it is unpacked
-    onto.
+    It is not padded to the virtual size: the root file system grows to the size of its new disk.
     """
 
     name = "raw"
@@ -172,17 +169,15 @@ class Raw(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the virtual size is left to the disk that it is
-        written to.
+        """See :class:`~slipway.formats.Format`; the disk it is written to decides the virtual
+        size.
         """
         del virtual_size, log, about
         return compress(raw, output)
 
 
 def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
-    """Compress and hash a disk at once, with as many workers as there are processors unless a
-    number is given.
-    """
+    """Compress and hash a disk in one pass, with ``workers`` processors; 0 means all."""
     with create_file(output) as file:
         before = _Digest()
         frame = Frame(file, size=raw.stat().st_size, workers=workers)
@@ -204,16 +199,15 @@ def compress(raw: Path, output: Path, *, workers: int = 0) -> Artifact:
 def unpack(
     packed: Path, output: Path, *, sha256: str, uncompressed_sha256: str, uncompressed_size: int
 ) -> int:
-    """Unpack a disk into a sparse file that gets its name when both hashes have been found right.
+    """Unpack a disk into a sparse file and return its size.
 
-    Returns its size.
+    The file gets its name only after both hashes were verified.
 
     Args:
-        uncompressed_size: The disk's bytes; no more are unpacked, whatever the file holds.
+        uncompressed_size: The disk's size in bytes; unpacking stops beyond it.
 
     Raises:
-        VerificationError: The file is not the one that was published, or does not hold the disk
-            that it should.
+        VerificationError: The file is not the published one, or holds another disk.
         HostError: There is no space left.
     """
     # Gigabytes that somebody works with now, and unpacks again after a power cut.
@@ -262,7 +256,7 @@ class _Hashed:
         self._left = b""
 
     def read(self, size: int) -> bytes:
-        """Return up to so many bytes."""
+        """Return at most ``size`` bytes."""
         if not self._left:
             self._left = bytes(next(self._chunks, b""))
             self._digest.update(self._left)
@@ -270,7 +264,7 @@ class _Hashed:
         return taken
 
     def finish(self) -> None:
-        """Hash what was not read."""
+        """Hash the unread rest."""
         for chunk in self._chunks:
             self._digest.update(chunk)
 
@@ -292,7 +286,7 @@ def write_sparse(file: IO[bytes], data: bytes) -> None:
 
 
 def sha256_of_sparse(path: Path) -> str:
-    """The SHA-256 of a file, without reading its holes."""
+    """Return the SHA-256 of a file, without reading its holes."""
     digest = hashlib.sha256()
     for chunk in chunks(path):
         digest.update(chunk)

@@ -2,9 +2,11 @@
 systemd-nspawn, Docker).
 
 The archive is POSIX pax, with extended attributes as every tar writes them (``SCHILY.xattr``), in
-one zstd frame. Invariants: files come in the order of their paths, with everything that the file
-system knows of them but other times than the last change; names of one file are hard links; nothing
-is copied to disk on the way.
+one zstd frame.
+
+Invariants: files come in the order of their paths. Everything in the file system is kept, except
+times other than the last change. Several names of one file become hard links. Nothing is copied to
+disk on the way.
 """
 
 from __future__ import annotations
@@ -77,10 +79,10 @@ class Rootfs(Format):
 
 
 def archive(system: Ext4) -> Iterator[bytes]:
-    """The pieces of the archive.
+    """Yield the pieces of the archive.
 
     Raises:
-        BuildError: There is a socket, which no archive can hold.
+        BuildError: A file is a socket, and no archive can hold one.
     """
     first: dict[int, str] = {}
     for file in system.files():

@@ -1,9 +1,8 @@
 """A raw disk -> a fixed VHD, for Azure and older Hyper-V: the disk's bytes and a footer of 512.
 
-The format is Microsoft's "Virtual Hard Disk Image Format Specification", 1.0. Azure wants a size in
-whole MiB and nothing but fixed disks. It is not enlarged to the virtual size, because every byte of
-it is stored: Azure sets the size of the disk that is made from it, and the root file system grows
-to that.
+The format is Microsoft's "Virtual Hard Disk Image Format Specification", 1.0. Azure accepts only
+fixed disks with a size in whole MiB. The file is not enlarged to the virtual size, because every
+byte is stored: Azure sets the new disk's size, and the root file system grows to it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _FIXED: Final = 2
 
 
 class Vhd(Format):
-    """The disk as it is, in a size that Azure takes."""
+    """The disk as it is, in a size for Azure."""
 
     name = "vhd"
     suffix = ".vhd"
@@ -69,7 +68,7 @@ class Vhd(Format):
 
 
 def geometry(size: int) -> tuple[int, int, int]:
-    """Cylinders, heads and sectors of a disk of a size in bytes (the specification's appendix)."""
+    """Return cylinders, heads and sectors for a size in bytes (the specification's appendix)."""
     total = min(size // 512, 65535 * 16 * 255)
     if total >= 65535 * 16 * 63:
         sectors, heads, tracks = 255, 16, total // 255
@@ -84,11 +83,10 @@ def geometry(size: int) -> tuple[int, int, int]:
 
 
 def footer(size: int, unique_id: bytes) -> bytes:
-    """The footer of a fixed disk of a size in bytes.
+    """Return the footer of a fixed disk of a size in bytes.
 
-    It says that it was made by Hyper-V ("win "), because readers trust the size then, and not the
-    geometry, which cannot express it; the time is the format's beginning, so that the same disk has
-    the same footer.
+    Its creator is Hyper-V ("win "): readers trust the size then, and not the geometry, which cannot
+    express it. The time is the format's beginning, so the same disk has the same footer.
     """
     fields = [
         b"conectix",
@@ -109,15 +107,15 @@ def footer(size: int, unique_id: bytes) -> bytes:
 
 
 def _checksum(content: bytes) -> int:
-    """The one's complement of the sum of all bytes but the checksum's own."""
+    """Return the one's complement of the sum of all bytes except the checksum's own."""
     return ~(sum(content) - sum(content[_CHECKSUM_AT : _CHECKSUM_AT + 4])) & 0xFFFFFFFF
 
 
 def check_footer(image: Path) -> None:
-    """See that a fixed VHD ends in a footer that fits it, since most readers do not.
+    """Check the footer of a fixed VHD against its size; most readers do not.
 
     Raises:
-        ValueError: It does not.
+        ValueError: The footer does not fit the file, or its checksum is wrong.
     """
     size = image.stat().st_size - FOOTER_SIZE
     with image.open("rb") as file:

@@ -1,8 +1,8 @@
 """A raw disk -> a dynamic VHDX, for Hyper-V.
 
 The format is Microsoft's [MS-VHDX], 8.0: two headers, two region tables, a log, metadata, the block
-allocation table, then blocks of 1 MiB, those of zeros left out. Everything up to the first block is
-written by one formula from the size and the hash of the disk, so there is nothing random in it.
+allocation table, then blocks of 1 MiB without those of zeros. Everything up to the first block is
+computed from the size and the hash of the disk, so nothing in it is random.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PHYSICAL_SECTOR: Final = UUID("CDA348C7-445D-4471-9CC9-E9885251C556")
 
 
 class Vhdx(Format):
-    """The disk in its virtual size; what it does not use takes no space."""
+    """The disk in its virtual size; unused parts take no space."""
 
     name = "vhdx"
     suffix = ".vhdx"
@@ -58,8 +58,8 @@ class Vhdx(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
-        costs no space.
+        """See :class:`~slipway.formats.Format`; enlarging the disk to the virtual size costs no
+        space.
         """
 
         def make(image: Path, raw_sha256: Future[str]) -> None:
@@ -80,7 +80,7 @@ class Vhdx(Format):
 def write(raw: Path, file: IO[bytes], *, virtual_size: int, raw_sha256: Future[str]) -> None:
     """Write the image of a virtual size in bytes.
 
-    The hash of the disk is waited for when its blocks are written.
+    The disk's hash is needed only after its blocks are written.
     """
     count = -(-virtual_size // _MIB)
     entries = [0] * (count + (count - 1) // _RATIO)
@@ -98,7 +98,7 @@ def write(raw: Path, file: IO[bytes], *, virtual_size: int, raw_sha256: Future[s
 
 
 def _beginning(table_size: int, raw_sha256: str) -> bytes:
-    """The first MiB: file identifier, headers and region tables."""
+    """Return the first MiB: file identifier, headers and region tables."""
     content = bytearray(_MIB)
     content[0:8] = b"vhdxfile"
     creator = "slipway".encode("utf-16-le")
@@ -131,7 +131,7 @@ def _beginning(table_size: int, raw_sha256: str) -> bytes:
 
 
 def _metadata(virtual_size: int, disk_id: UUID) -> bytes:
-    """The metadata region's table, with its items behind it.
+    """Return the metadata region's table, followed by its items.
 
     Flags: 4 required, 2 of the disk rather than the file.
     """
@@ -151,16 +151,15 @@ def _metadata(virtual_size: int, disk_id: UUID) -> bytes:
 
 
 def _checked(structure: bytes) -> bytes:
-    """A structure with its CRC-32C, which counts its own place as zeros, at byte 4."""
+    """Return a structure with its CRC-32C at byte 4, computed with zeros there."""
     return structure[:4] + struct.pack("<I", crc32c(structure)) + structure[8:]
 
 
 def check_headers(image: Path) -> None:
-    """See that both headers and both region tables have the right checksums, since most readers
-    look at one of each.
+    """Check both headers and both region tables, since most readers look at one of each.
 
     Raises:
-        ValueError: One has not.
+        ValueError: A structure is damaged, or its checksum is wrong.
     """
     with image.open("rb") as file:
         content = file.read(_MIB)

@@ -1,5 +1,4 @@
-"""A raw disk -> a stream-optimised VMDK, which VMware and VirtualBox import, alone or inside an
-OVA.
+"""A raw disk -> a stream-optimised VMDK for VMware and VirtualBox, alone or inside an OVA.
 
 The format is VMware's "Virtual Disk Format 5.0", "Stream-Optimized Compressed Sparse Extents":
 grains of 64 KiB, each deflated (RFC 1951 in zlib's wrapping) behind a marker with its sector, then
@@ -55,8 +54,8 @@ class Vmdk(Format):
         log: Path,
         about: Description | None = None,
     ) -> Artifact:
-        """See :class:`~slipway.formats.Format`; the disk is enlarged to the virtual size, which
-        costs no space.
+        """See :class:`~slipway.formats.Format`; enlarging the disk to the virtual size costs no
+        space.
         """
 
         def make(image: Path, raw_sha256: Future[str]) -> None:
@@ -79,8 +78,8 @@ def write(raw: Path, file: IO[bytes], *, virtual_size: int, content_id: Future[s
     Args:
         file: At a whole number of sectors.
         virtual_size: Bytes, a multiple of 64 KiB.
-        content_id: The SHA-256 of the raw disk, whose beginning tells the disk from others; waited
-            for when all else is written.
+        content_id: The SHA-256 of the raw disk; its beginning identifies the disk. It is needed
+            only after all else is written.
     """
     capacity, start = virtual_size // _SECTOR, file.tell()
     file.write(_header(capacity, _AT_END).ljust(_OVERHEAD * _SECTOR, b"\0"))
@@ -120,9 +119,9 @@ def _header(capacity: int, directory_at: int) -> bytes:
 
 
 def _descriptor(capacity: int, raw_sha256: str) -> bytes:
-    """The text descriptor.
+    """Return the text descriptor.
 
-    The extent's name is the same in every image, which is read by its place and not by name.
+    The extent's name is the same in every image: it is read by its place and not by its name.
     """
     cylinders = min(capacity // (255 * 63), 65535)
     return (
@@ -138,7 +137,7 @@ def _descriptor(capacity: int, raw_sha256: str) -> bytes:
 
 
 def _deflated(raw: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and deflated content of the grains that are not zeros, in order."""
+    """Yield number and deflated content of the grains with more than zeros, in order."""
     workers = len(os.sched_getaffinity(0))
     waiting: deque[tuple[int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -152,9 +151,10 @@ def _deflated(raw: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _marked(file: IO[bytes], start: int, kind: int, content: bytes) -> int:
-    """Write a marker and what it announces.
+    """Write a marker and its content.
 
-    The sector of the latter, counted from the image's start.
+    Returns:
+        The content's sector, counted from the image's start.
     """
     sectors = -(-len(content) // _SECTOR)
     file.write(struct.pack("<QII", sectors, 0, kind).ljust(_SECTOR, b"\0"))

@@ -1,6 +1,4 @@
-"""What stands on the machine that this runs on: processes and namespaces, its programs and its
-emulation, files that are ours alone.
-"""
+"""The machine underneath: processes and namespaces, its programs, its emulation, private files."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Whether this host's KVM really runs guests, found out by running one: a loop in real mode.
+"""Whether this host's KVM really runs guests, tested with one: a loop in real mode.
 
-That ``/dev/kvm`` exists and answers proves nothing: under some nested hypervisors it does, and
-guests hang. This module is also a program that runs the loop and prints how many seconds it took;
-:func:`probe` starts it with a time limit, so that a kernel that never returns takes nothing else
-with it.
+An existing ``/dev/kvm`` with an answer proves nothing: under some nested hypervisors it answers,
+and guests hang. This module is also a program: it runs the loop and prints the seconds.
+:func:`probe` starts it with a time limit, so a hanging kernel blocks nothing else.
 
 Format: the Linux kernel's Documentation/virt/kvm/api.rst and include/uapi/linux/kvm.h.
 """
@@ -45,9 +44,7 @@ _EXIT_HLT = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """The verdict: ``kvm`` or ``tcg``, why, and how many seconds the loop took (0 if it did not
-    run).
-    """
+    """The verdict: ``kvm`` or ``tcg``, the reason, and the loop's seconds (0 if it did not run)."""
 
     name: str
     reason: str
@@ -60,7 +57,7 @@ def host_architecture() -> str:
 
 
 def probe(architecture: str = "amd64") -> Accelerator:
-    """What to run a guest of an architecture with on this host."""
+    """Return the accelerator for guests of an architecture on this host."""
     from slipway.host import process
 
     machine = host_architecture()
@@ -92,10 +89,10 @@ def probe(architecture: str = "amd64") -> Accelerator:
 
 
 def _run_loop() -> float:
-    """Run the loop in a new virtual machine with one page of memory; the seconds that it took.
+    """Run the loop in a new virtual machine with one page of memory, and return its seconds.
 
     Raises:
-        OSError: The kernel refused.
+        OSError: The kernel refused, or the guest ended otherwise.
     """
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     version = fcntl.ioctl(kvm, _GET_API_VERSION, 0)
@@ -128,7 +125,7 @@ def _run_loop() -> float:
 
 
 def _address(memory: mmap.mmap) -> int:
-    """Where a mapping is in this process's memory."""
+    """Return the address of a mapping in this process's memory."""
     import ctypes
 
     view = ctypes.c_char.from_buffer(memory)
@@ -138,7 +135,7 @@ def _address(memory: mmap.mmap) -> int:
 
 
 def main() -> int:
-    """The program: print the seconds, or why there are none."""
+    """Print the seconds and return 0, or print the error and return 1."""
     try:
         sys.stdout.write(f"{_run_loop():.6f}\n")
     except OSError as error:

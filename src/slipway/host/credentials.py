@@ -1,17 +1,15 @@
-"""Credentials stay with the process that publishes: what builds, boots or renders an appliance
-never has them.
+"""Credentials stay with the publishing process; builds, boots and rendering never have them.
 
-What goes in: the environment that somebody started a task with. What comes out: one of two
-processes.
+What goes in: the environment at the start of a task. What comes out: one of two processes.
 
 * :func:`leave_behind`: a process without credentials, for tasks that have no use for them.
-* :func:`seal`: a process that keeps them in its memory alone. It runs no appliance's code itself.
-  What does, it starts by :func:`run_apart`, with the variables of an explicit list.
+* :func:`seal`: a process with the credentials in its memory alone. It runs no appliance's code.
+  It starts such code by :func:`run_apart`, with the variables of an explicit list.
 
-Invariants: in both, ``/proc/<pid>/environ`` shows no credential. The kernel shows there what a
-program was started with, whatever it deletes later (proc_pid_environ(5)), so both start this
-program again, in the same process. The variables go over in a file that exists in memory only and
-is closed as soon as it was read (memfd_create(2)).
+Invariants: in both, ``/proc/<pid>/environ`` shows no credential. The kernel shows a program's first
+environment there, whatever it deletes later (proc_pid_environ(5)). So both start this program
+again, in the same process. The variables go over in a file in memory, closed as soon as it was read
+(memfd_create(2)).
 """
 
 from __future__ import annotations
@@ -70,10 +68,10 @@ def leave_behind() -> None:
 
 
 def seal() -> None:
-    """Keep the variables that a build may not have in this process's memory alone.
+    """Keep the variables forbidden to builds in this process's memory alone.
 
-    Starts this program again, the first time. Then other processes of this user, even children, can
-    read neither its memory nor its files (prctl(2), PR_SET_DUMPABLE).
+    The first call starts this program again. Afterwards, other processes of this user, even
+    children, can read neither its memory nor its files (prctl(2), PR_SET_DUMPABLE).
     """
     handover = os.environ.pop(_HANDOVER, None)
     if handover is None:
@@ -96,13 +94,13 @@ def _again(environment: Mapping[str, str]) -> None:
 
 
 def run_apart(argv: Sequence[str], *, stdout: int | IO[bytes] = 1) -> int:
-    """Run a program that builds: without credentials, and with this process's standard output and
-    error.
+    """Run a building program without credentials, with this process's standard output and error.
 
     Args:
-        stdout: Where its standard output goes instead.
+        stdout: Another destination of its standard output.
 
-    Returns: Its exit code; for one that a signal has ended, 128 and the signal's number.
+    Returns:
+        Its exit code; after a signal, 128 and the signal's number.
     """
     sys.stdout.flush()
     with process.spawn(

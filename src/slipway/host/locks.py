@@ -1,8 +1,9 @@
-"""Locks in files (flock(2)) that somebody may remove when nobody has them.
+"""Locks in files (flock(2)); anybody may remove an unlocked file.
 
-What goes in: a path. What comes out: an open file, locked until it is closed. Invariant: who has a
-lock has that of the file which bears the name then, so two never have one lock, whoever removed a
-file between them.
+What goes in: a path. What comes out: an open file, locked until it is closed.
+
+Invariant: a held lock is on the file with this name at that time. So two processes never hold one
+lock, even if a file was removed between them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ __all__ = ["own_lock", "take_lock"]
 
 
 def take_lock(path: Path, how: int, waiting: Callable[[], None] | None = None) -> IO[bytes]:
-    """Lock a file, which is made if there is none.
+    """Lock a file, and make it if it is missing.
 
     Args:
         how: LOCK_EX or LOCK_SH of :mod:`fcntl`.
-        waiting: Called before the lock is waited for; without it nobody waits.
+        waiting: Called once before a wait for the lock; without it, nobody waits.
 
     Raises:
-        BlockingIOError: Somebody else has it, and nobody waits.
+        BlockingIOError: Another process holds the lock, and ``waiting`` is None.
     """
     while True:
         with ExitStack() as opened:
@@ -47,7 +48,7 @@ def take_lock(path: Path, how: int, waiting: Callable[[], None] | None = None) -
 
 @contextlib.contextmanager
 def own_lock(folder: Path) -> Iterator[Path]:
-    """A new lock file, held by this process."""
+    """Hold a new lock file for this process."""
     while True:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".lock", delete=False) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

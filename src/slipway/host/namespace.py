@@ -1,14 +1,13 @@
 """A private place to work in: mount, process, name and, if asked, network namespaces that vanish as
 a whole.
 
-Everything that needs privileges (chroots, overlays, bind mounts, taps) happens inside a
-:class:`Namespace`. As root it unshares namespaces only; as anybody else it also maps a user
-namespace from the ranges in ``/etc/subuid``, so that the trees made in it have the right owners.
+Everything with privileges (chroots, overlays, bind mounts, taps) happens inside a
+:class:`Namespace`. As root it unshares namespaces only. As any other user it also maps a user
+namespace from the ranges in ``/etc/subuid``, so the trees inside have the right owners.
 
-Invariants: a memory file system is mounted at :data:`MOUNT`, seen by nobody else; the first process
-of the namespace reads a pipe that only this process holds, so when this process ends, even by
-SIGKILL, the kernel ends every process in the namespace and drops its mounts, its files and its
-network devices with it.
+Invariants: a memory file system is mounted at :data:`MOUNT`, seen by nobody else. The namespace's
+first process reads a pipe held by this process alone. When this process ends, even by SIGKILL, the
+kernel ends every process in the namespace. Its mounts, files and network devices go with it.
 """
 
 from __future__ import annotations
@@ -71,12 +70,11 @@ for path in sys.argv[1:]:
 
 
 def available_memory_mib(system: Path = Path("/")) -> int:
-    """Return the memory that can be used without swapping, in MiB: the host's, or what a control
-    group leaves of it.
+    """Return the usable memory without swapping, in MiB, bounded by control groups.
 
     Args:
-        system: The root of the file system that has /proc and /sys (MemAvailable of
-            proc_meminfo(5), cgroups(7)).
+        system: The root of the file system with /proc and /sys (MemAvailable of proc_meminfo(5),
+            cgroups(7)).
     """
     available = 0
     for line in (system / "proc/meminfo").read_text().splitlines():
@@ -86,12 +84,10 @@ def available_memory_mib(system: Path = Path("/")) -> int:
 
 
 def _group_memory(system: Path) -> Iterator[int]:
-    """Find what each control group of this process has left, in bytes.
+    """Yield the bytes left in each control group of this process.
 
-    The pages of files that it can drop count as left.
-
-    A container sees its own group as the root, and its path as that of the host: what is not there
-    is passed over.
+    The pages of files that it can drop count as left. A container sees its own group as the root,
+    but its path as the host's: missing groups are passed over.
     """
     with contextlib.suppress(OSError):
         for line in (system / "proc/self/cgroup").read_text().splitlines():
@@ -110,7 +106,7 @@ def _group_memory(system: Path) -> Iterator[int]:
 
 
 def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
-    """Find what one control group has left, if it has a limit."""
+    """Yield the bytes left in one control group, if it has a limit."""
     with contextlib.suppress(OSError, ValueError):
         most = int((folder / limit).read_text())  # "max" is no number
         # The second count of version 1 is that of the groups in it too, as is the limit.
@@ -123,22 +119,21 @@ def _left(folder: Path, limit: str, used: str) -> Iterator[int]:
 
 
 def overlay_marks() -> str:
-    """How overlays keep their marks on this host: ``user`` attributes, or ``trusted`` ones, which
-    only root can write.
+    """Return the kind of overlays' marks on this host: ``user`` or ``trusted`` attributes.
 
-    It depends on nothing but the kernel and the user, so that it can be an input of ids: a layer
-    with marks of the other kind would bring back what was removed. Attributes of users need Linux
-    6.6 on tmpfs.
+    Only root can write ``trusted`` ones; ``user`` ones need Linux 6.6 on tmpfs. The result depends
+    on nothing but the kernel and the user, so it can be an input of ids. A layer with the other
+    kind's marks would bring back removed files.
     """
     release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
     return "trusted" if os.geteuid() == 0 and release < (6, 6) else "user"
 
 
 def require_in_sight(*paths: Path, network: bool = False) -> None:
-    """See that nothing that a namespace needs lies where it has files of its own.
+    """Refuse paths in the places of a namespace's own files.
 
     Raises:
-        HostError: A path does.
+        HostError: A path is below such a place.
     """
     for hidden in (MOUNT, *([_RUN] if network else [])):
         for path in paths:
@@ -156,7 +151,7 @@ def require_in_sight(*paths: Path, network: bool = False) -> None:
 
 
 class Namespace:
-    """A context manager: inside the block the namespace exists, after it nothing of it does.
+    """A namespace for the ``with`` block; nothing of it is left afterwards.
 
     Args:
         network: Give it a network of its own (empty but for a loopback device that is up).
@@ -164,7 +159,7 @@ class Namespace:
         directory: Back :data:`MOUNT` by this directory instead of memory.
 
     Raises:
-        HostError: The host cannot make it; the hint says what to change.
+        HostError: The host cannot make the namespace; the hint names the change.
     """
 
     def __init__(
@@ -231,23 +226,21 @@ class Namespace:
 
     @property
     def enter(self) -> list[str]:
-        """The words that go before a command to run it inside."""
+        """The words before a command to run it inside."""
         words = [process.find_tool("nsenter"), f"--target={self.pid}", "--mount", "--pid", "--uts"]
         words += ["--net"] if self.network else []
         words += [] if os.geteuid() == 0 else ["--user", "--setuid=0", "--setgid=0"]
         return [*words, "--"]
 
     def path(self, inside: str | Path) -> Path:
-        """The path by which a file of the namespace is seen from outside (for as long as the block
-        lasts).
-        """
+        """Return the path of an inside file from outside, valid within the block."""
         return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
 
     def seal(self) -> None:
-        """Make the host's files read-only in here; :data:`MOUNT` and /run can still be written.
+        """Make the host's files read-only in here; :data:`MOUNT` and /run stay writable.
 
-        So a program that is led astray by a tree or a disk changes nothing. This process' view
-        stays as it is.
+        A program misled by a tree or a disk then changes nothing. This process' view stays as it
+        is. /run is only left out if the namespace has a network.
 
         Raises:
             BuildError: The kernel refuses.
@@ -267,8 +260,9 @@ class Namespace:
         input: bytes | None = None,
         **options: Unpack[process.Options],
     ) -> process.Completed:
-        """Run a command inside, as its root, with temporary files there; otherwise like
-        :func:`slipway.host.process.run`.
+        """Run a command inside as its root, with temporary files there.
+
+        See :func:`slipway.host.process.run` for the rest.
         """
         return process.run(
             [*self.enter, *argv],
@@ -281,14 +275,15 @@ class Namespace:
 
 
 def _only_child(pid: int) -> int:
-    """The child of a process that has one (proc_pid_task_children(5)): `unshare --fork` has the
-    namespace's init.
+    """Return the only child of a process (proc_pid_task_children(5)).
+
+    The child of `unshare --fork` is the namespace's init.
     """
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def namespace_hint(root: bool) -> str:
-    """What to change on a host that refuses to make namespaces."""
+    """Return the hint for a host without namespaces."""
     if root:
         return "in a container, give it the capability SYS_ADMIN, or run on the host itself"
     return (

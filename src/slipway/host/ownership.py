@@ -1,10 +1,11 @@
 """Folders that nobody else can have put anything into.
 
-What goes in: a folder that this program believes: its cache, or a finished build. What comes out:
-nothing, or a :class:`~slipway.errors.HostError` that names the place, its owner or its mode, and
-the command that helps. Invariants: who owns a file can write it, and no mode and no hash beside it
-says who did; so what another user owns, or can write, is refused, and not used after a look at its
-content.
+What goes in: a folder to trust: the cache, or a finished build. What comes out: nothing, or a
+:class:`~slipway.errors.HostError` with the place, its owner or its mode, and the command to mend
+it.
+
+Invariants: a file's owner can write it. Neither a mode nor a hash beside it tells its writer. So
+anything owned or writable by another user is refused, without a look at its content.
 """
 
 from __future__ import annotations
@@ -31,15 +32,14 @@ _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_private(folder: Path, *, setting: str) -> None:
-    """Make sure that a folder, and what leads to it, is this user's or root's and that nobody else
-    can write there.
+    """Require a folder and its parents to be this user's or root's, and writable by nobody else.
 
     Args:
-        folder: It is made, for this user alone, if it does not exist.
-        setting: The environment variable that names another one, for the hint.
+        folder: Made for this user alone if it does not exist.
+        setting: The environment variable for another folder, for the hint.
 
     Raises:
-        HostError: Somebody else owns it, can write it, or can put another folder in its place.
+        HostError: Another user owns the folder, can write it, or can put another in its place.
     """
     with contextlib.suppress(OSError):  # where nothing can be written, the first write says so
         make_private(folder)
@@ -70,12 +70,12 @@ def make_private(folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder, before work starts, that takes no file when it ends.
+    """Refuse an unwritable folder before work starts.
 
-    One that is not there yet is made later.
+    A missing folder is made later: the nearest existing folder above it counts.
 
     Raises:
-        OSError: Nothing can be made in it, or in the nearest folder above it; or that is no folder.
+        OSError: Nothing can be made in this folder, or it is no folder.
     """
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     if not there.is_dir():
@@ -86,10 +86,10 @@ def require_writable(folder: Path) -> None:
 
 
 def require_own(path: Path, status: os.stat_result) -> None:
-    """Make sure that a file or a folder in a private folder is this user's.
+    """Require a file or a folder in a private folder to be this user's.
 
     Raises:
-        HostError: Somebody else owns it, or can write into the folder.
+        HostError: Another user owns it, or can write into the folder.
     """
     writable = stat.S_ISDIR(status.st_mode) and status.st_mode & _WRITABLE
     if status.st_uid != os.geteuid() or writable:
@@ -97,14 +97,13 @@ def require_own(path: Path, status: os.stat_result) -> None:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Make sure that a finished build is this user's, with all its files, and that nobody else can
-    write there.
+    """Require a finished build to be this user's, with all its files, and writable by nobody else.
 
-    What leads to it may be another's: a checkout's owner has its code, too. But no place that
-    everybody can write.
+    The two folders above may be another user's, since a checkout's owner has its code, too. Others
+    must not be able to write them.
 
     Raises:
-        HostError: Somebody else owns some of it, or can write it.
+        HostError: Another user owns or can write some of it.
     """
     for place in (folder.parent.parent, folder.parent):
         status = place.stat()
@@ -126,15 +125,16 @@ def _require(place: Path, status: os.stat_result, hint: str) -> None:
 
 
 def _require_way(place: Path, status: os.stat_result, hint: str) -> None:
-    """A folder above: what is in it is safe from others if they cannot write, or (sticky) not what
-    others own.
+    """Refuse a folder above if others can exchange its entries.
+
+    Its entries are safe if others cannot write it, or, with the sticky bit, own nothing on the way.
     """
     if status.st_uid not in (0, os.geteuid()) or _others_write(status):
         raise _refused(place, status, hint)
 
 
 def _others_write(status: os.stat_result) -> bool:
-    """Whether others than root and this user can exchange what is in a folder."""
+    """Return True if others than root and this user can exchange a folder's entries."""
     if stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
         return False
     return bool(
@@ -144,8 +144,9 @@ def _others_write(status: os.stat_result) -> bool:
 
 
 def _only_mine(group: int) -> bool:
-    """Whether a group is root's or this user's own, with nobody else in it (as Debian makes one for
-    each user).
+    """Return True if a group is root's or this user's own, with nobody else in it.
+
+    Debian makes such a group for each user.
     """
     try:
         me, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)

@@ -1,12 +1,12 @@
 """The only module that starts processes.
 
 What goes in: an argument list (never a shell line), an explicit environment, a log file, a time
-limit. What comes out: the captured output, or a :class:`~slipway.errors.BuildError` that shows the
-command as one could paste it, how it ended, the last lines it wrote and where its whole log is.
+limit. What comes out: the captured output, or a :class:`~slipway.errors.BuildError`. Its message
+has the command, ready to paste, its ending, its last lines and the path of its log.
 
-Invariants: standard input is closed unless given; every child leads a session of its own, and when
-the call ends, for whatever reason (also Ctrl-C), nothing of that session is left running; a child
-dies with its maker, even by SIGKILL.
+Invariants: standard input is closed unless given. Every child leads a session of its own. When the
+call ends, for any reason (also Ctrl-C), nothing of this session is left running. A child dies with
+its maker, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ UMASK = 0o022
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A process that ended: its output where it was captured, and how long it took."""
+    """An ended process: its output if it was captured, and its duration."""
 
     returncode: int
     stdout: bytes
@@ -56,12 +56,12 @@ class Completed:
 
 
 def find_tool(name: str, *, why: str | None = None) -> str:
-    """The absolute path of a command.
+    """Return the absolute path of a command.
 
-    The system's folders come first: a script that is started here finds the same program there.
+    The system's folders come first: scripts started here find the same program there.
 
     Raises:
-        HostError: It is not installed; the hint is the command that installs it.
+        HostError: The command is not installed; the hint is the command to install it.
     """
     path = shutil.which(name, path=f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}")
     if path is None:
@@ -74,8 +74,8 @@ def find_tool(name: str, *, why: str | None = None) -> str:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that every child gets: the C locale, UTC, a full PATH, and what the caller
-    adds.
+    """Return every child's environment: the C locale, UTC, a full PATH, and the caller's
+    additions.
     """
     kept = {
         name: os.environ[name]
@@ -86,12 +86,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def tail(path: Path, lines: int = 20, *, end: int | None = None) -> str:
-    """The last lines of a log, at most 16 KiB of it, indented for display.
+    """Return the last lines of a log, at most 16 KiB of it, indented for display.
 
-    Empty if there is no log.
+    The result is empty if there is no log.
 
     Args:
-        end: Where the log is taken to end, in bytes; by default where it does.
+        end: The assumed end of the log in bytes; by default its real end.
     """
     try:
         end = path.stat().st_size if end is None else end
@@ -104,8 +104,10 @@ def tail(path: Path, lines: int = 20, *, end: int | None = None) -> str:
 
 
 def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
-    """End a process that :func:`spawn` started, with all of its session: politely first where there
-    is patience.
+    """End a process from :func:`spawn`, with all of its session.
+
+    Args:
+        patience_s: Seconds for an orderly end after SIGTERM; 0 kills at once.
     """
     if patience_s and process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
@@ -122,8 +124,8 @@ def end(process: subprocess.Popen[bytes], *, patience_s: float = 0.0) -> None:
 
 
 def abort(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
-    """Have a process that :func:`spawn` started say where it stands, if it can (SIGABRT), and end
-    it with all of its session.
+    """Ask a process from :func:`spawn` for its state (SIGABRT), and end it with all of its
+    session.
     """
     with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
         os.killpg(process.pid, signal.SIGABRT)
@@ -136,7 +138,7 @@ def abort(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
 
 
 class Streams(TypedDict, total=False):
-    """What a process reads and writes; what is not given is closed."""
+    """The streams of a process; missing ones are closed."""
 
     stdin: int | IO[bytes]
     stdout: int | IO[bytes]
@@ -144,8 +146,9 @@ class Streams(TypedDict, total=False):
 
 
 class Options(TypedDict, total=False):
-    """What else :func:`run` takes: streams in place of its own, a time limit, and whether a
-    non-zero exit status is an error (it is, by default).
+    """More options of :func:`run`: streams, a time limit in seconds, and the check.
+
+    With ``check``, the default, a non-zero exit status is an error.
     """
 
     stdin: int | IO[bytes] | None
@@ -164,9 +167,7 @@ def spawn(
     patience_s: float = 0.0,
     **streams: Unpack[Streams],
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs for as long as the ``with`` block and is ended, with all its session,
-    after it.
-    """
+    """Hold a running process for the ``with`` block, and end it with all its session afterwards."""
     words = [str(word) for word in argv]
     words[0] = find_tool(words[0]) if "/" not in words[0] else words[0]
     # However this thread ends, the kernel ends the child (prctl(2), PR_SET_PDEATHSIG). If it has
@@ -211,7 +212,7 @@ def run(
     """Run a command to its end, of an hour at most unless there is another ``timeout_s``.
 
     Args:
-        what: What it does, for the error message; by default the command's name.
+        what: The action, for the error message; by default the command's name.
         log: A file that standard error is appended to, and standard output too unless ``stdout`` is
             given. Without it, standard output is captured and standard error is kept for the error
             message alone.
@@ -219,7 +220,7 @@ def run(
 
     Raises:
         HostError: The command is not installed.
-        BuildError: It failed or ran out of time.
+        BuildError: The command failed or ran out of time.
     """
     started = time.monotonic()
     timeout_s = options.get("timeout_s", 3600)

@@ -1,4 +1,4 @@
-"""Reads programs.txt: the programs that Slipway starts, their packages, and what tasks need.
+"""Reads programs.txt: the programs that Slipway starts, their packages, and the needs of tasks.
 
 What goes in: programs.txt, and /etc/os-release for the names of packages on this system. What comes
 out: records. `run` reads the same file, so a program is declared once.
@@ -20,7 +20,7 @@ TABLE = Path(__file__).with_name("programs.txt")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a task needs: a set of requirements/ and kinds of programs."""
+    """The needs of a task: a set of requirements/ and kinds of programs."""
 
     requirements: str
     kinds: tuple[str, ...]
@@ -36,7 +36,7 @@ class Program:
     needs: tuple[str, ...] = ()
 
     def package(self, system: Mapping[str, str]) -> str | None:
-        """Return the packages to install on a system, as words; None if it has no package of it.
+        """Return the packages to install on a system, as words; None if the system has none.
 
         Args:
             system: The fields of /etc/os-release.
@@ -100,7 +100,7 @@ def _system() -> Mapping[str, str]:
 
 
 def programs(*kinds: str) -> Iterator[Program]:
-    """Yield the programs of some kinds that this system has a package of."""
+    """Yield the programs of some kinds with a package on this system."""
     for program in _table()[1].values():
         if (
             not program.name.startswith("/")
@@ -111,7 +111,7 @@ def programs(*kinds: str) -> Iterator[Program]:
 
 
 def needs_of(task: str) -> Needs:
-    """Return what a task needs."""
+    """Return the needs of a task."""
     return _table()[0].get(task, Needs("tasks", ()))
 
 
@@ -122,10 +122,10 @@ def package_of(name: str) -> str | None:
 
 
 def with_needs(*names: str) -> tuple[str, ...]:
-    """Return programs and the programs that they start in turn.
+    """Return programs and the programs they start in turn.
 
     Raises:
-        KeyError: The table lacks one.
+        KeyError: The table lacks a program.
     """
     found: dict[str, None] = {}
     todo = list(names)

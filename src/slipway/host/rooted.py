@@ -1,12 +1,11 @@
-"""Files below a folder whose content is not ours: read and written without following a link out of
-it.
+"""Files below a folder with untrusted content, read and written without following a link out of it.
 
 What goes in: a folder, and paths below it. What comes out: new folders, files and links at exactly
-these places, or what a file there has.
+these places, or the content of a file there.
 
-Invariants: no link below the folder is followed, and nothing that exists is replaced; new folders
-have the mode 0755, whatever the umask is. Each path is walked one name at a time by descriptors
-(openat(2) with O_NOFOLLOW), so a link that appears in between is not followed either.
+Invariants: no link below the folder is followed. No existing file is replaced. New folders have the
+mode 0755, whatever the umask is. Each path is walked one name at a time by descriptors (openat(2)
+with O_NOFOLLOW), so a link put in between is not followed either.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def create(root: Path, inside: str, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """Create a file below a folder, and the folders that it needs, and open it for writing.
+    """Create a file below a folder, with its parent folders, and hold it open for writing.
 
     Raises:
         UsageError: A link or a file is in its way, or it exists.
@@ -48,7 +47,7 @@ def create(root: Path, inside: str, *, mode: int = 0o644) -> Iterator[IO[bytes]]
 
 
 def make_link(root: Path, inside: str, target: str) -> None:
-    """Create a symbolic link below a folder, and the folders that it needs.
+    """Create a symbolic link below a folder, with its parent folders.
 
     Raises:
         UsageError: A link or a file is in its way, or it exists.
@@ -61,9 +60,7 @@ def make_link(root: Path, inside: str, target: str) -> None:
 
 
 def make_folders(root: Path, inside: str) -> Path:
-    """Create a folder below a folder, with those between them, where they are missing.
-
-    Return its path.
+    """Create a folder below a folder, with missing folders between them, and return its path.
 
     Raises:
         UsageError: A link or a file is in its way.
@@ -74,10 +71,10 @@ def make_folders(root: Path, inside: str) -> Path:
 
 @contextmanager
 def opened(path: Path, depth: int) -> Iterator[int]:
-    """Open a file for reading, without waiting for whoever writes into it if it is a pipe.
+    """Hold a file open for reading, without waiting for a writer if it is a pipe.
 
     Args:
-        depth: How many of the path's last names are not to be links; those before are trusted.
+        depth: The number of last names in the path to check for links; those before are trusted.
 
     Raises:
         OSError: One of them is a link, is missing, or cannot be opened.
@@ -104,7 +101,7 @@ def opened(path: Path, depth: int) -> Iterator[int]:
 
 @contextmanager
 def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that a path is in, made where it is missing, and the path's last
+    """Hold a descriptor of a path's parent folder, made if it is missing, and the path's last
     name.
     """
     *folders, name = PurePosixPath(inside.strip("/")).parts
@@ -121,9 +118,9 @@ def _parent(root: Path, inside: str) -> Iterator[tuple[int, str]]:
 
 
 def _below(parent: int, name: str, root: Path, shown: str) -> int:
-    """The descriptor of a folder in a folder, made if it is missing.
+    """Return the descriptor of a folder in a folder, made if it is missing.
 
-    The parent's stays open only where this fails.
+    The parent's descriptor is closed, except after an error.
     """
     made = False
     with suppress(FileExistsError):
@@ -140,7 +137,7 @@ def _below(parent: int, name: str, root: Path, shown: str) -> int:
 
 
 def _in_the_way(root: Path, inside: str) -> UsageError:
-    """What is at a place already."""
+    """Return the error for an existing file at a place."""
     try:
         mode = os.lstat(root / inside.strip("/")).st_mode
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a file"

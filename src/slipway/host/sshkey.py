@@ -1,4 +1,4 @@
-"""SSH keys that are thrown away: made for one machine's life, never used again."""
+"""SSH keys to throw away: made for one machine's life, never used again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_BYTES: Final = 64 << 10
 def make_key(path: Path, comment: str) -> str:
     """Make a key without a passphrase, and ``path`` with ``.pub`` beside it.
 
-    What was there is replaced.
+    Existing files are replaced.
 
     Returns:
         The public key, on a line without its end.
@@ -35,10 +35,10 @@ def make_key(path: Path, comment: str) -> str:
 
 
 def require_public(path: Path) -> None:
-    """Refuse a file that is anything but public keys: it becomes root's authorized_keys.
+    """Refuse a file with anything but public keys in it: it becomes root's authorized_keys.
 
     Raises:
-        UsageError: It is, or there is no such file.
+        UsageError: The file is missing, empty, too large, or holds anything else.
     """
     if not path.is_file():
         raise UsageError(

@@ -7,23 +7,46 @@ from pathlib import Path
 from typing import Any
 
 from slipway.cache import create_file, sha256_of
-from slipway.formats import Artifact, Description
+from slipway.formats import Artifact, Description, Format
 from slipway.formats.raw import sha256_of_sparse
 from slipway.rendering.templating import render
 
-__all__ = ["ARCHITECTURES", "beside", "export_text"]
+__all__ = ["ARCHITECTURES", "Text", "beside"]
 
 #: The kernel's and most hypervisors' words for Debian's architectures.
 ARCHITECTURES: Mapping[str, str] = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def export_text(name: str, template: str, raw: Path, output: Path, about: Description) -> Artifact:
-    """Write a template's text; the template knows ``about`` and ``architecture``."""
-    context: dict[str, Any] = {"about": about, "architecture": ARCHITECTURES[about.architecture]}
-    text = render(about.templates / template, context)
-    with create_file(output) as file:
-        file.write(text.encode())
-    return beside(name, raw, output, compression=None)
+class Text(Format):
+    """A format of text alone: its one template, filled in for a qcow2 image.
+
+    The template knows ``about`` and ``architecture``.
+    """
+
+    tools = ()
+    builds_on = ("_text", "raw")
+    needs = ("qcow2",)
+
+    def export(
+        self,
+        raw: Path,
+        output: Path,
+        *,
+        virtual_size: int,
+        log: Path,
+        about: Description | None = None,
+    ) -> Artifact:
+        """See :class:`~slipway.formats.Format`; the text holds nothing of the disk."""
+        del virtual_size, log
+        assert about and self.described
+        context: dict[str, Any] = {
+            "about": about,
+            "architecture": ARCHITECTURES[about.architecture],
+        }
+        text = render(about.templates / self.described[0], context)
+        with create_file(output) as file:
+            file.write(text.encode())
+        return beside(self.name, raw, output, compression=None)
 
 
 def beside(name: str, raw: Path, output: Path, *, compression: str | None) -> Artifact:

@@ -17,6 +17,7 @@ import pytest
 
 from example_disk import ABOUT, write_disk
 from example_release import write_example, write_release_folder
+from own_environment import environment_of
 from slipway.channels.keys import init
 from slipway.formats import load
 from slipway.records.manifest import parameter_records
@@ -36,16 +37,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def invoke(project: Path) -> Invoke:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SLIPWAY_") and name != "CI"
-    }
-    environment |= {
-        "SLIPWAY_CACHE": str(project / "cache"),
-        "SLIPWAY_KEYS": str(project / "keys"),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
+    environment = environment_of(project)
 
     def invoke(*words: str, status: int = 0) -> str:
         argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={project}", *words]

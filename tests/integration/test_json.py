@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import pytest
 from example_disk import write_disk
 from example_release import write_example, write_release_folder
 from json_shapes import judge, page, shape_of
+from own_environment import environment_of
 from slipway.channels.keys import init
 from slipway.commands import namespace
 from slipway.commands.records import release_record
@@ -49,20 +49,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(project: Path) -> Ask:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SLIPWAY_") and name != "CI"
-    }
-    environment |= {
-        "SLIPWAY_CACHE": str(project / "cache"),
-        "SLIPWAY_KEYS": str(project / "keys"),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
-    environment |= {
-        "SLIPWAY_STORE": str(project / "store"),
-        "SLIPWAY_STATE": str(project / "state"),
-    }
+    environment = environment_of(
+        project, SLIPWAY_STATE=str(project / "state"), SLIPWAY_STORE=str(project / "store")
+    )
 
     def ask(task: str, *words: str, status: int = 0, root: Path = project) -> Any:
         """Return a task's document, which is as the page says."""

@@ -5,7 +5,6 @@ it.
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from example_release import write_example
+from own_environment import environment_of
 from slipway.channels.keys import init
 from slipway.seeds.seed import read_seed
 
-ROOT = Path(__file__).parents[2]
 Invoke = Callable[..., tuple[str, str]]
 PARAMETERS = (
     {"name": "domain", "type": "hostname", "summary": "Its name"},
@@ -39,18 +38,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def invoke(project: Path) -> Invoke:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SLIPWAY_") and name != "CI"
-    }
-    environment |= {
-        "SLIPWAY_CACHE": str(project / "cache"),
-        "SLIPWAY_KEYS": str(project / "keys"),
-        "SLIPWAY_STATE": str(project / "state"),
-        "SLIPWAY_STORE": str(project / "store"),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
+    environment = environment_of(
+        project, SLIPWAY_STATE=str(project / "state"), SLIPWAY_STORE=str(project / "store")
+    )
 
     def invoke(*words: str, status: int = 0) -> tuple[str, str]:
         """Return what a task prints to standard output and to standard error."""

@@ -111,7 +111,8 @@ def collect(
         return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
         removed, problems = _find(store, roots, grace_s, unreadable or {})
-        # Metadata goes before the objects it refers to: the next run finds the rest after a crash.
+        # Metadata and lists go before the objects they refer to: after a crash, the next run finds
+        # the rest.
         for status in sorted(
             removed, key=lambda status: (not status.key.startswith(METADATA), status.key)
         ):

@@ -28,7 +28,7 @@ __all__ = [
     "way_out",
 ]
 
-#: Days before the end of a root with a warning.
+#: From this many days before its end, a root brings a warning.
 ROOT_WARNING_DAYS: Final = 30
 
 

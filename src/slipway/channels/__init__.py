@@ -1,4 +1,4 @@
-"""How builds become releases in a store, and what the keys of a store are."""
+"""Publish builds as releases into the signed channels of a store, and keep the channels' keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__: list[str] = []
 
 
 class _Late(ModuleType):
-    """A package that is imported when an attribute of it is read."""
+    """A package imported on the first access to an attribute."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.__name__), name)
@@ -22,7 +22,7 @@ class _Late(ModuleType):
 
 @contextmanager
 def _imported_late(name: str) -> Iterator[None]:
-    """Have what the block imports import a package only when it uses it."""
+    """Delay the import of a package, by modules imported in the block, until its first use."""
     if name in sys.modules or find_spec(name) is None:
         yield
         return

@@ -1,12 +1,13 @@
-"""Read everything that people rely on in a store, and compare it with what is signed.
+"""Audit a store: compare everything people rely on with the signed metadata.
 
-People rely on more than a channel's metadata: who has only `minisign` and `sha256sum` relies on
-each release's SHA256SUMS and its signatures, and everybody on what a manifest says. What goes in
-are a session and the names of channels, or channels that were read and verified; what comes out are
-problems, a line each, and things to see to soon.
+This is more than the metadata of channels. People with only `minisign` and `sha256sum` rely on each
+release's SHA256SUMS and its signatures. Everybody relies on the manifests.
 
-Invariants: nothing is changed; one problem does not keep the others from being found; no object is
-read further than the signed metadata says it is long.
+Input: a session and the names of channels, or verified channels. Output: problems, one line each,
+and warnings of things due soon.
+
+Invariants: Nothing is changed. One problem does not hide the others. An object is read at most one
+byte beyond its signed length, a list or signature at most 1 MiB.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ Started = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """What was read, in objects and bytes, and what was found.
+    """The result of an audit: the numbers of objects and bytes read, and the findings.
 
     Attributes:
-        problems: What is not as its keys signed it.
-        expired: What has ended, by its sentence: the publisher's command for it.
-        warnings: What comes next.
-        lines: What was found in order, for people.
+        problems: Differences from the signed metadata.
+        expired: Sentences about expired metadata, each with the publisher's command for it.
+        warnings: Expiries due soon.
+        lines: The findings in order, for people.
     """
 
     objects: int = 0
@@ -69,14 +70,15 @@ class Audited:
 
     @property
     def all_problems(self) -> list[str]:
-        """Everything that is wrong, each thing once."""
+        """Everything wrong, without repeats."""
         return list(dict.fromkeys((*self.expired, *self.problems)))
 
     def require_sound(self) -> None:
-        """Refuse what has problems.
+        """Refuse a store with problems.
 
         Raises:
-            VerificationError: It has; each is a line. Age is never taken for a change.
+            VerificationError: There are problems, one per line. Expiry is never reported as a
+                change.
         """
         found = self.all_problems
         if not found:
@@ -90,11 +92,11 @@ class Audited:
 
 
 def audit(session: Session, channels: Sequence[str], started: Started) -> Audited:
-    """Verify channels whole; whatever is wrong in one channel, the others are looked at.
+    """Verify whole channels; a problem in one does not stop the others.
 
     Raises:
-        StoreError: There is no such channel, and none was seen here.
-        HostError: No channel is trusted here.
+        StoreError: A named channel does not exist, and was never seen here.
+        HostError: A named channel has no trusted root here, or none of the channels has one.
     """
     if not channels:
         session.require_visible()
@@ -130,10 +132,10 @@ def audit(session: Session, channels: Sequence[str], started: Started) -> Audite
 def _look_at(
     session: Session, name: str, started: Started, *, asked: bool
 ) -> tuple[Channel | None, Audited]:
-    """One channel, if it can be read, and what was found.
+    """Return one channel, or None if it cannot be read, with the findings.
 
     Raises:
-        Untrusted: It is not trusted here, and was asked for.
+        Untrusted: The channel was asked for, and has no trusted root here.
     """
     try:
         channel = session.read(name)
@@ -149,11 +151,11 @@ def _look_at(
 
 
 def _examined(session: Session, channel: Channel, started: Started) -> Audited:
-    """One channel, as users see it too, with the lines that say how it is."""
+    """Examine one channel, also as its users see it, and add the lines of the report."""
     found = examine(session.store, channel, session.clock(), started=started)
     lines = [f"warning: {warning}" for warning in found.warnings]
     if not found.all_problems:
-        # python-tuf's own client, with what it remembers
+        # python-tuf's own client, with its memory
         session.client(channel.name)
         said = f"{found.objects} objects, {found.size} bytes, signatures and hashes right"
         lines.insert(0, f"{channel.name}: {said}")
@@ -161,10 +163,10 @@ def _examined(session: Session, channel: Channel, started: Started) -> Audited:
 
 
 def _require_one_trusted(session: Session) -> None:
-    """Refuse to call a store right of which nothing could be looked at.
+    """Refuse to call a store sound if none of its channels could be read.
 
     Raises:
-        HostError: It has channels.
+        HostError: The store has channels.
     """
     if session.known():
         raise HostError(
@@ -180,7 +182,7 @@ def _require_one_trusted(session: Session) -> None:
 def examine(
     store: Store, channel: Channel, now: float, *, started: Started = lambda key: None
 ) -> Audited:
-    """Audit one channel and everything that it lists.
+    """Audit one channel and everything it lists.
 
     Args:
         now: The time, in seconds since 1970.
@@ -218,12 +220,11 @@ def examine(
 
 
 def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], int]:
-    """Look for what no channel vouches for.
+    """Look for objects no channel vouches for.
 
     Returns:
-        Problems: lists of hashes and signatures that none of the channels' keys have signed, which
-        people who download by hand might believe. And the number of objects that belong to no
-        channel.
+        The problems: SHA256SUMS and signatures not signed by the channels' keys. People who
+        download by hand might believe them. And the number of objects in no channel.
     """
     known = {channel.name: (channel, targets_keys(channel)) for channel in channels}
     listed = {sums_key(ref) for channel, _ in known.values() for ref, _ in _releases(channel)}
@@ -264,8 +265,9 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
 
 
 def targets_keys(channel: Channel) -> list[Key]:
-    """The keys that sign, or once signed, a channel's lists for minisign: those of every root that
-    is trusted.
+    """Return the ed25519 targets keys of all trusted roots of a channel.
+
+    They sign its lists for minisign, or once did.
     """
     keys = {
         keyid: root.signed.keys[keyid]
@@ -281,7 +283,7 @@ def _releases(channel: Channel) -> Iterator[tuple[ReleaseRef, Listed]]:
         try:
             shelf = channel.shelf(appliance)
         except UserError:
-            continue  # it is a problem of its channel
+            continue  # reported as a problem of its channel
         for release, listed in shelf.releases.items():
             yield ReleaseRef(appliance, release), listed
 
@@ -289,7 +291,7 @@ def _releases(channel: Channel) -> Iterator[tuple[ReleaseRef, Listed]]:
 def _release(
     store: Store, channel: Channel, ref: ReleaseRef, listed: Listed, started: Started
 ) -> Iterator[str]:
-    """The problems of one release."""
+    """Yield the problems of one release."""
     for file, (length, sha256) in listed.files.items():
         key = target_key(ref, file, sha256)
         started(key)
@@ -307,7 +309,7 @@ def _release(
 
 
 def _manifest(text: bytes, key: str, ref: ReleaseRef, listed: Listed) -> Iterator[str]:
-    """What a manifest says that its channel does not."""
+    """Yield the problems of a manifest, compared with its channel's list."""
     try:
         manifest: Manifest = read_manifest(text, source=key, of=ref)
     except VerificationError as error:
@@ -326,7 +328,7 @@ def _manifest(text: bytes, key: str, ref: ReleaseRef, listed: Listed) -> Iterato
 
 
 def _sums(store: Store, channel: Channel, ref: ReleaseRef, listed: Listed) -> Iterator[str]:
-    """The problems of a release's SHA256SUMS, and of its signatures by this channel's key."""
+    """Yield the problems of a release's SHA256SUMS, and of its signatures by this channel's key."""
     key = sums_key(ref)
     try:
         text = store.read_range(key, 0, _LIST_BYTES)
@@ -366,13 +368,13 @@ def _sums(store: Store, channel: Channel, ref: ReleaseRef, listed: Listed) -> It
 
 
 def _fields(comment: str) -> dict[str, str]:
-    """The fields of a trusted comment, written as name:value or name=value."""
+    """Return the fields of a trusted comment, written as name:value or name=value."""
     pairs = (part.replace("=", ":", 1).partition(":") for part in comment.split())
     return {name: value for name, _, value in pairs}
 
 
 def _comment(store: Store, key: str, signature: str, keys: Iterable[Key]) -> str | None:
-    """The trusted comment of a signature, if any of the keys made it over this object."""
+    """Return a signature's trusted comment, or None unless one of the keys signed this object."""
     try:
         data, text = (
             store.read_range(key, 0, _LIST_BYTES),

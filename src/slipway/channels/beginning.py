@@ -1,8 +1,9 @@
-"""The first channel of a store that begins on a person's own machine.
+"""Begin the first channel of the default store, on a person's own machine.
 
-What goes in: a session, a channel, and where its store comes from. What comes out: the channel's
-keys. Invariants: keys are made for the default channel alone, in the default folder alone, where no
-channel is known at all: a mistyped channel, or an empty variable of CI, never makes one.
+Input: a session, a channel and the origin of its store. Output: the channel's keys.
+
+Invariants: Keys are made only for the default channel in the default store, on a machine without
+any known channel. A mistyped channel or an empty variable of CI never makes one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from slipway.errors import UsageError, as_called
 
 __all__ = ["DEFAULT", "begins", "publishing_ring"]
 
-#: The channel that a publication goes into unless something else is said.
+#: The default channel of a publication.
 DEFAULT: Final = "nightly"
 
 
 def begins(session: Session, channel: str, *, default_store: bool) -> bool:
-    """Return True if publishing into a channel makes its keys: nothing is known here of any channel
-    yet.
+    """Return True if publishing into a channel makes its keys: no channel is known here yet.
 
     Args:
-        default_store: Nobody named a store: it is the folder ``build/store``.
+        default_store: True if nobody named a store: it is the folder ``build/store``.
     """
     if channel != DEFAULT or not default_store:
         return False
@@ -39,15 +39,15 @@ def publishing_ring(
 ) -> KeyRing:
     """Return the keys to publish with.
 
-    Those of the first channel of a new default store are made now.
+    The keys of the first channel of a new default store are made now.
 
     Args:
         default_store: As for :func:`begins`.
-        say: Called with where new keys are.
+        say: Called with the place of new keys.
 
     Raises:
-        MissingKeys: They are not here: another channel, or one in a store that was named, is made
-            by ``keys init``.
+        MissingKeys: The keys are not here. ``keys init`` makes those of other channels and of named
+            stores.
     """
     if begins(session, channel, default_store=default_store):
         try:
@@ -55,7 +55,7 @@ def publishing_ring(
         except UsageError:
             if not (session.keys / channel).exists():
                 raise
-            # Another command has made them meanwhile.
+            # Another command made them meanwhile.
         else:
             say(
                 f"this is the first publication: keys of the channel {channel} are made in "

@@ -1,8 +1,7 @@
-"""What users do with a channel: see what it holds, download from it. python-tuf's own client
-verifies.
+"""Show a channel to its users and download from it, verified by python-tuf's own client.
 
-Invariants: metadata that a client has accepted is kept, so that an older state is refused later; a
-file gets its name only when it is whole and is what the channel's signed metadata says.
+Invariants: Accepted metadata is kept, so an older state is refused later. A file gets its name only
+when it is whole and matches the channel's signed metadata.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _CHUNK: Final = 1 << 20
 
 
 def store_fetcher(store: Store) -> FetcherInterface:
-    """How python-tuf's client reads from a store: URLs are keys."""
+    """Return a fetcher for python-tuf's client: it reads a store, with keys as URLs."""
     from tuf.api.exceptions import DownloadHTTPError
     from tuf.ngclient import FetcherInterface
 
@@ -65,11 +64,11 @@ def store_fetcher(store: Store) -> FetcherInterface:
 
 
 class Client:
-    """A channel as python-tuf's client sees it.
+    """A channel as seen by python-tuf's client.
 
     Args:
-        root: The root metadata that is trusted to begin with.
-        memory: A folder for what was accepted, one for every store and channel.
+        root: The trusted root to begin with.
+        memory: The folder for accepted metadata, shared by all stores and channels.
     """
 
     def __init__(self, store: Store, channel: str, root: bytes, memory: Path) -> None:
@@ -88,11 +87,12 @@ class Client:
             self._updater.refresh()
 
     def shelf(self, appliance: str) -> Shelf:
-        """An appliance's releases.
+        """Return an appliance's releases.
 
         Raises:
-            StoreError: The channel does not have it.
-            VerificationError: It is not signed as it must be.
+            StoreError: The channel does not have the appliance.
+            VerificationError: The appliance's metadata is malformed, or not signed by the right
+                keys.
         """
         from tuf.api.metadata import Metadata
 
@@ -111,7 +111,7 @@ class Client:
         return to_shelf(Metadata(role), appliance, self.channel)
 
     def wanted(self, ref: ReleaseRef, file: str) -> Wanted:
-        """A file that python-tuf's client vouches for.
+        """Return a file of a release, verified by python-tuf's client.
 
         Raises:
             StoreError: The release has no such file.
@@ -127,7 +127,7 @@ class Client:
 
     @contextmanager
     def _verified(self) -> Iterator[None]:
-        """Turn what python-tuf refuses into errors for people."""
+        """Turn python-tuf's refusals into errors for people."""
         from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 
         try:
@@ -152,7 +152,7 @@ class Client:
         """Return the error for expired metadata, with its date.
 
         Args:
-            said: python-tuf's words, which name the role and no date.
+            said: python-tuf's words: they name the role and no date.
         """
         found = re.fullmatch(r"(?:Final |New )?([a-z0-9-]+?)(?:\.json)? is expired", said)
         role = found[1] if found else ""
@@ -169,8 +169,10 @@ class Client:
         )
 
     def _end(self, role: str) -> datetime:
-        """Return when a role's metadata ends: python-tuf keeps what it verified, and drops an
-        expired list of targets.
+        """Return the end of a role's metadata.
+
+        python-tuf keeps verified metadata, but drops an expired list of targets. That one is read
+        again.
         """
         trusted: Any = self._updater._trusted_set
         if role in ("root", "timestamp", "snapshot"):
@@ -183,7 +185,7 @@ class Client:
 
 @contextmanager
 def _whole_store() -> Iterator[None]:
-    """Say what to do where the store does not have what its channel lists."""
+    """Add a hint to errors about listed objects missing from the store."""
     try:
         yield
     except NotFound as error:
@@ -197,15 +199,15 @@ def _whole_store() -> Iterator[None]:
 def fetch_manifest(
     client: Client, appliance: str, build: str | None, architecture: str | None = None
 ) -> Manifest:
-    """The manifest of a release, the current one if none is named.
+    """Return the manifest of a release, by default of the current one.
 
     Args:
-        architecture: The one that the image must be for, if it matters.
+        architecture: The required architecture, if any.
 
     Raises:
         StoreError: The channel has no such release, or it is for another architecture.
-        VerificationError: It is not what the channel's signed metadata says, or about another
-            release.
+        VerificationError: The manifest differs from the channel's signed metadata, or is about
+            another release.
     """
     shelf = client.shelf(appliance)
     ref = ReleaseRef(appliance, find_release(shelf, appliance, client.channel, build))
@@ -223,9 +225,7 @@ def fetch_manifest(
 def withdrawn_images(
     client: Client, appliance: str, directory: Path
 ) -> dict[Path, tuple[str, str]]:
-    """Return the files of withdrawn releases in a folder of downloads, each with its release and
-    the reason.
-    """
+    """Return the files of withdrawn releases in a download folder, each with release and reason."""
     withdrawn = client.shelf(appliance).withdrawn
     starts = {f"{appliance}-{release}.": release for release in withdrawn}
     found = {}
@@ -241,14 +241,16 @@ def withdrawn_images(
 def fetch_image(
     client: Client, manifest: Manifest, form: str, directory: Path, progress: Progress
 ) -> Path:
-    """Download a release's image in a format; its name is made here, of what was asked for.
+    """Download a release's image in one format.
+
+    Its name is made here from appliance, release, architecture and format.
 
     Args:
-        manifest: What :func:`fetch_manifest` returned.
+        manifest: The result of :func:`fetch_manifest`.
 
     Raises:
         StoreError: The release has no such format.
-        VerificationError: Something is not what the channel's signed metadata says.
+        VerificationError: The manifest or the image differs from the channel's signed metadata.
         HostError: The image cannot be written, or something else has its name.
     """
     ref = manifest.ref

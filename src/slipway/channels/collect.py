@@ -1,19 +1,21 @@
-"""Garbage collection: objects that no channel refers to any more, and that nobody is about to refer
-to.
+"""Collect garbage: objects without any reference, present, recent or about to be made.
 
-With t0 = when a collection begins, G = :data:`GRACE_S` and D =
-:data:`~slipway.channels.commit.LIMIT_S` < G, all by the store's clock: list, then read every
-channel; delete an object only if it was last written before t0 - G *and* no metadata that was
-current at any moment since t0 - G refers to it. Every commit ends within D of its first read. So
-whatever a promotion found in its source channel is still referred to, by that channel's past, until
-the promotion is over; and what a publication wrote is too young. One case is left: a publication
-that finds its object there already, old and forgotten, from a run that was stopped. It makes the
-object young again, while it holds the lease that a collection needs too.
+All times are by the store's clock. A collection begins at t0. G is :data:`GRACE_S`, and D < G is
+:data:`~slipway.channels.commit.LIMIT_S`. A collection lists the store, then reads every channel. It
+deletes an object only if two rules allow it:
 
-A collection is over within D; then its lease is void. Two searches of all orders of the steps find
-a lost image as soon as any of these rules is left out:
-tests/integration/test_channels_in_every_order.py over this code, and
-tests/unit/channels/test_interleavings.py over a model of more actors.
+* The object was last written before t0 - G.
+* No metadata that was current at any moment since t0 - G refers to it.
+
+Every commit ends within D of its first read. So the past of a promotion's source channel refers to
+the objects until the promotion is over. The objects of a publication are too young. One case is
+left: a publication finds its object there already, old and forgotten, from an interrupted run. It
+renews the object while it holds the lease, the same one a collection needs.
+
+A collection ends within D; then its lease is void. Two searches go through all orders of the steps.
+They find a lost image as soon as any of these rules is left out.
+tests/integration/test_channels_in_every_order.py searches this code.
+tests/unit/channels/test_interleavings.py searches a model with more actors.
 """
 
 from __future__ import annotations
@@ -55,12 +57,12 @@ _FREE: Final = b"free\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What a collection removed, or would remove; sizes in bytes.
+    """The result of a collection or of its dry run.
 
-    ``uploads`` were begun and never ended.
-
-    ``problems`` say by channel why it cannot be read; then nothing was removed that it might refer
-    to.
+    Attributes:
+        removed: The removed objects; sizes in bytes.
+        uploads: The number of abandoned uploads.
+        problems: The error of each unreadable channel. Nothing it might refer to was removed.
     """
 
     removed: tuple[Status, ...]
@@ -69,7 +71,7 @@ class Collected:
 
     @property
     def size(self) -> int:
-        """All that was removed."""
+        """The size of all removed objects together."""
         return sum(status.size for status in self.removed)
 
 
@@ -79,9 +81,7 @@ def doomed(
     t0: float,
     grace_s: float = GRACE_S,
 ) -> list[Status]:
-    """The rule: of what was listed, that which is old and which nothing refers to, or referred to
-    since t0 - G.
-    """
+    """Return the objects to remove: listed, old and without a reference since t0 - G."""
     return [
         status
         for status in listing
@@ -97,22 +97,22 @@ def collect(
     grace_s: float = GRACE_S,
     unreadable: Mapping[str, UserError] | None = None,
 ) -> Collected:
-    """Remove what nothing refers to.
+    """Remove objects without a reference.
 
     Args:
         roots: The trusted root of each channel.
-        unreadable: By channel, why it is not to be read, or that it is gone.
+        unreadable: Channels not to be read, each with the error; also channels now gone.
 
     Raises:
-        StoreError: Another collection is under way.
+        StoreError: Another collection is under way, or this one took longer than D.
     """
     if dry_run:
         removed, problems = _find(store, roots, grace_s, unreadable or {})
         return Collected(removed=tuple(removed), uploads=0, problems=problems)
     with _lease(store) as deadline:
         removed, problems = _find(store, roots, grace_s, unreadable or {})
-        # What refers goes before what is referred to, and lists last: whatever is left by a crash
-        # is found again.
+        # Metadata and lists go before the objects they refer to: after a crash, the next run finds
+        # the rest.
         for status in sorted(
             removed, key=lambda status: (not status.key.startswith(METADATA), status.key)
         ):
@@ -126,10 +126,9 @@ def collect(
 def _find(
     store: Store, roots: Mapping[str, bytes], grace_s: float, unreadable: Mapping[str, UserError]
 ) -> tuple[list[Status], dict[str, UserError]]:
-    """Find what nothing refers to; and by channel, why it cannot be read.
+    """Find the objects without a reference, and the error of each unreadable channel.
 
-    Of a channel that cannot be read nothing can be said, so all of it and every release are kept
-    then.
+    An unreadable channel may refer to anything, so all of it and every release are kept.
     """
     t0 = store.now()
     listing = [status for folder in FOLDERS for status in store.list(folder)]
@@ -165,10 +164,10 @@ def _root(roots: Mapping[str, bytes], channel: str) -> bytes:
 def _referred(
     store: Store, channel: str, trusted: bytes, modified: Mapping[str, float], since: float
 ) -> set[str]:
-    """All keys that metadata of a channel refers to, or referred to at any moment since then."""
+    """Return the keys that a channel's metadata refers to, now or at any moment since a time."""
     state = read_channel(store, channel, trusted)
     for appliance in state.appliances:
-        state.shelf(appliance)  # what is current must make sense
+        state.shelf(appliance)  # the current state must be sound
     keys = {metadata_key(channel, "timestamp")}
     keys |= {
         key
@@ -180,11 +179,11 @@ def _referred(
     while version:
         key = metadata_key(channel, "snapshot", version)
         try:
-            # What is past was verified when it was current; signed by keys, perhaps, that have been
-            # replaced since.
+            # A past snapshot was verified while it was current. Its keys may have been replaced
+            # since.
             snapshot = load_metadata(store, channel, "snapshot", version)
         except NotFound:
-            break  # an earlier collection found that it is long past
+            break  # long past: an earlier collection removed it
         keys.add(key)
         for name, meta in snapshot.signed.meta.items():
             role = name.removesuffix(".json")
@@ -195,8 +194,8 @@ def _referred(
                     keys |= _objects(
                         load_metadata(store, channel, role, meta.version), role, channel
                     )
-        # It became current after it was written, and within D; before that it was the one that it
-        # replaced.
+        # It became current within D of being written. Until then, the snapshot it replaced was
+        # current.
         if modified.get(key, math.inf) + LIMIT_S < since:
             break
         version = past_of(snapshot, channel)
@@ -214,12 +213,12 @@ def _objects(role: Any, appliance: str, channel: str) -> set[str]:
 
 @contextmanager
 def _lease(store: Store) -> Iterator[Deadline]:
-    """Be the only one who collects or rescues.
+    """Hold the lease for collecting and rescuing.
 
-    Whoever was stopped in it is waited for no longer than D.
+    The lease of an interrupted holder ends after D.
 
     Raises:
-        StoreError: Somebody else is at it.
+        StoreError: Somebody else holds the lease.
     """
     etag = None
     with suppress(NotFound):
@@ -248,11 +247,10 @@ def _lease(store: Store) -> Iterator[Deadline]:
 
 
 def rescue(store: Store, ref: ReleaseRef) -> None:
-    """Before a release is published: make what is there of it already, and is old, count as written
-    now.
+    """Renew the old objects of a release before it is published: they count as written now.
 
     Raises:
-        StoreError: A collection is under way, which may be about to remove it.
+        StoreError: A collection is under way, and may be about to remove them.
     """
     limit = store.now() - (GRACE_S - 2 * LIMIT_S)
     old = [

@@ -1,9 +1,8 @@
-"""The one way in which a channel changes: read, change, write numbered metadata, swap the
-timestamp.
+"""Change a channel, always in one way: read, change, write numbered metadata, swap the timestamp.
 
-Invariants: a reader sees the state before or the state after; of two commits at the same time one
-starts again from what the other made; numbered files are created, never replaced; a commit that
-takes longer than :data:`LIMIT_S` is given up, which garbage collection relies on
+Invariants: A reader sees the state before a commit or the state after it. Of two commits at the
+same time, one starts again from the other's result. Numbered files are created, never replaced. A
+commit is given up after :data:`LIMIT_S`, and garbage collection relies on it
 (:mod:`slipway.channels.collect`).
 """
 
@@ -41,8 +40,12 @@ Change = Callable[[Channel], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """A channel after a commit, the number of times that others were first, and whether there was
-    anything to write.
+    """The result of a commit.
+
+    Attributes:
+        channel: The channel after it.
+        retries: The number of lost races.
+        written: False for a no-op.
     """
 
     channel: Channel
@@ -51,9 +54,9 @@ class Committed:
 
 
 class Deadline:
-    """The time within which a commit must be done, from when this is made.
+    """The time limit of a commit, from the creation of this object.
 
-    The clock goes on while a machine sleeps.
+    The clock also runs while the machine sleeps.
     """
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
@@ -61,10 +64,10 @@ class Deadline:
         self._started = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def check(self, what: str) -> None:
-        """Give up once it is too late.
+        """Give up after the limit.
 
         Raises:
-            StoreError: It is.
+            StoreError: The limit has passed.
         """
         if time.clock_gettime(time.CLOCK_BOOTTIME) - self._started > self.limit_s:
             raise StoreError(
@@ -85,13 +88,13 @@ def commit(
     """Change a channel.
 
     Args:
-        change: Called with the channel as it is; again after every lost race, so it must not rely
-            on an earlier call.
-        deadline: That of a longer work of which this is the end.
-        force: Sign anew even if nothing changed.
+        change: Called with the channel's present state, and again after every lost race. It must
+            not rely on an earlier call.
+        deadline: The deadline of a longer operation with this commit at its end.
+        force: Sign anew even without a change.
 
     Raises:
-        VerificationError: What the store holds was not made with the keys of this channel.
+        VerificationError: The channel is not signed by its keys, or older than a state seen here.
         StoreError: The store refused, or others were first too often.
     """
     deadline = deadline or Deadline()
@@ -114,14 +117,13 @@ def commit(
 
 
 def require_valid(ring: KeyRing, channel: Channel) -> None:
-    """Refuse to sign with keys that the channel's root does not name, or no longer: no client would
-    follow.
+    """Refuse to sign with keys missing from the channel's root: no client would follow.
 
     Raises:
-        HostError: They are such.
+        HostError: Too few of a role's keys are in the channel's root.
     """
     if channel.root.signed.version < _version(ring.roots[-1]):
-        return  # the store has not been told yet of the keys that replace its own
+        return  # the store does not have the newest root yet
     for role in ("targets", "snapshot", "timestamp"):
         wanted = channel.root.signed.roles[role]
         if len({key.keyid for key in ring.public(role)} & set(wanted.keyids)) < wanted.threshold:
@@ -135,9 +137,10 @@ def require_valid(ring: KeyRing, channel: Channel) -> None:
 
 
 def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) -> None:
-    """Create the roots that the store does not have yet, each only when all that is there is also
-    signed as it wants: a client that reads a new root before anything else finds everything in
-    order.
+    """Create the roots missing from the store, in order.
+
+    Before each, everything in the store is also signed as the new root requires. A client may read
+    the new root first, and still finds everything in order.
     """
     there = len(ring.roots)
     while (
@@ -147,7 +150,7 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
         there -= 1
     if there == len(ring.roots):
         return
-    if not there:  # a channel that was seen, and is gone, does not begin anew
+    if not there:  # a channel seen before and now gone does not begin anew
         read_own(store, ring, clock, ring.roots[-1])
     brought = _signed_by_newest(store, ring)
     for root in ring.roots[there:]:
@@ -155,7 +158,7 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
             channel = read_own(store, ring, clock, ring.roots[there - 1])
             unaccepted = _unaccepted(root, channel)
             if unaccepted:
-                # Of new timestamp and snapshot keys alone, the offline ones need not know.
+                # New timestamp or snapshot keys alone need no new signature by the offline ones.
                 channel.resign |= (
                     {"targets", *channel.appliances} if "targets" in unaccepted else set()
                 )
@@ -165,9 +168,7 @@ def _bring_roots(store: Store, ring: KeyRing, clock: Clock, deadline: Deadline) 
 
 
 def _signed_by_newest(store: Store, ring: KeyRing) -> bool:
-    """Return true if all that is there is signed as the newest root wants: somebody deleted roots
-    that were there.
-    """
+    """Return True if all metadata satisfies the newest root: existing roots were deleted."""
     try:
         return read_channel(store, ring.channel, ring.roots[-1]).timestamp is not None
     except (StoreError, VerificationError):
@@ -179,7 +180,7 @@ def _version(root: bytes) -> int:
 
 
 def _unaccepted(root: bytes, channel: Channel) -> set[str]:
-    """The roles whose metadata a root does not accept."""
+    """Return the roles whose metadata a root does not accept."""
     from tuf.api.exceptions import UnsignedMetadataError
 
     signed = parse(root, "a root of the key ring", "root").signed
@@ -198,10 +199,10 @@ def _unaccepted(root: bytes, channel: Channel) -> set[str]:
 
 
 def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadline) -> None:
-    """Write what changed as new numbered metadata, then swap the timestamp.
+    """Write the changes as new numbered metadata, then swap the timestamp.
 
     Raises:
-        Conflict: Somebody else was first; what was created is left for garbage collection.
+        Conflict: Somebody else was first. Garbage collection removes the files created so far.
     """
     from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
@@ -240,7 +241,7 @@ def write_changes(ring: KeyRing, channel: Channel, clock: Clock, deadline: Deadl
         past["sha256"] = identity(channel.snapshot)
     snapshot = Metadata(Snapshot(meta=meta, unrecognized_fields={CUSTOM: past}))
     listed = _numbered(ring, channel, "snapshot", snapshot, previous, clock)
-    # One number for both: whoever looks at the numbered files knows what the timestamp was.
+    # One number for both: the numbered files tell the number of the timestamp.
     timestamp = Metadata(
         Timestamp(
             version=listed.version, expires=_expires(clock, "timestamp"), snapshot_meta=listed
@@ -285,7 +286,7 @@ def _to_targets(appliance: str, shelf: Shelf) -> Targets:
 
 
 def _delegations(ring: KeyRing, appliances: Iterable[str]) -> Any:
-    """Each appliance's own role, so that a client reads the metadata of that one alone."""
+    """Return one role for each appliance, so a client reads the metadata of this one alone."""
     from tuf.api.metadata import DelegatedRole, Delegations
 
     keys = {key.keyid: key for key in ring.public("targets")}
@@ -303,9 +304,12 @@ def _delegations(ring: KeyRing, appliances: Iterable[str]) -> Any:
 def _numbered(
     ring: KeyRing, channel: Channel, role: str, metadata: Metadata[Any], version: int, clock: Clock
 ) -> MetaFile:
-    """Sign metadata and create it under the next number that is free: one that is taken is the rest
-    of a commit that lost or was stopped. Returns how other metadata lists it: the number alone
-    could be taken by such a rest.
+    """Sign metadata and create it under the next free number.
+
+    A taken number is the rest of a lost or interrupted commit.
+
+    Returns:
+        The entry for other metadata, with the hash: such a rest could take the number alone.
     """
     from tuf.api.metadata import MetaFile
 

@@ -1,16 +1,14 @@
-"""One object of a store -> a file that holds what signed metadata says, under a name that was free.
+"""Download one object of a store into a file with the signed content, under a free name.
 
-What goes in: a :class:`Wanted` file of a release, a folder, and the name that the file gets there.
-What comes out: its path. Invariants:
+Input: a :class:`Wanted` file of a release, a folder, and the file's name there. Output: its path.
+Invariants:
 
-* Nothing that exists is replaced, written to or followed. The same content under the name is
-  success.
-* Bytes are written to ``.<name>.<hash>.part`` alone: a regular file with one name and mode 0600
-  that belongs to the caller. Whatever else has this name is removed, never opened for writing.
-* The whole file is hashed through the open descriptor before it gets its name and once more after
-  it.
-* A download that was interrupted goes on where it was: one byte for each range, behind the content,
-  says which are here.
+* Nothing existing is replaced, written to or followed. The same content under the name is success.
+* Bytes are written only to ``.<name>.<hash>.part``: a regular file of the caller's own with one
+  name and mode 0600. Anything else with this name is removed, never opened for writing.
+* The whole file is hashed through the open descriptor, before it gets its name and again after.
+* An interrupted download resumes. One byte for each range, behind the content, marks the ranges
+  already here.
 """
 
 from __future__ import annotations
@@ -36,15 +34,14 @@ from slipway.stores import Store
 __all__ = ["Wanted", "download"]
 
 _RANGE: Final = 8 << 20
-#: How often a file that somebody puts in the place of the unfinished one is removed before it is an
-#: error.
+#: How often a planted file in the place of the unfinished one is removed, before it is an error.
 _TRIES: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A file of a release as a channel lists it: its size in bytes, and what it must hash to."""
+    """A file of a release as listed by a channel: its size in bytes, and its SHA-256."""
 
     ref: ReleaseRef
     file: str
@@ -53,7 +50,7 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """Where it is in the store."""
+        """Its key in the store."""
         return target_key(self.ref, self.file, self.sha256)
 
 
@@ -73,21 +70,19 @@ class _Place:
         return _Place(folder=self.folder, path=self.path.with_name(name))
 
     def status(self) -> os.stat_result | None:
-        """Return what has this name, without following a link; None if nothing has."""
+        """Return the status of this name, without following a link; None if the name is free."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def open(self, flags: int) -> int:
-        """Open what has this name: never through a link, and never waiting."""
+        """Open the file with this name, never through a link and never waiting."""
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(self.name, flags, 0o600, dir_fd=self.folder)
 
     def holds(self, descriptor: int) -> bool:
-        """Return True if this name is that of the open file, in the folder and by its whole
-        path.
-        """
+        """Return True if this name means the open file, in the folder and by its whole path."""
         mine = os.fstat(descriptor)
         by_path = os.lstat(self.path) if os.path.lexists(self.path) else None
         return all(
@@ -95,7 +90,7 @@ class _Place:
         )
 
     def remove(self, descriptor: int) -> None:
-        """Remove the name if it is that of the open file."""
+        """Remove the name if it means the open file."""
         found = self.status()
         if found is not None and os.path.samestat(found, os.fstat(descriptor)):
             os.unlink(self.name, dir_fd=self.folder)
@@ -110,14 +105,14 @@ def download(
     threads: int = 4,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Fetch a file in ranges side by side, and go on with what an interrupted run has fetched.
+    """Fetch a file in parallel ranges, and resume an interrupted download.
 
     Args:
-        name: What the file is called here (default: as in the store).
-        progress: Called with the number of bytes that are here.
+        name: The file's name here (default: as in the store).
+        progress: Called with the number of bytes already here.
 
     Raises:
-        VerificationError: The store or the folder was changed meanwhile; nothing is kept.
+        VerificationError: The store or the folder was tampered with; nothing is kept.
         HostError: The file cannot be written, or something else has its name.
     """
     name = name or wanted.file
@@ -149,10 +144,10 @@ def download(
 
 @contextlib.contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    """A folder's descriptor.
+    """Hold a folder's descriptor open.
 
     Raises:
-        HostError: Other users can replace what is in it, or made the link that leads to it.
+        HostError: Other users can replace files in the folder, or made the link to it.
     """
     trusted = {0, os.geteuid()}
     hint = "give a folder that only you can write: --out DIR"
@@ -171,7 +166,7 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _is_there(target: _Place, part: _Place, wanted: Wanted) -> bool:
-    """Return True if the file is there already; False if its name is free.
+    """Return True if the file is there already, False if its name is free.
 
     Raises:
         HostError: Something else has its name.
@@ -191,7 +186,7 @@ def _is_there(target: _Place, part: _Place, wanted: Wanted) -> bool:
             raise HostError(
                 f"{target.path} exists with other content, and is left as it is", hint=hint
             )
-        # a run that was killed right after it had named the file left both names
+        # a run killed right after naming the file left both names
         part.remove(descriptor)
     finally:
         os.close(descriptor)
@@ -200,10 +195,10 @@ def _is_there(target: _Place, part: _Place, wanted: Wanted) -> bool:
 
 @contextlib.contextmanager
 def _unfinished(part: _Place) -> Iterator[int]:
-    """The descriptor of the unfinished file, locked: that of an earlier run, or a new one.
+    """Hold the unfinished file of an earlier run, or a new one, open and locked.
 
     Raises:
-        HostError: Something else has its name and cannot be removed, or comes back.
+        HostError: Something else has its name, and cannot be removed or comes back.
     """
     descriptor = next(
         (found for found in (_open_part(part) for _ in range(_TRIES)) if found is not None), None
@@ -220,8 +215,10 @@ def _unfinished(part: _Place) -> Iterator[int]:
 
 
 def _open_part(part: _Place) -> int | None:
-    """Open and lock the unfinished file, or make it; None if it changed meanwhile, and one has to
-    look again.
+    """Open and lock the unfinished file, or create it.
+
+    Returns:
+        None if the file changed meanwhile: look again.
     """
     found = part.status()
     if found is not None and not _is_ours(found):
@@ -252,7 +249,7 @@ def _open_part(part: _Place) -> int | None:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """Return True for a file as this module makes it: nobody else could ever open it."""
+    """Return True for a file as this module creates it: nobody else could ever open it."""
     return stat.S_ISREG(status.st_mode) and (
         status.st_uid,
         stat.S_IMODE(status.st_mode),
@@ -263,7 +260,7 @@ def _is_ours(status: os.stat_result) -> bool:
 def _fill(
     store: Store, wanted: Wanted, descriptor: int, threads: int, progress: Callable[[int], None]
 ) -> None:
-    """Fetch the ranges that are missing."""
+    """Fetch the missing ranges."""
     starts = range(0, wanted.size, _RANGE)
     size = os.fstat(descriptor).st_size
     if size == wanted.size:
@@ -309,8 +306,8 @@ def _finish(target: _Place, part: _Place, descriptor: int, wanted: Wanted) -> No
     """Give the whole file its name.
 
     Raises:
-        VerificationError: It is something else than what the channel says, or was changed; its
-            names are gone.
+        VerificationError: The file differs from the channel's list, or was changed. Its names are
+            gone.
         HostError: Something else has its name.
     """
     os.fsync(descriptor)
@@ -357,7 +354,7 @@ def _link(descriptor: int, part: _Place, target: _Place) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
             raise
-        # A file system without hard links. The empty file that is replaced is our own.
+        # A file system without hard links. The replaced empty file is our own.
         os.close(target.open(os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         os.rename(part.name, target.name, src_dir_fd=folder, dst_dir_fd=folder)
 

@@ -1,8 +1,7 @@
-"""Say when a channel's metadata ended, and what this host's clock says: a wrong clock looks like an
-old copy.
+"""Report expired metadata together with this host's clock: a wrong clock looks like an old copy.
 
-What goes in: metadata that was verified and a time in seconds since 1970. What comes out: sentences
-and errors. Invariant: every refusal for age names the date in the metadata and the time here.
+Input: verified metadata, and a time in seconds since 1970. Output: sentences and errors. Invariant:
+every refusal for age names the date in the metadata and the time here.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ __all__ = [
     "way_out",
 ]
 
-#: How long before its end a root is asked for.
+#: From this many days before its end, a root brings a warning.
 ROOT_WARNING_DAYS: Final = 30
 
 
 class Expired(VerificationError):
-    """Metadata that is signed as it must be, and too old.
+    """Expired metadata with valid signatures.
 
     Args:
-        todo: What its publisher has to run (:func:`renewal`).
-        hint: The next step; by default, that of a reader.
+        todo: The publisher's command for it (:func:`renewal`).
+        hint: The next step (default: that of a reader).
     """
 
     def __init__(self, message: str, *, todo: str, hint: str | None = None) -> None:
@@ -47,9 +46,9 @@ class Expired(VerificationError):
 
 
 def renewal(channel: str, role: str) -> str:
-    """Return what a publisher runs when a role of a channel has expired.
+    """Return the publisher's command for an expired role of a channel.
 
-    Nothing is signed on top of an expired timestamp, so `recover` comes first; a root is replaced
+    Nothing is signed on top of an expired timestamp, so `recover` comes first. A root is replaced
     by new keys.
     """
     if role == "root":
@@ -62,10 +61,10 @@ def renewal(channel: str, role: str) -> str:
 
 
 def way_out(todo: Iterable[str]) -> str:
-    """Return the hint for what has expired.
+    """Return the hint for expired metadata.
 
     Args:
-        todo: What the publishers have to run.
+        todo: The publishers' commands.
     """
     commands = "; ".join(dict.fromkeys(todo))
     return (
@@ -80,8 +79,9 @@ def clock_says(now: float) -> str:
 
 
 def expired_parts(channel: Channel, now: float) -> Iterator[tuple[str, str]]:
-    """Yield each role of a channel, as far as it was read, whose metadata has expired; and the rest
-    of the sentence.
+    """Yield each expired role of a channel, with the rest of the sentence.
+
+    Only the parts already read count.
     """
     moment = datetime.fromtimestamp(now, UTC)
     parts: dict[str, Metadata[Any] | None] = {
@@ -97,10 +97,11 @@ def expired_parts(channel: Channel, now: float) -> Iterator[tuple[str, str]]:
 
 
 def require_fresh(channel: Channel, now: float) -> None:
-    """Refuse a channel if any part of it, as far as it was read, has expired.
+    """Refuse a channel if any part already read has expired.
 
     Raises:
-        Expired: One has; the message names the first, its date and this host's clock.
+        Expired: A part has expired. The message names the first one, its date and this host's
+            clock.
     """
     for role, rest in expired_parts(channel, now):
         raise Expired(
@@ -110,8 +111,10 @@ def require_fresh(channel: Channel, now: float) -> None:
 
 
 def root_warning(channel: Channel, now: float) -> str | None:
-    """Say that a root ends within :data:`ROOT_WARNING_DAYS`, and how to replace it; None if it does
-    not.
+    """Return a warning if a root ends within :data:`ROOT_WARNING_DAYS`, with the way to replace it.
+
+    Returns:
+        None if it ends later, or has ended.
     """
     end: datetime = channel.root.signed.expires
     days = int((end.timestamp() - now) // 86400)

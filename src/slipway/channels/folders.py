@@ -1,8 +1,9 @@
-"""Builds that were made elsewhere: which of them a folder has, and whose they may be.
+"""Find builds made elsewhere in a folder, and check their appliances.
 
-What goes in: a folder, as other jobs left it. What comes out: the builds in it. Invariants: links
-are not followed; where it is said whose builds a folder is for, a build of another appliance is
-refused, and so is all of the folder.
+Input: a folder as other jobs left it. Output: the builds in it.
+
+Invariants: Links are not followed. If a folder is for one appliance, a build of another is refused,
+and so is the whole folder.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
     """Find the folders of finished builds.
 
     Args:
-        only: The appliance that all of them must be of. With one ``*`` in it, what the folders
-            directly below are called, ``*`` standing for the appliance whose builds such a folder
-            may have: ``build-*``.
+        only: The appliance of all builds. Or a pattern with one ``*`` for the names of the folders
+            directly below, such as ``build-*``: ``*`` is the only appliance allowed in such a
+            folder.
 
     Raises:
-        BuildError: There is none, or one of another appliance, or one with something else than
-            files.
-        UsageError: ``only`` makes no sense.
+        BuildError: There is no build, or one of another appliance, or one with links, pipes or
+            devices.
+        UsageError: ``only`` is neither an appliance nor a pattern.
     """
     if not folder.is_dir():
         raise BuildError(
@@ -57,10 +58,10 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
 
 
 def require_build_of(path: Path, wanted: str | None) -> None:
-    """Refuse a build of another appliance, or of something else than files.
+    """Refuse a build of another appliance, or one with links, pipes or devices.
 
     Raises:
-        BuildError: It is one, or there is no build.
+        BuildError: The build is of another appliance, has something else than files, or is missing.
     """
     _require_files(path)
     appliance = read_release(path).manifest.appliance
@@ -72,9 +73,7 @@ def require_build_of(path: Path, wanted: str | None) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Find the folders with a list of hashes, however deep they are; what cannot be read has
-    none.
-    """
+    """Yield the folders with a SHA256SUMS, at any depth; an unreadable folder has none."""
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -87,7 +86,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _appliance(folder: Path, path: Path, only: str) -> str | None:
-    """The appliance that a build's place is for; None if it is for none."""
+    """Return the appliance a build's folder is for, or None."""
     if "*" not in only:
         return only
     before, after = only.split("*")
@@ -97,7 +96,7 @@ def _appliance(folder: Path, path: Path, only: str) -> str | None:
 
 
 def _require_files(path: Path) -> None:
-    """Refuse a build that has links, pipes or devices: they are read as what they are not."""
+    """Refuse links, pipes and devices in a build: they only look like its files."""
     for each in sorted(path.iterdir()) if path.is_dir() else ():
         mode = each.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

@@ -1,8 +1,7 @@
-"""Where everything is in a store: the keys of objects, and what a key says.
+"""Make and read the keys of a store's objects, in the layout of docs/reference/store.md.
 
-Its layout is that of docs/reference/store.md.
-What goes in: channels, roles and releases, or a key. What comes out: a key, or whose it is. Nothing
-is read here but listings.
+Input: channels, roles and releases, or a key. Output: a key, or its owner. Nothing is read here but
+listings.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = [
 METADATA: Final = "metadata/"
 RELEASES: Final = "releases/"
 TARGETS: Final = "targets/"
-#: Those of channels and releases; catalogs and the lease of a collection are elsewhere.
+#: The folders of channels and releases; catalogs and the lease of a collection are elsewhere.
 FOLDERS: Final = (METADATA, RELEASES, TARGETS)
 _OURS: Final = re.compile(
     r"metadata/[a-z][a-z0-9-]*/[^/]+\.json|releases/[^/]+/[^/]+/SHA256SUMS"
@@ -49,53 +48,53 @@ _SIGNATURE: Final = re.compile(rf"{SUMS}(?:\.(.*))?\.minisig", re.DOTALL)
 
 
 def metadata_folder(channel: str) -> str:
-    """Where the metadata of a channel is."""
+    """Return the folder of a channel's metadata."""
     return f"{METADATA}{channel}/"
 
 
 def metadata_key(channel: str, role: str, version: int | None = None) -> str:
-    """Where a role's metadata is."""
+    """Return the key of a role's metadata."""
     number = "" if version is None else f"{version}."
     return f"{metadata_folder(channel)}{number}{role}.json"
 
 
 def release_folders(ref: ReleaseRef) -> tuple[str, str]:
-    """Where the files of a release are, and its list of them."""
+    """Return the folder of a release's files, and the folder of its SHA256SUMS."""
     return f"{TARGETS}{ref.path}/", f"{RELEASES}{ref.path}/"
 
 
 def target_key(ref: ReleaseRef, file: str, sha256: str) -> str:
-    """Where a file of a release is."""
+    """Return the key of a release's file."""
     return f"{TARGETS}{ref.path}/{sha256}.{file}"
 
 
 def sums_key(ref: ReleaseRef) -> str:
-    """Where a release's SHA256SUMS is; its lines say where everything else is."""
+    """Return the key of a release's SHA256SUMS; its lines lead to all other files."""
     return f"{RELEASES}{ref.path}/{SUMS}"
 
 
 def signature_key(channel: str, ref: ReleaseRef) -> str:
-    """Where a channel's signature of a release's SHA256SUMS is."""
+    """Return the key of a channel's signature of a release's SHA256SUMS."""
     return f"{sums_key(ref)}.{channel}.minisig"
 
 
 def signer_of(key: str) -> str | None:
-    """Return the channel that a signature of a SHA256SUMS is named after.
+    """Return the channel in the name of a signature of a SHA256SUMS.
 
-    Empty for one of an early version, None for another object.
+    Empty for a signature of an early version, None for another object.
     """
     found = _SIGNATURE.fullmatch(key.rpartition("/")[2])
     return (found[1] or "") if found else None
 
 
 def release_of(key: str) -> ReleaseRef | None:
-    """Return the release in whose folder an object is."""
+    """Return the release of an object, by the folder in its key."""
     parts = key.split("/")
     return ReleaseRef(parts[1], parts[2]) if len(parts) > 2 else None
 
 
 def is_ours(key: str) -> bool:
-    """Return True if slipway gives objects such keys."""
+    """Return True if a key has one of slipway's forms."""
     return _OURS.fullmatch(key) is not None
 
 
@@ -105,10 +104,10 @@ def is_channel(name: str) -> bool:
 
 
 def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """The channels that a store has, and more, in the order in which something is withdrawn from
-    them: most trusted first.
+    """Return the channels of a store, and more, the most trusted first.
 
-    Folders that no channel can be called are none.
+    A withdrawal goes through them in this order. Folders with a name impossible for a channel are
+    left out.
     """
     listing = () if read_only(store) else store.list(METADATA)
     names = {match[1] for status in listing if (match := _IN_CHANNEL.match(status.key))} | set(more)
@@ -117,7 +116,7 @@ def channels_in(store: Store, more: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def snapshot_numbers(store: Store, channel: str) -> list[int]:
-    """The numbers of a channel's snapshots in a store, as it lists them."""
+    """Return the numbers of a channel's snapshots, in the order of the store's listing."""
     return [
         int(found[1])
         for status in store.list(metadata_folder(channel))

@@ -1,10 +1,10 @@
-"""A release's SHA256SUMS and its signatures for minisign: views of what is signed, never a source
-of trust.
+"""Write a release's SHA256SUMS and its minisign signatures, as views of signed metadata.
 
-What goes in: the sizes and hashes of a release's files, from a build that is here or from verified
-metadata. What comes out: the list's text, and one signature for each channel. Invariants: a key
-signs text that was made here, and nothing that a store said; a list that names other images is
-refused; a signature that is there was verified.
+They are never a source of trust. Input: the sizes and hashes of a release's files, from a local
+build or verified metadata. Output: the list's text, and one signature for each channel.
+
+Invariants: A key signs only text made here, never text from a store. A list with other images is
+refused. An existing signature is verified.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ _SECOND: Final = "a store where somebody else can write is not safe: find out wh
 
 
 def sums_text(files: Files) -> bytes:
-    """The text of SHA256SUMS for these files."""
+    """Return the text of SHA256SUMS for these files."""
     return format_sums({file: sha256 for file, (_, sha256) in files.items()})
 
 
 def artifacts_of(files: Mapping[str, _What]) -> dict[str, _What]:
-    """What a release has beside its records."""
+    """Return the files of a release without its records."""
     return {file: what for file, what in files.items() if file not in RECORDS}
 
 
 def hash_of(store: Store, key: str, length: int) -> str | None:
-    """The SHA-256 of an object, read to one byte more than it should have; None if it is not
-    there.
+    """Return the SHA-256 of an object, or None if it is missing.
+
+    At most one byte more than the expected length is read.
     """
     digest = hashlib.sha256()
     try:
@@ -70,10 +71,10 @@ def hash_of(store: Store, key: str, length: int) -> str | None:
 
 
 def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
-    """Read an object and compare it with what it must be.
+    """Read an object and compare it with its expected size and hash.
 
     Raises:
-        StoreError: It is missing, or is something else.
+        StoreError: The object is missing or differs.
     """
     found = hash_of(store, key, size)
     if found is None:
@@ -90,14 +91,14 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
 def require_list(
     store: Store, ref: ReleaseRef, files: Files, *, replaced_by: str | None = None
 ) -> bool:
-    """Compare a release's SHA256SUMS with what it must say; False if there is none.
+    """Compare a release's SHA256SUMS with its files; return False if there is none.
 
     Args:
-        replaced_by: A channel that may replace a list of the same images with other records.
+        replaced_by: The channel allowed to replace a list of the same images with other records.
 
     Raises:
-        StoreError: It lists other images, is no such list, or another channel has signed it.
-        VerificationError: It lists other records.
+        StoreError: The list has other images, is malformed, or is signed by another channel.
+        VerificationError: The list has other records.
     """
     key = sums_key(ref)
     try:
@@ -121,16 +122,16 @@ def settle(
     clock: Clock,
     replace: bool = False,
 ) -> None:
-    """Make a release's SHA256SUMS and this channel's signature of it what its listing says.
+    """Make a release's SHA256SUMS and this channel's signature match the channel's metadata.
 
     Args:
-        files: What the channel's metadata lists, as it was just committed.
-        replace: A list of the same images with other records is replaced: the rest of a publication
-            that was stopped, or of a release that was pruned. No other channel may have signed it.
+        files: The files in the channel's metadata, as just committed.
+        replace: Replace a list of the same images with other records, unless another channel signed
+            it. An interrupted publication or a pruned release leaves such a list.
 
     Raises:
-        StoreError: The list names other images, or others change it all the time.
-        VerificationError: It names other records, and is not to be replaced.
+        StoreError: The list has other images, or others keep changing it.
+        VerificationError: The list has other records, and ``replace`` is False.
     """
     for _ in range(_ATTEMPTS):
         with suppress(Conflict, AlreadyExists):
@@ -142,10 +143,10 @@ def settle(
 
 
 def _require_replaceable(store: Store, channel: str, ref: ReleaseRef) -> None:
-    """Refuse to replace a SHA256SUMS that another channel has signed.
+    """Refuse to replace a SHA256SUMS signed by another channel.
 
     Raises:
-        StoreError: One has.
+        StoreError: Another channel has signed it.
     """
     mine = signature_key(channel, ref)
     for status in store.list(f"{sums_key(ref)}."):
@@ -175,7 +176,7 @@ def _put_list(store: Store, ring: KeyRing, ref: ReleaseRef, files: Files, *, rep
 def _put_signature(
     store: Store, ring: KeyRing, ref: ReleaseRef, files: Files, clock: Clock
 ) -> None:
-    """Sign the list's text, as it was made here, unless a good signature of it is there."""
+    """Sign the list's text, as made here, unless a good signature is there."""
     key, text = signature_key(ring.channel, ref), sums_text(files)
     about = {"appliance": ref.appliance, "release": ref.release, "channel": ring.channel}
     etag = None
@@ -183,7 +184,7 @@ def _put_signature(
         there = store.read(key)
         for public in ring.public("targets"):
             comment = verify(text, there.data, public)
-            # Those of earlier versions name nothing that people could compare, and are replaced.
+            # Signatures of earlier versions have no names to compare, and are replaced.
             if comment is not None and comment.split(" ")[:3] == [
                 f"{name}={value}" for name, value in about.items()
             ]:
@@ -208,7 +209,7 @@ def _forged(key: str, ref: ReleaseRef) -> VerificationError:
 
 
 def _compare(text: bytes, source: str, ref: ReleaseRef, files: Files) -> None:
-    """Refuse a list that is none, or that names other images."""
+    """Refuse a malformed list, or one with other images."""
     try:
         theirs = artifacts_of(parse_sums(text, source=source))
     except VerificationError as error:
@@ -222,7 +223,7 @@ def require_same_images(
     """Refuse to publish a build over another one of the same release.
 
     Raises:
-        StoreError: Its images are others.
+        StoreError: The images differ.
     """
     mine, listed = artifacts_of(ours), artifacts_of(theirs)
     if mine != listed:

@@ -1,14 +1,13 @@
-"""What a publisher has seen of a channel in a store, so that nobody can show it an older state and
-have that signed.
+"""Remember the newest state of a channel, so that a publisher never signs on top of an older one.
 
-For each channel and store there is one file: the newest state that a command read or made, and the
-snapshots that a command here began. It is kept with the channel's keys, in
-``<keys>/<channel>/seen/``. Where ``SLIPWAY_STATE`` is set, or the keys are in no folder, it is kept
-below the user's state directory; a bundle of keys brings along what was seen where it was made.
+Each channel and store has one file: the newest state a command read or made, and the snapshots that
+commands here began. It is kept with the channel's keys, in ``<keys>/<channel>/seen/``. If
+``SLIPWAY_STATE`` is set, or the keys are in no folder, it is kept in the user's state directory. A
+bundle of keys brings along the states seen before its export.
 
-Invariants: a state is remembered before a command says that it is done, and before anything is
-signed after it; what is remembered never goes back, unless `invoke recover` says so; a snapshot is
-noted before it is created.
+Invariants: A state is remembered before a command reports success, and before anything is signed on
+top of it. The memory never goes back, except by `invoke recover`. A snapshot is noted before it is
+created.
 """
 
 from __future__ import annotations
@@ -37,8 +36,9 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """All that is known here of a channel; ``begun`` are the hashes of snapshots by number that
-    commands here began.
+    """Everything known here of a channel.
+
+    ``begun`` has the hashes of the snapshots that commands here began, by number.
     """
 
     seen: Seen | None = None
@@ -49,18 +49,18 @@ class Memory:
     """The file of one channel in one store.
 
     Args:
-        path: Where it is; its folder is made when something is first written.
-        floor: A state that was seen elsewhere, which counts where nothing newer is remembered.
+        path: The file; its folder is made on the first write.
+        floor: A state seen elsewhere. It counts unless a newer one is remembered.
     """
 
     def __init__(self, path: Path, *, store: str, channel: str, floor: Seen | None = None) -> None:
         self.path, self.store, self.channel, self.floor = path, store, channel, floor
 
     def load(self) -> Known:
-        """Read what is known.
+        """Read the memory.
 
         Raises:
-            HostError: Others can write the file or its folder, or it is damaged.
+            HostError: Others can write the file or its folder, or the file is damaged.
         """
         try:
             require_private(self.path.parent)
@@ -85,15 +85,16 @@ class Memory:
             ) from error
 
     def _newer(self, seen: Seen | None) -> Seen | None:
-        """Return what is remembered or the floor, whichever is newer."""
+        """Return the newer one of the remembered state and the floor."""
         states = [each for each in (seen, self.floor) if each is not None]
         return max(states, key=lambda state: state.timestamp, default=None)
 
     def begin(self, number: int, sha256: str) -> bool:
         """Note a snapshot that is about to be created.
 
-        Returns False, and notes nothing, if another was begun here under this number: it may be in
-        the store, left by a commit that was stopped.
+        Returns:
+            False, with nothing noted, if another one was begun here under this number. An
+            interrupted commit may have left that one in the store.
         """
         free = False
 
@@ -114,7 +115,7 @@ class Memory:
             kept = (
                 seen if known.seen is None else replace(seen, root=max(seen.root, known.seen.root))
             )
-            # A commit that goes on from this state takes a higher number than any of those.
+            # A commit on top of this state takes a higher number than any of the dropped ones.
             return Known(
                 seen=kept,
                 begun={
@@ -127,7 +128,7 @@ class Memory:
         self._update(newer)
 
     def reset(self, seen: Seen | None) -> None:
-        """Take this state for the newest one, whatever was known."""
+        """Make this state the newest one, whatever was known."""
         self._update(lambda known: Known(seen=seen), damaged=True)
 
     def _update(self, change: Callable[[Known], Known], *, damaged: bool = False) -> None:
@@ -165,7 +166,7 @@ class Memory:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Be the only one who changes the memory of this folder."""
+        """Hold the lock of this memory's folder."""
         try:
             private_folder(self.path.parent)
             descriptor = os.open(
@@ -183,7 +184,7 @@ class Memory:
 
 
 def _hourly(known: Known) -> Known:
-    """What is known, and when by the hour: looking again at once writes nothing."""
+    """Return the memory with its time in hours: looking again soon writes nothing."""
     return (
         replace(known, seen=replace(known.seen, time=known.seen.time // 3600))
         if known.seen
@@ -192,7 +193,7 @@ def _hourly(known: Known) -> Known:
 
 
 def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
-    """The memory of a channel in a store: with its keys, or below the user's state directory."""
+    """Return the memory of a channel in a store, beside its keys or in the state directory."""
     place = place_of(store)
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
     path = _folder(ring) / f"{channel}-{name}.json"
@@ -200,7 +201,7 @@ def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
 
 
 def seen_by(ring: KeyRing) -> dict[str, Seen]:
-    """Return what was seen here of a ring's channel, by the name of its store.
+    """Return the states seen here of a ring's channel, by the name of the store.
 
     Raises:
         HostError: A memory is damaged, or others can write it.
@@ -215,7 +216,7 @@ def seen_by(ring: KeyRing) -> dict[str, Seen]:
 
 
 def _folder(ring: KeyRing | None) -> Path:
-    """Return where what was seen of a ring's channel is kept."""
+    """Return the folder for the memories of a ring's channel."""
     if not os.environ.get(STATE) and ring is not None and ring.folder is not None:
         return ring.folder / "seen"
     return default_state() / "publishers"

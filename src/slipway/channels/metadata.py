@@ -1,6 +1,6 @@
-"""What a channel's metadata says beside what TUF has words for, and who signed it.
+"""Read slipway's own field ``x-slipway`` of TUF metadata, and check who signed metadata.
 
-Invariant: nothing here trusts what it reads. A field of another type counts as missing.
+Invariant: nothing here trusts its input. A field of another type counts as missing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ CUSTOM: Final = "x-slipway"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The snapshot that another one replaced: its number, 0 for none, and its :func:`identity`,
-    where it is known.
+    """The snapshot replaced by another one.
+
+    Attributes:
+        number: Its number, 0 for none.
+        sha256: Its :func:`identity`, if known.
     """
 
     number: int
@@ -28,7 +31,7 @@ class Previous:
 
 
 def previous_of(snapshot: Metadata[Snapshot]) -> Previous:
-    """Read what a snapshot says of the one that it replaced."""
+    """Return the snapshot that this one replaced, by its own field."""
     own = snapshot.signed.unrecognized_fields.get(CUSTOM)
     own = own if isinstance(own, dict) else {}
     number, sha256 = own.get("previous"), own.get("sha256")
@@ -39,9 +42,9 @@ def previous_of(snapshot: Metadata[Snapshot]) -> Previous:
 
 
 def identity(metadata: Metadata[Any]) -> str:
-    """Return the SHA-256 of what is signed, in canonical form: the same however often it is signed.
+    """Return the SHA-256 of the signed part in canonical form: signatures do not change it.
 
-    What has no canonical form has no identity: an empty text, which is the identity of nothing.
+    Metadata without a canonical form has no identity, only an empty text.
     """
     from tuf.api.serialization import SerializationError
 
@@ -52,7 +55,7 @@ def identity(metadata: Metadata[Any]) -> str:
 
 
 def is_signed(root: Metadata[Root], role: str, metadata: Metadata[Any]) -> bool:
-    """Return true if enough of a role's keys have signed its metadata."""
+    """Return True if enough of a role's keys have signed its metadata."""
     from tuf.api.exceptions import RepositoryError
 
     try:

@@ -1,10 +1,10 @@
-"""Signatures and public keys in minisign's format, for people who have nothing but `minisign` at
-hand.
+"""Signatures and public keys in minisign's format, for people with nothing but `minisign`.
 
-Format: https://jedisct1.github.io/minisign/ ("Signature format", "Public key format"); the
-prehashed variant, whose signature is over the BLAKE2b-512 of the file. A signature says nothing of
-where its file belongs, so the signed comment names it, for people to compare. minisign cannot
-revoke a key: the comment says until when to rely on the signature.
+Format: https://jedisct1.github.io/minisign/ ("Signature format", "Public key format"), in the
+prehashed variant: the signature is over the BLAKE2b-512 of the file.
+
+A signature is not bound to its file's place. So the signed comment names the file, for people to
+compare. minisign cannot revoke a key, so the comment has an expiry date.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def _raw(key: Key) -> bytes:
 
 
 def _key_id(key: Key) -> bytes:
-    """minisign's key ids are 8 arbitrary bytes; these follow from the key."""
+    """Return minisign's key id: 8 arbitrary bytes, here derived from the key."""
     return hashlib.sha256(_raw(key)).digest()[:8]
 
 
 def public_key(key: Key, name: str) -> str | None:
-    """A public key as `minisign -p` reads it; None for a key that is not ed25519.
+    """Return a public key as `minisign -p` reads it; None unless it is an ed25519 key.
 
-    The second line is what `-P` takes.
+    The second line is the argument of `-P`.
     """
     if key.keytype != "ed25519":
         return None
@@ -53,12 +53,12 @@ def sign(
     expires: float,
     about: Mapping[str, str] | None = None,
 ) -> bytes | None:
-    """A detached signature; None for a key that is not ed25519.
+    """Return a detached signature; None unless the key is an ed25519 key.
 
     Args:
-        file: What the data is called, for the comment.
-        expires: When it should no longer be relied on, in seconds since 1970.
-        about: What the comment says first, as name=value, in this order.
+        file: The name of the data, for the comment.
+        expires: The end of the signature's validity, in seconds since 1970.
+        about: The first fields of the comment, as name=value, in this order.
     """
     if signer.public_key.keytype != "ed25519":
         return None
@@ -81,12 +81,12 @@ def verify(data: bytes, text: bytes, key: Key) -> str | None:
     """Check a detached signature.
 
     Args:
-        data: What was signed.
+        data: The signed data.
         text: The signature, as :func:`sign` writes it.
-        key: The key that must have made it.
+        key: The required key.
 
     Returns:
-        The trusted comment; None if the signature is not one of this key over this data.
+        The trusted comment; None unless the signature is one of this key over this data.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

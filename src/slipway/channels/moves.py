@@ -1,8 +1,9 @@
-"""What people do with releases: publish into a channel, promote, roll back, withdraw.
+"""Publish into a channel, promote, roll back, withdraw.
 
-Each is one commit in one channel (withdrawing: one in each channel that has the release, the most
-trusted first). No image is copied: a channel points at objects that are there. Invariants: doing
-the same again changes nothing; what was withdrawn does not come back.
+Each is one commit in one channel. Withdrawing is one in each channel with the release, the most
+trusted first. No image is copied: a channel points at existing objects.
+
+Invariants: To repeat a move is a no-op. A withdrawn release does not come back.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a change did to a channel: the release that is current now, and the one that was.
+    """The change of a channel: the current release after it and before it.
 
     Attributes:
-        older: A release that was published or promoted became current in place of a newer one.
+        older: True if a published or promoted release became current in place of a newer one.
     """
 
     appliance: str
@@ -69,10 +70,10 @@ class Moved:
 
 
 class Around(TypedDict, total=False):
-    """What a move looks at beside its own channel.
+    """The surroundings of a move.
 
-    ``clock`` says what time it is. ``others`` reads the other channels that are trusted here, as
-    they are now, for their tombstones.
+    ``clock`` tells the time. ``others`` reads the other channels trusted here, as they are now, for
+    their tombstones.
     """
 
     clock: Clock
@@ -80,10 +81,10 @@ class Around(TypedDict, total=False):
 
 
 class Succession(TypedDict, total=False):
-    """What follows a release that is withdrawn.
+    """The successor of a withdrawn release.
 
-    ``replacement`` is what to use instead; by default the release that becomes current. ``dead``
-    are releases that other channels have withdrawn: none of them becomes current.
+    ``replacement`` is the release to use instead (default: the one that becomes current). ``dead``
+    are releases withdrawn from other channels: none of them becomes current.
     """
 
     replacement: str | None
@@ -102,11 +103,11 @@ def publish_all(
     """Bring built releases into a store and, with one commit, into a channel.
 
     Args:
-        refused: Gets by release why it cannot be published; the others are. Without it, the first
-            one ends all.
+        refused: Collects the error of each refused release; the others are published. Without it,
+            the first error ends all.
 
     Raises:
-        BuildError: A build is not whole, or was not booted with success.
+        BuildError: A build is incomplete, or has no passing boot.
         StoreError: The store refused, or a release was withdrawn.
         MissingKeys: The targets key is not here.
     """
@@ -114,7 +115,7 @@ def publish_all(
     ring.require("targets")  # before anything is uploaded
     deadline = Deadline()
     gate = _Gate(refused)
-    # The first read: what is listed now stays for D at least.
+    # The first read: whatever is listed now stays for D at least.
     channel = read_own(store, ring, clock)
     require_valid(ring, channel)
     known = (channel, *others())
@@ -157,7 +158,7 @@ def publish_all(
 
 
 class _Gate:
-    """Keeps what is wrong with one release from the others, where that is wanted."""
+    """A gate for one release after another: it collects their errors, or lets them through."""
 
     def __init__(self, refused: dict[str, UserError] | None) -> None:
         self.refused = refused
@@ -184,11 +185,11 @@ def _bring(
     """Bring one release into a store.
 
     Raises:
-        StoreError: It was withdrawn, its name is reserved, or the store refuses.
-        BuildError: It is not whole, or was not booted with success.
+        StoreError: The release was withdrawn, its name is reserved, or the store refuses.
+        BuildError: The build is incomplete, or has no passing boot.
     """
     ref = build.manifest.ref
-    # Its name is one that can be published.
+    # Refuses a reserved name.
     there = channel.shelf(ref.appliance).releases.get(ref.release)
     require_not_withdrawn(known, ref)
     if there is None:
@@ -205,9 +206,9 @@ def _add_all(
     gate: _Gate,
     before: dict[str, str | None],
 ) -> list[ReleaseRef]:
-    """List releases in a channel, the newest of each appliance as the current one.
+    """List releases in a channel, and return those new to it.
 
-    Return those that are new there.
+    For each appliance with a new one, the newest of the given releases becomes current.
     """
     known = (channel, *others)
     new: list[ReleaseRef] = []
@@ -242,11 +243,12 @@ def promote(
     """List a release of another channel in this one, and make it current; nothing is copied.
 
     Args:
-        source: Reads the source channel, verified, as it is now: asked again after a lost race.
-        build: A build id or a release; by default the source's current one.
+        source: Reads the source channel, verified, as it is now. It is called again after a lost
+            race.
+        build: A build id or a release (default: the source's current one).
 
     Raises:
-        StoreError: The source does not have it, or an object is missing.
+        StoreError: The source does not have the release, or an object is missing.
         VerificationError: The source has expired, or the manifest has no passing boot report.
     """
     clock, others = around.get("clock", time.time), around.get("others", tuple)
@@ -294,10 +296,10 @@ def rollback(
     to: str | None = None,
     **around: Unpack[Around],
 ) -> Moved:
-    """Make an older listed release the current one: by default the one that came before.
+    """Make an older listed release the current one: by default the one that was current before.
 
     Raises:
-        StoreError: The channel does not have it, or nothing older.
+        StoreError: The channel does not have the release, or none older.
     """
     clock, others = around.get("clock", time.time), around.get("others", tuple)
     before: str | None = None
@@ -337,7 +339,7 @@ def withdraw(
     clock: Clock = time.time,
     **succession: Unpack[Succession],
 ) -> Moved:
-    """Take a release out of a channel for good, and leave why.
+    """Take a release out of a channel for good, and leave a tombstone with the reason.
 
     Args:
         build: A build id or a release; or several releases, each with its reason.
@@ -366,7 +368,7 @@ def withdraw(
 def package_difference(
     store: Store, appliance: str, old: tuple[str, Listed] | None, new: tuple[str, Listed]
 ) -> PackageChanges:
-    """What differs between the packages of two releases, by their SBOMs."""
+    """Return the differences between the packages of two releases, by their SBOMs."""
     before, after = (
         _packages(store, ReleaseRef(appliance, each[0]), each[1]) if each else {}
         for each in (old, new)
@@ -408,9 +410,7 @@ def _and(source: Callable[[], Channel], others: Others) -> tuple[Channel, ...]:
 
 
 def _require_blobs(store: Store, ref: ReleaseRef, entry: Listed) -> None:
-    """Every object is there with the right size, and the manifest says that these bytes passed
-    their checks.
-    """
+    """Refuse a release with incomplete objects, or without a passing boot report for its images."""
     for file, (size, sha256) in entry.files.items():
         key = target_key(ref, file, sha256)
         found = store.stat(key)
@@ -432,7 +432,7 @@ def _require_blobs(store: Store, ref: ReleaseRef, entry: Listed) -> None:
 
 
 def _require_same_files(one: Channel, other: Channel, ref: ReleaseRef) -> None:
-    """Refuse a release that two channels list with different files: one of them was made to."""
+    """Refuse a release that two channels list with different files: one of the lists is forged."""
     mine, theirs = (
         channel.shelf(ref.appliance).releases[ref.release].files for channel in (one, other)
     )

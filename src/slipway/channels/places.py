@@ -1,7 +1,7 @@
-"""The folders of a user's own, in which is kept what was seen of stores.
+"""The user's own folders for the memories of stores.
 
-What goes in: a store, and a folder. What comes out: a name for the one, and the other, made where
-there is none. Invariant: nobody else can write there.
+Input: a store, and a folder. Output: the store's name, and the folder, made if missing. Invariant:
+nobody else can write there.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["client_folder", "place_of", "private_folder", "require_private"]
 
 
 def client_folder(memory: Path, store: Store, channel: str, root: bytes) -> Path:
-    """Where a user's client keeps what it accepted of a channel.
+    """Return the folder for the metadata of a channel that a user's client accepted.
 
     Another trusted root is another channel.
 
     Raises:
-        HostError: Others can write there, or it cannot be made.
+        HostError: Others can write there, or the folder cannot be made.
     """
     name = hashlib.sha256(
         b"\0".join((place_of(store).encode(), channel.encode(), root))
@@ -40,18 +40,18 @@ def client_folder(memory: Path, store: Store, channel: str, root: bytes) -> Path
 
 
 def place_of(store: Store) -> str:
-    """The one name of a store that its memories go by: two paths of a folder are one store."""
+    """Return the name of a store in its memories: two paths of a folder are one store."""
     return store.url if "://" in store.url else os.path.realpath(store.url)
 
 
 def private_folder(folder: Path) -> Path:
-    """A folder of the user's own, made where there is none.
+    """Return a folder of the user's own, made if missing.
 
     Raises:
-        HostError: Others can write to it.
+        HostError: Others own it or can write to it.
     """
     for each in (*reversed(folder.parents), folder):
-        # Only what is made here: a folder above that others can write is its owner's choice.
+        # The mode is for new folders only: an existing one above is its owner's choice.
         if not each.exists():
             each.mkdir(exist_ok=True, mode=0o700)
     return require_private(folder)
@@ -61,8 +61,8 @@ def require_private(path: Path) -> Path:
     """Refuse a file or folder that others own or can write.
 
     Raises:
-        HostError: They can.
-        FileNotFoundError: There is none.
+        HostError: Others own it or can write it.
+        FileNotFoundError: It does not exist.
     """
     status = path.stat()
     if status.st_uid != os.geteuid():

@@ -1,6 +1,7 @@
-"""What a change would do: the text of a question, and of ``--dry-run``. Nothing is changed here.
+"""Describe a change before it is made: the text of a question, and of ``--dry-run``.
 
-What goes in: a session, and what somebody asks for. What comes out: lines that name from and to.
+Nothing is changed here. Input: a session, and the request. Output: lines with the state before and
+after.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["older", "promotion", "publication", "refreshed", "rollback", "withdr
 
 
 def older(shelf: Shelf, release: str, created: int) -> str:
-    """Return a warning if a release is older than the current one of a shelf."""
+    """Return a warning if a release is older than the current one of a shelf, else no text."""
     current = shelf.releases.get(shelf.current or "")
     return (
         f"; {release} is older than {shelf.current}"
@@ -30,7 +31,7 @@ def older(shelf: Shelf, release: str, created: int) -> str:
 
 
 def promotion(session: Session, ref: ReleaseRef, source: str, target: str) -> str:
-    """Return what a promotion would do."""
+    """Describe a promotion."""
     appliance, release = ref.appliance, ref.release
     mine = session.read(target).shelf(appliance) if target in session.channels() else Shelf()
     entry = session.read(source).shelf(appliance).releases[release]
@@ -41,7 +42,7 @@ def promotion(session: Session, ref: ReleaseRef, source: str, target: str) -> st
 
 
 def rollback(session: Session, appliance: str, channel: str, to: str | None) -> tuple[str, str]:
-    """Return the release that a rollback would make current, and what it would do.
+    """Return the target of a rollback, and its description.
 
     Raises:
         StoreError: There is no such release, or none was current before.
@@ -68,7 +69,7 @@ def rollback(session: Session, appliance: str, channel: str, to: str | None) -> 
 def withdrawal(
     session: Session, appliance: str, build: str, channels: Sequence[str], *, derived: bool
 ) -> str:
-    """Return what a withdrawal would do."""
+    """Describe a withdrawal."""
     releases, holding = session.withdrawer(channels).preview(appliance, build, derived=derived)
     places = ", ".join(holding) or "no channel: it is in none any more"
     return f"withdraw {appliance} {', '.join(releases)} for good, from {places}"
@@ -77,11 +78,11 @@ def withdrawal(
 def publication(
     session: Session, name: str, folders: Iterable[Path], refused: dict[str, UserError]
 ) -> list[str]:
-    """Return what publishing into a channel would do.
+    """Describe a publication into a channel, one line for each appliance.
 
     Args:
-        name: The channel; it need not be there yet.
-        refused: Gets by release why it cannot be published.
+        name: The channel; it need not exist yet.
+        refused: Collects the error of each release that cannot be published.
     """
     there = session.read(name) if name in session.channels() else None
     known = (*([there] if there else []), *session.others(name))

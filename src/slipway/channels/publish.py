@@ -1,11 +1,11 @@
-"""A finished build -> a release in a store, create-only: images first, what refers to them after
-them.
+"""Create the objects of a release in a store from a finished build: images first, SHA256SUMS last.
 
 Keys (docs/reference/store.md): ``targets/<appliance>/<release>/<sha256>.<file>`` for every file,
-and last ``releases/<appliance>/<release>/SHA256SUMS``. Invariants: what a release consists of is
-said by the build that is here, or by the channel's verified metadata where that lists the release
-already, and never by the store; what is there already was read and compared; nothing is ever
-replaced; whatever this writes before it is stopped, a later run completes.
+and last ``releases/<appliance>/<release>/SHA256SUMS``.
+
+Invariants: The local build decides the content of a release, or the channel's verified metadata if
+it lists the release already; the store never does. Existing objects are read and compared. Nothing
+is ever replaced. An interrupted publication is completed by a later run.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ __all__ = ["Published", "publish", "require_boot"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing did: the release, and the keys that it created and those that were there
-    already.
+    """The result of publishing: the release, and the keys created or already there.
 
-    ``files`` are those to list, ``kept`` the records of an earlier build that stay listed instead
-    of this one's.
+    ``files`` are the files to list. ``kept`` are the records of an earlier build that stay listed
+    instead of this one's.
     """
 
     ref: ReleaseRef
@@ -58,18 +57,19 @@ def publish(
     listed: Files | None = None,
     started: Callable[[str], None] = lambda key: None,
 ) -> Published:
-    """Create what is not in the store yet, and compare what is.
+    """Create the objects missing from the store, and compare the others.
 
     Args:
-        build: A folder as :func:`slipway.records.release.write_release` leaves it, or what was read
-            of it.
-        channel: Where it is going to be listed.
-        listed: What that channel's verified metadata lists for this release, if it does.
+        build: A folder by :func:`slipway.records.release.write_release`, or the release read from
+            it.
+        channel: The channel that is going to list it.
+        listed: The files of this release in the channel's verified metadata, if it lists the
+            release.
         started: Called with each key before its object is created.
 
     Raises:
-        BuildError: The build is not whole, or was not booted with success.
-        StoreError: The store refused, or holds something else under one of these names.
+        BuildError: The build is incomplete, or has no passing boot.
+        StoreError: The store refused, or holds something else under one of these keys.
     """
     release = build if isinstance(build, Release) else read_release(build)
     ref = release.manifest.ref
@@ -94,8 +94,7 @@ def publish(
     try:
         new = not there and store.create(key, sums_text(files))
     except AlreadyExists:
-        # Somebody published the release since it was looked for, perhaps another build of the same
-        # images.
+        # Somebody published the release in between, perhaps another build of the same images.
         require_list(store, ref, files, replaced_by=replaced_by)
         new = False
     (created if new else existing).append(key)
@@ -111,10 +110,10 @@ def publish(
 
 
 def _bring(store: Store, key: str, path: Path | None, size: int, sha256: str) -> bool:
-    """Create an object from a file; False if it is there, which is read to see.
+    """Create an object from a file; return False if it exists, after comparing it.
 
     Raises:
-        StoreError: Something else is there, or nothing and there is no file to make it from.
+        StoreError: The object differs, or is missing and there is no file for it.
     """
     if path is not None and store.stat(key) is None:
         with suppress(AlreadyExists):
@@ -125,10 +124,10 @@ def _bring(store: Store, key: str, path: Path | None, size: int, sha256: str) ->
 
 
 def require_boot(release: Release) -> None:
-    """Refuse a build that was not booted with success.
+    """Refuse a build without a passing boot.
 
     Raises:
-        BuildError: It was not.
+        BuildError: The build has no passing boot, or its records have other names.
     """
     manifest = release.manifest
     if release.records != RECORDS:

@@ -1,13 +1,11 @@
-"""The way out when a channel in the store is not what publishers go on from: show what is known,
-and restore a state.
+"""Recover a channel that publishers refuse: show the findings, and restore a state.
 
-:mod:`slipway.channels.watch` refuses a channel that is older than what was there, or whose
-timestamp has expired or was deleted. A person looks at what this module finds, and says yes. The
-newest state that was signed is then signed anew, above every number that was ever given, so that
-every user follows.
+:mod:`slipway.channels.watch` refuses a channel older than a state seen before, or with an expired
+or deleted timestamp. A person reads the findings of this module, and says yes. The newest signed
+state is then signed anew. Its numbers are above all that were ever given, so every user follows.
 
-Invariants: nothing is restored that the channel's keys did not sign; what any signed state says was
-withdrawn stays withdrawn.
+Invariants: Only a state signed by the channel's keys is restored. A release stays withdrawn if any
+signed state says so.
 """
 
 from __future__ import annotations
@@ -37,11 +35,13 @@ __all__ = ["Findings", "look", "restore"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What is known of a channel.
+    """Everything known of a channel.
 
-    ``named`` is the state that the timestamp names and ``states`` are all that are whole, by
-    number. ``chosen`` is the number of the one to restore, None where there is none. ``problem`` is
-    why publishers refuse, None if they do not.
+    Attributes:
+        named: The number of the state in the timestamp.
+        states: All whole states, by number.
+        chosen: The number of the state to restore, None if there is none.
+        problem: The publishers' reason to refuse the channel, None if they accept it.
     """
 
     channel: str
@@ -57,7 +57,7 @@ class Findings:
 
     @property
     def lines(self) -> list[str]:
-        """All of it, for people."""
+        """The findings, for people."""
         seen = self.known.seen
         lines = [
             f"seen here: version {seen.timestamp}, on {_day(seen.time)}"
@@ -92,13 +92,13 @@ class Findings:
 
 
 def look(store: Store, ring: KeyRing, *, clock: Clock, to: int | None = None) -> Findings:
-    """Find out what is known of a channel, here and in the store.
+    """Collect the findings about a channel, here and in the store.
 
     Args:
-        to: The version to restore, instead of the newest one.
+        to: The version to restore (default: the newest).
 
     Raises:
-        UsageError: There is no such version.
+        UsageError: No state of this version is signed and whole.
     """
     name, memory = ring.channel, memory_of(store, ring, ring.channel)
     known, damaged = _recall(memory)
@@ -132,13 +132,13 @@ def look(store: Store, ring: KeyRing, *, clock: Clock, to: int | None = None) ->
 def restore(store: Store, ring: KeyRing, found: Findings, *, clock: Clock) -> Channel | None:
     """Sign the chosen state anew.
 
-    Without one, forget what was seen, so that the channel can begin again.
+    Without a chosen state, forget the memory, so that the channel can begin again.
 
     Returns:
-        The channel as it is then, None where it begins again.
+        The restored channel, None if it begins again.
 
     Raises:
-        StoreError: The channel was changed since it was looked at.
+        StoreError: The channel was changed since :func:`look`.
     """
     memory = memory_of(store, ring, ring.channel)
     if found.damaged or found.chosen is None:
@@ -172,8 +172,9 @@ def _recall(memory: Memory) -> tuple[Known, HostError | None]:
 def _timestamp(
     store: Store, name: str, root: Metadata[Root]
 ) -> tuple[str | None, Metadata[Timestamp] | None]:
-    """The version in the store of what is there as timestamp, and the timestamp, if the channel's
-    keys have signed it.
+    """Return the store's version of the timestamp, and the timestamp itself.
+
+    Each is None if there is none; the timestamp also if the channel's keys did not sign it.
     """
     key = metadata_key(name, "timestamp")
     try:
@@ -190,7 +191,7 @@ def _timestamp(
 def _whole(
     store: Store, name: str, root: Metadata[Root], snapshots: Iterable[Metadata[Any]]
 ) -> dict[int, Channel]:
-    """The states of which all metadata is there and signed."""
+    """Return the states with all metadata there and signed, by number."""
     states = {}
     for snapshot in snapshots:
         try:
@@ -204,10 +205,10 @@ def _whole(
 
 
 def _newest(states: Mapping[int, Channel], known: Known, named: int | None) -> int | None:
-    """The newest state that was current, or that was made from it and may have been.
+    """Return the number of the newest state that was current, or of a later one made from it.
 
-    A timestamp named what any snapshot says it replaced. What replaced something older lost its
-    race.
+    The later one may have been current, too. If one snapshot replaced another, a timestamp named
+    the replaced one. A snapshot that replaced an older state lost its race.
     """
     current = {
         previous_of(state.snapshot).number
@@ -228,7 +229,7 @@ def _newest(states: Mapping[int, Channel], known: Known, named: int | None) -> i
 
 
 def _problem(channel: Channel, known: Known, clock: Clock) -> UserError | None:
-    """Why publishers refuse this state."""
+    """Return the publishers' reason to refuse this state, None if they accept it."""
     if channel.timestamp is not None and channel.snapshot is None:
         return VerificationError(
             "what its timestamp names is not in the store, or not what was signed"
@@ -253,7 +254,7 @@ def _problem(channel: Channel, known: Known, clock: Clock) -> UserError | None:
 
 
 def _keep_withdrawn(channel: Channel, others: Iterable[Channel], clock: Clock) -> None:
-    """Take over what other signed states say was withdrawn."""
+    """Take over the tombstones of other signed states."""
     for other in others:
         for appliance in other.appliances:
             for release, stone in other.shelf(appliance).withdrawn.items():
@@ -269,7 +270,7 @@ def _keep_withdrawn(channel: Channel, others: Iterable[Channel], clock: Clock) -
 
 
 def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
-    """Go above all numbers that users may have seen: they refuse what is not newer."""
+    """Go above all numbers that users may have seen: they refuse lower ones."""
     seen = found.known.seen
     stamped = found.timestamp.signed.version if found.timestamp else 0
     channel.floors["snapshot"] = max(
@@ -279,7 +280,7 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
         for file, meta in state.snapshot.signed.meta.items() if state.snapshot else ():
             role = file.removesuffix(".json")
             channel.floors[role] = max(meta.version, channel.floors.get(role, 0))
-    if seen and seen.snapshot not in found.states:  # users may have seen lists that are gone
+    if seen and seen.snapshot not in found.states:  # users may have seen lists now gone
         channel.floors |= {role: max(floor, seen.highest) for role, floor in channel.floors.items()}
     mine = channel.snapshot.signed.meta if channel.snapshot else {}
     for file, meta in mine.items():
@@ -293,7 +294,7 @@ def _raise_numbers(channel: Channel, found: Findings, clock: Clock) -> None:
 
 
 def _shown(chosen: Channel, named: Channel | None) -> list[str]:
-    """What a state holds, and how the one that the timestamp names differs."""
+    """Return lines with the content of a state, and its differences from the timestamp's state."""
     lines = []
     for appliance in chosen.appliances:
         shelf = chosen.shelf(appliance)

@@ -1,9 +1,10 @@
-"""A channel that goes for good: its metadata, its signatures, and what was seen of it here.
+"""Remove a channel for good: its metadata, its signatures, and the memory of it here.
 
-What goes in: a session and a channel's name. What comes out: the keys of the objects that go, and
-then a store without them. Invariants: the timestamp goes first and other metadata last, so no
-reader finds half a channel; whatever interrupts a removal, the same command completes it; no image
-is touched, which is left to garbage collection.
+Input: a session and a channel's name. Output: the keys of the objects to remove, and then a store
+without them.
+
+Invariants: The timestamp goes first and other metadata last, so no reader finds half a channel. An
+interrupted removal is completed by the same command. Images are left to garbage collection.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ __all__ = ["Removal", "remove"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What a removal would do.
+    """A removal before it is done.
 
     Attributes:
-        keys: The objects, in the order in which they go.
-        used: Why somebody may still rely on the channel; empty if nobody can.
+        keys: The objects, in the order of their removal.
+        used: The reason somebody may still rely on the channel; empty if nobody can.
     """
 
     channel: str
@@ -33,10 +34,10 @@ class Removal:
     used: str
 
     def require_unused(self) -> None:
-        """Refuse to remove what others may rely on.
+        """Refuse to remove a channel in use.
 
         Raises:
-            StoreError: They may.
+            StoreError: Somebody may still rely on the channel.
         """
         if self.used:
             raise StoreError(
@@ -46,10 +47,10 @@ class Removal:
 
     @classmethod
     def of(cls, session: Session, channel: str) -> Removal:
-        """Find what there is of a channel.
+        """Find the objects of a channel.
 
         Raises:
-            StoreError: The store has nothing of it.
+            StoreError: Neither the store nor this machine has anything of the channel.
         """
         check_channel(channel)
         timestamp = metadata_key(channel, "timestamp")
@@ -66,7 +67,7 @@ class Removal:
             *signatures,
             *(key for key in metadata if key != timestamp),
         ]
-        # Without its timestamp it is the rest of a removal, or nothing that anybody could read.
+        # Without its timestamp it is the rest of a removal, or unreadable for everybody.
         used = _used(session, channel) if timestamp in metadata else ""
         return cls(channel=channel, keys=tuple(keys), used=used)
 
@@ -83,7 +84,7 @@ def _used(session: Session, channel: str) -> str:
 
 
 def remove(session: Session, removal: Removal) -> None:
-    """Remove a channel from the store, and forget what was seen of it here."""
+    """Remove a channel from the store, and the memory of it here."""
     folder = session.client_folder(removal.channel)
     for key in removal.keys:
         session.store.delete(key)

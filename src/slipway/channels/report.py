@@ -1,6 +1,6 @@
-"""What became of channels, for people: a change of one, and those that cannot be read.
+"""Report on channels for people: their changes, and those that cannot be read.
 
-What goes in: changes and errors. What comes out: lines, or one error that names every channel.
+Input: changes and errors. Output: lines, or one error that names every channel.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ __all__ = [
 
 
 class Untrusted(HostError):
-    """No root of a channel is known here (exit code 4)."""
+    """A channel has no trusted root here (exit code 4)."""
 
 
 def require_refreshed(problems: Mapping[str, UserError]) -> None:
-    """Raise if a channel could not be renewed: the error of the only one, or one that names all.
+    """Raise if a channel could not be renewed.
 
     Raises:
-        UserError: Of the kind of the first one.
+        UserError: The error of the only such channel. For several, one error of the kind with the
+            highest exit code.
     """
     if len(problems) < 2:
         for error in problems.values():
@@ -49,15 +50,14 @@ def require_refreshed(problems: Mapping[str, UserError]) -> None:
 
 
 def require_none(problems: Mapping[str, UserError]) -> None:
-    """Raise if there are channels that cannot be read or have expired: the gravest kind of error,
-    which names all.
+    """Raise one error for all channels that have expired or cannot be read, of the gravest kind.
 
-    A channel that is merely not trusted here is none of them: the listing has a line of it.
+    Channels merely without a trusted root here do not count: the listing has a line for each.
 
     Raises:
-        VerificationError: One is not what its keys signed, or makes no sense.
-        StoreError: The store does not have one whole.
-        HostError: The root of one is not known here.
+        VerificationError: A channel is tampered with, malformed or expired.
+        StoreError: The store does not have a whole channel.
+        HostError: This machine cannot use its keys or its memory of a channel.
     """
     problems = {name: error for name, error in problems.items() if not isinstance(error, Untrusted)}
     if not problems:
@@ -88,7 +88,7 @@ def require_none(problems: Mapping[str, UserError]) -> None:
 def holding_rows(
     read: Iterable[Channel], problems: Mapping[str, UserError]
 ) -> list[dict[str, str | None]]:
-    """Return what channels hold, for people; those that have expired say so in each row."""
+    """Return the holdings of channels for people; each row of an expired channel says so."""
     rows: list[dict[str, str | None]] = []
     for channel in read:
         for appliance in channel.appliances:
@@ -108,7 +108,7 @@ def holding_rows(
 
 
 def describe_withdrawal(done: Withdrawal) -> list[str]:
-    """A withdrawal for people: what is gone from where, and what is current instead."""
+    """Describe a withdrawal for people: the releases, the channels, and their current releases."""
     releases = ", ".join(done.releases)
     are = "are" if len(done.releases) > 1 else "is"
     if done.moved:
@@ -126,7 +126,7 @@ def describe_withdrawal(done: Withdrawal) -> list[str]:
 
 
 def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
-    """Return a line for each channel that has to be read with care, or cannot be read."""
+    """Return a line for each channel that is not trusted here, has expired or cannot be read."""
     kinds = {Untrusted: "not trusted here", Expired: "expired"}
     return [
         one_line(f"{name}  {kinds.get(type(error), 'cannot be read')}: {error.message}")
@@ -135,7 +135,7 @@ def unread_rows(problems: Mapping[str, UserError]) -> list[str]:
 
 
 def describe(moved: Moved) -> list[str]:
-    """A change of a channel for people."""
+    """Describe a change of a channel for people."""
     if not moved.written:
         return [f"{moved.appliance}: {moved.channel} has {moved.release} already, nothing changed"]
     lines = [
@@ -151,7 +151,7 @@ def describe(moved: Moved) -> list[str]:
 
 
 def describe_changes(changes: PackageChanges) -> list[str]:
-    """What differs between the packages of two releases, for people."""
+    """Describe the differences between the packages of two releases for people."""
     lines = [f"  + {name} {version}" for name, version in sorted(changes.added.items())]
     lines += [f"  - {name} {version}" for name, version in sorted(changes.removed.items())]
     lines += [

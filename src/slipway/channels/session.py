@@ -1,9 +1,7 @@
-"""One command's view of a store: which channels there are, what they are trusted by, what signs
-them.
+"""One command's view of a store: its channels, their trusted roots, and the keys here.
 
-Trust in a channel starts from its root metadata: that beside its keys, where those are here, or
-else the file ``trust/<channel>.root.json`` of the project. What can sign nothing is enough for
-reading.
+Trust in a channel starts from its root metadata: the one beside its keys if those are here, else
+the project's file ``trust/<channel>.root.json``. Reading needs no private key.
 """
 
 from __future__ import annotations
@@ -50,9 +48,7 @@ __all__ = ["Session", "Untrusted", "describe", "require_none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A store, where keys are, where trusted roots are, and where what was accepted is
-    remembered.
-    """
+    """A store, with the folders of keys, trusted roots and accepted metadata."""
 
     store: Store
     keys: Path
@@ -61,13 +57,13 @@ class Session:
     clock: Clock = time.time
 
     def require_writable(self, *, keys: bool) -> None:
-        """Refuse, before work starts, a folder in which nothing could be published when it ends.
+        """Refuse an unwritable folder before work starts: publishing would fail at the end.
 
         Args:
-            keys: They will be made, too.
+            keys: True if keys will be made, too.
 
         Raises:
-            OSError: Nothing can be made in the store, or where keys are.
+            OSError: Nothing can be made in the store, or in the folder of keys.
         """
         if "://" not in self.store.url:
             require_writable(Path(self.store.url))
@@ -75,9 +71,9 @@ class Session:
             require_writable(self.keys)
 
     def channels(self) -> tuple[str, ...]:
-        """The channels there are, the most trusted first.
+        """Return the channels of the store, the most trusted first.
 
-        On a web server those there are of the ones trusted here.
+        A web server has no listing: only those with a trusted root here are found.
         """
         if not read_only(self.store):
             return channels_in(self.store)
@@ -92,8 +88,9 @@ class Session:
         )
 
     def known(self) -> tuple[str, ...]:
-        """The channels there are and those that were seen here, the most trusted first: who deletes
-        one hides nothing.
+        """Return the channels of the store and those seen here, the most trusted first.
+
+        Deleting a channel from the store hides nothing.
         """
         there = self.channels()
         gone = set(self.trusted()) - set(there)
@@ -106,7 +103,7 @@ class Session:
         """Return the keys of a channel.
 
         Raises:
-            MissingKeys: They are not here, or there is no such channel.
+            MissingKeys: The keys are not here, or there is no such channel.
         """
         try:
             return load_ring(channel, self.keys)
@@ -124,10 +121,10 @@ class Session:
             ) from error
 
     def rings(self, channels: Sequence[str] = ()) -> list[KeyRing]:
-        """Return the keys of the channels named, or of all whose keys are here.
+        """Return the keys of the named channels, or of all channels with keys here.
 
         Raises:
-            MissingKeys: Those of a channel that is named are not here; or those of none are.
+            MissingKeys: A named channel has no keys here, or no channel has any.
         """
         if channels:
             return [self.ring(name) for name in channels]
@@ -144,7 +141,7 @@ class Session:
         return rings
 
     def root(self, channel: str) -> bytes:
-        """The root that a channel is trusted by.
+        """Return a channel's trusted root.
 
         Raises:
             HostError: None is known here.
@@ -161,14 +158,14 @@ class Session:
         return root
 
     def read(self, channel: str, *, publishing: bool = False) -> Channel:
-        """A channel, verified, and no older than it was seen here.
+        """Return a channel, verified, and no older than it was seen here.
 
         Args:
-            publishing: Something will be signed by what it says.
+            publishing: True if something will be signed on top of it.
 
         Raises:
-            StoreError: The store does not have it.
-            VerificationError: It is older, or not signed by its keys.
+            StoreError: The store does not have the channel.
+            VerificationError: The channel is older than seen here, or not signed by its keys.
         """
         memory = self._memory(channel)
         missing = (
@@ -182,7 +179,7 @@ class Session:
         )
 
     def _memory(self, channel: str) -> Memory:
-        """What was seen of a channel: with its keys, where those are here."""
+        """Return the memory of a channel, beside its keys if those are here."""
         ring = None
         with suppress(MissingKeys):
             ring = load_ring(channel, self.keys)
@@ -195,17 +192,15 @@ class Session:
         return StoreError(f"{self.store.url} has no channel {channel}", hint=hint)
 
     def forgettable(self, channel: str) -> bool:
-        """Return True if something was seen of a channel here."""
+        """Return True if there is a memory of a channel here."""
         return self._memory(channel).path.exists()
 
     def forget(self, channel: str) -> None:
-        """Forget what was seen of a channel here: it is gone for good."""
+        """Delete the memory of a channel that is gone for good."""
         self._memory(channel).path.unlink(missing_ok=True)
 
     def client_folder(self, channel: str) -> Path | None:
-        """Return where a user's client keeps what it accepted of a channel; None if nothing is
-        trusted here.
-        """
+        """Return the folder of metadata accepted by a user's client; None without a root."""
         root = trusted_root(channel, self.keys, self.trust)
         return client_folder(self.memory, self.store, channel, root) if root else None
 
@@ -218,16 +213,16 @@ class Session:
         return restore(self.store, self.ring(found.channel), found, clock=self.clock)
 
     def client(self, channel: str) -> Client:
-        """A channel as users see it."""
+        """Return a channel as users see it."""
         if self.store.stat(metadata_key(channel, "timestamp")) is None:
             raise self.unknown(channel)
         return Client(self.store, channel, self.root(channel), self.memory)
 
     def others(self, *names: str) -> list[Channel]:
-        """The channels but for those named of which a trusted root is known here.
+        """Return the channels with a trusted root here, except the named ones.
 
         Raises:
-            VerificationError: One cannot be read, is gone, or is older than it was seen here.
+            VerificationError: A channel cannot be read, is gone, or is older than it was seen here.
         """
         there = self.channels()
         found = []
@@ -237,7 +232,7 @@ class Session:
         return found
 
     def trusted(self) -> tuple[str, ...]:
-        """The channels of which a trusted root is known here, sorted."""
+        """Return the channels with a trusted root here, sorted."""
         names = self._rooted() | set(self.channels())
         return tuple(
             sorted(
@@ -248,17 +243,17 @@ class Session:
         )
 
     def _rooted(self) -> set[str]:
-        """The names for which there is a root here."""
+        """Return the names with a root here."""
         named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
         return named | {
             path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")
         }
 
     def require_visible(self) -> None:
-        """Refuse to look at a web server without knowing what to ask for.
+        """Refuse a web server without any channel trusted here: it cannot be listed.
 
         Raises:
-            HostError: It has no channel that is trusted here.
+            HostError: The server has no channel trusted here.
         """
         if read_only(self.store) and not self.known():
             raise HostError(
@@ -271,7 +266,7 @@ class Session:
             )
 
     def readable(self) -> tuple[list[Channel], dict[str, UserError]]:
-        """The channels that can be read whole, and by name, why others cannot."""
+        """Return the channels that can be read whole, and the errors of the others by name."""
         channels: list[Channel] = []
         problems: dict[str, UserError] = {}
         for name in self.known():
@@ -287,11 +282,10 @@ class Session:
     def holdings(
         self, warn: Callable[[str], object] = str
     ) -> tuple[list[Channel], dict[str, UserError]]:
-        """The channels that can be read, for a listing, and by name, why some cannot be read or
-        have expired.
+        """Return the readable channels, and by name the error of each unreadable or expired one.
 
         Args:
-            warn: Called with the end of a root that comes soon.
+            warn: Called with a warning of a root's end soon.
         """
         self.require_visible()
         channels, problems = self.readable()
@@ -302,7 +296,7 @@ class Session:
     def _look_at_end(
         self, channel: Channel, problems: dict[str, UserError], warn: Callable[[str], object]
     ) -> None:
-        """Note that a channel has expired, or that its root soon will."""
+        """Note that a channel has expired, or warn that its root soon will."""
         try:
             require_fresh(channel, self.clock())
         except Expired as error:
@@ -312,14 +306,17 @@ class Session:
             warn(ending)
 
     def around(self, *names: str) -> moves.Around:
-        """Return what a move in the channels named looks at beside them."""
+        """Return the surroundings of a move in the named channels."""
         return {"clock": self.clock, "others": partial(self.others, *names)}
 
     def promotion(
         self, appliance: str, build: str | None, source: str, target: str
     ) -> tuple[ReleaseRef, PackageChanges, Callable[[], Moved]]:
-        """A promotion to be confirmed: the release, what differs from what the target holds now,
-        and the deed.
+        """Prepare a promotion, to be confirmed.
+
+        Returns:
+            The release, the differences from the target's current release, and the function to
+            promote it.
         """
         ring = self.ring(target)
         ring.require("targets")
@@ -352,17 +349,17 @@ class Session:
         *,
         derived: bool = False,
     ) -> Withdrawal:
-        """Take a release out of every channel that has it, or of those named.
+        """Take a release out of every channel that has it, or out of the named ones.
 
         See :class:`Withdrawer`.
         """
         return self.withdrawer(channels).withdraw(appliance, build, reason, derived=derived)
 
     def withdrawer(self, channels: Sequence[str] = ()) -> Withdrawer:
-        """Return what withdraws from the channels named, or from all.
+        """Return a withdrawer for the named channels, or for all.
 
         Raises:
-            StoreError: One of them is not there.
+            StoreError: A named channel does not exist.
         """
         names = [name for name in self.known() if not channels or name in channels]
         unknown = sorted(set(channels) - set(names))
@@ -378,16 +375,16 @@ class Session:
         warn: Callable[[str], object] = str,
         signed: Callable[[Channel], object] = id,
     ) -> list[str]:
-        """Renew the signatures of the channels named, or of all whose keys are here.
+        """Renew the signatures of the named channels, or of all channels with keys here.
 
         Returns their names.
 
         Args:
-            warn: Called with what a channel needs soon: a new root, or its targets key.
-            signed: Called with each channel as it is now.
+            warn: Called with a coming need of a channel: a new root, or its targets key.
+            signed: Called with each renewed channel.
 
         Raises:
-            UserError: One of them cannot be renewed; the others are.
+            UserError: A channel cannot be renewed; the others are.
         """
         done = []
         problems: dict[str, UserError] = {}
@@ -406,9 +403,9 @@ class Session:
     def prune(
         self, channels: Sequence[str] = (), *, dry_run: bool = False
     ) -> dict[str, dict[str, list[str]]]:
-        """Drop old releases of the channels named, or of all whose keys are here.
+        """Drop old releases of the named channels, or of all channels with keys here.
 
-        By channel and appliance.
+        Returns the dropped releases by channel and appliance.
         """
         rings = self.rings(channels)
         return {
@@ -423,7 +420,7 @@ class Session:
         for name in self.known():
             try:
                 root = self.root(name)
-                # of an older state than there was, or of none, what came since would be removed
+                # an older or missing state would have all newer objects removed
                 self.read(name)
                 roots[name] = root
             except UserError as error:

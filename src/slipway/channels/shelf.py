@@ -1,9 +1,9 @@
-"""What a channel lists of one appliance, read from its metadata, which is signed but not therefore
-sound.
+"""Read a channel's releases of one appliance from its metadata: signed, but not therefore sound.
 
-What goes in: the metadata of an appliance's role, verified. What comes out: a :class:`Shelf`.
-Invariants: everything that a shelf holds has the type, the form and the range that slipway writes;
-whatever else is there, by a mistake or by a thief of the channel's keys, is a VerificationError.
+Input: the verified metadata of an appliance's role. Output: a :class:`Shelf`.
+
+Invariants: Every value in a shelf has the type, the form and the range that slipway writes.
+Anything else is a VerificationError, be it a mistake or the work of a thief of the channel's keys.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
     "to_shelf",
 ]
 
-#: What a file beside the images may have at most, in bytes: it is read into memory.
+#: The largest size of a file beside the images, in bytes: it is read into memory.
 MAX_RECORD: Final = 64 << 20
 _MAX_SIZE: Final = 1 << 44
 _MAX_TIME: Final = 253_402_300_799  # the end of the year 9999
 _MAX_TEXT: Final = 4_000
-#: How many releases a channel remembers to have been current.
+#: The number of formerly current releases that a channel remembers.
 _MAX_PAST: Final = 50
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,179}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -47,8 +47,12 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A release in a channel: when it was made and came here, in seconds since 1970; size and
-    SHA-256 by file.
+    """A release in a channel.
+
+    Attributes:
+        created: The time of its build, in seconds since 1970.
+        added: The time of its arrival here, in seconds since 1970.
+        files: Size in bytes and SHA-256 by file.
     """
 
     created: int
@@ -58,7 +62,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """What is left of a withdrawn release."""
+    """The note of a withdrawn release; ``time`` is in seconds since 1970."""
 
     reason: str
     replacement: str | None
@@ -67,10 +71,9 @@ class Tombstone:
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """One appliance in a channel: its releases by name, in the order in which they came; what a
-    change changes.
+    """One appliance in a channel, open to changes: its releases by name, in the order of arrival.
 
-    ``past`` are the releases that were current before, the last one at the end.
+    ``past`` are the formerly current releases, the last one at the end.
     """
 
     current: str | None = None
@@ -79,42 +82,43 @@ class Shelf:
     withdrawn: dict[str, Tombstone] = field(default_factory=dict)
 
     def add(self, release: str, listed: Listed) -> None:
-        """Put a release in, and make it the current one."""
+        """Add a release, and make it the current one."""
         self.releases[release] = listed
         self.make_current(release)
 
     def make_current(self, release: str) -> None:
-        """Make a release the current one, and remember the one that was."""
+        """Make a release the current one, and remember the one before."""
         if release != self.current:
             self.past = [*self.past, *([self.current] if self.current else [])][-_MAX_PAST:]
             self.current = release
 
     def go_back(self, release: str | None) -> None:
-        """Make a release current that was so before; what came after it is forgotten."""
+        """Make a formerly current release current again, and forget the ones after it."""
         if release in self.past:
             del self.past[len(self.past) - 1 - self.past[::-1].index(release) :]
         self.current = release
 
     def previous(self) -> str | None:
-        """Return the release that was current before, if it is still listed.
+        """Return the last formerly current release that is still listed.
 
-        A list from before this was written down has none: then it is the one that came before.
+        Early metadata has no such history: then it is the one that arrived before the current one.
         """
         known = [name for name in self.past if name in self.releases and name != self.current]
         return known[-1] if known else self.before(self.current)
 
     def before(self, release: str | None) -> str | None:
-        """The release that came before another one."""
+        """Return the release that arrived before another one, None for the first."""
         names = list(self.releases)
         place = names.index(release) if release in self.releases else 0
         return names[place - 1] if place else None
 
 
 def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
-    """The release that a build id or a release's name means; the current one for None.
+    """Return the release meant by a build id or a release's name; the current one for None.
 
     Raises:
-        StoreError: There is none.
+        StoreError: There is no such release.
+        UsageError: Several releases could be meant.
     """
     if build is None:
         if shelf.current is None:
@@ -152,16 +156,16 @@ def matches(release: str, build: str) -> bool:
 
 
 class _Unsound(Exception):
-    """The metadata holds something that slipway does not write."""
+    """The metadata holds a value that slipway does not write."""
 
 
 def is_name(text: Any) -> bool:
-    """Return True if an appliance, a release or a file can be called so."""
+    """Return True if an appliance, a release or a file can have this name."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def malformed(channel: str, what: str, problem: str) -> VerificationError:
-    """What to say of metadata that is signed and makes no sense."""
+    """Return the error for signed but malformed metadata."""
     return VerificationError(
         f"{what} of the channel {channel} is signed, but malformed: {problem}",
         hint=(
@@ -172,10 +176,10 @@ def malformed(channel: str, what: str, problem: str) -> VerificationError:
 
 
 def to_shelf(role: Metadata[Targets], appliance: str, channel: str) -> Shelf:
-    """What an appliance's metadata says.
+    """Read the shelf of an appliance from its metadata.
 
     Raises:
-        VerificationError: It says something that makes no sense.
+        VerificationError: The metadata is malformed.
     """
     try:
         return _shelf(role, appliance)
@@ -184,10 +188,10 @@ def to_shelf(role: Metadata[Targets], appliance: str, channel: str) -> Shelf:
 
 
 def require_sound(role: Metadata[Targets], appliance: str) -> None:
-    """Refuse to write what :func:`to_shelf` would refuse to read.
+    """Refuse to write metadata that :func:`to_shelf` would refuse to read.
 
     Raises:
-        StoreError: It would.
+        StoreError: The metadata is malformed.
     """
     try:
         _shelf(role, appliance)
@@ -229,7 +233,7 @@ def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
 
 
 def _files(targets: Mapping[str, Any], appliance: str) -> dict[str, dict[str, tuple[int, str]]]:
-    """Size and SHA-256 by release and file."""
+    """Return size and SHA-256 by release and file."""
     files: dict[str, dict[str, tuple[int, str]]] = {}
     for path, target in targets.items():
         parts = path.split("/")
@@ -272,10 +276,10 @@ def _require_consistent(
 
 
 def past_of(snapshot: Metadata[Snapshot], channel: str) -> int:
-    """The number of the snapshot that another one replaced; 0 for none.
+    """Return the number of the snapshot that this one replaced; 0 for none.
 
     Raises:
-        VerificationError: It says none that can have been before it.
+        VerificationError: The number is missing, or cannot be an earlier one.
     """
     version = snapshot.signed.version
     try:

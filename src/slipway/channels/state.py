@@ -1,13 +1,13 @@
-"""What a channel holds, as its signed metadata says it; reading verifies from a trusted root.
+"""Read the content of a channel from its signed metadata, verified from a trusted root.
 
 A channel is the TUF repository ``metadata/<channel>/`` (TUF specification 1.0). Its targets role
-delegates each appliance to a role of its own, whose metadata lists the files of every release and,
-in the signed field ``x-slipway``, what TUF has no word for: which release is current, when each was
-made and came here, and what was withdrawn. The snapshot says in the same field which snapshot it
-replaced, so that the past of a channel can be followed.
+delegates each appliance to a role of its own. The metadata of this role lists the files of every
+release. Its signed field ``x-slipway`` has the rest: the current release, the times of build and
+arrival, and the withdrawn releases. In the same field, a snapshot names the one it replaced, so the
+past of a channel can be followed.
 
-Invariants: nothing is returned that was not verified; versions in timestamp, snapshot and file
-names agree.
+Invariants: A channel holds verified metadata only. Versions in timestamp, snapshot and file names
+agree.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ __all__ = [
     "verified_root",
 ]
 
-#: What python-tuf's client reads at most of each role (tuf.ngclient.UpdaterConfig); of an
-#: appliance's, as of targets.
+#: The most that python-tuf's client reads of each role, in bytes (tuf.ngclient.UpdaterConfig); an
+#: appliance's role counts as targets.
 MAX_BYTES: Final = {
     "root": 512_000,
     "timestamp": 16_384,
@@ -56,10 +56,12 @@ _RESERVED: Final = ("root", "targets", "snapshot", "timestamp")
 
 @dataclass(slots=True, kw_only=True)
 class Channel:
-    """A channel as it was read, and the changes to it. ``etag`` is the timestamp's version in the
-    store, None for a new channel; ``resign`` are roles (``targets`` and appliances) to be signed
-    anew although nothing in them changed, ``floors`` numbers by role that new metadata must be
-    above.
+    """A channel as it was read, and the changes to it.
+
+    Attributes:
+        etag: The timestamp's version in the store, None for a new channel.
+        resign: Roles (``targets`` and appliances) to sign anew even without a change.
+        floors: Numbers by role that new metadata must exceed.
     """
 
     name: str
@@ -78,7 +80,7 @@ class Channel:
 
     @property
     def appliances(self) -> tuple[str, ...]:
-        """What the channel has, sorted."""
+        """The channel's appliances, sorted."""
         roles = (
             self.targets.signed.delegations.roles
             if self.targets and self.targets.signed.delegations
@@ -93,7 +95,7 @@ class Channel:
         return tuple(sorted(names))
 
     def shelf(self, appliance: str) -> Shelf:
-        """One appliance's releases, for looking or for changing."""
+        """Return one appliance's releases, to read or to change."""
         if appliance in _RESERVED:
             raise StoreError(
                 f'an appliance that is called "{appliance}" cannot be published',
@@ -108,12 +110,12 @@ class Channel:
         return self.shelves[appliance]
 
     def role(self, appliance: str) -> Metadata[Targets] | None:
-        """The metadata of an appliance as it was read, None for a new one."""
+        """Return the metadata of an appliance as it was read, None for a new one."""
         known = self.snapshot is not None and f"{appliance}.json" in self.snapshot.signed.meta
         return self._role(appliance) if known else None
 
     def changed(self) -> list[str]:
-        """The appliances that are no longer as they were read."""
+        """Return the appliances that are no longer as they were read."""
         return sorted(
             name for name, shelf in self.shelves.items() if shelf != self._read.get(name, Shelf())
         )
@@ -130,13 +132,13 @@ class Channel:
 
 
 def require_store(store: Store, *, new: bool = False) -> None:
-    """Refuse what is no store: a name that was mistyped looks like an empty one.
+    """Refuse a place without a store: a mistyped name looks like an empty store.
 
     Args:
-        new: A store may begin here; then a folder may be missing or empty.
+        new: True if a store may begin here; then a folder may be missing or empty.
 
     Raises:
-        StoreError: Nothing is there, or something else.
+        StoreError: The place is empty, or holds something else.
     """
     if any(is_ours(status.key) for folder in FOLDERS for status in _listed_in(store, folder)):
         return
@@ -157,13 +159,13 @@ def require_store(store: Store, *, new: bool = False) -> None:
 
 
 def _listed_in(store: Store, folder: str) -> Iterator[Status]:
-    """List a folder; nothing where the store's own place is a file."""
+    """Yield the objects of a folder; none if the store's own folder is missing or a file."""
     if "://" in store.url or Path(store.url).is_dir():
         yield from store.list(folder)
 
 
 def _folder_problem(path: Path) -> str:
-    """Say why a folder is no store."""
+    """Return the reason that a folder is no store."""
     try:
         names = [each.name for each in path.iterdir() if each.name != ".tmp"]
     except FileNotFoundError:
@@ -179,14 +181,13 @@ def _folder_problem(path: Path) -> str:
 
 
 def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
-    """A channel as it is now; of a channel that does not exist yet, its root alone.
+    """Read a channel as it is now; of a channel that does not exist yet, its root alone.
 
     Args:
-        trusted: Any of its root metadata that is trusted; newer ones are followed from there.
+        trusted: Any trusted root of the channel; newer ones are followed from there.
 
     Raises:
-        VerificationError: Something is not signed by whom it must be signed, or versions do not
-            agree.
+        VerificationError: Metadata is not signed by the right keys, or versions do not agree.
         StoreError: The timestamp was deleted.
     """
     roots = root_chain(store, name, trusted)
@@ -210,11 +211,11 @@ def read_channel(store: Store, name: str, trusted: bytes) -> Channel:
 def channel_at(
     store: Store, name: str, root: Metadata[Root], snapshot: Metadata[Snapshot]
 ) -> Channel:
-    """A channel as a snapshot, which is verified, has it.
+    """Read a channel in the state of a verified snapshot.
 
     Raises:
-        NotFound: Something that it lists is not there.
-        VerificationError: Something is not what it lists, or not signed by whom it must be signed.
+        NotFound: Listed metadata is missing.
+        VerificationError: Metadata differs from the list, or is not signed by the right keys.
     """
     targets: Metadata[Targets] = load_listed(
         store, name, "targets", _listed(snapshot, name, "targets")
@@ -224,13 +225,14 @@ def channel_at(
 
 
 def verified_root(store: Store, channel: str, trusted: bytes) -> Metadata[Root]:
-    """The newest root of a channel in the store."""
+    """Return the newest root of a channel in the store."""
     return root_chain(store, channel, trusted)[-1]
 
 
 def root_chain(store: Store, channel: str, trusted: bytes) -> tuple[Metadata[Root], ...]:
-    """The roots of a channel from a trusted one on: each is signed by the keys of the one before
-    and by its own.
+    """Return the roots of a channel, from a trusted one on.
+
+    Each is signed by the keys of the one before and by its own.
     """
     root: Metadata[Root] = parse(trusted, f"the trusted root of {channel}", "root")
     _verify(root, "root", root, channel)
@@ -247,21 +249,21 @@ def root_chain(store: Store, channel: str, trusted: bytes) -> tuple[Metadata[Roo
 
 
 def load(store: Store, channel: str, role: str, version: int) -> Any:
-    """A numbered file of metadata, not verified but for its type and number.
+    """Load a numbered file of metadata, not verified except for its type and number.
 
     Raises:
-        NotFound: There is none.
-        VerificationError: It is no metadata, or not what its name says.
+        NotFound: The file does not exist.
+        VerificationError: The file is no metadata, or not of the type and number in its name.
     """
     return _parsed(_bytes(store, metadata_key(channel, role, version)), channel, role, version)
 
 
 def load_listed(store: Store, channel: str, role: str, meta: MetaFile) -> Any:
-    """A numbered file as other metadata lists it: by number, and by hash where it says one.
+    """Load a numbered file as other metadata lists it: by number, and by hash if there is one.
 
     Raises:
-        NotFound: There is none.
-        VerificationError: It is no metadata, or not what is listed.
+        NotFound: The file does not exist.
+        VerificationError: The file is no metadata, or not the listed one.
     """
     from tuf.api.exceptions import LengthOrHashMismatchError
 
@@ -296,10 +298,10 @@ def _parsed(data: bytes, channel: str, role: str, version: int) -> Any:
 
 
 def parse(data: bytes, source: str, kind: str) -> Any:
-    """Metadata of a kind, not verified.
+    """Parse metadata of a kind, not verified.
 
     Raises:
-        VerificationError: It is not.
+        VerificationError: The data is no metadata, or of another kind.
     """
     from tuf.api.metadata import Metadata
     from tuf.api.serialization import DeserializationError
@@ -321,7 +323,7 @@ def _verify(delegator: Metadata[Any], role: str, metadata: Metadata[Any], channe
     try:
         delegator.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError) as error:
-        # also what has no canonical form, as a number with a point
+        # also metadata without a canonical form, such as a number with a point
         raise VerificationError(
             f"the {role} metadata of the channel {channel} is not signed by its keys: "
             f"{str(error) or 'it has no canonical form'}",
@@ -342,11 +344,12 @@ def _listed(snapshot: Metadata[Snapshot], channel: str, role: str) -> MetaFile:
 
 
 def _require_new(store: Store, channel: str) -> None:
-    """Tell a channel that was never there, or whose first commit was stopped, from one whose
-    timestamp was deleted.
+    """Refuse a channel whose timestamp was deleted.
+
+    A channel that was never there passes, and so does one with an interrupted first commit.
     """
     if read_only(store):
-        return  # there is nothing to tell it by
+        return  # no listing to tell them apart by
     numbers = snapshot_numbers(store, channel)
     if numbers and previous_of(load(store, channel, "snapshot", max(numbers))).number:
         raise StoreError(

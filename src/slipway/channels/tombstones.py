@@ -1,7 +1,7 @@
-"""Tombstones: what one channel has withdrawn is listed and made current by no other.
+"""Tombstones: a release withdrawn from one channel is listed or made current by no other.
 
-What goes in: channels as they were read. What comes out: a refusal before a commit, or after it a
-change back. Invariants: what cannot be read counts as a refusal; a tombstone names a reason.
+Input: channels as they were read. Output: a refusal before a commit, or a change back after it.
+Invariants: An unreadable channel counts as a refusal. A tombstone names a reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "require_still_current",
 ]
 
-#: Reads the other channels that are trusted here.
+#: Reads the other channels trusted here.
 Others = Callable[[], Iterable[Channel]]
 
 
@@ -36,9 +36,10 @@ def bury(
     dead: Container[str],
     now: int,
 ) -> None:
-    """Take releases out.
+    """Replace releases by tombstones.
 
-    If the current one goes, the one that was so before becomes current, or else the newest.
+    If the current one goes, the last living one that was current before becomes current again.
+    Without one, the release listed before it does, or else the newest.
     """
     names = list(shelf.releases)
     place = names.index(shelf.current) if shelf.current in names else len(names)
@@ -58,7 +59,7 @@ def bury(
 
 
 def _stone(channels: Iterable[Channel], ref: ReleaseRef) -> tuple[str, Tombstone] | None:
-    """The first tombstone of a release, with its channel."""
+    """Return the first tombstone of a release, with its channel."""
     for channel in channels:
         stone = channel.shelf(ref.appliance).withdrawn.get(ref.release)
         if stone:
@@ -67,11 +68,11 @@ def _stone(channels: Iterable[Channel], ref: ReleaseRef) -> tuple[str, Tombstone
 
 
 def require_not_withdrawn(channels: Iterable[Channel], ref: ReleaseRef) -> None:
-    """Refuse a release that any channel has withdrawn.
+    """Refuse a release withdrawn from any channel.
 
     Raises:
-        StoreError: One has.
-        VerificationError: What a channel has withdrawn cannot be told.
+        StoreError: A channel has withdrawn the release.
+        VerificationError: The tombstones of a channel cannot be read.
     """
     found = _stone(channels, ref)
     if found:
@@ -83,11 +84,10 @@ def require_not_withdrawn(channels: Iterable[Channel], ref: ReleaseRef) -> None:
 def require_still_alive(
     store: Store, ring: KeyRing, others: Others, new: Sequence[ReleaseRef], clock: Clock
 ) -> None:
-    """After a commit: take out again what it listed and what was withdrawn meanwhile from another
-    channel.
+    """Check the new releases after a commit; withdraw one withdrawn meanwhile from another channel.
 
     Raises:
-        StoreError: Something was.
+        StoreError: A release was withdrawn meanwhile.
     """
     known = tuple(others()) if new else ()
     for ref in new:
@@ -115,11 +115,10 @@ def require_still_current(
     before: str | None,
     clock: Clock,
 ) -> None:
-    """After a commit that made a listed release current: undo it if another channel has withdrawn
-    the release meanwhile.
+    """Check the new current release after a commit; undo it if the release was withdrawn meanwhile.
 
     Raises:
-        StoreError: It has.
+        StoreError: Another channel has withdrawn the release.
     """
     found = _stone(others(), ref)
     if not found:

@@ -1,8 +1,7 @@
-"""What is done every night, whoever publishes: signatures are renewed before they expire, old
-releases go.
+"""Upkeep of channels, every night: renew signatures before they expire, and drop old releases.
 
-Pruning takes releases out of a channel and removes no byte; :mod:`slipway.channels.collect` does
-that, a week later.
+Pruning takes releases out of a channel and removes no byte. :mod:`slipway.channels.collect` removes
+the bytes a week later.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ from slipway.stores import Store
 
 __all__ = ["Policy", "half_over", "kept", "prune", "refresh", "warnings"]
 
-#: How long before the targets metadata ends a refresh without the targets key fails: a warning was
-#: not enough.
+#: From this many days before the end of the targets metadata, a refresh without the targets key
+#: fails: a warning was not enough.
 _LAST_DAYS: Final = EXPIRY_DAYS["snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How many days, weeks and months that have releases keep their newest one; the current one and
-    the one before it are always kept.
+    """The numbers of days, weeks and months that keep their newest release.
+
+    Periods without a release do not count. The current release and the one before are always kept.
     """
 
     days: int = 14
@@ -46,9 +46,9 @@ _PERIODS: Final[tuple[tuple[str, str], ...]] = (
 
 
 def kept(shelf: Shelf, policy: Policy) -> set[str]:
-    """The releases that a policy keeps.
+    """Return the releases that a policy keeps.
 
-    Days, weeks and months are those in which a release was made, in UTC.
+    A release belongs to the day, week and month of its build, in UTC.
     """
     keep = {name for name in (shelf.current, shelf.previous()) if name}
     newest_first = sorted(
@@ -72,10 +72,10 @@ def prune(
     clock: Clock = time.time,
     dry_run: bool = False,
 ) -> dict[str, list[str]]:
-    """Take the releases that a policy does not keep out of a channel; returns them by appliance.
+    """Drop the releases that a policy does not keep from a channel; return them by appliance.
 
     Args:
-        dry_run: Only say which.
+        dry_run: Change nothing.
     """
     dropped: dict[str, list[str]] = {}
 
@@ -100,8 +100,7 @@ def prune(
 def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time) -> Committed:
     """Sign a channel anew: timestamp and snapshot always, the rest when half of its time is over.
 
-    Without the targets key, timestamp and snapshot are signed all the same: that keeps a channel
-    alive.
+    Timestamp and snapshot keep a channel alive, so they are signed even without the targets key.
 
     Raises:
         Expired: The root has ended; nothing is signed.
@@ -131,7 +130,7 @@ def refresh(store: Store, ring: KeyRing, *, clock: Clock = time.time) -> Committ
 
 
 def warnings(channel: Channel, ring: KeyRing, clock: Clock = time.time) -> list[str]:
-    """Say what a channel needs soon that a refresh without a person does not do."""
+    """Return a channel's coming needs that a refresh without a person does not meet."""
     ending = root_warning(channel, clock())
     found = [ending] if ending else []
     due = _targets_end(channel, ring, clock)
@@ -155,9 +154,7 @@ def _require_root(channel: Channel, clock: Clock) -> None:
 
 
 def _targets_end(channel: Channel, ring: KeyRing, clock: Clock) -> datetime | None:
-    """When the first of what a missing targets key should have renewed ends; None if nothing is
-    due.
-    """
+    """Return the first end of metadata due for the missing targets key; None if nothing is due."""
     if ring.has("targets"):
         return None
     roles = [channel.targets, *(channel.role(name) for name in channel.appliances)]

@@ -1,7 +1,7 @@
-"""Records of a release, read from a store and compared with what signed metadata lists of them.
+"""Read records of a release from a store, and compare them with signed metadata.
 
-What goes in: sizes and hashes by file, from verified metadata. What comes out: the very bytes that
-were listed. Invariant: nothing is returned that is not what was published.
+Input: sizes and hashes by file, from verified metadata. Output: the very bytes listed there.
+Invariant: only published bytes are returned.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def read_record(
     """Read a file of a release that is no image.
 
     Raises:
-        VerificationError: It is not listed, too large, or not what was published.
-        NotFound: The store does not have it.
+        VerificationError: The file is not listed, too large, or tampered.
+        NotFound: The store does not have the file.
     """
     if file not in files:
         raise VerificationError(f"{ref} lists no {file}", hint="run: invoke verify")
@@ -48,8 +48,8 @@ def manifest_of(store: Store, ref: ReleaseRef, files: Mapping[str, tuple[int, st
     """Read a release's manifest.
 
     Raises:
-        VerificationError: It is not what was published, or is about another release.
-        NotFound: The store does not have it.
+        VerificationError: The manifest is tampered, or about another release.
+        NotFound: The store does not have the manifest.
     """
     text = read_record(store, ref, MANIFEST, files)
     return read_manifest(text, source=target_key(ref, MANIFEST, files[MANIFEST][1]), of=ref)

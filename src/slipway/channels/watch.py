@@ -1,14 +1,13 @@
-"""Read a channel as a publisher: nothing is signed after a state that is older than one that was
-there.
+"""Read a channel as a publisher: nothing is signed on top of an outdated state.
 
-Whoever can write to a store can put an old timestamp back, with valid signatures. Three things
-tell: what was seen here before (:mod:`slipway.channels.memory`), the timestamp's expiry, and signed
-snapshots in the store with a higher number than the one that the timestamp names. Such snapshots
-are also left by commits that lost a race or were stopped, so what a snapshot says of the one that
-it replaced decides (docs/adr/0016-publishers-remember.md).
+Anybody who can write to a store can put an old timestamp back, with valid signatures. Three things
+reveal it: the memory (:mod:`slipway.channels.memory`), the timestamp's expiry, and signed snapshots
+in the store above the timestamp's. Commits that lost a race or were interrupted leave such
+snapshots, too. So the snapshot that each of them replaced decides
+(docs/adr/0016-publishers-remember.md).
 
-Invariants: the memory is read before the timestamp, so a rival's commit between the two is no step
-back; what was read is remembered before anybody uses it.
+Invariants: The memory is read before the timestamp, so a rival's commit between the two is no step
+back. A state is remembered before anybody uses it.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Unnamed", "read_own", "read_watched", "seen_of", "signed_snapshots", "unnamed"]
 
-#: How long another publisher may take from its snapshot to its swap, before that counts as
-#: something else.
+#: The seconds that another publisher may take from its snapshot to its swap; after them, its
+#: snapshot is refused.
 PATIENCE_S: float = 10.0
-#: What a garbage collection leaves of the past, in seconds:
-#: :data:`slipway.channels.collect.GRACE_S`.
+#: The past that a garbage collection leaves, in seconds: :data:`slipway.channels.collect.GRACE_S`.
 _PAST_S: Final = 7 * 86400
 
 
@@ -47,7 +45,7 @@ _PAST_S: Final = 7 * 86400
 class Unnamed:
     """A signed snapshot that the timestamp does not name.
 
-    ``proven``: some timestamp did name it, or a later one.
+    ``proven`` is True if an earlier timestamp named a later snapshot than today's does.
     """
 
     number: int
@@ -63,14 +61,14 @@ def read_watched(
     clock: Clock = time.time,
     publishing: bool = True,
 ) -> Channel:
-    """A channel as it is now, compared with what is known of it, and remembered.
+    """Read a channel as it is now, compare it with the memory, and remember it.
 
     Args:
-        publishing: Something will be signed after it: refuse an expired timestamp and signed
-            snapshots that it does not name, too.
+        publishing: True if something will be signed on top of it. Then an expired timestamp is
+            refused, too, and so are signed snapshots beyond its own.
 
     Raises:
-        VerificationError: It is not the newest state there was.
+        VerificationError: The state is not the newest one.
         HostError: The memory cannot be read or written.
     """
     started = time.monotonic()
@@ -96,14 +94,14 @@ def read_own(store: Store, ring: KeyRing, clock: Clock, trusted: bytes | None = 
     """Read a channel to change it, see :func:`read_watched`.
 
     Args:
-        trusted: One of its roots (default: the first that its keys had).
+        trusted: One of its roots (default: the first one of its keys).
     """
     memory = memory_of(store, ring, ring.channel)
     return read_watched(store, ring.channel, trusted or ring.roots[0], memory, clock=clock)
 
 
 def seen_of(channel: Channel, clock: Clock) -> Seen:
-    """What there is to remember of a channel that was read or written."""
+    """Return the state to remember of a channel that was read or written."""
     assert channel.timestamp is not None and channel.snapshot is not None
     return Seen(
         root=channel.root.signed.version,
@@ -116,10 +114,10 @@ def seen_of(channel: Channel, clock: Clock) -> Seen:
 
 
 def require_known(channel: Channel, known: Known, clock: Clock) -> None:
-    """Refuse a state that does not go on from the one that was seen.
+    """Refuse a state that does not follow from the remembered one.
 
     Raises:
-        VerificationError: It is older, another one, or goes on from an older one.
+        VerificationError: The channel is gone, older, or does not follow from the remembered state.
     """
     seen, name = known.seen, channel.name
     if seen is None:
@@ -153,7 +151,7 @@ def require_known(channel: Channel, known: Known, clock: Clock) -> None:
 
 
 def _continues(channel: Channel, snapshot: Metadata[Snapshot], seen: Seen, clock: Clock) -> bool:
-    """Follow the past of a channel back to the state that was seen."""
+    """Return True if a channel's past leads back to the remembered state."""
     number, sha256 = snapshot.signed.version, identity(snapshot)
     while number > seen.snapshot:
         before = previous_of(snapshot)
@@ -163,19 +161,20 @@ def _continues(channel: Channel, snapshot: Metadata[Snapshot], seen: Seen, clock
         try:
             snapshot = load(channel.store, channel.name, "snapshot", number)
         except NotFound:
-            # A collection has removed it, which it may only if what was seen is long past.
+            # A collection removed it. That is right only if the remembered state is long past.
             return clock() - seen.time > _PAST_S
         if sha256 and identity(snapshot) != sha256:
             return False
-    # Before snapshots had the hash of the one before, the number was all that there was.
+    # Early snapshots have only the number of the one before, not its hash.
     return number == seen.snapshot and sha256 in ("", seen.sha256)
 
 
 def signed_snapshots(
     store: Store, root: Metadata[Root], name: str, *, above: int = 0
 ) -> list[Metadata[Snapshot]]:
-    """The snapshots of a channel with higher numbers that its keys have signed, the newest first;
-    none on a web server, which has no listing.
+    """Return the snapshots above a number that the channel's keys signed, the newest first.
+
+    A web server has no listing, and so none of them.
     """
     if read_only(store):
         return []
@@ -193,7 +192,7 @@ def signed_snapshots(
 
 
 def unnamed(channel: Channel, known: Known) -> Unnamed | None:
-    """The newest signed snapshot that should have been named by the timestamp, or may have been."""
+    """Return the newest signed snapshot that is, or may be, evidence of a newer state."""
     named = channel.snapshot.signed.version if channel.snapshot is not None else 0
     possible = None
     for metadata in signed_snapshots(channel.store, channel.root, channel.name, above=named):

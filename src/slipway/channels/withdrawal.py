@@ -1,10 +1,11 @@
-"""Withdrawn is final: what was withdrawn from one channel is in no other again.
+"""Withdraw a release from all channels for good.
 
-What goes in: the channels that can be read here, with their tombstones. What comes out: a refusal,
-or a withdrawal from every channel that can be reached. Invariants: a channel that cannot be read
-never keeps a release in the others; the most trusted channel is first; whoever lists a release
-looks at the tombstones again after the commit, and whoever withdraws one looks at the listings
-again, so that of the two at once at least one sees the other.
+Input: the readable channels, with their tombstones. Output: a refusal, or a withdrawal from every
+channel within reach.
+
+Invariants: An unreadable channel never keeps a release in the others. The most trusted channel is
+first. After its commit, a publisher reads the tombstones again, and a withdrawer the listings. So
+of the two at once, at least one sees the other.
 """
 
 from __future__ import annotations
@@ -29,11 +30,10 @@ _ROUNDS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
-    """What a withdrawal did: the releases, the change of each channel, and why some could not be
-    reached.
+    """The result of a withdrawal: the releases, the changes, and the reasons for missed channels.
 
     Attributes:
-        already: Releases that a channel had withdrawn before, with the reason that was given then.
+        already: Releases withdrawn from a channel earlier, with the reason given then.
     """
 
     appliance: str
@@ -43,10 +43,10 @@ class Withdrawal:
     already: Mapping[str, str] = field(default_factory=dict)
 
     def require_whole(self) -> None:
-        """Raise if a channel may still have one of the releases.
+        """Refuse an incomplete withdrawal.
 
         Raises:
-            StoreError: It may; each channel is named with the reason.
+            StoreError: Channels may still have one of the releases; each is named with the reason.
         """
         if self.unreached:
             listing = "".join(f"\n  {name}: {problem}" for name, problem in self.unreached.items())
@@ -77,15 +77,15 @@ class Withdrawer:
     def withdraw(
         self, appliance: str, build: str, reason: str, *, derived: bool = False
     ) -> Withdrawal:
-        """Take a release out of every channel that can be reached.
+        """Take a release out of every channel within reach.
 
         Args:
             build: A build id or a release.
-            derived: Also take out what was made from it, see :meth:`_derived`.
+            derived: Also take out the releases made from it, see :meth:`_derived`.
 
         Raises:
-            StoreError: No channel that can be read has it.
-            UsageError: It may mean several releases.
+            StoreError: No readable channel has the release.
+            UsageError: Several releases could be meant.
         """
         shelves = self._shelves(appliance)
         ref = ReleaseRef(appliance, self._find(shelves, appliance, build))
@@ -128,10 +128,7 @@ class Withdrawer:
     def preview(
         self, appliance: str, build: str, *, derived: bool = False
     ) -> tuple[list[str], list[str]]:
-        """Return the releases that would be withdrawn, and the channels that have one of them.
-
-        Changes nothing.
-        """
+        """Return the releases to withdraw, and the channels with one of them; change nothing."""
         shelves = self._shelves(appliance)
         ref = ReleaseRef(appliance, self._find(shelves, appliance, build))
         releases = [ref.release, *(self._derived(ref, shelves) if derived else [])]
@@ -157,7 +154,7 @@ class Withdrawer:
         moved.setdefault(name, done)
 
     def _shelves(self, appliance: str) -> dict[str, Shelf]:
-        """The appliance's releases in every channel that can be read; the others are noted."""
+        """Return the appliance's releases in every readable channel, and note the others."""
         shelves = {}
         for name in self.names:
             try:
@@ -189,10 +186,10 @@ class Withdrawer:
         )
 
     def _derived(self, ref: ReleaseRef, shelves: Mapping[str, Shelf]) -> list[str]:
-        """The releases that name this one, or one that does, as their parent, or that hold the very
-        same disk.
+        """Return the descendants of a release, and the releases with the very same disk.
 
-        A parent is the build before (docs/adr/0015). What cannot be told is noted for its channel.
+        A parent is the build before (docs/adr/0015). A release with an unreadable manifest is noted
+        for its channel.
         """
         parents: dict[str, str | None] = {}
         disks: dict[str, str | None] = {}

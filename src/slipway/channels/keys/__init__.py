@@ -1,17 +1,19 @@
-"""The keys of channels: where they are, how they are made and replaced, and what signs with them.
+"""The keys of channels: their files, and how they are made, replaced and used for signing.
 
-Every channel is a TUF repository of its own with four roles, so that who holds one channel's keys
-can sign nothing in another. A channel's folder ``<keys>/<channel>/`` has ``signers.json`` (each
-role's public keys, and the URI by which securesystemslib finds the private half: a file, an HSM, a
-cloud's KMS), private keys as ``<role>-<id>.pem`` (PKCS #8, mode 0600) and every ``N.root.json``:
-public, and what clients start from.
+Every channel is a TUF repository of its own with four roles. The keys of one channel can sign
+nothing in another. A channel's folder ``<keys>/<channel>/`` has:
 
-Roles are apart (docs/adr/0017-keys-apart.md): timestamp and snapshot sign every night without a
-person; targets says what a channel holds; root says whose keys those are. Each private key is a
-file of its own, and may be absent.
+* ``signers.json``: each role's public keys, and the URI by which securesystemslib finds the private
+  half: a file, an HSM, a cloud's KMS.
+* ``<role>-<id>.pem``: private keys (PKCS #8, mode 0600).
+* ``N.root.json``: public, and the start for clients.
 
-Invariants: a private key is never replaced or lost before the new root is written; the folder is
-outside of any repository; nothing is read from a folder that others can write; no ``repr`` shows a
+Roles are apart (docs/adr/0017-keys-apart.md). Timestamp and snapshot sign every night without a
+person. Targets signs the content of a channel, and root its keys. Each private key is a file of its
+own, and may be absent.
+
+Invariants: A private key is never replaced or lost before the new root is written. The folder is
+outside of any repository. Nothing is read from a folder others can write. No ``repr`` shows a
 private key.
 """
 

@@ -1,9 +1,9 @@
-"""Keys without files, as a CI system's secret has them: lines of JSON in ``SLIPWAY_KEY_BUNDLE``.
+"""Keys without files: lines of JSON in ``SLIPWAY_KEY_BUNDLE``, as a CI system's secret.
 
-Each line is what :func:`export` prints: a channel's public keys, private keys of some roles, never
-the root's, and what was seen of the channel, so that a runner without a memory believes no older
-state. Of several lines of one channel all count, so what signs every night and what promotes can be
-two secrets.
+Each line is the result of :func:`export`: a channel's public keys, private keys of some roles,
+never the root's, and the states seen of the channel. So a runner without a memory believes no older
+state. Several lines of one channel count together. So the keys of every night and the key for
+promotions can be two secrets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROLES: Final = ("targets", "snapshot", "timestamp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """The keys of one channel, and what was seen of it, by store, where they were exported."""
+    """The keys of one channel, and the states seen before their export, by store."""
 
     roots: tuple[bytes, ...]
     signers: Mapping[str, tuple[Mapping[str, Any], ...]] = field(repr=False)
@@ -40,10 +40,10 @@ class Bundle:
 
 
 def parse_bundles(channel: str) -> Bundle | None:
-    """The keys of a channel that the environment has; None if it has those of others alone.
+    """Return the keys of a channel in the environment, None if it has only those of others.
 
     Raises:
-        HostError: A line is no bundle, or two of them disagree.
+        HostError: A line is no bundle.
     """
     found: Bundle | None = None
     lines = [Secret(text.strip().encode()) for text in os.environ.get(BUNDLE, "").splitlines()]
@@ -61,7 +61,7 @@ def parse_bundles(channel: str) -> Bundle | None:
                 for role, entries in data["signers"].items()
                 if role in _ROLES
             }
-            # Lines of before 2026-11-30 have none.
+            # Lines from before 2026-11-30 have none.
             seen = {place: seen_from(record) for place, record in data.get("seen", {}).items()}
             following = Bundle(roots=roots, signers=signers, seen=seen)
             found = _merged(found, following) if found else following
@@ -77,9 +77,7 @@ def parse_bundles(channel: str) -> Bundle | None:
 
 
 def channels_of_bundles() -> list[str]:
-    """Return the channels that the environment has keys of; lines that are no bundles are left
-    out.
-    """
+    """Return the channels with keys in the environment; malformed lines are left out."""
     found = set()
     for text in os.environ.get(BUNDLE, "").splitlines():
         with suppress(ValueError, KeyError, TypeError):
@@ -88,7 +86,7 @@ def channels_of_bundles() -> list[str]:
 
 
 def _merged(first: Bundle, second: Bundle) -> Bundle:
-    """Two bundles of one channel as one; those of the newer root say which keys there are."""
+    """Merge two bundles of one channel; the one with the newer root decides the public keys."""
     newer, older = (second, first) if len(second.roots) > len(first.roots) else (first, second)
     private = {
         entry["keyid"]: entry
@@ -112,7 +110,7 @@ def _merged(first: Bundle, second: Bundle) -> Bundle:
 
 
 def _hidden(data: Any) -> Any:
-    """The same data, with private keys as secrets."""
+    """Return the same data, with private keys as secrets."""
     if isinstance(data, dict):
         return {
             key: Secret(str(value).encode()) if key == "pem" else _hidden(value)
@@ -124,18 +122,18 @@ def _hidden(data: Any) -> Any:
 def export(
     ring: KeyRing, roles: Sequence[str] = _ROLES, *, seen: Mapping[str, Seen] | None = None
 ) -> str:
-    """A channel's keys as one line for a CI system's secret.
+    """Return a channel's keys as one line for a CI system's secret.
 
-    A passphrase is asked for and taken off: beside the secret it would be another secret of the
+    A passphrase is asked for and taken off: beside the bundle it would be a second secret of the
     same system.
 
     Args:
-        roles: Those whose private keys are in it.
-        seen: What was seen of the channel, by the name of its store.
+        roles: The roles with their private keys in the line.
+        seen: The states seen of the channel, by the name of the store.
 
     Raises:
-        HostError: One of them is not here.
-        UsageError: The root is among them.
+        HostError: A private key is not here.
+        UsageError: The root is among the roles.
     """
     if not set(roles) <= set(_ROLES):
         raise UsageError("a root key is never in a bundle", hint=f"there is: {', '.join(_ROLES)}")
@@ -154,7 +152,7 @@ def export(
 
 
 def _plain(ring: KeyRing, entry: Mapping[str, Any]) -> Secret:
-    """A private key in PEM without a passphrase."""
+    """Return a private key in PEM without a passphrase."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     pem = ring.pem(entry)

@@ -1,11 +1,11 @@
-"""The files of a channel's keys: who may write them, and how they change.
+"""Read and change the files of a channel's keys, and refuse files that others can change.
 
-What goes in: folders and files. What comes out: their content, or a refusal that names the file and
-the command that mends it. A change of several files is written to a journal first (``change.json``,
-in one piece), then done file by file: whatever interrupts it, the same command completes it.
+Input: folders and files. Output: their content, or a refusal with the file and the command to mend
+it. A change of several files is written to a journal first (``change.json``, in one piece), then
+done file by file. An interrupted change is completed by the same command.
 
-Invariants: nothing is read that another user owns or can write; before the journal is there nothing
-has changed, and after it nothing more is needed but this folder.
+Invariants: Nothing is read if another user owns or can write it. Before the journal is there,
+nothing has changed. After it, nothing more is needed but this folder.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ JOURNAL: Final = "change.json"
 
 
 class MissingKeys(HostError):
-    """A channel has no keys here, which is how it should be for most (exit code 4)."""
+    """The keys of a channel are not here: the normal case for most channels (exit code 4)."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,9 +66,8 @@ class Secret:
 class Change:
     """Files to write and to remove in a channel's folder.
 
-    Paths are relative to the folder of all keys.
-
-    ``command`` makes this change, and completes it when run again.
+    Paths are relative to the folder of all keys. ``command`` makes this change, and completes it
+    when run again.
     """
 
     command: str
@@ -79,9 +78,7 @@ class Change:
 
 
 def keys_directory() -> Path:
-    """Where keys are unless something else is said: SLIPWAY_KEYS, or below the user's configuration
-    (XDG).
-    """
+    """Return the folder of all keys: SLIPWAY_KEYS, or one in the user's configuration (XDG)."""
     set_ = os.environ.get("SLIPWAY_KEYS")
     if set_:
         return Path(set_).expanduser().absolute()
@@ -93,11 +90,11 @@ def require_own(path: Path, *, private: bool = False) -> Path:
     """Refuse a file or folder that another user owns or can write, itself or by a folder above it.
 
     Args:
-        private: Refuse also what others can read.
+        private: Also refuse a file others can read.
 
     Raises:
-        HostError: They can.
-        FileNotFoundError: There is none.
+        HostError: Another user owns it or can write it, or read it if ``private``.
+        FileNotFoundError: It does not exist.
     """
     real = path.resolve(strict=True)
     status = real.stat()
@@ -122,7 +119,7 @@ def require_own(path: Path, *, private: bool = False) -> Path:
 
 
 def _require_parent(parent: Path, path: Path) -> None:
-    """Refuse a folder in which somebody else could rename what leads to a key."""
+    """Refuse a folder if somebody else could rename the path to a key in it."""
     status = parent.stat()
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         raise HostError(
@@ -144,11 +141,11 @@ def _user(number: int) -> str:
 
 
 def require_folder(folder: Path) -> None:
-    """Refuse a folder of keys of which others can write any part, or read a private one.
+    """Refuse a folder of keys if others can write any part of it, or read a private one.
 
     Raises:
-        HostError: They can.
-        FileNotFoundError: There is no such folder.
+        HostError: Others can write a part, or read a private one.
+        FileNotFoundError: The folder does not exist.
     """
     require_own(folder)
     for path in sorted(folder.iterdir()):
@@ -162,14 +159,14 @@ def read_file(path: Path) -> bytes:
     """Read a file that only its owner can change.
 
     Raises:
-        HostError: Others can.
-        FileNotFoundError: There is none.
+        HostError: Others can change the file.
+        FileNotFoundError: The file does not exist.
     """
     return require_own(path).read_bytes()
 
 
 def roots_in(folder: Path) -> tuple[bytes, ...]:
-    """The root metadata of a channel, the oldest first."""
+    """Return the root metadata of a channel, the oldest first."""
     numbered = [(path.name.removesuffix(".root.json"), path) for path in folder.glob("*.root.json")]
     known = sorted(
         (int(number), path) for number, path in numbered if number.isascii() and number.isdigit()
@@ -178,10 +175,10 @@ def roots_in(folder: Path) -> tuple[bytes, ...]:
 
 
 def new_folder(folder: Path) -> None:
-    """Make a folder for keys, of the user's own and outside of any repository.
+    """Make a folder for keys, the user's own and outside of any repository.
 
     Raises:
-        UsageError: It is inside of one.
+        UsageError: The folder is inside a repository.
     """
     if any((parent / ".git").exists() for parent in folder.parents):
         raise UsageError(
@@ -195,7 +192,7 @@ def new_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only one who changes a channel's keys."""
+    """Hold the lock of a channel's keys."""
     descriptor = os.open(
         folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
@@ -207,7 +204,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def carry_out(folder: Path, change: Change) -> None:
-    """Note a change, then make it."""
+    """Note a change in the journal, then make it."""
     record = {
         "command": change.command,
         "private": {
@@ -224,9 +221,9 @@ def carry_out(folder: Path, change: Change) -> None:
 
 
 def complete(folder: Path) -> str | None:
-    """Make the change that the journal of a folder has, if there is one.
+    """Make the change in a folder's journal, if there is one.
 
-    Returns the command that wanted it.
+    Returns its command.
     """
     try:
         record = parse_json(read_file(folder / JOURNAL), str(folder / JOURNAL))
@@ -242,15 +239,15 @@ def complete(folder: Path) -> str | None:
         write(folder / SIGNERS, (json.dumps(record["signers"], indent=2) + "\n").encode(), 0o600)
     for name in record["removed"]:
         remove(folder.parent / name)
-    remove(folder / JOURNAL)  # last: as long as it is there, the change is not whole
+    remove(folder / JOURNAL)  # last: while it is there, the change is not whole
     return str(record["command"])
 
 
 def require_whole(folder: Path) -> None:
-    """Refuse keys whose last change was interrupted.
+    """Refuse keys with an interrupted change.
 
     Raises:
-        HostError: It was.
+        HostError: The last change was interrupted.
     """
     try:
         record = parse_json(read_file(folder / JOURNAL), str(folder / JOURNAL))
@@ -276,10 +273,10 @@ def remove(path: Path) -> None:
 
 
 def parse_json(data: bytes, source: str) -> Any:
-    """Read JSON; an error shows nothing of it.
+    """Parse JSON; an error shows nothing of it.
 
     Raises:
-        VerificationError: It is none.
+        VerificationError: The data is no JSON.
     """
     problem = ""
     try:

@@ -1,4 +1,4 @@
-"""New keys of a channel, and its first root."""
+"""Make the keys of a channel, and its first root."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ __all__ = ["Made", "generate", "init", "parse_signers"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A new key: its entry in ``signers.json`` and, by the file below the folder of all keys, the
-    private half.
+    """A new key.
+
+    Attributes:
+        entry: Its entry in ``signers.json``.
+        files: The private half, by its file below the folder of all keys.
     """
 
     entry: Mapping[str, Any]
@@ -39,12 +42,12 @@ class Made:
 
     @property
     def usable(self) -> dict[str, Any]:
-        """An entry that signs before there is a file."""
+        """The entry with the private key in it, to sign before there is a file."""
         secrets = list(self.files.values())
         return {**self.entry, "pem": secrets[0]} if secrets else dict(self.entry)
 
     def stored(self, passphrase: Secret | None) -> dict[str, Secret]:
-        """The files, under a passphrase where there is one."""
+        """Return the files, under the passphrase if there is one."""
         return {
             name: encrypted(pem, passphrase) if passphrase else pem
             for name, pem in self.files.items()
@@ -52,8 +55,10 @@ class Made:
 
 
 class Quorum(TypedDict, total=False):
-    """How many keys the root has, of which ``threshold`` must sign (2 of 3 in production; 1 of 1 by
-    default). If there are several, each is in a folder of its own beside the channel's.
+    """The number of root keys, and the ``threshold``: the number that must sign.
+
+    2 of 3 in production; 1 of 1 by default. Each of several keys is in a folder of its own beside
+    the channel's.
     """
 
     root_keys: int
@@ -72,10 +77,10 @@ def init(
     """Make the keys of a channel, and its first root.
 
     Args:
-        signers: For roles whose private key is elsewhere, its URI and a file with the public key
+        signers: For roles with a private key elsewhere, its URI and a file with the public key
             (PEM).
-        passphrase: What the targets and root keys are put under.
-        now: When this is, in seconds since 1970.
+        passphrase: The passphrase for the targets and root keys.
+        now: The present time, in seconds since 1970.
 
     Raises:
         UsageError: There are keys already, or the numbers make no sense.
@@ -97,7 +102,7 @@ def init(
     new_folder(folder)
     with locked(folder):
         if (folder / JOURNAL).exists():
-            complete(folder)  # of an earlier call that was interrupted
+            complete(folder)  # of an interrupted earlier call
             return load_ring(channel, directory)
         _refuse_existing(channel, folder)
         made: dict[str, list[Made]] = {}
@@ -129,9 +134,9 @@ def _refuse_existing(channel: str, folder: Path) -> None:
 
 
 def generate(channel: str, role: str, count: int) -> list[Made]:
-    """New keys of a role.
+    """Make new keys of a role.
 
-    Of several, each gets a folder of its own, to be moved away from the others.
+    Each of several gets a folder of its own, to be moved away from the others.
     """
     from securesystemslib.signer import CryptoSigner
 
@@ -149,10 +154,10 @@ def generate(channel: str, role: str, count: int) -> list[Made]:
 
 
 def parse_signers(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
-    """Keys that are elsewhere, as the command line gives them: ``ROLE=URI,PUBLIC.pem``.
+    """Parse keys kept elsewhere, as the command line gives them: ``ROLE=URI,PUBLIC.pem``.
 
     Raises:
-        UsageError: It is written otherwise.
+        UsageError: A text has another form.
     """
     signers = {}
     for text in texts:
@@ -167,7 +172,7 @@ def parse_signers(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
 
 
 def _elsewhere(uri: str, pem: Path) -> Made:
-    """A key whose private half is elsewhere."""
+    """Return a key with its private half elsewhere."""
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, SSlibKey
 

@@ -1,11 +1,11 @@
-"""Private keys under a passphrase: PKCS #8 with PBES2, scrypt and AES-256-CBC (RFC 5958, RFC 8018,
-RFC 7914 section 7).
+"""Put private keys under a passphrase: PKCS #8 with PBES2, scrypt and AES-256-CBC.
 
-It is the format of ``openssl pkcs8 -topk8 -scrypt``, and openssl reads it. The cryptography package
-reads it too, but writes PBKDF2 alone, with few rounds, so this module writes it.
+Formats: RFC 5958, RFC 8018, RFC 7914 section 7. ``openssl pkcs8 -topk8 -scrypt`` writes the same,
+and openssl reads it. The cryptography package reads it too, but writes only PBKDF2, with few
+rounds. So this module writes it.
 
-A passphrase comes from the terminal, or from the file that ``SLIPWAY_PASSPHRASE_FILE`` names: never
-from an argument, which every process of the host can read.
+A passphrase comes from the terminal, or from the file named in ``SLIPWAY_PASSPHRASE_FILE``. It
+never comes from an argument: every process of the host can read those.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 PASSPHRASE_FILE: Final = "SLIPWAY_PASSPHRASE_FILE"
-#: 16 MiB and five rounds of them: openssl refuses to read what takes more than 32 MiB.
+#: 16 MiB and five rounds of them: openssl refuses to read a key that takes more than 32 MiB.
 _N, _R, _P = 2**14, 8, 5
 _BEGIN: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _END: Final = b"-----END ENCRYPTED PRIVATE KEY-----"
@@ -81,14 +81,14 @@ def encrypted(pem: Secret, passphrase: Secret) -> Secret:
 
 
 def private_key(pem: Secret, name: str) -> PrivateKeyTypes:
-    """Read a private key; the passphrase is asked where it has one.
+    """Read a private key, and ask for its passphrase if it has one.
 
     Args:
-        name: The key, as a person knows it.
+        name: The key's name for people.
 
     Raises:
         HostError: The passphrase is wrong, or cannot be asked for.
-        ValueError: It is no private key.
+        ValueError: The data is no private key.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -111,18 +111,15 @@ def private_key(pem: Secret, name: str) -> PrivateKeyTypes:
 
 
 def can_ask(channel: str) -> bool:
-    """Return True if there is a way to a channel's passphrase: a file, a terminal, or an earlier
-    answer.
-    """
+    """Return True if a channel's passphrase can be had: by file, terminal or earlier answer."""
     return channel in _known or bool(os.environ.get(PASSPHRASE_FILE)) or sys.stdin.isatty()
 
 
 def new_passphrase() -> Secret | None:
-    """A passphrase for keys that are about to be made; None if there is neither a file nor a
-    terminal.
+    """Return a passphrase for new keys; None if there is neither a file nor a terminal.
 
     Raises:
-        HostError: It is empty, or the second answer differs.
+        HostError: The passphrase is empty, or the second answer differs.
     """
     given = _from_file()
     if given or not sys.stdin.isatty():
@@ -134,7 +131,7 @@ def new_passphrase() -> Secret | None:
 
 
 def _from_file() -> Secret | None:
-    """The first line of the file that the environment names."""
+    """Return the first line of the file named in the environment, None without a name."""
     name = os.environ.get(PASSPHRASE_FILE)
     if not name:
         return None
@@ -173,7 +170,7 @@ def _require_some(passphrase: Secret, problem: str) -> Secret:
 
 
 def _der(tag: int, *parts: bytes) -> bytes:
-    """One element in DER (X.690 section 8.1)."""
+    """Return one element in DER (X.690 section 8.1)."""
     body = b"".join(parts)
     size = len(body)
     if size < 128:

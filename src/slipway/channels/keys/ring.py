@@ -1,7 +1,7 @@
-"""A channel's keys in use: which there are, and what signs for each role.
+"""Use a channel's keys: find them, and sign for each role.
 
-Invariants: a private key is read when it signs for the first time, so a command needs only the keys
-of the roles that it signs for; a key file that does not fit its public half is refused.
+Invariants: A private key is read when it signs for the first time. So a command needs only the keys
+of its roles. A key file that does not fit its public half is refused.
 """
 
 from __future__ import annotations
@@ -63,11 +63,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRing:
-    """What signs a channel.
+    """The keys of a channel.
 
-    ``roots`` are its root metadata, oldest first. ``signers`` are, by role, entries with the public
-    key and either a URI or the private key itself. ``places`` are folders where a root key may be,
-    beside ``folder``. ``seen`` is what a bundle brings along, by the name of the store.
+    Attributes:
+        roots: Its root metadata, the oldest first.
+        signers: By role, entries with the public key and either a URI or the private key itself.
+        places: Folders that may have a root key, beside ``folder``.
+        seen: The states seen before a bundle's export, by the name of the store.
     """
 
     channel: str
@@ -79,10 +81,10 @@ class KeyRing:
     _loaded: dict[str, list[Signer]] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, role: str) -> list[Signer]:
-        """The signers of a role.
+        """Return the signers of a role.
 
         Raises:
-            HostError: They are not here, or cannot be used.
+            HostError: No key of the role is here, or none can be used.
         """
         if role not in self._loaded:
             signers, problems = [], []
@@ -90,7 +92,7 @@ class KeyRing:
                 try:
                     signers.append(self._signer(entry))
                 except HostError as error:
-                    problems.append(error)  # of several root keys not all need be here
+                    problems.append(error)  # not all of several root keys need be here
             if not signers:
                 raise next(
                     (each for each in problems if not isinstance(each, MissingKeys)),
@@ -102,25 +104,25 @@ class KeyRing:
     def has(self, role: str) -> bool:
         """Return True if a role's private key can sign here.
 
-        Asks no passphrase and no other machine.
+        No passphrase is asked for, and no other machine.
         """
         return any(self._is_here(entry) for entry in self.signers.get(role, ()))
 
     def require(self, role: str) -> None:
-        """Refuse early what would need a private key that is not here.
+        """Refuse early if a role's private key is not here.
 
         Raises:
-            MissingKeys: It is not.
+            MissingKeys: The private key is not here.
         """
         if not any(self._is_here(entry, locked=True) for entry in self.signers.get(role, ())):
             raise self._missing(role)
 
     def public(self, role: str) -> list[Key]:
-        """The public keys of a role."""
+        """Return the public keys of a role."""
         return [_public(entry) for entry in self.signers.get(role, ())]
 
     def sign(self, metadata: Metadata[Any], role: str) -> bytes:
-        """Metadata with the signatures of a role's keys, as bytes."""
+        """Sign metadata with a role's keys, and return it as bytes."""
         from tuf.api.serialization.json import JSONSerializer
 
         metadata.signatures.clear()
@@ -135,11 +137,10 @@ class KeyRing:
         )
 
     def _is_here(self, entry: Mapping[str, Any], *, locked: bool = False) -> bool:
-        """Return True for a key of which the private half is here, or said to be elsewhere by a
-        URI.
+        """Return True if a key's private half is here, or elsewhere by a URI.
 
         Args:
-            locked: Count also a file whose passphrase nobody can be asked for.
+            locked: Count also a file if nobody can be asked for its passphrase.
         """
         uri = str(entry["uri"])
         if "pem" in entry or not uri.startswith("file2:"):
@@ -149,7 +150,7 @@ class KeyRing:
         return locked or not is_encrypted(self.pem(entry).value) or can_ask(self.channel)
 
     def find(self, uri: str) -> Path | None:
-        """Where the file of a private key is; None if it is not here."""
+        """Return the path of a private key's file; None if it is not here."""
         name = uri.removeprefix("file2:")
         if "/" in name:
             return Path(name) if Path(name).exists() else None
@@ -183,11 +184,11 @@ class KeyRing:
         return CryptoSigner(private, key)
 
     def pem(self, entry: Mapping[str, Any]) -> Secret:
-        """A private key as it is kept, possibly under a passphrase.
+        """Return a private key as it is kept, possibly under a passphrase.
 
         Raises:
-            MissingKeys: It is not here.
-            HostError: Others can read or write it.
+            MissingKeys: The key is not here.
+            HostError: Others can read or write the key.
         """
         if "pem" in entry:
             found: Secret = entry["pem"]
@@ -201,10 +202,10 @@ class KeyRing:
 
 
 def check_channel(name: str) -> str:
-    """The name, if a channel can have it.
+    """Return the name of a channel, checked.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: No channel can have this name.
     """
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name):
         raise UsageError(
@@ -215,14 +216,14 @@ def check_channel(name: str) -> str:
 
 
 def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -> KeyRing:
-    """The keys of a channel.
+    """Load the keys of a channel.
 
     Args:
-        places: Folders with root keys, beside those that were made next to the channel's own.
+        places: Folders with root keys, beside those next to the channel's own folder.
 
     Raises:
-        MissingKeys: There are none.
-        HostError: Others can read or write them, or their last change was interrupted.
+        MissingKeys: The channel has no keys here.
+        HostError: Others can read or write the keys, or their last change was interrupted.
     """
     check_channel(channel)
     bundle = parse_bundles(channel) if os.environ.get(BUNDLE) else None
@@ -253,7 +254,7 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
 
 
 def _elsewhere(channel: str, directory: Path) -> str:
-    """Say where the keys of a channel may be; whoever knows the store may say more."""
+    """Return a hint to the place of a channel's keys; a caller with the store may know more."""
     if os.environ.get(BUNDLE):
         return f"{BUNDLE} has the keys of {', '.join(channels_of_bundles()) or 'no channel'}"
     near = suggestion(channel, (each.parent.name for each in directory.glob(f"*/{SIGNERS}")))
@@ -264,8 +265,10 @@ def _elsewhere(channel: str, directory: Path) -> str:
 
 
 def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> bytes | None:
-    """The root metadata that a channel is trusted by: the first one of its keys, where they are
-    here, or a file ``<trust>/<channel>.root.json``; None if nothing is known.
+    """Return the trusted root of a channel, None if there is none.
+
+    The first root of its keys counts if those are here, else the file
+    ``<trust>/<channel>.root.json``.
     """
     try:
         return load_ring(channel, directory).roots[0]
@@ -275,7 +278,7 @@ def trusted_root(channel: str, directory: Path, trust: Path | None = None) -> by
 
 
 def public_half(private: Any) -> Key:
-    """The public half of a private key."""
+    """Return the public half of a private key."""
     from securesystemslib.signer import SSlibKey
 
     return SSlibKey.from_crypto(private.public_key())
@@ -288,12 +291,15 @@ def _public(entry: Mapping[str, Any]) -> Key:
 
 
 def fingerprint(key: Key) -> str:
-    """A key as one can read it out: the SHA-256 of its public half, in groups of four."""
+    """Return a key's fingerprint for reading aloud.
+
+    It is the first half of the SHA-256 of the public key, in groups of four digits.
+    """
     digest = hashlib.sha256(str(key.keyval["public"]).encode()).hexdigest()
     return " ".join(digest[start : start + 4] for start in range(0, 32, 4))
 
 
 def expiry(now: float | None, role: str) -> datetime:
-    """When what a role signs now ends."""
+    """Return the end of metadata that a role signs now."""
     start = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
     return start.replace(microsecond=0) + timedelta(days=EXPIRY_DAYS[role])

@@ -1,7 +1,7 @@
-"""New keys for a role of a channel, and a passphrase for those there are.
+"""Replace the keys of a channel's role, and put existing keys under a passphrase.
 
-Invariants: everything that will be written is known before anything is; what interrupts it is
-completed by the same command; the old private key goes last.
+Invariants: The whole change is known before anything is written. An interrupted change is completed
+by the same command. The old private key goes last.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def rotate(
 ) -> KeyRing:
     """Give a role new keys.
 
-    The next commit to a store takes the change there, in steps each of which clients follow.
+    The next commit to a store brings the change there, in steps that clients can follow.
 
-    The old and the new root keys sign a new root. For the other roles there are two new roots: one
-    that accepts the old keys and the new, under which everything is signed again, and one that
-    accepts the new alone: so a client that looks in between finds nothing wrong. A rotation that
-    was interrupted is completed, and no second one begins.
+    New root keys need one new root, signed by the old keys and the new. For the other roles there
+    are two new roots. The first accepts the old keys and the new, and everything is signed again
+    under it. The second accepts only the new. So a client that looks in between finds nothing
+    wrong. An interrupted rotation is completed, and no second one begins.
 
     Args:
         places: Folders with root keys that are not beside the channel's.
-        passphrase: What a new targets or root key is put under.
+        passphrase: The passphrase for a new targets or root key.
 
     Raises:
         UsageError: There is no such role.
@@ -102,7 +102,7 @@ def require_rotatable(ring: KeyRing, role: str) -> None:
 def protect(
     channel: str, directory: Path, passphrase: Secret, *, places: tuple[Path, ...] = ()
 ) -> list[str]:
-    """Put the targets and root keys of a channel that have no passphrase under one.
+    """Put the unprotected targets and root keys of a channel under a passphrase.
 
     Returns their files.
     """
@@ -126,7 +126,7 @@ def protect(
 
 
 def _completed(folder: Path, command: str) -> bool:
-    """Complete the change that a command began earlier, if there is one."""
+    """Complete an interrupted change, if there is one; return True if this command began it."""
     if not (folder / JOURNAL).exists():
         return False
     require_folder(folder)
@@ -143,7 +143,7 @@ def _folder(ring: KeyRing) -> Path:
 
 
 def _new_roots(ring: KeyRing, role: str, fresh: list[Made], now: float | None) -> dict[int, bytes]:
-    """The roots by which a role's keys are replaced, signed, by number."""
+    """Return the signed roots for replacing a role's keys, by number."""
     from tuf.api.metadata import Metadata
 
     old = ring.public(role)
@@ -175,9 +175,9 @@ def _new_roots(ring: KeyRing, role: str, fresh: list[Made], now: float | None) -
 
 
 def _files(ring: KeyRing, entries: Iterable[Mapping[str, Any]], directory: Path) -> list[str]:
-    """The private keys of entries that are below the folder of all keys.
+    """Return the entries' private keys below the folder of all keys.
 
-    What was moved away is its owner's.
+    A key moved away belongs to its owner.
     """
     names = []
     for entry in entries:

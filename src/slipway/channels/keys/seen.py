@@ -1,4 +1,4 @@
-"""A channel's state as a publisher remembers it, and as a bundle of keys carries it."""
+"""A channel's state, as a publisher remembers it and a bundle of keys carries it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["Seen", "seen_from"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A channel's state: the numbers of its root, timestamp and snapshot, the snapshot's SHA-256,
-    and when it was seen.
+    """A channel's state: the numbers of its root, timestamp and snapshot, and more.
 
-    The hash is that of the signed part in canonical form. ``time`` is in seconds since 1970, and
-    ``highest`` the highest number of a list that the snapshot names.
+    Attributes:
+        sha256: The SHA-256 of the snapshot's signed part in canonical form.
+        time: The time it was seen, in seconds since 1970.
+        highest: The highest number of a list that the snapshot names.
     """
 
     root: int
@@ -27,7 +28,7 @@ class Seen:
 
 
 def seen_from(record: Mapping[str, Any]) -> Seen:
-    """Return the state that a JSON object describes.
+    """Return the state in a JSON object.
 
     Raises:
         TypeError: A key is missing or unknown, or a value has another type.

@@ -1,7 +1,7 @@
-"""A stage whose script failed, while its tree is there -> the words that open a shell in it.
+"""Give the command for a shell in the tree of a stage whose script failed.
 
-Invariant: the shell is in the box of the stage's scripts, as what failed was: it sees the tree as
-its root and nothing of this host.
+Invariant: the shell is in the box of the stage's scripts, as the failed script was. It sees the
+tree as its root, and nothing of this host.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ box --show "part=$PWD" --show shared=/mnt/shared --show layer=/mnt/layers/tree /
 
 
 def broken_tree(namespace: Namespace, error: BuildError) -> Broken:
-    """Return a tree as its script has left it; the words hold until the namespace ends."""
+    """Return a tree as its script left it; the shell works until the namespace ends."""
     words = [
         *namespace.enter,
         "sh",

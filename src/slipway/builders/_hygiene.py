@@ -1,6 +1,6 @@
-"""A finished tree of a namespace -> an error that names what no image may hold.
+"""Check a finished tree in a namespace, and name in an error everything that no image may hold.
 
-The rules are :mod:`slipway.disk.hygiene`.
+The rules are in :mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ def check_hygiene(
 ) -> None:
     """Look for identities, secrets and traces in a finished tree of a namespace.
 
-    These secrets anywhere in it.
+    Args:
+        secrets: Values to look for anywhere in the tree.
 
     Raises:
-        BuildError: There are some; all are named.
+        BuildError: There are findings; all are named.
     """
     # The program needs nothing but the standard library; it runs inside, where every file can be
     # read.

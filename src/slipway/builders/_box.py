@@ -31,7 +31,7 @@ from typing import Final
 
 __all__ = ["ENVIRONMENT", "KEPT", "enter", "main", "syscall_filter"]
 
-#: What every command is told of its surroundings; SOURCE_DATE_EPOCH and INITRD are passed on.
+#: The environment of every command; SOURCE_DATE_EPOCH and INITRD are passed on.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -43,12 +43,13 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 _PASSED_ON: Final = ("SOURCE_DATE_EPOCH", "INITRD")
 
-#: What package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
-#: SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs) and SETFCAP.
+#: The capabilities that package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE,
+#: FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs)
+#: and SETFCAP.
 KEPT: Final = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 18, 31})
 
-#: Every command's limits, whatever the caller's are, as far as its hard ones allow; without a
-#: number there is none (getrlimit(2)).
+#: Every command's limits, independent of the caller's, as far as the caller's hard ones allow. None
+#: means no limit (getrlimit(2)).
 _LIMITS: Final[Mapping[str, int | None]] = {
     "CORE": 0,
     "NOFILE": 1024,
@@ -62,8 +63,8 @@ _LIMITS: Final[Mapping[str, int | None]] = {
     **dict.fromkeys(("CPU", "FSIZE", "DATA", "RSS", "AS", "RTTIME")),
 }
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-#: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by
-#: its mode.
+#: Entries of /proc that are readable for all and yet reveal too much. Other entries but processes
+#: are judged by their mode.
 _HIDDEN: Final = frozenset(
     {"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"}
 )
@@ -120,7 +121,7 @@ _ARCHITECTURES: Final = {
 #: mount_setattr, quotactl_fd.
 _EVERYWHERE: Final = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 443, 467)
 _CLONE3: Final = 435
-#: CLONE_NEW* but for threads' CLONE_NEWTIME, which clone(2) has no room for.
+#: CLONE_NEW* without CLONE_NEWTIME of threads, because clone(2) has no room for it.
 _NEW_NAMESPACE: Final = 0x7E020000
 _FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -215,7 +216,7 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     _mount(tree, tree, flags=_MS_BIND | _MS_REC)
     os.chdir(tree)
-    # From here on, a path begins at the tree: what is a link in it leads to a place in it.
+    # From here on, a path begins at the tree: a link in it leads to a place in it.
     _call("pivot_root", b".", b".")
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _mount("dev", "/dev", "tmpfs", _MS_NOSUID, "mode=755,size=1m")

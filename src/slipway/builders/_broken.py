@@ -15,7 +15,8 @@ from slipway.host.namespace import MOUNT, Namespace
 
 __all__ = ["broken_tree"]
 
-#: Opens a shell as templates/mmdebstrap/tree.sh.j2 runs a script, which has left the overlay.
+#: Opens a shell as templates/mmdebstrap/tree.sh.j2 runs a script. The failed script left the
+#: overlay mounted.
 _SHELL: Final = """\
 cd "$1"
 SLIPWAY_PYTHON=$2

@@ -16,7 +16,7 @@ from slipway.host.namespace import Namespace
 
 __all__ = ["HYGIENE_CODE", "check_hygiene"]
 
-#: The code of the check that a tree holds nothing that no image may hold.
+#: The code of the hygiene check.
 HYGIENE_CODE = ("builders/_hygiene.py", "disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 
 
@@ -31,8 +31,7 @@ def check_hygiene(
     Raises:
         BuildError: There are findings; all are named.
     """
-    # The program needs nothing but the standard library; it runs inside, where every file can be
-    # read.
+    # The program needs nothing but the standard library. It runs inside, with every file readable.
     program = Path(package_file).with_name("disk") / "hygiene.py"
     words = json.dumps(list(secrets)).encode()
     argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]

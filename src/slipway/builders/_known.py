@@ -2,7 +2,7 @@
 interpreters.
 
 What goes in: a source, and the tree made of its packages. What comes out: nothing, or every error
-with its place in the author's file, before a script of the tree's stage fails on it.
+with its place in the author's file. This happens before a script of the tree's stage fails on it.
 
 Invariant: no link leads out of the tree.
 """

@@ -4,7 +4,7 @@ What goes in: a folder in a namespace, and a file.
 
 Invariants: an unpacked tree equals the packed one, with owners, modes, times, links and attributes.
 An archive is whole: every program's exit status is checked, and tar left nothing out. :data:`CLEAN`
-first removes files that no archive can hold, so a build continues with the same tree as the next
+first removes files that no archive can hold. So a build continues with the same tree as the next
 one unpacks.
 """
 
@@ -19,7 +19,7 @@ from slipway.host.namespace import MOUNT, Namespace, overlay_marks
 
 __all__ = ["CLEAN", "clean", "overlay_option", "pack", "unpack"]
 
-#: Sockets belong to processes that have ended; tar leaves them out.
+#: Sockets belong to ended processes; tar leaves them out.
 CLEAN: Final = 'find "$1" -xdev -type s -delete'
 _ATTRIBUTES: Final = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
 
@@ -36,7 +36,7 @@ def pack(namespace: Namespace, folder: Path, file: IO[bytes], *, what: str) -> N
         BuildError: A program failed, or left something out.
     """
     said = Path(f"{folder}.said")
-    # tar looks at the end of its compressor; a warning is something that it left out, or that
+    # tar checks the exit status of its compressor. A warning means that a file was left out or
     # changed meanwhile.
     command = (
         'folder=$1; shift; exec tar -C "$folder" --sort=name --sparse "$@" '
@@ -63,7 +63,8 @@ def unpack(namespace: Namespace, archive: Path, folder: Path, *, what: str) -> N
         namespace.run(["tar", "-C", folder, *words, "-xpf", "-"], what=what, stdin=file)
 
 
-#: Lays a folder over another, as every stage does, and takes it away again; $1 are the options.
+#: Lays a folder over another, as every stage does, and takes it away again; $1 is the folder, $2
+#: the options.
 _TRIAL: Final = """\
 cd "$1"
 mkdir lower upper work point

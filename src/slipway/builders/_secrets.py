@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     ) as command:
         assert command.stdin and command.stdout
         # Before it reads them, the command says less than a pipe holds: nobody waits for anybody.
-        # it did not want them, and its status says whether that is right
+        # The command did not read them; its status says whether it failed.
         with contextlib.suppress(BrokenPipeError):
             command.stdin.write(lines.encode())
             command.stdin.close()

@@ -17,14 +17,14 @@ _AFTER_FIRST_BOOT = """\
 Requires=slipway-firstboot.service
 After=slipway-firstboot.service
 """
-#: Sockets and paths belong to the time before basic.target, which first boot comes after.
+#: Sockets and paths start before basic.target, and first boot comes after it.
 _LATE = """\
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 """
-#: What a timer starts: it may do what its command needs, but not become more than it is; files/ can
-#: add to it.
+#: The service of a timer: it may do the work of its command, but gain no rights; files/ can add to
+#: it.
 _TIMED = """\
 [Unit]
 Description={summary}

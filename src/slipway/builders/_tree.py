@@ -50,20 +50,19 @@ __all__ = [
     "workspace",
 ]
 
-#: With less than this left, a stage that failed has run out of space.
+#: A failed stage with less free space than this has run out of space.
 _FULL_BYTES = 1 << 20
-#: What is shorter would be found everywhere.
+#: A shorter secret would be found everywhere.
 _SECRET_CHARACTERS = 8
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    # translations; what locale-gen(8) makes a locale of is always there
+    # translations; the sources of locale-gen(8) are always kept
     "locales": ("/usr/share/locale/*",),
 }
-#: What the scripts of every stage share, by its name: how they go into a tree, and what they do
-#: there.
+#: The files shared by every stage's scripts, by name: the way into a tree, and the commands there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-#: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
+#: The code that shapes every stage of a tree, and the code of stages with packages.
 TREE_CODE = (
     "builders/_layers.py",
     "builders/_tree.py",
@@ -372,8 +371,8 @@ def _made(source: Source, spec: Spec) -> dict[str, str]:
     }
     made |= dict(service_drop_in(service) for service in _services(spec).enable)
     if spec.root.mode == "read-only":
-        # What an update compares: only here, where the tree is the version (elsewhere a new number
-        # builds nothing again).
+        # For updates to compare. Only here is the tree the version; elsewhere a new number builds
+        # nothing again.
         made["/usr/lib/slipway/appliance"] = (
             f"NAME={appliance.name}\nVERSION={spec.version}\n"
             f"ARCHITECTURE={source.lock.architecture}\n"
@@ -460,8 +459,8 @@ def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
     """
     with ExitStack() as stack:
         directory = None
-        # What setup scripts write is not known before: they may have all memory that leaves this
-        # machine some.
+        # The size of setup scripts' output is unknown before. They may use all memory but a reserve
+        # for this machine.
         room = workplace.memory_mib or available_memory_mib() * 3 // 4
         if memory_mib > room:
             workplace.progress.note(

@@ -50,11 +50,10 @@ __all__ = ["Mmdebstrap"]
 _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
 _SHARED = tuple(BOX_FILES)
-#: What shapes every stage, and those that install packages.
+#: The code of every stage, and of stages that install packages.
 _CODE = ("builders/mmdebstrap.py", *TREE_CODE)
 _INSTALLING = (*_CODE, *PACKAGE_CODE)
-#: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb
-#: files.
+#: The size of a tree's unpacked layers, as a multiple of the sum of the .deb files.
 _EXPANSION = 6
 
 
@@ -276,7 +275,7 @@ class _Job:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
                 else:
-                    # Read now: the plan may have taken a layer for good that was found harmed
+                    # Read now: the plan may have trusted a cached layer that was found damaged
                     # since.
                     self.secrets = read_secrets(self.source)
                     place_downloads(
@@ -284,16 +283,16 @@ class _Job:
                     )
                     self._require_known()
                 self._script(stage.kind)
-                # The next stage goes on from what a later build will unpack.
+                # The next stage continues from the same tree as a later build unpacks.
                 clean(self.namespace, _LAYERS / stage.kind)
                 step.detail = f"made, {self._count(stage.kind)}"
-            # The lock is kept until the layer is in the cache, which happens while the next stage
+            # The lock is kept until the layer is in the cache. It gets there while the next stage
             # runs.
             held = stack.pop_all()
 
         if stage.kind == "tree":
-            # It may go on while the disk is made, but nobody gets a layer or a disk that did not
-            # pass.
+            # The check may go on while the disk is made, but nobody gets a layer or a disk that
+            # failed it.
             self.checking = self.savers.submit(self._hygiene)
 
         def save() -> None:

@@ -41,15 +41,15 @@ __all__ = ["MAX_BYTES", "Box", "box", "main"]
 MAX_BYTES: Final = 1 << 18
 #: A template makes no more characters than this.
 MAX_OUTPUT: Final = 1 << 20
-#: Processor time of one template. Where that of one appliance's templates together ends, the rest
-#: is refused.
+#: The processor time of one template, in seconds. Once one appliance's templates together have used
+#: up theirs, the rest is refused.
 CPU_S: Final = 2.0
 APPLIANCE_CPU_S: Final = 10.0
-#: The memory that a template may take, beside that of Python and Jinja2.
+#: The memory for a template, beside that of Python and Jinja2.
 MEMORY_MIB: Final = 192
-#: For how long the process may neither work nor wait for a processor, in seconds, and how often it
-#: is asked. A kernel that is busy elsewhere gives little processor time a second; the process' own
-#: limit ends what works without end.
+#: The time for the process to neither work nor wait for a processor, and the interval between two
+#: looks, in seconds. A busy kernel gives little processor time a second. The process' own limit
+#: ends endless work.
 _PATIENCE_S: Final = 60.0
 _ASK_S: Final = 1.0
 _START: Final = (
@@ -213,8 +213,8 @@ def _time_is_over(_: int, __: FrameType | None) -> None:
 def main() -> None:
     """Answer requests from standard input on standard output until there are no more."""
     signal.signal(signal.SIGPROF, _time_is_over)
-    # What Python and Jinja2 load when they first need it has to be there before no file can be
-    # opened.
+    # Python and Jinja2 load modules on first use; this has to happen before files become
+    # unreachable.
     _answer(
         {
             "shown": "a",
@@ -225,7 +225,7 @@ def main() -> None:
     _give_up_everything()
     for line in sys.stdin.buffer:
         used = _used_s()
-        # Where the signal is not looked at, in one long call, the kernel ends the process.
+        # If one long call ignores the signal, the kernel ends the process.
         resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * CPU_S) + 1, resource.RLIM_INFINITY))
         answer = _answer(json.loads(line))
         answer["seconds"] = _used_s() - used

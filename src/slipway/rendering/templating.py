@@ -47,8 +47,8 @@ from slipway.rendering.plain import Context
 __all__ = ["FILTERS", "check", "check_text", "environment", "line_of", "render", "render_text"]
 
 
-#: Jinja2's own filters that a template has. Missing: what reaches attributes (attr), what is
-#: different each time (random), and what belongs to HTML.
+#: Jinja2's own filters for templates. Missing are access to attributes (attr), randomness (random),
+#: and HTML.
 _FILTERS: Final = (
     "abs batch capitalize center count d default dictsort first float format groupby indent int "
     "items join last length list lower map max min reject rejectattr replace reverse round select "
@@ -56,8 +56,7 @@ _FILTERS: Final = (
     "wordcount wordwrap"
 )
 _GLOBALS: Final = frozenset(("namespace", "range"))
-#: The methods and attributes that a template may use, by type. Keys of a mapping come before all of
-#: them.
+#: The allowed methods and attributes, by type. Keys of a mapping take precedence over all of them.
 _METHODS: Final[Mapping[type, str]] = {
     str: (
         "capitalize casefold count endswith find isalnum isalpha isdigit islower isupper join "
@@ -72,7 +71,7 @@ _METHODS: Final[Mapping[type, str]] = {
         "revindex revindex0"
     ),
 }
-#: The longest text or list that a multiplication makes, and the longest number, in bits.
+#: The longest text or list from a multiplication, and the longest number, in bits.
 _LONGEST: Final = 1 << 20
 _BITS: Final = 4096
 _ELSEWHERE: Final = "change the value, or write it into a file of another kind"

@@ -48,8 +48,8 @@ from slipway.rendering.templating import render
 
 __all__ = ["Packer", "packer_version", "require_packer"]
 
-#: The sources there are templates of -> the format of the base's disk that they start from; None
-#: for those that start from an image that the distribution publishes there.
+#: The sources with templates -> the format of the base's disk that they start from. None: they
+#: start from an image of the distribution, published there.
 _BASES: Final[Mapping[str, str | None]] = {
     "amazon-ebs": None,
     "azure-arm": None,
@@ -62,10 +62,9 @@ _BASES: Final[Mapping[str, str | None]] = {
 }
 _SCRIPTS: Final = ("10-packages.sh", "20-appliance.sh", "30-clean.sh")
 _FOLDER: Final = MOUNT / "packer"
-#: What Packer writes about a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
+#: Packer's notation for a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
 _PLACE: Final = re.compile(r"^\s*on (\S+) line ([0-9]+)", re.MULTILINE)
-#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's
-#: source.
+#: The message of provision/known.sh for a missing unit, after the name of Packer's source.
 _NO_UNIT: Final = re.compile(r"^(?:==>)?\s*\S+: slipway: no unit (\S+)\s*$", re.MULTILINE)
 _SEED: Final = """\
 #cloud-config
@@ -325,7 +324,7 @@ class Packer:
                 for words in (["validate"], ["build", "-color=false"]):
                     self._run(namespace, [*words, chosen, "."], settings, log, source)
             raw = folder / "output" / f"{source.appliance.name}.raw"
-            # What made this disk could have made it so that its reader writes elsewhere.
+            # The machine could have made this disk so that its reader writes elsewhere.
             namespace.seal()
             with workplace.progress.step("hygiene") as step:
                 self._release_orphans(namespace, raw, log)

@@ -31,9 +31,9 @@ from slipway.spec.library import Appliance
 
 __all__ = ["check_configuration", "check_values"]
 
-#: What may stand at the top of a file, with the number of its labels.
+#: The blocks at the top of a file, with the number of their labels.
 _TOP: Final = {"packer": 0, "variable": 1, "locals": 0, "source": 2, "build": 0}
-#: Attributes that name files, by the block that they stand in.
+#: Attributes that name files, in any block.
 _FILES: Final = {
     "source",
     "source_path",
@@ -65,7 +65,7 @@ class _Placed(Protocol):
     def column(self) -> int: ...
 
 
-#: Where an error is to be shown: the file, the place in it, what is wrong, and what to do.
+#: Reports an error: the file, the place in it, the problem, and the remedy.
 _Report = Callable[[Text, _Placed, str, str], None]
 
 

@@ -21,12 +21,12 @@ from slipway.host import process
 
 __all__ = ["KIT", "PYTHON", "attempt"]
 
-#: How Python runs a check: what it has printed is in the log at once, and a signal makes it say
-#: where it stands. It finds slipway_check beside itself, and nothing by its environment.
+#: The command to run a check in Python. Its output is in the log at once, and a signal makes it
+#: write its stack. It finds slipway_check beside itself, and nothing by its environment.
 PYTHON: Final = (sys.executable, "-E", "-s", "-u", "-X", "faulthandler")
-#: What checks import.
+#: The module for checks to import.
 KIT: Final = Path(__file__).with_name("slipway_check.py")
-#: How often the limit is asked for, and how long a program may take to say where it stands, in
+#: The interval between two calls for the limit, and the time for a program to write its stack, in
 #: seconds.
 _ASK_S: Final = 5.0
 _SAY_S: Final = 2.0

@@ -42,7 +42,7 @@ __all__ = ["ChecksFailed", "boot_and_check", "systemd_version"]
 _START_S = {"kvm": 120, "tcg": 420}
 #: How long a machine may take to send its journal, in seconds.
 _JOURNAL_S = 15
-#: What logs in with a key, which is the next word, at a machine that is a new one each time.
+#: The command to log in with a key, whose path is the next word. Every machine has a new host key.
 _LOGIN = (
     "ssh",
     "-F",
@@ -78,8 +78,8 @@ def boot_and_check(trial: Trial) -> BootReport:
     Raises:
         ChecksFailed: A check failed. The error has its output and its log, and lists the passed
             checks.
-        BuildError: The guest died before its checks ended (with the console's last lines), its
-            report does not count, or checks did not run.
+        BuildError: The guest died before its checks ended, its report does not count, or checks did
+            not run. If it died, the error has the console's last lines.
         HostError: This host lacks something.
     """
     trial.logs.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def boot_and_check(trial: Trial) -> BootReport:
         try:
             _once(trial)
         except Died as died:
-            # One entry for each start, also where the guest had come to its checks.
+            # One entry for each start, even if the guest had come to its checks.
             trial.attempts[earlier:] = [
                 Attempt(started_s=round(time.monotonic() - started, 1), problem=str(died))
             ]

@@ -34,8 +34,7 @@ __all__ = [
     "samples",
 ]
 
-#: The virtio-serial port that results come through, and the serial numbers of the disk and of a
-#: seed.
+#: The virtio-serial port for results, and the serial numbers of the disk and of a seed.
 PORT, SERIAL, SEED = "slipway", "slipway-checks", "slipway-seed"
 _START = (
     f"mkdir -p /run/slipway-checks && tar -xf /dev/disk/by-id/virtio-{SERIAL} -C "
@@ -51,8 +50,7 @@ Type=exec
 ExecStart=/bin/sh -c '{_START}'
 StandardOutput=journal
 """
-#: Values for parameters that have no default and are not generated: of each type one that is
-#: accepted.
+#: Values for parameters without a default that are not generated: an accepted one of each type.
 _SAMPLES = {
     "string": "sample",
     "hostname": "sample.test",

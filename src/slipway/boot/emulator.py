@@ -20,7 +20,7 @@ from slipway.packages.locked import Lock
 
 __all__ = ["NEW_ENOUGH", "Emulator", "choose", "host_version", "tree_version", "wants_tree"]
 
-#: The first major version that is not slow under emulation.
+#: The first major version with fast emulation.
 NEW_ENOUGH: Final = 9
 _VERSION: Final = re.compile(r"QEMU emulator version ([0-9]+(?:\.[0-9]+)*)")
 

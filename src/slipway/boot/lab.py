@@ -4,9 +4,10 @@ The network of the first interface is 10.77.0.0/24. This side is 10.77.0.1, and 
 10.77.0.10 and further instances the addresses after it. It also answers for the name
 ``upstream.test``.
 
-Behind every other interface is a client of its own, in a network namespace with the interface's
-name (``<instance>-<interface>`` for a further instance). The client has one unconfigured device,
-``client0``. All of it is in a :mod:`~slipway.boot.room`: checks are nobody on this host.
+Behind every other interface is a client of its own, in a network namespace. The namespace has the
+interface's name, or ``<instance>-<interface>`` for a further instance. The client has one
+unconfigured device, ``client0``. All of it is in a :mod:`~slipway.boot.room`: checks are nobody on
+this host.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ __all__ = ["ADDRESS", "GATEWAY", "Lab", "address", "agent_socket", "lab"]
 GATEWAY, ADDRESS, UPSTREAM = "10.77.0.1", "10.77.0.10", "upstream.test"
 _TUN = Path("/dev/net/tun")
 
-#: What a check may take of this host: bytes in a file (its output is one), and processes.
+#: The limits of a check on this host: bytes in a file (its output is one), and processes.
 _LIMITS = ("--fsize=67108864", "--core=0", "--nproc=4096")
 
-#: Makes the taps, as this host's user: where no udev has opened it to all, only root may open the
-#: device of taps.
+#: Makes the taps, as this host's user. Unless udev has opened the device of taps to all, only root
+#: may open it.
 _TAPS = 'for tap; do ip tuntap add dev "$tap" mode tap; done'
 
-#: Makes the links. $1 is the first interface; then follow a tap and, where it is not one of the
-#: first interface's, the namespace of the client behind it, or an empty word.
+#: Makes the links. $1 is the first interface. Then follow pairs: a tap, and the namespace of the
+#: client behind it, or an empty word for a tap of the first interface.
 _LINKS = """\
 set -eu
 outside=$1

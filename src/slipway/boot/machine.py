@@ -48,24 +48,22 @@ __all__ = [
 ]
 
 FIRMWARES = ("bios", "uefi", "secureboot")
-#: However much else a host does, nobody waits longer than this times the usual.
+#: The limit of a machine's slowdown: however busy the host is, nobody waits longer.
 MOST_SLOWDOWN = 4.0
-#: What QEMU calls the file of a machine's ``screen``: it may open no other by the time of a dump.
+#: QEMU's name for the file of a machine's ``screen``. By the time of a dump it may open no other.
 SCREEN = "/dev/fdset/1"
-#: How many nanoseconds its threads have to run or wait until how fast a machine is lately is
-#: measured anew.
+#: The nanoseconds that a machine's threads run or wait before its slowdown is measured anew.
 _MEASURED_NS = 10 * 10**9
-#: What QEMU has no use for once it runs (qemu(1), -sandbox): old system calls, other users' rights,
-#: programs, priorities.
+#: The rights that QEMU does not need once it runs (qemu(1), -sandbox): old system calls, other
+#: users' rights, programs, priorities.
 _CONFINED = ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-#: The user and group that QEMU becomes where root starts it: one that nobody has. It has opened
-#: everything by then.
+#: The user and group of QEMU if root starts it: an id of nobody. It has opened everything by then.
 _NOBODYS_ID = 0x70000000
 _GONE = "QEMU is gone, or does not answer"
-#: How long a line of QEMU's monitor may be.
+#: The maximum length of a line of QEMU's monitor, in bytes.
 _LINE_BYTES = 1 << 20
-#: Firmware images by architecture and firmware: code and variables, where Debian, Ubuntu and Fedora
-#: put them.
+#: Firmware images by architecture and firmware: code and variables, at their paths in Debian,
+#: Ubuntu and Fedora.
 _FIRMWARE: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
     ("amd64", "uefi"): (
         ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -110,7 +108,7 @@ class Machine:
     variables: Path | None = None
     instance: int = 0
     screen: Path | None = None
-    #: The words that run another QEMU than the host's, where ``enter`` of :func:`running` leads to.
+    #: The words to run another QEMU than the host's, valid inside ``enter`` of :func:`running`.
     program: tuple[str, ...] = ()
 
     @classmethod
@@ -297,10 +295,9 @@ class Running:
         assert qemu.stdin and qemu.stdout
         self.qemu = qemu
         self._in, self._out, self._rest = qemu.stdin, qemu.stdout.fileno(), b""
-        #: How long QEMU may take to answer, in seconds.
+        #: The time limit for an answer of QEMU, in seconds.
         self.patience_s = 60.0
-        #: What the threads ran and waited when that was measured last, and how many times longer
-        #: all took before that.
+        #: The run and wait times at the last measurement, and the slowdown before it.
         self._measured, self._lately = (0, 0), 1.0
 
     @property

@@ -34,16 +34,17 @@ from slipway.spec.model import Instance
 
 __all__ = ["Client", "Instances", "furnish", "outside_checks", "run_outside"]
 
-#: For how long a check that fails is tried again, and how much longer if it needs a further
-#: instance, in seconds; and how long a machine may take to stop before it starts again.
+#: The time to retry a failing check, the extra time if it needs a further instance, and the time
+#: for a machine to stop before it starts again; in seconds.
 _RETRY_S = 60
 _INSTANCE_S = 30
 _RESTART_S = 120
-#: How long a machine may take to answer a client of SSH on an idle host, in seconds.
+#: The time limit for a machine's answer to a client of SSH on an idle host, in seconds.
 _CONNECT_S = 20
-#: How long a port of the spec may take to open once the guest's own checks have passed, in seconds.
+#: The time limit for a port of the spec to open after the guest's own checks have passed, in
+#: seconds.
 _LATE_S = 20
-#: Where a check finds its key, and itself.
+#: The paths of a check's key, and of the checks.
 _KEY = HOME / ".ssh/key"
 _CHECKS = Path("/checks")
 _SCANNER = Path(__file__).with_name("scan.py")

@@ -3,7 +3,7 @@
 What goes in: a lock. What comes out: an archive in the cache, and the command to run its QEMU.
 
 The tree is the files of packages: no script of a package runs. Its program runs by the tree's own
-dynamic linker and libraries (ld.so(8)), so it sees the host's files by their own paths, as the
+dynamic linker and libraries (ld.so(8)). So it sees the host's files by their own paths, as the
 host's QEMU would.
 
 Invariants: the program loads only libraries of the tree. The tree is in memory, and gone with its
@@ -43,14 +43,14 @@ PART: Final = Part(
 )
 _ARCHIVE: Final = "tree.tar.zst"
 _MIB: Final = 2**20
-#: Where the libraries of a Debian architecture are, and the name of its dynamic linker.
+#: The folder of a Debian architecture's libraries, and the name of its dynamic linker.
 _LINKERS: Final[Mapping[str, tuple[str, str]]] = {
     "amd64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
     "arm64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
 }
-#: Unpacks the archive, which is standard input, into a file system of $1 of its own. What the
-#: host's configuration would load besides is the host's: modules for names of users
-#: (nsswitch.conf(5)), and libraries for all (ld.so(8)).
+#: Unpacks the archive on standard input into a file system of its own, with the options $1. It then
+#: hides two settings of the host, because QEMU would load the host's modules and libraries for
+#: them: nsswitch.conf(5) for names of users, and the preload list of ld.so(8).
 _OPEN: Final = """\
 mount -t tmpfs -o "$1" qemu "${2%/*}"
 mkdir "$2"

@@ -30,7 +30,7 @@ __all__ = ["Died", "Misreported", "Reported", "ending", "follow", "require_short
 _CRASH: Final = re.compile(rb"Kernel panic|Oops:|BUG: unable to handle|end Kernel|mas_empty_area")
 _OUTCOMES: Final = {"passed": "passed", "failed": "failed", "timed-out": "timed out"}
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
-#: How much the guest may write: a check's line has at most 3 KiB, and a console a MiB or two.
+#: The limits of a guest's output: a check's line has at most 3 KiB, and a console a MiB or two.
 _RESULT_BYTES: Final = 4 << 20
 _CONSOLE_BYTES: Final = 64 << 20
 

@@ -27,13 +27,13 @@ from slipway.host.namespace import MOUNT, Namespace, namespace_hint
 
 __all__ = ["HOME", "Room"]
 
-#: Where checks are at home; it is empty at first.
+#: The home of checks; it is empty at first.
 HOME: Final = Path("/home/check")
-#: Ids of this host that nobody has (systemd's docs/UIDS-GIDS: beyond those of containers), and how
-#: many the room gets.
+#: Ids that nobody has on this host (systemd's docs/UIDS-GIDS: beyond those of containers), and the
+#: number of ids in a room.
 _BASE: Final = 0x7000_0000
 _COUNT: Final = 65536
-#: What programs read below /etc: names of users, hosts and ports, the linker's cache, authorities.
+#: Files for programs below /etc: names of users, hosts and ports, the linker's cache, authorities.
 _ETC: Final = [
     "alternatives",
     "ca-certificates",
@@ -56,8 +56,9 @@ _ETC: Final = [
 ]
 _DEVICES: Final = ["full", "null", "random", "tty", "urandom", "zero"]
 
-#: Builds the root, as this host's user, who alone may reach some of the folders. $1 and $2: the id
-#: of the room's root, and the folder; then links (NAME TARGET), "--", then folders and files.
+#: Builds the root, as this host's user, because only that user may reach some of the folders. $1 is
+#: the id of the room's root, $2 the folder. Then follow links (NAME TARGET), "--", and folders and
+#: files.
 _BUILD: Final = """\
 set -eu
 umask 022
@@ -79,8 +80,7 @@ chown -R -h "$owner:$owner" .
 for path; do mount --rbind "$path" ".$path"; done
 mount --rbind /sys sys
 """
-#: The first process: becomes the room's root when it has been given ids, and leaves this host's
-#: root behind.
+#: The first process: becomes the room's root once it has ids, and leaves this host's root behind.
 _INIT: Final = """\
 set -eu
 echo waiting
@@ -205,7 +205,7 @@ class Room(Namespace):
             "--setgid=0",
             "--",
         ]
-        # Of what every process is told, a proxy may have a password.
+        # A proxy's address may contain a password.
         words += ["env", "-u", "http_proxy", "-u", "https_proxy", "-u", "no_proxy", f"HOME={HOME}"]
         return [*self._outer.enter, *words]
 
@@ -240,7 +240,7 @@ def _system() -> tuple[list[str], list[str]]:
             links += [str(path), str(path.readlink())]
         else:
             found.append(path)
-    # Python: this environment, and the installation that it is made of.
+    # Python: this environment, and the installation below it.
     found += [
         path for path in map(Path, (sys.base_prefix, sys.prefix)) if not path.is_relative_to("/usr")
     ]

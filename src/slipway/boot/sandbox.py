@@ -152,7 +152,7 @@ def sandbox(
     overlay = work / "overlay.qcow2"
     if saving:
         folder.mkdir(parents=True, exist_ok=True)
-        # A snapshot must outlive the cache entry that it is based on.
+        # A snapshot must outlive the cache entry below it.
         base = folder / f"{keep}.base.qcow2"
         base.unlink(missing_ok=True)
         place(image, base)
@@ -262,7 +262,7 @@ def _running(
             raise HostError(
                 f"QEMU did not start: {(work / 'qemu.log').read_text(errors='replace').strip()}"
             )
-        # What reboots starts again, unlike in a boot for checks.
+        # A reboot restarts the machine, unlike in a boot for checks.
         guest.ask("set-action", reboot="reset")
         yield guest, machine, ports, unreachable
 

@@ -9,10 +9,10 @@ again, and fails the scan if it stays silent, as an open port may hide there. If
 is an answer. Of UDP only the named ports (``udp/PORT``) are asked; the scan fails if one is
 refused. A range (``FIRST-LAST``) may be open, and need not be.
 
-One scan decides, with one exception. If a named port is not open yet and all else is as named, that
-port is asked again until the seconds are up. Once it has opened, all ports are asked anew. The exit
-status is 0 if all is as named, 1 if it is not. Imports nothing but the standard library, to run in
-any network namespace.
+One scan decides, unless its only fault is a named port that is not open yet. Such a port is asked
+again until the seconds are up. Once it has opened, all ports are asked anew. The exit status is 0
+if all is as named, 1 if it is not. Imports nothing but the standard library, to run in any network
+namespace.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from dataclasses import dataclass
 
 __all__ = ["Scan", "main", "refused_udp_ports", "scan"]
 
-#: How long a port may take to answer on an idle host, in seconds; the kernel asks a second time
-#: after one.
+#: The time limit for a port's answer on an idle host, in seconds. The kernel asks again after one
+#: second.
 PATIENCE_S = 2.0
-#: How many ports are asked at once: at least, at first, and at most. The queue of the lab's links
+#: The number of ports asked at once: at least, at first, and at most. The queue of the lab's links
 #: is longer than the most (slipway.boot.lab).
 AT_LEAST, AT_FIRST, AT_ONCE = 250, 4_000, 20_000
-#: A machine that answers for so many ports answers for all: a silent one was lost on the way.
+#: A machine with so many answers answers for all ports: a silent one was lost on the way.
 ANSWERS = 1_000
-#: How often silent ports of such a machine are asked again although none has answered.
+#: The number of further rounds for such a machine's silent ports if none of them answers.
 AGAIN = 4
-#: How many times longer a slow machine may take to answer what waits in its queue.
+#: The time for a slow machine to work off its queue, as a multiple of the patience.
 DRAIN = 30
 
 
@@ -68,10 +68,10 @@ def scan(
 ) -> Scan:
     """Ask TCP ports of an IPv4 address, as many at once as the machine answers in time.
 
-    A slow machine may get more questions than it answers within the patience for one, and each
-    further question would wait behind them. So the number halves when ports stay silent, and
-    nothing is asked until a port answers again. It doubles when all answer, or when the machine
-    drops packets. Silent ports are asked for as long as some of them answer, and a few times more.
+    A slow machine may get more questions than it answers within the patience for one. Each further
+    question would wait behind them. So the number halves when ports stay silent, and nothing is
+    asked until a port answers again. It doubles when all answer, or when the machine drops packets.
+    Silent ports are asked for as long as some of them answer, and a few times more.
 
     Raises:
         OSError: No route leads to the address.

@@ -25,14 +25,14 @@ from slipway.boot.machine import SCREEN, Running
 
 __all__ = ["Picture", "draw", "take"]
 
-#: What a report keeps of a picture: media_type, width, height and base64.
+#: A picture in a report: media_type, width, height and base64.
 Picture = dict[str, Any]
 
-#: How many bytes a picture may have, so that a manifest stays small.
+#: The size limit of a picture, in bytes, so that a manifest stays small.
 _MOST_BYTES: Final = 256 << 10
-#: A side of a screen that is believed, in pixels.
+#: The limit for a side of a screen, in pixels.
 _MOST_PIXELS: Final = 4096
-#: How many pixels have to differ from the ground: a cursor alone is no picture.
+#: The minimum of pixels that differ from the ground: a cursor alone is no picture.
 _FEWEST: Final = 200
 _PPM: Final = re.compile(rb"P6\s(\d{1,5})\s(\d{1,5})\s255\s")
 #: PNG's colour types: a value of red, green and blue for each pixel, or a number in a palette.

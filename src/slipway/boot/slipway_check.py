@@ -32,7 +32,7 @@ __all__ = [
     "udp",
 ]
 
-#: Where an appliance has the certificate that its own ones are signed by.
+#: The certificate that signs an appliance's own ones.
 AUTHORITY: Final = "/var/lib/slipway/certificates/authority.crt"
 #: How many times longer than on an idle host with KVM a check may wait: at least 1. Limits are
 #: multiplied by it, those of :func:`eventually` already.

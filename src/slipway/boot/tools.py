@@ -36,9 +36,9 @@ PART = Part(
     code=("boot/tools.py", *TREE_CODE, *PACKAGE_CODE),
 )
 _ARCHIVE = "tree.tar.zst"
-#: What the tree takes, as a multiple of the sum of the .deb files.
+#: The tree's size, as a multiple of the sum of the .deb files.
 _EXPANSION = 5
-#: What programs expect to find mounted.
+#: The mounts that programs expect.
 _OPEN = """\
 mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"

@@ -32,8 +32,7 @@ __all__ = [
 
 #: How much longer everything may take without KVM.
 FACTOR = {"kvm": 1, "tcg": 4}
-#: The check that every appliance has from outside: the TCP ports that its spec names are open, and
-#: no others.
+#: The check from outside of every appliance: the TCP ports of its spec are open, and no others.
 SCAN = "ports-closed"
 
 

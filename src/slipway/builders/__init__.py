@@ -1,7 +1,7 @@
-"""Image builders: each takes an appliance and its lock, and gives a raw disk.
+"""Build images: each builder takes an appliance and its lock, and gives a raw disk.
 
 A builder is one module of this package with a class of its capitalised name, and one folder of
-templates. What it renders is grouped in *parts*; each part becomes a stage, in the order of
+templates. Its rendered files are grouped in *parts*. Each part becomes a stage, in the order of
 :attr:`Builder.parts`.
 """
 
@@ -33,9 +33,16 @@ __all__ = ["Broken", "Builder", "Part", "Source", "Workplace", "builder", "build
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is built: an appliance, its lock, the package mirrors of the build and those that the
-    image itself is given (by archive), and the files that every guest has; a ``bare`` one without
-    anything that the appliance adds to its base.
+    """The input of a build.
+
+    Attributes:
+        appliance: The appliance to build.
+        lock: Its lock.
+        mirrors: The package mirrors of the build, by archive.
+        image_mirrors: The package mirrors for the image itself, by archive.
+        templates: The folder of templates.
+        guest: The files of every guest.
+        bare: Build the base alone, without the appliance's additions.
     """
 
     appliance: Appliance
@@ -48,17 +55,21 @@ class Source:
 
     @property
     def packages(self) -> tuple[LockedPackage, ...]:
-        """What is installed after the base's packages."""
+        """The packages installed after the base's."""
         return () if self.bare else self.lock.packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One stage of a builder: its kind, the first path components of the rendered files that it
-    reads, and the programs and the code whose versions shape its output.
+    """One stage of a builder.
 
-    ``packages`` are those that it installs: their content hashes are inputs. ``more`` are further
-    inputs.
+    Attributes:
+        kind: The stage's kind.
+        reads: The first path components of the rendered files it reads.
+        tools: The programs whose versions shape its output.
+        code: The code of Slipway that shapes its output.
+        packages: The packages it installs; their content hashes are inputs.
+        more: Further inputs.
     """
 
     kind: str
@@ -71,9 +82,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A stage that failed, while what it was making is there.
+    """A failed stage whose unfinished result still exists.
 
-    ``shell`` are the words that open a shell in it.
+    ``shell`` is the command to open a shell in it.
     """
 
     stage: str
@@ -83,10 +94,11 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where and with what a builder works.
+    """The means of a builder: cache, pool, progress, logs and memory.
 
-    ``memory_mib`` is what it may take; 0: most of what is free. ``on_broken`` gets what a failed
-    stage was making, which is there until it returns.
+    Attributes:
+        memory_mib: The limit of memory, in MiB; 0 means most of the free memory.
+        on_broken: Gets a failed stage; its unfinished result exists until this returns.
     """
 
     cache: Cache
@@ -98,22 +110,23 @@ class Workplace:
 
 
 class Builder(Protocol):
-    """What every builder does.
+    """The interface of every builder.
 
-    ``targets`` are the platforms that it can render for by name, beside this host's.
+    ``targets`` are the names of the platforms it can render for, beside this host's.
     """
 
     name: str
     targets: tuple[str, ...]
 
     def parts(self, source: Source) -> tuple[Part, ...]:
-        """The stages up to the raw disk, in order; the last one is the disk."""
+        """Return the stages up to the raw disk, in order; the last one is the disk."""
         ...
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
-        """Everything that it will run or read.
+        """Return every file that the builder will run or read.
 
-        For other targets than its own build has, where they are given.
+        Args:
+            targets: Platforms to render for, instead of that of its own build.
         """
         ...
 
@@ -126,21 +139,17 @@ class Builder(Protocol):
         workplace: Workplace,
         targets: Sequence[str] = (),
     ) -> None:
-        """Add to a directory with what was rendered what is too large for that, so that others can
-        build with it.
-        """
+        """Add the files too large to render to a directory, so that others can build with it."""
         ...
 
     def memory_mib(self, source: Source) -> int:
-        """The memory that making the disk may take, if there is that much."""
+        """Return the memory to make the disk in, in MiB; with less, the build works on disk."""
         ...
 
     def disk(
         self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
     ) -> AbstractContextManager[Path]:
-        """Make the stages that are missing and give the raw disk's path, which holds until the
-        block ends.
-        """
+        """Make the missing stages and give the path of the raw disk, valid for the block."""
         ...
 
 
@@ -152,7 +161,7 @@ def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> 
         known: Its targets.
 
     Raises:
-        UsageError: It renders for none, or not for one of these.
+        UsageError: The builder has no targets, or lacks one of these.
     """
     if targets and not known:
         raise UsageError(
@@ -167,7 +176,7 @@ def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> 
 
 @cache
 def builder_names() -> tuple[str, ...]:
-    """The builders that exist."""
+    """Return the names of all builders."""
     return tuple(
         sorted(
             module.name
@@ -178,10 +187,10 @@ def builder_names() -> tuple[str, ...]:
 
 
 def builder(name: str) -> Builder:
-    """The builder of a name.
+    """Return a builder by its name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no builder of this name.
     """
     if name not in builder_names():
         raise UsageError(

@@ -1,14 +1,13 @@
-"""A tree and a command -> the command's end, in a box: it sees the tree as its root, and nothing of
-the host.
+"""Run a command in a box, with a tree as its root and nothing of the host in sight.
 
 What goes in: the tree's folder, folders to show in it below /dev/slipway, and a command. What comes
-out: the command's output and exit status. This module is a program that imports nothing but the
-standard library. `unshare` starts it as the first process of new mount, process, network, IPC, UTS
-and cgroup namespaces.
+out: the command's output and exit status. This module is a program of the standard library only.
+`unshare` starts it as the first process of new mount, process, network, IPC, UTS and cgroup
+namespaces.
 
 Invariants: the host's root is detached before anything of the tree runs, and links are followed
 inside the tree only. The command cannot mount, make namespaces or device nodes, trace processes, or
-use keyrings and the kernel's settings: it lacks the capabilities, gains none by execve(2), and a
+use keyrings and the kernel's settings. It lacks the capabilities, gains none by execve(2), and a
 filter refuses the system calls (seccomp(2)).
 """
 
@@ -32,7 +31,7 @@ from typing import Final
 
 __all__ = ["ENVIRONMENT", "KEPT", "enter", "main", "syscall_filter"]
 
-#: What every command is told of its surroundings; SOURCE_DATE_EPOCH and INITRD are passed on.
+#: The environment of every command; SOURCE_DATE_EPOCH and INITRD are passed on.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -44,12 +43,13 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 _PASSED_ON: Final = ("SOURCE_DATE_EPOCH", "INITRD")
 
-#: What package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
-#: SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs) and SETFCAP.
+#: The capabilities that package scripts need as root (capabilities(7)): CHOWN, DAC_OVERRIDE,
+#: FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT (`ldconfig -r` of mkinitramfs)
+#: and SETFCAP.
 KEPT: Final = frozenset({0, 1, 3, 4, 5, 6, 7, 10, 18, 31})
 
-#: Every command's limits, whatever the caller's are, as far as its hard ones allow; without a
-#: number there is none (getrlimit(2)).
+#: Every command's limits, independent of the caller's, as far as the caller's hard ones allow. None
+#: means no limit (getrlimit(2)).
 _LIMITS: Final[Mapping[str, int | None]] = {
     "CORE": 0,
     "NOFILE": 1024,
@@ -63,8 +63,8 @@ _LIMITS: Final[Mapping[str, int | None]] = {
     **dict.fromkeys(("CPU", "FSIZE", "DATA", "RSS", "AS", "RTTIME")),
 }
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-#: Of /proc, what everybody may read, and yet says too much: the rest that is no process is shown by
-#: its mode.
+#: Entries of /proc that are readable for all and yet reveal too much. Other entries but processes
+#: are judged by their mode.
 _HIDDEN: Final = frozenset(
     {"config.gz", "kallsyms", "keys", "kmsg", "sched_debug", "scsi", "timer_list", "timer_stats"}
 )
@@ -121,7 +121,7 @@ _ARCHITECTURES: Final = {
 #: mount_setattr, quotactl_fd.
 _EVERYWHERE: Final = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 443, 467)
 _CLONE3: Final = 435
-#: CLONE_NEW* but for threads' CLONE_NEWTIME, which clone(2) has no room for.
+#: CLONE_NEW* without CLONE_NEWTIME of threads, because clone(2) has no room for it.
 _NEW_NAMESPACE: Final = 0x7E020000
 _FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -133,7 +133,7 @@ def _call(name: str, *arguments: int | bytes | None) -> None:
     """Call a function of the C library.
 
     Raises:
-        OSError: It failed.
+        OSError: The function failed.
     """
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
@@ -148,20 +148,18 @@ def _mount(
 
 
 def syscall_filter(machine: str) -> bytes:
-    """Return the filter for a machine, as the kernel takes it (an array of struct sock_filter,
+    """Return a machine's filter in the kernel's format (an array of struct sock_filter,
     linux/filter.h).
 
     Raises:
-        KeyError: There is none for this machine.
+        KeyError: There is no filter for this machine.
     """
     audit, numbers = _ARCHITECTURES[machine]
     load, equal, at_least, masked, answer = 0x20, 0x15, 0x35, 0x45, 0x06
     words: list[tuple[int, int, int, int]] = []
 
     def refuse_if(offset: int, test: int, *values: int, error: int = _EPERM) -> None:
-        """Refuse where the 32-bit word at the offset of struct seccomp_data passes the test with
-        one of the values.
-        """
+        """Refuse if a 32-bit word of struct seccomp_data passes the test with one of the values."""
         words.append((load, 0, 0, offset))
         for left, value in reversed(list(enumerate(reversed(values)))):
             words.append((test, left, 1 if left == 0 else 0, value))
@@ -175,7 +173,7 @@ def syscall_filter(machine: str) -> bytes:
         mask: int | None = None,
         refused: bool = True,
     ) -> None:
-        """For one call alone: refuse it by an argument, or all but by these."""
+        """Check an argument of one call: refuse the call with these values, or with all others."""
         error = _EPERM if refused else _EAFNOSUPPORT
         body = [(load, 0, 0, 16 + 8 * index), *([(0x54, 0, 0, mask)] if mask else [])]
         for place, value in enumerate(values):
@@ -218,7 +216,7 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     _mount(tree, tree, flags=_MS_BIND | _MS_REC)
     os.chdir(tree)
-    # From here on, a path begins at the tree: what is a link in it leads to a place in it.
+    # From here on, a path begins at the tree: a link in it leads to a place in it.
     _call("pivot_root", b".", b".")
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _mount("dev", "/dev", "tmpfs", _MS_NOSUID, "mode=755,size=1m")
@@ -253,11 +251,11 @@ def enter(tree: str, shown: Mapping[str, str], *, bare: bool = False) -> None:
 
 
 def _close_proc() -> None:
-    """Take away from /proc what is no process': folders are read-only, and files that are not for
-    everybody to read are empty.
+    """Hide everything in /proc but processes.
 
-    The host's root owns the kernel's settings, and a process of it needs no capability to write
-    them.
+    Folders become read-only. Files become empty unless they are readable for all and writable for
+    nobody. The entries of ``_HIDDEN`` become empty. The host's root owns the kernel's settings, and
+    its processes need no capability to write them.
     """
     for entry in sorted(Path("/proc").iterdir()):
         mode = entry.lstat().st_mode
@@ -280,9 +278,9 @@ def _close_proc() -> None:
 
 
 def _own_streams() -> None:
-    """Replace a device of the host that a standard stream is by the box's /dev/null.
+    """Replace standard streams on a device of the host by the box's /dev/null.
 
-    Whoever is the host's root could change the mode of what it is given open.
+    The host's root could change the mode of an open device.
     """
     for descriptor in range(3):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):
@@ -292,9 +290,9 @@ def _own_streams() -> None:
 
 
 def _read_only(point: str) -> None:
-    """Take the right to write from a mount.
+    """Make a mount read-only.
 
-    A user namespace may not take other flags away, so they are kept.
+    Its other flags are kept, because a user namespace may not remove them.
     """
     flags = os.statvfs(point).f_flag
     kept = flags & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
@@ -305,10 +303,9 @@ def _read_only(point: str) -> None:
 
 
 def forget_caller() -> None:
-    """Have signals, limits and personality as a new system has them, whatever the process had that
-    began all this.
+    """Reset signals, limits and personality to those of a new system, whatever the caller had.
 
-    Python itself ignores SIGPIPE, and what it becomes would.
+    Python itself ignores SIGPIPE, and the command would inherit it.
     """
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
@@ -322,8 +319,9 @@ def forget_caller() -> None:
 
 
 def _loopback_up() -> None:
-    """Bring up the loopback device, the only one (netdevice(7): SIOCGIFFLAGS, SIOCSIFFLAGS,
-    IFF_UP).
+    """Bring up the loopback device, the only one.
+
+    See netdevice(7): SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         asked = fcntl.ioctl(control, 0x8913, struct.pack("16sH22x", b"lo", 0))
@@ -335,7 +333,7 @@ def _loopback_up() -> None:
 
 
 def _give_up_privileges() -> None:
-    """Keep the capabilities that scripts need, and forbid the rest for good."""
+    """Keep the capabilities for scripts, and forbid the rest for good."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in range(last + 1):
         if capability not in KEPT:
@@ -357,7 +355,7 @@ def _give_up_privileges() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program: go into the box and become the command."""
+    """Enter the box and become the command."""
     options = argparse.ArgumentParser(
         description="Run a command in a tree, without a way to the host."
     )

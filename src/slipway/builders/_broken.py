@@ -1,7 +1,7 @@
-"""A stage whose script failed, while its tree is there -> the words that open a shell in it.
+"""Give the command for a shell in the tree of a stage whose script failed.
 
-Invariant: the shell is in the box of the stage's scripts, as what failed was: it sees the tree as
-its root and nothing of this host.
+Invariant: the shell is in the box of the stage's scripts, as the failed script was. It sees the
+tree as its root, and nothing of this host.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from slipway.host.namespace import MOUNT, Namespace
 
 __all__ = ["broken_tree"]
 
-#: Opens a shell as templates/mmdebstrap/tree.sh.j2 runs a script, which has left the overlay.
+#: Opens a shell as templates/mmdebstrap/tree.sh.j2 runs a script. The failed script left the
+#: overlay mounted.
 _SHELL: Final = """\
 cd "$1"
 SLIPWAY_PYTHON=$2
@@ -26,7 +27,7 @@ box --show "part=$PWD" --show shared=/mnt/shared --show layer=/mnt/layers/tree /
 
 
 def broken_tree(namespace: Namespace, error: BuildError) -> Broken:
-    """Return a tree as its script has left it; the words hold until the namespace ends."""
+    """Return a tree as its script left it; the shell works until the namespace ends."""
     words = [
         *namespace.enter,
         "sh",

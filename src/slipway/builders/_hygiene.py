@@ -1,6 +1,6 @@
-"""A finished tree of a namespace -> an error that names what no image may hold.
+"""Check a finished tree in a namespace, and name in an error everything that no image may hold.
 
-The rules are :mod:`slipway.disk.hygiene`.
+The rules are in :mod:`slipway.disk.hygiene`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from slipway.host.namespace import Namespace
 
 __all__ = ["HYGIENE_CODE", "check_hygiene"]
 
-#: The code of the check that a tree holds nothing that no image may hold.
+#: The code of the hygiene check.
 HYGIENE_CODE = ("builders/_hygiene.py", "disk/hygiene.py", "disk/keys.py", "disk/archives.py")
 
 
@@ -25,13 +25,13 @@ def check_hygiene(
 ) -> None:
     """Look for identities, secrets and traces in a finished tree of a namespace.
 
-    These secrets anywhere in it.
+    Args:
+        secrets: Values to look for anywhere in the tree.
 
     Raises:
-        BuildError: There are some; all are named.
+        BuildError: There are findings; all are named.
     """
-    # The program needs nothing but the standard library; it runs inside, where every file can be
-    # read.
+    # The program needs nothing but the standard library. It runs inside, with every file readable.
     program = Path(package_file).with_name("disk") / "hygiene.py"
     words = json.dumps(list(secrets)).encode()
     argv: list[str | Path] = [sys.executable, "-I", program, "--enter", "--words", tree]

@@ -1,8 +1,9 @@
-"""What a spec names and only its packages can have: units to enable, a time zone, programs of
-scripts.
+"""Check the names in a spec that only packages can provide: units, a time zone, script
+interpreters.
 
-What goes in: a source, and the tree that the packages have made. What comes out: nothing, or every
-error with the place in the author's file, before a script of the tree's stage fails on it.
+What goes in: a source, and the tree made of its packages. What comes out: nothing, or every error
+with its place in the author's file. This happens before a script of the tree's stage fails on it.
+
 Invariant: no link leads out of the tree.
 """
 
@@ -26,13 +27,13 @@ _LINKS: Final = 40
 
 
 def require_known(source: Source, trees: Sequence[Path]) -> None:
-    """Refuse what the image will not have.
+    """Refuse a spec with names unknown to the image.
 
     Args:
-        trees: What is laid over the packages, and the tree of these.
+        trees: The tree laid over the packages, and the packages' tree.
 
     Raises:
-        SpecErrors: The spec names something of that; all errors at once.
+        SpecErrors: The spec names missing units, time zones or interpreters; all errors at once.
     """
     errors = [*_units(source, trees), *_timezone(source, trees), *_interpreters(source, trees)]
     if errors:
@@ -40,10 +41,10 @@ def require_known(source: Source, trees: Sequence[Path]) -> None:
 
 
 def require_units(source: Source, missing: Collection[str]) -> None:
-    """Refuse a spec that names units of which the image was found to have none.
+    """Refuse a spec that names units found missing in the image.
 
     Raises:
-        SpecErrors: It does, each with its place.
+        SpecErrors: The spec names such units; each error has its place.
     """
     errors = [
         _no_unit(source, place, name) for place, name in _named_units(source) if name in missing
@@ -105,7 +106,10 @@ def _timezone(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
 
 
 def _interpreters(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
-    """What runs the programs of ``files/``; what a setup script may make is not missed."""
+    """Yield an error for each program of ``files/`` without its interpreter.
+
+    An interpreter that a setup script could make is not reported.
+    """
     made_later = bool(source.appliance.setup)
     for file in source.appliance.files:
         if file.link is not None or file.mode != 0o755:
@@ -131,7 +135,7 @@ def _interpreters(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
 
 
 def _read(tree: Path, target: str) -> bytes:
-    """The first bytes of a file that was laid into a folder of our own."""
+    """Return the first bytes of a file laid into a folder of our own."""
     try:
         with (tree / target.lstrip("/")).open("rb") as file:
             return file.read(FIRST_LINE_BYTES)
@@ -140,7 +144,7 @@ def _read(tree: Path, target: str) -> bytes:
 
 
 def _there(trees: Sequence[Path], places: Iterable[str]) -> bool:
-    """Return True if one of these paths is in one of the trees, which lie one over the other."""
+    """Return True if one of these paths is in one of the trees, laid one over the other."""
     return any(_resolved(trees, place) is not None for place in places)
 
 
@@ -152,10 +156,10 @@ def _entries(trees: Sequence[Path], folder: str) -> Iterator[str]:
 
 
 def _resolved(trees: Sequence[Path], place: str) -> Path | None:
-    """The file that a path means with the trees as root, links followed inside of them; None if
-    there is none.
+    """Return the file of a path, with the trees as root and links followed inside them; None if
+    missing.
 
-    A link at the end that leads nowhere counts: systemd takes it for a masked unit or an alias.
+    A dangling link at the end counts as a file: systemd takes it for a masked unit or an alias.
     """
     waiting, done, followed = place.strip("/").split("/"), list[str](), 0
     found: Path | None = None

@@ -1,9 +1,11 @@
-"""A tree of a namespace <-> an archive of it, ``.tar.zst``, that holds all that the tree does.
+"""Pack a tree of a namespace into an archive, ``.tar.zst``, and unpack it again.
 
-What goes in: a folder in a namespace, and a file. Invariants: a tree that was unpacked is the one
-that was packed, with owners, modes, times, links and attributes. An archive is whole: the end of
-each program is looked at, and tar left nothing out. :data:`CLEAN` removes before that what no
-archive can hold, so a build goes on from what the next one finds.
+What goes in: a folder in a namespace, and a file.
+
+Invariants: an unpacked tree equals the packed one, with owners, modes, times, links and attributes.
+An archive is whole: every program's exit status is checked, and tar left nothing out. :data:`CLEAN`
+first removes files that no archive can hold. So a build continues with the same tree as the next
+one unpacks.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from slipway.host.namespace import MOUNT, Namespace, overlay_marks
 
 __all__ = ["CLEAN", "clean", "overlay_option", "pack", "unpack"]
 
-#: Sockets belong to processes that have ended; tar leaves them out.
+#: Sockets belong to ended processes; tar leaves them out.
 CLEAN: Final = 'find "$1" -xdev -type s -delete'
 _ATTRIBUTES: Final = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
 
 
 def clean(namespace: Namespace, folder: Path) -> None:
-    """Remove from a tree what an archive cannot hold."""
+    """Remove from a tree the files that an archive cannot hold."""
     namespace.run(["sh", "-euc", CLEAN, "sh", folder], what="removing sockets")
 
 
@@ -34,7 +36,7 @@ def pack(namespace: Namespace, folder: Path, file: IO[bytes], *, what: str) -> N
         BuildError: A program failed, or left something out.
     """
     said = Path(f"{folder}.said")
-    # tar looks at the end of its compressor; a warning is something that it left out, or that
+    # tar checks the exit status of its compressor. A warning means that a file was left out or
     # changed meanwhile.
     command = (
         'folder=$1; shift; exec tar -C "$folder" --sort=name --sparse "$@" '
@@ -61,7 +63,8 @@ def unpack(namespace: Namespace, archive: Path, folder: Path, *, what: str) -> N
         namespace.run(["tar", "-C", folder, *words, "-xpf", "-"], what=what, stdin=file)
 
 
-#: Lays a folder over another, as every stage does, and takes it away again; $1 are the options.
+#: Lays a folder over another, as every stage does, and takes it away again; $1 is the folder, $2
+#: the options.
 _TRIAL: Final = """\
 cd "$1"
 mkdir lower upper work point
@@ -71,11 +74,12 @@ umount point
 
 
 def overlay_option(namespace: Namespace) -> str:
-    """Return the options of every overlay: how it keeps its marks, and nothing that a kernel's own
-    settings would decide.
+    """Return the options of every overlay.
+
+    They set how marks are kept, and leave nothing to a kernel's own defaults.
 
     Raises:
-        HostError: The file system to work in takes no such marks, or nothing can be laid over it.
+        HostError: The working file system takes no such marks, or cannot be overlaid.
     """
     marks = overlay_marks()
     directory = namespace.path(MOUNT)

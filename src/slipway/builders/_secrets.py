@@ -1,11 +1,12 @@
-"""A command that is given secrets -> what it says, without them.
+"""Run a command that is given secrets, and pass on its output without them.
 
 What goes in: a JSON object of secrets by name on standard input, and the command. The command reads
-them from its own standard input, a line for each: the name and the value in base64. What comes out:
-its output, in which every secret is ``***``, and its exit status. The command has pipes and never
-the log itself: as root it could change the log's mode. This module is a program that imports
-nothing but the standard library, so that it can run in a namespace, between a build's scripts and
-its log.
+them from its own standard input, one a line: the name, and the value in base64. What comes out: its
+exit status, and its output with ``***`` for every secret.
+
+The command gets pipes and never the log itself: as root it could change the log's mode. This module
+is a program of the standard library only, so it can run in a namespace, between a build's scripts
+and its log.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ __all__ = ["main", "redactor"]
 
 
 def redactor(secrets: Iterable[str]) -> re.Pattern[bytes]:
-    """What matches each secret: as it is, in base64, and each line of one that has several (but for
-    short ones).
+    """Return a pattern for all forms of the secrets.
+
+    The forms are the secret itself, its base64, and each of its lines of 8 bytes or more.
     """
     forms = set()
     for secret in secrets:
@@ -37,7 +39,7 @@ def redactor(secrets: Iterable[str]) -> re.Pattern[bytes]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program: run the command."""
+    """Run the command."""
     secrets: dict[str, str] = json.load(sys.stdin)
     pattern = redactor(secrets.values()) if secrets else None
     lines = "".join(
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     ) as command:
         assert command.stdin and command.stdout
         # Before it reads them, the command says less than a pipe holds: nobody waits for anybody.
-        # it did not want them, and its status says whether that is right
+        # The command did not read them; its status says whether it failed.
         with contextlib.suppress(BrokenPipeError):
             command.stdin.write(lines.encode())
             command.stdin.close()

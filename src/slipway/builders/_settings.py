@@ -1,5 +1,6 @@
-"""What a spec says of users, groups, timers, volumes, the kernel, time, language and keyboard, as
-files of the image by their path.
+"""Turn a spec's settings into files of the image, by path.
+
+They are for users, groups, timers, volumes, the kernel, time, language and keyboard.
 
 What goes in: a spec. What comes out: texts. Nothing is read or written here.
 """
@@ -16,14 +17,14 @@ _AFTER_FIRST_BOOT = """\
 Requires=slipway-firstboot.service
 After=slipway-firstboot.service
 """
-#: Sockets and paths belong to the time before basic.target, which first boot comes after.
+#: Sockets and paths start before basic.target, and first boot comes after it.
 _LATE = """\
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
 """
-#: What a timer starts: it may do what its command needs, but not become more than it is; files/ can
-#: add to it.
+#: The service of a timer: it may do the work of its command, but gain no rights; files/ can add to
+#: it.
 _TIMED = """\
 [Unit]
 Description={summary}
@@ -49,14 +50,16 @@ USERS = "/usr/lib/sysusers.d/slipway-users.conf"
 
 
 def service_drop_in(name: str) -> tuple[str, str]:
-    """The path and the text of what makes an enabled unit wait for first boot."""
+    """Return the path and the text of the drop-in that makes an enabled unit wait for first
+    boot.
+    """
     unit = name if "." in name else f"{name}.service"
     late = _LATE if unit.endswith((".socket", ".path")) else ""
     return f"/etc/systemd/system/{unit}.d/10-slipway.conf", _AFTER_FIRST_BOOT + late
 
 
 def settings(spec: Spec) -> dict[str, str]:
-    """All files that say what a spec says, by path."""
+    """Return all files of a spec's settings, by path."""
     found = _users(spec)
     if spec.sysctl:  # sysctl.d(5)
         found["/etc/sysctl.d/50-slipway.conf"] = "".join(
@@ -66,7 +69,7 @@ def settings(spec: Spec) -> dict[str, str]:
 
 
 def _users(spec: Spec) -> dict[str, str]:
-    """Users and groups (sysusers.d(5)), and the homes of users (tmpfiles.d(5))."""
+    """Return the files for users and groups (sysusers.d(5)), and for homes (tmpfiles.d(5))."""
     lines = [f"g {name}\n" for name in spec.groups]
     homes = []
     for user in spec.users:
@@ -83,7 +86,7 @@ def _users(spec: Spec) -> dict[str, str]:
 
 
 def _timers(spec: Spec) -> dict[str, str]:
-    """Timers and what they start (systemd.timer(5))."""
+    """Return the timers and the services they start (systemd.timer(5))."""
     found = {}
     for timer in spec.timers:
         unit = f"/etc/systemd/system/{timer.name}"
@@ -99,7 +102,7 @@ def _timers(spec: Spec) -> dict[str, str]:
 
 
 def _volumes(spec: Spec) -> dict[str, str]:
-    """Partitions that first boot makes for volumes (repart.d(5))."""
+    """Return the definitions of the volumes' partitions, made on first boot (repart.d(5))."""
     found = {}
     for number, volume in enumerate(spec.volumes):
         size = "SizeMinBytes=256M\n"
@@ -113,8 +116,9 @@ def _volumes(spec: Spec) -> dict[str, str]:
 
 
 def _language(spec: Spec) -> dict[str, str]:
-    """The time zone, the language (locale.conf(5), Debian's locale.gen(5)) and the keyboard
-    (keyboard(5)).
+    """Return the files for time zone, language and keyboard.
+
+    Formats: locale.conf(5), Debian's locale.gen(5), keyboard(5).
     """
     found = {}
     if spec.timezone:

@@ -1,6 +1,4 @@
-"""What stands in an appliance's tree, whatever builds it: the files over its root, and what scripts
-that make it are told.
-"""
+"""Make the files of an appliance's tree and the values for its scripts, for any builder."""
 
 from __future__ import annotations
 
@@ -52,20 +50,19 @@ __all__ = [
     "workspace",
 ]
 
-#: With less than this left, a stage that failed has run out of space.
+#: A failed stage with less free space than this has run out of space.
 _FULL_BYTES = 1 << 20
-#: What is shorter would be found everywhere.
+#: A shorter secret would be found everywhere.
 _SECRET_CHARACTERS = 8
 _DOCUMENTATION = {
     "docs": ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/lintian/*"),
     "man": ("/usr/share/man/*",),
-    # translations; what locale-gen(8) makes a locale of is always there
+    # translations; the sources of locale-gen(8) are always kept
     "locales": ("/usr/share/locale/*",),
 }
-#: What the scripts of every stage share, by its name: how they go into a tree, and what they do
-#: there.
+#: The files shared by every stage's scripts, by name: the way into a tree, and the commands there.
 BOX_FILES = ("box.py", "box.sh", "chroot.sh")
-#: The code that shapes every stage of a tree beside its scripts, and that of those with packages.
+#: The code that shapes every stage of a tree, and the code of stages with packages.
 TREE_CODE = (
     "builders/_layers.py",
     "builders/_tree.py",
@@ -80,7 +77,7 @@ PACKAGE_CODE = ("packages/debfile.py", "packages/pool.py")
 
 
 def box_files(templates: Path) -> dict[str, RenderedFile]:
-    """The files that the scripts of every stage share; what is rendered is what runs."""
+    """Return the files shared by the scripts of every stage; they run as rendered."""
     program = Path(package_file).with_name("builders") / "_box.py"
     scripts = {
         name: RenderedFile(content=(templates / "mmdebstrap" / name).read_bytes(), mode=0o755)
@@ -97,11 +94,11 @@ def run_stage(
     overlay: str = "",
     secrets: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a stage's rendered script in its folder, with a pipe between what it says and the log.
+    """Run a stage's rendered script in its folder, with a pipe between its output and the log.
 
     Raises:
-        BuildError: It failed.
-        HostError: It failed, and there is no space left.
+        BuildError: The script failed.
+        HostError: The script failed, and there is no space left.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
@@ -143,7 +140,7 @@ def run_stage(
 
 
 def context(source: Source) -> Context:
-    """The plain values that the templates of every builder may use."""
+    """Return the plain values for the templates of every builder."""
     appliance, lock = source.appliance, source.lock
     spec = _spec(source)
     services = _services(spec)
@@ -175,10 +172,9 @@ def context(source: Source) -> Context:
 
 
 def _spec(source: Source) -> Spec:
-    """The spec.
+    """Return the spec; of a bare source, without the appliance's additions.
 
-    Of a bare tree, which starts on any machine and asks for nothing, without what the appliance
-    adds.
+    A bare tree starts on any machine and asks for nothing.
     """
     spec = source.appliance.spec
     if not source.bare:
@@ -202,13 +198,13 @@ def _spec(source: Source) -> Spec:
 
 
 def _services(spec: Spec) -> Services:
-    """The spec's services, with its timers."""
+    """Return the spec's services, with its timers."""
     timers = tuple(f"{timer.name}.timer" for timer in spec.timers)
     return spec.services.model_copy(update={"enable": (*spec.services.enable, *timers)})
 
 
 def _mountpoints(spec: Spec) -> list[str]:
-    """Where file systems of their own are mounted."""
+    """Return the mount points of separate file systems."""
     return [
         *(["/state"] if spec.root.mode == "read-only" else []),
         *(volume.path for volume in spec.volumes),
@@ -216,8 +212,9 @@ def _mountpoints(spec: Spec) -> list[str]:
 
 
 def _state(spec: Spec) -> list[str]:
-    """The folders whose changes a read-only root has in its state: what an instance changes, if it
-    is no volume.
+    """Return the folders of a read-only root whose changes go into its state.
+
+    These are the folders that an instance changes, except volumes.
     """
     volumes = {volume.path for volume in spec.volumes}
     return [
@@ -228,8 +225,9 @@ def _state(spec: Spec) -> list[str]:
 
 
 def _exposures(services: Services) -> dict[str, int]:
-    """How much each enabled service may be exposed, where not every exposure is allowed; of a
-    timer, a path or a socket the service that it starts.
+    """Return the highest allowed exposure of each enabled service with a limit below 100.
+
+    A timer, a path or a socket counts as the service it starts.
     """
     allowed = {name: services.exposure for name in services.enable} | {
         item.service: item.exposure for item in services.exposed
@@ -245,7 +243,7 @@ def _digest(packages: tuple[LockedPackage, ...]) -> str:
 
 
 def package_lines(packages: tuple[LockedPackage, ...]) -> bytes:
-    """What dpkg-query says of them once they are installed."""
+    """Return dpkg-query's lines for these packages once they are installed."""
     return "".join(
         f"{package.name} {package.version} {package.architecture} installed\n"
         for package in packages
@@ -253,8 +251,9 @@ def package_lines(packages: tuple[LockedPackage, ...]) -> bytes:
 
 
 def dpkg_configuration(appliance: Appliance) -> str:
-    """Which files of packages are left out, in the image's own dpkg configuration too
-    (dpkg.cfg(5)).
+    """Return the dpkg configuration that leaves files of packages out (dpkg.cfg(5)).
+
+    The image itself keeps it too.
     """
     left_out = [
         pattern
@@ -270,7 +269,7 @@ def dpkg_configuration(appliance: Appliance) -> str:
 
 
 def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
-    """A file of a folder as it goes into the tree; ``text`` is what a template has become."""
+    """Return a folder's file as it goes into the tree; ``text`` is a template's rendered text."""
     if item.link is not None:
         return RenderedFile(link=item.link)
     if text is not None:
@@ -279,7 +278,7 @@ def _rendered(item: SourceFile, text: str | None) -> RenderedFile:
 
 
 def tree_files(source: Source) -> dict[str, RenderedFile]:
-    """``files/``, which goes over the root, and ``setup/``, the scripts that are run then.
+    """Return ``files/``, to lay over the root, and ``setup/``, the scripts to run then.
 
     The files are the guest's own, the base's, the mix-ins' and the appliance's, in this order.
     """
@@ -300,7 +299,7 @@ def tree_files(source: Source) -> dict[str, RenderedFile]:
 
 
 def _files_of_folders(source: Source, spec: Spec) -> dict[str, RenderedFile]:
-    """The files of the guest, the base, the mix-ins and the appliance."""
+    """Return the files of the guest, the base, the mix-ins and the appliance."""
     appliance = source.appliance
     values = template_context(spec, appliance.base)
     files: dict[str, RenderedFile] = {}
@@ -321,7 +320,7 @@ def _files_of_folders(source: Source, spec: Spec) -> dict[str, RenderedFile]:
 
 
 def _scripts(appliance: Appliance) -> dict[str, RenderedFile]:
-    """Setup scripts, and those of first boot."""
+    """Return the setup scripts, and the scripts of first boot."""
     paths = {f"setup/{path.name}": path for path in appliance.setup} | {
         f"files/usr/lib/slipway/firstboot.d/{path.name}": path for path in appliance.firstboot
     }
@@ -334,7 +333,7 @@ def _require_apart(name: str, downloads: Sequence[Download], files: Collection[s
     """Refuse a download in the place of a file.
 
     Raises:
-        UsageError: There is one.
+        UsageError: A download and a file have the same path.
     """
     for download in downloads:
         if f"files{download.path}" in files:
@@ -345,7 +344,7 @@ def _require_apart(name: str, downloads: Sequence[Download], files: Collection[s
 
 
 def _fetched(source: Source, spec: Spec) -> dict[str, RenderedFile]:
-    """Lists of what :func:`place_downloads` puts there: downloads, and packages of PyPI."""
+    """Return the lists for :func:`place_downloads`: downloads, and packages of PyPI."""
     files = {}
     if spec.downloads:
         sums = "".join(f"{file.sha256}  files{file.path}\n" for file in spec.downloads)
@@ -359,7 +358,7 @@ def _fetched(source: Source, spec: Spec) -> dict[str, RenderedFile]:
 
 
 def _made(source: Source, spec: Spec) -> dict[str, str]:
-    """Files that are made of the spec, where no folder has them."""
+    """Return the files made from the spec, by path; a folder's file takes precedence."""
     appliance = source.appliance
     definitions = [parameter.model_dump(mode="json") for parameter in spec.parameters]
     made = {
@@ -372,8 +371,8 @@ def _made(source: Source, spec: Spec) -> dict[str, str]:
     }
     made |= dict(service_drop_in(service) for service in _services(spec).enable)
     if spec.root.mode == "read-only":
-        # What an update compares: only here, where the tree is the version (elsewhere a new number
-        # builds nothing again).
+        # For updates to compare. Only here is the tree the version; elsewhere a new number builds
+        # nothing again.
         made["/usr/lib/slipway/appliance"] = (
             f"NAME={appliance.name}\nVERSION={spec.version}\n"
             f"ARCHITECTURE={source.lock.architecture}\n"
@@ -387,11 +386,11 @@ def _made(source: Source, spec: Spec) -> dict[str, str]:
 
 
 def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
-    """Put the spec's downloads, and packages of PyPI, beside the files of a written tree.
+    """Put the spec's downloads and its packages of PyPI beside the files of a written tree.
 
     Raises:
-        BuildError: One cannot be had, or is not what the spec says.
-        UsageError: One is to go below a link.
+        BuildError: A download failed, or differs from the spec.
+        UsageError: A download would go below a link.
     """
     for item in _spec(source).downloads:
         file = workplace.pool.fetch_file(item.url, item.sha256, workplace.logs / "fetch.log")
@@ -405,14 +404,13 @@ def place_downloads(source: Source, folder: Path, workplace: Workplace) -> None:
 
 
 def read_secrets(source: Source) -> dict[str, str]:
-    """The secrets that the spec names, from variables SLIPWAY_SECRET_<NAME> of this process'
-    environment.
+    """Return the spec's secrets, from the environment variables SLIPWAY_SECRET_<NAME>.
 
-    The prefix is whoever builds saying that an appliance may have it: the name alone is the
-    folder's choice, which could be that of a cloud's key.
+    The prefix is the builder's consent to give an appliance the secret. The name alone is the
+    folder's choice, and could be that of a cloud's key.
 
     Raises:
-        UsageError: One is not there, or too short to be told from other text.
+        UsageError: A secret is missing, or too short to be told from other text.
     """
     names = _spec(source).secrets
     found = {name: os.environ.get(f"SLIPWAY_SECRET_{name}") for name in names}
@@ -435,8 +433,9 @@ def read_secrets(source: Source) -> dict[str, str]:
 
 
 def require_clock(source: Source) -> None:
-    """Refuse to build before the time that files of an image have at most: what is made then keeps
-    its own.
+    """Refuse to build before the latest time of an image's files.
+
+    Files made with an earlier clock would keep their own times.
 
     Raises:
         HostError: This machine's clock is before the newest locked package.
@@ -455,13 +454,13 @@ def require_clock(source: Source) -> None:
 
 @contextmanager
 def workspace(workplace: Workplace, memory_mib: int) -> Iterator[Namespace]:
-    """A namespace with a network of its own to work in: in memory, or on disk where there is too
-    little of that.
+    """Keep a namespace with its own network to work in: in memory, or on disk if that is too
+    small.
     """
     with ExitStack() as stack:
         directory = None
-        # What setup scripts write is not known before: they may have all memory that leaves this
-        # machine some.
+        # The size of setup scripts' output is unknown before. They may use all memory but a reserve
+        # for this machine.
         room = workplace.memory_mib or available_memory_mib() * 3 // 4
         if memory_mib > room:
             workplace.progress.note(

@@ -1,10 +1,11 @@
-"""The default builder: locked packages -> base tree -> overlays -> raw disk, in a private
-namespace, without a network.
+"""Build by default from locked packages, in a private namespace without a network.
 
-Every stage is a rendered script, ``<part>/build.sh``, that runs in a
-:class:`~slipway.host.namespace.Namespace`. A tree stage's result is the overlay layer it made, kept
-in the cache as ``layer.tar.zst``; it is written while the next stage runs. Cached layers are
-unpacked only when a later stage is missing.
+The flow is base tree, then overlays, then the raw disk.
+
+Every stage is a rendered script, ``<part>/build.sh``, run in a
+:class:`~slipway.host.namespace.Namespace`. A tree stage's result is its overlay layer, kept in the
+cache as ``layer.tar.zst``; it is written while the next stage runs. Cached layers are unpacked only
+when a later stage is missing.
 """
 
 from __future__ import annotations
@@ -49,11 +50,10 @@ __all__ = ["Mmdebstrap"]
 _LAYERS = MOUNT / "layers"
 _DISK = MOUNT / "disk.raw"
 _SHARED = tuple(BOX_FILES)
-#: What shapes every stage, and those that install packages.
+#: The code of every stage, and of stages that install packages.
 _CODE = ("builders/mmdebstrap.py", *TREE_CODE)
 _INSTALLING = (*_CODE, *PACKAGE_CODE)
-#: What the layers of a tree become when they are unpacked, as a multiple of the sum of the .deb
-#: files.
+#: The size of a tree's unpacked layers, as a multiple of the sum of the .deb files.
 _EXPANSION = 6
 
 
@@ -64,7 +64,7 @@ class Mmdebstrap:
     targets = ()
 
     def parts(self, source: Source) -> tuple[Part, ...]:
-        """base, packages (if the appliance adds any), tree, disk."""
+        """Return base, packages (if the appliance adds any), tree and disk."""
         read_only = not source.bare and source.appliance.spec.root.mode == "read-only"
         marks = {"overlay": overlay_marks()}
         packages = Part(
@@ -107,7 +107,7 @@ class Mmdebstrap:
         )
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
-        """The scripts, and everything they read, by part."""
+        """Return the scripts and their input files, by part."""
         require_targets(self.name, self.targets, targets)
         appliance, lock = source.appliance, source.lock
         layers = [
@@ -171,12 +171,12 @@ class Mmdebstrap:
         workplace: Workplace,
         targets: Sequence[str] = (),
     ) -> None:
-        """Nothing: the scripts need namespaces that only this builder makes."""
+        """Add nothing: the scripts need namespaces of this builder's own."""
 
     def memory_mib(self, source: Source) -> int:
-        """The tree and the disk, unpacked side by side.
+        """Return the memory for the tree and the disk, unpacked side by side, in MiB.
 
-        The appliance's own files are there a third time, as they are given.
+        The appliance's own files are counted a third time, for their originals.
         """
         download = sum(package.size for package in (*source.lock.base_packages, *source.packages))
         own = () if source.bare else source.appliance.files
@@ -187,7 +187,9 @@ class Mmdebstrap:
     def disk(
         self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
     ) -> Iterator[Path]:
-        """Build what is missing; the disk lives in the namespace's memory until the block ends."""
+        """Build the missing stages; the disk lives in the namespace's memory until the block
+        ends.
+        """
         require_clock(source)
         made = any(
             stage.kind == "tree" and not workplace.cache.find(stage.id) for stage in plan.stages
@@ -213,7 +215,7 @@ class Mmdebstrap:
 
 @dataclass(slots=True)
 class _Job:
-    """One build under way: the namespace it works in and what it knows."""
+    """One build under way: its namespace and its inputs."""
 
     namespace: Namespace
     plan: Plan
@@ -232,9 +234,7 @@ class _Job:
         self.namespace.run(["mkdir", "-p", _LAYERS])
 
     def fetch(self) -> None:
-        """Have all the packages in the pool that the missing layers are made from, by one
-        download.
-        """
+        """Fetch all packages for the missing layers into the pool, in one download."""
         wanted = [
             package
             for stage in self.plan.stages
@@ -249,7 +249,7 @@ class _Job:
                 step.detail = f"{len(missing)} packages, {step.transfer}"
 
     def layer(self, stage: Stage) -> None:
-        """Have a stage's layer in the namespace: from the cache, or made now and put there."""
+        """Put a stage's layer into the namespace: from the cache, or made now and cached."""
         cache = self.workplace.cache
         with ExitStack() as stack:
             stack.enter_context(
@@ -275,7 +275,7 @@ class _Job:
                 if stage.kind in ("base", "packages"):
                     self._repository(stage.kind)
                 else:
-                    # Read now: the plan may have taken a layer for good that was found harmed
+                    # Read now: the plan may have trusted a cached layer that was found damaged
                     # since.
                     self.secrets = read_secrets(self.source)
                     place_downloads(
@@ -283,16 +283,16 @@ class _Job:
                     )
                     self._require_known()
                 self._script(stage.kind)
-                # The next stage goes on from what a later build will unpack.
+                # The next stage continues from the same tree as a later build unpacks.
                 clean(self.namespace, _LAYERS / stage.kind)
                 step.detail = f"made, {self._count(stage.kind)}"
-            # The lock is kept until the layer is in the cache, which happens while the next stage
+            # The lock is kept until the layer is in the cache. It gets there while the next stage
             # runs.
             held = stack.pop_all()
 
         if stage.kind == "tree":
-            # It may go on while the disk is made, but nobody gets a layer or a disk that did not
-            # pass.
+            # The check may go on while the disk is made, but nobody gets a layer or a disk that
+            # failed it.
             self.checking = self.savers.submit(self._hygiene)
 
         def save() -> None:
@@ -343,7 +343,7 @@ class _Job:
         return self.source.lock.base_packages if part == "base" else self.source.packages
 
     def _repository(self, part: str) -> None:
-        """Put a flat repository of the part's locked packages where its script looks for it."""
+        """Put a flat repository of the part's locked packages in the place its script expects."""
         packages = self._packages(part)
         pool = self.workplace.pool
         pool.fetch(packages, self.source.mirrors, self.workplace.logs / "fetch.log")
@@ -354,13 +354,13 @@ class _Job:
         """Look for identities, secrets and traces in the finished tree.
 
         Raises:
-            BuildError: There are some; all are named.
+            BuildError: There are findings; all are named.
         """
         with self._mounted("hygiene", ("tree", "packages", "base")) as tree:
             check_hygiene(self.namespace, tree, self.source.appliance.name, self.secrets.values())
 
     def _require_known(self) -> None:
-        """See :func:`require_known`."""
+        """Refuse names in the spec that are unknown to the image; see :func:`require_known`."""
         with self._mounted("known", ("packages", "base")) as tree:
             require_known(
                 self.source,
@@ -369,8 +369,8 @@ class _Job:
 
     @contextmanager
     def _mounted(self, name: str, kinds: Sequence[str]) -> Iterator[Path]:
-        """A read-only tree of these layers, the uppermost first, as far as they are part of the
-        plan.
+        """Mount a read-only tree of those of these layers that are in the plan, the uppermost
+        first.
         """
         planned = {stage.kind for stage in self.plan.stages}
         layers = ":".join(str(_LAYERS / kind) for kind in kinds if kind in planned)

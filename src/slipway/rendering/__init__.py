@@ -1,4 +1,4 @@
-"""From templates and plain values to the files that a builder runs."""
+"""Turn templates and plain values into a builder's files."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""Templates out of an appliance's folder, rendered in a process that can do nothing but that.
+"""Render the templates of an appliance's folder in a process that can do nothing else.
 
-What goes in: a template's text and a context of plain values. What comes out: the text that it
-makes, or everything that is wrong with it. Invariants: the process gets the text and the values and
-nothing else, no environment and no file of this one; once it has started, it can open no file,
-write none and start no process; what exceeds its processor time, memory or output is an error of
-the template, and never holds up the command.
+What goes in: a template's text and a context of plain values. What comes out: the rendered text, or
+all errors of the template.
 
-This module is also that process' program: it answers requests, one JSON text a line, until its
+Invariants: the process gets only the text and the values, no environment and no file of this one.
+Once it has started, it can open no file, write none and start no process. A template over its limit
+of processor time, memory or output is in error, and never holds up the command.
+
+This module is also the program of the process. It answers requests, one JSON text a line, until its
 input ends. One process serves a whole command, so a template costs about as much as without it.
 """
 
@@ -40,15 +41,15 @@ __all__ = ["MAX_BYTES", "Box", "box", "main"]
 MAX_BYTES: Final = 1 << 18
 #: A template makes no more characters than this.
 MAX_OUTPUT: Final = 1 << 20
-#: Processor time of one template. Where that of one appliance's templates together ends, the rest
-#: is refused.
+#: The processor time of one template, in seconds. Once one appliance's templates together have used
+#: up theirs, the rest is refused.
 CPU_S: Final = 2.0
 APPLIANCE_CPU_S: Final = 10.0
-#: The memory that a template may take, beside that of Python and Jinja2.
+#: The memory for a template, beside that of Python and Jinja2.
 MEMORY_MIB: Final = 192
-#: For how long the process may neither work nor wait for a processor, in seconds, and how often it
-#: is asked. A kernel that is busy elsewhere gives little processor time a second; the process' own
-#: limit ends what works without end.
+#: The time for the process to neither work nor wait for a processor, and the interval between two
+#: looks, in seconds. A busy kernel gives little processor time a second. The process' own limit
+#: ends endless work.
 _PATIENCE_S: Final = 60.0
 _ASK_S: Final = 1.0
 _START: Final = (
@@ -58,9 +59,7 @@ _HINT: Final = "write less into it, or make the file in a setup script"
 
 
 class Box:
-    """The process, which starts with the first template and is started again where one made it
-    end.
-    """
+    """The process; it starts with the first template, and again if a template ended it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,7 +75,7 @@ class Box:
         """Render a template.
 
         Args:
-            shown: How the file's path is written in errors.
+            shown: The file's path, as written in errors.
 
         Raises:
             SpecError: The template is wrong, or exceeds a limit.
@@ -89,9 +88,10 @@ class Box:
     def check(
         self, content: bytes, context: Context, *, shown: Path
     ) -> tuple[list[SpecError], float]:
-        """Find what is wrong with a template.
+        """Find the errors of a template.
 
-        Also return the processor time that it took, in seconds.
+        Returns:
+            The errors, and the processor time in seconds.
         """
         _, errors, seconds = self._ask(content, context, shown)
         return errors, seconds
@@ -138,7 +138,7 @@ class Box:
         return answer["text"], errors, answer["seconds"]
 
     def _answer(self, request: str) -> dict[str, Any] | None:
-        """Send a request and wait for the answer; None if the process ended, or did not answer in
+        """Send a request and return the answer; None if the process ended or did not answer in
         time.
         """
         if self._process is None or self._process.poll() is not None:
@@ -171,7 +171,7 @@ def _started() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
 
 
 def _line(pid: int, stream: IO[bytes]) -> bytes:
-    """A line of the process' output; nothing if it ends, or does nothing for too long."""
+    """Return a line of the process' output; empty if it ends or is idle for too long."""
     begun = time.monotonic() - _busy_s(pid)
     while not select.select([stream], [], [], min(_ASK_S, _PATIENCE_S))[0]:
         if time.monotonic() - _busy_s(pid) - begun > _PATIENCE_S:
@@ -183,8 +183,9 @@ def _line(pid: int, stream: IO[bytes]) -> bytes:
 
 
 def _busy_s(pid: int) -> float:
-    """How long a process has worked or waited for a processor (Linux,
-    Documentation/scheduler/sched-stats.rst), in seconds.
+    """Return the time a process has worked or waited for a processor, in seconds.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst.
     """
     with contextlib.suppress(OSError, ValueError):
         ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
@@ -197,12 +198,12 @@ atexit.register(_BOX.close)
 
 
 def box() -> Box:
-    """The one box of this command."""
+    """Return the one box of this command."""
     return _BOX
 
 
 class _TimeIsOver(BaseException):
-    """Raised by a signal; nothing that a template does catches it."""
+    """Raised by a signal; no template can catch it."""
 
 
 def _time_is_over(_: int, __: FrameType | None) -> None:
@@ -212,8 +213,8 @@ def _time_is_over(_: int, __: FrameType | None) -> None:
 def main() -> None:
     """Answer requests from standard input on standard output until there are no more."""
     signal.signal(signal.SIGPROF, _time_is_over)
-    # What Python and Jinja2 load when they first need it has to be there before no file can be
-    # opened.
+    # Python and Jinja2 load modules on first use; this has to happen before files become
+    # unreachable.
     _answer(
         {
             "shown": "a",
@@ -224,7 +225,7 @@ def main() -> None:
     _give_up_everything()
     for line in sys.stdin.buffer:
         used = _used_s()
-        # Where the signal is not looked at, in one long call, the kernel ends the process.
+        # If one long call ignores the signal, the kernel ends the process.
         resource.setrlimit(resource.RLIMIT_CPU, (int(used + 3 * CPU_S) + 1, resource.RLIM_INFINITY))
         answer = _answer(json.loads(line))
         answer["seconds"] = _used_s() - used
@@ -233,7 +234,7 @@ def main() -> None:
 
 
 def _give_up_everything() -> None:
-    """Let the kernel refuse files, processes, and memory beyond what a template needs."""
+    """Let the kernel refuse files, processes, and memory beyond a template's limit."""
     pages = int(Path("/proc/self/statm").read_bytes().split()[0])
     memory = pages * resource.getpagesize() + MEMORY_MIB * 2**20
     limits = {
@@ -253,7 +254,7 @@ def _used_s() -> float:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request; ``ends`` says that the process is not fit for another one."""
+    """Return the answer to a request; ``ends`` is True if the process is unfit for another one."""
     shown = Path(request["shown"])
     try:
         signal.setitimer(signal.ITIMER_PROF, CPU_S)

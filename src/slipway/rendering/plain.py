@@ -1,8 +1,8 @@
-"""Objects of this program -> the plain values that templates see.
+"""Convert this program's objects to the plain values of templates.
 
-What goes in: models, dataclasses and what they hold. What comes out: str, int, float, bool, None,
-and tuples, lists and dicts of these, and nothing else: a template finds no method, no path of this
-machine and no module behind a value.
+What goes in: models, dataclasses and their contents. What comes out: str, int, float, bool, None,
+and tuples, lists and dicts of these. Nothing else comes out: a template finds no method, no path of
+this machine and no module behind a value.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Context", "plain"]
 
 
 class _NotPlain(TypeError):
-    """A value of a kind that no template sees."""
+    """The value's type is not for templates."""
 
 
 class Context(dict[str, Any]):
-    """Names and plain values that a template may use; made by :meth:`of` only."""
+    """Names and plain values for a template; made by :meth:`of` only."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Context:
@@ -34,7 +34,7 @@ class Context(dict[str, Any]):
 
     @cached_property
     def encoded(self) -> str:
-        """All of it as JSON."""
+        """The context as JSON."""
         return json.dumps(self)
 
 
@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
     methods.
 
     Raises:
-        TypeError: It is of another kind.
+        TypeError: The value is of another type.
     """
     kind = type(value)
     if value is None or kind in (str, int, float, bool):

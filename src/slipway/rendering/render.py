@@ -1,9 +1,9 @@
-"""What a builder runs, as files: rendered from templates and the spec, before anything is built.
+"""Hold the files for a builder, rendered from templates and the spec before anything is built.
 
-A :class:`Rendered` is a folder in memory. A file that is copied as it is stays on the disk, and is
-read when it is written. The first path component is the *part* of the build that a file belongs to;
-the content of a part is the input of the stage made from it. `invoke render` writes the folder, and
-the builder runs exactly what that would write: what one reads is what runs.
+A :class:`Rendered` is a folder in memory. A copied file stays on the disk, and is read when it is
+written. The first path component is a file's *part* of the build. A part's content is the input of
+the stage made from it. `invoke render` writes the folder. The builder runs exactly the files that
+it would write, so people can read them before.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _BLOCK: Final = 1 << 20
 class RenderedFile:
     """A file's content and permission bits, or the target of a symbolic link.
 
-    With ``source``, which opens a file, the content is that file's, and :attr:`digest` was that of
-    it all.
+    With ``source``, a function that opens a file, the content is that file's. ``seen`` is its
+    digest at the time of :meth:`copied`.
     """
 
     content: bytes = b""
@@ -48,11 +48,11 @@ class RenderedFile:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all of it."""
+        """The SHA-256 of mode and content, or of the link's target."""
         return self.seen or _digest(self)
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the content, a block at a time."""
+        """Yield the content, a block at a time."""
         if self.source is None:
             yield self.content
             return
@@ -61,10 +61,10 @@ class RenderedFile:
                 yield block
 
     def write(self, target: IO[bytes], path: str) -> None:
-        """Write the content, which is what the digest was made of.
+        """Write the content, and compare it with the digest.
 
         Raises:
-            UsageError: The file has changed since.
+            UsageError: The file has changed since its digest was made.
         """
         digest = self._start()
         for block in self.blocks():
@@ -95,8 +95,9 @@ class Rendered:
     files: Mapping[str, RenderedFile]
 
     def digests(self, *parts: str) -> dict[str, str]:
-        """Path -> digest of every file below the given first components (or files at the top of
-        these names).
+        """Return path -> digest of every file in these parts.
+
+        A part is the first path component, or a file's name at the top.
         """
         return {
             path: file.digest
@@ -105,10 +106,10 @@ class Rendered:
         }
 
     def write(self, directory: Path, *parts: str) -> list[Path]:
-        """Write the files below a directory, all or those of the given parts.
+        """Write the files of all parts or of the given ones to a directory; return their paths.
 
         Raises:
-            UsageError: The directory holds something else already, or a file is to go below a link.
+            UsageError: The directory is not empty, or a file would go below a link.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UsageError(f"{directory} is not empty", hint="give an empty directory with --out")

@@ -1,20 +1,22 @@
-"""Templates: a file with placeholders and a context -> text.
+"""Render a template: a file with placeholders and a context become text.
 
 What goes in: a template file and values. What comes out: the text, or a
-:class:`~slipway.errors.SpecError` with the template's line. Invariants: a template sees plain data,
-never an object of this program (:mod:`slipway.rendering.plain`); a name that does not exist is an
-error, never an empty text; a template reads no other file and calls nothing but what is listed
-here. A template out of an appliance's folder is rendered by :mod:`slipway.rendering.boxed`, in a
-process with limits.
-Nothing is escaped by itself, because no two target languages agree, so each value passes through
-the filter of the language that it is written into:
+:class:`~slipway.errors.SpecError` with the template's line.
+
+Invariants: a template sees plain data, never an object of this program
+(:mod:`slipway.rendering.plain`). An unknown name is an error, never an empty text. A template reads
+no other file, and calls only the functions listed here. A template of an appliance's folder is
+rendered by :mod:`slipway.rendering.boxed`, in a process with limits.
+
+Nothing is escaped automatically, because no two target languages agree. Each value passes through
+the filter of its target language:
 
 =======  ===========================================================================================
 sh       one word of a POSIX shell; a list becomes words with spaces between them
 hcl      a quoted HCL2 string, a number, true or false, or a list of these
 ini      the right side of ``key=`` in systemd units and files like them; ``%`` becomes ``%%``, and
-         what no such file can hold (line breaks, surrounding blanks, a ``\\`` at the end) is an
-         error
+         values impossible in such a file (line breaks, surrounding blanks, a ``\\`` at the end) are
+         errors
 xml      text or an attribute's value, without the quotes
 json     any value; ``yaml`` likewise, as YAML's flow style
 =======  ===========================================================================================
@@ -45,8 +47,8 @@ from slipway.rendering.plain import Context
 __all__ = ["FILTERS", "check", "check_text", "environment", "line_of", "render", "render_text"]
 
 
-#: Jinja2's own filters that a template has. Missing: what reaches attributes (attr), what is
-#: different each time (random), and what belongs to HTML.
+#: Jinja2's own filters for templates. Missing are access to attributes (attr), randomness (random),
+#: and HTML.
 _FILTERS: Final = (
     "abs batch capitalize center count d default dictsort first float format groupby indent int "
     "items join last length list lower map max min reject rejectattr replace reverse round select "
@@ -54,8 +56,7 @@ _FILTERS: Final = (
     "wordcount wordwrap"
 )
 _GLOBALS: Final = frozenset(("namespace", "range"))
-#: The methods and attributes that a template may use, by type. Keys of a mapping come before all of
-#: them.
+#: The allowed methods and attributes, by type. Keys of a mapping take precedence over all of them.
 _METHODS: Final[Mapping[type, str]] = {
     str: (
         "capitalize casefold count endswith find isalnum isalpha isdigit islower isupper join "
@@ -70,7 +71,7 @@ _METHODS: Final[Mapping[type, str]] = {
         "revindex revindex0"
     ),
 }
-#: The longest text or list that a multiplication makes, and the longest number, in bits.
+#: The longest text or list from a multiplication, and the longest number, in bits.
 _LONGEST: Final = 1 << 20
 _BITS: Final = 4096
 _ELSEWHERE: Final = "change the value, or write it into a file of another kind"
@@ -81,15 +82,15 @@ _SYNTAX: Final = (
 
 
 class _Refused(TemplateRuntimeError):
-    """A value that a target language has no way to write; a hint may follow on a second line."""
+    """A target language cannot express a value; a hint may follow on a second line."""
 
 
 class _TooLong(_Refused):
-    """A template has made more characters than it may."""
+    """A template has made more characters than allowed."""
 
 
 def _plain(value: object) -> str:
-    """A text, a number or a boolean as text."""
+    """Return a text, a number or a boolean as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
@@ -112,11 +113,11 @@ def _sh(value: object) -> str:
 
 
 def _hcl(value: object) -> str:
-    """HCL native syntax, "quoted templates":
-    https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
+    """Return a value in HCL native syntax, as in its "quoted templates".
 
-    A dollar or percent sign before anything but a harmless character is written by its number:
-    ``$${`` would be read as ``${`` by HCL, but not in every place, and not by every parser.
+    Source: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md. A dollar or percent sign
+    before anything but a harmless character is written by its number. HCL reads ``$${`` as ``${``,
+    but not in every place, and not with every parser.
     """
     if isinstance(value, list | tuple):
         return f"[{', '.join(_hcl(item) for item in value)}]"
@@ -170,7 +171,7 @@ def _json(value: object) -> str:
 
 
 def _yaml(value: object) -> str:
-    """JSON is YAML, but for a few characters that YAML wants escaped (YAML 1.1, 5.1, 5.4)."""
+    """Return a value as YAML: JSON with a few more characters escaped (YAML 1.1, 5.1, 5.4)."""
     return re.sub(
         "[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]",
         lambda match: f"\\u{ord(match[0]):04x}",
@@ -189,7 +190,7 @@ FILTERS: Final[Mapping[str, Callable[[object], str]]] = {
 
 
 class _Undefined(StrictUndefined):
-    """An undefined name or attribute whose error says what there is instead."""
+    """An undefined name or attribute; its error lists the existing ones."""
 
     @property
     def _undefined_message(self) -> str:
@@ -205,7 +206,7 @@ class _Undefined(StrictUndefined):
 
 
 def _printable(value: object) -> object:
-    """Refuse to print what would show an address of this process' memory."""
+    """Refuse to print a value that would show an address of this process' memory."""
     if value is None or isinstance(value, str | int | float | list | tuple | dict | Undefined):
         return value
     raise _Refused(
@@ -214,7 +215,7 @@ def _printable(value: object) -> object:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox with a list of what may be used, instead of a list of what may not."""
+    """Jinja2's sandbox with a list of allowed names instead of forbidden ones."""
 
     intercepted_binops = frozenset(("*", "**"))
 
@@ -225,18 +226,18 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether a template may use it; what is not listed may not be used."""
+        """Return True if the attribute is listed for templates."""
         if isinstance(obj, Namespace):
             return not attr.startswith("_")
         return attr in _METHODS.get(type(obj), "").split()
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        """Say that something exists, but not for templates."""
+        """Return an undefined value; its error says that templates may not use the attribute."""
         hint = f'"{attribute}" of a {type(obj).__name__} is not for templates\n{_SYNTAX}'
         return self.undefined(hint, name=attribute, obj=obj, exc=SecurityError)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
-        """Multiply, where the product has a sane size."""
+        """Multiply, if the product has a sane size."""
         sides = (left, right)
         if all(isinstance(side, int) for side in sides):
             bits = [side.bit_length() for side in sides]
@@ -258,7 +259,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 @lru_cache(maxsize=1)
 def environment() -> ImmutableSandboxedEnvironment:
-    """The one environment of all templates."""
+    """Return the one environment of all templates."""
     made = _Environment(
         undefined=_Undefined,
         finalize=_printable,
@@ -273,29 +274,28 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def render(path: Path, context: Mapping[str, Any], *, shown: Path | None = None) -> str:
-    """The text of a template file with the values of a context.
+    """Return the text of a template file with the values of a context.
 
     Args:
-        shown: How the file's path is written in errors, if otherwise.
+        shown: The file's path as written in errors, if different.
 
     Raises:
-        SpecError: The template is wrong, or uses what the context does not have.
+        SpecError: The template is wrong, or uses a name unknown to the context.
     """
     template, _ = _read(path, shown or path)
     return _render(template, Context.of(context), shown or path)
 
 
 def render_text(text: str, context: Mapping[str, Any], *, name: str = "template") -> str:
-    """Like :func:`render`, for a template that is not a file; ``name`` stands for its path in
-    errors.
+    """Return the text of a template that is not a file; ``name`` is its path in errors.
+
+    See :func:`render`.
     """
     return _render(_compile(text, Path(name))[0], Context.of(context), Path(name))
 
 
 def check(path: Path, context: Mapping[str, Any], *, shown: Path | None = None) -> list[SpecError]:
-    """Find what is wrong with a template file: every unknown name, also in parts that are not
-    reached.
-    """
+    """Return the errors of a template file: every unknown name, also in unreached parts."""
     shown = shown or path
     try:
         return _check(_read(path, shown), context, shown, None)[1]
@@ -306,11 +306,14 @@ def check(path: Path, context: Mapping[str, Any], *, shown: Path | None = None) 
 def check_text(
     text: str, context: Mapping[str, Any], *, shown: Path, longest: int
 ) -> tuple[str, list[SpecError]]:
-    """Render a template's text, or find everything that is wrong with it.
+    """Render a template's text, or find all its errors.
 
     Args:
-        shown: How the file's path is written in errors.
-        longest: How many characters it may become.
+        shown: The file's path, as written in errors.
+        longest: The maximum number of characters in the result.
+
+    Returns:
+        The text, and the errors.
     """
     try:
         return _check(_compile(text, shown), context, shown, longest)
@@ -336,7 +339,11 @@ Compiled = tuple[Template, tuple[tuple[str, int], ...]]
 
 
 def _read(path: Path, shown: Path) -> Compiled:
-    """A compiled template file."""
+    """Return a compiled template file.
+
+    Raises:
+        SpecError: The file is not UTF-8, or the template is wrong.
+    """
     try:
         return _compile(path.read_text(encoding="utf-8"), shown)
     except UnicodeDecodeError as error:
@@ -350,8 +357,9 @@ def _read(path: Path, shown: Path) -> Compiled:
 
 @lru_cache(maxsize=4096)
 def _compile(text: str, shown: Path) -> Compiled:
-    """A compiled template, once for each text, and the names that it takes from its context with
-    their lines.
+    """Return a compiled template, and its names from the context with their lines.
+
+    Each text is compiled once.
     """
     made = environment()
     try:
@@ -393,7 +401,7 @@ def _compile(text: str, shown: Path) -> Compiled:
 
 
 def _render(template: Template, context: Context, shown: Path, longest: int | None = None) -> str:
-    """Render a template to its end, or until it has made more characters than it may."""
+    """Render a template to its end, or until it has made more characters than allowed."""
     pieces: list[str] = []
     made = 0
     more = template.root_render_func(template.new_context(context))
@@ -433,8 +441,9 @@ def _render(template: Template, context: Context, shown: Path, longest: int | No
 
 
 def line_of(error: BaseException) -> int:
-    """The line of a template in which an error came up, by the innermost frame of its code; 0 if
-    there is none.
+    """Return the line of a template in which an error came up; 0 if there is none.
+
+    It is the line of the innermost frame of the template's code.
     """
     line, traceback = 0, error.__traceback__
     while traceback:
@@ -446,7 +455,7 @@ def line_of(error: BaseException) -> int:
 
 
 def _number(traceback: TracebackType) -> int:
-    """A frame's line; where a signal came between two lines, the one before."""
+    """Return a frame's line; if a signal came between two lines, the one before."""
     code = traceback.tb_frame.f_code
     # The line of the function itself is none of the template: some Pythons name it for a jump back.
     before = [

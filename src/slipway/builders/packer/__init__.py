@@ -1,13 +1,12 @@
-"""Packer as a builder: the same files, packages and scripts, run by Packer in a machine that was
-started from the base.
+"""Build with Packer: the same files, packages and scripts, in a machine started from the base.
 
-What is rendered is a folder that `packer build` takes: HCL2, scripts, and the files that go over
-the root. What :meth:`Packer.complete` adds is what is large or new each time: the locked packages,
-the base's disk, a throwaway key. The base's disk is the default builder's, of the same appliance
-without anything that it adds to its base.
+The rendered folder is ready for `packer build`: HCL2, scripts, and the files to lay over the root.
+:meth:`Packer.complete` adds everything large or new each time: the locked packages, the base's
+disk, a throwaway key. The base's disk comes from the default builder, for the same appliance
+without its additions to the base.
 
 Formats: https://developer.hashicorp.com/packer/docs/templates/hcl_templates. Packer 1.6 has its
-plugins built in and knows no ``required_plugins``; later ones get them, and ``packer init`` before
+plugins built in and knows no ``required_plugins``. Later ones get them, and ``packer init`` before
 anything else.
 """
 
@@ -49,8 +48,8 @@ from slipway.rendering.templating import render
 
 __all__ = ["Packer", "packer_version", "require_packer"]
 
-#: The sources there are templates of -> the format of the base's disk that they start from; None
-#: for those that start from an image that the distribution publishes there.
+#: The sources with templates -> the format of the base's disk that they start from. None: they
+#: start from an image of the distribution, published there.
 _BASES: Final[Mapping[str, str | None]] = {
     "amazon-ebs": None,
     "azure-arm": None,
@@ -63,10 +62,9 @@ _BASES: Final[Mapping[str, str | None]] = {
 }
 _SCRIPTS: Final = ("10-packages.sh", "20-appliance.sh", "30-clean.sh")
 _FOLDER: Final = MOUNT / "packer"
-#: What Packer writes about a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
+#: Packer's notation for a place in a file: "  on qemu.pkr.hcl line 12, in source ...".
 _PLACE: Final = re.compile(r"^\s*on (\S+) line ([0-9]+)", re.MULTILINE)
-#: What provision/known.sh says of a unit that the image does not have, behind the name of Packer's
-#: source.
+#: The message of provision/known.sh for a missing unit, after the name of Packer's source.
 _NO_UNIT: Final = re.compile(r"^(?:==>)?\s*\S+: slipway: no unit (\S+)\s*$", re.MULTILINE)
 _SEED: Final = """\
 #cloud-config
@@ -79,7 +77,7 @@ users:
 
 @cache
 def packer_version() -> tuple[int, ...] | None:
-    """The version of the Packer that is installed; None if none is."""
+    """Return the version of the installed Packer; None if there is none."""
     path = shutil.which("packer", path=process.environment()["PATH"]) or shutil.which("packer")
     if path is None:
         return None
@@ -91,10 +89,10 @@ def packer_version() -> tuple[int, ...] | None:
 
 
 def require_packer() -> tuple[int, ...]:
-    """The version of the Packer that is installed.
+    """Return the version of the installed Packer.
 
     Raises:
-        HostError: None is.
+        HostError: Packer is not installed.
     """
     version = packer_version()
     if version is None:
@@ -110,8 +108,8 @@ class Packer:
     targets = tuple(_BASES)
 
     def parts(self, source: Source) -> tuple[Part, ...]:
-        """The base's disk as the default builder makes it (base, tree, disk), and what Packer makes
-        of it (packer).
+        """Return the default builder's stages of the base (base, tree, disk), then Packer's
+        (packer).
         """
         names = [f"{stem}.auto.pkrvars.hcl" for stem in _variable_files(source)]
         installer = ("packages/wheels.py",) if source.appliance.spec.pypi else ()
@@ -136,12 +134,10 @@ class Packer:
         return (*Mmdebstrap().parts(replace(source, bare=True)), packer)
 
     def render(self, source: Source, targets: Sequence[str] = ()) -> Rendered:
-        """The configuration, the scripts and the files.
-
-        For QEMU alone, unless other targets are given.
+        """Return the configuration, the scripts and the files; for QEMU alone by default.
 
         Raises:
-            UsageError: There is no such target, or the appliance has a read-only root.
+            UsageError: There is no such target, or the appliance has a read-only root or secrets.
             SpecErrors: The configuration would not work, or a file of variables does not fit it.
         """
         if source.appliance.spec.root.mode == "read-only":
@@ -200,7 +196,11 @@ class Packer:
         values: Mapping[str, Any],
         files: Mapping[str, RenderedFile],
     ) -> dict[str, bytes]:
-        """The HCL2 files, checked."""
+        """Return the HCL2 files, checked.
+
+        Raises:
+            SpecErrors: The configuration would not work, or a file of variables does not fit it.
+        """
         from slipway.builders.packer.checks import check_configuration, check_values
         from slipway.builders.packer.rendered import render_lines
 
@@ -237,8 +237,9 @@ class Packer:
         }
 
     def memory_mib(self, source: Source) -> int:
-        """The disk twice (as the base and as what becomes of it), the packages thrice (repository,
-        archive, installed).
+        """Return the memory for two disks (the base and the result) and the packages, in MiB.
+
+        The packages take their space three times: repository, archive, installed.
         """
         download = sum(package.size for package in source.packages) // 2**20
         return Mmdebstrap().memory_mib(replace(source, bare=True)) + 8 * download + 1024
@@ -252,9 +253,7 @@ class Packer:
         workplace: Workplace,
         targets: Sequence[str] = (),
     ) -> None:
-        """Add to a written folder what is not rendered: packages, the base's disk, and a new
-        key.
-        """
+        """Add to a written folder the packages, the base's disk and a new key."""
         targets = targets or ("qemu",)
         foreign = any(_BASES[target] is None for target in targets)
         packages = source.lock.all_packages if foreign else source.packages
@@ -291,14 +290,15 @@ class Packer:
     def disk(
         self, plan: Plan, rendered: Rendered, source: Source, workplace: Workplace
     ) -> Iterator[Path]:
-        """Have Packer make it, in a namespace whose network leads nowhere and whose end ends the
-        machine.
+        """Run Packer in a namespace, and give the raw disk's path.
+
+        The namespace's network leads nowhere, and the machine ends with the namespace.
 
         Raises:
             HostError: Packer is not installed.
-            SpecErrors: The spec names units that the image does not have.
-            BuildError: It failed; its own words are shown, with the place in the template where
-                they name one.
+            SpecErrors: The spec names units missing in the image.
+            BuildError: Packer failed; the error has its output, and the place in the template if it
+                names one.
         """
         version = require_packer()
         log = workplace.logs / "packer.log"
@@ -324,7 +324,7 @@ class Packer:
                 for words in (["validate"], ["build", "-color=false"]):
                     self._run(namespace, [*words, chosen, "."], settings, log, source)
             raw = folder / "output" / f"{source.appliance.name}.raw"
-            # What made this disk could have made it so that its reader writes elsewhere.
+            # The machine could have made this disk so that its reader writes elsewhere.
             namespace.seal()
             with workplace.progress.step("hygiene") as step:
                 self._release_orphans(namespace, raw, log)
@@ -367,8 +367,9 @@ class Packer:
         )
 
     def _release_orphans(self, namespace: Namespace, raw: Path, log: Path) -> None:
-        """Finish what a machine that went down with files open left to its next mount (e2fsck(8): 1
-        is "corrected").
+        """Finish with e2fsck(8) the work that a machine with open files left to its next mount.
+
+        Its exit status 1 means "corrected".
         """
         inside = _FOLDER / "output" / raw.name
         checked = namespace.run(
@@ -381,7 +382,7 @@ class Packer:
             )
 
     def _hygiene(self, namespace: Namespace, raw: Path, source: Source) -> None:
-        """Unpack the finished disk and look into it."""
+        """Unpack the finished disk and check it."""
         tree = MOUNT / "hygiene"
         namespace.run(["mkdir", tree])
         disk = f"{_FOLDER / 'output' / raw.name}?offset={ROOT_OFFSET}"
@@ -391,18 +392,17 @@ class Packer:
 
 
 def _require_units(source: Source, said: str) -> None:
-    """Refuse a spec if the machine said that it names units which the image does not have.
+    """Refuse a spec if the machine reported units of it as missing.
 
     Raises:
-        SpecErrors: It did.
+        SpecErrors: Units are missing; each error has its place.
     """
     require_units(source, set(_NO_UNIT.findall(said)))
 
 
 def _origin(source: Source, name: str, line: int) -> Where:
-    """The place in a template that a rendered file's line comes from.
-
-    The place itself, where that is none.
+    """Return the place in the template of a rendered line; the line itself if it has no
+    template.
     """
     from slipway.builders.packer.rendered import render_lines
 
@@ -418,7 +418,7 @@ def _origin(source: Source, name: str, line: int) -> Where:
 
 
 def _values(source: Source, targets: Sequence[str]) -> dict[str, Any]:
-    """What the templates may use."""
+    """Return the values for the templates."""
     version = packer_version()
     qemu = source.appliance.base.architectures[source.lock.architecture].qemu
     return {
@@ -433,14 +433,12 @@ def _values(source: Source, targets: Sequence[str]) -> dict[str, Any]:
 
 
 def _base_files(targets: Sequence[str]) -> list[str]:
-    """The files with the base's disk that the targets start from."""
+    """Return the files with the base's disk that the targets start from."""
     return sorted({f"base.{form}" for target in targets if (form := _BASES[target])})
 
 
 def _variable_files(source: Source) -> dict[str, Path]:
-    """The appliance's own files of values for variables, by what they are called without their
-    ending.
-    """
+    """Return the appliance's own files of variable values, by name without the ending."""
     ending = ".pkrvars.hcl"
     found = sorted(source.appliance.folder.glob(f"*{ending}"))
     return {path.name.removesuffix(ending).removesuffix(".auto"): path for path in found}

@@ -1,8 +1,8 @@
-"""What is wrong with a Packer configuration, found without Packer: names, files and order.
+"""Find errors in a Packer configuration without Packer: names, files and order.
 
-What goes in: the rendered files, and the names of everything that stands beside them. What comes
-out: errors, in the order of the files; an empty list means that Packer knows every name, finds
-every file, and does things in an order in which they can be done.
+What goes in: the rendered files, and the names of all files beside them. What comes out: errors, in
+the order of the files. An empty list means: Packer knows every name, finds every file, and takes
+the steps in an order that works.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from slipway.spec.library import Appliance
 
 __all__ = ["check_configuration", "check_values"]
 
-#: What may stand at the top of a file, with the number of its labels.
+#: The blocks at the top of a file, with the number of their labels.
 _TOP: Final = {"packer": 0, "variable": 1, "locals": 0, "source": 2, "build": 0}
-#: Attributes that name files, by the block that they stand in.
+#: Attributes that name files, in any block.
 _FILES: Final = {
     "source",
     "source_path",
@@ -56,7 +56,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 class _Placed(Protocol):
-    """What has a place in a file."""
+    """Anything with a place in a file."""
 
     @property
     def line(self) -> int: ...
@@ -65,17 +65,17 @@ class _Placed(Protocol):
     def column(self) -> int: ...
 
 
-#: Where an error is to be shown: the file, the place in it, what is wrong, and what to do.
+#: Reports an error: the file, the place in it, the problem, and the remedy.
 _Report = Callable[[Text, _Placed, str, str], None]
 
 
 def check_configuration(
     texts: Sequence[Text], beside: Collection[str], appliance: Appliance
 ) -> list[SpecError]:
-    """What is wrong with a configuration; everything at once.
+    """Return all errors of a configuration.
 
     Args:
-        beside: The paths of all files that will stand in the same folder.
+        beside: The paths of all files that will be in the same folder.
     """
     errors: list[SpecError] = []
     parsed: list[tuple[Text, Block]] = []
@@ -102,7 +102,7 @@ def check_configuration(
 
 
 def _shapes(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
-    """Blocks that there are, with the labels that they have, and no attribute twice."""
+    """Report unknown blocks, wrong numbers of labels, and attributes set twice."""
     for text, root in parsed:
         for block in root.blocks:
             if block.kind not in _TOP:
@@ -133,7 +133,7 @@ def _blocks(block: Block) -> Iterator[Block]:
 
 
 def _names(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
-    """Variables and locals: each once, each used, none used that there is not."""
+    """Check variables and locals: each is defined once and used; every used one is defined."""
     defined: dict[tuple[str, str], tuple[Text, _Placed]] = {}
     for text, root in parsed:
         for key, place in _definitions(root):
@@ -158,7 +158,7 @@ def _names(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
 
 
 def _definitions(root: Block) -> Iterator[tuple[tuple[str, str], _Placed]]:
-    """What a file defines: variables, then locals, by kind and name."""
+    """Yield a file's definitions by kind and name: variables, then locals."""
     for block in root.blocks:
         if block.kind == "variable" and block.labels:
             yield ("var", block.labels[0]), block
@@ -168,7 +168,7 @@ def _definitions(root: Block) -> Iterator[tuple[tuple[str, str], _Placed]]:
 
 
 def _uses(parsed: Sequence[tuple[Text, Block]]) -> Iterator[tuple[Text, Block, Reference]]:
-    """Where variables and locals are used: the file, the block, and the reference."""
+    """Yield every use of a variable or a local: the file, the block, and the reference."""
     for text, root in parsed:
         for block in root.blocks:
             for attribute in block.all_attributes():
@@ -178,8 +178,8 @@ def _uses(parsed: Sequence[tuple[Text, Block]]) -> Iterator[tuple[Text, Block, R
 
 
 def _sources(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
-    """Sources: each once, each built, none built that there is not; and what is done for some
-    only.
+    """Check sources: each is defined once and built once; every built or selected one is
+    defined.
     """
     defined = _defined_sources(parsed, report)
     built: set[str] = set()
@@ -202,7 +202,7 @@ def _sources(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
 def _defined_sources(
     parsed: Sequence[tuple[Text, Block]], report: _Report
 ) -> dict[str, tuple[Text, Block]]:
-    """Sources by their whole names, each with its file and its block."""
+    """Return the sources by their whole names, each with its file and its block."""
     defined: dict[str, tuple[Text, Block]] = {}
     for text, block in _top(parsed, "source"):
         name = ".".join(("source", *block.labels))
@@ -215,7 +215,7 @@ def _defined_sources(
 
 
 def _top(parsed: Sequence[tuple[Text, Block]], kind: str) -> Iterator[tuple[Text, Block]]:
-    """The blocks of a kind at the top of files."""
+    """Yield the top-level blocks of a kind."""
     for text, root in parsed:
         for block in root.blocks:
             if block.kind == kind:
@@ -236,7 +236,7 @@ def _only(text: Text, build: Block, defined: Mapping[str, Any], report: _Report)
 
 
 def _texts(value: Node) -> list[str]:
-    """The texts of a literal, or of a list of literals."""
+    """Return the texts of a literal, or of a list of literals."""
     try:
         found = literal(value, _ROOT)
     except NotLiteral:
@@ -247,7 +247,7 @@ def _texts(value: Node) -> list[str]:
 
 
 def _files(parsed: Sequence[tuple[Text, Block]], beside: Collection[str], report: _Report) -> None:
-    """Every file that is named is there."""
+    """Report every named file that does not exist."""
     for text, root in parsed:
         for block in _blocks(root):
             generated = block.find("generated")
@@ -276,7 +276,9 @@ def _named_files(attribute: Attribute) -> Iterator[str]:
 
 
 def _order(text: Text, build: Block, report: _Report) -> None:
-    """What is uploaded is there before, what is run is uploaded before, and cleaning comes last."""
+    """Check the order: files are made, then uploaded, then their scripts run; cleaning comes
+    last.
+    """
     steps = [block for block in build.blocks if block.kind == "provisioner"]
     kinds = [block.labels[0] if block.labels else "" for block in steps]
     scripts: list[str] = []
@@ -319,11 +321,10 @@ def _order(text: Text, build: Block, report: _Report) -> None:
 
 
 def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecError]:
-    """What is wrong with a user's ``*.pkrvars.hcl``: names that are no variables, values of another
-    type.
+    """Return all errors of a user's ``*.pkrvars.hcl``: unknown variables, values of another type.
 
     Args:
-        shown: How its path is written in errors.
+        shown: The file's path, as written in errors.
     """
     types = {}
     for text in texts:
@@ -372,7 +373,7 @@ def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecErr
 
 
 def _type(value: Node) -> str:
-    """string, number, bool, or what a list or map is called."""
+    """Return string, number, bool, or the name of a list or map type."""
     return str(next(value.scan_values(lambda _: True)))
 
 

@@ -1,7 +1,7 @@
-"""HCL2 text -> blocks and attributes with their places (python-hcl2's grammar), and what literal
-expressions say.
+"""Parse HCL2 into blocks and attributes with their places, and evaluate literal expressions.
 
-Format: HCL native syntax, https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
+The grammar is python-hcl2's. Format: HCL native syntax,
+https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 
 
 class SyntaxProblem(UserError):
-    """Text that is not HCL2; ``line`` and ``column`` count from 1."""
+    """The text is not HCL2; ``line`` and ``column`` count from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class SyntaxProblem(UserError):
 
 
 class NotLiteral(Exception):
-    """An expression whose value only Packer knows."""
+    """The expression has a value that only Packer knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +77,21 @@ class Block:
     blocks: list[Block] = field(default_factory=list)
 
     def find(self, name: str) -> Attribute | None:
-        """The first attribute of a name."""
+        """Return the first attribute of a name; None if there is none."""
         return next((attribute for attribute in self.attributes if attribute.name == name), None)
 
     def all_attributes(self) -> Iterator[Attribute]:
-        """Its own attributes, and those of the blocks in it."""
+        """Yield its own attributes, and those of the blocks in it."""
         yield from self.attributes
         for block in self.blocks:
             yield from block.all_attributes()
 
 
 def parse(text: str) -> Block:
-    """A file's blocks and attributes.
+    """Return a file as a block, with its blocks and attributes.
 
     Raises:
-        SyntaxProblem: It is not HCL2.
+        SyntaxProblem: The text is not HCL2.
     """
     try:
         tree = parses_to_tree(text)
@@ -145,7 +145,7 @@ def _label(tree: Node) -> str:
 
 
 def _token(tree: Any) -> Token:
-    """The first token of a tree."""
+    """Return the first token of a tree."""
     return next(tree.scan_values(lambda value: isinstance(value, Token)))  # type: ignore[no-any-return]
 
 
@@ -158,13 +158,13 @@ _PLAIN: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 def literal(tree: Node, known: dict[str, Any] | None = None) -> Any:
-    """The value of an expression: text, a number, true or false, None, a list, or a dict.
+    """Return the value of an expression: text, a number, true or false, None, a list, or a dict.
 
     Args:
-        known: Values of references that may stand in it, by their text (``path.root``).
+        known: Values of references that may occur in it, by their text (``path.root``).
 
     Raises:
-        NotLiteral: It has other references, calls or conditions.
+        NotLiteral: The expression has other references, calls or conditions.
     """
     kind = str(tree.data)
     parts = [
@@ -211,7 +211,9 @@ def _key(element: Node) -> str:
 
 
 def _piece(part: Node, known: dict[str, Any] | None) -> str:
-    """One part of a quoted string: characters, an escaped ``${``, or something to fill in."""
+    """Return one part of a quoted string: characters, an escaped ``${``, or an interpolated
+    value.
+    """
     inner = part.children[0]
     if isinstance(inner, Tree):
         if inner.data != "interpolation":
@@ -231,7 +233,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def references(tree: Node) -> Iterator[Reference]:
-    """Everything that an expression refers to."""
+    """Yield all references of an expression."""
     for found in tree.iter_subtrees():
         if found.data != "get_attr_expr_term":
             continue
@@ -245,7 +247,7 @@ def references(tree: Node) -> Iterator[Reference]:
 
 
 def calls(tree: Node, function: str) -> Iterator[Node]:
-    """The first argument of every call of a function."""
+    """Yield the first argument of every call of a function."""
     for found in tree.iter_subtrees():
         if found.data == "function_call" and str(_token(found)) == function:
             yield next(

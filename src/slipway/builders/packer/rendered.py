@@ -1,5 +1,5 @@
-"""Templates of HCL2 files -> text of which every line knows its template's line, and the key of the
-spec that it shows.
+"""Render templates of HCL2 files, and keep for every line its template's line and the spec's
+key.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Text:
     def error(
         self, appliance: Appliance, line: int, column: int, message: str, hint: str
     ) -> SpecError:
-        """An error at a line of it: where it is in the template, with the spec's key and what was
-        rendered.
+        """Return an error for a line: its place in the template, the spec's key, and the rendered
+        place.
         """
         origin = self.origins[min(line, len(self.origins)) - 1]
         shown = [f"rendered as {self.name}:{line}:{column}"]
@@ -51,7 +51,7 @@ class Text:
 
 
 def render_lines(template: Path, name: str, context: Mapping[str, Any]) -> Text:
-    """Render a template whose tags do not go over several lines.
+    """Render a template whose tags do not span lines.
 
     Raises:
         SpecError: A name does not exist, or a value cannot be written.

@@ -1,8 +1,7 @@
-"""The forms of names and other short texts in specs, as regular expressions, and how each is told
-to a person.
+"""The forms of names and other short texts in specs: regular expressions, with words for people.
 
-They are anchored and use only what Rust's ``regex``, Python's ``re`` and JSON Schema have in
-common.
+They are anchored and use only the common features of Rust's ``regex``, Python's ``re`` and JSON
+Schema.
 """
 
 from __future__ import annotations

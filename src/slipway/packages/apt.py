@@ -32,7 +32,7 @@ from slipway.spec.model import AptSource
 
 __all__ = ["AptRoot", "Available", "open_root"]
 
-#: Lists younger than this are used as they are, unless newer ones are asked for.
+#: Lists younger than this are used as they are, unless fresh ones are requested.
 MAXIMUM_AGE_S: Final = 3600
 _STARTED: Final = time.time()
 _LINE: Final = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
@@ -324,8 +324,8 @@ class AptRoot:
     @cached_property
     def available(self) -> Available:
         """The contents of the lists."""
-        # What apt calls them (sources.list(5), URI with underscores); to ask it by indextargets
-        # takes half a second.
+        # apt's own file names (sources.list(5), URI with underscores): asking by indextargets takes
+        # half a second.
         files = tuple(sorted((self.root / "lists").glob("*_Packages")))
         names: set[bytes] = set()
         essential: set[str] = set()

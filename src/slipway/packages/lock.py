@@ -37,7 +37,7 @@ __all__ = [
 
 SCHEMA: Final = 1
 _GROUPS: Final = ("base_packages", "packages")
-#: Left out where there are none.
+#: Left out of the file if empty.
 _RARE_LISTS: Final = ("sources", "tools_requested", "pypi_requested")
 _RARE_GROUPS: Final = ("tools",)
 _WHEELS: Final = "wheels"
@@ -64,8 +64,8 @@ _WHEEL: Final[Mapping[str, str]] = {
 }
 _AGAIN: Final = "run: invoke lock"
 _Item = TypeVar("_Item", LockedPackage, LockedWheel)
-#: What was read, so that it is checked and kept once: locks by the hash of their file, which is one
-#: for appliances with the same packages, and packages, most of which stand in every lock of a base.
+#: Caches of checked content: locks by their file's hash (appliances with the same packages share
+#: one), and packages (most are in every lock of a base).
 _LOCKS: Final[dict[bytes, Lock]] = {}
 _READ: Final[dict[tuple[object, ...], LockedPackage]] = {}
 
@@ -289,7 +289,7 @@ class _Reader:
             self.error(f"{place}: a package is wanted")
             return None
         content = tuple(item.items())
-        # not read yet; or holds a list, which cannot be right
+        # not read yet; or invalid: it holds a list
         with contextlib.suppress(KeyError, TypeError):
             return _READ[content]
         name = item.get("name")

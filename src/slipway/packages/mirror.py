@@ -39,7 +39,7 @@ __all__ = [
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
 _LABELS: Final = {"Debian": "debian", "Debian-Security": "debian-security"}
-#: What an image's sources have until its own cloud-init says which mirror that is.
+#: Marks in an image's sources, until its own cloud-init names the mirrors.
 _PUBLIC: Final = {"debian": "@primary@", "debian-security": "@security@"}
 _IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _HOST_LOGINS: Final = Path("/etc/apt/auth.conf")
@@ -82,7 +82,7 @@ def _hosts_own(settings: Settings) -> dict[str, str]:
     return _without_passwords(mirrors)
 
 
-#: What follows "machine" in apt_auth.conf(5) -> user and password, of every URI that was read.
+#: The machine in apt_auth.conf(5) -> user and password, of every URI so far.
 _LOGINS: Final[dict[str, tuple[str, str]]] = {}
 
 
@@ -199,7 +199,7 @@ def _ask_apt() -> dict[str, str]:
         found = _archives(_look())
     if "debian" not in found:
         raise HostError("this host's package sources hold no mirror of Debian", hint=_HINT)
-    # Whoever has one has the other beside it; that it answers is seen when packages are resolved.
+    # A mirror has both archives side by side; resolving packages shows if this one answers.
     found.setdefault("debian-security", f"{found['debian']}-security")
     return found
 

@@ -80,7 +80,7 @@ class Pool:
         if not wanted:
             return ()
         make_private(self.directory)
-        # What two builds want is downloaded by one of them.
+        # Two builds with the same package download it once.
         with take_lock(self.directory / "fetching", fcntl.LOCK_EX, lambda: None):
             wanted = self._not_good(wanted)
             with self.incoming() as folder:
@@ -232,7 +232,7 @@ class Pool:
         targets = {package: folder / f"{package.sha256}.deb" for package in packages}
         said = folder / "log"
         with contextlib.suppress(BuildError):
-            # What is missing is seen below, package by package.
+            # Missing packages are found below, one by one.
             download(
                 (
                     (uris[package], targets[package], f"SHA256:{package.sha256}")

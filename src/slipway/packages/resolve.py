@@ -263,8 +263,8 @@ def _check_names(
                 )
             )
             continue
-        # Comparing with every name of a distribution takes a second: those of similar length that
-        # share a letter pair do.
+        # Comparing with every name of a distribution takes a second, so only names of similar
+        # length with a common letter pair are compared.
         pairs = {name[start : start + 2] for start in range(len(name) - 1)}
         near = [
             known

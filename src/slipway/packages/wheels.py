@@ -28,7 +28,7 @@ from slipway.packages.pool import Pool
 
 __all__ = ["ENVIRONMENT", "install_wheels", "installer_version", "resolve_wheels"]
 
-#: Where the virtual environment is in an image.
+#: The virtual environment's path in an image.
 ENVIRONMENT: Final = "/opt/pypi"
 #: Processors by Debian's architectures.
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -90,7 +90,7 @@ def resolve_wheels(
     target = _target(packages, architecture, where)
     wanted = list(requirements)
     for _ in range(_ROUNDS):
-        # Nothing is put anywhere, but pip before 24 chooses what fits another machine only for a
+        # Nothing is installed, but pip before 24 chooses wheels for another machine only with a
         # target.
         words = [
             "install",
@@ -160,7 +160,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     environment = make_folders(root, ENVIRONMENT)
     make_folders(root, f"{ENVIRONMENT}/bin")
     for path in environment.rglob("*"):
-        # an appliance's file: what a wheel has would be written where it leads
+        # an appliance's file: a wheel's files would be written to the link's target
         if path.is_symlink():
             raise UsageError(
                 f"files/ has a link in the folder of Python packages: {path.relative_to(root)}",
@@ -168,7 +168,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
             )
     with tempfile.TemporaryDirectory() as folder:
         for wheel in lock.wheels:
-            # An installer reads what a wheel is from its name, which the pool does not keep.
+            # The installer reads a wheel's tags from its file name; the pool does not keep that.
             file = Path(folder) / wheel.file
             file.symlink_to(pool.file_path(wheel.sha256))
             try:
@@ -201,7 +201,7 @@ def installer_version() -> str:
     """Return the version of the wheels' installer, because images depend on it.
 
     Raises:
-        HostError: It is not installed.
+        HostError: The installer is missing.
     """
     try:
         import installer

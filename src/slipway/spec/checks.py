@@ -22,7 +22,7 @@ _CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
-#: What can be done to the machine before a check: cut its power, or let it start again by itself.
+#: Possible actions before a check: cut the machine's power, or let it reboot itself.
 BEFORE: Final = ("reset", "reboot")
 
 
@@ -31,9 +31,9 @@ class Check:
     """An acceptance check: ``place`` is "guest", or the interface whose network it runs from.
 
     ``name`` is the file's name, unique at one place. The rest is set in the file's first comments.
-    ``timeout_s`` comes from ``# timeout: SECONDS``. ``before`` is done to the machine first (``#
-    before: reset`` or ``reboot``), or is empty. ``instances`` are the further instances it needs
-    (``# with: NAMES``).
+    ``timeout_s`` comes from ``# timeout: SECONDS``. ``before`` is an action on the machine before
+    the check, or empty (``# before: reset`` or ``reboot``). ``instances`` are the further instances
+    needed (``# with: NAMES``).
     """
 
     name: str

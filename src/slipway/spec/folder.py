@@ -38,12 +38,12 @@ _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
 FIRST_LINE_BYTES: Final = 256
-#: A first line that names a shell, and how much is read of such a script.
+#: A first line naming a shell, and the bytes read of such a script.
 _SHELL: Final = re.compile(rb"#!.*\b(?:ba|da|k|z)?sh\b")
 _MAX_SHELL_BYTES: Final = 1 << 20
 #: The first line of a patch's first change.
 _HUNK: Final = re.compile(rb"^@@ .*\n", re.MULTILINE)
-#: Templates, scripts and checks are read into memory; larger ones are none.
+#: Templates, scripts and checks are read into memory; larger ones are refused.
 MAX_FILE_BYTES: Final = 256 << 20
 
 
@@ -234,7 +234,7 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
             else:
                 yield SourceFile(path=folder / entry.name, target=place, link=link)
         elif entry.is_dir(follow_symlinks=False):
-            # left by whoever imported a program here: of this machine's Python, not of the image's
+            # left by an import of a program here: for this machine's Python, not the image's
             if entry.name == "__pycache__":
                 continue
             yield from _walk(folder / entry.name, shown / entry.name, place, errors)

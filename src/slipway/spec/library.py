@@ -1,9 +1,9 @@
 """The library: every appliance, base and mix-in below one root.
 
 What goes in: a directory with ``appliances/`` and ``templates/``. What comes out:
-:class:`Appliance` objects, or every error of an appliance at once (its spec, its folders, its
-templates, its base and its mix-ins). Invariants: a loaded appliance can be locked and rendered;
-errors show paths relative to the current directory if possible; bases and mix-ins are read once.
+:class:`Appliance` objects, or every error of an appliance at once: of its spec, folders, templates,
+base and mix-ins. Invariants: a loaded appliance can be locked and rendered; errors show paths
+relative to the current directory if possible; bases and mix-ins are read once.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _as_text(value: Any) -> Any:
 if TYPE_CHECKING:
     _Format = str
 else:
-    # A format is a module of slipway.formats, which is not loaded for this.
+    # A format is a module of slipway.formats; the modules are not loaded for this.
     _Format = Literal[
         tuple(
             sorted(path.stem for path in (Path(__file__).parents[1] / "formats").glob("[a-z]*.py"))

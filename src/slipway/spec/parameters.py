@@ -21,7 +21,7 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _LONGEST = 4096
 _SHORTEST_SECRET = 8
-#: Control characters, line breaks of Unicode, and halves of characters, which no file can hold (RFC
+#: Control characters, line breaks of Unicode, and surrogates: no UTF-8 file can hold those (RFC
 #: 3629, 3).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

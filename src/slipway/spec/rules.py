@@ -23,11 +23,11 @@ from slipway.spec.text import Document, KeyPath, dotted
 
 __all__ = ["check_rules", "instance_names", "interface_names", "zone_names"]
 
-#: Labels of the partitions that templates/disk/layout.sfdisk.j2 makes.
+#: Labels of the partitions made by templates/disk/layout.sfdisk.j2.
 _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
-#: What bases' archives are called in locks.
+#: Names of bases' archives in locks.
 _ARCHIVES: Final = ("debian", "debian-security")
-#: Names of interfaces that something else has: checks' folder for the guest, and Linux
+#: Reserved names of interfaces: one is the guest's place in checks, the others are Linux's
 #: (net/ipv4/devinet.c, loopback.c).
 _INTERFACES: Final[Mapping[str, str]] = {
     "guest": "where checks without an interface run",
@@ -35,7 +35,7 @@ _INTERFACES: Final[Mapping[str, str]] = {
     "all": "all interfaces, in the kernel's settings",
     "default": "interfaces to come, in the kernel's settings",
 }
-#: Folders that are needed before any volume is mounted, or are none of the disk's.
+#: Folders needed before any volume is mounted, or not on the disk at all.
 _NOT_A_VOLUME: Final = frozenset(
     (
         "bin",
@@ -58,7 +58,7 @@ _CONTINUED: Final = (
     "a backslash at the end takes in the next line of the unit",
     "remove it",
 )
-#: List, key -> what no value of it can hold, because the file that it is written into would read
+#: List, key -> patterns forbidden in its values: in the files they are written into, they would be
 #: more than a value.
 _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str], ...]]] = {
     ("users", "summary"): (

@@ -22,11 +22,11 @@ from slipway.spec.library import Appliance, Library
 
 __all__ = ["interpreter", "load_checked", "script_errors"]
 
-#: What runs scripts of each kind, for messages.
+#: The interpreter of each kind of script, for messages.
 _RUN_BY: Final = {"setup": "sh -eu", "firstboot": "sh -eu", "check": "sh -x"}
 _FIRST_LINE: Final = re.compile(rb"#![ \t]*([^\s\0]+)(?:[ \t]+([^\r\n\0]*))?")
 _SHELLS: Final = ("sh", "dash", "bash")
-#: For each file its name, a number, and then what the shell says of it.
+#: For each file its name (a number), then the shell's messages about it.
 _LOOK: Final = 'for file; do echo "@ $file"; "$0" -n "$file" 2>&1; done; true'
 _SAID: Final = re.compile(r"(?:line )?([0-9]+): (.*)")
 
@@ -154,8 +154,7 @@ def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
     The shell gets copies: otherwise it would follow a script replaced by a link, and show its
     target.
     """
-    # The system's own, whatever the caller's PATH has: sh is this one wherever a build starts it,
-    # too.
+    # The system's own shell, whatever the caller's PATH: builds start this sh, too.
     program = shutil.which(shell, path=process.SYSTEM_PATH) if scripts else None
     if program is None:
         return

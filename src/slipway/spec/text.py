@@ -38,7 +38,7 @@ _TAG: Final = "tag:yaml.org,2002:"
 _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
-#: libyaml's words for a syntax error -> ours, and what to do. Its words change between versions and
+#: libyaml's words for a syntax error -> ours, and the hint. Its words change between versions and
 #: are never shown.
 _PROBLEMS: Final = {
     "mapping values are not allowed in this context": (

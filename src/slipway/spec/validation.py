@@ -1,9 +1,8 @@
 """A document and a model -> an instance of the model, or every misfit.
 
 What goes in: a :class:`~slipway.spec.text.Document` and a class of :mod:`slipway.spec.model`. What
-comes out: the instance, or None with the document's ``errors`` filled. Invariants: one error a
-place, each with the whole key path, the expected type or form, the value as written, and a next
-step.
+comes out: the instance, or None with the document's ``errors`` filled. Invariant: each place has
+one error, with the whole key path, the expected value, the present one as written, and a next step.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def _report(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
     path: KeyPath = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if path[-1:] == ("[key]",):
-        # A key of free choice that may not be: pydantic's loc has it before this.
+        # A mapping's key of the wrong form: in pydantic's loc, the key comes before "[key]".
         wanted, example = PATTERNS[context["pattern"]]
         document.error(
             path[:-1], f"{dotted(path[:-2])}: {_quoted(value)} is not {wanted}", example, key=True
@@ -136,7 +135,7 @@ def _too_large(context: Mapping[str, Any], value: int) -> tuple[str, str]:
     return f"{value} is too large", f"it has to be at most {context['le']}"
 
 
-#: Kinds of pydantic's errors -> what is wrong with a value of the right type, and the next step.
+#: Kinds of pydantic's errors -> the problem of a value of the right type, and the next step.
 _PROBLEMS: Final[Mapping[str, Callable[[Mapping[str, Any], Any], tuple[str, str | None]]]] = {
     "string_pattern_mismatch": _no_match,
     "too_short": _too_few,

@@ -1,10 +1,9 @@
-"""The host's apt in a root of its own: the package lists of one base and architecture, and apt's
-answers about them.
+"""The host's apt in a separate root: the package lists of one base and architecture.
 
-What goes in: a base, an architecture and mirrors. What comes out: what is available, and which
-packages apt would install where a given set is installed. Invariants: nothing of the host's package
-state is read or written, but its proxies and passwords for the mirrors are used; lists are verified
-with the base's keyring; one process at a time has a root.
+What goes in: a base, an architecture and mirrors. What comes out: the available packages, and apt's
+choice of packages to install beside a given set. Invariants: the host's package state is neither
+read nor written, but its proxies and passwords for the mirrors are used; lists are verified with
+the base's keyring; one process at a time has a root.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from slipway.spec.model import AptSource
 
 __all__ = ["AptRoot", "Available", "open_root"]
 
-#: Lists younger than this are used as they are, unless newer ones are asked for.
+#: Lists younger than this are used as they are, unless fresh ones are requested.
 MAXIMUM_AGE_S: Final = 3600
 _STARTED: Final = time.time()
 _LINE: Final = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
@@ -41,8 +40,9 @@ _LINE: Final = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Available:
-    """What the package lists hold: all names, who provides each virtual name, and which names are
-    essential.
+    """The contents of the package lists: all names, and the essential ones.
+
+    Providers of virtual names and single entries are searched in ``files``, the lists.
     """
 
     names: frozenset[str]
@@ -50,7 +50,7 @@ class Available:
     files: tuple[Path, ...]
 
     def providers(self, virtual: str) -> tuple[str, ...]:
-        """The packages that provide a name (Debian Policy 7.5)."""
+        """Return the packages that provide a virtual name (Debian Policy 7.5)."""
         pattern = re.compile(
             rb"^Provides:.*?[ ,]" + re.escape(virtual.encode()) + rb"(?=[ ,(\n])", re.MULTILINE
         )
@@ -67,7 +67,7 @@ class Available:
         return tuple(sorted(found))
 
     def stanzas(self, packages: Iterable[LockedPackage]) -> dict[str, str]:
-        """The lists' entries of some packages, by name."""
+        """Return the lists' entries of some packages, by name."""
         wanted = {(package.name, package.version): package.name for package in packages}
         names = {name.encode() for name, _ in wanted}
         found: dict[str, str] = {}
@@ -96,17 +96,15 @@ def open_root(
     sources: Sequence[tuple[AptSource, Path]] = (),
     fresh: bool,
 ) -> Iterator[AptRoot]:
-    """A root with recent lists, for as long as the block lasts.
-
-    Another process that wants it waits.
+    """Hold a root with recent lists; another process that needs it waits.
 
     Args:
-        directory: Where all roots are; what is in them can be thrown away at any time.
-        sources: Repositories besides the base's, each with the file of its keys.
-        fresh: Have lists that are newer than this process, not only younger than an hour.
+        directory: The folder of all roots; its contents are disposable.
+        sources: Repositories besides the base's, each with its file of keys.
+        fresh: Require lists newer than this process, not only younger than an hour.
 
     Raises:
-        HostError: There is no apt, or no mirror of an archive.
+        HostError: apt is missing, or an archive has no mirror.
         BuildError: The lists cannot be downloaded or do not verify.
     """
     process.find_tool("apt-get", why="needed to resolve packages")
@@ -157,8 +155,9 @@ class AptRoot:
     def prepare(
         self, base: Base, keyring: bytes, sources: Sequence[tuple[AptSource, Path]]
     ) -> None:
-        """Write apt's configuration: the sources and their keys, nothing of the host's but how it
-        reaches mirrors.
+        """Write apt's configuration: the sources and their keys.
+
+        Of the host's configuration, only its access to mirrors is used.
         """
         etc = self.root / "etc/apt"
         for folder in (
@@ -220,7 +219,7 @@ class AptRoot:
         )
 
     def update(self, *, fresh: bool) -> None:
-        """Download the lists, if those at hand are too old."""
+        """Download the lists if the present ones are too old."""
         try:
             age_s, updated = time.time() - self._stamp.stat().st_mtime, self._stamp.stat().st_mtime
         except FileNotFoundError:
@@ -240,11 +239,15 @@ class AptRoot:
         self._stamp.touch()
 
     def install_nothing(self) -> None:
-        """Let apt believe that no package is installed."""
+        """Tell apt that no package is installed."""
         (self.root / "status").write_bytes(b"")
 
     def install(self, packages: Sequence[LockedPackage]) -> None:
-        """Let apt believe that exactly these packages are installed."""
+        """Tell apt that exactly these packages are installed.
+
+        Raises:
+            BuildError: The lists changed meanwhile and lack some of them.
+        """
         stanzas = self.available.stanzas(packages)
         missing = [package.name for package in packages if package.name not in stanzas]
         if missing:
@@ -258,10 +261,10 @@ class AptRoot:
         )
 
     def solve(self, names: Sequence[str]) -> tuple[LockedPackage, ...]:
-        """What apt would install besides what is installed, sorted by name.
+        """Return apt's choice of packages to install besides the installed ones, sorted by name.
 
         Raises:
-            BuildError: It cannot be; the message holds apt's own words.
+            BuildError: They cannot be installed; the message holds apt's own words.
         """
         answer = self._apt(
             "install", "--print-uris", "-qq", "--no-remove", *names, what="resolving packages"
@@ -271,8 +274,10 @@ class AptRoot:
         )
 
     def explain(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Why :meth:`solve` failed: the installed packages that would have to go, and dependencies
-        that cannot be met.
+        """Explain a failure of :meth:`solve`.
+
+        Returns:
+            The installed packages to be removed, and the unmet dependencies.
         """
         answer = self._apt(
             "install", "--simulate", "-q", *names, what="resolving packages", check=False
@@ -318,9 +323,9 @@ class AptRoot:
 
     @cached_property
     def available(self) -> Available:
-        """What the lists hold."""
-        # What apt calls them (sources.list(5), URI with underscores); to ask it by indextargets
-        # takes half a second.
+        """The contents of the lists."""
+        # apt's own file names (sources.list(5), URI with underscores): asking by indextargets takes
+        # half a second.
         files = tuple(sorted((self.root / "lists").glob("*_Packages")))
         names: set[bytes] = set()
         essential: set[str] = set()
@@ -348,7 +353,7 @@ class AptRoot:
 
 
 def _as_installed(stanza: str) -> str:
-    """An entry of a package list as one of dpkg's status file."""
+    """Return an entry of a package list as one of dpkg's status file."""
     kept = [
         line
         for line in stanza.splitlines()
@@ -358,7 +363,7 @@ def _as_installed(stanza: str) -> str:
 
 
 def _host_access() -> list[str]:
-    """The host's settings of how mirrors are reached: proxies, certificates, time limits."""
+    """Return the host's apt settings for reaching mirrors: proxies, certificates, time limits."""
     wanted = re.compile(r'Acquire::(http|https|ftp|tor|ForceIPv[46])(::[^"\s]*)? "[^"]+";')
     lines = (
         process.run(["apt-config", "dump", "--no-empty"], what="reading apt's configuration")

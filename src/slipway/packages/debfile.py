@@ -1,5 +1,4 @@
-"""What is read from .deb files without dpkg: the control stanza and the times of the archive's
-members (deb(5)).
+"""Reading .deb files without dpkg: the control stanza and the members' times (deb(5)).
 
 A .deb is an ``ar`` archive of three members: ``debian-binary``, ``control.tar`` and ``data.tar``,
 compressed or not.
@@ -34,9 +33,7 @@ _AGAIN: Final = "remove it, and build again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """One member: where its content starts, how many bytes it has, and its time (seconds since
-    1970).
-    """
+    """One member: its content's offset, its size in bytes, and its time (seconds since 1970)."""
 
     name: str
     offset: int
@@ -68,28 +65,32 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
 
 
 def _number(digits: bytes) -> int:
-    """A number of an ar header: a negative size would lead back to the same member for ever."""
+    """Return a number of an ar header.
+
+    A negative size is refused: it would lead back to the same member for ever.
+    """
     if not digits.strip().isdigit():
         raise ValueError(digits)
     return int(digits)
 
 
 def newest_time(path: Path) -> int:
-    """The newest time of a package's members, in seconds since 1970: when it was built, as dpkg-deb
-    was told.
+    """Return the newest time of a package's members, in seconds since 1970.
+
+    It is the build time, as given to dpkg-deb.
 
     Raises:
-        BuildError: It is no package.
+        BuildError: The file is not a package.
     """
     with path.open("rb") as file:
         return max((member.mtime for member in _members(file, path)), default=0)
 
 
 def control_stanza(path: Path) -> str:
-    """A package's control file, without empty lines at its end.
+    """Return a package's control file, without empty lines at its end.
 
     Raises:
-        BuildError: It is no package.
+        BuildError: The file is not a package, or its control file is too large or unreadable.
     """
     with path.open("rb") as file:
         for member in _members(file, path):
@@ -108,8 +109,9 @@ def control_stanza(path: Path) -> str:
 
 
 class _Limited:
-    """A stream that ends in an error where it is longer than a control.tar may be: a small file can
-    unpack to terabytes.
+    """A stream that fails beyond the largest size of a control.tar.
+
+    A small file can unpack to terabytes.
     """
 
     def __init__(self, inner: IO[bytes]) -> None:
@@ -117,10 +119,10 @@ class _Limited:
         self._left = _MAX_CONTROL
 
     def read(self, size: int) -> bytes:
-        """Return up to so many bytes.
+        """Return up to ``size`` bytes.
 
         Raises:
-            OSError: There are too many.
+            OSError: The stream exceeds the limit.
         """
         data = self._inner.read(min(size, self._left + 1))
         self._left -= len(data)

@@ -1,9 +1,8 @@
-"""Locks as files: ``appliances/<name>/lock.<architecture>.json``, one package a line, sorted,
-committed with the appliance.
+"""Locks as files: ``appliances/<name>/lock.<architecture>.json``, committed with the appliance.
 
-What goes in: a lock, or a file. What comes out: the file, or the lock, or every error of the file
-with its line. Invariants: the same lock is the same bytes; a lock that did not change is not
-written; a file is replaced whole.
+A file has one package a line, sorted. What goes in: a lock, or a file. What comes out: the file, or
+the lock, or every error of the file with its line. Invariants: the same lock is the same bytes; an
+unchanged lock is not written; a file is replaced whole.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
 
 SCHEMA: Final = 1
 _GROUPS: Final = ("base_packages", "packages")
-#: Left out where there are none.
+#: Left out of the file if empty.
 _RARE_LISTS: Final = ("sources", "tools_requested", "pypi_requested")
 _RARE_GROUPS: Final = ("tools",)
 _WHEELS: Final = "wheels"
@@ -65,14 +64,14 @@ _WHEEL: Final[Mapping[str, str]] = {
 }
 _AGAIN: Final = "run: invoke lock"
 _Item = TypeVar("_Item", LockedPackage, LockedWheel)
-#: What was read, so that it is checked and kept once: locks by the hash of their file, which is one
-#: for appliances with the same packages, and packages, most of which stand in every lock of a base.
+#: Caches of checked content: locks by their file's hash (appliances with the same packages share
+#: one), and packages (most are in every lock of a base).
 _LOCKS: Final[dict[bytes, Lock]] = {}
 _READ: Final[dict[tuple[object, ...], LockedPackage]] = {}
 
 
 def render_lock(lock: Lock) -> str:
-    """A lock as the text of its file."""
+    """Return a lock as the text of its file."""
     head: dict[str, Any] = {"schema": SCHEMA} | {key: getattr(lock, key) for key in _HEAD}
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     lists = [*_LISTS, *(key for key in _RARE_LISTS if getattr(lock, key))]
@@ -93,7 +92,7 @@ def _package_line(package: LockedPackage | LockedWheel) -> str:
 
 
 def write_lock(path: Path, lock: Lock) -> bool:
-    """Write a lock's file; False, and nothing is written, if it says the same already."""
+    """Write a lock's file; return False, without writing, if the file is identical."""
     content = render_lock(lock).encode()
     if path.exists() and path.read_bytes() == content:
         return False
@@ -106,7 +105,7 @@ def read_lock(path: Path) -> Lock:
     """Read a lock's file.
 
     Raises:
-        SpecErrors: It is no lock, or somebody has edited it wrongly; all errors at once.
+        SpecErrors: The file is not a lock, or was edited wrongly; all errors at once.
     """
     try:
         content = path.read_bytes()
@@ -145,10 +144,10 @@ def read_lock(path: Path) -> Lock:
 
 
 def check_lock(lock: Lock, path: Path, appliance: Appliance) -> None:
-    """See that a lock is for what the spec says now.
+    """Refuse a lock that does not match the spec.
 
     Raises:
-        SpecError: It is not; the message says what differs.
+        SpecError: The lock and the spec differ; the message names the difference.
     """
     spec, base = appliance.spec, appliance.base
     wanted: list[tuple[str, str, str]] = [
@@ -191,8 +190,9 @@ def _no_twins(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Reader:
-    """JSON -> lock, with the line of each package in errors: :func:`write_lock` gives each one of
-    its own.
+    """JSON -> lock, with the line of each package in errors.
+
+    :func:`write_lock` gives each package its own line.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -207,7 +207,7 @@ class _Reader:
         self.errors.append(SpecError(message, where=Where(self.path, line), hint=_AGAIN))
 
     def lock(self, data: Any) -> Lock | None:
-        """The lock; None, or with errors, if it is not one."""
+        """Return the lock; None, with errors, if the data is not one."""
         if not isinstance(data, dict) or "schema" not in data:
             self.error("this is no lock")
             return None
@@ -263,7 +263,7 @@ class _Reader:
     def group(
         self, group: str, value: Any, read: Callable[[str, Any], _Item | None]
     ) -> tuple[_Item, ...]:
-        """One list of packages."""
+        """Return one list of packages; report the wrong ones."""
         if not isinstance(value, list):
             self.error(f"{group}: a list of packages is wanted", f'"{group}"')
             return ()
@@ -284,12 +284,12 @@ class _Reader:
         return tuple(packages)
 
     def package(self, place: str, item: Any) -> LockedPackage | None:
-        """One package."""
+        """Return one package; None, with errors, if it is wrong."""
         if not isinstance(item, dict):
             self.error(f"{place}: a package is wanted")
             return None
         content = tuple(item.items())
-        # not read yet; or holds a list, which cannot be right
+        # not read yet; or invalid: it holds a list
         with contextlib.suppress(KeyError, TypeError):
             return _READ[content]
         name = item.get("name")
@@ -303,7 +303,7 @@ class _Reader:
         return _READ.setdefault(content, LockedPackage(**item))
 
     def wheel(self, place: str, item: Any) -> LockedWheel | None:
-        """One package of PyPI."""
+        """Return one package of PyPI; None, with errors, if it is wrong."""
         if not isinstance(item, dict):
             self.error(f"{place}: a package is wanted")
             return None
@@ -314,8 +314,11 @@ class _Reader:
     def shape(
         self, place: str, item: dict[str, Any], wanted: Mapping[str, str], more: set[str], near: str
     ) -> None:
-        """Whether it has the keys that are wanted, each with a text that matches, and those that
-        have no text.
+        """Report missing and unknown keys, and texts of the wrong form.
+
+        Args:
+            wanted: Keys with a text, each with its pattern.
+            more: Further keys, without a text.
         """
         for key in sorted({*wanted, *more} ^ item.keys()):
             self.error(

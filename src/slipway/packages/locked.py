@@ -1,8 +1,7 @@
-"""A lock and what it holds: exact versions and hashes of every package of an appliance; and how two
-locks differ.
+"""Locks: exact versions and hashes of every package of an appliance; the difference of two locks.
 
-Invariant: ``base_packages`` depends on the base, its kernel and the state of the mirrors only, so
-that appliances locked together share their base tree; ``packages`` is what one appliance adds.
+Invariant: ``base_packages`` depends only on the base, its kernel and the state of the mirrors. So
+appliances locked together share their base tree; ``packages`` are the additions of one appliance.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ __all__ = ["Lock", "LockDiff", "LockedPackage", "Upgrade", "compare_versions", "
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class LockedPackage:
-    """One package: where it was found (``path`` below the archive's URI), its size in bytes and its
-    SHA-256.
-    """
+    """One package: its place (``path`` below the archive's URI), size in bytes and SHA-256."""
 
     name: str
     version: str
@@ -31,7 +28,7 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class LockedWheel:
-    """One package of PyPI: its file's name (which says what it fits) and its SHA-256."""
+    """One package of PyPI: its file's name, which tells its platform, and its SHA-256."""
 
     name: str
     version: str
@@ -43,9 +40,9 @@ class LockedWheel:
 class Lock:
     """All packages of an appliance, each group sorted by name.
 
-    ``base_requested``, ``requested`` and ``tools_requested`` are the names that were asked for,
-    from which the rest follows; ``tools`` is a system of its own, which checks use and no image
-    has; ``source_date_epoch`` (seconds since 1970) is the newest time in the base's packages.
+    ``base_requested``, ``requested`` and ``tools_requested`` are the requested names; the rest
+    follows from them. ``tools`` is a separate system, used by checks and part of no image.
+    ``source_date_epoch`` (seconds since 1970) is the newest time in the base's packages.
     """
 
     base: str
@@ -57,7 +54,7 @@ class Lock:
     base_packages: tuple[LockedPackage, ...]
     packages: tuple[LockedPackage, ...]
     sources: tuple[str, ...] = ()
-    """The sources besides the base's, as the spec has them."""
+    """The sources besides the base's, as in the spec."""
     tools_requested: tuple[str, ...] = ()
     tools: tuple[LockedPackage, ...] = ()
     pypi_requested: tuple[str, ...] = ()
@@ -80,9 +77,9 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockDiff:
-    """What a new lock changes; as text, a line for each package.
+    """The changes of a new lock; as text, one line a package.
 
-    One for the tools of checks, and one for PyPI's.
+    The tools of checks have one line in all, and so have the packages of PyPI.
     """
 
     added: tuple[LockedPackage, ...] = ()
@@ -92,9 +89,9 @@ class LockDiff:
     rebuilt: tuple[Upgrade, ...] = ()
     """Same version, other bytes."""
     tools: int = 0
-    """How many packages of the tools are others than before."""
+    """The number of changed packages among the tools."""
     wheels: int = 0
-    """How many packages of PyPI are."""
+    """The number of changed packages of PyPI."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -127,7 +124,7 @@ class LockDiff:
 
 
 def differences(old: Lock | None, new: Lock) -> LockDiff:
-    """What changed from one lock (None: there was none) to another."""
+    """Return the changes from one lock (None if there was none) to another."""
     # A package may go from one architecture to "all" or back; it is still the same package.
     names = {package.name: package for package in (old.all_packages if old else ())}
     added: list[LockedPackage] = []
@@ -159,8 +156,10 @@ def differences(old: Lock | None, new: Lock) -> LockDiff:
 
 
 def compare_versions(one: str, other: str) -> int:
-    """Below zero if a version is older than another, zero if equal, above if newer
-    (deb-version(7)).
+    """Compare two versions (deb-version(7)).
+
+    Returns:
+        Below zero if the first is older, zero if they are equal, above zero if it is newer.
     """
     for left, right in zip(_split(one), _split(other), strict=True):
         order = _compare_part(left, right)
@@ -170,7 +169,7 @@ def compare_versions(one: str, other: str) -> int:
 
 
 def _split(version: str) -> tuple[str, str, str]:
-    """Epoch, upstream version and revision."""
+    """Return the epoch, the upstream version and the revision."""
     epoch, colon, rest = version.partition(":")
     if not colon:
         epoch, rest = "0", version
@@ -179,7 +178,7 @@ def _split(version: str) -> tuple[str, str, str]:
 
 
 def _compare_part(one: str, other: str) -> int:
-    """Text and numbers in turns: text by dpkg's order of characters, numbers by value."""
+    """Compare text and numbers in turns: text by dpkg's order of characters, numbers by value."""
     for left, right in itertools.zip_longest(
         re.findall(r"(\D*)(\d*)", one), re.findall(r"(\D*)(\d*)", other), fillvalue=("", "")
     ):
@@ -193,7 +192,7 @@ def _compare_part(one: str, other: str) -> int:
 
 
 def _weight(character: str) -> int:
-    """A tilde sorts before the end of the text, letters after it, all else after letters."""
+    """Return a character's weight: a tilde is before the end, letters after it, then all else."""
     if character == "~":
         return -1
     return ord(character) if character.isalpha() else ord(character) + 256

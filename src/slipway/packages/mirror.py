@@ -1,9 +1,9 @@
-"""Which mirrors packages come from: the host's own, or those that the settings name.
+"""The mirrors of packages: the host's own, or those named in the settings.
 
 What goes in: the settings and the host's apt configuration. What comes out: the URI of each
-archive, without a slash at its end. Invariants: no mirror's name stands in this project; nothing is
-asked of the network where apt has its lists; a password in a URI stays here: apt gets it in a file
-of this user (apt_auth.conf(5)), and everything else sees the URI without.
+archive, without a slash at its end. Invariants: this project names no mirror. If apt has its lists,
+nothing is asked of the network. A password in a URI stays here: apt gets it in a file of this user
+(apt_auth.conf(5)), and everything else sees the URI without it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 APT_HELPER: Final = Path("/usr/lib/apt/apt-helper")
 #: The archives by the Label in their Release files.
 _LABELS: Final = {"Debian": "debian", "Debian-Security": "debian-security"}
-#: What an image's sources have until its own cloud-init says which mirror that is.
+#: Marks in an image's sources, until its own cloud-init names the mirrors.
 _PUBLIC: Final = {"debian": "@primary@", "debian-security": "@security@"}
 _IMAGE_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _HOST_LOGINS: Final = Path("/etc/apt/auth.conf")
@@ -50,15 +50,13 @@ _HINT: Final = (
 
 
 def find_mirrors(settings: Settings) -> Mapping[str, str]:
-    """The URI of each archive (``debian``, ``debian-security``) that builds use.
+    """Return the URI of each archive used by builds (``debian``, ``debian-security``).
 
-    Of a spec's sources where the settings say so.
-
-    What apt says takes it half a second, so it is remembered until the host's sources or lists
-    change.
+    The settings may add mirrors of a spec's sources. Asking apt takes half a second, so its answer
+    is cached until the host's sources or lists change.
 
     Raises:
-        HostError: The settings name none, and the host uses none.
+        HostError: The settings name no mirror, and the host uses none.
     """
     if "debian" in settings.mirror:
         return _without_passwords(settings.mirror)
@@ -84,12 +82,12 @@ def _hosts_own(settings: Settings) -> dict[str, str]:
     return _without_passwords(mirrors)
 
 
-#: What follows "machine" in apt_auth.conf(5) -> user and password, of every URI that was read.
+#: The machine in apt_auth.conf(5) -> user and password, of every URI so far.
 _LOGINS: Final[dict[str, tuple[str, str]]] = {}
 
 
 def _public(uri: str) -> str:
-    """Return a URI without its user and password, which are remembered for apt."""
+    """Return a URI without its user and password; remember those for apt."""
     parts = urlsplit(uri)
     secret, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -104,11 +102,10 @@ def _without_passwords(mirrors: Mapping[str, str]) -> dict[str, str]:
 
 
 def authentication(file: Path) -> Path:
-    """Write what apt needs to log in at mirrors, the host's own entries after those of URIs.
+    """Write a file of logins at mirrors for apt, and return its path.
 
-    Return the file.
-
-    Only this user can read it. Give it to apt as ``Dir::Etc::netrc``.
+    The host's own entries come after those of URIs. Only this user can read the file. Give it to
+    apt as ``Dir::Etc::netrc``.
     """
     entries = [
         f"machine {machine} login {user} password {password}\n"
@@ -122,11 +119,12 @@ def authentication(file: Path) -> Path:
 
 
 def sources(base: Base, image_mirrors: Mapping[str, str]) -> str:
-    """The image's own package sources, as ``debian.sources`` (sources.list(5), deb822 style).
+    """Return the image's own package sources, as ``debian.sources`` (sources.list(5), deb822
+    style).
 
     An archive without a mirror gets a mark, ``@primary@`` or ``@security@``.
-    ``mmdebstrap/mirrors.sh`` replaces it by the public mirror that the distribution's cloud-init
-    names. So no image depends on the mirror of whoever builds it.
+    ``mmdebstrap/mirrors.sh`` replaces it by the public mirror named by the distribution's
+    cloud-init. So no image depends on its builder's mirror.
     """
     blocks = []
     for archive in dict.fromkeys(suite.archive for suite in base.suites):
@@ -143,9 +141,7 @@ def sources(base: Base, image_mirrors: Mapping[str, str]) -> str:
 
 
 def source_text(source: AptSource, *, signed_by: str | Path, uri: str | None = None) -> str:
-    """A source besides the base's (sources.list(5), deb822 style), or the copy of it at another
-    URI.
-    """
+    """Return a source besides the base's (sources.list(5), deb822 style), or its copy at a URI."""
     return _block(uri or source.url, source.suite, source.components, signed_by)
 
 
@@ -157,15 +153,15 @@ def _block(uri: str, suites: str, components: Iterable[str], signed_by: str | Pa
 
 
 def with_sources(mirrors: Mapping[str, str], sources: Iterable[AptSource]) -> dict[str, str]:
-    """The URI of each archive that builds use, an appliance's further sources among them."""
+    """Return the URI of each archive used by builds, an appliance's further sources included."""
     return {**{source.name: source.url.rstrip("/") for source in sources}, **mirrors}
 
 
 def mirror_of(archive: str, mirrors: Mapping[str, str]) -> str:
-    """The URI of an archive.
+    """Return the URI of an archive.
 
     Raises:
-        HostError: There is none.
+        HostError: No mirror of the archive is known.
     """
     if archive not in mirrors:
         raise HostError(f"no mirror of the archive {archive} is known", hint=_HINT)
@@ -173,7 +169,7 @@ def mirror_of(archive: str, mirrors: Mapping[str, str]) -> str:
 
 
 def _host_state() -> str:
-    """A digest that changes when the host's package sources do, or its lists."""
+    """Return a digest that changes with the host's package sources or lists."""
     places = [
         Path("/etc/apt"),
         Path("/etc/apt/sources.list"),
@@ -191,7 +187,7 @@ def _host_state() -> str:
 
 
 def _ask_apt() -> dict[str, str]:
-    """What the host's apt uses (apt-get(8), indextargets)."""
+    """Return the mirrors used by the host's apt (apt-get(8), indextargets)."""
     try:
         process.find_tool("apt-get")
     except HostError:
@@ -203,7 +199,7 @@ def _ask_apt() -> dict[str, str]:
         found = _archives(_look())
     if "debian" not in found:
         raise HostError("this host's package sources hold no mirror of Debian", hint=_HINT)
-    # Whoever has one has the other beside it; that it answers is seen when packages are resolved.
+    # A mirror has both archives side by side; resolving packages shows if this one answers.
     found.setdefault("debian-security", f"{found['debian']}-security")
     return found
 
@@ -218,7 +214,7 @@ def _targets(form: str, *options: str) -> list[str]:
 
 
 def _archives(targets: Iterable[list[str]]) -> dict[str, str]:
-    """The first usable URI of each archive among origins, labels and URIs."""
+    """Return the first usable URI of each archive among origins, labels and URIs."""
     found: dict[str, str] = {}
     for origin, label, uri in targets:
         archive, usable = _LABELS.get(label), _usable(uri)
@@ -228,8 +224,9 @@ def _archives(targets: Iterable[list[str]]) -> dict[str, str]:
 
 
 def _usable(uri: str) -> str | None:
-    """A URI that packages can be downloaded from by name: not a CD; of a list of mirrors
-    (apt-transport-mirror(1)) the first one.
+    """Return a URI to download packages from by name; None for others, such as a CD.
+
+    A list of mirrors (apt-transport-mirror(1)) gives its first one.
     """
     if uri.startswith("mirror+file:"):
         try:
@@ -257,10 +254,10 @@ def _usable(uri: str) -> str | None:
 
 
 def _look() -> list[list[str]]:
-    """Where apt has no lists (a fresh container), the same from the first lines of the mirrors'
-    InRelease files.
+    """Return origins, labels and URIs for apt without lists, as in a fresh container.
 
-    They are not verified here: whatever they say, packages are, with the base's keyring.
+    They are in the first lines of the mirrors' InRelease files. Those are not verified here;
+    packages are verified later, with the base's keyring.
     """
     lines = dict.fromkeys(_targets("$(REPO_URI)|$(BASE_URI)", "--no-release-info"))
     found: list[list[str]] = []
@@ -286,12 +283,14 @@ def _look() -> list[list[str]]:
 
 
 def download(files: Iterable[tuple[str, Path, str]], log: Path | None = None) -> None:
-    """Download files by the host's apt, with its proxies and passwords: URI, target and hash ("" or
-    "SHA256:...") of each.
+    """Download files by the host's apt, with its proxies and passwords.
+
+    Args:
+        files: URI, target and hash ("" or "SHA256:...") of each.
 
     Raises:
-        HostError: There is no apt.
-        BuildError: At least one is not there; the others are.
+        HostError: apt is not installed.
+        BuildError: At least one file is missing; the others are there.
     """
     if not APT_HELPER.exists():
         raise HostError(

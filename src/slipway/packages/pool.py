@@ -1,10 +1,10 @@
-"""The pool: every locked package once, as ``<sha256>.deb``, so that what was locked can be built
-for ever, and every file that a spec names by its hash, as ``<sha256>.file``.
+"""The pool: every locked package once, as ``<sha256>.deb``, so a lock can be built for ever.
 
-What goes in: locked packages and mirrors. What comes out: flat apt repositories of exactly these
-packages. Invariants: a file that has its final name was whole and right when it got it, and is
-compared with its hash again before each use; files are never changed; several builds share a pool;
-a killed one leaves nothing but a folder that the next one removes.
+It also has every file named by its hash in a spec, as ``<sha256>.file``. What goes in: locked
+packages and mirrors. What comes out: flat apt repositories of exactly these packages. Invariants: a
+file under its final name was whole and right from the start, and is compared with its hash again
+before each use. Files are never changed. Several builds share a pool. A killed build leaves only a
+folder, removed by the next one.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _CHUNK: Final = 1 << 20
 
 
 class Pool:
-    """The packages in one directory, which is made when it does not exist."""
+    """The packages in one directory, made on demand."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._good: dict[str, tuple[int, int, int, int]] = {}
 
     def path(self, package: LockedPackage) -> Path:
-        """Where a package is, or would be."""
+        """Return a package's path, whether the package exists or not."""
         return self.directory / f"{package.sha256}.deb"
 
     def missing(self, packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
-        """Those that are not there, or not in the right size; nothing is read."""
+        """Return the packages that are absent or have the wrong size; nothing is read."""
 
         def there(package: LockedPackage) -> bool:
             with contextlib.suppress(OSError):
@@ -65,21 +65,22 @@ class Pool:
         *,
         began: Callable[[Path, int], None] = lambda folder, total: None,
     ) -> tuple[LockedPackage, ...]:
-        """Have all of these packages in the pool, and verified.
-
-        Returns those that had to be downloaded.
+        """Download the missing packages into the pool, and verify all of them.
 
         Args:
-            began: Called with the folder that they are downloaded into, and their bytes in all.
+            began: Called with the download folder and the bytes in all.
+
+        Returns:
+            The downloaded packages.
 
         Raises:
-            BuildError: Some cannot be had in their locked version; all are named.
+            BuildError: Some are unavailable in their locked version; all are named.
         """
         wanted = self._not_good(packages)
         if not wanted:
             return ()
         make_private(self.directory)
-        # What two builds want is downloaded by one of them.
+        # Two builds with the same package download it once.
         with take_lock(self.directory / "fetching", fcntl.LOCK_EX, lambda: None):
             wanted = self._not_good(wanted)
             with self.incoming() as folder:
@@ -89,7 +90,7 @@ class Pool:
         return wanted
 
     def _not_good(self, packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
-        """Those that are not there with the right bytes; a wrong one is removed."""
+        """Return the packages that are absent or have wrong bytes; remove the wrong ones."""
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             good = list(threads.map(self._verify, packages))
         return tuple(
@@ -97,10 +98,10 @@ class Pool:
         )
 
     def fetch_file(self, url: str, sha256: str, log: Path | None = None) -> Path:
-        """Have a file in the pool, and verified.
+        """Return the path of a verified file in the pool; download it if it is missing.
 
         Raises:
-            BuildError: It cannot be had, or what is there has another hash.
+            BuildError: The file is unavailable, or has another hash.
         """
         if self.has_file(sha256):
             return self.file_path(sha256)
@@ -124,11 +125,11 @@ class Pool:
             return self.add_file(target, sha256, what=url, hint=hint)
 
     def file_path(self, sha256: str) -> Path:
-        """Where a file is, or would be."""
+        """Return a file's path, whether the file exists or not."""
         return self.directory / f"{sha256}.file"
 
     def has_file(self, sha256: str) -> bool:
-        """Whether a file is there with the right bytes; a wrong one is removed."""
+        """Return True if a file is there with the right bytes; remove a wrong one."""
         path = self.file_path(sha256)
         found = _sha256(path)
         if found not in (None, sha256):
@@ -136,10 +137,10 @@ class Pool:
         return found == sha256
 
     def add_file(self, file: Path, sha256: str, *, what: str, hint: str) -> Path:
-        """Take a downloaded file, which is in :meth:`incoming`, into the pool.
+        """Add a downloaded file, in a folder of :meth:`incoming`, to the pool.
 
         Raises:
-            BuildError: It is not there, or has another hash.
+            BuildError: The file is missing, or has another hash.
         """
         _make_own(file)
         found = _sha256(file)
@@ -156,18 +157,17 @@ class Pool:
     def repository(
         self, packages: Sequence[LockedPackage], directory: Path, *, suite: str = "slipway"
     ) -> None:
-        """Make a flat apt repository (Debian's repository format: Packages, Release) of exactly
-        these packages.
+        """Make a flat apt repository (Debian's repository format: Packages, Release).
 
         Args:
-            directory: Made when it does not exist. It gets hard links, or copies where it is on
-                another file system; either way these very bytes have been compared with their hash.
-            suite: The name that the repository says it has, by which mmdebstrap finds essential
-                packages.
+            packages: Its exact contents.
+            directory: Made on demand. It gets hard links, or copies on another file system; in both
+                cases their bytes were compared with the hash.
+            suite: The repository's name in Release; mmdebstrap finds essential packages by it.
 
         Raises:
-            BuildError: Some are not in the pool, or not what they were; all are named. Fetch them
-                first.
+            BuildError: Some packages are missing from the pool or have changed; all are named.
+                Fetch them first.
         """
         directory.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -194,7 +194,7 @@ class Pool:
         (directory / "Release").write_text("\n".join(release))
 
     def _verify(self, package: LockedPackage) -> bool:
-        """Whether a package is there with the right bytes; a wrong one is removed."""
+        """Return True if a package is there with the right bytes; remove a wrong one."""
         path = self.path(package)
         try:
             with path.open("rb") as file:
@@ -221,14 +221,18 @@ class Pool:
         folder: Path,
         log: Path | None,
     ) -> None:
-        """Download packages and give the right ones their names."""
+        """Download packages and add the right ones to the pool.
+
+        Raises:
+            BuildError: Some are unavailable; each is named with its reason.
+        """
         uris = {
             package: f"{mirror_of(package.archive, mirrors)}/{package.path}" for package in packages
         }
         targets = {package: folder / f"{package.sha256}.deb" for package in packages}
         said = folder / "log"
         with contextlib.suppress(BuildError):
-            # What is missing is seen below, package by package.
+            # Missing packages are found below, one by one.
             download(
                 (
                     (uris[package], targets[package], f"SHA256:{package.sha256}")
@@ -259,7 +263,7 @@ class Pool:
             )
 
     def _adopt(self, file: Path, package: LockedPackage) -> bool:
-        """Take a downloaded file into the pool if it is right."""
+        """Add a downloaded package to the pool; return False if it is missing or wrong."""
         _make_own(file)
         try:
             with file.open("rb") as content:
@@ -277,9 +281,9 @@ class Pool:
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder for downloads, removed after the block.
+        """Hold a folder for downloads; remove it after the block.
 
-        Those of processes that were killed are removed now.
+        Folders of killed processes are removed first.
         """
         make_private(self.directory)
         with (self.directory / "lock").open("ab") as gate:
@@ -302,9 +306,7 @@ class Pool:
             os.close(held)
 
     def _place(self, package: LockedPackage, directory: Path) -> str | None:
-        """Put a package into a repository and return its entry in Packages; None if it is not
-        right.
-        """
+        """Put a package into a repository; return its entry in Packages, or None if it is wrong."""
         name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
         target = directory / name
         target.unlink(missing_ok=True)
@@ -326,8 +328,9 @@ class Pool:
 
 
 def _make_own(file: Path) -> None:
-    """Replace a link by a copy: for mirrors that are ``file:`` apt makes links to the mirror's own
-    files.
+    """Replace a link by a copy.
+
+    For mirrors of ``file:``, apt makes links to the mirror's own files.
     """
     if file.is_symlink():
         copy = file.with_name(f"{file.name}.copy")
@@ -337,7 +340,7 @@ def _make_own(file: Path) -> None:
 
 
 def _sha256(path: Path) -> str | None:
-    """The SHA-256 of a file; None if there is none."""
+    """Return a file's SHA-256; None if it does not exist."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -346,7 +349,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _copy(source: Path, target: Path, package: LockedPackage) -> bool:
-    """Copy a package and hash what is copied; whether it is right."""
+    """Copy a package, hashing the copied bytes; return True if they are right."""
     digest, size = hashlib.sha256(), 0
     try:
         with source.open("rb") as reader, target.open("xb") as writer:
@@ -360,7 +363,7 @@ def _copy(source: Path, target: Path, package: LockedPackage) -> bool:
 
 
 def _reason(uri: str, target: Path, said: str) -> str:
-    """Why a package could not be had, from what apt said of it."""
+    """Return why a package is unavailable, from apt's words."""
     if target.with_name(f"{target.name}.FAILED").exists() or target.exists():
         return "the mirror has other bytes under its name (the hash differs)"
     answer = _answer(uri, said)
@@ -370,6 +373,6 @@ def _reason(uri: str, target: Path, said: str) -> str:
 
 
 def _answer(uri: str, said: str) -> str | None:
-    """What apt said that the server answered."""
+    """Return the server's answer for a URI, from apt's words."""
     found = re.search(rf"^E: Failed to fetch {re.escape(uri)}\s+(.*)$", said, re.MULTILINE)
     return found[1].strip() if found else None

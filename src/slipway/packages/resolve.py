@@ -1,9 +1,8 @@
-"""A base and the names of extra packages -> a lock: exact versions, as the host's mirror has them
-now.
+"""A base and the names of extra packages -> a lock: exact versions on the host's mirror now.
 
-The base is solved first and alone, then the extra packages where exactly the base is installed, so
-that whatever an appliance asks for, its base is the same as every other one's. Invariant:
-recommended packages are never installed.
+The base is solved first and alone, then the extra packages with exactly the base installed. So
+every appliance has the same base, whatever else it asks for. Invariant: recommended packages are
+never installed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Lists", "Wanted", "requested_of_base", "resolve", "resolve_apart"]
 
 
 def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, ...]:
-    """The packages that a base names for a kernel and an architecture, sorted.
+    """Return the packages named by a base for a kernel and an architecture, sorted.
 
     Raises:
         UsageError: The base is not for this architecture.
@@ -37,15 +36,15 @@ def requested_of_base(base: Base, kernel: str, architecture: str) -> tuple[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What an appliance's spec asks for.
+    """The requests of an appliance's spec.
 
     Attributes:
-        packages: What it names beside its base's.
-        sources: Where those come from too, each with the file of its keys; the base's and the tools
-            do not.
+        packages: Packages beside the base's.
+        sources: Further sources of these packages, each with its file of keys; the base and the
+            tools do not use them.
         pypi: Packages of PyPI, with their versions.
-        tools: Programs of checks from outside, by package.
-        where: Where each value of the spec stands, for errors.
+        tools: Packages with the programs of checks from outside.
+        where: The position of each value of the spec, for errors.
     """
 
     packages: Sequence[str] = ()
@@ -57,12 +56,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lists:
-    """Where lists of packages come from, and where they are kept.
+    """The origin of package lists, and their folder.
 
     Attributes:
         mirrors: The URI of each of the base's archives.
-        folder: A folder for them.
-        fresh: Ask for new ones even if those at hand are recent.
+        folder: The folder for the lists.
+        fresh: Ask for new lists even if the present ones are recent.
     """
 
     mirrors: Mapping[str, str]
@@ -77,10 +76,10 @@ def resolve(
 
     Args:
         kernel: ``cloud`` or ``generic``.
-        pool: The base's packages are put into it: the lock's time is the newest in them.
+        pool: Gets the base's packages: the lock's time is the newest in them.
 
     Raises:
-        SpecErrors: There is no package of a name, or they cannot be installed together.
+        SpecErrors: A name has no package, or the packages cannot be installed together.
         BuildError: The mirrors do not answer, or do not verify.
     """
     requested = requested_of_base(base, kernel, architecture)
@@ -140,17 +139,16 @@ def resolve_apart(
     apt_root: Path,
     fresh: bool = False,
 ) -> Lock:
-    """Find the exact packages of programs that are unpacked beside another system: these and what
-    they depend on.
+    """Find the exact packages of programs unpacked beside another system, with dependencies.
 
     Args:
-        base: Whose archives have them; nothing of its own packages is in the lock.
+        base: The base whose archives have them; the lock holds none of its own packages.
         mirrors: The URI of each of the base's archives.
         apt_root: A directory for package lists.
-        fresh: Ask for new lists even if those at hand are recent.
+        fresh: Ask for new lists even if the present ones are recent.
 
     Raises:
-        SpecErrors: There is no package of a name.
+        SpecErrors: A name has no package.
         BuildError: They cannot be installed together, or the mirrors do not answer or verify.
     """
     with open_root(apt_root, base, architecture, mirrors, fresh=fresh) as apt:
@@ -171,7 +169,7 @@ def resolve_apart(
 def _solve_tools(
     apt: AptRoot, names: Sequence[str], where: Mapping[tuple[str | int, ...], Where]
 ) -> tuple[LockedPackage, ...]:
-    """A system of its own that has the tools."""
+    """Return the packages of a separate system with the tools."""
     if not names:
         return ()
     apt.install_nothing()
@@ -192,7 +190,7 @@ def _solve_extra(
     names: Sequence[str],
     where: Mapping[tuple[str | int, ...], Where],
 ) -> tuple[LockedPackage, ...]:
-    """What an appliance's own packages add to its base."""
+    """Return the additions of an appliance's own packages to its base."""
     if not names:
         return ()
     place = where.get(("packages",))
@@ -242,10 +240,10 @@ def _check_names(
     elsewhere: Where | None,
     key: str = "packages",
 ) -> None:
-    """See that there is a package of each name.
+    """Refuse names without a package.
 
     Raises:
-        SpecErrors: There is not; all of them at once.
+        SpecErrors: Some names have no package; all of them at once.
     """
     errors = []
     for index, name in enumerate(names):
@@ -265,8 +263,8 @@ def _check_names(
                 )
             )
             continue
-        # Comparing with every name of a distribution takes a second: those of similar length that
-        # share a letter pair do.
+        # Comparing with every name of a distribution takes a second, so only names of similar
+        # length with a common letter pair are compared.
         pairs = {name[start : start + 2] for start in range(len(name) - 1)}
         near = [
             known
@@ -287,7 +285,7 @@ def _check_names(
 
 
 def _why(error: BuildError, unmet: Sequence[str]) -> str:
-    """Which dependencies cannot be met, or else what apt said as it failed."""
+    """Return the unmet dependencies, or else apt's errors."""
     said = unmet or [
         line.strip().removeprefix("E: ")
         for line in error.message.splitlines()

@@ -1,9 +1,9 @@
 """Packages of PyPI: names with versions -> locked wheels -> a virtual environment of the image.
 
-pip finds them, with this user's settings of it, for the image's Python, C library and processor;
-only wheels are taken, so that nothing is compiled. Whatever depends on the Python that runs is
-decided again for the image's (PEP 508), as pip asks the one that it runs in. A lock holds what they
-all are by file name and SHA-256, not where they were.
+pip finds the wheels, with this user's settings of it, for the image's Python, C library and
+processor. Only wheels are used, so nothing is compiled. pip evaluates markers (PEP 508) for the
+Python it runs in, so they are evaluated again for the image's. A lock holds the wheels by file name
+and SHA-256, without their origin.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from slipway.packages.pool import Pool
 
 __all__ = ["ENVIRONMENT", "install_wheels", "installer_version", "resolve_wheels"]
 
-#: Where the virtual environment is in an image.
+#: The virtual environment's path in an image.
 ENVIRONMENT: Final = "/opt/pypi"
 #: Processors by Debian's architectures.
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -37,8 +37,8 @@ _ROUNDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The Python that wheels are for: its version ("3.13", "3.13.5"), glibc's minor version, and
-    the processor.
+    """The Python of the wheels: its version ("3.13", "3.13.5"), glibc's minor version, the
+    processor.
     """
 
     python: str
@@ -48,14 +48,14 @@ class _Target:
 
     @property
     def options(self) -> list[str]:
-        """pip's options that choose what fits."""
+        """pip's options to choose fitting wheels."""
         tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, 4, -1)]
         tags += [f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
         chosen = ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.full}"]
         return [*chosen, *(f"--platform={tag}" for tag in tags)]
 
     def environment(self, extra: str) -> dict[str, str]:
-        """What markers are compared with (PEP 508)."""
+        """Return the values for markers (PEP 508)."""
         return {
             "extra": extra,
             "implementation_name": "cpython",
@@ -78,12 +78,11 @@ def resolve_wheels(
     architecture: str,
     where: Mapping[tuple[str | int, ...], Where],
 ) -> tuple[LockedWheel, ...]:
-    """Find the wheels that these requirements need in an image of these packages, sorted by name.
+    """Find the wheels for these requirements in an image of these packages, sorted by name.
 
     Raises:
-        SpecErrors: The image has no Python, or pip finds no wheels that go together; with pip's
-            words.
-        HostError: What this needs is not installed.
+        SpecErrors: The image has no Python, or pip finds no compatible wheels; with pip's words.
+        HostError: A needed package is not installed on this host.
     """
     if not requirements:
         return ()
@@ -91,7 +90,7 @@ def resolve_wheels(
     target = _target(packages, architecture, where)
     wanted = list(requirements)
     for _ in range(_ROUNDS):
-        # Nothing is put anywhere, but pip before 24 chooses what fits another machine only for a
+        # Nothing is installed, but pip before 24 chooses wheels for another machine only with a
         # target.
         words = [
             "install",
@@ -131,12 +130,14 @@ def resolve_wheels(
 
 
 def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
-    """Make a lock's virtual environment, at :data:`ENVIRONMENT` below a folder that stands for the
-    image's root.
+    """Make a lock's virtual environment, at :data:`ENVIRONMENT` in the image.
+
+    Args:
+        root: The folder standing for the image's root.
 
     Raises:
-        BuildError: Some wheels cannot be had as they were locked.
-        HostError: What this needs is not installed.
+        BuildError: Some wheels are unavailable as locked, or cannot be installed.
+        HostError: A needed package is not installed on this host.
         UsageError: A link is in the way.
     """
     from installer import install
@@ -159,7 +160,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
     environment = make_folders(root, ENVIRONMENT)
     make_folders(root, f"{ENVIRONMENT}/bin")
     for path in environment.rglob("*"):
-        # an appliance's file: what a wheel has would be written where it leads
+        # an appliance's file: a wheel's files would be written to the link's target
         if path.is_symlink():
             raise UsageError(
                 f"files/ has a link in the folder of Python packages: {path.relative_to(root)}",
@@ -167,7 +168,7 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
             )
     with tempfile.TemporaryDirectory() as folder:
         for wheel in lock.wheels:
-            # An installer reads what a wheel is from its name, which the pool does not keep.
+            # The installer reads a wheel's tags from its file name; the pool does not keep that.
             file = Path(folder) / wheel.file
             file.symlink_to(pool.file_path(wheel.sha256))
             try:
@@ -197,10 +198,10 @@ def install_wheels(lock: Lock, pool: Pool, root: Path) -> None:
 
 
 def installer_version() -> str:
-    """The version of what unpacks wheels, which what an image has depends on.
+    """Return the version of the wheels' installer, because images depend on it.
 
     Raises:
-        HostError: It is not installed.
+        HostError: The installer is missing.
     """
     try:
         import installer
@@ -210,7 +211,7 @@ def installer_version() -> str:
 
 
 def _fetch(wheels: Sequence[LockedWheel], target: _Target, pool: Pool) -> None:
-    """Have all wheels in the pool, and verified."""
+    """Download the missing wheels into the pool, and verify all."""
     missing = [wheel for wheel in wheels if not pool.has_file(wheel.sha256)]
     if not missing:
         return
@@ -263,8 +264,11 @@ def _target(
 def _needed(
     requirements: Sequence[str], found: Mapping[str, Any], target: _Target, packaging: ModuleType
 ) -> tuple[set[str], list[str]]:
-    """Of what was found, the names of what the requirements need in the target; and what they need
-    that was not found.
+    """Follow the requirements through the found packages, for the target.
+
+    Returns:
+        The names of the needed packages among the found ones, and the needed requirements without
+        one.
     """
     todo = [packaging.Requirement(text) for text in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -293,7 +297,7 @@ def _needed(
 
 
 def _locked(item: Mapping[str, Any], name: str) -> LockedWheel:
-    """What pip's report says of a wheel (installation report, version 1)."""
+    """Return a wheel from pip's report (installation report, version 1)."""
     download = item["download_info"]
     return LockedWheel(
         name=name,
@@ -304,7 +308,7 @@ def _locked(item: Mapping[str, Any], name: str) -> LockedWheel:
 
 
 def _canonical(name: str) -> str:
-    """A name as PyPI compares it (PEP 503)."""
+    """Return a name as PyPI compares it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

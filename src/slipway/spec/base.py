@@ -1,9 +1,9 @@
-"""An operating system release that appliances stand on: ``templates/bases/<name>/base.yaml`` and
-what is beside it.
+"""Bases: operating system releases for appliances, ``templates/bases/<name>/base.yaml`` and its
+folder.
 
-What goes in: a folder. What comes out: a :class:`Base`, or every error of its files at once.
-Nothing here knows any distribution: another one, or another architecture, is another folder or
-another entry in it.
+What goes in: a folder. What comes out: a :class:`Base`, or every error of its files at once. No
+distribution is built in: another one, or another architecture, is another folder or another entry
+in it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ ImagePaths = Annotated[str, Field(pattern=IMAGE_PATHS)]
 
 
 class Suite(SpecModel):
-    """One suite of one archive that packages come from."""
+    """One suite of one archive of packages."""
 
     suite: Word = Field(description="As in sources.list(5): trixie-updates.")
     archive: Literal["debian", "debian-security"] = Field(description="Which archive it is in.")
 
 
 class Kernels(SpecModel):
-    """The packages of each kernel that a spec can choose."""
+    """The packages of each kernel on offer to specs."""
 
     cloud: Names = Field(description="Packages of the small kernel for virtual machines.")
     generic: Names = Field(description="Packages of the kernel with drivers for everything.")
 
 
 class Architecture(SpecModel):
-    """What differs from one processor architecture to another."""
+    """The specifics of one processor architecture."""
 
     kernels: Kernels = Field(description="Packages of each kernel.")
     packages: Names = Field(
@@ -107,10 +107,10 @@ class Base:
     files: tuple[SourceFile, ...] = ()
 
     def architecture(self, name: str) -> Architecture:
-        """Return what differs by architecture.
+        """Return the specifics of an architecture.
 
         Raises:
-            UsageError: The base is not for this one.
+            UsageError: The base is not for this architecture.
         """
         if name not in self.architectures:
             known = ", ".join(sorted(self.architectures))
@@ -125,8 +125,8 @@ def read_base(folder: Path, shown: Path) -> tuple[Base | None, Document]:
     """Read a base; None, and errors in the document, if anything in its folder is wrong.
 
     Args:
-        folder: Its folder, which exists.
-        shown: How the folder is written in errors.
+        folder: Its existing folder.
+        shown: The folder's path in errors.
     """
     document = read_document(folder / "base.yaml", shown / "base.yaml")
     text = validate(document, BaseFile)

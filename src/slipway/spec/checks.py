@@ -1,7 +1,7 @@
 """The checks beside a spec: scripts for the guest, and for each network around it.
 
-What goes in: a folder on disk. What comes out: a :class:`Check` for each script, with what the
-comments at its beginning say, and errors for what may not stand there.
+What goes in: a folder on disk. What comes out: a :class:`Check` for each script, with the settings
+from its first comments, and errors for misplaced entries.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _CHECK: Final = re.compile(r"(?=.{1,100}\Z)[a-z0-9][a-z0-9._-]*\.(sh|py)")
 _SETTING: Final = re.compile(r"#\s*(timeout|before|with)\s*:\s*(.*?)\s*")
 DEFAULT_TIMEOUT_S: Final = 60
 MAX_TIMEOUT_S: Final = 3600
-#: What can be done to the machine before a check: cut its power, or let it start again by itself.
+#: Possible actions before a check: cut the machine's power, or let it reboot itself.
 BEFORE: Final = ("reset", "reboot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """An acceptance check: ``place`` is "guest", or the interface from whose network it runs.
+    """An acceptance check: ``place`` is "guest", or the interface whose network it runs from.
 
-    ``name`` is the file's name, unique at one place. From the comments at its beginning:
-    ``timeout_s`` (``# timeout: SECONDS``), ``before`` (``# before: reset`` or ``reboot``), what is
-    done to the machine first, or empty, and ``instances`` (``# with: NAMES``), the further
-    instances that it needs.
+    ``name`` is the file's name, unique at one place. The rest is set in the file's first comments.
+    ``timeout_s`` comes from ``# timeout: SECONDS``. ``before`` is an action on the machine before
+    the check, or empty (``# before: reset`` or ``reboot``). ``instances`` are the further instances
+    needed (``# with: NAMES``).
     """
 
     name: str
@@ -46,14 +46,14 @@ class Check:
 
     @property
     def depth(self) -> int:
-        """How many names of the path are the folder's own."""
+        """The number of the path's last parts written by the appliance's author."""
         return 2 if self.place == "guest" else 3
 
     def read(self) -> bytes:
-        """The file's content, which is what it was when the appliance was loaded.
+        """Return the file's content, as it was when the appliance was loaded.
 
         Raises:
-            BuildError: It has changed since.
+            BuildError: The file has changed since.
         """
         content = read_content(self.path, depth=self.depth)
         if hashlib.sha256(content).hexdigest() != self.sha256:
@@ -71,11 +71,11 @@ def read_checks(
     instances: Sequence[str],
     errors: list[SpecError],
 ) -> tuple[Check, ...]:
-    """The checks in a folder: those for the guest, and those in a folder for each interface.
+    """Read the checks in a folder: those for the guest, and a folder of them for each interface.
 
     Args:
-        interfaces: The interfaces that there are; None where any may be (a mix-in).
-        instances: The further instances that there are.
+        interfaces: The known interfaces; None if any is allowed (a mix-in).
+        instances: The known further instances.
     """
     checks: list[Check] = []
     hint = (

@@ -1,6 +1,7 @@
-"""``templates/qemu/qemu.yaml``: which packages have an emulator that can be newer than the host's.
+"""``templates/qemu/qemu.yaml``: the packages with emulators, possibly newer than the host's.
 
-What goes in: the folder. What comes out: :class:`Emulators`, or every error of the file at once.
+:func:`read_emulators` reads the folder and returns :class:`Emulators`, or raises every error of the
+file at once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def read_emulators(folder: Path) -> Emulators:
     """Read the file of a folder.
 
     Raises:
-        SpecErrors: Something of it is wrong; all errors at once.
+        SpecErrors: The file is wrong; all errors at once.
     """
     document = read_document(folder / "qemu.yaml")
     text = validate(document, Emulators)

@@ -1,8 +1,8 @@
 """The folders beside a spec: files, setup and firstboot scripts, faults.
 
-What goes in: a folder on disk. What comes out: what stands in it, sorted, and errors for what may
-not. Invariants: no symbolic link is followed, so nothing outside the folder is read; every name is
-UTF-8 without control characters or backslashes; a relative link's target stays below the image's
+What goes in: a folder on disk. What comes out: its contents, sorted, and errors for misplaced
+entries. Invariants: no symbolic link is followed, so nothing outside the folder is read; every name
+is UTF-8 without control characters or backslashes; a relative link's target stays below the image's
 root.
 """
 
@@ -38,22 +38,22 @@ _SCRIPT: Final = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9._-]*\.sh")
 _BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f\\\udc80-\udcff]")
 #: How much of its first line the kernel reads (BINPRM_BUF_SIZE).
 FIRST_LINE_BYTES: Final = 256
-#: A first line that names a shell, and how much is read of such a script.
+#: A first line naming a shell, and the bytes read of such a script.
 _SHELL: Final = re.compile(rb"#!.*\b(?:ba|da|k|z)?sh\b")
 _MAX_SHELL_BYTES: Final = 1 << 20
 #: The first line of a patch's first change.
 _HUNK: Final = re.compile(rb"^@@ .*\n", re.MULTILINE)
-#: Templates, scripts and checks are read into memory; larger ones are none.
+#: Templates, scripts and checks are read into memory; larger ones are refused.
 MAX_FILE_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file that goes into the image.
+    """A file of the image.
 
-    ``path`` is the file on disk, ``target`` its absolute path in the image, ``mode`` 0o755 or 0o644
-    as git would keep it, ``template`` whether it is rendered first, ``link`` the target of a
-    symbolic link or None.
+    ``path`` is the file on disk, ``target`` its absolute path in the image. ``mode`` is 0o755 or
+    0o644, as git would keep it. ``template`` is True if the file is rendered first. ``link`` is the
+    target of a symbolic link, or None.
     """
 
     path: Path
@@ -64,21 +64,21 @@ class SourceFile:
 
     @property
     def depth(self) -> int:
-        """How many names of the path are the folder's own: that of the folder, and those in the
-        target.
+        """The number of the path's last parts written by its author: the folder's name and the
+        target's.
         """
         return 1 + self.target.count("/")
 
 
 def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> bytes:
-    """Read a file that was found in a folder, if it still is one.
+    """Read a file found in a folder, if it is still a plain file.
 
     Args:
-        depth: How many of the path's last names belong to whoever wrote the folder: none of them
-            may be a link.
+        depth: The number of the path's last parts written by the folder's author: none of them may
+            be a link.
 
     Raises:
-        SpecError: It is a link, a pipe or a device by now, is too large, or cannot be read.
+        SpecError: The file is now a link, a pipe or a device, is too large, or cannot be read.
     """
     with open_content(path, shown, depth=depth) as file:
         size = os.fstat(file.fileno()).st_size
@@ -94,10 +94,10 @@ def read_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> by
 
 @contextmanager
 def open_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> Iterator[IO[bytes]]:
-    """Open a file that was found in a folder, if it still is one; see :func:`read_content`.
+    """Open a file found in a folder, if it is still a plain file; see :func:`read_content`.
 
     Raises:
-        SpecError: It is a link, a pipe or a device by now, or cannot be read.
+        SpecError: The file is now a link, a pipe or a device, or cannot be read.
     """
     with ExitStack() as stack:
         try:
@@ -120,9 +120,9 @@ def open_content(path: Path, shown: Path | None = None, *, depth: int = 2) -> It
 def check_entries(
     folder: Path, shown: Path, known: Sequence[str], errors: list[SpecError]
 ) -> set[str]:
-    """Report what has no place directly in a folder.
+    """Report the entries of a folder that are unknown or of the wrong kind.
 
-    A name in ``known`` that ends in "/" is a folder.
+    A name in ``known`` with "/" at its end is a folder.
 
     Returns:
         The names of the known folders that exist.
@@ -163,7 +163,10 @@ def check_entries(
 def folder_entries(
     folder: Path, shown: Path, errors: list[SpecError]
 ) -> Iterator[os.DirEntry[str]]:
-    """A folder's entries with good names, by name; none if there is no such folder."""
+    """Yield a folder's entries by name; report bad names.
+
+    A missing folder has no entries.
+    """
     try:
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
@@ -183,12 +186,14 @@ def folder_entries(
 
 
 def read_files(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[SourceFile, ...]:
-    """What is laid over the image's root, by its path there; templates' names lose their ``.j2``.
+    """Return the files for the image's root, sorted by their path there.
+
+    Templates lose the ``.j2`` of their names.
 
     Args:
-        folder: The folder that stands for the image's root; it need not exist.
-        shown: How its path is written in errors.
-        errors: Where errors are added.
+        folder: The folder standing for the image's root; it need not exist.
+        shown: Its path in errors.
+        errors: The list that errors are added to.
     """
     found: dict[str, SourceFile] = {}
     for file in _walk(folder, shown, "", errors):
@@ -229,7 +234,7 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
             else:
                 yield SourceFile(path=folder / entry.name, target=place, link=link)
         elif entry.is_dir(follow_symlinks=False):
-            # left by whoever imported a program here: of this machine's Python, not of the image's
+            # left by an import of a program here: for this machine's Python, not the image's
             if entry.name == "__pycache__":
                 continue
             yield from _walk(folder / entry.name, shown / entry.name, place, errors)
@@ -266,7 +271,7 @@ def _walk(folder: Path, shown: Path, target: str, errors: list[SpecError]) -> It
 
 
 def _climbs(directory: str, link: str) -> bool:
-    """Whether a link in an image's directory climbs above the image's root."""
+    """Return True if a link in an image's directory climbs above the image's root."""
     depth = 0 if link.startswith("/") else directory.count("/")
     for part in link.split("/"):
         depth += -1 if part == ".." else 1 if part not in ("", ".") else 0
@@ -276,8 +281,9 @@ def _climbs(directory: str, link: str) -> bool:
 
 
 def require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
-    """Report the first line that ends as on Windows: a shell or the kernel takes the CR for a part
-    of the word before it.
+    """Report the first line that ends as on Windows.
+
+    A shell or the kernel takes the CR for a part of the word before it.
     """
     at = content.find(b"\r\n")
     if at >= 0:
@@ -294,11 +300,10 @@ def require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> 
 
 
 def _unix_part(source: SourceFile, shown: Path) -> bytes:
-    """Return what has to have lines of Unix: the whole text of a shell script, and the first line
-    of another program.
+    """Return the part of a file that needs Unix line ends.
 
-    An executable text without a first line that names a program is a shell script, too: sh runs it
-    (execvp(3)).
+    It is the whole text of a shell script, and the first line of another program. An executable
+    text without ``#!`` is a shell script, too: sh runs it (execvp(3)).
 
     Raises:
         SpecError: The file cannot be read.
@@ -314,7 +319,7 @@ def _unix_part(source: SourceFile, shown: Path) -> bytes:
 
 
 def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Path, ...]:
-    """The scripts ``NN-name.sh`` in a folder, in the order of their names."""
+    """Return the scripts ``NN-name.sh`` in a folder, sorted by name."""
     hint = "name it NN-name.sh, such as 10-users.sh; the numbers give the order"
     scripts = [
         folder / entry.name
@@ -333,7 +338,7 @@ def read_scripts(folder: Path, shown: Path, errors: list[SpecError]) -> tuple[Pa
 
 
 def check_faults(folder: Path, shown: Path, errors: list[SpecError]) -> None:
-    """Report patches that were converted to lines of Windows: none of them fits any more."""
+    """Report patches converted to Windows line ends: they no longer apply."""
     for entry in folder_entries(folder, shown, errors):
         if entry.name.endswith(".patch") and entry.is_file(follow_symlinks=False):
             try:
@@ -367,6 +372,6 @@ def plain_files(
 
 
 def _leaves(entry: os.DirEntry[str]) -> bool:
-    """Whether a link in an appliance's ``<folder>/`` points out of the appliance."""
+    """Return True if a link in an appliance's ``<folder>/`` points out of the appliance."""
     appliance = os.path.realpath(os.path.join(os.path.dirname(entry.path), ".."))  # noqa: PTH118, PTH120 - entry.path is text
     return not os.path.realpath(entry.path).startswith(appliance + os.sep)

@@ -1,7 +1,7 @@
-"""Values that somebody gives parameters, compared with what the parameters accept.
+"""Values given to parameters, compared with the accepted ones.
 
 What goes in: an appliance's parameters, of a spec or of a manifest, and texts by name. What comes
-out: nothing, or an error that names the value. A secret's value stands in no message.
+out: nothing, or an error naming the value. No message contains a secret's value.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Accepting(Protocol):
 def require_accepted(
     appliance: str, parameters: Iterable[Accepting], given: Mapping[str, str]
 ) -> None:
-    """See that the parameters exist and accept their values.
+    """Refuse values of unknown parameters, and values not accepted by theirs.
 
     Raises:
-        UsageError: One does not.
+        UsageError: A parameter does not exist, or does not accept its value.
     """
     known = {parameter.name: parameter for parameter in parameters}
     for name, value in given.items():

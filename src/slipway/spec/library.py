@@ -1,10 +1,9 @@
 """The library: every appliance, base and mix-in below one root.
 
-What goes in: a directory that holds ``appliances/`` and ``templates/``. What comes out:
-:class:`Appliance` objects, or every error of an appliance (its spec, its folders, its templates,
-its base and its mix-ins) at once. Invariants: an appliance that loads can be locked and rendered;
-errors show paths relative to the current directory where that is possible; bases and mix-ins are
-read once.
+What goes in: a directory with ``appliances/`` and ``templates/``. What comes out:
+:class:`Appliance` objects, or every error of an appliance at once: of its spec, folders, templates,
+base and mix-ins. Invariants: a loaded appliance can be locked and rendered; errors show paths
+relative to the current directory if possible; bases and mix-ins are read once.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ __all__ = ["Appliance", "Library", "guest_files", "template_context"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appliance:
-    """One appliance, complete: its mix-ins are merged in, its base is loaded.
+    """One complete appliance: its mix-ins are merged in, its base is loaded.
 
     ``files`` are sorted by their path in the image, ``setup`` and ``firstboot`` scripts by name.
-    ``where`` says where each value of the merged spec stands, by key path: ``("packages", 2)``,
+    ``where`` has the position of each value of the merged spec, by key path: ``("packages", 2)``,
     ``("ports", 0, "port")``, ``("version",)``.
     """
 
@@ -57,7 +56,7 @@ class Library:
     """Appliances, bases and mix-ins by name.
 
     Args:
-        root: The directory that holds ``appliances/`` and ``templates/``.
+        root: The directory with ``appliances/`` and ``templates/``.
     """
 
     def __init__(self, root: Path) -> None:
@@ -70,23 +69,23 @@ class Library:
         self._mixins: dict[str, Source] = {}
 
     def names(self) -> tuple[str, ...]:
-        """The appliances there are, sorted."""
+        """Return the names of all appliances, sorted."""
         return _folders(self.root / "appliances")
 
     def bases(self) -> tuple[str, ...]:
-        """The bases there are, sorted."""
+        """Return the names of all bases, sorted."""
         return _folders(self.root / "templates/bases")
 
     def mixins(self) -> tuple[str, ...]:
-        """The mix-ins there are, sorted."""
+        """Return the names of all mix-ins, sorted."""
         return _folders(self.root / "templates/mixins")
 
     def load(self, name: str) -> Appliance:
         """Read an appliance and everything that belongs to it.
 
         Raises:
-            UsageError: There is none of this name.
-            SpecErrors: Something of it is wrong; all errors at once.
+            UsageError: There is no appliance of this name.
+            SpecErrors: The appliance is wrong; all errors at once.
         """
         own, errors = self._read(name)
         spec = own.model if isinstance(own.model, Spec) else None
@@ -115,11 +114,11 @@ class Library:
         )
 
     def load_all(self, names: Iterable[str] = ()) -> tuple[Appliance, ...]:
-        """Read several appliances, by default every one.
+        """Read several appliances (default: all).
 
         Raises:
-            UsageError: There is none of a name.
-            SpecErrors: Some are wrong; all errors of all of them at once.
+            UsageError: There is no appliance of a name.
+            SpecErrors: Some appliances are wrong; all errors of all of them at once.
         """
         appliances: list[Appliance] = []
         errors: list[SpecError] = []
@@ -136,8 +135,8 @@ class Library:
         """Read a base.
 
         Raises:
-            UsageError: There is none of this name.
-            SpecErrors: Something of it is wrong; all errors at once.
+            UsageError: There is no base of this name.
+            SpecErrors: The base is wrong; all errors at once.
         """
         if name not in self._bases:
             folder = self.root / "templates/bases" / name
@@ -151,13 +150,13 @@ class Library:
         return found
 
     def new(self, name: str, like: str | None = None) -> Path:
-        """Make a new appliance's folder, which validates, builds and passes at once.
+        """Make a new appliance's folder; it validates, builds and passes at once.
 
         Args:
-            like: An appliance to start from, instead of the smallest one there can be.
+            like: An appliance to copy, instead of the smallest possible one.
 
         Raises:
-            UsageError: The name is no name, or is taken; or there is no appliance ``like``.
+            UsageError: The name is invalid or taken, or there is no appliance ``like``.
         """
         from slipway.spec.scaffold import copy_appliance, new_appliance
 
@@ -177,11 +176,11 @@ class Library:
         return folder
 
     def _shown(self, path: Path) -> Path:
-        """A path below the root as errors show it."""
+        """Return a path below the root as shown in errors."""
         return self._shown_root / path.relative_to(self.root)
 
     def _read(self, name: str) -> tuple[Source, list[SpecError]]:
-        """An appliance's own folder, and what is wrong with it."""
+        """Read an appliance's own folder; return it with its errors."""
         folder = self.root / "appliances" / name
         if "/" in name or name.startswith(".") or not folder.is_dir():
             hint = _nearest(name, self.names()) if self.names() else '"invoke new NAME" makes one'
@@ -217,7 +216,7 @@ class Library:
         return source, document.errors
 
     def _find_base(self, own: Source, errors: list[SpecError]) -> Base | None:
-        """The spec's base; None, and an error, if there is none or it is wrong."""
+        """Return the spec's base; None, with an error, if it is missing or wrong."""
         document = own.document
         name = document.data.get("base", Spec.model_fields["base"].default)
         if not isinstance(name, str) or document.known_bad(("base",)):
@@ -231,9 +230,7 @@ class Library:
         return None
 
     def _find_mixins(self, own: Source, errors: list[SpecError]) -> list[Source]:
-        """The mix-ins that the spec includes, without those that there are not or that are
-        wrong.
-        """
+        """Return the existing mix-ins of the spec; add their errors, and one for each missing."""
         document = own.document
         include = document.data.get("include", ())
         found = []
@@ -253,9 +250,7 @@ class Library:
         return found
 
     def _check_templates(self, merged: Merged, base: Base) -> list[SpecError]:
-        """What is wrong with the templates, the base's among them, when they are rendered for this
-        spec.
-        """
+        """Return the errors of the templates, the base's among them, rendered for this spec."""
         templates = [file for file in (*base.files, *merged.contents.files) if file.template]
         if not templates:
             return []
@@ -285,7 +280,7 @@ class Library:
 
 
 def _check_keyrings(own: Source, merged: Merged) -> None:
-    """The keys of further package sources are files of the image."""
+    """Report keys of further package sources that are missing from the image's files."""
     files = {
         file.target for file in merged.contents.files if file.link is None and not file.template
     }
@@ -299,7 +294,7 @@ def _check_keyrings(own: Source, merged: Merged) -> None:
 
 
 def template_context(spec: Spec, base: Base) -> Context:
-    """The plain values that a template in ``files/`` may use."""
+    """Return the plain values for templates in ``files/``."""
     from slipway.rendering.plain import Context, plain
 
     about = {name: value for name, value in plain(base).items() if name != "files"}
@@ -307,10 +302,10 @@ def template_context(spec: Spec, base: Base) -> Context:
 
 
 def guest_files(folder: Path) -> tuple[SourceFile, ...]:
-    """The files of a folder that stands for the image's root and belongs to no appliance.
+    """Return the files of a folder standing for the image's root, outside of any appliance.
 
     Raises:
-        SpecErrors: The folder holds what no image can hold.
+        SpecErrors: The folder has entries impossible in an image.
     """
     errors: list[SpecError] = []
     files = read_files(folder, folder, errors)
@@ -320,7 +315,7 @@ def guest_files(folder: Path) -> tuple[SourceFile, ...]:
 
 
 def _folders(directory: Path) -> tuple[str, ...]:
-    """The names of the folders in a directory, without hidden ones."""
+    """Return the names of the folders in a directory, sorted, without hidden ones."""
     try:
         with os.scandir(directory) as entries:
             return tuple(
@@ -341,5 +336,5 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 
 
 def _once(errors: Iterable[SpecError]) -> list[SpecError]:
-    """The errors without those that say the same."""
+    """Return the errors without duplicates."""
     return list({str(error): error for error in errors}.values())

@@ -1,10 +1,10 @@
-"""Mix-ins: what several appliances share, merged into a spec before the appliance's own.
+"""Mix-ins: shared parts of several appliances, merged into a spec before the appliance's own.
 
-What goes in: an appliance's spec and the mix-ins that it includes, in order. What comes out: one
-spec, one set of files and scripts, and where each item of the merged lists stands. Invariants: one
-level (a mix-in includes nothing); lists are the mix-ins' items, then the spec's own, each once; of
-what only one can be, the later one wins; what cannot be merged (two parameters of one name, two
-scripts of one name) is an error. docs/reference/spec.md tells this to authors.
+What goes in: an appliance's spec and its mix-ins, in order. What comes out: one spec, one set of
+files and scripts, and the position of each item of the merged lists. Invariants: there is one level
+(a mix-in includes nothing). Lists are the mix-ins' items, then the spec's own, each once. If only
+one value is possible, the later one wins. A conflict is an error: two parameters of one name, or
+two scripts of one name. docs/reference/spec.md tells this to authors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What is in the folders beside an appliance's spec or a mix-in."""
+    """The contents of the folders beside an appliance's spec or a mix-in."""
 
     files: tuple[SourceFile, ...] = ()
     setup: tuple[Path, ...] = ()
@@ -46,8 +46,9 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One contribution to an appliance: a mix-in, or its own spec; ``model`` is None where the text
-    is wrong.
+    """One contribution to an appliance: a mix-in, or its own spec.
+
+    ``model`` is None if the text is wrong.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Source:
 
 @dataclass(slots=True)
 class Merged:
-    """What a merge gives."""
+    """The result of a merge."""
 
     spec: Spec
     contents: Contents
@@ -76,7 +77,11 @@ def read_contents(
     instances: Sequence[str],
     errors: list[SpecError],
 ) -> Contents:
-    """Read the folders beside the spec or mix-in whose text is in the file of the given name."""
+    """Read the folders beside a spec or mix-in.
+
+    Args:
+        text: The name of its file.
+    """
     known = [text, "README.md", "files/", "setup/", "firstboot/", "checks/"]
     if text == "appliance.yaml":
         known += ["faults/", "lock.*.json", "*.pkrvars.hcl"]
@@ -96,7 +101,7 @@ def read_contents(
 
 
 def read_mixin(folder: Path, shown: Path) -> Source:
-    """Read a mix-in's folder; what is wrong with it is in its document's errors."""
+    """Read a mix-in's folder; its errors are in its document."""
     document = read_document(folder / "mixin.yaml", shown / "mixin.yaml")
     model = validate(document, MixIn)
     check_rules(document, mixin=True)
@@ -114,7 +119,7 @@ def read_mixin(folder: Path, shown: Path) -> Source:
 
 
 def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
-    """Merge mix-ins, in their order, and an appliance's own into one."""
+    """Merge mix-ins, in their order, and an appliance's own source into one."""
     merged = Merged(
         spec,
         own.contents,
@@ -148,7 +153,7 @@ def merge(own: Source, spec: Spec, mixins: Sequence[Source]) -> Merged:
 
 
 def _note(merged: Merged, source: Source, there: KeyPath, here: KeyPath) -> None:
-    """Note where an item of a merged list, and everything in it, stands."""
+    """Note the position of an item of a merged list, and of everything in it."""
     for path, place in source.document.values.items():
         if path[: len(there)] == there:
             merged.where[(*here, *path[len(there) :])] = Where(source.document.path, *place)
@@ -167,7 +172,7 @@ def _merge_names(sources: Sequence[Source], merged: Merged, key: str) -> tuple[s
 def _merge_services(
     sources: Sequence[Source], merged: Merged
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Whether each service is enabled or disabled is what the last one says that names it."""
+    """Return the services to enable and to disable; the last source naming one decides."""
     said: dict[str, tuple[str, Source, int]] = {}
     for source in sources:
         services = source.model.services if source.model else Services()
@@ -182,7 +187,7 @@ def _merge_services(
 
 
 def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
-    """What services are allowed; of several that name one, the last counts."""
+    """Return the services with a higher limit; the last source naming one decides."""
     return tuple(
         {
             item.service: item
@@ -194,7 +199,7 @@ def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
 
 
 def _merge_exposure(sources: Sequence[Source]) -> int:
-    """Return the highest exposure that is allowed; of several that say one, the last counts."""
+    """Return the highest exposure allowed; the last source with a value decides."""
     said = [
         source.model.services
         for source in sources
@@ -214,7 +219,7 @@ def _merge_ports(sources: Sequence[Source], merged: Merged) -> tuple[Port, ...]:
 
 
 def _merge_named(sources: Sequence[Source], merged: Merged, key: str, what: str) -> tuple[Any, ...]:
-    """A list whose items have names, which nobody else may use."""
+    """Merge a list of named items; a name must not be used twice."""
     return _merge_items(
         sources,
         merged,
@@ -232,10 +237,10 @@ def _merge_items(
     identity: Callable[[Any], object],
     what: Callable[[Any], str],
 ) -> tuple[Any, ...]:
-    """A list whose items have an identity, which two mix-ins must not use.
+    """Merge a list of items with an identity; it must not be used twice.
 
     Args:
-        what: What an item is called in an error.
+        what: Returns an item's name for errors.
     """
     found: dict[object, tuple[Any, Source]] = {}
     for source in sources:
@@ -252,9 +257,10 @@ def _merge_items(
 
 
 def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
-    """Files: a later one replaces an earlier one.
+    """Merge files, scripts and checks.
 
-    Scripts and checks: all of them, in the order of their names.
+    A later file replaces an earlier one. All scripts are kept, in the order of their names, and all
+    checks, in the order of the sources.
     """
     files = {file.target: file for source in sources for file in source.contents.files}
     _check_folders(sources, merged, files)
@@ -275,8 +281,9 @@ def _merge_contents(sources: Sequence[Source], merged: Merged) -> Contents:
 def _check_folders(
     sources: Sequence[Source], merged: Merged, files: Mapping[str, SourceFile]
 ) -> None:
-    """What one has as a file or a link cannot be another's folder: a link would lead what is below
-    it elsewhere.
+    """Report folders of one source that are files or links of another.
+
+    A link would lead everything below it elsewhere.
     """
     for source in sources:
         for file in source.contents.files:
@@ -333,8 +340,9 @@ def _add_file(
 
 
 def check_instances(merged: Merged) -> None:
-    """What further instances are given has to be parameters, a mix-in's among them, with values
-    that they accept.
+    """Report values of further instances that no parameter accepts.
+
+    Mix-ins' parameters count too.
     """
     known = {parameter.name: parameter for parameter in merged.spec.parameters}
     for index, instance in enumerate(merged.spec.instances):
@@ -353,7 +361,7 @@ def check_instances(merged: Merged) -> None:
 
 
 def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> None:
-    """A mix-in's ports and checks may only refer to interfaces that the spec has."""
+    """Report mix-ins whose ports or checks refer to interfaces missing from the spec."""
     interfaces = [interface.name for interface in merged.spec.interfaces]
     for mixin in mixins:
         path: KeyPath = ("include", merged.spec.include.index(mixin.name))

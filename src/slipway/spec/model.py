@@ -1,9 +1,9 @@
 """The shape of an appliance's spec and of a mix-in, as pydantic models.
 
-What goes in: plain data that :mod:`slipway.spec.text` read from YAML, lists as tuples. What comes
-out: frozen models. Invariants: no unknown key, no conversion between types (strict), no two equal
-items in a list of names. Rules that concern more than one key are in :mod:`slipway.spec.rules`.
-YAML keys equal field names, but for ``schema``, which pydantic has taken.
+What goes in: plain data, read from YAML by :mod:`slipway.spec.text`, with lists as tuples. What
+comes out: frozen models. Invariants: no unknown key, no conversion between types (strict), no two
+equal items in a list of names. Rules for more than one key are in :mod:`slipway.spec.rules`. YAML
+keys equal field names, except for ``schema``, a name taken by pydantic.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ ParameterType = Literal["string", "hostname", "integer", "boolean", "ipv4", "ipv
 
 
 def unique(items: tuple[str, ...]) -> tuple[str, ...]:
-    """The items, if no two are equal.
+    """Return the items if no two are equal.
 
     Raises:
-        PydanticCustomError: Two are; its context says which (``item``, ``index``).
+        PydanticCustomError: Two items are equal; its context names one (``item``, ``index``).
     """
     if len(set(items)) == len(items):
         return items
@@ -83,7 +83,7 @@ def unique(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _as_text(value: Any) -> Any:
-    """A whole number or a boolean as the text that it was written as.
+    """Return a whole number or a boolean as its text in the file.
 
     The reader keeps only lossless ones as such.
     """
@@ -95,7 +95,7 @@ def _as_text(value: Any) -> Any:
 if TYPE_CHECKING:
     _Format = str
 else:
-    # A format is a module of slipway.formats, which is not loaded for this.
+    # A format is a module of slipway.formats; the modules are not loaded for this.
     _Format = Literal[
         tuple(
             sorted(path.stem for path in (Path(__file__).parents[1] / "formats").glob("[a-z]*.py"))
@@ -117,13 +117,13 @@ _Services = Annotated[tuple[Service, ...], AfterValidator(unique)]
 
 
 def _on_one_line(schema: dict[str, Any]) -> None:
-    """Take the line breaks of a docstring out of a description, for editors."""
+    """Remove a docstring's line breaks from a description, for editors."""
     if "description" in schema:
         schema["description"] = " ".join(schema["description"].split())
 
 
 class SpecModel(BaseModel):
-    """What all models of text files have in common: frozen, strict, no unknown keys."""
+    """The common base of all models of text files: frozen, strict, no unknown keys."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -136,7 +136,7 @@ class SpecModel(BaseModel):
 
 
 class Exposed(SpecModel):
-    """A service with more rights than the others need."""
+    """A service with more rights than others."""
 
     service: Service = Field(description="An enabled service.")
     exposure: int = Field(ge=0, le=100, description="The highest exposure of this service.")
@@ -268,7 +268,7 @@ class Timer(SpecModel):
 
 
 class Download(SpecModel):
-    """A file of no package, fetched during the build."""
+    """A file outside of any package, fetched during the build."""
 
     url: str = Field(
         pattern=URL, max_length=2000, description="Its address; any place with these bytes will do."
@@ -327,9 +327,7 @@ class Root(SpecModel):
 
 
 class Volume(SpecModel):
-    """A file system of its own on the appliance's disk, made on first boot with the image's files
-    at its path.
-    """
+    """A separate file system on the disk, made on first boot with the image's files at its path."""
 
     name: str = Field(pattern=VOLUME, description="Label of its partition and of its file system.")
     path: str = Field(pattern=IMAGE_PATH, description="Its mount point.")
@@ -356,7 +354,7 @@ class Resources(SpecModel):
 
 
 class MixIn(SpecModel):
-    """What several appliances share; see docs/reference/spec.md for how it is merged."""
+    """Shared parts of several appliances; docs/reference/spec.md explains the merge."""
 
     packages: Names = Field(
         default=(), description="Debian packages to install besides the base's."
@@ -478,6 +476,6 @@ class Spec(MixIn):
 
 
 def json_schema() -> str:
-    """The JSON Schema (draft 2020-12) of a spec, for editors; ends with a newline."""
+    """Return the JSON Schema (draft 2020-12) of a spec, for editors; it ends with a newline."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

@@ -1,11 +1,11 @@
-"""Which values a parameter accepts.
+"""The values accepted by a parameter.
 
-What goes in: a parameter's type and choices, and a value as text. What comes out: what is wrong
-with it, or None.
+What goes in: a parameter's type and choices, and a value as text. What comes out: the problem with
+it, or None.
 
-This file is in each image, too, as /usr/lib/slipway/accepted.py: first boot imports it. So it needs
-nothing but the standard library of the oldest base's Python, and an instance refuses no value that
-was accepted here.
+This file is also in each image, as /usr/lib/slipway/accepted.py: first boot imports it. So it needs
+only the standard library of the oldest base's Python, and an instance refuses no value accepted
+here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _LONGEST = 4096
 _SHORTEST_SECRET = 8
-#: Control characters, line breaks of Unicode, and halves of characters, which no file can hold (RFC
+#: Control characters, line breaks of Unicode, and surrogates: no UTF-8 file can hold those (RFC
 #: 3629, 3).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def value_problem(kind: str, value: str, choices: Sequence[str] = ()) -> str | None:
-    """What is wrong with a value, as what it would have to be; None if nothing is.
+    """Return the requirement missed by a value; None if the value is accepted.
 
     Args:
         kind: The parameter's type: string, hostname, integer, boolean, ipv4, ipv4-cidr or secret.

@@ -1,8 +1,7 @@
-"""The forms of names and other short texts in specs, as regular expressions, and how each is told
-to a person.
+"""The forms of names and other short texts in specs: regular expressions, with words for people.
 
-They are anchored and use only what Rust's ``regex``, Python's ``re`` and JSON Schema have in
-common.
+They are anchored and use only the common features of Rust's ``regex``, Python's ``re`` and JSON
+Schema.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = [
 ]
 
 NAME: Final = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
-#: Names of devices on Windows, where no checkout can have a folder of such a name ("Naming Files,
+#: Names of devices on Windows: a checkout there cannot have a folder of such a name ("Naming Files,
 #: Paths, and Namespaces").
 DEVICES: Final = frozenset(
     (
@@ -59,11 +58,11 @@ PACKAGE: Final = r"^[a-z0-9][a-z0-9+.-]+$"
 SERVICE: Final = (
     r"^[A-Za-z0-9_]([A-Za-z0-9:_@-]*|[A-Za-z0-9:_.@-]*\.(service|socket|timer|path|target|mount))$"
 )
-#: Linux allows 15 bytes for a network interface's name, and the lab that checks run in adds a few.
+#: Linux allows 15 bytes for a network interface's name; the checks' lab adds a few.
 INTERFACE: Final = r"^[a-z][a-z0-9]{0,11}$"
 #: Part of the name of an environment variable, and of a file.
 INSTANCE: Final = r"^[a-z][a-z0-9]{0,15}$"
-#: What Debian's adduser accepts; 31 bytes is what utmp has room for.
+#: As Debian's adduser accepts it; utmp has room for 31 bytes.
 USER: Final = r"^[a-z][a-z0-9_-]{0,30}$"
 #: sysctl.d(5).
 SYSCTL: Final = r"^[a-z0-9_]+([./][A-Za-z0-9_:-]+)+$"
@@ -85,10 +84,10 @@ TIMEZONE: Final = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}$"
 LOCALE: Final = r"^(C|[a-z]{2,3}_[A-Z]{2})\.UTF-8(@[a-z]+)?$"
 #: A layout of XKB, and a variant of it.
 KEYBOARD: Final = r"^[a-z]+([(][A-Za-z0-9_-]+[)])?$"
-#: The label of a partition and of its file system, for which ext4 has 16 bytes.
+#: The label of a partition and of its file system; ext4 has 16 bytes for it.
 VOLUME: Final = r"^[a-z][a-z0-9-]{0,15}$"
 PARAMETER: Final = r"^[a-z][a-z0-9_]{0,62}$"
-#: One line without control characters, also none that turn the direction of text (Unicode Standard
+#: One line without control characters, including those for the direction of text (Unicode Standard
 #: Annex 9).
 LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+$"
 #: The same, or nothing.
@@ -99,7 +98,7 @@ IMAGE_PATH: Final = r"^(/[A-Za-z0-9_+@:-][A-Za-z0-9_.+@:-]*)+$"
 IMAGE_PATHS: Final = r"^/[A-Za-z0-9_.+@:*?/-]+$"
 GUID: Final = r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$"
 
-#: What a text that does not match is not, and how to write it.
+#: Pattern -> its noun for errors ("... is not a name"), and how to write such a text.
 PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     NAME: (
         "a name",

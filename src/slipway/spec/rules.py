@@ -1,8 +1,8 @@
-"""What has to hold between several keys of a spec or a mix-in.
+"""Rules for more than one key of a spec or a mix-in.
 
-What goes in: a document, some of whose values may already be known to be wrong. What comes out:
-errors in the document. The rules work on plain data rather than on models, so that one wrong key
-does not hide what else is wrong.
+What goes in: a document, possibly with values known to be wrong. What comes out: errors in the
+document. The rules work on plain data rather than on models, so one wrong key does not hide other
+errors.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from slipway.spec.text import Document, KeyPath, dotted
 
 __all__ = ["check_rules", "instance_names", "interface_names", "zone_names"]
 
-#: Labels of the partitions that templates/disk/layout.sfdisk.j2 makes.
+#: Labels of the partitions made by templates/disk/layout.sfdisk.j2.
 _PARTITIONS: Final = ("bios", "esp", "root", "root-a", "root-b", "state")
-#: What bases' archives are called in locks.
+#: Names of bases' archives in locks.
 _ARCHIVES: Final = ("debian", "debian-security")
-#: Names of interfaces that something else has: checks' folder for the guest, and Linux
+#: Reserved names of interfaces: one is the guest's place in checks, the others are Linux's
 #: (net/ipv4/devinet.c, loopback.c).
 _INTERFACES: Final[Mapping[str, str]] = {
     "guest": "where checks without an interface run",
@@ -35,7 +35,7 @@ _INTERFACES: Final[Mapping[str, str]] = {
     "all": "all interfaces, in the kernel's settings",
     "default": "interfaces to come, in the kernel's settings",
 }
-#: Folders that are needed before any volume is mounted, or are none of the disk's.
+#: Folders needed before any volume is mounted, or not on the disk at all.
 _NOT_A_VOLUME: Final = frozenset(
     (
         "bin",
@@ -58,7 +58,7 @@ _CONTINUED: Final = (
     "a backslash at the end takes in the next line of the unit",
     "remove it",
 )
-#: List, key -> what no value of it can hold, because the file that it is written into would read
+#: List, key -> patterns forbidden in its values: in the files they are written into, they would be
 #: more than a value.
 _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str], ...]]] = {
     ("users", "summary"): (
@@ -95,7 +95,7 @@ _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str],
 def check_rules(document: Document, *, mixin: bool = False) -> None:
     """Check everything that concerns more than one key.
 
-    Ports' interfaces only where the spec names them itself.
+    A mix-in's ports may refer to any interface: only the spec names them.
     """
     _check_names(document, "interfaces", "interface", _INTERFACES)
     _check_ports(document, mixin=mixin)
@@ -121,7 +121,7 @@ def check_rules(document: Document, *, mixin: bool = False) -> None:
 
 
 def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    """The mappings in a list, by key path, without what is known to be wrong."""
+    """Yield the mappings in a list by key path, without values known to be wrong."""
     items = document.data.get(key, ())
     for index, item in enumerate(items if isinstance(items, tuple) else ()):
         if isinstance(item, dict):
@@ -138,7 +138,7 @@ def _items(document: Document, key: str) -> Iterator[tuple[KeyPath, dict[str, An
 def _twice(
     document: Document, path: KeyPath, seen: dict[Any, KeyPath], identity: object, what: str
 ) -> None:
-    """An error if something was seen before, and a note that it was seen now."""
+    """Report an identity seen before, or note a new one."""
     if identity in seen:
         line = document.where(seen[identity]).line
         document.error(
@@ -151,7 +151,7 @@ def _twice(
 
 
 def interface_names(document: Document) -> list[str]:
-    """The interfaces that a spec names, or the one that it has if it names none."""
+    """Return the interfaces named by a spec, or the default one if it names none."""
     if "interfaces" not in document.data:
         return ["outside"]
     return [
@@ -162,7 +162,7 @@ def interface_names(document: Document) -> list[str]:
 
 
 def instance_names(document: Document) -> list[str]:
-    """The further instances that a spec names."""
+    """Return the further instances named by a spec."""
     return [
         name
         for _, item in _items(document, "instances")
@@ -171,9 +171,9 @@ def instance_names(document: Document) -> list[str]:
 
 
 def _check_timezone(document: Document) -> None:
-    """A time zone that this host knows nothing of, by a name of today or before.
+    """Refuse a time zone unknown to this host, by a current or an old name.
 
-    What the image has is seen later.
+    The image's own time zones are checked later.
     """
     zone = document.data.get("timezone")
     if not isinstance(zone, str) or document.known_bad(("timezone",)):
@@ -189,10 +189,7 @@ def _check_timezone(document: Document) -> None:
 
 @cache
 def zone_names() -> tuple[str, ...]:
-    """Return the time zones that this host knows, old names among them.
-
-    Nothing where it has no tzdata.
-    """
+    """Return the time zones known to this host, old names included; none without tzdata."""
     names = zoneinfo.available_timezones()
     for folder in zoneinfo.TZPATH:
         with suppress(OSError):
@@ -203,7 +200,7 @@ def zone_names() -> tuple[str, ...]:
 
 
 def _check_sources(document: Document) -> None:
-    """Refuse a package source that only this host reaches: the machine's own apt has it as well."""
+    """Refuse a package source within reach of this host only: the machine's apt uses it, too."""
     for path, item in _items(document, "sources"):
         url = item.get("url")
         reason = unreachable_elsewhere(url) if isinstance(url, str) else None
@@ -222,8 +219,10 @@ def _check_sources(document: Document) -> None:
 def _check_names(
     document: Document, key: str, what: str, reserved: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """No two items of a list have one name, and none a reserved one (each with what it stands
-    for).
+    """Refuse two items of a list with one name, and reserved names.
+
+    Args:
+        reserved: Each reserved name, with its meaning.
     """
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, key):
@@ -238,7 +237,7 @@ def _check_names(
 
 
 def _check_written(document: Document) -> None:
-    """Values can stand in the files that they are written into."""
+    """Refuse values that break the files they are written into."""
     for (key, name), problems in _WRITTEN.items():
         for path, item in _items(document, key):
             value, place = item.get(name), (*path, name)
@@ -256,7 +255,7 @@ def _check_written(document: Document) -> None:
 
 
 def _check_downloads(document: Document) -> None:
-    """No two files have one place."""
+    """Refuse two downloads with one path."""
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, "downloads"):
         target = item.get("path")
@@ -265,7 +264,7 @@ def _check_downloads(document: Document) -> None:
 
 
 def _check_timers(document: Document) -> None:
-    """A timer has no other unit's name, and its command is a path."""
+    """Refuse a timer with an enabled unit's name, or with a command without a path."""
     services = document.data.get("services")
     enabled = services.get("enable", ()) if isinstance(services, dict) else ()
     for path, item in _items(document, "timers"):
@@ -291,7 +290,7 @@ def _check_timers(document: Document) -> None:
 
 
 def _check_volumes(document: Document) -> None:
-    """Every volume has a place of its own, and all of them together have room on the disk."""
+    """Refuse volumes with a reserved or a shared path, and volumes too large for the disk."""
     seen: dict[Any, KeyPath] = {}
     wanted = 0
     for path, item in _items(document, "volumes"):
@@ -324,7 +323,7 @@ def _check_volumes(document: Document) -> None:
 
 
 def _check_root(document: Document) -> None:
-    """What goes with a read-only root and what does not."""
+    """Refuse keys and formats that do not fit the root's mode."""
     root = document.data.get("root")
     root = root if isinstance(root, dict) else {}
     if root.get("mode", "read-write") != "read-only":
@@ -346,7 +345,7 @@ def _check_root(document: Document) -> None:
 
 
 def _check_formats(document: Document) -> None:
-    """The machine in an OVA has hardware that only the generic kernel has drivers for."""
+    """Refuse an OVA with the small kernel: only the generic one has drivers for its hardware."""
     formats = document.data.get("formats", ())
     if (
         isinstance(formats, tuple)
@@ -429,14 +428,14 @@ def _check_secret(document: Document, path: KeyPath, item: dict[str, Any]) -> No
 
 
 def _text(value: object) -> str | None:
-    """A default or a choice as the model will hold it; None if it will not."""
+    """Return a default or a choice as text, as in the model; None if it has another type."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str | int) else None
 
 
 def _check_values(document: Document, path: KeyPath, item: dict[str, Any], kind: str) -> None:
-    """The default and the choices, against the type; the default against the choices."""
+    """Check the default and the choices against the type, and the default against the choices."""
     listed = item.get("choices", ())
     choices: list[str] = []
     for index, choice in enumerate(listed if isinstance(listed, tuple) else ()):

@@ -1,8 +1,7 @@
-"""A new appliance's folder: the smallest one there can be, or a copy of another one.
+"""A new appliance's folder: the smallest possible one, or a copy of another.
 
-What goes in: where it shall be. What comes out: a folder that validates, builds and passes its
-checks unchanged. It is written beside its place and renamed, so that there is a whole folder or
-none.
+What goes in: its path. What comes out: a folder, ready to validate, build and pass its checks
+unchanged. It is written beside its place and renamed, so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def new_appliance(folder: Path) -> None:
     """Write the smallest appliance.
 
     Raises:
-        UsageError: It exists.
+        UsageError: The folder exists.
     """
     with _place(folder) as place:
         place.mkdir()
@@ -107,7 +106,7 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
     """Copy an appliance under another name, without its locks.
 
     Raises:
-        UsageError: It exists.
+        UsageError: The folder exists.
     """
     with _place(folder) as place:
         shutil.copytree(
@@ -130,9 +129,12 @@ def copy_appliance(like: Appliance, folder: Path) -> None:
 
 @contextmanager
 def _place(folder: Path) -> Iterator[Path]:
-    """A path beside an appliance's folder to write it to.
+    """Hold a path to write to, beside an appliance's folder.
 
-    Renamed to the folder if all goes well, removed if not.
+    It is renamed to the folder if all goes well, and removed otherwise.
+
+    Raises:
+        UsageError: The folder exists.
     """
     if folder.exists() or folder.is_symlink():
         raise UsageError(

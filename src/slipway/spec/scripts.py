@@ -1,8 +1,7 @@
-"""Scripts of appliances, before anything is built: their shell syntax, and the program that their
-first line names.
+"""Scripts of appliances, before any build: their shell syntax, and the program in their first line.
 
 What goes in: loaded appliances. What comes out: every error with its file and line. Invariants: no
-script is run; a template is not looked at, since it is no script yet.
+script is run; templates are skipped, because they are not scripts yet.
 """
 
 from __future__ import annotations
@@ -23,21 +22,20 @@ from slipway.spec.library import Appliance, Library
 
 __all__ = ["interpreter", "load_checked", "script_errors"]
 
-#: What runs scripts of each kind, for messages.
+#: The interpreter of each kind of script, for messages.
 _RUN_BY: Final = {"setup": "sh -eu", "firstboot": "sh -eu", "check": "sh -x"}
 _FIRST_LINE: Final = re.compile(rb"#![ \t]*([^\s\0]+)(?:[ \t]+([^\r\n\0]*))?")
 _SHELLS: Final = ("sh", "dash", "bash")
-#: For each file its name, a number, and then what the shell says of it.
+#: For each file its name (a number), then the shell's messages about it.
 _LOOK: Final = 'for file; do echo "@ $file"; "$0" -n "$file" 2>&1; done; true'
 _SAID: Final = re.compile(r"(?:line )?([0-9]+): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Script:
-    """A script: where it is, what it is for ("setup", "firstboot", "check" or "file"), and what
-    runs it.
+    """A script: its path, its use ("setup", "firstboot", "check" or "file"), and its interpreter.
 
-    ``depth`` is what :func:`~slipway.spec.folder.read_content` takes.
+    ``depth`` is the argument of :func:`~slipway.spec.folder.read_content`.
     """
 
     path: Path
@@ -47,11 +45,11 @@ class _Script:
 
 
 def load_checked(library: Library, names: Iterable[str]) -> tuple[Appliance, ...]:
-    """Load appliances, and look at their scripts.
+    """Load appliances and check their scripts.
 
     Raises:
-        UsageError: There is none of a name.
-        SpecErrors: Some are wrong; all errors of all of them at once.
+        UsageError: There is no appliance of a name.
+        SpecErrors: Some appliances are wrong; all errors of all of them at once.
     """
     appliances: list[Appliance] = []
     errors: list[SpecError] = []
@@ -67,7 +65,7 @@ def load_checked(library: Library, names: Iterable[str]) -> tuple[Appliance, ...
 
 
 def script_errors(appliances: Iterable[Appliance]) -> list[SpecError]:
-    """Return what is wrong with the scripts of appliances."""
+    """Return the errors in the scripts of appliances."""
     errors: list[SpecError] = []
     scripts = list(
         dict.fromkeys(script for each in appliances for script in _scripts(each, errors))
@@ -81,9 +79,7 @@ def script_errors(appliances: Iterable[Appliance]) -> list[SpecError]:
 
 
 def interpreter(content: bytes) -> tuple[str, str] | None:
-    """Return the path and the argument of the program that a script's first line names (execve(2)),
-    if it names one.
-    """
+    """Return the program's path and argument in a first line (execve(2)), or None without one."""
     match = _FIRST_LINE.match(content)
     return (
         (match[1].decode(errors="replace"), (match[2] or b"").decode(errors="replace").strip())
@@ -93,7 +89,7 @@ def interpreter(content: bytes) -> tuple[str, str] | None:
 
 
 def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]:
-    """The scripts of an appliance; those that name a program that does not run them are errors."""
+    """Yield the scripts of an appliance; report first lines with the wrong program."""
     plain = [
         *(("setup", path, 2) for path in appliance.setup),
         *(("firstboot", path, 2) for path in appliance.firstboot),
@@ -140,7 +136,7 @@ def _is(program: str, path: str, argument: str, *, exact: bool = False) -> bool:
 
 
 def _python_errors(script: _Script) -> Iterator[SpecError]:
-    """The first syntax error of a program in Python, as this host's Python sees it."""
+    """Yield the first syntax error of a Python program, as this host's Python sees it."""
     try:
         ast.parse(read_content(script.path, depth=script.depth))
     except SyntaxError as error:
@@ -153,13 +149,12 @@ def _python_errors(script: _Script) -> Iterator[SpecError]:
 
 
 def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
-    """What a shell cannot read of scripts, without running any (sh(1), ``-n``).
+    """Yield a shell's syntax errors in scripts, without running any (sh(1), ``-n``).
 
-    It is given copies: it would follow a link that a script has become since, and tell what is
-    there.
+    The shell gets copies: otherwise it would follow a script replaced by a link, and show its
+    target.
     """
-    # The system's own, whatever the caller's PATH has: sh is this one wherever a build starts it,
-    # too.
+    # The system's own shell, whatever the caller's PATH: builds start this sh, too.
     program = shutil.which(shell, path=process.SYSTEM_PATH) if scripts else None
     if program is None:
         return
@@ -188,6 +183,6 @@ def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
 
 
 def _shown(path: Path) -> Path:
-    """A path as errors show it."""
+    """Return a path as shown in errors."""
     current = Path.cwd()
     return path.relative_to(current) if path.is_relative_to(current) else path

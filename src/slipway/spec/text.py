@@ -2,10 +2,10 @@
 
 What goes in: the bytes of one file. What comes out: a :class:`Document`, or every error of the file
 at once. Invariants: the data is made of dict, tuple, str, int, bool and float only. An int or a
-bool stands only where its text is the one way to write it (``5``, ``true``); whatever else YAML 1.1
-(https://yaml.org/type/) reads as something other than text (``24.10``, ``no``, ``0644``, ``12:30``,
-a date) becomes a float, which no model accepts, and its text is kept for the error message. Nothing
-is expanded: there are no aliases, no tags and no merge keys.
+bool is there only if its text is the one way to write it (``5``, ``true``). Everything else read by
+YAML 1.1 (https://yaml.org/type/) as something other than text (``24.10``, ``no``, ``0644``,
+``12:30``, a date) becomes a float. No model accepts one, and its text is kept for the error
+message. Nothing is expanded: there are no aliases, no tags and no merge keys.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TAG: Final = "tag:yaml.org,2002:"
 _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _TAB: Final = re.compile(r"^ *\t", re.MULTILINE)
-#: libyaml's words for a syntax error -> ours, and what to do. Its words change between versions and
+#: libyaml's words for a syntax error -> ours, and the hint. Its words change between versions and
 #: are never shown.
 _PROBLEMS: Final = {
     "mapping values are not allowed in this context": (
@@ -79,22 +79,22 @@ _SYNTAX: Final = ("this is no YAML", "look for a missing quote, bracket or colon
 
 @dataclass(slots=True)
 class Document:
-    """One file's data and where everything in it stands; lines and columns count from 1."""
+    """One file's data and the position of everything in it; lines and columns count from 1."""
 
     path: Path
     data: dict[str, Any] = field(default_factory=dict)
     values: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     keys: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     raw: dict[KeyPath, tuple[str, str]] = field(default_factory=dict)
-    """Text and YAML type of every unquoted scalar that is not text."""
+    """Text and YAML type of every unquoted scalar except texts."""
     errors: list[SpecError] = field(default_factory=list)
     bad: set[KeyPath] = field(default_factory=set)
-    """Key paths that an error has been reported for."""
+    """Key paths with a reported error."""
 
     def where(self, path: KeyPath, *, key: bool = False) -> Where:
-        """The position of a value (or of its key).
+        """Return the position of a value (or of its key).
 
-        Of the nearest thing around it where it is not in the file.
+        If it is not in the file, return that of the nearest value around it.
         """
         places = self.keys if key else self.values
         while path and path not in places:
@@ -105,33 +105,32 @@ class Document:
     def error(
         self, path: KeyPath, message: str, hint: str | None = None, *, key: bool = False
     ) -> None:
-        """Report an error at a key path, unless there is one there or around it already."""
+        """Report an error at a key path, unless one was reported there or around it."""
         if not self.known_bad(path):
             self.bad.add(path)
             self.errors.append(SpecError(message, where=self.where(path, key=key), hint=hint))
 
     def known_bad(self, path: KeyPath) -> bool:
-        """Whether an error has been reported for the value at this path or one around it."""
+        """Return True if an error was reported for the value at this path or one around it."""
         return any(path[:length] in self.bad for length in range(len(path) + 1))
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as text: ``ports[2].protocol``."""
+    """Return a key path as text: ``ports[2].protocol``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(
         "."
     )
 
 
 def read_document(file: Path, shown: Path | None = None) -> Document:
-    """Read a YAML file that holds one mapping.
+    """Read a YAML file with one mapping.
 
     Args:
-        file: Where it is.
-        shown: How its path is written in errors, if otherwise.
+        file: Its path.
+        shown: Its path in errors, if different.
 
     Returns:
-        Its data; ``errors`` holds what is wrong with it, and the data then lacks what could not be
-        read.
+        Its data; ``errors`` holds everything wrong with it, and unreadable parts are left out.
     """
     document = Document(shown or file)
     text = _text(file, document)
@@ -152,7 +151,7 @@ def read_document(file: Path, shown: Path | None = None) -> Document:
 
 
 def _text(file: Path, document: Document) -> str | None:
-    """The file's text; None if it has none that could be YAML."""
+    """Return the file's text; None, with an error, if it cannot be YAML."""
     try:
         status = file.stat()
         size = status.st_size
@@ -215,7 +214,7 @@ def _offset(path: Path, text: str, offset: int) -> Where:
 
 
 def _compose(text: str, document: Document) -> yaml.Node | None:
-    """The text's node tree; None after an error."""
+    """Return the text's node tree; None after an error."""
     try:
         recurses = len(text) > SAFE_LENGTH or _Loader is yaml.SafeLoader
         if (recurses or "&" in text or "*" in text) and not _scan(text, document, _Loader):
@@ -235,11 +234,11 @@ def _compose(text: str, document: Document) -> yaml.Node | None:
 
 
 def _within_limits(text: str, document: Document) -> bool:
-    """Return False after reporting a limit of ours that a broken text exceeds before it breaks.
+    """Return False after reporting a limit of ours that a broken text exceeds.
 
-    libyaml has a limit for nesting too, and reads a line ahead: it can refuse a text before it
-    hands over the event that our limit is about. PyYAML's parser in Python has no limit, and is
-    slow: it reads again only where a line opens enough to exceed ours.
+    libyaml has a limit for nesting too, and reads a line ahead. So it can refuse a text before it
+    hands over the event beyond our limit. PyYAML's parser in Python has no limit, and is slow: it
+    reads again only if a line opens enough to exceed ours.
     """
     if document.errors:
         return False
@@ -278,7 +277,7 @@ def _scan(text: str, document: Document, loader: type[Any]) -> bool:
 
 
 def _report_syntax(error: yaml.MarkedYAMLError, text: str, document: Document) -> None:
-    """A parser's error in our words; tabs all at once."""
+    """Report a parser's error in our words; tabs all at once."""
     problem = error.problem or "cannot be parsed"
     mark = error.problem_mark or error.context_mark
     tabs = list(_TAB.finditer(text))
@@ -310,7 +309,7 @@ def _position(node: yaml.Node) -> tuple[int, int]:
 
 
 def _build(node: yaml.Node, path: KeyPath, document: Document) -> Any:
-    """A node's plain data; notes every position, and every error that needs no model."""
+    """Return a node's plain data; note every position, and every error that needs no model."""
     document.values[path] = _position(node)
     kind = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.ScalarNode):

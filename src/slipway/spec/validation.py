@@ -1,10 +1,8 @@
-"""A document and a model -> an instance of the model, or every way in which the document does not
-fit it.
+"""A document and a model -> an instance of the model, or every misfit.
 
 What goes in: a :class:`~slipway.spec.text.Document` and a class of :mod:`slipway.spec.model`. What
-comes out: the instance, or None with the document's ``errors`` filled. Invariants: one error a
-place, each with the whole key path, what is wanted, what stands there as it was written, and a next
-step.
+comes out: the instance, or None with the document's ``errors`` filled. Invariant: each place has
+one error, with the whole key path, the expected value, the present one as written, and a next step.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _READ_AS = {"float": "a number", "int": "a number", "bool": "a boolean", "timest
 
 
 def validate(document: Document, model: type[Model]) -> Model | None:
-    """Fit a document's data to a model; None, and errors in the document, if it does not fit."""
+    """Fit a document's data to a model; return None, with errors in the document, on a misfit."""
     try:
         instance = model.model_validate(document.data)
     except ValidationError as failure:
@@ -51,11 +49,11 @@ def validate(document: Document, model: type[Model]) -> Model | None:
 
 
 def _report(document: Document, model: type[BaseModel], detail: ErrorDetails) -> None:
-    """Say in the document's words what pydantic found."""
+    """Report a finding of pydantic in the document's words."""
     path: KeyPath = tuple(detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if path[-1:] == ("[key]",):
-        # A key of free choice that may not be: pydantic's loc has it before this.
+        # A mapping's key of the wrong form: in pydantic's loc, the key comes before "[key]".
         wanted, example = PATTERNS[context["pattern"]]
         document.error(
             path[:-1], f"{dotted(path[:-2])}: {_quoted(value)} is not {wanted}", example, key=True
@@ -90,7 +88,7 @@ def _report(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
 
 
 def _is_choice(document: Document, path: KeyPath, value: Any) -> bool:
-    """Whether something has the type of the choices: a text, or a number that is written as one."""
+    """Return True if a value has the type of choices: a text, or a number written as one."""
     if path not in document.raw:
         return isinstance(value, str | int)
     return document.raw[path][1] == "int" and isinstance(value, int)
@@ -137,7 +135,7 @@ def _too_large(context: Mapping[str, Any], value: int) -> tuple[str, str]:
     return f"{value} is too large", f"it has to be at most {context['le']}"
 
 
-#: Kinds of pydantic's errors -> what is wrong with a value of the right type, and the next step.
+#: Kinds of pydantic's errors -> the problem of a value of the right type, and the next step.
 _PROBLEMS: Final[Mapping[str, Callable[[Mapping[str, Any], Any], tuple[str, str | None]]]] = {
     "string_pattern_mismatch": _no_match,
     "too_short": _too_few,
@@ -159,7 +157,7 @@ def _report_missing(document: Document, model: type[BaseModel], path: KeyPath) -
 
 
 def _report_type(document: Document, path: KeyPath, kind: str, value: Any) -> None:
-    """Something of another type than the wanted one."""
+    """Report a value of the wrong type."""
     wanted = _WANTED[kind]
     text, read_as = document.raw.get(path, ("", ""))
     if text:
@@ -180,7 +178,7 @@ def _report_type(document: Document, path: KeyPath, kind: str, value: Any) -> No
 
 
 def _type_hint(kind: str, value: Any, text: str, read_as: str, path: KeyPath) -> str:
-    """How to write what is wanted."""
+    """Return how to write a value of the right type."""
     if text and kind in ("string_type", "literal_error"):
         truth = (
             "write true or false, or "
@@ -211,7 +209,7 @@ def _type_hint(kind: str, value: Any, text: str, read_as: str, path: KeyPath) ->
 
 
 def _quoted(value: object) -> str:
-    """A value for a message: on one line, not long."""
+    """Return a value for a message: on one line, not long."""
     text = str(value)
     shown = "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in text
@@ -220,12 +218,12 @@ def _quoted(value: object) -> str:
 
 
 def _choices(context: Mapping[str, Any]) -> list[str]:
-    """The choices out of pydantic's "'tcp', 'udp' or 'sctp'"."""
+    """Return the choices in pydantic's "'tcp', 'udp' or 'sctp'"."""
     return [word.strip(" '") for word in str(context["expected"]).replace(" or ", ",").split(",")]
 
 
 def _fields(model: type[BaseModel], path: KeyPath) -> dict[str, Any]:
-    """The fields, by YAML key, of the model at a key path; empty where there is none."""
+    """Return the fields, by YAML key, of the model at a key path; none if there is no model."""
     kind: Any = model
     for part in path:
         kind = _item_type(kind, part)
@@ -235,7 +233,7 @@ def _fields(model: type[BaseModel], path: KeyPath) -> dict[str, Any]:
 
 
 def _item_type(kind: Any, part: str | int) -> Any:
-    """The type of the item at one part of a key path."""
+    """Return the type of the item at one part of a key path."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = {info.alias or name: info for name, info in kind.model_fields.items()}
         return fields[str(part)].annotation if str(part) in fields else None

@@ -36,10 +36,10 @@ __all__ = [
     "too_many",
 ]
 
-#: The bytes that :meth:`Store.read` reads at most where the caller knows no closer limit.
+#: The limit of :meth:`Store.read` in bytes, for callers without a closer one.
 MAX_READ: Final = 16 << 20
-#: The objects that a listing has at most; a store with a year's releases of twelve appliances has
-#: about 10,000.
+#: The limit of a listing; a store with a year's releases of twelve appliances has about 10,000
+#: objects.
 MAX_LISTED: Final = 250_000
 
 #: S3 allows keys of 1,024 bytes, file systems names of 255.
@@ -124,7 +124,7 @@ class Store(Protocol):
 
         Raises:
             NotFound: The object does not exist.
-            TooLarge: It has more than ``limit`` bytes; hardly more than those were read.
+            TooLarge: The object has more than ``limit`` bytes; hardly more than those were read.
         """
         ...
 
@@ -261,7 +261,7 @@ def check_key(key: str) -> str:
     Its parts between slashes are neither empty nor hidden, so none is ``.`` or ``..``.
 
     Raises:
-        StoreError: It is not a valid key.
+        StoreError: The key is invalid.
     """
     parts = key.split("/")
     bad = any(

@@ -21,13 +21,13 @@ from slipway.errors import StoreError
 
 __all__ = ["MIN_SPEED", "OVERHEAD", "PATIENCE_S", "allowed", "paced"]
 
-#: Seconds of silence that a peer has to its credit; slowness uses them up, speed fills them again.
+#: A peer's credit, in seconds of silence: slowness uses it up, speed refills it.
 PATIENCE_S = 30.0
-#: Bytes in a second that keep the credit as it is.
+#: Bytes a second to keep the credit as it is.
 MIN_SPEED: Final = 4096
-#: Bytes for headers and the like, besides what was asked for.
+#: Further bytes for headers and the like, besides the bodies.
 OVERHEAD: Final = 1 << 20
-#: Reads at a connection's end after which a library is taken to be in a loop.
+#: Allowed reads at a connection's end; after more, the library is in a loop.
 _MAX_ENDS: Final = 1000
 
 

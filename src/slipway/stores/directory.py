@@ -97,7 +97,7 @@ class DirectoryStore:
         """See :meth:`slipway.stores.Store.read`."""
         check_key(key)
         with self._reported(key), self._folder.file(key) as (file, status):
-            # A file that grows while it is read is one that nobody here writes.
+            # No writer of a store lets a file grow; one that grows anyway is read a byte further.
             data = b"" if status.st_size > limit else file.read(status.st_size + 1)
         if max(status.st_size, len(data)) > limit:
             raise TooLarge(f"{key} in {self.url} is larger than {limit} bytes")
@@ -159,7 +159,7 @@ class DirectoryStore:
     def _create(self, key: str, chunks: Iterable[bytes], sha256: str, size: int) -> bool:
         check_key(key)
         if self.stat(key) is not None:
-            # where nothing is to be written, nobody else cleans
+            # nothing is written here, so nothing else would clean up
             with contextlib.suppress(OSError, StoreError):
                 self._sweep_once()
             return self._compare(key, sha256, size)
@@ -184,7 +184,7 @@ class DirectoryStore:
         """Return False if the existing object is identical; it is read only if its size is right.
 
         Raises:
-            AlreadyExists: It has other content.
+            AlreadyExists: The existing object has other content.
         """
         with self._reported(key), self._folder.file(key) as (file, status):
             same = status.st_size == size and _sha256(file, size) == sha256

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 _PAUSES_S: Final = (0.2, 0.5, 0.0)
 _REDIRECTS: Final = 5
 _TIMEOUT: Final = urllib3.Timeout(connect=10, read=30)
-#: Answers after which trying again helps (RFC 9110, 15.6; RFC 6585, 4).
+#: Temporary failures, worth a retry (RFC 9110, 15.6; RFC 6585, 4).
 _PASSING: Final = (429, 500, 502, 503, 504)
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")

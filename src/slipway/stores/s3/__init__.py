@@ -49,8 +49,7 @@ from slipway.stores.s3.upload import ENDED, Upload, checksum, part_size, unfinis
 
 __all__ = ["S3Store", "open_url"]
 
-#: How often a write is tried that was refused because another one, which then failed, was under
-#: way.
+#: Attempts of a write, if each is refused because of another writer, who then fails.
 _ATTEMPTS: Final = 5
 
 
@@ -253,8 +252,8 @@ class S3Store:
             import boto3
             from botocore.config import Config
         config = Config(
-            # What is sent has a checksum in a signed header: over HTTP botocore would read it all
-            # once more to sign it, too.
+            # The content has a checksum in a signed header. Over HTTP, botocore would read it once
+            # more to sign it, too.
             s3={"addressing_style": options.addressing, "payload_signing_enabled": False},
             request_checksum_calculation=options.checksums,
             response_checksum_validation=options.checksums,
@@ -264,8 +263,7 @@ class S3Store:
         )
         with reported(options, self.url, ""):
             session = boto3.Session(profile_name=options.profile, region_name=options.region)
-            # Where a region means nothing, as on most servers of one's own, the protocol wants one
-            # all the same.
+            # The protocol wants a region even if it means nothing, as on most private servers.
             region = session.region_name or ("us-east-1" if options.endpoint_url else None)
             client = session.client(
                 "s3", endpoint_url=options.endpoint_url, region_name=region, config=config
@@ -335,8 +333,7 @@ class S3Store:
         with reported(self.options, self.url, key):
             refusal = _refusal(put)
         if refusal is not None and retried(refusal):
-            # The answer to the first attempt was lost: if that one succeeded, what is there now is
-            # ours.
+            # The answer to the first attempt was lost: if it succeeded, the present object is ours.
             return self._same(key, data)
         return None if refusal is not None else etag
 

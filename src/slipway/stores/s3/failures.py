@@ -17,7 +17,7 @@ from slipway.stores.s3.options import Options
 
 __all__ = ["ANSWER", "COMPLETION_S", "code_of", "field_of", "lost", "reported", "retried"]
 
-#: The bytes of an answer that has no object's content in it: a page of a listing, or an error.
+#: The limit of an answer without an object's content, in bytes: a page of a listing, or an error.
 ANSWER: Final = 16 << 20
 #: How long a server may be silent while it puts an object's parts together, in seconds.
 COMPLETION_S: Final = 900.0

@@ -24,7 +24,7 @@ from slipway.stores.s3.options import Options
 
 __all__ = ["ENDED", "Upload", "checksum", "part_size", "unfinished"]
 
-#: What a server answers about an upload that somebody else completed or removed.
+#: Error codes for an upload completed or removed by another writer.
 ENDED = ("NoSuchUpload", "NoSuchKey", "404")
 _MIB = 1 << 20
 #: S3's limit on the number of parts.
@@ -211,7 +211,7 @@ class Upload:
         try:
             self.client.abort_multipart_upload(**self.target, UploadId=upload_id)
         except ClientError as error:
-            # else somebody else has done it, or is at it
+            # otherwise another writer has removed it, or is at it
             if error.response["Error"]["Code"] not in ENDED and not lost(error):
                 raise StoreError(
                     f"an unfinished upload of {self.target['Key']} cannot be removed: {error}"

@@ -1,9 +1,7 @@
 """One appliance made ready: appliance.yaml -> Spec -> Lock -> Rendered and Plan.
 
-Nothing is built here.
-
-A :class:`Workshop` is what a command works with, a :class:`Job` one appliance with everything that
-was found out about it.
+Nothing is built here. A :class:`Workshop` holds a command's surroundings; a :class:`Job` is one
+appliance with all facts found out about it.
 """
 
 from __future__ import annotations
@@ -62,18 +60,21 @@ __all__ = [
     "tree_of_qemu",
 ]
 
-#: The format that is booted and checked: what QEMU reads.
+#: The format for booting and checking: QEMU reads it.
 BOOTED = "qcow2"
-#: Where it is said which QEMU is newer than a host's.
+#: The packages and locks of a QEMU newer than a host's.
 QEMU: Final = Path("templates/qemu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What every command works with; made once for a command. ``cache_directory`` is another one
-    than that of the settings, for finished stages only: packages and what is known of tools stay
-    where they are. ``settings_root`` is where slipway.toml is, if that is not the root.
-    ``on_broken`` gets what a failed stage was making.
+    """The surroundings of a command; made once for each.
+
+    Args:
+        cache_directory: Another cache for finished stages than the setting's. Packages and known
+            versions of tools stay in the setting's.
+        settings_root: The folder of slipway.toml, if not the root.
+        on_broken: Gets the unfinished work of a failed stage.
     """
 
     root: Path
@@ -87,10 +88,10 @@ class Workshop:
 
     @cached_property
     def settings(self) -> Settings:
-        """slipway.toml and the environment; the cache that they name is this user's alone.
+        """slipway.toml and the environment; the cache they name is this user's alone.
 
         Raises:
-            HostError: It is another user's, or others can write it.
+            HostError: The cache belongs to another user, or others can write it.
         """
         settings = load_settings(self.settings_root or self.root)
         require_private(settings.cache, setting="SLIPWAY_CACHE")
@@ -101,7 +102,7 @@ class Workshop:
         """The appliances.
 
         Raises:
-            UsageError: This is no checkout.
+            UsageError: The root is no checkout.
         """
         if not (self.root / "templates").is_dir():
             hint = "change to a checkout, or give it as --root FOLDER"
@@ -120,7 +121,7 @@ class Workshop:
 
     @cached_property
     def durations(self) -> Durations:
-        """What stages took on this machine."""
+        """The recorded durations of stages on this machine."""
         return Durations(self.settings.cache / "durations.json")
 
     @cached_property
@@ -130,23 +131,21 @@ class Workshop:
 
     @cached_property
     def mirrors(self) -> Mapping[str, str]:
-        """Where packages come from, by archive."""
+        """The URIs of the package mirrors, by archive."""
         return find_mirrors(self.settings)
 
     @property
     def store(self) -> str:
-        """Where to publish unless something else is said."""
+        """The store of the settings, or the folder ``build/store``."""
         return self.settings.store or str(self.root / "build/store")
 
     @cached_property
     def guest(self) -> tuple[SourceFile, ...]:
-        """The files that every guest has."""
+        """The files of every guest."""
         return guest_files(self.root / "templates/guest/files")
 
     def versions(self, tools: tuple[str, ...]) -> Mapping[str, str]:
-        """What :func:`~slipway.tools.tool_versions` says, remembered here and in the cache
-        directory.
-        """
+        """Return :func:`~slipway.tools.tool_versions`, remembered here and in the cache."""
         if tools not in self._versions:
             self._versions[tools] = tool_versions(tools, self.settings.cache / "tools.json")
         return self._versions[tools]
@@ -154,8 +153,10 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One appliance, ready to be built. ``outputs`` is the folder for its releases; ``lock_sha256``
-    and ``base_sha256`` are those of the files that it was made from.
+    """One appliance, ready to be built.
+
+    ``outputs`` is the folder for its releases. ``lock_sha256`` and ``base_sha256`` are the digests
+    of the files behind it.
     """
 
     source: Source
@@ -174,12 +175,12 @@ class Job:
 
     @property
     def architecture(self) -> str:
-        """The image's."""
+        """The image's architecture."""
         return self.source.lock.architecture
 
     @property
     def headline(self) -> str:
-        """One line that says what is built."""
+        """One line with the appliance, its version, its architecture and its base."""
         appliance = self.source.appliance
         return (
             f"{self.name} {appliance.spec.version} for {self.architecture} on "
@@ -188,7 +189,7 @@ class Job:
 
     @property
     def memory_mib(self) -> int:
-        """The memory that building and checking it may take, if there is that much."""
+        """The memory for building and checking it, if the host has that much."""
         spec = self.source.appliance.spec
         return (
             self.builder.memory_mib(self.source)
@@ -197,31 +198,31 @@ class Job:
 
     @property
     def logs(self) -> Path:
-        """Where the output of programs goes."""
+        """The folder for the output of programs."""
         return self.outputs / "logs"
 
     @property
     def description(self) -> Description:
-        """What formats that hold more than the disk are told."""
+        """The description for formats that hold more than the disk."""
         return describe(self.source)
 
     def stage(self, kind: str) -> Stage:
-        """The stage of a kind, which there is."""
+        """Return the stage of an existing kind."""
         return next(stage for stage in self.plan.stages if stage.kind == kind)
 
 
 def lock_path(appliance: Appliance, architecture: str) -> Path:
-    """Where an appliance's lock is."""
+    """Return the path of an appliance's lock."""
     return appliance.folder / f"lock.{architecture}.json"
 
 
 def _earlier(path: Path) -> Lock | None:
-    """Return the lock that is to be replaced; None if there is none, or it cannot be read.
+    """Return the lock to be replaced; None if there is none, or it cannot be read.
 
-    One with a merge conflict is made anew: the errors of others say so.
+    A lock with a merge conflict is made anew, as the hints of its errors say.
 
     Raises:
-        OSError: It could not be written.
+        OSError: The folder cannot be written.
     """
     require_writable(path.parent)
     with contextlib.suppress(SpecErrors):
@@ -235,7 +236,7 @@ def lock(
     """Resolve an appliance's packages to exact versions and write its lock, if anything changed.
 
     Args:
-        fresh: Ask the mirrors for new package lists even if those at hand are recent.
+        fresh: Ask the mirrors for new package lists even if the ones at hand are recent.
     """
     path = lock_path(appliance, architecture)
     before = _earlier(path)
@@ -259,10 +260,10 @@ def lock(
 
 
 def current_lock(shop: Workshop, appliance: Appliance, architecture: str) -> Lock:
-    """An appliance's lock; made now, and said so, if there is none.
+    """Return an appliance's lock; make it, and say so, if there is none.
 
     Raises:
-        SpecError: The lock is not for what the spec says now.
+        SpecError: The lock does not match the present spec.
     """
     path = lock_path(appliance, architecture)
     if not path.exists():
@@ -283,11 +284,11 @@ def prepare(
     architecture: str,
     formats: Sequence[str] = (),
 ) -> Job:
-    """Read everything, render, and plan; nothing is made (but a lock, if there is none).
+    """Read everything, render, and plan; make nothing but a missing lock.
 
     Raises:
-        UsageError: There is no such builder or format, or the base is not for this architecture.
-        SpecErrors: The lock is not for what the spec says now.
+        UsageError: The builder or a format does not exist, or the base lacks this architecture.
+        SpecErrors: The lock does not match the present spec.
     """
     # What was typed comes first: a lock takes a while.
     maker = find_builder(builder)
@@ -333,25 +334,25 @@ def prepare(
 
 
 def _part_inputs(shop: Workshop, part: Part) -> dict[str, str]:
-    """What a stage depends on, beside what is rendered for it."""
+    """Return a stage's inputs, beside its rendered files."""
     content = {"content of packages": _content(part.packages)} if part.packages else {}
     return {**shop.versions(part.tools), **_code(*part.code), **content, **part.more}
 
 
 def host_qemu(shop: Workshop, system: str) -> str:
-    """Return what this host's QEMU for a processor says of its version.
+    """Return the version line of this host's QEMU for a processor.
 
-    Empty where the setting leaves it aside.
+    Empty if the setting leaves it aside.
     """
     name = f"qemu-system-{system}"
     return "" if shop.settings.qemu == "tree" else shop.versions((name,))[name]
 
 
 def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
-    """Return the lock and the stage of a QEMU in a tree of its own; None if none comes into
-    question on this host.
+    """Return the lock and the stage of a QEMU in a tree of its own; None if there is no use for it.
 
-    Whether it is used is decided when a machine starts (:func:`slipway.boot.emulator.choose`).
+    The choice between it and the host's is made when a machine starts
+    (:func:`slipway.boot.emulator.choose`).
     """
     from slipway.boot.emulator import wants_tree
     from slipway.boot.qemu_tree import PART, tree_lock
@@ -368,8 +369,9 @@ def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
 def lock_qemu(
     shop: Workshop, architecture: str, *, fresh: bool = False
 ) -> dict[Path, tuple[Lock, LockDiff]]:
-    """Resolve the packages of QEMU's trees for a host's architecture and write their locks, by
-    path.
+    """Resolve the packages of QEMU's trees for a host's architecture and write their locks.
+
+    Returns the locks and their changes by path.
     """
     from slipway.boot.qemu_tree import lock_path as tree_lock_path
     from slipway.spec.emulators import read_emulators
@@ -394,7 +396,7 @@ def lock_qemu(
 
 
 def _content(packages: Sequence[LockedPackage]) -> str:
-    """One digest of all that packages are: a version is a name, its content is the hash."""
+    """Return one digest of packages: a version is only a name, their hashes are the content."""
     lines = "".join(
         f"{package.sha256} {package.size} {package.name} {package.version}\n"
         for package in sorted(packages)
@@ -403,7 +405,7 @@ def _content(packages: Sequence[LockedPackage]) -> str:
 
 
 def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
-    """The tree of the programs that checks use, if they use any."""
+    """Return the stage of the tree with the checks' programs, if they use any."""
     if not source.lock.tools:
         return ()
     from slipway.boot.tools import PART, render_tools
@@ -417,7 +419,7 @@ def _tools(shop: Workshop, source: Source) -> tuple[Stage, ...]:
 
 
 def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
-    """What an artifact depends on, beside the disk.
+    """Return an artifact's inputs, beside the disk.
 
     Raises:
         BuildError: The appliance cannot have this format.
@@ -434,8 +436,9 @@ def _format_inputs(shop: Workshop, source: Source, name: str) -> dict[str, str]:
 
 
 def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str]:
-    """What a format that holds more than the disk depends on besides: the description, and the
-    templates it fills in.
+    """Return the further inputs of a format that holds more than the disk.
+
+    They are the description and the templates that it fills in.
     """
     if templates is None:
         return {}
@@ -448,13 +451,14 @@ def _described(source: Source, templates: Sequence[str] | None) -> dict[str, str
 
 
 def _code(*names: str) -> dict[str, str]:
-    """Slipway's own code as inputs of a stage."""
+    """Return the digests of slipway's own code, as inputs of a stage."""
     return {f"slipway/{name}": code_digest(name) for name in names}
 
 
 def _boot_inputs(shop: Workshop, appliance: Appliance, architecture: str) -> dict[str, str]:
-    """What the outcome of a boot depends on, beside the image: the checks, the machine, and what is
-    expected of it.
+    """Return the inputs of a boot's outcome, beside the image.
+
+    They are the checks, the machine with its expected services, and QEMU.
     """
     spec = appliance.spec
     machine = spec.model_dump(

@@ -1,10 +1,11 @@
-"""What a build leaves: ``build/<appliance>/<release>/`` with artifacts and records, and
-``plan.json``, which says from what the newest one was made.
+"""The results of a build: ``build/<appliance>/<release>/`` and ``plan.json``.
 
-Invariants: a release's folder gets its name when it is whole, and is left alone as long as it is;
-artifacts are hard links to the cache, so they take no space twice. Built is what is here, file by
-file with its hash: `build` makes nothing then, and `start` and `check` find their image, in the
-cache or here.
+The folder has artifacts and records; ``plan.json`` names the inputs of the newest release.
+
+Invariants: a release's folder gets its name when it is whole, and stays untouched while it is.
+Artifacts are hard links to the cache, so they take no space twice. A release counts as built if all
+its files have their hashes: then `build` is a no-op, and `start` and `check` find their image, in
+the cache or here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from slipway.records.manifest import Inputs, Manifest, Parent
     from slipway.records.release import Release
 
-#: Stages that nothing but the checks needs.
+#: Stages needed by the checks only.
 CHECKING = ("tools", "boot")
 
 __all__ = [
@@ -54,8 +55,9 @@ PLAN = "plan.json"
 
 
 def last_plan(job: Job) -> Mapping[str, Any]:
-    """What the last build of an appliance was made from: ``inputs`` by stage, ``key``, ``release``;
-    empty if there is none.
+    """Return the record of an appliance's last build; empty if there is none.
+
+    It has ``inputs`` by stage, ``key`` and ``release``.
     """
     try:
         found = json.loads((job.outputs / PLAN).read_bytes())
@@ -65,8 +67,9 @@ def last_plan(job: Job) -> Mapping[str, Any]:
 
 
 def _key(job: Job, *, boot: bool) -> str:
-    """Everything that a release depends on, as one digest: the stages, what the manifest says
-    besides, and the formats.
+    """Return one digest of everything behind a release.
+
+    It covers the stages, the formats and the manifest's other content.
     """
     stages = [stage.id for stage in job.plan.stages if boot or stage.kind not in CHECKING]
     return _digest(
@@ -85,7 +88,7 @@ def _digest(data: object) -> str:
 
 
 def finished(job: Job, *, boot: bool) -> Path | None:
-    """The folder of the release that this very job made before, if all its files are there."""
+    """Return the folder of the release made earlier by the same job, if all its files are there."""
     before = last_plan(job)
     if before.get("key") != _key(job, boot=boot):
         return None
@@ -94,9 +97,7 @@ def finished(job: Job, *, boot: bool) -> Path | None:
 
 
 def released_image(job: Job) -> Path | None:
-    """The image that QEMU reads, in the release that was made from the very same stage, if it is
-    what it was.
-    """
+    """Return QEMU's image in the release made from the same stage, if it is unchanged."""
     before = last_plan(job)
     stage = job.stage(f"artifact:{BOOTED}").id
     name = before.get("images", {}).get(stage)
@@ -108,7 +109,7 @@ def released_image(job: Job) -> Path | None:
 
 
 def announce(directory: str, name: str, folder: Path) -> None:
-    """Write where an appliance's release is, for the process that publishes.
+    """Write the folder of an appliance's release down, for the publishing process.
 
     Do nothing without a directory.
     """
@@ -118,14 +119,14 @@ def announce(directory: str, name: str, folder: Path) -> None:
 
 
 def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[Path]:
-    """Return the folders that :func:`announce` wrote down, by the names of their appliances.
+    """Return the folders written down by :func:`announce`, sorted by appliance.
 
     Args:
-        asked: The appliances that were to be built, if not all.
+        asked: The appliances to be built, if not all.
 
     Raises:
-        BuildError: One is not in its appliance's own folder below ``build``, is a build of another
-            appliance, or was not asked for.
+        BuildError: A folder is not in its appliance's own folder below ``build``, holds a build of
+            another appliance, or was not asked for.
     """
     from slipway.channels.folders import require_build_of
 
@@ -146,9 +147,9 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
 
 
 def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
-    """The stages with their state, ``cached``, ``to make`` or ``not needed`` (nothing that is
-    missing is made from it), why they differ from those of the last build here, and how long they
-    usually take.
+    """Return a row for each stage: its state, why it differs from the last build, its usual time.
+
+    The state is ``cached``, ``to make``, or ``not needed`` (no missing artifact is made from it).
     """
     before = last_plan(job).get("inputs", {})
     cached = {stage.id: shop.cache.find(stage.id) is not None for stage in job.plan.stages}
@@ -169,8 +170,9 @@ def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
 
 
 def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
-    """The name of a stage in the record of what stages took: a base is made for all of its
-    appliances, and machines are slow where there is no KVM.
+    """Return the name of a stage in the record of durations.
+
+    A base is made for all of its appliances, and machines are slow without KVM.
     """
     if kind == "base":
         return f"{job.source.appliance.spec.base} {job.architecture}/base"
@@ -180,7 +182,7 @@ def duration_key(job: Job, kind: str, firmware: str = "bios") -> str:
 
 
 def expected(shop: Workshop, job: Job, *, boot: bool) -> list[Expected]:
-    """The steps of a build to come, in their order; who asked for more is told why."""
+    """Return the steps of a build to come, in order; with ``--verbose``, say why each is needed."""
     rows = [row for row in explain(shop, job) if row["state"] == "to make"]
     for row in rows:
         shop.progress.more(f"{row['kind']} {row['id'][:12]}: {', '.join(row['reasons'])}")
@@ -196,13 +198,13 @@ def expected(shop: Workshop, job: Job, *, boot: bool) -> list[Expected]:
 
 
 def expected_boot(shop: Workshop, job: Job, firmware: str) -> list[Expected]:
-    """The one step of a check."""
+    """Return the one step of a check."""
     key = duration_key(job, "boot", firmware)
     return [Expected(label="boot", key=key, usual_s=shop.durations.usual_s(key))]
 
 
 def listing(release: Release) -> list[str]:
-    """A release for people: its folder, its files with their sizes, its checks."""
+    """Return a release as lines for people: its folder, its files with sizes, its checks."""
     manifest = release.manifest
     lines = [str(release.folder)]
     lines += [
@@ -223,10 +225,10 @@ def record(
     report: BootReport | None,
     inputs: Inputs,
 ) -> Release:
-    """Write the release's folder, or find it there.
+    """Write the release's folder, unless it is whole already.
 
     Args:
-        inputs: What :func:`capture` found when the build began.
+        inputs: The result of :func:`capture` when the build began.
     """
     from slipway.records.manifest import Manifest, boot_record, parameter_records
     from slipway.records.release import PROVENANCE, SBOM, record_file
@@ -288,7 +290,7 @@ def record(
 def _documents(
     job: Job, inputs: Inputs, build: str, artifacts: tuple[Artifact, ...], created: int
 ) -> tuple[bytes, bytes]:
-    """The SBOM and the provenance."""
+    """Return the SBOM and the provenance."""
     from slipway.records.provenance import Run, provenance
     from slipway.records.sbom import Contents, sbom
 
@@ -335,9 +337,7 @@ def _documents(
 def _leave(
     job: Job, exported: Mapping[str, Entry], manifest: Manifest, bill: bytes, statement: bytes
 ) -> Release:
-    """Put a release into its folder, unless it is there already, and say in plan.json that it is
-    the newest.
-    """
+    """Put a release into its folder, unless it is there, and note it in plan.json as the newest."""
     from slipway.records.release import SUMS
 
     folder = job.outputs / manifest.release
@@ -360,9 +360,7 @@ def _leave(
 
 
 def _there(folder: Path) -> Release | None:
-    """A release that was made before, if it is whole: its manifest stays, with its time and its
-    parent.
-    """
+    """Return an existing release, if it is whole: its manifest keeps its time and its parent."""
     from slipway.records.release import SUMS, read_release
 
     try:
@@ -398,7 +396,7 @@ def _put(
 
 
 def capture(shop: Workshop, job: Job) -> Inputs:
-    """What a build is about to be made from, for the manifest: to be called when it begins."""
+    """Return the inputs of a build for the manifest; to be called when the build begins."""
     from slipway.records.git import git_state, why_unknown
     from slipway.records.manifest import Inputs
 
@@ -421,7 +419,7 @@ def capture(shop: Workshop, job: Job) -> Inputs:
 
 
 def _parent(job: Job, release: str) -> Parent | None:
-    """The build before this one, if it is still here."""
+    """Return the build before this one, if it is still here."""
     from slipway.errors import BuildError
     from slipway.records.manifest import Parent, package_changes
     from slipway.records.release import read_release

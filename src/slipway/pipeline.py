@@ -1,8 +1,8 @@
-"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> Artifacts -> BootReport
--> Manifest -> store.
+"""The flow: appliance.yaml -> Spec -> Lock -> Plan and Rendered -> disk -> Artifacts -> store.
 
-Each arrow is a function; those up to the plan are in :mod:`slipway.job`, the rest are here, in the
-order of a build, and do their work in the modules that they call.
+Each arrow is a function. Those up to the plan are in :mod:`slipway.job`, the rest are here, in the
+order of a build: the disk, Artifacts, BootReport, Manifest, store. The work is done in the modules
+they call.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ __all__ = [
 def build(
     shop: Workshop, job: Job, *, boot: bool = True, on_failure: Callable[[Held], None] | None = None
 ) -> Release:
-    """Make the stages that are missing, and leave a release in the job's folder of outputs.
+    """Make the missing stages, and leave a release in the job's folder of outputs.
 
     Args:
-        on_failure: Called with the machine whose checks failed, which runs until it returns.
+        on_failure: Called with the machine whose checks failed; it runs until the call returns.
     """
     from slipway.records.release import read_release
 
@@ -80,7 +80,7 @@ def build(
 
 
 def export(shop: Workshop, job: Job) -> dict[str, Entry]:
-    """The artifacts in the cache, by format; with the disk, where any of them is missing."""
+    """Return the artifacts by format, all in the cache; build the disk if one is missing."""
     stages = {
         stage.kind.partition(":")[2]: stage
         for stage in job.plan.stages
@@ -122,7 +122,7 @@ def export(shop: Workshop, job: Job) -> dict[str, Entry]:
 
 @contextmanager
 def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Iterator[Path]:
-    """The raw disk: unpacked from its artifact, where there is one, or built."""
+    """Yield the raw disk, unpacked from its artifact if there is one, else built."""
     if packed:
         from slipway.formats.raw import unpack
 
@@ -145,7 +145,7 @@ def disk(shop: Workshop, job: Job, packed: Entry | None, scratch: Path) -> Itera
 def write_rendered(
     shop: Workshop, job: Job, directory: Path, targets: Sequence[str] = ()
 ) -> list[Path]:
-    """Write what the builder runs, for targets that it has, with all that is needed to run it.
+    """Write the builder's input for some of its targets, with everything needed to run it.
 
     Returns the files.
     """
@@ -174,7 +174,7 @@ def export_one(
     scratch: Path,
     needed: Mapping[str, Entry | Future[Entry]],
 ) -> Entry:
-    """One artifact, put into the cache; ``needed`` are those that it is made from."""
+    """Make one artifact from those in ``needed`` and put it into the cache."""
     form = load_format(stage.kind.partition(":")[2])
     virtual_size = _require_room(job, raw.stat().st_size)
     entries = {
@@ -196,7 +196,7 @@ def export_one(
 
 
 def _require_room(job: Job, raw_size: int) -> int:
-    """The disk's size for machines, in bytes.
+    """Return the disk's size for machines, in bytes.
 
     Raises:
         BuildError: The raw disk is larger.
@@ -212,11 +212,11 @@ def _require_room(job: Job, raw_size: int) -> int:
 
 
 class Extent(TypedDict, total=False):
-    """How far a boot for checks goes.
+    """The extent of a boot for checks.
 
-    ``first_failure`` stops it at the first check that fails. ``only`` are the checks to run, as
-    place/name, beside those that every guest begins with; the report is no build's then.
-    ``on_failure`` is called with the machine that failed, which runs until it returns.
+    ``first_failure`` stops it at the first failed check. ``only`` are the checks to run, as
+    place/name, after the ones that every guest begins with; the report is no build's then.
+    ``on_failure`` is called with the failed machine, and it runs until the call returns.
     """
 
     first_failure: bool
@@ -232,14 +232,14 @@ def check(
     firmware: str = "bios",
     **extent: Unpack[Extent],
 ) -> BootReport:
-    """Boot the artifact that virtual machines here understand and run the appliance's checks.
+    """Boot the artifact for QEMU and run the appliance's checks.
 
     Args:
-        again: Even if the report of a boot with the same inputs is in the cache.
+        again: Boot even if the report of a boot with the same inputs is in the cache.
         firmware: bios, uefi or secureboot; only the first is part of a build.
 
     Raises:
-        ChecksFailed: A check failed; the message says what had passed.
+        ChecksFailed: A check failed; the message names the passed ones.
         BuildError: The machine did not start.
     """
     from slipway.boot.checks import boot_and_check
@@ -286,7 +286,7 @@ def check(
 
 
 def _narrowed(source: Source, only: Collection[str]) -> Source:
-    """The source with these checks of its own alone; with all, if none is named."""
+    """Return the source with only these of its own checks; with all, if none is named."""
     if not only:
         return source
     checks = tuple(each for each in source.appliance.checks if f"{each.place}/{each.name}" in only)
@@ -296,7 +296,7 @@ def _narrowed(source: Source, only: Collection[str]) -> Source:
 def find_emulator(shop: Workshop, job: Job) -> Emulator:
     """Choose the QEMU for an appliance's machines.
 
-    One in a tree of its own is made now, if it is not in the cache.
+    A QEMU in a tree of its own is made now, if it is not in the cache.
 
     Raises:
         BuildError: The tree cannot be made, and the setting allows no other.
@@ -337,7 +337,7 @@ def start(
     Without ``internet`` it reaches nothing else.
 
     Raises:
-        BuildError: It is not built.
+        BuildError: The image is not built.
         UsageError: A parameter does not exist or does not accept its value.
     """
     from slipway.boot.sandbox import Wanted, sandbox
@@ -357,10 +357,10 @@ def start(
 
 
 def built_image(shop: Workshop, job: Job) -> Path:
-    """The image that QEMU reads.
+    """Return QEMU's image.
 
     Raises:
-        BuildError: It is not built.
+        BuildError: The image is not built.
     """
     entry = shop.cache.verified(job.stage(f"artifact:{BOOTED}").id)
     image = entry.file("disk") if entry else released_image(job)
@@ -381,7 +381,8 @@ def publish(
     """Bring releases into a store and, with one commit, into a channel of it.
 
     Args:
-        refused: Gets by release why it cannot be published; without it, the first one ends all.
+        refused: Gets the problem of each unpublishable release, by name. Without it, the first
+            problem is raised.
     """
     from slipway.channels.moves import publish_all
 
@@ -405,9 +406,7 @@ def publish(
 
 
 def _uploading(step: Step, folders: Sequence[Path]) -> Callable[[str], None]:
-    """Return what is told of each object before it is brought into a store, and counts the bytes of
-    those before it.
-    """
+    """Return a callback for the start of each object's upload; it counts the bytes before it."""
     sizes: dict[tuple[str, str, str], int] = {}
     for folder in folders:
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -428,7 +427,7 @@ def require_published(refused: Mapping[str, UserError]) -> None:
     """Raise if a release could not be published.
 
     Raises:
-        UserError: Of the kind of the gravest problem; every release is named.
+        UserError: Of the kind of the gravest problem; it names every refused release.
     """
     if not refused:
         return
@@ -442,10 +441,10 @@ def require_published(refused: Mapping[str, UserError]) -> None:
 
 
 def _set_store(shop: Workshop) -> str:
-    """Return the store that is set, or the folder build/store on a person's machine.
+    """Return the store of the settings, or the folder build/store on a person's machine.
 
     Raises:
-        HostError: None is set where keys or CI say that one is wanted.
+        HostError: No store is set, but a key bundle or CI calls for one.
     """
     reason = next((name for name in ("SLIPWAY_KEY_BUNDLE", "CI") if os.environ.get(name)), None)
     if shop.settings.store is None and reason:
@@ -469,16 +468,15 @@ def session(
     reading: bool = False,
     **options: str,
 ) -> Session:
-    """The store that is named, the one that is set, or the folder ``build/store``, with the keys of
-    its channels.
+    """Open the named store, the one of the settings, or ``build/store``, with its channels' keys.
 
     Args:
-        new: The store may be one that begins now.
-        reading: Nothing will be written, so it may be one on a web server, of which nothing is
-            known before it is read.
+        new: Allow a store that begins now.
+        reading: Nothing will be written: allow a store on a web server too. Nothing is known of
+            such a store before it is read.
 
     Raises:
-        StoreError: There is no store, what is there is something else, or it can only be read.
+        StoreError: There is no store, the place holds something else, or it is read-only.
     """
     from slipway.channels.keys import keys_directory
     from slipway.channels.session import Session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -64,9 +65,9 @@ def page() -> str:
             by_shape.setdefault(shape, []).append(task)
         for shape, tasks in by_shape.items():
             parts.append(f"\n### {', '.join(f'`{task}`' for task in tasks)}: `{shape.FORMAT}`\n\n")
-            extra = " ".join((shape.__doc__ or "").split()).partition(" tell")[2].lstrip("s")
-            if len(extra) > 1:
-                parts.append(f"{extra.lstrip('.; ')[0].upper()}{extra.lstrip('.; ')[1:]}\n\n")
+            _, _, extra = inspect.cleandoc(shape.__doc__ or "").partition("\n\n")
+            if extra:
+                parts.append(f"{' '.join(extra.split())}\n\n")
             parts.append(_table(shape))
     return "".join(parts)
 

@@ -1,7 +1,7 @@
-"""The tasks that people type, in families: each reads its arguments, calls slipway and prints.
+"""The tasks of the command line, in families: each reads its arguments, calls slipway and prints.
 
-What goes in: nothing. What comes out: Invoke's namespace of all tasks, and the families in the
-order of the help. A task imports what it needs when it runs, so that every start is quick.
+Offers Invoke's namespace of all tasks, and the families in the order of the help. A task imports
+its modules when it runs, so that every start is quick.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Tasks that other processes do: without credentials, or several at once.
+"""Tasks run by other processes: without credentials, or several at once.
 
-What goes in: a task's words. What comes out: how it ended, and the folders of the releases that it
-made.
+Takes a task's words; returns its end, and the folders of the releases it made.
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ _SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """What became of a task in another process: what ended it, None after success; the folders of
-    releases; its document.
+    """The result of a task in another process.
+
+    ``ended`` is the reason of its end, None after success. ``folders`` are those of releases;
+    ``told`` is its document.
     """
 
     ended: Exit | None
@@ -35,7 +36,7 @@ class Apart:
 
 
 def built_apart(shop: Workshop, name: str, words: Sequence[str], *, json: bool = False) -> Apart:
-    """Run a task that builds in a process without credentials.
+    """Run a building task in a process without credentials.
 
     Args:
         json: Have it print a document, and keep that.
@@ -60,7 +61,7 @@ def built_apart(shop: Workshop, name: str, words: Sequence[str], *, json: bool =
 def side_by_side(
     shop: Workshop, name: str, jobs: Sequence[Job], at_once: int, options: Sequence[str]
 ) -> None:
-    """Do a task for each job by a process of its own, with these options.
+    """Run a task for each job in a process of its own, with these options.
 
     Raises:
         BuildError: One of them failed.

@@ -1,6 +1,6 @@
 """Appliances as folders: make one, list, check and lock them.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TITLE: Final = "Appliances"
 
 @task(keyless=True, help=described("name", like="start from a copy of this appliance"))
 def new(name: str, *, at: Checkout, like: str = "") -> None:
-    """Make the folder of a new appliance, which validates, builds and passes its checks at once."""
+    """Make the folder of a new appliance, ready to validate, build and pass its checks."""
     folder = at.workshop().library.new(name, folders([like])[0] if like else None)
     say(f"{folder}\nnext: edit {folder / 'appliance.yaml'}, then: invoke build {name}")
 
@@ -43,7 +43,7 @@ def new(name: str, *, at: Checkout, like: str = "") -> None:
     name="list",
 )
 def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
-    """Show the appliances there are."""
+    """Show the appliances."""
     if names:
         found = all_names(at.workshop())
         answer.tell_line(list(found))
@@ -66,9 +66,7 @@ def list_(*, at: Checkout, answer: Answer, names: bool = False) -> None:
 
 @task(keyless=True, help=described("names", "all"))
 def validate(names: list[str], *, at: Checkout, answer: Answer, all: bool = False) -> None:
-    """Check specs and everything that belongs to them: all, or those named. Every error is shown at
-    once.
-    """
+    """Check specs and their files: all, or the named ones. Every error is shown at once."""
     from slipway.boot.delivery import samples
     from slipway.spec.scripts import load_checked
 
@@ -107,7 +105,7 @@ def lock(
     arch: str = "amd64",
     qemu: bool = False,
 ) -> None:
-    """Resolve packages to exact versions and hashes, and say what changed."""
+    """Resolve packages to exact versions and hashes, and show the changes."""
     from slipway.job import lock as make_lock
     from slipway.job import lock_path, lock_qemu
 
@@ -123,7 +121,7 @@ def lock(
 
 
 def _locked(appliance: str, arch: str, path: Path, made: Packages, difference: LockDiff) -> Lock:
-    """Print what became of a lock, and return its record."""
+    """Print the changes of a lock, and return its record."""
     packages = len(made.all_packages)
     print(
         f"{path}: {packages} packages\n{difference}"

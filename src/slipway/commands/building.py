@@ -1,6 +1,6 @@
 """Images: build, boot, check and run them.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ TITLE: Final = "Build, boot and check"
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """What is built, and what becomes of it."""
+    """The appliances to build, and the use of their releases."""
 
     format: list[str] = field(
         default_factory=list, metadata={"help": described("format")["format"]}
@@ -87,9 +87,9 @@ def build(
     holding: Holding,
     answer: Answer,
 ) -> None:
-    """Build, boot, check and record appliances; what is in the cache is not made again.
+    """Build, boot, check and record appliances; stages in the cache are reused.
 
-    With --jobs, an appliance that fails does not stop the others.
+    With --jobs, a failed appliance does not stop the others.
     """
     from slipway import pipeline
     from slipway.errors import UsageError
@@ -162,8 +162,9 @@ def build_side_by_side(
     built: str,
     done: list[Release],
 ) -> None:
-    """Build by a process for each appliance; add what was built to ``done``, also when another
-    appliance failed.
+    """Build with a process for each appliance, and add the releases to ``done``.
+
+    They are added even if another appliance failed.
     """
     import shutil
     import tempfile
@@ -181,10 +182,9 @@ def build_side_by_side(
 
 
 def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Answer) -> None:
-    """Build in a process without credentials; publish from this one, which runs no appliance's
-    code.
+    """Build in a process without credentials; publish from this one, free of appliances' code.
 
-    What was built is published, also when another appliance failed.
+    Finished releases are published even if another appliance failed.
     """
     from slipway.host.credentials import seal
 
@@ -201,10 +201,10 @@ def build_and_publish(words: Sequence[str], at: Place, channel: str, answer: Ans
 
 @task(keyless=True, help=described("name", "format"))
 def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answer: Answer) -> None:
-    """Build in surroundings that differ and show what came out: umask, user, host name, time zone,
-    memory or disk, cache.
+    """Build in differing surroundings and compare the bytes.
 
-    As root also another user and another host name are among them.
+    The surroundings differ in umask, user, host name, time zone, memory or disk, and cache. Another
+    user and another host name need root.
     """
     from slipway.workflows.surroundings import build_in_all, require_same
 
@@ -219,7 +219,7 @@ def reproduce(name: str, *, at: Working, recipe: Recipe, format: list[str], answ
 
 @dataclass(frozen=True, slots=True)
 class _Which:
-    """Which releases are shown, and where they are written."""
+    """The releases to show, and the folder for their paths."""
 
     all: bool = shared("all", False)
     built: str = shared("built", "")
@@ -235,7 +235,7 @@ def releases(
     answer: Answer,
     wanted: _Which,
 ) -> None:
-    """Show the folders of the releases that were built from what is here now."""
+    """Show the folders of the releases built from the present sources."""
     from slipway.errors import BuildError
     from slipway.outputs import announce, finished
     from slipway.records.release import read_release
@@ -260,7 +260,7 @@ def releases(
 
 @dataclass(frozen=True, slots=True)
 class _Checks:
-    """Which checks are run, of what, and how it is started."""
+    """The checks to run, their appliances, and the firmware."""
 
     only: list[str] = field(
         default_factory=list,
@@ -280,7 +280,7 @@ def check(
     answer: Answer,
     which: _Checks,
 ) -> None:
-    """Boot built images and run their checks again; with --only, some of them: that is no pass."""
+    """Boot built images and run their checks again; a run with --only is no pass."""
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
     from slipway.boot.trial import find_checks
@@ -323,9 +323,7 @@ def faults(
     jobs: int = 1,
     answer: Answer,
 ) -> None:
-    """Break appliances in the ways that their faults/ describe, and see that the right check fails
-    each time.
-    """
+    """Break appliances as their faults/ describe, and see the right check fail each time."""
     from slipway.errors import UsageError
     from slipway.workflows import faults
 
@@ -355,9 +353,7 @@ def faults(
 
 @task(keyless=True, help=described("name"))
 def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
-    """Show what takes the space in a built image, by package and by folder: on the disk, and
-    compressed.
-    """
+    """Show the sizes of packages and folders in a built image: on the disk, and compressed."""
     from slipway.terminal.progress import size
     from slipway.workflows.inspection import sizes as find_sizes
 
@@ -379,7 +375,7 @@ def sizes(name: str, *, at: Working, recipe: Recipe, answer: Answer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What a machine is started with."""
+    """The values and the access of a started machine."""
 
     set: list[str] = field(
         default_factory=list,
@@ -407,8 +403,9 @@ class _Start:
 
 @task(keyless=True, help=described("name"))
 def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Answer) -> None:
-    """Run a built image in a sandbox until Ctrl-C; its ports are forwarded to free ports of this
-    host's loopback.
+    """Run a built image in a sandbox until Ctrl-C.
+
+    Its ports are forwarded to free ports of this host's loopback.
     """
     from slipway import pipeline
     from slipway.boot.sandbox import require_startable

@@ -1,8 +1,7 @@
-"""The shapes of what tasks about stores and channels print with ``--json``; see
-:mod:`slipway.commands.shapes`.
+"""The ``--json`` documents of tasks about stores and channels; see :mod:`slipway.commands.shapes`.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task. Every one names its store; with
-``--dry-run``, ``would`` says what would be done, and nothing was changed.
+What goes in: nothing. What comes out: :data:`SHAPES` by task. Every document names its store. With
+``--dry-run``, ``would`` lists the changes of a real run, and nothing was changed.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What every document about a store has."""
+    """The fields of every document about a store."""
 
     store: Annotated[str, "the store's address"]
     would: Annotated[Sequence[str], "with `--dry-run`: what would be done, in words"] = field(
@@ -60,7 +59,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Something that the task went past."""
+    """A problem passed over by the task."""
 
     name: Annotated[str, "a release, a channel or a step"]
     message: Annotated[str, "what is wrong"]
@@ -69,7 +68,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What became of an appliance in a channel."""
+    """An appliance's change in a channel."""
 
     appliance: Annotated[str, "whose release it is"]
     channel: Annotated[str, "the channel"]
@@ -80,7 +79,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRelease:
-    """A release that was brought into a store."""
+    """A release brought into a store."""
 
     appliance: Annotated[str, "whose it is"]
     release: Annotated[str, "version and build id"]
@@ -92,7 +91,7 @@ class PublishedRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published(Told):
-    """What `publish` tells."""
+    """The document of `publish`."""
 
     FORMAT: ClassVar[str] = "slipway/publish/1"
     channel: Annotated[str, "where the releases are listed"]
@@ -107,7 +106,7 @@ class Published(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """What `nightly` tells."""
+    """The document of `nightly`."""
 
     FORMAT: ClassVar[str] = "slipway/nightly/1"
     store: Annotated[str | None, "the store's address; null with `--no-publish`"] = None
@@ -119,7 +118,7 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cataloged(Told):
-    """What `catalog` tells."""
+    """The document of `catalog`."""
 
     FORMAT: ClassVar[str] = "slipway/catalog/1"
     written: Annotated[Sequence[str], "the indexes that became different"]
@@ -133,7 +132,7 @@ class Cataloged(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted(Told):
-    """What `promote` tells."""
+    """The document of `promote`."""
 
     FORMAT: ClassVar[str] = "slipway/promote/1"
     appliance: Annotated[str, "whose release it is"]
@@ -148,7 +147,7 @@ class Promoted(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack(Told):
-    """What `rollback` tells."""
+    """The document of `rollback`."""
 
     FORMAT: ClassVar[str] = "slipway/rollback/1"
     appliance: Annotated[str, "whose release it is"]
@@ -159,7 +158,7 @@ class RolledBack(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawn(Told):
-    """What `withdraw` tells."""
+    """The document of `withdraw`."""
 
     FORMAT: ClassVar[str] = "slipway/withdraw/1"
     appliance: Annotated[str, "whose releases they are"]
@@ -171,7 +170,7 @@ class Withdrawn(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
-    """When a channel's metadata ends."""
+    """The expiry of a channel's metadata."""
 
     root: Annotated[str, "replaced with `keys rotate --role root`"]
     targets: Annotated[str | None, "the list of appliances; null if nothing was published"]
@@ -191,7 +190,7 @@ class ChannelState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed(Told):
-    """What `refresh` tells."""
+    """The document of `refresh`."""
 
     FORMAT: ClassVar[str] = "slipway/refresh/1"
     channels: Annotated[Sequence[ChannelState], "those that were signed anew"] = field(default=())
@@ -200,7 +199,7 @@ class Refreshed(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered(Told):
-    """What `recover` tells."""
+    """The document of `recover`."""
 
     FORMAT: ClassVar[str] = "slipway/recover/1"
     channel: Annotated[str, "the channel"]
@@ -212,7 +211,7 @@ class Recovered(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """Releases that a channel no longer lists."""
+    """Releases no longer listed by a channel."""
 
     channel: Annotated[str, "the channel"]
     appliance: Annotated[str, "whose they are"]
@@ -221,7 +220,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned(Told):
-    """What `prune` tells."""
+    """The document of `prune`."""
 
     FORMAT: ClassVar[str] = "slipway/prune/1"
     channels: Annotated[Sequence[str], "those that were looked at"]
@@ -241,7 +240,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected(Told):
-    """What `gc` tells."""
+    """The document of `gc`."""
 
     FORMAT: ClassVar[str] = "slipway/gc/1"
     removed: Annotated[Sequence[Object], "what is gone; with `--dry-run`, what would be"]
@@ -275,7 +274,7 @@ class ListedRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """What is left of a release that was withdrawn."""
+    """The tombstone of a withdrawn release."""
 
     release: Annotated[str, "version and build id"]
     reason: Annotated[str, "why"]
@@ -285,7 +284,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a channel has of an appliance."""
+    """The releases of an appliance in a channel."""
 
     channel: Annotated[str, "the channel"]
     appliance: Annotated[str, "the appliance"]
@@ -296,7 +295,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channels(Told):
-    """What `channels` tells."""
+    """The document of `channels`."""
 
     FORMAT: ClassVar[str] = "slipway/channels/1"
     channels: Annotated[
@@ -341,7 +340,7 @@ class SeedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched(Told):
-    """What `fetch` tells."""
+    """The document of `fetch`."""
 
     FORMAT: ClassVar[str] = "slipway/fetch/1"
     channel: Annotated[str, "where it is listed"]
@@ -358,7 +357,7 @@ class Fetched(Told):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What `export` tells."""
+    """The document of `export`."""
 
     FORMAT: ClassVar[str] = "slipway/export/1"
     images: Annotated[Sequence[Image], "what was made"]
@@ -366,7 +365,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedFile:
-    """A file of a release on this machine, or a seed for one, that is what it should be."""
+    """A verified file on this machine: a file of a release, or a seed for one."""
 
     path: Annotated[str, "where it is"]
     appliance: Annotated[str, "whose it is"]
@@ -377,7 +376,7 @@ class VerifiedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited(Told):
-    """What `verify` tells."""
+    """The document of `verify`."""
 
     FORMAT: ClassVar[str] = "slipway/verify/1"
     sound: Annotated[Sequence[str], "what was found, a line each"]
@@ -397,7 +396,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What signs a part of a channel."""
+    """The keys of a part of a channel."""
 
     role: Annotated[str, "`root`, `targets`, `snapshot` or `timestamp`"]
     here: Annotated[bool, "a private key of it can sign here"]
@@ -406,7 +405,10 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """What `keys` tells; `keys export` prints a bundle as it is, and takes no `--json`."""
+    """The document of `keys`.
+
+    `keys export` prints a bundle as it is, and takes no `--json`.
+    """
 
     FORMAT: ClassVar[str] = "slipway/keys/1"
     channel: Annotated[str, "whose keys they are"]

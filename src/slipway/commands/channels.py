@@ -1,6 +1,6 @@
-"""Channels: what they hold, moving releases between them, and keeping them in order.
+"""Channels: show and remove them, move releases between them, and keep them in order.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TITLE: Final = "Channels of a store"
 
 @dataclass(frozen=True, slots=True)
 class _Removal:
-    """With what care a channel is removed."""
+    """The precautions for removing a channel."""
 
     yes: bool = shared("yes", False)
     force: bool = option(False, "with remove: even if others may still use it")
@@ -52,7 +52,7 @@ class _Removal:
 def channels(
     action: str = "", channel: str = "", *, at: Place, answer: Answer, care: _Removal
 ) -> None:
-    """Show what each channel of a store holds, or remove one."""
+    """Show the releases in each channel of a store, or remove a channel."""
     from slipway.channels.report import holding_rows, require_none, unread_rows
     from slipway.errors import UsageError
 
@@ -122,7 +122,7 @@ def _remove(
 
 @dataclass(frozen=True, slots=True)
 class _Promotion:
-    """What is promoted, and with what care."""
+    """The release to promote, and the precautions."""
 
     build: str = shared("build", "")
     from_: str = shared("from_", "nightly")
@@ -172,7 +172,7 @@ def promote(name: str, *, at: Place, answer: Answer, wanted: _Promotion) -> None
 
 @dataclass(frozen=True, slots=True)
 class _Rollback:
-    """What becomes current again, and with what care."""
+    """The release to make current again, and the precautions."""
 
     channel: str = option("stable", "in this channel")
     to: str = option("", "the same as --build")
@@ -185,7 +185,7 @@ class _Rollback:
 
 @task(help=described("name"))
 def rollback(name: str, *, at: Place, answer: Answer, back: _Rollback) -> None:
-    """Make the release current again that was so before, or another one of the channel."""
+    """Make the previous release current again, or another one of the channel."""
     from slipway.channels import preview
     from slipway.channels.report import describe
     from slipway.errors import UsageError
@@ -213,7 +213,7 @@ def rollback(name: str, *, at: Place, answer: Answer, back: _Rollback) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Withdrawn:
-    """What is withdrawn, and with what care."""
+    """The release to withdraw, and the precautions."""
 
     build: str = option("", "a build id, or a release")
     reason: str = option("", "why, for those who have it")
@@ -228,9 +228,7 @@ class _Withdrawn:
 def withdraw(
     name: str, *, at: Place, answer: Answer, channel: list[str], wanted: _Withdrawn
 ) -> None:
-    """Take a release out of every channel, the most trusted first; what is left is a note that says
-    why.
-    """
+    """Take a release out of every channel, the most trusted first; a tombstone gives the reason."""
     from slipway.channels import preview
     from slipway.channels.report import describe_withdrawal
     from slipway.errors import UsageError
@@ -310,9 +308,7 @@ def recover(
     yes: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Go on with a channel that publishers refuse: show what is known of it, and sign its newest
-    state anew.
-    """
+    """Repair a channel refused by publishers: show its known states, and sign its newest anew."""
     _shop, session = at.open(new=True, dry_run=True)
     found = session.findings(channel, version or None)
     told = Recovered(store=session.store.url, channel=channel, known=found.lines)
@@ -342,8 +338,9 @@ def recover(
 
 @task(help=described("channel", "dry_run"))
 def prune(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Take old releases out of channels: all but the newest of 14 days, 8 weeks and 12 months, the
-    current and the one before.
+    """Take old releases out of channels.
+
+    The newest of 14 days, 8 weeks and 12 months stay, and the current one and the one before.
     """
     _shop, session = at.open(dry_run=dry_run)
     found = session.prune(channel, dry_run=dry_run)

@@ -1,8 +1,8 @@
-"""What failed, for a person to look at: a machine that is kept, or a shell in it or in the tree of
-an image.
+"""A failed build or check for a person to look at: the kept machine, or a shell.
 
-What goes in: options, and the machine or the tree while it is there. What comes out: lines on the
-terminal. All of it wants a terminal, and one appliance at a time.
+The shell is in the machine, or in the tree of an image. What goes in: options, and the machine or
+the tree while it exists. What comes out: lines on the terminal. All of it needs a terminal, and one
+appliance at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Holding"]
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What becomes of a machine whose checks failed, and of a tree whose scripts did."""
+    """The options for a machine with failed checks, and for a tree with failed scripts."""
 
     keep_failed: bool = option(
         False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal"
@@ -43,13 +43,13 @@ class Holding:
     )
 
     def require_terminal(self, *, alone: bool) -> None:
-        """Refuse what nobody could look at.
+        """Refuse these options if nobody can look.
 
         Args:
-            alone: One appliance after the other is worked on, by this process.
+            alone: This process works on one appliance after the other.
 
         Raises:
-            UsageError: There is no terminal, or several work at once.
+            UsageError: There is no terminal, or several appliances are worked on at once.
         """
         from slipway.errors import UsageError
 
@@ -69,12 +69,12 @@ class Holding:
 
     @property
     def on_failure(self) -> Callable[[Held], None] | None:
-        """Return what is called with a machine that failed; None if it may go."""
+        """The callback for a failed machine; None if nobody looks at it."""
         return self._look if self.debug or self.keep_failed else None
 
     @property
     def on_broken(self) -> Callable[[Broken], None] | None:
-        """Return what is called with a tree whose scripts failed; None if it may go."""
+        """The callback for a tree with failed scripts; None if nobody looks at it."""
         return _enter if self.debug else None
 
     def _look(self, held: Held) -> None:
@@ -116,8 +116,9 @@ def _enter(broken: Broken) -> None:
 
 
 def _shell(words: Sequence[str]) -> int:
-    """Give the terminal to a program until it ends; script(1) makes it a terminal of its own,
-    which jobs need.
+    """Give the terminal to a program until it ends.
+
+    script(1) gives it a terminal of its own, needed for job control.
     """
     from slipway.host import process
 
@@ -130,7 +131,7 @@ def _shell(words: Sequence[str]) -> int:
 def _relay(words: Sequence[str]) -> None:
     """Pass lines between the terminal and a program until it ends.
 
-    The box of a tree takes no terminal, and what is written there is shown and not obeyed.
+    The box of a tree takes no terminal; control characters from it are shown and not obeyed.
     """
     from slipway.host import process
 

@@ -1,6 +1,6 @@
 """Keys of channels: make, protect, replace, show and export them.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _GOES_WITH: Final = {
 
 
 def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
-    """Say where new keys are, and what to do with them."""
+    """Say where new keys are, and how to keep them safe."""
     lines = [f"made in {ring.folder}: keep a copy where nobody else gets at it"]
     for folder in ring.places:
         lines.append(f"a root key is in {folder}: move it to a place of its own, offline")
@@ -56,10 +56,10 @@ def made_lines(ring: KeyRing, *, protected: bool) -> list[str]:
 
 
 def _require_fitting(action: str, given: Iterable[str]) -> None:
-    """Refuse options that an action takes no notice of.
+    """Refuse options without an effect on the action.
 
     Raises:
-        UsageError: There is one, or no such action.
+        UsageError: Such an option is given, or the action does not exist.
     """
     from slipway.errors import UsageError, suggestion
 
@@ -77,13 +77,13 @@ def _require_fitting(action: str, given: Iterable[str]) -> None:
 
 
 def newest_root(folder: Path) -> Path:
-    """Return the newest root metadata of a channel's folder: what its readers start from."""
+    """Return the newest root metadata in a channel's folder, the start of its readers' trust."""
     return max(folder.glob("*.root.json"), key=lambda path: int(path.name.partition(".")[0]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Which keys, and what becomes of them."""
+    """The keys to work on, and how."""
 
     role: str = option("", "the role that gets new keys: root, targets, snapshot or timestamp")
     root_keys: int = option(1, "how many keys the root has; several get a folder each")
@@ -97,7 +97,7 @@ class _Wanted:
     dry_run: bool = option(False, "with rotate: say what would be done, and change nothing")
 
     def given(self) -> dict[str, bool]:
-        """Return which options are others than their defaults."""
+        """Return each option's name, with True if it differs from its default."""
         return {each.name: getattr(self, each.name) != each.default for each in fields(self)}
 
 
@@ -122,8 +122,10 @@ def keys_(
     wanted: _Wanted,
     answer: Answer,
 ) -> None:
-    """Make the keys of a channel (init), put them under a passphrase (protect), replace a role's
-    (rotate), show public ones, or print them for CI's secrets (export). Passphrases come from the
+    """Make, protect, replace, show or export the keys of a channel.
+
+    init makes them, protect puts them under a passphrase, rotate replaces those of a role. show
+    prints the public ones, export the private ones for CI's secrets. Passphrases come from the
     terminal or SLIPWAY_PASSPHRASE_FILE.
     """
     from slipway.channels import keys as rings
@@ -193,7 +195,7 @@ def _protect(channel: str, directory: Path, places: tuple[Path, ...], answer: An
 def _rotate(
     channel: str, directory: Path, places: tuple[Path, ...], wanted: _Wanted, answer: Answer
 ) -> KeyRing | None:
-    """Replace the keys of a role; None if that was only to be said."""
+    """Replace the keys of a role; return None after a dry run."""
     from slipway.channels import keys as rings
     from slipway.errors import UsageError
 

@@ -1,6 +1,6 @@
-"""This machine: what it can do, and what its cache holds.
+"""This machine: its abilities, and the content of its cache.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TITLE: Final = "This machine"
 
 @task(keyless=True)
 def doctor(*, at: Checkout, answer: Answer) -> None:
-    """Show what this host can do, what is missing, and the command that installs it."""
+    """Show this host's abilities, the missing ones, and the commands to install them."""
     from slipway.errors import HostError
     from slipway.workflows.doctor import examine
 
@@ -53,7 +53,7 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
     ),
 )
 def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Answer) -> None:
-    """Show what the cache of finished stages holds, or prune it."""
+    """Show the finished stages in the cache, or prune it."""
     from slipway.errors import UsageError
     from slipway.terminal.progress import size
 

@@ -1,4 +1,4 @@
-"""Options that several tasks share, as groups, and what they open.
+"""Options shared by several tasks, as groups, and the objects they open.
 
 What goes in: the values of options. What comes out: the workshop, jobs, and the session of a store.
 """
@@ -60,18 +60,18 @@ def described(*names: str, **more: str) -> dict[str, str]:
 
 
 def shared(name: str, default: Any) -> Any:
-    """Declare a field of a group whose help is a shared text."""
+    """Declare a field of a group with a shared help text."""
     return option(default, _HELP[name])
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Where appliances and templates are."""
+    """The folder of the appliances and templates."""
 
     root: str = option(".", "where appliances/ and templates/ are")
 
     def workshop(self) -> Workshop:
-        """Return what the pipeline works with."""
+        """Return the surroundings for the pipeline."""
         from slipway.job import Workshop
 
         return Workshop(root=Path(self.root).absolute())
@@ -79,16 +79,16 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Working(Checkout):
-    """A checkout in which something takes a while."""
+    """A checkout for a task of some length."""
 
     quiet: bool = option(False, "print results and errors alone")
     verbose: bool = option(False, "say more: why a stage is made, each check as it ends")
 
     def workshop(self) -> Workshop:
-        """Return what the pipeline works with.
+        """Return the surroundings for the pipeline.
 
         Raises:
-            UsageError: It is to be quiet and to say more.
+            UsageError: Both ``--quiet`` and ``--verbose`` are given.
         """
         from slipway.errors import UsageError
         from slipway.job import Workshop
@@ -133,15 +133,15 @@ class Reading(Working):
     def open(
         self, *, new: bool = False, reading: bool = False, dry_run: bool = False
     ) -> tuple[Workshop, Session]:
-        """Return what a task about a store works with.
+        """Return the workshop and the session of the store.
 
         Args:
-            new: The store may begin now.
+            new: Allow a store that begins now.
             reading: Nothing will be written.
             dry_run: Nothing will be written this time.
 
         Raises:
-            OSError: Nothing can be written there, and something will be.
+            OSError: The store is to be written, and cannot be.
         """
         from slipway.pipeline import session
 
@@ -172,11 +172,12 @@ class Place(Reading):
     def publishing(
         self, channel: str, *, dry_run: bool = False
     ) -> tuple[Workshop, Session, KeyRing | None]:
-        """Return what publishing works with, and the channel's keys; with ``dry_run``, no keys
-        where they would be made.
+        """Return the workshop, the session and the channel's keys, for publishing.
+
+        With ``dry_run``, the keys are None if publishing would make them.
 
         Raises:
-            MissingKeys: They are not here, and are not made by publishing.
+            MissingKeys: The keys are not here, and publishing does not make them.
         """
         from slipway.channels.beginning import begins, publishing_ring
 
@@ -192,10 +193,10 @@ class Place(Reading):
 
 
 def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str, ...]:
-    """Return the appliances that a command is about.
+    """Return the names of the appliances chosen on the command line.
 
     Raises:
-        UsageError: None is named, or some and all; or there are none.
+        UsageError: No appliance is named, names and ``--all`` are both given, or none exists.
     """
     from slipway.errors import UsageError
 
@@ -209,10 +210,10 @@ def chosen(shop: Workshop, names: Sequence[str], everything: bool) -> tuple[str,
 
 
 def all_names(shop: Workshop) -> tuple[str, ...]:
-    """Return every appliance.
+    """Return the name of every appliance.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no appliance.
     """
     from slipway.errors import UsageError
 
@@ -224,10 +225,10 @@ def all_names(shop: Workshop) -> tuple[str, ...]:
 
 
 def folders(names: Sequence[str]) -> list[str]:
-    """Return names of appliances; their folders, as shells complete them, are names, too.
+    """Return names of appliances; a folder, as shells complete it, counts as its name.
 
     Raises:
-        UsageError: Several names are one word.
+        UsageError: One word has several names.
     """
     from slipway.errors import UsageError
 
@@ -247,7 +248,7 @@ def at_least_one(option: str, number: int) -> int:
     """Return a number from 1 on.
 
     Raises:
-        UsageError: It is less.
+        UsageError: The number is less.
     """
     from slipway.errors import UsageError
 
@@ -260,8 +261,8 @@ def require_folder(option: str, path: str) -> None:
     """Refuse a folder that takes no files.
 
     Raises:
-        UsageError: There is none.
-        OSError: Nothing can be written there.
+        UsageError: The folder does not exist.
+        OSError: The folder cannot be written.
     """
     from slipway.errors import UsageError
     from slipway.host.ownership import require_writable
@@ -274,10 +275,10 @@ def require_folder(option: str, path: str) -> None:
 
 
 def require_words(builder: str, formats: Sequence[str]) -> None:
-    """Refuse a builder or formats that do not exist.
+    """Refuse an unknown builder or format.
 
     Raises:
-        UsageError: One does not.
+        UsageError: The builder or a format does not exist.
     """
     from slipway.builders import builder as find_builder
 
@@ -286,10 +287,10 @@ def require_words(builder: str, formats: Sequence[str]) -> None:
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """Refuse formats that do not exist.
+    """Refuse unknown formats.
 
     Raises:
-        UsageError: One does not, or a word has several in it.
+        UsageError: A format does not exist, or one word has several.
     """
     from slipway.errors import UsageError
     from slipway.formats import load
@@ -307,10 +308,10 @@ def require_formats(formats: Sequence[str]) -> None:
 def prepared(
     shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()
 ) -> list[Job]:
-    """Return jobs for appliances; every error of every spec is found before anything is made.
+    """Return jobs for appliances, after all errors of all specs were looked for.
 
     Raises:
-        UsageError: There is no such appliance, builder or format, or a base is not for this
+        UsageError: An appliance, the builder or a format does not exist, or a base lacks this
             architecture.
     """
     from slipway.job import prepare

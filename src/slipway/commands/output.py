@@ -1,4 +1,4 @@
-"""What tasks print, and what they ask.
+"""The output of tasks, and their questions.
 
 What goes in: rows, and questions. What comes out: columns on standard output, and yes or an error.
 """
@@ -22,10 +22,10 @@ _BELOW: Final = 4
 
 
 def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> None:
-    """Print a listing under headings, in columns as wide as what stands in them.
+    """Print a listing under headings, in columns as wide as their content.
 
-    A column that is empty in every row is left out. On a terminal that is too narrow the last
-    column is broken between words, or stands below its row; a pipe gets one line for each row.
+    A column is left out if it is empty in every row. On a narrow terminal the last column is broken
+    between words, or stands below its row. A pipe gets one line for each row.
     """
     found = [
         {name: "" if cell is None else one_line(cell) for name, cell in row.items()} for row in rows
@@ -52,14 +52,14 @@ def show(rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str] = ()) -> N
 
 
 def _room(before: int) -> int:
-    """Return how many columns the last one may have, after those before it; a pipe has no end."""
+    """Return the number of columns left for the last one; a pipe has no end."""
     if not sys.stdout.isatty():
         return sys.maxsize
     return max(0, extent(sys.stdout).columns - 1 - before)
 
 
 def say(text: str) -> None:
-    """Print text with its commands as they can be typed."""
+    """Print text with its commands as the user can type them."""
     print(as_called(text), flush=True)
 
 
@@ -69,10 +69,10 @@ def warn(line: str) -> None:
 
 
 def confirm(deed: str, yes: bool) -> None:
-    """Go on only if a person says so, or said so.
+    """Ask a person to go on, unless already told ``yes``.
 
     Args:
-        deed: What is going to be done, with from and to.
+        deed: The change to come, with from and to.
 
     Raises:
         Declined: The answer is no, Ctrl-C or Ctrl-D.
@@ -100,10 +100,10 @@ def confirm(deed: str, yes: bool) -> None:
 
 @contextmanager
 def until_ctrl_c(said: str = "") -> Iterator[None]:
-    """Let Ctrl-C end the block, and nothing but it; SIGTERM and SIGHUP end the task.
+    """Let Ctrl-C end the block alone; SIGTERM and SIGHUP end the task.
 
     Args:
-        said: A line for standard output then.
+        said: A line for standard output after Ctrl-C.
     """
     from slipway.commandline.invocation import Terminated
 
@@ -117,6 +117,6 @@ def until_ctrl_c(said: str = "") -> Iterator[None]:
 
 
 def would(lines: Iterable[str]) -> None:
-    """Print what a dry run would do."""
+    """Print the changes of a dry run."""
     for line in lines:
         print(one_line(f"would {line}"))

@@ -1,6 +1,6 @@
-"""Looking at a build before it begins: its plan, and the files that it runs.
+"""A look at a build before it begins: its plan, and the files for its builder.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ __all__ = ["plan", "render"]
 
 @task(keyless=True, help=described("name"))
 def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
-    """Show the stages of a build: their ids, whether they are in the cache, how long they usually
-    take, and why one is new.
-    """
+    """Show the stages of a build: id, state in the cache, usual time, and why one is new."""
     from slipway.outputs import explain
     from slipway.terminal.progress import seconds
 
@@ -60,10 +58,10 @@ def plan(name: str, *, at: Checkout, recipe: Recipe, answer: Answer) -> None:
 
 
 def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
-    """Refuse to plan without a lock: to make one is no part of showing what there is.
+    """Refuse to plan without a lock: showing a plan must not make one.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is no lock.
     """
     from slipway.errors import SpecError, Where
     from slipway.job import lock_path

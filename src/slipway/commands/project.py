@@ -1,6 +1,6 @@
 """Work on Slipway itself: its tests, its lock, its generated pages.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TITLE: Final = "Slipway itself"
 
 @dataclass(frozen=True, slots=True)
 class _Tests:
-    """Which tests are run."""
+    """The tests to run."""
 
     all: bool = option(False, "every test, also those that only the nightly workflow runs")
     unit: bool = option(False, "only the fast ones")
@@ -41,8 +41,9 @@ class _Tests:
 
 @task()
 def test(*, at: Checkout, wanted: _Tests) -> None:
-    """Check the code and run the tests that guard the main flow: style, types, unit, integration,
-    an object store, machines.
+    """Check the code and run the tests of the main flow.
+
+    They are style, types, unit, integration, an object store and machines.
     """
     from slipway.development import suite as development
     from slipway.development.fresh import fresh as run_fresh
@@ -80,8 +81,9 @@ def lint(*, at: Checkout) -> None:
     )
 )
 def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
-    """Plant faults in a copy of the checkout (tests/mutants/), one at a time, and see that the
-    tests notice each.
+    """Plant faults in a copy of the checkout, one at a time, and see the tests notice each.
+
+    The faults are in tests/mutants/.
     """
     from contextlib import closing
 
@@ -106,7 +108,7 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
 
 @task(help=dict(runs="how often each command is measured; the median counts"))
 def bench(*, at: Checkout, answer: Answer, runs: int = 3) -> None:
-    """Measure how fast this version is on this machine, beside a control; takes some minutes."""
+    """Measure this version's speed on this machine, beside a control; takes some minutes."""
     from slipway.bench.builds import bench as measure
 
     at_least_one("--runs", runs)
@@ -125,8 +127,9 @@ def bench(*, at: Checkout, answer: Answer, runs: int = 3) -> None:
 
 @task(help={"update": "lock the newest versions that pyproject.toml allows, and say what changed"})
 def deps(*, at: Checkout, update: bool = False) -> None:
-    """Compare the lock of Slipway's own Python packages (requirements/) with pyproject.toml, or
-    renew it.
+    """Compare the lock of Slipway's Python packages with pyproject.toml, or renew it.
+
+    The lock is in requirements/.
     """
     from slipway.development import dependencies
 
@@ -156,8 +159,9 @@ def schema(*, at: Checkout, check: bool = False) -> None:
 
 @task(keyless=True, help=described(arch="processor architecture of the image, in Debian's words"))
 def appliances(*, at: Checkout, arch: str = "amd64") -> None:
-    """Write docs/appliances.md: sizes, memory, time to start and ports of every appliance, from its
-    newest build.
+    """Write docs/appliances.md from every appliance's newest build.
+
+    It shows sizes, memory, time to start and ports.
     """
     from slipway.cache import create_file
     from slipway.workflows.overview import overview, page

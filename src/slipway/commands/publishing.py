@@ -1,6 +1,6 @@
-"""What brings releases into a store, and what a night does.
+"""Publish releases to a store, and do a night's work.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ TITLE: Final = "Publish"
 def publish_into(
     shop: Workshop, session: Session, folders: Sequence[Path], channel: str, answer: Answer
 ) -> None:
-    """Publish releases, and say what changed.
+    """Publish releases, and print the changes.
 
     Raises:
-        UserError: Some cannot be published; the others are.
+        UserError: Some releases were refused; the others are published.
     """
     from slipway import pipeline
     from slipway.channels.session import describe
@@ -74,7 +74,7 @@ def publish_into(
 
 @dataclass(frozen=True, slots=True)
 class _Publication:
-    """What is published, and where."""
+    """The releases to publish, and their channel."""
 
     all: bool = shared("all", False)
     channel: str = option("nightly", "into this channel")
@@ -97,8 +97,9 @@ def publish(
     wanted: _Publication,
     answer: Answer,
 ) -> None:
-    """Put built releases into a store and into a channel of it, with one commit; doing it again
-    changes nothing.
+    """Put built releases into a store and, with one commit, into a channel of it.
+
+    Doing it again is a no-op.
     """
     from slipway.channels import preview
     from slipway.channels.folders import builds_below
@@ -159,7 +160,7 @@ def publish(
 
 @dataclass(frozen=True, slots=True)
 class _Night:
-    """What a night does with its builds."""
+    """The use of a night's builds."""
 
     channel: str = option("nightly", "into this channel")
     no_publish: bool = option(False, "build only: this needs no keys")
@@ -168,8 +169,9 @@ class _Night:
 
 @task(help=described("names"))
 def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, wanted: _Night) -> None:
-    """Do a night's work: renew locks, build and boot what changed, publish it with one commit,
-    refresh, prune.
+    """Do a night's work: lock, build, check, publish, refresh, prune.
+
+    Locks are renewed; changed appliances are built, booted and published with one commit.
     """
     from slipway.errors import UsageError
     from slipway.host.credentials import leave_behind, seal
@@ -223,8 +225,9 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, want
 
 @task(help=described("dry_run"))
 def catalog(*, at: Place, answer: Answer, dry_run: bool = False) -> None:
-    """Write a store's pages for people, and indexes for Incus, LXD and vSphere; every change of a
-    channel then keeps them up to date.
+    """Write a store's pages for people, and indexes for Incus, LXD and vSphere.
+
+    Every later change of a channel then keeps them up to date.
     """
     from slipway.workflows.indexing import write_catalog
 

@@ -1,6 +1,6 @@
-"""Reading a store: download, convert and audit what it holds.
+"""Reading a store: download, convert and audit its releases.
 
-What goes in: arguments. What comes out: lines, or JSON.
+Takes arguments; prints lines, or JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TITLE: Final = "Read a store"
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """Which image, and where it goes."""
+    """The image to fetch, and its folder."""
 
     channel: str = option("stable", "from this channel")
     format: str = option("qcow2", "the image's format")
@@ -49,8 +49,10 @@ class _Image:
 
 @task(help=described("name"))
 def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
-    """Download an image, verified; an interrupted download goes on, and no other file is ever
-    replaced. With --set, write a seed for its first boot beside it, also over an earlier one.
+    """Download and verify an image; an interrupted download is resumed.
+
+    No other file is ever replaced. With --set, also write a seed for its first boot beside it, over
+    an earlier one.
     """
     from slipway.channels.client import fetch_image, fetch_manifest, withdrawn_images
     from slipway.host.ownership import require_writable
@@ -100,13 +102,13 @@ def fetch(name: str, *, at: Reading, wanted: _Image, answer: Answer) -> None:
 
 
 def _downloads(at: Reading, name: str, out: str) -> Path:
-    """Return the folder that an image is fetched into."""
+    """Return the folder for a fetched image."""
     return Path(out) if out else Path(at.root, "downloads", name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Disk:
-    """Which release, and where its images go."""
+    """The release to convert, and the folder for its images."""
 
     channel: str = option("stable", "from this channel")
     build: str = shared("build", "")
@@ -149,8 +151,10 @@ def export(release: str, *, at: Reading, format: list[str], wanted: _Disk, answe
 
 @task(help=dict(channel="a channel, or a file: an image or a seed; can be given again"))
 def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
-    """Audit channels: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and
-    what belongs to no channel. Of a file, say which release it is of, and what its seed sets.
+    """Audit channels, or verify downloaded images and seeds.
+
+    Of a channel: signatures, expiry, each object's size and hash, SHA256SUMS, manifests, and
+    objects without a channel. Of a file: its release, and the values set by its seed.
     """
     from slipway.channels.audit import Audited as Sound
     from slipway.channels.audit import audit

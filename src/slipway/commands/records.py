@@ -56,7 +56,7 @@ __all__ = [
 
 
 def failed_records(problems: Mapping[str, UserError]) -> list[Failed]:
-    """Return errors by name."""
+    """Return the records of errors by name."""
     return [
         Failed(name=name, message=error.message, hint=error.hint)
         for name, error in problems.items()
@@ -64,7 +64,7 @@ def failed_records(problems: Mapping[str, UserError]) -> list[Failed]:
 
 
 def moved_records(moves: Iterable[Moved]) -> list[Move]:
-    """Return changes of channels."""
+    """Return the records of changes of channels."""
     return [
         Move(
             appliance=each.appliance,
@@ -78,7 +78,7 @@ def moved_records(moves: Iterable[Moved]) -> list[Move]:
 
 
 def published_record(done: Published) -> PublishedRelease:
-    """Return a release that was brought into a store."""
+    """Return the record of a published release."""
     return PublishedRelease(
         appliance=done.ref.appliance,
         release=done.ref.release,
@@ -90,7 +90,7 @@ def published_record(done: Published) -> PublishedRelease:
 
 
 def release_record(release: Finished) -> Release:
-    """Return a finished build."""
+    """Return the record of a finished build."""
     from slipway.records.release import MANIFEST
 
     manifest = release.manifest
@@ -120,7 +120,7 @@ def release_record(release: Finished) -> Release:
 
 
 def machine_record(name: str, report: BootReport, only: Iterable[str] = ()) -> Machine:
-    """Return a machine that was booted and checked."""
+    """Return the record of a booted and checked machine."""
     checks = [
         Check(
             place=each.place,
@@ -142,7 +142,7 @@ def machine_record(name: str, report: BootReport, only: Iterable[str] = ()) -> M
 
 
 def proof_record(name: str, proof: Proof) -> FaultProof:
-    """Return what became of a fault of an appliance."""
+    """Return the record of an appliance's fault."""
     return FaultProof(
         appliance=name,
         fault=proof.fault.name,
@@ -155,10 +155,10 @@ def proof_record(name: str, proof: Proof) -> FaultProof:
 
 
 def image_record(form: str, path: Path, sha256: str | None = None) -> Image:
-    """Return an image file.
+    """Return the record of an image file.
 
     Args:
-        sha256: Its hash, where that is known.
+        sha256: Its hash, if known.
     """
     from slipway.cache import sha256_of
 
@@ -168,7 +168,7 @@ def image_record(form: str, path: Path, sha256: str | None = None) -> Image:
 
 
 def channel_record(channel: Channel) -> ChannelState:
-    """Return a channel and its dates."""
+    """Return the record of a channel and its dates."""
     roles = {name: role for name in channel.appliances if (role := channel.role(name)) is not None}
     return ChannelState(
         name=channel.name,
@@ -190,7 +190,7 @@ def channel_record(channel: Channel) -> ChannelState:
 
 
 def held_record(channel: Channel, appliance: str) -> Held:
-    """Return what a channel has of an appliance."""
+    """Return the record of an appliance in a channel."""
     from slipway.channels.layout import target_key
     from slipway.records.reference import ReleaseRef
 
@@ -230,7 +230,7 @@ def held_record(channel: Channel, appliance: str) -> Held:
 
 
 def keys_record(ring: KeyRing, would: Iterable[str] = ()) -> Keys:
-    """Return the public side of a channel's keys."""
+    """Return the record of a channel's public keys."""
     from slipway.channels.keys import ROLES, fingerprint
     from slipway.channels.minisign import public_key
 
@@ -256,5 +256,5 @@ def keys_record(ring: KeyRing, would: Iterable[str] = ()) -> Keys:
 
 
 def seed_record(path: Path, seed: Seed) -> SeedFile:
-    """Return a seed's file; no value stands in it."""
+    """Return the record of a seed's file, without its values."""
     return SeedFile(path=str(path), id=seed.id, parameters=seed.names, secrets=sorted(seed.secrets))

@@ -1,4 +1,4 @@
-"""A download made one's own: the seed that ``fetch`` writes, and the files that ``verify`` takes.
+"""A download with values of its own: the seed of ``fetch``, and the files of ``verify``.
 
 What goes in: words of a command line, manifests, and a session. What comes out: a seed beside its
 image, lines about both, and records. No line shows a value.
@@ -48,32 +48,32 @@ _ELSEWHERE: Final = ("attach it as a CD: {seed}",)
 
 
 def about_seed(seed: Seed) -> str:
-    """Say what a seed sets."""
+    """Return a line with a seed's release and the names of its parameters."""
     names = [f"{name} (secret)" if name in seed.secrets else name for name in seed.names]
     return f"seed {seed.id} for {seed.appliance} {seed.release} sets: {', '.join(names)}"
 
 
 def attaching(form: str, path: Path) -> list[str]:
-    """Say how a machine gets a seed at its first start."""
+    """Say how to give a machine a seed at its first start."""
     lines = _ATTACHING.get(form, _ELSEWHERE)
     return [line.format(seed=shlex.quote(str(path)), name=shlex.quote(path.name)) for line in lines]
 
 
 def is_file_word(word: str) -> bool:
-    """Return True for a word of ``verify`` that is a file: no channel can be called so."""
+    """Return True if a word of ``verify`` is a file: no channel's name has these characters."""
     return "/" in word or "." in word
 
 
 def verify_files(
     session: Session, paths: Sequence[Path], progress: Progress
 ) -> tuple[list[VerifiedFile], list[str], list[str]]:
-    """Compare files with what channels list.
+    """Compare files with the channels' lists.
 
     Returns:
-        What is right, a line for each thing that was found, and what is wrong.
+        The right files, a line for each finding, and the problems.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: A file does not exist.
         HostError: No channel is trusted here.
     """
     from slipway.errors import VerificationError

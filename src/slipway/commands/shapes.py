@@ -1,8 +1,7 @@
-"""The shapes of what tasks about images and this machine print with ``--json``, with a text for
-each field.
+"""The ``--json`` documents of tasks about images and this machine, with a text for each field.
 
-What goes in: nothing. What comes out: :data:`SHAPES` by task, of which docs/reference/json.md is
-made. A shape whose fields change their meaning, or go, gets the next number; a new field keeps it.
+What goes in: nothing. What comes out: :data:`SHAPES` by task, the source of docs/reference/json.md.
+A shape gets the next number if a field changes its meaning, or goes; a new field keeps the number.
 Times are in UTC (ISO 8601), sizes in bytes.
 """
 
@@ -74,7 +73,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What `build` and `releases` tell."""
+    """The document of `build` and `releases`."""
 
     FORMAT: ClassVar[str] = "slipway/build/1"
     releases: Annotated[
@@ -95,7 +94,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine that was booted and checked."""
+    """A booted and checked machine."""
 
     appliance: Annotated[str, "what was booted"]
     firmware: Annotated[str, "`bios`, `uefi` or `secureboot`"]
@@ -109,7 +108,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What `check` tells."""
+    """The document of `check`."""
 
     FORMAT: ClassVar[str] = "slipway/check/1"
     machines: Annotated[Sequence[Machine], "those that passed; when one fails, those before it"]
@@ -128,8 +127,9 @@ class Appliance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What `list` tells. With `--names`, the names alone as an array on one line, for the matrix of
-    a workflow.
+    """The document of `list`.
+
+    With `--names`, it is only an array of names on one line, for the matrix of a workflow.
     """
 
     FORMAT: ClassVar[str] = "slipway/list/1"
@@ -138,7 +138,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenValue:
-    """A value that checks give, because the spec has none."""
+    """A value made up for the checks, as the spec has none."""
 
     appliance: Annotated[str, "whose parameter it is"]
     parameter: Annotated[str, "its name"]
@@ -147,7 +147,10 @@ class GivenValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Valid:
-    """What `validate` tells; `errors` has every error of every spec."""
+    """The document of `validate`.
+
+    `errors` has every error of every spec.
+    """
 
     FORMAT: ClassVar[str] = "slipway/validate/1"
     appliances: Annotated[Sequence[str], "those that are valid"]
@@ -169,7 +172,7 @@ class Lock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """What `lock` tells."""
+    """The document of `lock`."""
 
     FORMAT: ClassVar[str] = "slipway/lock/1"
     locks: Annotated[Sequence[Lock], "those that were resolved"]
@@ -190,7 +193,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `plan` tells."""
+    """The document of `plan`."""
 
     FORMAT: ClassVar[str] = "slipway/plan/1"
     appliance: Annotated[str, "what would be built"]
@@ -201,7 +204,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What `render` tells."""
+    """The document of `render`."""
 
     FORMAT: ClassVar[str] = "slipway/render/1"
     appliance: Annotated[str, "whose they are"]
@@ -211,7 +214,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
-    """What `reproduce` tells."""
+    """The document of `reproduce`."""
 
     FORMAT: ClassVar[str] = "slipway/reproduce/1"
     appliance: Annotated[str, "what was built"]
@@ -223,7 +226,7 @@ class Reproduced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultProof:
-    """What became of an appliance that was broken on purpose."""
+    """The result of breaking an appliance on purpose."""
 
     appliance: Annotated[str, "what was broken"]
     fault: Annotated[str, "the patch, without `.patch`"]
@@ -236,7 +239,7 @@ class FaultProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What `faults` tells."""
+    """The document of `faults`."""
 
     FORMAT: ClassVar[str] = "slipway/faults/1"
     proofs: Annotated[Sequence[FaultProof], "in the order in which they were tried"]
@@ -244,8 +247,9 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What `start` tells, as soon as the machine runs; how it ends is told by the exit code
-    alone.
+    """The document of `start`.
+
+    It is printed as soon as the machine runs; only the exit code tells how it ended.
     """
 
     FORMAT: ClassVar[str] = "slipway/start/1"
@@ -261,7 +265,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What takes space in an image."""
+    """A package or a folder of an image, with its size."""
 
     name: Annotated[str, "a package or a folder"]
     size: Annotated[int, "bytes on the disk"]
@@ -270,7 +274,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What `sizes` tells."""
+    """The document of `sizes`."""
 
     FORMAT: ClassVar[str] = "slipway/sizes/1"
     appliance: Annotated[str, "whose image it is"]
@@ -290,7 +294,7 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """What `cache` tells."""
+    """The document of `cache`."""
 
     FORMAT: ClassVar[str] = "slipway/cache/1"
     folder: Annotated[str, "where it is"]
@@ -302,7 +306,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that this host can or cannot do."""
+    """An ability of this host, present or missing."""
 
     name: Annotated[str, "what was looked at"]
     state: Annotated[str, "`ok`, `missing` (builds fail) or `limited` (something else does)"]
@@ -312,7 +316,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What `doctor` tells."""
+    """The document of `doctor`."""
 
     FORMAT: ClassVar[str] = "slipway/doctor/1"
     findings: Annotated[Sequence[Finding], "in the order of the work"]
@@ -320,7 +324,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What `bench` tells."""
+    """The document of `bench`."""
 
     FORMAT: ClassVar[str] = "slipway/bench/1"
     machine: Annotated[Mapping[str, Any], "processors, memory and system"]

@@ -1,8 +1,7 @@
-"""What is said at the end of builds and publications: sizes, times, the next command; a table for a
-workflow.
+"""The end of builds and publications: sizes, times, the next command; a table for a workflow.
 
-What goes in: releases, and what their steps took. What comes out: lines for people, and rows of the
-job's summary (:mod:`slipway.terminal.summary`).
+What goes in: releases, and the durations of their steps. What comes out: lines for people, and rows
+of the job's summary (:mod:`slipway.terminal.summary`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NAMED, _NAMED_S = 3, 1.0
 
 
 class BuildSummary:
-    """Builds one after the other: what became of each."""
+    """Builds one after the other, with the outcome of each."""
 
     def __init__(self) -> None:
         self._rows: list[Sequence[object]] = []
@@ -36,7 +35,7 @@ class BuildSummary:
 
     @contextmanager
     def row(self, name: str) -> Iterator[None]:
-        """Measure a build; one that fails has its row, too."""
+        """Measure a build; a failed one has its row, too."""
         begun = time.monotonic()
         try:
             yield
@@ -48,7 +47,7 @@ class BuildSummary:
             self._took_s = time.monotonic() - begun
 
     def add(self, release: Release) -> None:
-        """Add a finished build, which is the one that was measured last."""
+        """Add a finished build: the last one measured."""
         manifest = release.manifest
         boot = manifest.boot
         checks = f"{len(boot['checks'])} passed" if boot else "not booted"
@@ -58,9 +57,7 @@ class BuildSummary:
         )
 
     def lines(self, progress: Progress, release: Release, *, last: bool) -> list[str]:
-        """Return a build's last lines: what it took, and what comes next if this is the last that
-        is done.
-        """
+        """Return a build's last lines: its durations and, if it is the last, the next command."""
         longest = sorted(progress.took.items(), key=lambda each: -each[1])[:_NAMED]
         parts = ", ".join(f"{label} {seconds(took)}" for label, took in longest if took >= _NAMED_S)
         lines = [f"  {seconds(self._took_s):>10}  in all{': ' * bool(parts)}{parts}"]
@@ -82,7 +79,7 @@ class BuildSummary:
 def publication_table(
     moves: Sequence[Moved], channel: str, refused: Mapping[str, UserError]
 ) -> None:
-    """Write what was published into the job's summary."""
+    """Write a publication into the job's summary."""
     rows: list[Sequence[object]] = []
     for moved in moves:
         total = sum(count for blobs in moved.blobs for count, _ in blobs.files.values())
@@ -95,7 +92,7 @@ def publication_table(
 
 
 def _add(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Add a table to the job's summary; without room for it, what was done is still done."""
+    """Add a table to the job's summary; if that fails, only warn, as the work itself is done."""
     try:
         add_table(title, headings, rows)
     except OSError as error:

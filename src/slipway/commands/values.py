@@ -1,8 +1,7 @@
 """Values of parameters, as ``start`` takes them -> text by name.
 
 What goes in: the words of ``--set`` and ``--set-file``. What comes out: a value for each name.
-Invariant: nothing but the files that are named is read, so whatever is wrong here is found before
-anything else.
+Invariant: only the named files are read, so errors here are found before any others.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def given_values(plain: Iterable[str], files: Iterable[str]) -> dict[str, str]:
         files: Each as name=PATH; one line feed at the end of a file does not count.
 
     Raises:
-        UsageError: A word is not of this form, a name is given twice, or a file is no text.
+        UsageError: A word has another form, a name is given twice, or a file is no text.
         OSError: A file cannot be read.
     """
     values: dict[str, str] = {}

@@ -161,9 +161,9 @@ def _is(path: Path, mode: str, identity: str) -> bool:
 
 
 def _is_blob(file: IO[bytes], size: int, identity: str) -> bool:
-    """Return True if a file's content is an object, or an object's target.
+    """Return True if a file has an object's content, or the content behind its Git LFS pointer.
 
-    Git LFS keeps a pointer in the commit
+    Git LFS keeps the pointer in the commit
     (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
     """
     digest, whole = _started(size, identity), hashlib.sha256()

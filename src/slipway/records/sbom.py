@@ -50,7 +50,7 @@ class Contents:
     Attributes:
         distribution: Such as ``debian``.
         release: The distribution's release, such as ``trixie``.
-        packages: All installed packages of Debian's.
+        packages: All installed Debian packages.
         wheels: The packages of PyPI.
         downloads: The files outside packages.
     """

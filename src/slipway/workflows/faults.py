@@ -5,7 +5,7 @@ folder, below its first line (the fault) and a line ``Caught-by: <place>/<check>
 for each, the first failed check of the patched appliance's boot; it must be that one.
 
 Invariants: the appliance's folder is only read. A patched copy, and anything made from it alone, is
-gone afterwards. A patch without a match is an error, not a proof.
+gone afterwards. An outdated patch is an error, not a proof.
 """
 
 from __future__ import annotations

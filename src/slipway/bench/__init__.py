@@ -1,8 +1,8 @@
-"""How fast it is, measured on this machine beside a control: the rows of docs/performance.md.
+"""Slipway's speed, measured on this machine beside a control: the rows of docs/performance.md.
 
-What goes in: a checkout. What comes out: a :class:`Report`; each time is the median over several
-runs, which take turns with the control's. Times of builds are those of whole processes, their
-children's processor time included.
+What goes in: a checkout. What comes out: a :class:`Report`. Each time is the median of several
+runs, in turn with the control's. Times of builds are those of whole processes, including their
+children's processor time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ __all__ = ["Report", "Row", "Usage", "machine", "measured", "middle"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a command took, in seconds; ``cpu_s`` is user and system time, with that of every
-    process that it waited for.
+    """A command's cost in seconds.
+
+    ``cpu_s`` is user and system time, including every process it waited for.
     """
 
     wall_s: float
@@ -35,9 +36,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: what was measured, and what it should be at most; ``detail`` says
-    more.
-    """
+    """One line of the table: a measured value, and its upper goal; ``detail`` says more."""
 
     name: str
     value: float
@@ -47,25 +46,25 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether it is what it should be; None where nothing is asked for."""
+        """Whether the value meets its goal; None without a goal."""
         return None if self.goal is None else self.value <= self.goal
 
     def record(self) -> dict[str, Any]:
-        """For the table and for JSON."""
+        """Return the row for the table and for JSON."""
         outcome = {None: "", True: "reached", False: "not reached"}[self.reached]
         return {**asdict(self), "value": round(self.value, 3), "outcome": outcome}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that was measured: the machine, the rows, and by row where its seconds went."""
+    """All measurements: the machine, the rows, and by row the seconds of each step."""
 
     machine: Mapping[str, Any]
     rows: Sequence[Row]
     profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report for JSON."""
         return {
             "machine": dict(self.machine),
             "rows": [row.record() for row in self.rows],
@@ -80,10 +79,10 @@ def measured(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Usage:
-    """Run a command to its end and say what it took.
+    """Run a command to its end and return its cost.
 
     Raises:
-        BuildError: It failed.
+        BuildError: The command failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
@@ -96,7 +95,7 @@ def measured(
 
 
 def middle(usages: Sequence[Usage]) -> Usage:
-    """The medians of several."""
+    """Return the medians of several."""
     return Usage(
         wall_s=median(usage.wall_s for usage in usages),
         cpu_s=median(usage.cpu_s for usage in usages),
@@ -104,7 +103,7 @@ def middle(usages: Sequence[Usage]) -> Usage:
 
 
 def machine() -> dict[str, Any]:
-    """The machine that this runs on."""
+    """Return the properties of this machine."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in cpus if line.startswith("model name")),

@@ -1,8 +1,8 @@
 """The rows: a small server (nginx) built cold, with one more package, with one file changed and
 with nothing changed; commands; many specs.
 
-The control is ``mmdebstrap --variant=minbase`` of the same release from the host's mirror: as it
-is, in the directory for temporary files, and once more in memory, where Slipway works. The floor is
+The control is ``mmdebstrap --variant=minbase`` of the same release from the host's mirror. It runs
+once as it is, in the directory for temporary files, and once in memory, like Slipway. The floor is
 ``dpkg-deb -x`` of all the packages.
 """
 
@@ -39,7 +39,7 @@ _SPECS = 10_000
 
 @dataclass(kw_only=True)
 class _Bench:
-    """A root of its own with one appliance, and what was measured so far."""
+    """A root of its own with one appliance, and the measurements so far."""
 
     shop: Workshop
     place: Path
@@ -56,7 +56,7 @@ class _Bench:
         (self.root / "templates").symlink_to(self.shop.root / "templates")
 
     def write(self, *packages: str) -> Lock:
-        """Have these packages in the spec, locked, and in the pool."""
+        """Put these packages into the spec, the lock and the pool."""
         folder = self.root / "appliances" / _NAME
         (folder / "appliance.yaml").write_text(_SPEC.format(packages=", ".join(packages)))
         shop = Workshop(root=self.root, progress=self.shop.progress)
@@ -66,14 +66,14 @@ class _Bench:
         return made
 
     def cache(self, name: str) -> dict[str, str]:
-        """The environment with an empty cache that has the packages."""
+        """Return the environment for an otherwise empty cache with the packages."""
         directory = self.place / name
         directory.mkdir()
         (directory / "pool").symlink_to(self.shop.pool.directory)
         return {"SLIPWAY_CACHE": str(directory)}
 
     def disk(self, env: dict[str, str], profile: str) -> Usage:
-        """Make the raw disk, measured; where the time went becomes a profile."""
+        """Make the raw disk and measure it; the seconds of each step become a profile."""
         said = self.place / "said"
         said.unlink(missing_ok=True)
         usage = measured(
@@ -93,7 +93,7 @@ class _Bench:
         return usage
 
     def invoke(self, *words: str | Path, env: dict[str, str] | None = None) -> Usage:
-        """A whole command, measured."""
+        """Run a whole command and measure it."""
         argv = [sys.executable, "-m", "invoke", "--search-root", self.shop.root, *words]
         return measured(argv, env={**_python(), **(env or {})}, log=self.log)
 
@@ -106,10 +106,10 @@ class _Bench:
 
 
 def bench(shop: Workshop, *, runs: int) -> Report:
-    """Measure everything; takes some minutes.
+    """Measure everything; it takes some minutes.
 
     Raises:
-        BuildError: Something that is measured failed.
+        BuildError: A measured command failed.
     """
     with shop.cache.scratch() as place:
         state = _Bench(shop=shop, place=place, runs=runs)
@@ -144,7 +144,7 @@ def _memory() -> Iterator[Namespace]:
 
 
 def _cold(state: _Bench) -> dict[str, str]:
-    """From nothing but the packages; returns the environment whose cache holds the result."""
+    """Build from nothing but the packages; return the environment of the cache with the result."""
     packages = state.write("nginx")
     control: list[Usage] = []
     in_memory: list[Usage] = []
@@ -191,14 +191,14 @@ def _cold(state: _Bench) -> dict[str, str]:
 
 
 def _unpack_all(state: _Bench, namespace: Namespace, packages: Lock) -> Usage:
-    """What unpacking alone takes."""
+    """Measure unpacking alone."""
     files = [state.shop.pool.path(package) for package in packages.all_packages]
     script = 'mkdir /mnt/floor && for file; do dpkg-deb -x "$file" /mnt/floor; done'
     return measured([*namespace.enter, "sh", "-eu", "-c", script, "sh", *files], log=state.log)
 
 
 def _warm(state: _Bench, env: dict[str, str]) -> None:
-    """On what a build left in the cache."""
+    """Build with the earlier build's cache."""
     added: list[Usage] = []
     changed: list[Usage] = []
     for number in range(state.runs):
@@ -219,7 +219,7 @@ def _warm(state: _Bench, env: dict[str, str]) -> None:
 
 
 def _commands(state: _Bench, env: dict[str, str]) -> None:
-    """Whole commands, and what a whole build leaves."""
+    """Measure whole commands, and the results of a whole build."""
     build = ("build", _NAME, "--no-boot", "--root", state.root)
     with state.shop.progress.step("bench") as step:
         step.detail = "commands"

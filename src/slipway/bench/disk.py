@@ -1,5 +1,5 @@
-"""A program: make the raw disk of an appliance, and nothing from it; print what each stage took, in
-seconds, as JSON.
+"""A program: make the raw disk of an appliance, and nothing from it; print the seconds of each
+stage as JSON.
 
 Arguments: the root and the appliance's name. It exists to be measured: `invoke build` goes on from
 the disk to formats and records.
@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 
 class _Timed(Progress):
-    """Remembers what each step took."""
+    """Progress with a memory of each step's seconds."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -36,7 +36,7 @@ class _Timed(Progress):
 
 
 def main(root: Path, name: str) -> int:
-    """The program."""
+    """Make the disk and print the seconds."""
     started = time.monotonic()
     progress = _Timed()
     shop = Workshop(root=root, progress=progress)

@@ -1,9 +1,8 @@
 """A program: make many synthetic appliances, then validate, plan and render them all; print seconds
 and memory as JSON.
 
-Arguments: how many, the root whose templates are used, and an empty directory to work in. Every
-spec differs; a lock is shared by a hundredth of them, as appliances with the same packages have the
-same lock.
+Arguments: the count, the root of the templates, and an empty directory to work in. Every spec
+differs. A hundredth of them share a lock, as appliances with the same packages have the same lock.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def write(directory: Path, count: int, templates: Path, lock: Lock) -> None:
 
 
 def main(count: int, templates: Path, directory: Path) -> int:
-    """The program; a lock of the default base is read from standard input."""
+    """Measure the appliances; a lock of the default base is read from standard input."""
     lock_file = directory / "lock"
     lock_file.write_bytes(sys.stdin.buffer.read())
     write(directory, count, templates, read_lock(lock_file))

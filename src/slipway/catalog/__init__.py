@@ -1,13 +1,13 @@
-"""What a store publishes -> pages for people and indexes for other programs, kept in the store
-itself.
+"""A store's releases -> pages for people and indexes for other programs, kept in the store itself.
 
 What goes in: the channels of a store, verified. What comes out: a few objects with references to
-``targets/``: pages, streams for Incus and LXD, a content library for vSphere. Invariants: they are
-views, written anew after a change, and nothing here trusts them; only what is current in a channel
-is offered, so nothing that was withdrawn is.
+``targets/``: pages, streams for Incus and LXD, a content library for vSphere.
 
-A kind of index is one module of this package with a function ``index(catalog, templates)`` that
-gives the objects by key.
+Invariants: they are views, written anew after a change, and nothing here trusts them. Only a
+channel's current releases are offered, so no withdrawn one is.
+
+A kind of index is one module of this package with a function ``index(catalog, templates)``. It
+returns the objects by key.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ INDEXED: Final = ("incus", "ova")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What is current of an appliance in a channel; ``first`` is whether no channel that is trusted
-    more has it, ``revision`` a number that grows with every change of the appliance there.
+    """An appliance's current release in a channel.
 
-    ``files`` are size and SHA-256 of all that the channel lists of it, by name. ``parts`` are those
-    of its SBOM where it is first, which alone shows them.
+    ``first`` is True if no more trusted channel has the appliance. ``revision`` grows with every
+    change of the appliance there. ``files`` are size and SHA-256 of all its files in the channel,
+    by name. ``parts`` are its SBOM's; only the first offer has them, because only it shows them.
     """
 
     channel: str
@@ -56,22 +56,22 @@ class Offer:
     parts: Sequence[Part] = ()
 
     def artifact(self, form: str) -> Artifact | None:
-        """The file of a format, if there is one."""
+        """Return the file of a format, if there is one."""
         return next(
             (artifact for artifact in self.manifest.artifacts if artifact.format == form), None
         )
 
     def key(self, artifact: Artifact) -> str:
-        """Where a file is in the store."""
+        """Return a file's key in the store."""
         return target_key(self.manifest.ref, artifact.file, artifact.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A release that a channel lists, or has withdrawn: then it has a ``tombstone`` and no files.
+    """A release in a channel; a withdrawn one has a ``tombstone`` and no files.
 
-    ``added`` is when it came to the channel, or was withdrawn, in seconds since 1970; ``files`` are
-    size and SHA-256 by name.
+    ``added`` is the time of its arrival in the channel, or of its withdrawal, in seconds since
+    1970. ``files`` are size and SHA-256 by name.
     """
 
     channel: str
@@ -82,16 +82,16 @@ class Listing:
     tombstone: Tombstone | None = None
 
     def key(self, file: str) -> str:
-        """Return where a file is in the store."""
+        """Return a file's key in the store."""
         return target_key(self.ref, file, self.files[file][1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """What a store offers; ``revision`` grows with every change of any channel.
+    """The offers of a store; ``revision`` grows with every change of any channel.
 
-    ``listings`` are all releases, the newest first; ``fingerprints`` those of each channel's root
-    keys, by channel, the most trusted channel first.
+    ``listings`` are all releases, the newest first. ``fingerprints`` are the root keys'
+    fingerprints by channel, the most trusted channel first.
     """
 
     offers: Sequence[Offer]
@@ -101,12 +101,12 @@ class Catalog:
 
     @property
     def hidden(self) -> list[Offer]:
-        """The offers that no index can show."""
+        """The offers without a format for indexes."""
         return [offer for offer in self.offers if not any(map(offer.artifact, INDEXED))]
 
     @property
     def shown(self) -> int:
-        """How many of the offers an index can show."""
+        """The number of offers in indexes."""
         return len(self.offers) - len(self.hidden)
 
 
@@ -115,19 +115,19 @@ class _Kind(Protocol):
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of indexes that exist, sorted."""
+    """Return the existing kinds of indexes, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def read_catalog(store: Store, channels: Iterable[Channel]) -> Catalog:
-    """What is current in channels.
+    """Return the current state of channels.
 
     Args:
         channels: The most trusted first.
 
     Raises:
-        VerificationError: A manifest or an SBOM is not what was published.
-        StoreError: One is missing.
+        VerificationError: A manifest or an SBOM is not the published one.
+        StoreError: A manifest or an SBOM is missing.
     """
     found: dict[tuple[str, str], Offer] = {}
     listings: list[Listing] = []
@@ -187,7 +187,7 @@ def _listings(channel: str, appliance: str, shelf: Shelf) -> Iterator[Listing]:
 
 
 def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = False) -> list[str]:
-    """Write every index; returns the keys of the objects that became different, or would."""
+    """Write every index; return the keys of changed objects, or of those to change."""
     changed = []
     for name in kinds():
         kind = cast(_Kind, importlib.import_module(f"{__name__}.{name}"))
@@ -198,7 +198,7 @@ def write(store: Store, catalog: Catalog, templates: Path, *, dry_run: bool = Fa
 
 
 def exists(store: Store) -> bool:
-    """Whether a store has indexes, which then have to follow what is published."""
+    """Return True if a store has indexes; they have to follow its channels then."""
     return any(True for _ in store.list("streams/v1/"))
 
 

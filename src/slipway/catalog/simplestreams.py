@@ -1,9 +1,9 @@
 """Streams for ``incus remote add NAME URL --protocol=simplestreams`` and ``lxc remote add``.
 
-The format is that of Incus' and LXD's shared/simplestreams (index.json and products). A release is
-in it that was made as ``incus``; its container and its virtual machine are one product, by the
-names NAME/CHANNEL and, where the channel is the most trusted one that has it, NAME. A fingerprint
-that is wrong makes an image vanish from listings without a word.
+The format is Incus' and LXD's shared/simplestreams (index.json and products). It shows releases
+made as ``incus``. A release's container and virtual machine are one product, named NAME/CHANNEL.
+The most trusted channel's product is also called NAME. With a wrong fingerprint, an image vanishes
+from listings without a word.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _IMAGES: Final = {
 
 
 def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
-    """The objects by key.
+    """Return the objects by key.
 
-    There is an empty list where there are no images, so that what was listed once goes away.
+    Without images there is an empty list, so earlier entries go away.
     """
     del templates
     products = {

@@ -1,10 +1,9 @@
-"""A content library for vSphere: subscribe to ``URL/lib.json``; every release that was made as
-``ova`` is an item of it.
+"""A content library for vSphere: subscribe to ``URL/lib.json``; its items are the releases with an
+``ova``.
 
-The format is VCSP, version 2, as VMware's own script for making such libraries (make_vcsp) writes
-it. Items are called NAME, or NAME-CHANNEL where a more trusted channel has the appliance too.
-Identifiers follow from names, so that an item stays the same one; its version grows with the
-changes of its channel.
+The format is VCSP, version 2, in the form of VMware's own script for such libraries (make_vcsp).
+Items are called NAME, or NAME-CHANNEL if a more trusted channel has the appliance too. Identifiers
+come from names, so an item stays the same one; its version grows with its channel's changes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _LIBRARY: Final = f"urn:uuid:{_SPACE}"
 
 
 def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
-    """The objects by key; a library without items where no release was made as an OVA."""
+    """Return the objects by key; a library without items if no release was made as an OVA."""
     items = {
         f"vsphere/{_name(offer)}/item.json": _item(offer, templates)
         for offer in catalog.offers

@@ -1,13 +1,13 @@
 """Pages for people, below ``www/``: a list of appliances, a page for each, a feed for each channel,
 and the same as JSON.
 
-They are HTML (the WHATWG's living standard) and Atom (RFC 4287), and need no server but one that
-hands out files. Nothing is loaded from elsewhere, and the browser is told to refuse it
-(Content-Security-Policy); without a script everything but the search works. Names of pages stay:
-``www/appliances/NAME.html``, ``www/channels/NAME.xml``.
+They are HTML (the WHATWG's living standard) and Atom (RFC 4287); any server of files will do.
+Nothing is loaded from elsewhere, and the browser is told to refuse it (Content-Security-Policy).
+Without a script everything but the search works. Names of pages stay: ``www/appliances/NAME.html``,
+``www/channels/NAME.xml``.
 
-Invariants: each value from a manifest or a channel goes through the filter ``xml``; classes are
-numbers of ours, and so are ids but those of releases; a picture is a PNG.
+Invariants: each value from a manifest or a channel goes through the filter ``xml``. Classes are
+numbers of ours, and so are ids but those of releases. A picture is a PNG.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def index(catalog: Catalog, templates: Path) -> Mapping[str, bytes]:
 def _appliances(catalog: Catalog) -> list[dict[str, Any]]:
     """Describe every appliance for the templates, by name.
 
-    One that is in no channel any more has its past.
+    An appliance in no channel any more still has its history.
     """
     names = sorted(
         {offer.manifest.appliance for offer in catalog.offers}
@@ -175,7 +175,7 @@ def _appliance(name: str, catalog: Catalog) -> dict[str, Any]:
 
 
 def _plain(offer: Offer) -> dict[str, Any]:
-    """Describe what is current in a channel, as the JSON has it."""
+    """Describe an offer as the JSON has it."""
     manifest = offer.manifest
     return {
         "channel": offer.channel,
@@ -255,7 +255,7 @@ def _machine(offer: Offer) -> dict[str, Any]:
 
 
 def _files(offer: Offer) -> Iterator[dict[str, Any]]:
-    """Describe the files that a release was made as."""
+    """Describe the files of a release."""
     manifest = offer.manifest
     for artifact in sorted(manifest.artifacts, key=lambda artifact: artifact.file):
         yield {
@@ -267,7 +267,7 @@ def _files(offer: Offer) -> Iterator[dict[str, Any]]:
 
 
 def _platforms(offer: Offer) -> Iterator[dict[str, Any]]:
-    """Describe how to get and to run a release on each platform that it has a file for."""
+    """Describe how to get and to run a release on each platform with a file for it."""
     manifest = offer.manifest
     for number, (platform, forms, commands) in enumerate(_PLATFORMS):
         artifact = offer.artifact(forms[0])
@@ -313,7 +313,7 @@ def _checks(offer: Offer) -> list[dict[str, str]]:
 
 
 def _boot(offer: Offer) -> str:
-    """Say how the checks were run: on what processor, and how it started."""
+    """Describe the run of the checks: its accelerator and its firmware."""
     boot = offer.manifest.boot or {}
     words = [
         {"kvm": "with KVM", "tcg": "in an emulator (TCG)"}.get(str(boot.get("accelerator")), ""),
@@ -327,7 +327,7 @@ def _boot(offer: Offer) -> str:
 
 
 def _picture(offer: Offer) -> dict[str, Any]:
-    """Describe the picture of the console; nothing if there is none, or it is something else."""
+    """Describe the picture of the console; nothing if there is none, or it is no PNG."""
     taken = (offer.manifest.boot or {}).get("picture")
     if not taken:
         return {}
@@ -347,7 +347,7 @@ def _picture(offer: Offer) -> dict[str, Any]:
 
 
 def _records(offer: Offer) -> Iterator[dict[str, str]]:
-    """Describe what stands beside the images."""
+    """Describe the files beside the images."""
     manifest = offer.manifest
     for file in _RECORDS:
         if file in offer.files:
@@ -362,7 +362,7 @@ def _records(offer: Offer) -> Iterator[dict[str, str]]:
 
 
 def _changes(offer: Offer) -> list[dict[str, str]]:
-    """Describe the packages that became different since the build before this one."""
+    """Describe the changed packages since the build before this one."""
     if not offer.manifest.parent:
         return []
     packages = offer.manifest.parent.packages
@@ -382,9 +382,7 @@ def _changes(offer: Offer) -> list[dict[str, str]]:
 
 
 def _filters(appliances: Sequence[dict[str, Any]], channels: Sequence[str]) -> list[dict[str, Any]]:
-    """List what the list can be narrowed to, and give each appliance the class of every value that
-    is its own.
-    """
+    """Return the list's filters, and give each appliance the classes of its own values."""
     groups: Sequence[tuple[str, str, str, Sequence[str]]] = (
         (
             "Category",

@@ -2,8 +2,8 @@
 
 What goes in: a path. What comes out: an open file, locked until it is closed.
 
-Invariant: a held lock is on the file with this name at that time. So two processes never hold one
-lock, even if a file was removed between them.
+Invariant: a lock is on the file with this name at its start. Two processes never hold one lock,
+even if a file was removed between them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def take_lock(path: Path, how: int, waiting: Callable[[], None] | None = None) -
 
     Args:
         how: LOCK_EX or LOCK_SH of :mod:`fcntl`.
-        waiting: Called once before a wait for the lock; without it, nobody waits.
+        waiting: Called before a wait for the lock; without it, nobody waits.
 
     Raises:
         BlockingIOError: Another process holds the lock, and ``waiting`` is None.

@@ -237,10 +237,10 @@ class Namespace:
         return Path(f"/proc/{self.pid}/root") / str(inside).lstrip("/")
 
     def seal(self) -> None:
-        """Make the host's files read-only in here; :data:`MOUNT` and /run stay writable.
+        """Make the host's files read-only in here.
 
-        A program misled by a tree or a disk then changes nothing. This process' view stays as it
-        is. /run is only left out if the namespace has a network.
+        :data:`MOUNT` stays writable, and /run if the namespace has a network. A program misled by a
+        tree or a disk then changes nothing. This process' view stays as it is.
 
         Raises:
             BuildError: The kernel refuses.

@@ -38,7 +38,7 @@ def require_public(path: Path) -> None:
     """Refuse a file with anything but public keys in it: it becomes root's authorized_keys.
 
     Raises:
-        UsageError: The file is missing, empty, too large, or holds anything else.
+        UsageError: The file is missing or empty, or holds anything else.
     """
     if not path.is_file():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What is written down about a build: manifest, checksums, SBOM, provenance.
+"""The records of a build: manifest, checksums, SBOM, provenance.
 
 Pure functions; nothing here writes a file.
 """
@@ -12,9 +12,7 @@ __all__ = ["Download", "Package", "Wheel", "canonical_json"]
 
 
 class Package(Protocol):
-    """A locked package, as far as records are concerned:
-    :class:`slipway.packages.lock.LockedPackage` is one.
-    """
+    """A locked package, for records; :class:`slipway.packages.lock.LockedPackage` is one."""
 
     @property
     def name(self) -> str:
@@ -30,13 +28,11 @@ class Package(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of the .deb file."""
+        """The hash of the .deb file."""
 
     @property
     def archive(self) -> str:
-        """The archive that it is from: ``debian``, ``debian-security``, or what a spec calls a
-        source.
-        """
+        """Its archive: ``debian``, ``debian-security``, or a source's name in a spec."""
 
 
 class Wheel(Protocol):
@@ -52,27 +48,27 @@ class Wheel(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of its file."""
+        """The hash of its file."""
 
 
 class Download(Protocol):
-    """A file that is in no package: :class:`slipway.spec.model.Download` is one."""
+    """A file outside packages; :class:`slipway.spec.model.Download` is one."""
 
     @property
     def url(self) -> str:
-        """Where it was."""
+        """The address of its source."""
 
     @property
     def sha256(self) -> str:
-        """Of its bytes, in hexadecimal digits."""
+        """The hash of its bytes, in hexadecimal digits."""
 
     @property
     def path(self) -> str:
-        """Where it is in the image."""
+        """Its place in the image."""
 
 
 def canonical_json(data: Any) -> bytes:
-    """The one way that records are written: sorted keys, two spaces, UTF-8, a newline at the
+    """Return JSON in the one form of records: sorted keys, two spaces, UTF-8, a newline at the
     end.
     """
     return (

@@ -1,9 +1,10 @@
-"""The state of the source tree: which commit, and whether anything differs from it.
+"""The state of the source tree: its commit, and whether anything differs from it.
 
-What goes in: the folder that holds ``appliances/``, and the folders below it that an image is made
-from. What comes out: a commit, and whether the files are the commit's. Invariants: files are
-compared with the commit's own blobs, byte by byte, so nothing in an index, an exclude list or a
-configuration hides one; no program that a repository names is started.
+What goes in: the folder with ``appliances/`` in it, and the folders below it used for an image.
+What comes out: a commit, and whether the files are the commit's.
+
+Invariants: files are compared with the commit's own blobs, byte by byte. So nothing in an index, an
+exclude list or a configuration hides a change. No program named by a repository is started.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitState:
-    """``commit`` in hexadecimal digits, None where there is no repository or no commit yet;
-    ``dirty`` whether tracked files differ from it, files are there that it does not have, or
-    another repository is.
+    """The state of a source tree.
+
+    ``commit`` is in hexadecimal digits; None without a repository or a commit. ``dirty`` is True
+    for changed tracked files, for files outside the commit, and for another repository inside.
     """
 
     commit: str | None
@@ -53,12 +55,14 @@ class GitState:
 
 
 def git_state(root: Path, used: Sequence[Path] = ()) -> GitState:
-    """The state of the repository that a directory is in. Without git, or outside a repository, it
-    is unknown, which counts as dirty: nobody can say from which commit the files came.
+    """Return the state of a directory's repository.
+
+    Without git, or outside a repository, it is unknown and counts as dirty: the files' commit
+    cannot be told.
 
     Args:
-        used: Folders that images are made from: files that git ignores count there, too. Those
-            elsewhere are left out.
+        used: Folders for images: files ignored by git count there, too. Folders elsewhere are left
+            out.
     """
     unknown = GitState(commit=None, dirty=True)
     try:
@@ -78,9 +82,7 @@ def git_state(root: Path, used: Sequence[Path] = ()) -> GitState:
 
 
 def why_unknown(root: Path) -> str | None:
-    """Say that git does not look into a repository because somebody else owns it; None where that
-    is not so.
-    """
+    """Return a text if git refuses a repository because of its owner; None otherwise."""
     for folder in (root.absolute(), *root.absolute().parents):
         try:
             owner = (folder / ".git").lstat().st_uid
@@ -94,7 +96,7 @@ def why_unknown(root: Path) -> str | None:
 
 
 def _git(root: Path, *words: str) -> list[str]:
-    """Return what git lists."""
+    """Return the items of git's output."""
     # Root by sudo(8) may look into what its user owns, as git lets it.
     invoker = (
         {"SUDO_UID": os.environ["SUDO_UID"]}
@@ -109,7 +111,7 @@ def _git(root: Path, *words: str) -> list[str]:
 
 
 def _committed(listing: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A commit's files by name, each with its mode and its object."""
+    """Return a commit's files by name, each with its mode and its object."""
     found = {}
     for entry in listing:
         about, _, name = entry.partition("\t")
@@ -119,7 +121,7 @@ def _committed(listing: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _names(root: Path, folder: Path) -> Iterator[str]:
-    """What is in a folder, by its name from the root; nothing of a folder that is not below it."""
+    """Yield the files in a folder, by name from the root; none if the folder is elsewhere."""
     top = next(
         (top for top in (root.absolute(), root.resolve()) if folder.is_relative_to(top)), None
     )
@@ -141,7 +143,7 @@ def _same(root: Path, committed: dict[str, tuple[str, str]], found: set[str]) ->
 
 
 def _is(path: Path, mode: str, identity: str) -> bool:
-    """Return whether a file is a commit's: its kind, whether it can be run, and its content."""
+    """Return True if a file is a commit's: its kind, its executable bit, and its content."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -159,9 +161,9 @@ def _is(path: Path, mode: str, identity: str) -> bool:
 
 
 def _is_blob(file: IO[bytes], size: int, identity: str) -> bool:
-    """Return whether a file's content is an object, or what the object stands for.
+    """Return True if a file has an object's content, or the content behind its Git LFS pointer.
 
-    Git LFS keeps a pointer in the commit
+    Git LFS keeps the pointer in the commit
     (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
     """
     digest, whole = _started(size, identity), hashlib.sha256()
@@ -177,8 +179,9 @@ def _is_blob(file: IO[bytes], size: int, identity: str) -> bool:
 
 
 def _started(size: int, identity: str, content: bytes = b"") -> hashlib._Hash:
-    """Return the hash of an object of that size as git makes it, SHA-1 or SHA-256 by the length of
-    what is known.
+    """Return the begun hash of an object of this size as git makes it.
+
+    It is SHA-1 or SHA-256, by the length of the known identity.
     """
     begun = b"blob %d\0" % size + content
     return (

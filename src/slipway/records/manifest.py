@@ -1,10 +1,11 @@
-"""The manifest: everything that is known about a build, as one JSON document that never changes.
+"""The manifest: all facts about a build, as one JSON document that never changes.
 
-What goes in: what the stages of a build reported. What comes out: canonical JSON that follows
-``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1. Invariants: equal manifests are
-equal bytes; no secret and no output of a check is in it; channel membership is not either. The
-picture of a boot report shows what stands on the screen of a machine that is gone by then, and
-whose secrets were its own.
+What goes in: the reports of a build's stages. What comes out: canonical JSON after
+``manifest.schema.json`` (JSON Schema, draft 2020-12), version 1.
+
+Invariants: equal manifests are equal bytes. No secret, no output of a check and no channel
+membership is in it. The picture of a boot report shows the screen of a machine. That machine is
+gone by then, and its secrets were its own.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordFile:
-    """A file that belongs to a release beside its artifacts; the size is in bytes."""
+    """A file of a release beside its artifacts; the size is in bytes."""
 
     file: str
     size: int
@@ -55,8 +56,8 @@ class RecordFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the build was made from: the source tree's state, the SHA-256 of each kind of input,
-    versions of tools.
+    """A build's inputs: the source tree's state, the SHA-256 of each kind of input, versions of
+    tools.
     """
 
     git: GitState
@@ -70,7 +71,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageChanges:
-    """What differs between the packages of two builds; names with versions, by name."""
+    """The differences between two builds' packages: versions by name."""
 
     added: Mapping[str, str] = field(default_factory=dict)
     removed: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class PackageChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """The build before this one: its release, and what became different."""
+    """The build before this one: its release, and the changes since."""
 
     release: str
     build: str
@@ -90,12 +91,12 @@ class Parent:
 class Manifest:
     """One build of one appliance.
 
-    ``release`` is version and build id, and names its folder in a store; ``created`` and
+    ``release`` is version and build id, and names its folder in a store. ``created`` and
     ``source_date_epoch`` are seconds since 1970. ``boot`` is the boot report (see
-    :func:`boot_record`), None when the image was not booted, and ``booted_disk_sha256`` the raw
-    disk that was booted, so that it can be compared with what the artifacts were made from.
-    ``stages`` are pairs of kind and id. ``system`` is the operating system's name for people and
-    ``kernel`` the spec's choice; both are empty in manifests of earlier versions.
+    :func:`boot_record`), or None for an image without a boot. ``booted_disk_sha256`` is the booted
+    raw disk, to compare with the artifacts' disk. ``stages`` are pairs of kind and id. ``system``
+    is the operating system's name for people and ``kernel`` the spec's choice; both are empty in
+    manifests of earlier versions.
     """
 
     appliance: str
@@ -125,13 +126,12 @@ class Manifest:
 
     @property
     def ref(self) -> ReleaseRef:
-        """The release that this is the manifest of."""
+        """The manifest's release."""
         return ReleaseRef(self.appliance, self.release)
 
     @property
     def boot_passed(self) -> bool:
-        """Return True if the disk that all artifacts were made from was booted and passed every
-        check.
+        """Whether the disk of all artifacts was booted and passed every check.
 
         Every expected check has to be there once, and no other. Reports of earlier versions do not
         name the expected checks: they need at least one.
@@ -145,7 +145,7 @@ class Manifest:
 
     @property
     def boot_problems(self) -> tuple[str, ...]:
-        """Return what keeps the boot report from counting, one text for each check."""
+        """The checks that invalidate the boot report, one text for each."""
         if self.boot is None:
             return ()
         checks = self.boot["checks"]
@@ -158,10 +158,10 @@ class Manifest:
         return tuple(problems)
 
     def to_json(self) -> bytes:
-        """The document.
+        """Return the document.
 
         Raises:
-            ValueError: It would not follow its own schema, which is a bug in the caller.
+            ValueError: It would not follow its own schema: a bug in the caller.
         """
         data = {name: getattr(self, name) for name in _PLAIN}
         data |= {
@@ -196,14 +196,15 @@ _PLAIN = tuple(
 def read_manifest(
     text: bytes, *, source: str = "manifest.json", of: ReleaseRef | None = None
 ) -> Manifest:
-    """The manifest that :meth:`Manifest.to_json` wrote.
+    """Return the manifest written by :meth:`Manifest.to_json`.
 
     Args:
-        source: What the text is called in an error message.
-        of: The release that it must be about.
+        source: The name of the text in error messages.
+        of: The required release.
 
     Raises:
-        VerificationError: It is no JSON, does not follow the schema, or is about another release.
+        VerificationError: The text is no JSON, does not follow the schema, has a newer version, or
+            is about another release.
     """
     try:
         data = json.loads(text)
@@ -256,7 +257,7 @@ def _changes(data: Mapping[str, Any]) -> PackageChanges:
 
 
 def manifest_schema() -> bytes:
-    """The JSON Schema, as docs/manifest.schema.json has it too."""
+    """Return the JSON Schema, the same as docs/manifest.schema.json."""
     return resources.files("slipway.records").joinpath("manifest.schema.json").read_bytes()
 
 
@@ -268,7 +269,7 @@ def _validator() -> jsonschema_rs.Draft202012Validator:
 
 
 def _problem(data: Any) -> str | None:
-    """The first thing that is wrong, by its place in the document; None if nothing is."""
+    """Return the first error, by its place in the document; None without any."""
     errors = sorted(
         (
             "".join(
@@ -282,11 +283,10 @@ def _problem(data: Any) -> str | None:
 
 
 def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A boot report as it goes into the manifest: without what checks and the console wrote, which
-    may hold anything.
+    """Return a boot report for the manifest, without the output of checks and the console.
 
-    ``passed`` is worked out where the report does not say it: there are checks, and every one
-    passed.
+    Their output may hold anything. A missing ``passed`` is computed: there are checks, and every
+    one passed.
     """
 
     def kept(value: Any) -> Any:
@@ -308,9 +308,7 @@ def boot_record(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameter_records(parameters: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Parameters as they go into the manifest: a secret's default, should it have one, stays
-    out.
-    """
+    """Return parameters for the manifest; a secret's default, should it have one, stays out."""
     return tuple(
         {
             name: value
@@ -322,7 +320,7 @@ def parameter_records(parameters: Iterable[Mapping[str, Any]]) -> tuple[dict[str
 
 
 def package_changes(old: Mapping[str, str], new: Mapping[str, str]) -> PackageChanges:
-    """What became different from one build's packages to another's; both are versions by name."""
+    """Return the changes from one build's packages to another's; both are versions by name."""
     return PackageChanges(
         added={name: new[name] for name in new.keys() - old.keys()},
         removed={name: old[name] for name in old.keys() - new.keys()},

@@ -1,9 +1,9 @@
-"""What a release was made of and how: an in-toto Statement v1 with a SLSA Provenance v1 predicate,
-not signed by itself.
+"""The materials and the making of a release: an in-toto Statement v1 with a SLSA Provenance v1
+predicate, not signed by itself.
 
-Sources: https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1. The file's hash stands
-in the manifest, which stands in signed channel metadata. Invariant: the same arguments give the
-same bytes.
+Sources: https://in-toto.io/Statement/v1 and https://slsa.dev/provenance/v1. The file's hash is in
+the manifest, and the manifest's is in signed channel metadata. Invariant: the same arguments give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Run:
 
     Attributes:
         builder: The image builder's name, such as ``mmdebstrap``.
-        created: When the build ended, in seconds since 1970.
-        image_mirrors: The mirrors that images use, by archive, where settings name them: no commit
-            has those.
+        created: The end of the build, in seconds since 1970.
+        image_mirrors: The mirrors in images, by archive, if settings name them: no commit has
+            those.
     """
 
     appliance: str
@@ -53,7 +53,7 @@ def provenance(
     tool_versions: Mapping[str, str],
     artifacts: Iterable[Artifact],
 ) -> bytes:
-    """The statement.
+    """Return the statement.
 
     Args:
         digests: The SHA-256 of every kind of input (``spec``, ``templates``, ``lock``, ...).
@@ -98,7 +98,7 @@ def provenance(
 def _materials(
     contents: Contents, digests: Mapping[str, str], git: GitState
 ) -> list[dict[str, Any]]:
-    """What a build was made of: what an image contains, the inputs, and the commit."""
+    """Return the materials of a build: an image's contents, the inputs, and the commit."""
     materials: list[dict[str, Any]] = [
         {"name": package.name, "uri": url, "digest": {"sha256": package.sha256}}
         for url, package in contents.urls()

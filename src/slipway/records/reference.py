@@ -1,4 +1,4 @@
-"""The name of one release: what keys, lists and messages are about."""
+"""The name of one release, for keys, lists and messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["ReleaseRef"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class ReleaseRef:
-    """An appliance and one of its releases; as text, how messages name it."""
+    """An appliance and one of its releases; its text is the release's name in messages."""
 
     appliance: str
     release: str

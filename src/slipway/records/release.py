@@ -1,7 +1,7 @@
 """A finished build as a folder: its artifacts, manifest.json, SBOM, provenance, and SHA256SUMS over
 all of them.
 
-Invariant: SHA256SUMS is written last, so a folder that has it is whole.
+Invariant: SHA256SUMS is written last, so a folder with it is complete.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Release:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The files beside the artifacts, in the order in which they are published."""
+        """The files beside the artifacts, in the order of publishing."""
         return (MANIFEST, self.manifest.sbom.file, self.manifest.provenance.file)
 
     @property
@@ -73,16 +73,15 @@ class Release:
 
 
 def record_file(file: str, content: bytes) -> RecordFile:
-    """What the manifest says of a file with this content."""
+    """Return the manifest's entry for a file with this content."""
     return RecordFile(file=file, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def write_release(folder: Path, manifest: Manifest, *, sbom: bytes, provenance: bytes) -> Release:
-    """Write the records into the folder where the artifacts are already, under the names that the
-    manifest gives them.
+    """Write the records into the folder of the artifacts, under the manifest's names.
 
     Raises:
-        ValueError: The manifest does not say of the SBOM or the provenance what they are.
+        ValueError: The manifest describes another SBOM or provenance.
         HostError: There is no space left.
     """
     if (manifest.sbom, manifest.provenance) != (
@@ -105,12 +104,13 @@ def write_release(folder: Path, manifest: Manifest, *, sbom: bytes, provenance: 
 
 
 def read_release(folder: Path) -> Release:
-    """The release in a folder, by what its manifest says; :func:`verify_release` looks at the files
-    too.
+    """Return the release in a folder, according to its manifest.
+
+    :func:`verify_release` reads the files, too.
 
     Raises:
-        BuildError: There is none, or its manifest cannot be read.
-        HostError: It is another user's, or others can write it.
+        BuildError: The folder has no build, or its manifest cannot be read.
+        HostError: The folder belongs to another user, or others can write it.
     """
     try:
         require_own_folder(folder)
@@ -132,10 +132,10 @@ def read_release(folder: Path) -> Release:
 
 
 def verify_release(release: Release) -> None:
-    """Read every file and compare its size and hash with what the manifest says.
+    """Read every file and compare its size and hash with the manifest.
 
     Raises:
-        BuildError: A file is missing or is another one.
+        BuildError: A file is missing or differs.
     """
     manifest = release.manifest
     expected: list[Artifact | RecordFile] = [

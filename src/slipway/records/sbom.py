@@ -1,6 +1,6 @@
 """A lock's packages -> a software bill of materials: CycloneDX 1.6, JSON (ECMA-424).
 
-Invariants: the same packages give the same bytes; the serial number comes from the content and the
+Invariants: the same packages give the same bytes. The serial number comes from the content and the
 time from the lock.
 """
 
@@ -26,8 +26,9 @@ __all__ = ["Contents", "Part", "package_url", "read_packages", "read_parts", "sb
 
 
 def package_url(package: Package, *, distribution: str, release: str) -> str:
-    """The package URL of a Debian package (purl-spec, type ``deb``), in whose namespace its
-    archive's vendor stands.
+    """Return the package URL of a Debian package (purl-spec, type ``deb``).
+
+    Its namespace is the archive's vendor.
     """
     qualifiers: Mapping[str, str] = {
         "arch": package.architecture,
@@ -38,20 +39,20 @@ def package_url(package: Package, *, distribution: str, release: str) -> str:
 
 
 def wheel_url(wheel: Wheel) -> str:
-    """The package URL of a package of PyPI (purl-spec, type ``pypi``)."""
+    """Return the package URL of a package of PyPI (purl-spec, type ``pypi``)."""
     return PackageURL("pypi", None, wheel.name, wheel.version).to_string()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What an image was made of.
+    """The contents of an image.
 
     Attributes:
         distribution: Such as ``debian``.
         release: The distribution's release, such as ``trixie``.
-        packages: All of Debian's packages that were installed.
+        packages: All installed Debian packages.
         wheels: The packages of PyPI.
-        downloads: The files that are in no package.
+        downloads: The files outside packages.
     """
 
     distribution: str
@@ -61,7 +62,7 @@ class Contents:
     downloads: Sequence[Download] = ()
 
     def urls(self) -> list[tuple[str, Package]]:
-        """Debian's packages with their package URLs."""
+        """Return Debian's packages with their package URLs."""
         return [
             (package_url(package, distribution=self.distribution, release=self.release), package)
             for package in self.packages
@@ -69,7 +70,7 @@ class Contents:
 
 
 def sbom(*, appliance: str, version: str, contents: Contents, source_date_epoch: int) -> bytes:
-    """The SBOM of an appliance.
+    """Return the SBOM of an appliance.
 
     Args:
         source_date_epoch: The lock's time, in seconds since 1970; it becomes the document's.
@@ -131,7 +132,7 @@ def sbom(*, appliance: str, version: str, contents: Contents, source_date_epoch:
 
 
 def read_packages(bill: bytes) -> dict[str, str]:
-    """Debian's packages in an SBOM that :func:`sbom` wrote: versions by name."""
+    """Return Debian's packages in an SBOM written by :func:`sbom`: versions by name."""
     return {
         component["name"]: component["version"]
         for component in json.loads(bill)["components"]
@@ -141,8 +142,10 @@ def read_packages(bill: bytes) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One component of an SBOM: its kind is ``deb``, ``pypi`` or ``file``, whose name is its path
-    in the image and which has no version.
+    """One component of an SBOM.
+
+    Its kind is ``deb``, ``pypi`` or ``file``. A file's name is its path in the image, and its
+    version is empty.
     """
 
     kind: str
@@ -151,10 +154,10 @@ class Part:
 
 
 def read_parts(bill: bytes) -> tuple[Part, ...]:
-    """All components of an SBOM that :func:`sbom` wrote, in its order.
+    """Return all components of an SBOM written by :func:`sbom`, in its order.
 
     Raises:
-        VerificationError: It is no such list.
+        VerificationError: The text is no list of components.
     """
     try:
         return tuple(

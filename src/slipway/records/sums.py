@@ -1,5 +1,5 @@
-"""SHA256SUMS as coreutils' sha256sum reads and writes it: a hash, two spaces, a file name; sorted
-by name.
+"""SHA256SUMS in the form of coreutils' sha256sum: a hash, two spaces, a file name; sorted by
+name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\x00-\x1f\x7f\\]+)")
 
 
 def format_sums(hashes: Mapping[str, str]) -> bytes:
-    """The text for file names and their SHA-256 hashes.
+    """Return the text for file names and their SHA-256 hashes.
 
     Raises:
         ValueError: A name would need sha256sum's escapes, or names no file beside the list.
@@ -28,10 +28,10 @@ def format_sums(hashes: Mapping[str, str]) -> bytes:
 
 
 def parse_sums(text: bytes, *, source: str = "SHA256SUMS") -> dict[str, str]:
-    """The hashes by file name.
+    """Return the hashes by file name.
 
     Raises:
-        VerificationError: The text is not what :func:`format_sums` writes, or has a name twice.
+        VerificationError: A line is malformed, or a name is listed twice.
     """
     hashes: dict[str, str] = {}
     for number, line in enumerate(text.decode(errors="replace").splitlines(), start=1):

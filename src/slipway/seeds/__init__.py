@@ -1,6 +1,4 @@
-"""First-boot values beside a download: the CD that a machine reads them from, and the page's form
-for it.
-"""
+"""First-boot values beside a download: a CD for the machine, and the page's form for it."""
 
 from __future__ import annotations
 

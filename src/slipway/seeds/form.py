@@ -1,8 +1,9 @@
-"""The form of an appliance's page that makes a seed: a field for each parameter of a release.
+"""The form for a seed on an appliance's page: a field for each parameter of a release.
 
-What goes in: a manifest. What comes out: fields for ``www/appliance.html.j2``. Invariants: a secret
-has none, for a page is no place to type one; a value that the browser takes is one that first boot
-accepts (:func:`slipway.spec.parameters.value_problem`).
+What goes in: a manifest. What comes out: fields for ``www/appliance.html.j2``.
+
+Invariants: a secret has none, because a page is no place to type one. First boot accepts every
+value that the browser accepts (:func:`slipway.spec.parameters.value_problem`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def fields(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _without(default: Any) -> str:
-    """Say what becomes of a parameter that is not given."""
+    """Return the effect of an absent value."""
     if default is None:
         return "asked for at the console"
     return f"default: {default}" if default != "" else "empty"

@@ -1,14 +1,16 @@
 """A few small files -> an ISO 9660 image, and back.
 
 What goes in: a volume's name, and contents by file name. What comes out: the image's bytes.
-Invariants: equal files give equal bytes, whatever the time and the machine are;
-``templates/catalog/www/seed.js`` writes the same bytes in a browser. Numbers in brackets are
-sections of ECMA-119 (4th edition), which is ISO 9660; names of files, in the letters that they
-have, are Rock Ridge's (IEEE P1282, RRIP 1.10, in SUSP 1.10).
+
+Invariants: equal files give equal bytes, at any time and on any machine.
+``templates/catalog/www/seed.js`` writes the same bytes in a browser.
+
+Numbers in brackets are sections of ECMA-119 (4th edition), the text of ISO 9660. Names of files in
+their own letters are Rock Ridge's (IEEE P1282, RRIP 1.10, in SUSP 1.10).
 
 Sectors have 2,048 bytes. 16 is the primary volume descriptor, 17 ends the descriptors, 18 is empty,
-19 and 20 are the path tables, 21 is the root's directory; the files follow. libarchive, which many
-programs read images with, knows none whose path tables begin before 19.
+19 and 20 are the path tables, 21 is the root's directory; the files follow. libarchive, used by
+many programs, recognises no image with path tables before 19.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ def write_iso(volume: str, files: Mapping[str, bytes]) -> bytes:
     """Return the image.
 
     Args:
-        files: By names of ASCII that differ in their first eight letters and digits.
+        files: By ASCII names, different in their first eight letters and digits.
+
+    Raises:
+        ValueError: Two names are too similar, or the directory needs more than one sector.
     """
     content: list[tuple[bytes, bytes, int, bytes]] = []
     sector = _FIRST
@@ -66,10 +71,10 @@ def write_iso(volume: str, files: Mapping[str, bytes]) -> bytes:
 
 
 def read_iso(image: bytes) -> tuple[str, dict[str, bytes]]:
-    """Return the volume's name and the files of an image that :func:`write_iso` wrote.
+    """Return the volume's name and the files of an image written by :func:`write_iso`.
 
     Raises:
-        ValueError: It is no such image.
+        ValueError: The image has no primary volume descriptor.
     """
     descriptor = image[16 * SECTOR : 17 * SECTOR]
     if len(descriptor) < SECTOR or descriptor[:7] != b"\1CD001\1":
@@ -131,7 +136,7 @@ def _posix(mode: int, links: int) -> bytes:
 
 
 def _path_table(order: Literal["little", "big"]) -> bytes:
-    """Return the path table, which has the root alone (9.4)."""
+    """Return the path table with the root alone in it (9.4)."""
     return b"\1\0" + _ROOT.to_bytes(4, order) + (1).to_bytes(2, order) + b"\0\0"
 
 

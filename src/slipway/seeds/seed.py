@@ -1,14 +1,16 @@
-"""Values for first boot as a file beside an image, whose bytes stay what was signed.
+"""Values for first boot as a file beside an image; the image's bytes stay as signed.
 
 What goes in: a release and values of its parameters. What comes out: an ISO 9660 image for
 cloud-init's NoCloud data source (volume ``cidata`` with ``meta-data`` and ``user-data``), and its
-id. Invariants: one release and one set of values are one id and the same bytes, here and in a
-browser (``templates/catalog/www/seed.js``); a file that is not byte for byte what would be written
-for what stands in it is damaged; no message shows a secret; only its owner reads the file.
+id.
+
+Invariants: one release and one set of values give one id and the same bytes, here and in a browser
+(``templates/catalog/www/seed.js``). A file is damaged unless its values would be written as exactly
+these bytes. No message shows a secret. Only its owner reads the file.
 
 The id is the SHA-256 of the appliance, the release and the values as JSON: sorted names, no blanks,
-UTF-8. A secret is in it as its scrypt hash (RFC 7914), because the id is shown, and stands in the
-instance where every user may read it.
+UTF-8. A secret is in it as its scrypt hash (RFC 7914), because the id is shown, and every user of
+the instance may read it.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class _Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """What a seed holds: values by name, for one release; ``secrets`` are names of some."""
+    """The content of a seed: values by name, for one release; ``secrets`` are names of some."""
 
     appliance: str
     release: str
@@ -73,7 +75,7 @@ class Seed:
 
     @property
     def names(self) -> list[str]:
-        """The parameters that it sets, sorted."""
+        """The parameters with a value, sorted."""
         return sorted(self.values)
 
     def to_iso(self) -> bytes:
@@ -99,7 +101,7 @@ def make_seed(manifest: Manifest, values: Mapping[str, str], *, public: Sequence
     """Return the seed for a release.
 
     Args:
-        public: The values that others on this host could read, because they were on a command line.
+        public: The values readable by others on this host, because they were on a command line.
 
     Raises:
         UsageError: A parameter does not exist, does not accept its value, or is a secret that
@@ -123,10 +125,10 @@ def make_seed(manifest: Manifest, values: Mapping[str, str], *, public: Sequence
 
 
 def require_made_for(seed: Seed, manifest: Manifest, source: str) -> None:
-    """See that a seed is one for this release, and that first boot will accept its values.
+    """Require a seed to be for this release, with values that first boot will accept.
 
     Raises:
-        VerificationError: It is for another one, or the release does not accept it.
+        VerificationError: The seed is for another release, or the release does not accept it.
     """
     if (seed.appliance, seed.release) != (manifest.appliance, manifest.release):
         raise VerificationError(
@@ -148,8 +150,8 @@ def read_seed(path: Path) -> Seed:
     """Read a seed.
 
     Raises:
-        VerificationError: It is none, or is damaged.
-        OSError: It cannot be read.
+        VerificationError: The file is no seed, or is damaged.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(_MAX_BYTES + 1)
@@ -169,10 +171,10 @@ def read_seed(path: Path) -> Seed:
 
 
 def _seed(about: Any, given: Any) -> Seed:
-    """Return what two documents say.
+    """Return the seed of two documents.
 
     Raises:
-        ValueError: It is not about texts.
+        ValueError: A name or a value is no text.
     """
     values = given["parameters"]
     if not isinstance(values, dict):
@@ -187,17 +189,17 @@ def _seed(about: Any, given: Any) -> Seed:
 
 
 def seed_path(image: Path) -> Path:
-    """Return where the seed of an image is: beside it, one for all formats of a release."""
+    """Return the path of an image's seed: beside it, one for all formats of a release."""
     suffixes = sorted((load(name).suffix for name in names()), key=len, reverse=True)
     end = next((suffix for suffix in suffixes if image.name.endswith(suffix)), image.suffix)
     return image.with_name(image.name.removesuffix(end) + SUFFIX)
 
 
 def write_seed(path: Path, seed: Seed) -> None:
-    """Write a seed, readable by its owner alone; another one of the same release is replaced.
+    """Write a seed, readable by its owner alone; a seed of the same release is replaced.
 
     Raises:
-        HostError: Something else has this name.
+        HostError: Another file has this name.
     """
     content = seed.to_iso()
     if os.path.lexists(path):
@@ -210,10 +212,10 @@ def write_seed(path: Path, seed: Seed) -> None:
 
 
 def _require_replaceable(path: Path, seed: Seed) -> None:
-    """Refuse to replace what is no seed of the same release.
+    """Refuse to replace anything but a seed of the same release.
 
     Raises:
-        HostError: It is none.
+        HostError: The file is something else, or belongs to another user.
     """
     hint = "move it away, or give another folder: --out DIR"
     found = path.lstat()
@@ -242,9 +244,10 @@ def _parameters(manifest: Manifest) -> list[_Parameter]:
 
 
 def _json(data: Any) -> str:
-    """Return JSON that reaches first boot: it is YAML, too (PyYAML takes neither of two characters;
-    YAML 1.1, 5.1), and cloud-init does not take it for a message (``convert_string`` in its
-    user_data.py looks for a header's name anywhere).
+    """Return JSON that survives the way to first boot.
+
+    It is read as YAML, too: PyYAML refuses two characters (YAML 1.1, 5.1). Cloud-init must not take
+    it for a message: ``convert_string`` in its user_data.py looks for a header's name anywhere.
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,4 +1,4 @@
-"""What takes several steps with a build, or with a release that exists: each module is one."""
+"""Workflows of several steps with a build or a release, one module each."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A release that exists -> its disk in other formats, without a build.
+"""An existing release -> its disk in other formats, without a build.
 
-What goes in: a manifest, and the raw artifact that it tells of. What comes out: the very files that
-the build would have made, had it been asked for these formats. Everything that a format says of the
-machine comes from the manifest.
+What goes in: a manifest, and its raw artifact. What comes out: the same files as from a build with
+these formats. All facts about the machine come from the manifest.
 """
 
 from __future__ import annotations
@@ -43,15 +42,16 @@ def export_published(
 ) -> dict[str, Path]:
     """Download a release's raw disk from a channel, verified, and make files of it.
 
-    Return them by format.
-
     Args:
-        build: Which release; the channel's current one if none is named.
+        build: The release; None is the channel's current one.
+
+    Returns:
+        The files by format.
 
     Raises:
         StoreError: The channel has no such release, or it was not made as raw.
-        VerificationError: Something is not what the channel's signed metadata says.
-        BuildError: The appliance cannot have one of the formats.
+        VerificationError: A file contradicts the channel's signed metadata.
+        BuildError: A format is not possible for the appliance.
     """
     from slipway.channels.client import fetch_image, fetch_manifest
 
@@ -71,7 +71,8 @@ def export_built(
     """Make files of a release's folder; return them by format.
 
     Raises:
-        BuildError: It is no finished build, was not made as raw, or cannot have one of the formats.
+        BuildError: The folder is no finished build, has no raw artifact, or a format is not
+            possible.
     """
     from slipway.records.release import read_release
 
@@ -94,7 +95,11 @@ def export_built(
 
 
 def _checked(manifest: Manifest, formats: Sequence[str]) -> tuple[str, ...]:
-    """These formats and what they need, if the release can be had in them."""
+    """Return these formats and their needs, if all are possible for the release.
+
+    Raises:
+        BuildError: A format needs another kernel, or the manifest names none.
+    """
     found = with_needed(formats)
     for name in found:
         form = load(name)
@@ -113,14 +118,15 @@ def _folder(shop: Workshop, manifest: Manifest, out: Path | None) -> Path:
 
 
 def _logs(shop: Workshop) -> Path:
-    """Where the output of programs goes: outside the scratch folder, since an error's hint names
-    it.
+    """Return the folder for the output of programs.
+
+    It is outside the scratch folder, since an error's hint names it.
     """
     return shop.root / "build/logs"
 
 
 def _require_places(shop: Workshop, manifest: Manifest, out: Path | None) -> None:
-    """Refuse, before work starts, places that take no file.
+    """Refuse unwritable places before work starts.
 
     Raises:
         OSError: Nothing can be made in one of them.
@@ -178,10 +184,10 @@ def _export(
 
 
 def _keep(made: Path, target: Path) -> Path:
-    """Give a finished file its name, and leave alone what has it already.
+    """Give a finished file its name; an identical file there is left alone.
 
     Raises:
-        HostError: Something else has it.
+        HostError: Another file has this name.
     """
     try:
         os.link(made, target, follow_symlinks=False)

@@ -1,7 +1,7 @@
-"""What this host can do for Slipway, what is missing, and the command that changes it.
+"""Slipway's needs of this host -> findings, each with a command to fix it.
 
-What goes in: the workshop of a command. What comes out: findings, in the order in which one would
-mend them. Nothing is changed, and everything that can be tried is tried rather than guessed.
+What goes in: the workshop of a command. What comes out: findings, in the order to fix them. Nothing
+is changed, and each need is tried rather than guessed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ __all__ = ["Finding", "examine"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at; ``state`` is ok, missing (a build fails) or limited (something
-    else does).
+    """One result.
+
+    ``state`` is ok, missing (a build fails) or limited (something else fails or is slower).
     """
 
     name: str
@@ -42,7 +43,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The text for people."""
         mark = {"ok": "ok     ", "missing": "MISSING", "limited": "limited"}[self.state]
         return f"{mark}  {self.name:<18} {self.detail}" + (
             f"\n{'':<28}-> {self.hint}" if self.hint else ""
@@ -50,12 +51,12 @@ class Finding:
 
     @property
     def record(self) -> dict[str, Any]:
-        """For programs."""
+        """The fields for programs."""
         return asdict(self)
 
 
 def examine(shop: Workshop) -> tuple[Finding, ...]:
-    """Look at everything."""
+    """Examine everything."""
     return tuple(_findings(shop))
 
 
@@ -99,7 +100,7 @@ def _findings(shop: Workshop) -> Iterator[Finding]:
 
 
 def _settings(shop: Workshop) -> str:
-    """Read slipway.toml and the variables; what else is looked at depends on them.
+    """Read slipway.toml and the variables; later findings depend on them.
 
     Raises:
         HostError: They are wrong.
@@ -117,7 +118,7 @@ def _listed(mirrors: Mapping[str, str]) -> str:
 
 
 def _try(name: str, look: Callable[[], str], *, state: str = "missing") -> Finding:
-    """What a look finds, or why it finds nothing."""
+    """Return the result of a look, or its error as a finding."""
     try:
         return Finding(name=name, state="ok", detail=look())
     except UserError as error:
@@ -131,7 +132,7 @@ def _program(name: str) -> str:
 
 
 def _qemu(shop: Workshop, accelerator: Accelerator) -> str:
-    """Say which QEMU runs machines, and why."""
+    """Return the QEMU for machines, and the reason."""
     tree = tree_of_qemu(shop, "x86_64")
     chosen = choose(
         shop.settings.qemu, accelerator, host_qemu(shop, "x86_64"), tree[0] if tree else None
@@ -145,7 +146,7 @@ def _firmware(firmware: str) -> str:
 
 
 def _namespaces() -> str:
-    """Make one, with an overlay in it, as a build does."""
+    """Make a namespace with an overlay in it, as a build does."""
     with Namespace(network=True, memory_mib=16) as namespace:
         point = namespace.path(MOUNT)
         for folder in ("lower", "upper", "work", "point"):
@@ -182,7 +183,11 @@ def _tun() -> str:
 
 
 def _space(cache: Path) -> str:
-    """The space where the cache is, or will be."""
+    """Return the free space at the place of the cache, existing or not.
+
+    Raises:
+        HostError: Less than 4 GiB are free.
+    """
     place = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if free < 4 * 2**30:

@@ -1,9 +1,10 @@
-"""Files on this machine -> the releases that they are of, as signed metadata lists them.
+"""Files on this machine -> their releases, as listed in signed metadata.
 
-What goes in: a session, and images or seeds. What comes out: the release of each. Invariants: an
-image is known by its size and hash, whatever it is called; a channel that has expired, or cannot be
-verified, vouches for nothing; a seed counts for the release that stands in it alone, and only if
-that release's verified manifest accepts its values.
+What goes in: a session, and images or seeds. What comes out: the release of each.
+
+Invariants: an image is known by its size and hash, under any name. An expired or unverifiable
+channel vouches for nothing. A seed counts only for the release named in it, and only if that
+release's verified manifest accepts its values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Found", "Known", "known_releases", "look_at", "require_files"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The channels that can vouch for something, and by name, why others cannot."""
+    """The channels able to vouch for a file, and the problems of the others by name."""
 
     channels: Sequence[Channel]
     problems: dict[str, UserError]
@@ -37,7 +38,7 @@ class Known:
                     yield channel, appliance, release
 
     def names(self) -> str:
-        """Say which channels were looked at, and which could not be."""
+        """Return the names of the channels looked at, and of the others."""
         looked = ", ".join(channel.name for channel in self.channels) or "no channel"
         return f"{looked} (not looked at: {', '.join(self.problems)})" if self.problems else looked
 
@@ -54,10 +55,10 @@ class Found:
 
 
 def require_files(paths: Sequence[Path]) -> None:
-    """See that files are there.
+    """Require files to exist.
 
     Raises:
-        UsageError: One is not, or is a folder.
+        UsageError: A file is missing, or is a folder.
     """
     for path in paths:
         if path.is_dir():
@@ -71,10 +72,10 @@ def require_files(paths: Sequence[Path]) -> None:
 
 
 def known_releases(session: Session) -> Known:
-    """Read the channels that are trusted here.
+    """Read the channels trusted here.
 
     Raises:
-        HostError: There is none.
+        HostError: No channel can be trusted and read.
     """
     channels, problems = session.holdings()
     sound = [channel for channel in channels if channel.name not in problems]
@@ -112,7 +113,11 @@ def look_at(session: Session, known: Known, path: Path) -> Found:
 
 
 def _release_of(known: Known, path: Path) -> tuple[str, str]:
-    """Return the appliance and the release that an image is of."""
+    """Return the appliance and the release of an image.
+
+    Raises:
+        VerificationError: No channel lists the file.
+    """
     size, sha256 = path.stat().st_size, ""
     for channel, appliance, release in known.releases():
         for length, digest in channel.shelf(appliance).releases[release].files.values():
@@ -127,7 +132,9 @@ def _release_of(known: Known, path: Path) -> tuple[str, str]:
 
 
 def _withdrawn(known: Known, name: str) -> str:
-    """Say why a release is gone, if a file is called after it."""
+    """Return the reason of a withdrawal if a file is called after a withdrawn release; ""
+    otherwise.
+    """
     for channel in known.channels:
         for appliance in channel.appliances:
             for release, stone in channel.shelf(appliance).withdrawn.items():

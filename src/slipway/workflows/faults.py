@@ -1,10 +1,11 @@
-"""Faults: an appliance broken on purpose, to see that the right check notices.
+"""Faults: an appliance broken on purpose, to test whether the right check notices.
 
-What goes in: ``appliances/<name>/faults/*.patch``, each a unified diff of the appliance's own
-folder, below its first line (what is broken) and a line ``Caught-by: <place>/<check>``. What comes
-out: for each, the first check that failed when the patched appliance was built and booted, which
-has to be that one. Invariants: the appliance's folder is only read; a patched copy, and whatever
-was made from it alone, is gone afterwards; a patch that no longer fits is an error, not a proof.
+What goes in: ``appliances/<name>/faults/*.patch``. Each is a unified diff of the appliance's own
+folder, below its first line (the fault) and a line ``Caught-by: <place>/<check>``. What comes out:
+for each, the first failed check of the patched appliance's boot; it must be that one.
+
+Invariants: the appliance's folder is only read. A patched copy, and anything made from it alone, is
+gone afterwards. An outdated patch is an error, not a proof.
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ _DIFF = re.compile(r"diff |--- ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way to break an appliance; ``caught_by`` is the check that has to notice, as
-    place/name.
-    """
+    """One way to break an appliance; ``caught_by`` is the check to notice it, as place/name."""
 
     name: str
     path: Path
@@ -44,8 +43,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What became of a fault: the first check that failed, or None, and ``problem`` where it never
-    came to the checks.
+    """The result of a fault: the first failed check, or None.
+
+    ``problem`` is the error if it never came to the checks.
     """
 
     fault: Fault
@@ -61,7 +61,7 @@ class Proof:
         )
 
     def __str__(self) -> str:
-        """What was broken, what noticed, and the last thing that it said."""
+        """Return the fault, the check that noticed, and its last line."""
         head = f"{self.fault.name}: {self.fault.summary}\n  "
         if self.failed is None:
             return f"{head}NOT CAUGHT: {self.problem or 'every check passed'}"
@@ -73,8 +73,9 @@ class Proof:
 
 
 def _last_word(output: str) -> str:
-    """The last line that says something: of a Python program's failed assertion without a message,
-    what was asserted.
+    """Return the last meaningful line.
+
+    After a Python assertion without a message, it is the asserted expression.
     """
     lines = [line.strip() for line in output.splitlines() if line.strip(" ^~")]
     if len(lines) > 1 and lines[-1] == "AssertionError":
@@ -83,10 +84,10 @@ def _last_word(output: str) -> str:
 
 
 def read(appliance: Appliance) -> tuple[Fault, ...]:
-    """The faults of an appliance, by name.
+    """Return the faults of an appliance, by name.
 
     Raises:
-        SpecErrors: A file says nothing about what it breaks, or names no check of the appliance.
+        SpecErrors: A file has no summary, or names no check of the appliance.
     """
     checks = expected_checks(appliance)
     faults: list[Fault] = []
@@ -140,7 +141,7 @@ def apply(fault: Fault, appliance: Appliance, folder: Path) -> None:
     """Make a copy of an appliance's folder with a fault in it.
 
     Raises:
-        SpecError: The patch does not fit what is in the folder now.
+        SpecError: The patch does not fit the folder's present content.
     """
     shutil.copytree(
         appliance.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("faults")
@@ -165,7 +166,7 @@ def apply(fault: Fault, appliance: Appliance, folder: Path) -> None:
 
 
 def prove(shop: Workshop, job: Job, fault: Fault) -> Proof:
-    """Build the appliance with the fault, boot it, and find the first check that fails."""
+    """Build the appliance with the fault, boot it, and find the first failed check."""
     appliance = job.source.appliance
     shop.progress.line(f"{job.name} with {fault.name}")
     with shop.cache.scratch() as root:
@@ -200,10 +201,10 @@ def prove(shop: Workshop, job: Job, fault: Fault) -> Proof:
 
 
 def require_proven(proofs: Sequence[Proof]) -> None:
-    """Raise unless every fault was noticed by the check that it names.
+    """Raise unless every fault was noticed by its own check.
 
     Raises:
-        BuildError: One was not.
+        BuildError: A fault was not noticed by its check.
     """
     bad = [proof.fault.name for proof in proofs if not proof.good]
     if bad:

@@ -1,8 +1,8 @@
 """A store's pages and indexes follow its channels.
 
 What goes in: the workshop and a store's session. What comes out: the objects of
-:mod:`slipway.catalog`, and what they cannot show. Invariant: they are views, so a failure here
-changes nothing of what was done to a channel.
+:mod:`slipway.catalog`, and the releases without a place in them. Invariant: indexes are views, so a
+failure here changes no channel.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ __all__ = ["Indexed", "update_catalog", "write_catalog"]
 
 
 def update_catalog(shop: Workshop, session: Session) -> None:
-    """Make a store's indexes follow its channels, where it has any. They are views that nothing
-    trusts: if this cannot be done here, it is said, and what was done to a channel stands.
+    """Make a store's indexes follow its channels, if it has any.
+
+    Nothing trusts these views. A failure here is reported, and changes to a channel stand.
     """
     from slipway import catalog
 
@@ -35,9 +36,10 @@ def update_catalog(shop: Workshop, session: Session) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexed:
-    """What became of a store's indexes: the keys of objects that became different, how many
-    releases they show, which they cannot show, and what is wrong with channels that they show all
-    the same.
+    """The result for a store's indexes.
+
+    ``changed`` are the keys of changed objects. ``shown`` counts the releases shown; ``hidden``
+    names the others. ``warnings`` are about channels shown in spite of a problem.
     """
 
     changed: list[str]
@@ -52,9 +54,11 @@ def write_catalog(
     """Write a store's indexes.
 
     Args:
-        left_out: Gets a line for each channel that is not trusted here; without it, that is an
-            error.
-        dry_run: Only say which would become different.
+        left_out: Gets a line for each untrusted channel; without it, such a channel is an error.
+        dry_run: Only report the objects to change.
+
+    Raises:
+        HostError: No channel is trusted here.
     """
     from slipway.catalog import INDEXED, read_catalog, write
     from slipway.channels.expiry import Expired, require_fresh

@@ -1,5 +1,4 @@
-"""What a built disk holds: its sizes by package and folder, and whether a second build makes the
-very same.
+"""A built disk -> its sizes by package and folder, and whether a second build is identical.
 
 Both read the built image; nothing here changes it.
 """
@@ -31,7 +30,7 @@ _DEPTH = 3
 
 @contextmanager
 def raw_disk(shop: Workshop, image: Path) -> Iterator[Path]:
-    """An image as a raw disk, in a scratch directory, for as long as the block lasts."""
+    """Hold an image as a raw disk, in a scratch directory, for the block."""
     with shop.cache.scratch() as scratch:
         raw = scratch / "disk.raw"
         process.run(
@@ -42,12 +41,13 @@ def raw_disk(shop: Workshop, image: Path) -> Iterator[Path]:
 
 
 def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
-    """What takes the space in a built image: rows (name, size, compressed; bytes, the largest
-    first), by package and by folder. A file's compressed size is that of the file alone, so the sum
-    is a little more than the image.
+    """Return rows of sizes in a built image, by package and by folder.
+
+    A row has name, size and compressed, both in bytes; the largest come first. A file's compressed
+    size is the file's alone, so the sum is a little more than the image.
 
     Raises:
-        BuildError: It is not built.
+        BuildError: The image is not built.
     """
     with shop.cache.keeping(), raw_disk(shop, built_image(shop, job)) as raw:
         items = contents(raw)
@@ -57,7 +57,7 @@ def sizes(shop: Workshop, job: Job) -> dict[str, list[dict[str, Any]]]:
 
 
 def _rows(items: Mapping[str, Item], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The sums by name."""
+    """Return the sums by name."""
     size: Counter[str] = Counter()
     compressed: Counter[str] = Counter()
     for path, item in items.items():
@@ -74,7 +74,7 @@ def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
     """Build twice more and compare: from an empty cache, and then from the layers in that cache.
 
     Returns:
-        The formats that are the same, bit for bit.
+        The formats found identical, bit for bit.
 
     Raises:
         BuildError: A build differs; the message names the files.
@@ -93,7 +93,7 @@ def verify_reproducible(shop: Workshop, job: Job) -> tuple[str, ...]:
 def _require_same(
     shop: Workshop, job: Job, first: Mapping[str, Entry], second: Mapping[str, Entry], source: str
 ) -> None:
-    """Raise BuildError, with what differs, unless two builds made the same artifacts."""
+    """Raise BuildError, with the differences, unless two builds made the same artifacts."""
     differing = [
         name for name in first if first[name].facts["sha256"] != second[name].facts["sha256"]
     ]
@@ -110,7 +110,7 @@ def _require_same(
 
 
 def _explain(shop: Workshop, first: Entry, second: Entry) -> list[str]:
-    """What differs between two images: files; without any, the first byte of the disk."""
+    """Return the differences between two images: files; without any, the first byte of the disk."""
     with raw_disk(shop, first.file("disk")) as one, raw_disk(shop, second.file("disk")) as other:
         found = differences(contents(one), contents(other))
         if found:
@@ -129,7 +129,7 @@ def _explain(shop: Workshop, first: Entry, second: Entry) -> list[str]:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """A file in blocks of one size, whatever its holes."""
+    """Yield a file in blocks of one size, whatever its holes."""
     rest = b""
     for chunk in chunks(path):
         rest += chunk

@@ -1,9 +1,9 @@
-"""A night's work: renew every lock, build and boot what changed, publish it with one commit, renew
+"""A night's work: renew every lock, build and boot the changes, publish them with one commit, renew
 signatures, prune.
 
 Its two halves run in two processes: :func:`build_all` has no credentials, :func:`deliver` runs no
-appliance's code. An appliance that fails does not keep the others from being published. Run again
-at once, it finds nothing to do.
+appliance's code. A failed appliance does not keep the others from being published. A second run at
+once is a no-op.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ __all__ = ["Night", "build_all", "deliver"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """What became of a night: lines for people, in Markdown, and by appliance what failed and what
-    was built.
-    """
+    """The result of a night: lines for people, in Markdown; failures and builds, by appliance."""
 
     lines: tuple[str, ...]
     failed: dict[str, UserError]
@@ -34,7 +32,7 @@ class Night:
         """Raise if an appliance failed.
 
         Raises:
-            BuildError: One did; the lines say why.
+            BuildError: An appliance failed; the lines say why.
         """
         if self.failed:
             raise BuildError(
@@ -46,7 +44,7 @@ class Night:
 def build_all(
     shop: Workshop, *, names: Sequence[str] = (), builder: str = "mmdebstrap", arch: str = "amd64"
 ) -> Night:
-    """Renew locks and build, for the appliances named or for all.
+    """Renew locks and build, for the given appliances or for all.
 
     Raises:
         UsageError: There is no such appliance, or no base is for this architecture.
@@ -86,10 +84,10 @@ def build_all(
 def deliver(
     shop: Workshop, session: Session, folders: Sequence[Path], channel: str = "nightly"
 ) -> tuple[list[str], dict[str, UserError]]:
-    """Publish what a night has built, renew signatures and prune, each whatever happened to the
-    ones before.
+    """Publish a night's builds, renew signatures and prune, each even if the steps before failed.
 
-    Returns: Lines for people, in Markdown; and what went wrong, by release or by what was done.
+    Returns:
+        Lines for people, in Markdown; and the problems, by release or by step.
     """
     lines: list[str] = []
     problems: dict[str, UserError] = {}

@@ -1,8 +1,7 @@
-"""The newest builds of appliances -> docs/appliances.md: what each one is, weighs, needs and
-serves, measured by its own build.
+"""The newest builds of appliances -> docs/appliances.md: purpose, size, needs and ports of each, as
+measured by its own build.
 
-Sizes are those of the image that was built, memory and time to start are from the report of the
-boot that checked it.
+Sizes are those of the built image. Memory and time to start are from the report of its boot.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ both {machine}.
 class Row:
     """One appliance.
 
-    Sizes are in bytes, ``start_s`` is in seconds; memory and start are None if it was not measured.
+    Sizes are in bytes, ``start_s`` is in seconds; memory and start are None if they were not
+    measured.
     """
 
     name: str
@@ -57,11 +57,10 @@ class Row:
 
 
 def overview(shop: Workshop, jobs: Sequence[Job]) -> list[Row]:
-    """A row for each appliance.
+    """Return a row for each appliance.
 
     Raises:
-        BuildError: Some are not built, booted and checked from what is here now; all of them are
-            named.
+        BuildError: Some have no up-to-date build with passed checks; all of them are named.
     """
     from slipway.records.release import read_release
 
@@ -99,13 +98,13 @@ def _row(shop: Workshop, job: Job, manifest: Manifest, folder: Path) -> Row:
 
 
 def _port(port: Mapping[str, Any]) -> str:
-    """A port, or a range of them, with its protocol."""
+    """Return a port, or a range of them, with its protocol."""
     numbers = [str(port[key]) for key in ("port", "last") if key in port]
     return f"{'-'.join(numbers)}/{port['protocol']}"
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The page; ends with a newline."""
+    """Return the page; it ends with a newline."""
     machines = {
         "kvm": "on a machine with KVM",
         "tcg": "on a machine without KVM, emulated, which takes several times as long",

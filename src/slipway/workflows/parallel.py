@@ -1,10 +1,11 @@
-"""Several commands at once, one process each, with one display: how many appliances are built side
-by side.
+"""Several commands at once, one process each, with one display: appliances built side by side.
 
-What goes in: a command line and a need of memory by name. What comes out: how each ended and what
-it printed. Stages that two of them need are made once, because each waits for the other's lock in
-the cache. Invariants: never more at once than asked for; never more memory promised than was free,
-except to one that runs alone; when the block is left, for whatever reason, every process has ended.
+What goes in: a command line and a need of memory by name. What comes out: the exit status and the
+output of each. Stages needed by two of them are made once, because each waits for the other's lock
+in the cache.
+
+Invariants: never more at once than asked for. Never more memory promised than was free, except to
+one running alone. When the block is left, for any reason, every process has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _OF_THE_JOB = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run, and how much memory it is expected to need."""
+    """A command to run, and its expected need of memory."""
 
     name: str
     argv: Sequence[str]
@@ -40,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a command ended: its exit status, and its standard output."""
+    """An ended command: its exit status, and its standard output."""
 
     name: str
     status: int
@@ -61,11 +62,12 @@ class _Running:
 def run_all(
     commands: Sequence[Command], *, jobs: int, memory_mib: int, progress: Progress
 ) -> Generator[Ended]:
-    """Run commands, at most ``jobs`` at once, and give each as it ends; what they write to standard
-    error is shown line by line, with their names.
+    """Run commands, at most ``jobs`` at once, and yield each as it ends.
+
+    Their standard error is shown line by line, with their names.
 
     Args:
-        memory_mib: How much memory they may need together.
+        memory_mib: The memory for all of them together.
     """
     waiting = deque(commands)
     running: list[_Running] = []
@@ -98,7 +100,7 @@ def run_all(
 
 
 def _fits(command: Command, running: Sequence[_Running], memory_mib: int) -> bool:
-    """Whether there is memory for one more; one alone always fits."""
+    """Return True if there is memory for one more; one alone always fits."""
     return (
         not running
         or command.memory_mib + sum(one.command.memory_mib for one in running) <= memory_mib
@@ -123,7 +125,7 @@ def _start(command: Command, progress: Progress, everything: ExitStack) -> _Runn
 
 
 def _show(one: _Running, data: bytes, progress: Progress) -> None:
-    """Print the lines that are whole."""
+    """Print complete lines."""
     *lines, rest = (bytes(one.line) + data).split(b"\n")
     one.line[:] = rest
     for line in lines:

@@ -1,10 +1,10 @@
-"""A store's pages on this machine's loopback: a small web server for whoever looks at a store that
-no web server has.
+"""A store's pages on this machine's loopback: a small web server for stores without one.
 
 What goes in: a store and a port. What comes out: its pages, downloads and feeds over HTTP/1.1, with
-byte ranges. Invariants: it only reads; it listens on 127.0.0.1 and answers nothing but requests for
-that, so that no other site's name leads a browser here (DNS rebinding); objects go through memory
-in parts.
+byte ranges.
+
+Invariants: it only reads. It listens on 127.0.0.1 and answers only requests with that host, so no
+other site's name leads a browser here (DNS rebinding). Objects go through memory in parts.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves until it is stopped.
+    """A server until it is stopped.
 
     Args:
-        port: 0 for any that is free.
+        port: 0 for any free one.
 
     Raises:
-        HostError: The port cannot be had.
+        HostError: The server cannot listen on the port.
     """
 
     daemon_threads = True
@@ -74,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the terminal belongs to whoever started this."""
+        """Say nothing: the terminal belongs to its user."""
 
     def _answer(self, *, body: bool) -> None:
         host = self.headers.get("Host", "").rpartition(":")[0]
@@ -139,6 +139,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _type(key: str) -> str:
-    """The media type of an object, as an object store would tell it."""
+    """Return the media type of an object, as an object store would."""
     kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind

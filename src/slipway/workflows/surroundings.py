@@ -1,13 +1,13 @@
-"""One appliance, built in surroundings that differ: the same bytes, or which of them makes a
-difference.
+"""One appliance, built in different surroundings: the same bytes, or the cause of a difference.
 
 What goes in: an appliance. What comes out: a :class:`Row` for each build, with the surroundings
-that the building process itself has found and the SHA-256 of what it made. Invariants: six rows
-hold every pair of two surroundings' values; each builds from an empty cache and then again from its
-layers; a build that did not have the surroundings it was to have is an error, so a row shows what
-was, and not what was asked for.
+found by the building process itself and the SHA-256 of its artifacts.
 
-Another user and another host name need root. An ordinary user has the rows with those two the same.
+Invariants: six rows hold every pair of two surroundings' values. Each builds from an empty cache
+and then again from its layers. A build with other surroundings than planned is an error: a row
+shows facts, not the plan.
+
+Another user and another host name need root. For an ordinary user, both are the same in all rows.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ exec setpriv --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all -- "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a build must not depend on. ``work`` is memory or disk."""
+    """Influences that a build must not depend on; ``work`` is memory or disk."""
 
     umask: str
     user: str
@@ -86,7 +86,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one build made, by format: the SHA-256 of each artifact."""
+    """The result of one build, by format: the SHA-256 of each artifact."""
 
     surroundings: Surroundings
     layers: str
@@ -103,9 +103,7 @@ class Row:
 
 
 def rows_of(users: Sequence[str], hosts: Sequence[str]) -> tuple[Surroundings, ...]:
-    """Return the surroundings to build in; with one user or one host name, that one in every
-    row.
-    """
+    """Return the surroundings to build in; a single user or host name is in every row."""
     found = []
     for umask, values in _PLAN:
         user, host, zone, work = (int(value) for value in values)
@@ -124,7 +122,7 @@ def rows_of(users: Sequence[str], hosts: Sequence[str]) -> tuple[Surroundings, .
 def build_in_all(
     shop: Workshop, name: str, recipe: Sequence[str], formats: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """Build an appliance in each of the surroundings; give each build's row when it is done.
+    """Build an appliance in each of the surroundings, and yield each build's rows when it is done.
 
     Args:
         recipe: The builder and the architecture.
@@ -172,11 +170,10 @@ def build_in_all(
 
 
 def require_same(rows: Sequence[Row]) -> None:
-    """Compare what was made.
+    """Compare the artifacts of all rows.
 
     Raises:
-        BuildError: Two rows differ; the message names the surroundings that decide, if one alone
-            does.
+        BuildError: Two rows differ; the message names the surroundings that decide alone, if any.
     """
     problems = []
     for form in rows[0].made:
@@ -225,7 +222,7 @@ def _require_around(asked: Surroundings, had: Surroundings) -> None:
 def _wrapped(
     argv: Sequence[str | Path], around: Surroundings, view: _View | None
 ) -> list[str | Path]:
-    """Return a command that runs another with these surroundings."""
+    """Return a command to run another with these surroundings."""
     if view is None:
         return ["sh", "-c", 'umask "$1" && shift && exec "$@"', "sh", around.umask, *argv]
     user = view.uid if around.user == _OTHER else 0
@@ -246,8 +243,10 @@ def _wrapped(
 
 
 def _environment(shop: Workshop, around: Surroundings, home: Path) -> dict[str, str]:
-    """Return what differs in the environment: of this user all is shared but finished stages, the
-    other has its own cache.
+    """Return the differing variables of the environment.
+
+    The present user's builds share everything but finished stages; the other user has a cache of
+    its own.
     """
     names = {"TZ": around.zone, "USER": around.user, "LOGNAME": around.user}
     memory = {"SLIPWAY_MEMORY_MIB": "1"} if around.work == "disk" else {}
@@ -263,7 +262,7 @@ def _environment(shop: Workshop, around: Surroundings, home: Path) -> dict[str, 
 
 
 def _require_open(path: Path) -> None:
-    """Make sure that another user gets there.
+    """Require a path to be open to another user.
 
     Raises:
         HostError: A folder is closed to others.
@@ -281,7 +280,7 @@ def _require_open(path: Path) -> None:
 
 @contextmanager
 def _room(shop: Workshop) -> Iterator[Path]:
-    """A folder to build in; root's is one that another user can reach, too."""
+    """Hold a folder to build in; root's is open to another user, too."""
     if os.geteuid():
         with shop.cache.scratch() as room:
             yield room
@@ -293,7 +292,7 @@ def _room(shop: Workshop) -> Iterator[Path]:
 
 
 def _home(shop: Workshop, room: Path, user: str) -> Path:
-    """A folder of the user who builds, with an empty one for stages."""
+    """Return a folder of the building user, with no stages in it."""
     home = room / user
     home.mkdir(mode=0o700, exist_ok=True)
     shutil.rmtree(home / "work", ignore_errors=True)
@@ -304,7 +303,7 @@ def _home(shop: Workshop, room: Path, user: str) -> Path:
 
 
 class _View:
-    """A host's list of users with one more in it, as files to be mounted over those in /etc."""
+    """A host's list of users with one more in it, as files to mount over those in /etc."""
 
     def __init__(self, room: Path) -> None:
         self.folder = room / "view"
@@ -337,15 +336,13 @@ def _known(number: int) -> bool:
 
 
 def _free(text: str) -> int:
-    """The first subordinate id behind all that are given to somebody (subuid(5))."""
+    """Return the first subordinate id behind all given ones (subuid(5))."""
     given = re.findall(r"^[^:\n]+:([0-9]+):([0-9]+)$", text, re.MULTILINE)
     return max([_SUBORDINATE, *(int(start) + int(count) for start, count in given)])
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program: build here, in the surroundings that it was started in, and print what they are
-    and what was made.
-    """
+    """Build here, in the present surroundings, and print them with the artifacts' digests."""
     root, work, name, builder, architecture, *formats = argv
     place = Path(work)
     umask = os.umask(0o022)
@@ -382,7 +379,7 @@ def _digests(entries: dict[str, Entry]) -> dict[str, str]:
 
 
 class _Noting(Progress):
-    """Progress that also remembers which notes there were."""
+    """Progress with a memory of its notes' labels."""
 
     def __init__(self) -> None:
         super().__init__()

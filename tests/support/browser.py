@@ -21,8 +21,9 @@ from typing import IO, Any
 
 __all__ = ["CHROMIUM", "Browser", "browser"]
 
-#: Debian's, without the script around it.
-CHROMIUM = Path("/usr/lib/chromium/chromium")
+#: Debian's, without the script around it; or Google's, which hosted runners have.
+_PLACES = (Path("/usr/lib/chromium/chromium"), Path("/opt/google/chrome/chrome"))
+CHROMIUM = next((place for place in _PLACES if place.exists()), _PLACES[0])
 
 _PATIENCE_S = 120
 #: Chromium reads from descriptor 3 and writes to 4.

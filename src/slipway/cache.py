@@ -85,7 +85,7 @@ def create_file(target: Path, *, mode: int = 0o444, lasting: bool = True) -> Ite
         HostError: No space is left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A name that nobody else has: processes of two containers have one number.
+    # A random name: processes of two containers may have the same number.
     hidden = target.parent / f".{target.name[:200]}.{secrets.token_hex(8)}"
     try:
         descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
@@ -250,7 +250,7 @@ class Cache:
             ):
                 os.utime(entry.folder / _ENTRY)
                 return entry
-        except (OSError, ValueError, KeyError):  # who has its lock has removed it meanwhile
+        except (OSError, ValueError, KeyError):  # the holder of its lock has removed it
             pass
         return None
 
@@ -344,8 +344,8 @@ class Cache:
         """Make an entry of files.
 
         Args:
-            files: By name, either a function to write the content, or a file in :meth:`scratch`
-                with its SHA-256, to be moved here.
+            files: By name, either a function to write the content, or a file to move here. The
+                latter is in :meth:`scratch` and comes with its SHA-256.
         """
         self._keep(stage_id)
         folder = self._folder(stage_id)

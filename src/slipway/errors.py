@@ -42,7 +42,7 @@ def redacted(text: str) -> str:
     return _PASSWORD.sub("***@", text)
 
 
-#: The variable in which ``run`` says how it was called.
+#: The variable with the name that ``run`` was called by.
 CALLED: Final = "SLIPWAY_RUN"
 #: How texts name the program: as in a checkout.
 _PROGRAM: Final = re.compile(r"(?<![\w./-])(?:invoke|\./run)(?= (?:--|[a-zA-Z]))")

@@ -349,7 +349,7 @@ def host_qemu(shop: Workshop, system: str) -> str:
 
 
 def tree_of_qemu(shop: Workshop, system: str) -> tuple[Lock, Stage] | None:
-    """Return the lock and the stage of a QEMU in a tree of its own; None if there is no use for it.
+    """Return the lock and the stage of a QEMU in a tree of its own; None if it is no option here.
 
     The choice between it and the host's is made when a machine starts
     (:func:`slipway.boot.emulator.choose`).

@@ -3,9 +3,9 @@
 The folder has artifacts and records; ``plan.json`` names the inputs of the newest release.
 
 Invariants: a release's folder gets its name when it is whole, and stays untouched while it is.
-Artifacts are hard links to the cache, so they take no space twice. A release counts as built if all
-its files have their hashes: then `build` is a no-op, and `start` and `check` find their image, in
-the cache or here.
+Artifacts are hard links to the cache, so they take no space twice. A release with the same inputs
+counts as built if all its files have their hashes: then `build` is a no-op. `start` and `check`
+find their image in the cache or here.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
         asked: The appliances to be built, if not all.
 
     Raises:
-        BuildError: A folder is not in its appliance's own folder below ``build``, holds a build of
-            another appliance, or was not asked for.
+        BuildError: A folder is not below ``build`` in its appliance's own folder. Or it holds a
+            build of another appliance, or was not asked for.
     """
     from slipway.channels.folders import require_build_of
 
@@ -149,7 +149,7 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
 def explain(shop: Workshop, job: Job) -> list[dict[str, Any]]:
     """Return a row for each stage: its state, why it differs from the last build, its usual time.
 
-    The state is ``cached``, ``to make``, or ``not needed`` (no missing artifact is made from it).
+    The state is ``cached``, ``to make``, or ``not needed`` (nothing missing is made from it).
     """
     before = last_plan(job).get("inputs", {})
     cached = {stage.id: shop.cache.find(stage.id) is not None for stage in job.plan.stages}
@@ -380,12 +380,12 @@ def _put(
     """Make a release's folder."""
     from slipway.records.release import read_release, write_release
 
-    # A hidden folder until it is whole; those that killed builds left go away.
+    # A hidden folder until it is whole; those of killed builds are removed.
     for rest in job.outputs.glob(".*.new"):
         shutil.rmtree(rest)
     incoming = job.outputs / f".{manifest.release}.new"
     incoming.mkdir(parents=True)
-    incoming.chmod(0o755)  # whatever the umask is: nobody else writes there
+    incoming.chmod(0o755)  # regardless of the umask: nobody else writes there
     for artifact in manifest.artifacts:
         place(exported[artifact.format].file("disk"), incoming / artifact.file)
     write_release(incoming, manifest, sbom=bill, provenance=statement)

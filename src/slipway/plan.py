@@ -1,8 +1,7 @@
 """Rendered files, a lock and tool versions -> an ordered list of stages with content-addressed ids.
 
-A stage's id is the SHA-256 of its kind, of the digest of every one of its inputs, and of its
-parent's id: same id, same output. Planning is pure: its inputs were read before, and nothing is
-made.
+A stage's id is the SHA-256 of its kind, its inputs' digests and its parent's id: same id, same
+output. Planning is pure: its inputs were read before, and nothing is made.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ __all__ = [
 FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
-#: Every variable that Slipway itself reads; ``SLIPWAY_SECRET_*`` are an appliance's.
+#: Every variable read by Slipway itself; ``SLIPWAY_SECRET_*`` are an appliance's.
 VARIABLES: Final = (
     "SLIPWAY_CACHE",
     "SLIPWAY_CACHE_LIMIT_GIB",
@@ -67,7 +67,7 @@ KEYS: Final = ("cache", "cache_limit_gib", "image_mirror", "memory_mib", "mirror
 #: Which QEMU runs machines (:mod:`slipway.boot.emulator`).
 QEMUS: Final = ("auto", "host", "tree")
 _WHICH: Final = "auto takes the faster one"
-#: The units of settings that are whole numbers.
+#: The units of settings with whole numbers.
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
 _MIRRORS: Final = ("image_mirror", "mirror")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,39}")

@@ -41,14 +41,14 @@ _QUESTIONS = {
     "unshare": "--version",
     "zstd": "--version",
 }
-#: The shared libraries that do a program's work, and can be replaced without it.
+#: The shared libraries behind a program's work; they can be replaced without it.
 _LIBRARIES: Final = {
     "mke2fs": ("libext2fs.so.2",),
     "mksquashfs": ("libz.so.1",),
     "qemu-img": ("libzstd.so.1",),
     "sfdisk": ("libfdisk.so.1",),
 }
-#: Where the dynamic linker notes the places of libraries (ld.so(8)).
+#: The dynamic linker's record of the places of libraries (ld.so(8)).
 _LINKER_CACHE: Final = Path("/etc/ld.so.cache")
 
 

@@ -17,7 +17,7 @@ from slipway.cache import create_file, sha256_of
 
 __all__ = ["whole"]
 
-#: Beside the folder: what was read of its files, and what they were like then.
+#: The record beside the folder: the state and the hash of its files when they were read.
 _SEEN: Final = ".seen"
 
 

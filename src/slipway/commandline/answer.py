@@ -1,9 +1,9 @@
-"""What a task found out, as one JSON document on standard output (``--json``).
+"""The result of a task, as one JSON document on standard output (``--json``).
 
-What goes in: a dataclass for each task (:mod:`slipway.commands.shapes`), and how the task ended.
-What comes out: one line feed ended document with ``format``, ``exit_code``, ``errors`` and the
-fields of the dataclass. Invariants: with ``--json`` nothing else is written to standard output; a
-task that fails prints a document, too.
+What goes in: a dataclass for each task (:mod:`slipway.commands.shapes`), and the task's end. What
+comes out: a document with a line feed at its end. It has ``format``, ``exit_code``, ``errors`` and
+the fields of the dataclass. Invariants: with ``--json`` nothing else is written to standard output;
+a failed task prints a document, too.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
     "stamp",
 ]
 
-#: The format of the document of a task that failed before it had anything to tell.
+#: The format of the document of a task that failed without a result.
 ERROR_FORMAT: Final = "slipway/error/1"
 
 
 class Shape(Protocol):
-    """A frozen dataclass whose fields are those of a document."""
+    """A frozen dataclass with the fields of a document."""
 
     FORMAT: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -46,7 +46,7 @@ class Shape(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that went wrong."""
+    """One problem."""
 
     message: Annotated[str, "what is wrong, one sentence"]
     hint: Annotated[str | None, "the next step"] = None
@@ -57,7 +57,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Answer:
-    """The option ``--json`` of a task, and what the task tells."""
+    """The option ``--json`` of a task, and the task's result."""
 
     json: bool = field(
         default=False,
@@ -75,7 +75,7 @@ class Answer:
     def tell_now(self, shape: Shape) -> None:
         """Print a document at once, for a task that goes on.
 
-        How it ends is told by its exit code alone.
+        Its exit code alone then tells its end.
         """
         if self._out is not None:
             self._out.write(
@@ -85,20 +85,16 @@ class Answer:
             self._out = None
 
     def tell(self, shape: Shape) -> None:
-        """Take what will be printed when the task ends; lists in it may still grow."""
+        """Take the result to print when the task ends; lists in it may still grow."""
         self._told = shape
 
     def tell_line(self, data: list[str]) -> None:
-        """Take an array that will be printed on one line, instead of a document, if the task
-        succeeds.
-        """
+        """Take an array to print on one line, instead of a document, if the task succeeds."""
         self._line = json.dumps(data) + "\n"
 
     @contextmanager
     def printed(self, task: str) -> Iterator[None]:
-        """Print the document when the block ends, however it ends; without ``--json``, do
-        nothing.
-        """
+        """Print the document when the block ends in any way; without ``--json``, do nothing."""
         if not self.json:
             yield
             return
@@ -133,12 +129,12 @@ class Answer:
 
 
 def document(data: dict[str, Any]) -> str:
-    """Return a document as it is printed: ASCII, so that no terminal obeys what is in it."""
+    """Return the text of a document: ASCII, so that no terminal obeys its content."""
     return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
 def failure(task: str, code: int, problems: list[Problem]) -> str:
-    """Return the document of a task that had nothing to tell."""
+    """Return the document of a task without a result."""
     return document(
         {
             "format": ERROR_FORMAT,
@@ -150,8 +146,9 @@ def failure(task: str, code: int, problems: list[Problem]) -> str:
 
 
 def problems_of(ended: BaseException) -> list[Problem]:
-    """Return what ended a task, as :func:`slipway.commandline.invocation.outcome` raises it, or as
-    it was raised.
+    """Return the problems behind the end of a task.
+
+    The exception is Invoke's, from :func:`slipway.commandline.invocation.outcome`, or the original.
     """
     if isinstance(ended, Ended) and ended.problems:
         return ended.problems
@@ -177,7 +174,7 @@ def problems_of(ended: BaseException) -> list[Problem]:
 
 
 class Ended(Exit):
-    """A process that this one started has failed, and has said why on standard error."""
+    """The failure of a process started by this one; it has explained itself on standard error."""
 
     def __init__(self, code: int, problems: list[Problem]) -> None:
         super().__init__(code=code)
@@ -193,10 +190,10 @@ def read_document(text: bytes) -> dict[str, Any]:
 
 
 def ended_by(code: int, told: Mapping[str, Any]) -> Ended:
-    """Return what ends a task because a process has failed.
+    """Return the exception to end a task with, after a process has failed.
 
     Args:
-        told: Its document, or nothing.
+        told: The process's document, or nothing.
     """
     return Ended(code, [Problem(**each) for each in told.get("errors", ())])
 

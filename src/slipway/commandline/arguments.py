@@ -1,8 +1,8 @@
 """The words of a command line -> one task with its arguments.
 
-What goes in: words, and the tasks there are with what each takes. What comes out: an
-:class:`Asked`. Invariants: one command line is one task; nothing is guessed; every option that
-takes a value has one, and no value is empty.
+What goes in: words, and the tasks with their parameters. What comes out: an :class:`Asked`.
+Invariants: one command line is one task; nothing is guessed; every option with a value has one, and
+no value is empty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slipway.errors import UsageError, suggestion
 
 __all__ = ["Asked", "flag_of", "parse", "word_of"]
 
-#: Options in front of a task that take no value, with what they are short for.
+#: Options without a value in front of a task, with the mode of each.
 _SWITCHES: Final = {
     "--help": "help",
     "-h": "help",
@@ -34,13 +34,13 @@ _VALUES: Final = {
     "-r": "root",
     "--print-completion-script": "shell",
 }
-#: Options that Invoke has for tasks that run shell commands. Slipway has no such tasks.
+#: Invoke's options for tasks that run shell commands. Slipway has no such tasks.
 _OF_INVOKE: Final = re.compile(
     r"--(dry|echo|warn-only|pty|hide|command-timeout|config|debug|list-depth|list-format"
     r"|prompt-for-sudo-password|write-pyc"
     r"|collection|no-dedupe)(=.*)?|-[RewpTfdDFc]"
 )
-#: What people type who know other programs.
+#: Words from other programs, with our commands for them.
 _INSTEAD: Final = {
     "clean": "invoke cache prune",
     "init": "invoke new NAME",
@@ -52,7 +52,7 @@ _NUMBER: Final = re.compile(r"-[0-9]+")
 
 @dataclass(slots=True, kw_only=True)
 class Asked:
-    """What a command line asks for.
+    """The content of a command line.
 
     Attributes:
         task: The task with its values; None if only an option was given.
@@ -71,7 +71,7 @@ def parse(words: Sequence[str], tasks: Mapping[str, ParserContext]) -> Asked:
     """Read a command line.
 
     Raises:
-        UsageError: It is none that a task takes.
+        UsageError: The task is unknown, or does not take these words.
     """
     asked, rest = Asked(), list(words)
     while rest and rest[0].startswith("-"):
@@ -119,11 +119,11 @@ def _leading(asked: Asked, rest: list[str], tasks: Mapping[str, ParserContext]) 
 
 
 def _refuse(word: str, known: Iterable[str], name: str, task: ParserContext | None) -> NoReturn:
-    """Refuse an option that is not known.
+    """Refuse an unknown option.
 
     Args:
-        known: The options there are.
-        name: The task that the option follows, if it follows one.
+        known: The valid options.
+        name: The task before the option, if there is one.
         task: The task of the whole line.
 
     Raises:
@@ -208,7 +208,7 @@ class _Words:
         self._set(argument, value, name)
 
     def _next_value(self, argument: Argument, name: str) -> str:
-        """Take the word after an option; a word that looks like an option is none."""
+        """Take the word after an option as its value, unless it looks like an option."""
         following = self.words[0] if self.words else None
         number = argument.kind is int and following is not None and _NUMBER.fullmatch(following)
         if following is None or (following.startswith("-") and following != "-" and not number):
@@ -249,7 +249,7 @@ class _Words:
 
 
 def word_of(argument: Argument) -> str:
-    """Return how help writes a word."""
+    """Return a word as help writes it."""
     return argument.names[0].removesuffix("s").upper().replace("-", "_") + (
         "..." if argument.kind is list else ""
     )

@@ -1,8 +1,8 @@
 """A task around a function: its arguments from the signature, its end as a documented exit code.
 
 What goes in: functions of :mod:`slipway.commands`, declared with :func:`task`. What comes out:
-Invoke tasks. They end with the exit code of :mod:`slipway.errors`, 4 for an ``OSError``, 130 after
-Ctrl-C, 143 after SIGTERM, and 1 with a traceback for a bug.
+Invoke tasks. They end with the exit code of :mod:`slipway.errors` or 4 for an ``OSError``. Ctrl-C
+gives 130, SIGTERM 143, and a bug 1 with a traceback.
 
 Invariants: nothing heavy is imported, and nothing of Invoke is changed.
 """
@@ -35,7 +35,7 @@ from slipway.terminal.text import screened, shown
 
 __all__ = ["Terminated", "open_streams", "option", "outcome", "task", "unread", "written"]
 
-#: What can be done where the system refuses something.
+#: The remedies for refusals by the system, by errno.
 _HINTS: Final = {
     errno.EACCES: "look at its owner and mode, and at those of the folders above it",
     errno.EDQUOT: "free some space, or raise the quota",
@@ -48,9 +48,7 @@ _HINTS: Final = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: ends the work just as Ctrl-C does, so that what was begun is cleaned
-    up.
-    """
+    """SIGTERM or SIGHUP: ends the work with the same cleaning up as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -63,8 +61,7 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def outcome() -> Iterator[None]:
-    """Turn what ends a task into Invoke's ``Exit``, with the message for standard error and the
-    exit code.
+    """Turn the end of a task into Invoke's ``Exit``, with a message and the exit code.
 
     A bug passes through as it is: Python then shows its traceback and exits with 1.
     """
@@ -73,7 +70,7 @@ def outcome() -> Iterator[None]:
         previous = {
             number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)
         }
-        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # nothing had begun that wants an end
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # set by __main__
             previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -97,14 +94,15 @@ def outcome() -> Iterator[None]:
 
 
 def unread(error: BrokenPipeError) -> BaseException:
-    """Return what a broken pipe means: a quiet end for standard output (`invoke list | head`: the
-    reader has seen enough).
+    """Return the exception for a broken pipe.
+
+    For standard output it is a quiet end: the reader has seen enough (`invoke list | head`).
     """
     return error if _stdout_is_open() else Exit(code=128 + signal.SIGPIPE)
 
 
 def _refused(error: OSError) -> HostError:
-    """Say what the system refused: where, why, and what can be done about it."""
+    """Return the error of a refusal by the system: the place, the reason and a remedy."""
     place = os.fsdecode(error.filename or error.filename2 or "")
     if (
         not place
@@ -118,7 +116,7 @@ def _refused(error: OSError) -> HostError:
 
 
 def _takes_more(stream: TextIO) -> bool:
-    """Whether a stream that nobody looks at on a terminal has room for a line."""
+    """Return True if a stream takes an empty line; only for streams not shown on a terminal."""
     try:
         stream.write("\n")
         stream.flush()
@@ -128,25 +126,26 @@ def _takes_more(stream: TextIO) -> bool:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let what is left in a stream's buffer go nowhere, silently."""
+    """Discard the rest of a stream's buffer silently."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def open_streams() -> None:
-    """Make sure of the three standard streams: a file that is opened later would get the number of
-    one that is closed.
+    """Make sure of the three standard streams.
+
+    A file opened later would get the number of a closed one.
 
     Raises:
-        HostError: Standard output is closed, and whatever is found out would be lost.
+        HostError: Standard output is closed, and all results would be lost.
     """
     closed = []
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            closed.append(os.open(os.devnull, os.O_RDWR))  # the lowest number that is free
+            closed.append(os.open(os.devnull, os.O_RDWR))  # the lowest free number
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w")
     if 1 in closed:
@@ -155,14 +154,14 @@ def open_streams() -> None:
 
 @contextmanager
 def written() -> Iterator[None]:
-    """End with the exit code that is due, also where standard error takes no message."""
+    """End with the due exit code, even if standard error takes no message."""
     try:
         yield
     except UserError as error:
         sys.stderr.write(f"{shown(str(error), sys.stderr)}\n")
         raise SystemExit(error.exit_code) from error
     except OSError as error:
-        ended = error.__context__  # what Invoke wanted to print
+        ended = error.__context__  # the exit that Invoke tried to print
         if not isinstance(ended, Exit):
             raise
         _give_up(sys.stderr)
@@ -170,9 +169,9 @@ def written() -> Iterator[None]:
 
 
 def _stdout_is_open() -> bool:
-    """Whether standard output still has a reader.
+    """Return True if standard output still has a reader.
 
-    If not, what is left in its buffer goes nowhere, silently.
+    If not, discard the rest of its buffer silently.
     """
     poll = select.poll()
     poll.register(sys.stdout, 0)
@@ -192,15 +191,15 @@ def task(
 ) -> Callable[[Callable[..., None]], Task[Callable[..., None]]]:
     """Declare a task, with :func:`outcome` around the body.
 
-    The body's signature says how it is called. Its first parameters are words, those after ``*``
-    are options. A ``list[str]`` may be given several times. A parameter with a dataclass as its
-    type is a group: each field (:func:`option`) is an option, and the body gets them as one value.
+    The body's signature is the task's. Its first parameters are words, those after ``*`` are
+    options. A ``list[str]`` may be given several times. A parameter with a dataclass as its type is
+    a group: each field (:func:`option`) is an option, and the body gets them as one value.
 
     Args:
         keyless: The task reads, builds or runs appliances, so it starts without credentials
             (:mod:`slipway.host.credentials`).
-        help: A text for each parameter that is in no group.
-        name: The task's name, where it is not the function's.
+        help: A text for each parameter outside of groups.
+        name: The task's name, if not the function's.
     """
 
     def declare(body: Callable[..., None]) -> Task[Callable[..., None]]:
@@ -275,5 +274,5 @@ def _gathered(groups: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def _options(group: Any) -> list[dataclasses.Field[Any]]:
-    """Return the fields of a group that are options."""
+    """Return the options among a group's fields."""
     return [field for field in dataclasses.fields(group) if field.init]

@@ -20,7 +20,7 @@ _WIDTH = 96
 
 
 def _usage(context: ParserContext) -> str:
-    """Return one line that shows how a task is called."""
+    """Return the usage line of a task."""
     words = []
     for argument in context.positional_args:
         word = word_of(argument)
@@ -30,7 +30,7 @@ def _usage(context: ParserContext) -> str:
 
 
 def _option(argument: Argument) -> str:
-    """Return how help writes an option: its flag and what follows it."""
+    """Return an option as help writes it: its flag and the placeholder of its value."""
     flag = flag_of(argument)
     if argument.kind is bool:
         return flag.replace("--", "--[no-]", 1) if argument.default is True else flag
@@ -38,9 +38,7 @@ def _option(argument: Argument) -> str:
 
 
 def task_help(context: ParserContext, docstring: str | None) -> str:
-    """Return the help of a task: usage, what it does, its arguments and options with their
-    defaults.
-    """
+    """Return the help of a task: usage, description, arguments and options with their defaults."""
     lines = [_usage(context), ""]
     for paragraph in inspect.cleandoc(docstring or "").split("\n\n"):
         lines += [*textwrap.wrap(paragraph, _WIDTH), ""]

@@ -1,7 +1,7 @@
 """The program: Invoke's, with our tasks, our parser, our help, and none of its settings.
 
 What goes in: the words of the command line. What comes out: an exit code. Invoke by itself also
-reads /etc/invoke.yaml, ~/.invoke.yaml and variables INVOKE_*, which are for other projects: they
+reads /etc/invoke.yaml, ~/.invoke.yaml and variables INVOKE_*. Those are for other projects: they
 could name other tasks.
 """
 
@@ -40,7 +40,7 @@ class OwnConfig(Config):
 
 
 class Slipway(Program):
-    """The program ``slipway``, whatever it is called by."""
+    """The program ``slipway``, under whatever name it is called."""
 
     asked: Asked
 
@@ -70,7 +70,7 @@ class Slipway(Program):
                 sys.stdout.write(failure(name, error.exit_code, problems_of(error)))
             raise Exit(shown(str(error), sys.stderr), code=error.exit_code) from error
         if self.asked.task and self.asked.root and "root" in self.asked.task.args:
-            # The checkout that `run` lies in, written as people see it.
+            # The checkout of `run`, as people write it.
             here = Path(self.asked.root).resolve() == Path.cwd()
             self.asked.task.args["root"].default = "." if here else self.asked.root
 
@@ -81,10 +81,10 @@ class Slipway(Program):
         """Do nothing: the task was read with everything else."""
 
     def parse_cleanup(self) -> None:
-        """Print what is asked for instead of running a task.
+        """Print the requested text, unless a task is to be run.
 
         Raises:
-            Exit: That is done.
+            Exit: The text is printed.
         """
         if self.asked.mode == "run":
             for line in unknown_variables(os.environ):
@@ -114,9 +114,7 @@ class Slipway(Program):
             sys.stdout.write(task_help(asked.task, summaries[str(asked.task.name)]))
 
     def _completions(self, words: list[str], names: list[str]) -> list[str]:
-        """Return the words that may come next: tasks, or the options of the task that stands
-        there.
-        """
+        """Return the possible next words: tasks, or the options of the task already given."""
         given = next((word for word in words if word in names), None)
         if given is None:
             return names
@@ -134,7 +132,7 @@ class Slipway(Program):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the task that the command line names."""
+    """Run the task named on the command line."""
     from slipway.commands import families, namespace
 
     # Invoke's own program turns the writing of bytecode off; every start would then compile all of
@@ -146,8 +144,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def take_over(checkout: Path) -> None:
-    """Run the task here if Invoke's own program is loading tasks.py: its parser knows neither our
-    words nor our errors.
+    """Run the task here if Invoke's own program is loading tasks.py.
+
+    Invoke's parser knows neither our words nor our errors.
     """
     program = Path(sys.argv[0])
     if program.name in ("invoke", "inv") or program.parts[-2:] == ("invoke", "__main__.py"):

@@ -26,8 +26,8 @@ _SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway")
 class Apart:
     """The result of a task in another process.
 
-    ``ended`` is the reason of its end, None after success. ``folders`` are those of releases;
-    ``told`` is its document.
+    ``ended`` is the exception for its failure, None after success. ``folders`` are those of
+    releases; ``told`` is its document.
     """
 
     ended: Exit | None

@@ -423,7 +423,7 @@ def start(name: str, *, at: Working, recipe: Recipe, wanted: _Start, answer: Ans
         pipeline.start(
             shop, job, parameters=values, keep=wanted.keep, ssh_key=key, internet=wanted.internet
         ) as box,
-        # Also around the lines: whoever reads the first may not wait for the last.
+        # Around the lines too: a reader of the first may not wait for the last.
         until_ctrl_c("stopping"),
     ):
         answer.tell_now(

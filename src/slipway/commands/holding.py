@@ -84,7 +84,7 @@ class Holding:
             if self.debug:
                 _log_in(held)
             if self.keep_failed:
-                # Whoever reads that Ctrl-C ends this may press it before the next line runs.
+                # A reader of the line about Ctrl-C may press it before the next line runs.
                 with until_ctrl_c():
                     print(f"  log in:  {shlex.join(held.login)}")
                     print("the machine runs until Enter or Ctrl-C", flush=True)

@@ -23,7 +23,7 @@ __all__ = ["TASKS", "TITLE"]
 TITLE: Final = "Keys of channels"
 
 _ACTIONS: Final = ("init", "protect", "rotate", "show", "export")
-#: The actions that an option has an effect on.
+#: The actions affected by an option.
 _GOES_WITH: Final = {
     "role": ("rotate",),
     "root_keys": ("init",),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "TITLE"]
 
-#: No number of GiB: one that cannot be typed (:mod:`slipway.commandline.arguments`).
+#: "No limit": a number that cannot be typed (:mod:`slipway.commandline.arguments`).
 _NO_LIMIT: Final = -(10**9)
 
 TITLE: Final = "This machine"

@@ -36,7 +36,7 @@ __all__ = [
     "shared",
 ]
 
-#: The help of --format where nothing is made any more.
+#: The help of --format for tasks that make nothing.
 MADE: Final = "as it was built with: --format"
 _HELP: Final = {
     "names": "appliances",
@@ -308,7 +308,7 @@ def require_formats(formats: Sequence[str]) -> None:
 def prepared(
     shop: Workshop, names: Sequence[str], recipe: Recipe, formats: Sequence[str] = ()
 ) -> list[Job]:
-    """Return jobs for appliances, after all errors of all specs were looked for.
+    """Return jobs for appliances; find every error of every spec before anything is made.
 
     Raises:
         UsageError: An appliance, the builder or a format does not exist, or a base lacks this

@@ -109,7 +109,7 @@ def publish(
 
     seal()
     require_words(recipe.builder, format)
-    # what is missing is said first, and nothing is made yet
+    # report missing parts first, before anything is made
     shop, session, ring = at.publishing(wanted.channel, dry_run=True)
     if not wanted.dry_run:
         session.require_writable(keys=ring is None)
@@ -122,7 +122,7 @@ def publish(
             "--only goes with --folder", hint=f"without it: invoke publish {wanted.only}"
         )
     else:
-        # Appliances are read by a process that has no keys.
+        # Appliances are read by a process without keys.
         words = [
             *names,
             *["--all"] * wanted.all,
@@ -202,7 +202,7 @@ def nightly(names: list[str], *, at: Place, recipe: Recipe, answer: Answer, want
     if done.ended and (
         done.ended.code == UsageError.exit_code or (ring is None and not done.folders)
     ):
-        raise done.ended  # nothing was begun that has to be ended, and no keys are made for nothing
+        raise done.ended  # nothing was begun, and no keys are made for nothing
     shop, session, ring = at.publishing(wanted.channel)
     lines, problems = deliver(shop, session, done.folders, wanted.channel)
     answer.tell(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["given_values"]
 
-#: The longest file that can be a value; the longest value is shorter.
+#: The size limit for a file with a value, in bytes; the longest value is shorter.
 _MAX_BYTES = 1 << 20
 
 

@@ -1,5 +1,6 @@
-"""What the project's own developers run: style and tests, locks of its dependencies, faults planted
-in its code, fresh machines.
+"""The tasks of the project's own developers.
+
+They are style and tests, locks of its dependencies, faults planted in its code, and fresh machines.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The lock of Slipway's own Python dependencies: read it, compare it with pyproject.toml, renew it.
 
 What goes in: the root of a checkout. What comes out: problems as lines of text, or renewed lock
-files and a summary of what changed. The lock is three files of pip's (``requirements/<set>.txt``),
+files and a summary of the changes. The lock is three files of pip's (``requirements/<set>.txt``),
 each complete for itself.
 
-Invariants: a lock file holds exact versions and SHA-256 hashes and nothing else, so neither an
-index nor a path. One version of a distribution is in all sets. Comparing needs no network; only
-renewing asks the package index.
+Invariants: a lock file holds only exact versions and SHA-256 hashes, so neither an index nor a
+path. A distribution has the same version in all sets. Comparing needs no network; only renewing
+asks the package index.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ __all__ = [
     "update",
 ]
 
-#: The sets, from the smallest to the largest, and the extras of pyproject.toml that each has.
+#: The sets, from the smallest to the largest, with their extras of pyproject.toml.
 SETS: Mapping[str, tuple[str, ...]] = {
     "tasks": ("pypi", "s3"),
     "checks": ("checks", "pypi", "s3"),
     "dev": ("dev",),
 }
-#: The command that renews the lock.
+#: The command to renew the lock.
 UPDATE = "./run deps --update"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
-#: The settings of uv that say how to reach an index; all others could change what the lock holds.
+#: uv's settings about the way to an index; all others could change the content of the lock.
 _UV_SETTINGS = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX_URL|INDEX_\w+_(USERNAME|PASSWORD)|CACHE_DIR|HTTP_\w+|INSECURE_HOST"
     r"|KEYRING_PROVIDER|NATIVE_TLS|SYSTEM_CERTS)"
@@ -61,7 +61,7 @@ _UV_SETTINGS = re.compile(
 _HEADER = f"# The set {{name}} of pyproject.toml's dependencies. Made by: {UPDATE}\n"
 
 Environment = Mapping[str, str]
-#: Finds the Requires-Dist lines of a distribution in one version; None where they are unknown.
+#: Finds the Requires-Dist lines of a distribution in one version; None if they are unknown.
 Metadata = Callable[[str, str], Sequence[str] | None]
 
 
@@ -88,7 +88,7 @@ class Pin:
 
 
 def environments() -> list[Environment]:
-    """List the environments that the lock has to hold for, as variables of markers."""
+    """Return the environments of the lock, as variables of markers."""
     fixed = {
         "extra": "",
         "implementation_name": "cpython",
@@ -113,7 +113,7 @@ def environments() -> list[Environment]:
 
 
 def lock_path(root: Path, name: str) -> Path:
-    """The file of a set."""
+    """Return the file of a set."""
     return root / "requirements" / f"{name}.txt"
 
 
@@ -121,7 +121,7 @@ def read_pins(path: Path) -> list[Pin]:
     """Read a lock file.
 
     Raises:
-        BuildError: There is none, or a line is no version with hashes.
+        BuildError: The file is missing, or a line is no version with hashes.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -165,15 +165,15 @@ def _pin(line: str, where: Where) -> Pin:
 def problems(root: Path, metadata: Metadata | None = None) -> list[str]:
     """Compare the lock with pyproject.toml, and its sets with each other; a line per problem.
 
-    What a locked distribution needs is read from its installed metadata. A distribution that is not
-    installed in its locked version is not looked into.
+    The requirements of a locked distribution are read from its installed metadata. They are skipped
+    if it is not installed in its locked version.
 
     Raises:
         BuildError: A lock file is missing or malformed.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sets = {name: read_pins(lock_path(root, name)) for name in SETS}
-    found: dict[str, None] = {}  # a set that keeps its order
+    found: dict[str, None] = {}  # an ordered set
     for name, pins in sets.items():
         for environment in environments():
             wanted = _wanted(project, SETS[name])
@@ -186,10 +186,10 @@ def problems(root: Path, metadata: Metadata | None = None) -> list[str]:
 
 
 def require_agreement(root: Path) -> None:
-    """See that the lock and pyproject.toml agree.
+    """Compare the lock with pyproject.toml.
 
     Raises:
-        BuildError: They do not, or a lock file is missing or malformed.
+        BuildError: They disagree, or a lock file is missing or malformed.
     """
     found = problems(root)
     if found:
@@ -201,7 +201,7 @@ def require_agreement(root: Path) -> None:
 
 
 def _wanted(project: Mapping[str, object], extras: Iterable[str]) -> list[tuple[str, Requirement]]:
-    """List the requirements of the project with some extras, and where each comes from."""
+    """Return the requirements of the project with some extras, and the origin of each."""
     optional = project["optional-dependencies"]
     dependencies = project["dependencies"]
     assert isinstance(optional, dict) and isinstance(dependencies, list)
@@ -282,7 +282,7 @@ def _holds(requirement: Requirement, environment: Environment, extra: str) -> bo
 
 
 def _differences(small: str, some: Sequence[Pin], large: str, more: Sequence[Pin]) -> Iterator[str]:
-    """Compare the versions of a set with those of the set that contains it."""
+    """Compare the versions of a set with those of a larger set around it."""
     for environment in environments():
         versions = {pin.name: pin.version for pin in more if pin.applies(environment)}
         for pin in some:
@@ -303,7 +303,7 @@ def _differences(small: str, some: Sequence[Pin], large: str, more: Sequence[Pin
 
 
 def update(root: Path) -> list[str]:
-    """Lock the newest versions that pyproject.toml allows, and return what changed, a line each.
+    """Lock the newest versions allowed by pyproject.toml, and return the changes, a line each.
 
     Raises:
         BuildError: The index cannot be reached, there is no solution, or a wheel is missing.
@@ -351,7 +351,7 @@ def update(root: Path) -> list[str]:
 
 
 def _plain(pins: Iterable[Pin]) -> Iterator[Pin]:
-    """Leave out the markers that say "everywhere", and the pins of no environment."""
+    """Leave out markers for every environment, and pins for none."""
     for pin in pins:
         holds = [pin.applies(environment) for environment in environments()]
         if any(holds):
@@ -359,7 +359,7 @@ def _plain(pins: Iterable[Pin]) -> Iterator[Pin]:
 
 
 def _require_wheels(scratch: Path, root: Path) -> None:
-    """See that every environment finds a wheel of every distribution: none is built."""
+    """Check that every environment has a wheel of every distribution: none is built."""
     for version in PYTHONS:
         for machine in MACHINES:
             options = [
@@ -391,7 +391,7 @@ def _uv(words: Sequence[str | Path], root: Path) -> None:
 
 
 def _changes(name: str, before: Sequence[Pin], after: Sequence[Pin]) -> Iterator[str]:
-    """Say what a set gained, lost and changed, as `lock` does for packages."""
+    """Yield the changes of a set, as `lock` shows them for packages."""
     old, new = _versions(before), _versions(after)
     for each in sorted(old.keys() | new.keys()):
         if each not in new:

@@ -1,14 +1,14 @@
-"""Fresh machines: minimal systems on which a clean clone does what the README says.
+"""Fresh machines: minimal systems to run the README's commands in a clean clone.
 
 What goes in: a checkout, and this host's way to reach mirrors of Debian and an index of Python
 packages. What comes out: a line for each step, the logs of all steps, and a :class:`BuildError`
-that names the steps that failed.
+with the names of the failed steps.
 
 Each base of the library is installed by mmdebstrap with nothing but its required packages, apt,
 sudo, git and ca-certificates. A copy of it is the root of a private namespace, on disk, with the
-network of this host. Whatever the commands need beyond that, `run` has to install. Invariants: the
-files of this checkout that are not committed play no part, and every process and mount ends with
-this process, even by SIGKILL. The next run then removes the files.
+network of this host. `run` has to install all further needs of the commands. Invariants: the
+uncommitted files of this checkout play no part. Every process and mount ends with this process,
+even by SIGKILL. The next run then removes the files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "pip_configuration",
 ]
 
-#: What is run in the clone, by the name of the step: the README's commands.
+#: The commands to run in the clone, by the name of the step: the README's.
 COMMANDS: Final = {
     "doctor": "./run doctor",
     "build": './run build "$(./run list --names | head -n 1)" --no-boot',
@@ -50,9 +50,9 @@ COMMANDS: Final = {
     "integration": "./run test --integration",
 }
 USERS: Final = ("root", "person")
-#: What a person installs to clone something, besides what mmdebstrap calls minbase.
+#: The packages to clone a repository with, beside mmdebstrap's minbase.
 _INCLUDED: Final = "ca-certificates,git,sudo"
-#: How long a command may take.
+#: The time limit of a command.
 _LIMIT_S: Final = 5400
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _CERTIFICATES: Final = Path("/usr/local/share/ca-certificates")
@@ -101,7 +101,7 @@ cd /
 umount -l /mnt
 """
 
-#: Makes the tree a machine that somebody uses: name of the user.
+#: Makes the tree a machine for a user: name of the user.
 PREPARE = """\
 set -eu
 update-ca-certificates
@@ -115,7 +115,7 @@ chown -R "$1:$1" "/home/$1/slipway"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A fresh machine: a base, and the user who works there."""
+    """A fresh machine: a base, and its user."""
 
     base: str
     user: str
@@ -129,8 +129,9 @@ class Machine:
         return "/root" if self.user == "root" else f"/home/{self.user}"
 
     def argv(self, command: str, variables: Mapping[str, str]) -> list[str]:
-        """Return the words that run a shell command in the clone, as the user, with nothing of our
-        environment.
+        """Return the words to run a shell command in the clone, as the user.
+
+        Nothing of our environment is passed on.
         """
         path = "/usr/local/bin:/usr/bin:/bin" if self.user != "root" else process.SYSTEM_PATH
         told = {
@@ -156,9 +157,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How this host reaches servers: apt's options, pip.conf, environment variables, files that
-    these name.
-    """
+    """This host's way to servers: apt's options, pip.conf, environment variables, their files."""
 
     apt: str
     pip: str
@@ -167,11 +166,12 @@ class Access:
 
 
 def machines(bases: Sequence[str], keyword: str = "") -> tuple[Machine, ...]:
-    """Return the machines whose name has a keyword in it: all bases, the newest first, with all
-    users.
+    """Return the machines with a keyword in their names.
+
+    All bases are there, the newest first, with all users.
 
     Raises:
-        UsageError: None has.
+        UsageError: No name has the keyword.
     """
     every = [Machine(base, user) for base in reversed(bases) for user in USERS]
     found = tuple(machine for machine in every if keyword in str(machine))
@@ -198,15 +198,13 @@ def apt_options(dump: str, variables: Mapping[str, str]) -> str:
 
 
 def _pip_settings(listing: str) -> list[tuple[str, str, str]]:
-    """The section, name and value of each setting in what `pip config list` prints."""
+    """Return the section, name and value of each setting in the output of `pip config list`."""
     found = re.findall(r"^([\w:-]+)\.([\w-]+)=(.*)$", listing, re.MULTILINE)
     return [(section, name, str(ast.literal_eval(value))) for section, name, value in found]
 
 
 def pip_configuration(listing: str) -> str:
-    """Return a pip.conf with the settings that `pip config list` prints, but for those of the
-    environment.
-    """
+    """Return a pip.conf with the settings of `pip config list`, except those of the environment."""
     sections: dict[str, list[str]] = {}
     for section, name, value in _pip_settings(listing):
         if section != ":env:":
@@ -219,7 +217,7 @@ def pip_configuration(listing: str) -> str:
 
 
 def local_paths(listing: str, variables: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the files and folders of this host that pip's settings and variables name.
+    """Return the files and folders of this host named by pip's settings and variables.
 
     An index refers to files beside it, so its parent folder is returned.
     """
@@ -238,7 +236,7 @@ def local_paths(listing: str, variables: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _access() -> Access:
-    """How this host reaches servers."""
+    """Return this host's way to servers."""
     variables = {
         name: value for name, value in os.environ.items() if value and _VARIABLES.fullmatch(name)
     }
@@ -258,7 +256,7 @@ def _access() -> Access:
 
 
 def _sources(base: Base, mirrors: Mapping[str, str], keyring: str | Path) -> str:
-    """Package sources (sources.list(5)), with the passwords that the host's own may hold."""
+    """Return package sources (sources.list(5)), with the passwords that the host's own may hold."""
     lines = []
     for suite in base.suites:
         uri = mirror_of(suite.archive, mirrors)
@@ -271,7 +269,7 @@ def fresh(shop: Workshop, keyword: str = "") -> None:
 
     Raises:
         UsageError: The keyword fits no machine.
-        HostError: This is not root, or this host has no mirror or namespaces.
+        HostError: The user is not root, or this host has no mirror or namespaces.
         BuildError: A step failed.
     """
     chosen = machines(shop.library.bases(), keyword)
@@ -305,7 +303,7 @@ def fresh(shop: Workshop, keyword: str = "") -> None:
 
 
 def _clone(root: Path, target: Path) -> None:
-    """Clone what is committed."""
+    """Clone the committed files."""
     # git refuses a repository of another user, except to root by sudo from that user.
     environment = {name: os.environ[name] for name in ("SUDO_UID",) if name in os.environ}
     process.run(
@@ -314,7 +312,7 @@ def _clone(root: Path, target: Path) -> None:
 
 
 def _emptied(folder: Path) -> Path:
-    """A folder for logs, without those of the last time."""
+    """Return a folder for logs, without the old ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*.log"):
         log.unlink()
@@ -322,9 +320,7 @@ def _emptied(folder: Path) -> Path:
 
 
 def _install(base: Base, mirrors: Mapping[str, str], access: Access, work: Path, log: Path) -> None:
-    """Install a base with little more than what it cannot do without: the tree
-    ``<work>/<name>``.
-    """
+    """Install a base with little more than its required packages: the tree ``<work>/<name>``."""
     (work / "apt.conf").write_text(access.apt)
     (work / "sources").write_text(_sources(base, mirrors, base.folder.absolute() / base.keyring))
     with Namespace(directory=work) as place:
@@ -339,7 +335,7 @@ def _install(base: Base, mirrors: Mapping[str, str], access: Access, work: Path,
             [*argv, base.release, MOUNT / base.name, MOUNT / "sources"], what="mmdebstrap", log=log
         )
     tree = work / base.name
-    # with a keyring that only this host has
+    # they name a keyring of this host
     for used in (tree / "etc/apt/sources.list.d").iterdir():
         used.unlink()
     (tree / "etc/apt/sources.list").write_text(_sources(base, mirrors, _KEYRING))
@@ -356,7 +352,7 @@ def _install(base: Base, mirrors: Mapping[str, str], access: Access, work: Path,
 
 
 def _try(shop: Workshop, machine: Machine, access: Access, work: Path) -> list[str]:
-    """Run the commands on a machine of its own, and return the steps that failed."""
+    """Run the commands on a machine of its own, and return the failed steps."""
     logs = _emptied(shop.root / "build/fresh" / str(machine))
     archives = shop.settings.cache / "fresh" / machine.base
     (archives / "partial").mkdir(parents=True, exist_ok=True)
@@ -394,7 +390,7 @@ def _try(shop: Workshop, machine: Machine, access: Access, work: Path) -> list[s
 
 
 def _run(place: Namespace, argv: Sequence[str], log: Path) -> str:
-    """Run a command, and return how it failed, with its last lines; empty if it did not."""
+    """Run a command; return its failure with its last lines, or an empty text."""
     ended = place.run(argv, env={"TMPDIR": "/tmp"}, log=log, check=False, timeout_s=_LIMIT_S)
     if ended.returncode == 0:
         return ""
@@ -407,9 +403,9 @@ def _run(place: Namespace, argv: Sequence[str], log: Path) -> str:
 
 
 def _summary(log: Path) -> str:
-    """What a log says at last of how many tests passed and how many were skipped.
+    """Return the last counts of passed and skipped tests in a log.
 
-    Empty if it is of no tests.
+    Empty if it has none.
     """
     found = re.findall(
         r"^(\d+ \w+(?:, \d+ \w+)*) in [\d.]+s", log.read_text(errors="replace"), re.MULTILINE

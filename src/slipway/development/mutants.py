@@ -1,11 +1,11 @@
-"""Mutants: faults planted in a copy of the checkout, to see that the tests notice them.
+"""Mutants: faults planted in a copy of the checkout, to see the tests notice them.
 
-What goes in: ``tests/mutants/*.yaml``, each a list of mutants. A mutant is a ``file``, a text that
-occurs once in it (``old``), what replaces that (``new``), and the ``tests`` that have to fail then.
+What goes in: ``tests/mutants/*.yaml``, each a list of mutants. A mutant has a ``file``, a text
+(``old``) found once in it, and the replacement (``new``). Its ``tests`` must fail with the fault.
 What comes out: an :class:`Outcome` for each mutant.
 
-Invariants: the checkout is only read; a copy holds one fault at a time; however this ends, no copy
-and no process is left. Tests that fail without a fault prove nothing: all run unplanted first.
+Invariants: the checkout is only read; a copy holds one fault at a time; no copy and no process is
+left after any end. Tests that fail without a fault prove nothing: all run unplanted first.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = ["Mutant", "Outcome", "choose", "prove", "read", "require_killed"]
 TABLES: Final = "tests/mutants"
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS: Final = {"name", "file", "old", "new", "tests"}
-#: How long a mutant's tests may take, in seconds; twice what all took without a fault comes on top.
+#: The time limit of a mutant's tests, in seconds, beside twice the time of all without a fault.
 _PATIENCE_S: Final = 60
-#: So many tests are run faster by one process than by several.
+#: Up to so many tests run faster in one process than in several.
 _FEW: Final = 5
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 
@@ -64,9 +64,9 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a mutant.
+    """The outcome of a mutant.
 
-    ``killed_by`` is the test that failed, or None. ``problem`` says why it proves nothing.
+    ``killed_by`` is the failed test, or None. ``problem`` is the reason why it proves nothing.
     """
 
     mutant: Mutant
@@ -76,7 +76,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether this is what the table says."""
+        """True if the outcome is as the table says."""
         return not self.problem and (self.killed_by is None) == bool(self.mutant.survives)
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ def read(root: Path) -> tuple[Mutant, ...]:
     """Read the tables of a checkout, in the order of their names.
 
     Raises:
-        SpecErrors: An entry is incomplete, does not fit its file, or names no test.
+        SpecErrors: An entry is incomplete, does not fit its file, or names a missing test.
     """
     found: list[Mutant] = []
     errors: list[SpecError] = []
@@ -124,7 +124,7 @@ def read(root: Path) -> tuple[Mutant, ...]:
 
 
 def _items(path: Path) -> list[tuple[int, Any]]:
-    """Read the items of a file's list with their lines; what is no list is one item."""
+    """Read the items of a file's list with their lines; anything but a list is one item."""
     text = path.read_text(encoding="utf-8")
     loader = _Loader(text)
     try:
@@ -138,7 +138,7 @@ def _items(path: Path) -> list[tuple[int, Any]]:
 
 
 def _shape(item: Any) -> str | None:
-    """What is wrong with an entry's keys and their types."""
+    """Return the error in an entry's keys or their types; None if there is none."""
     if not isinstance(item, dict) or not _KEYS <= item.keys() <= _KEYS | {"survives"}:
         return f"a mutant has the keys {', '.join(sorted(_KEYS))}, and may have survives"
     texts = [item[key] for key in ("name", "file", "old", "new")] + [item.get("survives", "why")]
@@ -155,7 +155,7 @@ def _shape(item: Any) -> str | None:
 
 
 def _misfits(root: Path, mutant: Mutant) -> Iterator[str]:
-    """Say why a mutant cannot be planted, or not be tested."""
+    """Yield the reasons why a mutant cannot be planted or tested."""
     file = root / mutant.file
     count = file.read_bytes().count(mutant.old.encode()) if mutant.old and file.is_file() else 0
     if count != 1:
@@ -173,17 +173,17 @@ def _misfits(root: Path, mutant: Mutant) -> Iterator[str]:
 
 @cache
 def _functions(path: Path) -> frozenset[str]:
-    """The names of the functions and classes in a file of tests."""
+    """Return the names of the functions and classes in a file of tests."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = ast.FunctionDef | ast.ClassDef
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...]:
-    """Choose mutants by name, or by the name of their table; all of them where no name is given.
+    """Choose mutants by name, or by the name of their table; all of them without names.
 
     Raises:
-        UsageError: There is none of a name.
+        UsageError: A name is neither a mutant's nor a table's.
     """
     known = {mutant.name for mutant in mutants} | {mutant.where.path.stem for mutant in mutants}
     for name in names:
@@ -198,8 +198,8 @@ def prove(root: Path, mutants: Sequence[Mutant], *, jobs: int = 2) -> Generator[
     """Run the tests of every mutant, each in a copy of the checkout with its fault planted.
 
     Args:
-        root: The checkout; files that git ignores are not copied.
-        jobs: How many at once, each in a copy of its own.
+        root: The checkout; files ignored by git are not copied.
+        jobs: The number of runs at the same time, each in a copy of its own.
 
     Raises:
         BuildError: Tests fail without a fault, or the checkout is no git repository.
@@ -221,7 +221,7 @@ def prove(root: Path, mutants: Sequence[Mutant], *, jobs: int = 2) -> Generator[
 
 
 def _copy(root: Path, copy: Path) -> None:
-    """Copy what git knows of a checkout, or would add, into a repository (some tests ask git)."""
+    """Copy the files known to git, or not ignored by it, into a repository (some tests ask git)."""
     options = ["--cached", "--others", "--exclude-standard", "-z"]
     listed = process.run(["git", "-C", root, "ls-files", *options], what="listing the files")
     for name in sorted(set(os.fsdecode(listed.stdout).split("\0")) - {""}):
@@ -234,26 +234,26 @@ def _copy(root: Path, copy: Path) -> None:
 
 
 def _pytest(copy: Path, tests: Sequence[str], *words: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command that runs tests in a copy, and its environment."""
+    """Return the command to run tests in a copy, and its environment."""
     argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
     temporary = _temporary(copy)
     temporary.mkdir(exist_ok=True)
-    # What these tests start imports the copy too, and not the checkout that is installed.
+    # Programs started by these tests import the copy too, and not the installed checkout.
     path = f"{copy / 'src'}:{copy / 'tests/support'}"
     argv += [f"--rootdir={copy}", f"--basetemp={temporary / 'p'}", *words, *tests]
     return argv, {"CI": "true", "PYTHONPATH": path, "TMPDIR": str(temporary)}
 
 
 def _temporary(copy: Path) -> Path:
-    """Return where the tests of a copy put their temporary files."""
+    """Return the folder for the temporary files of a copy's tests."""
     return copy.with_name(f"t{copy.name}")
 
 
 def _end_left(temporary: Path) -> None:
-    """End what tests of a copy left running: the fault may be in what ends processes.
+    """End the processes left by tests of a copy: the fault may be in the code that ends processes.
 
-    It is known by its environment (proc_pid_environ(5)), which :mod:`slipway.host.process` hands
-    on.
+    They are known by their environment (proc_pid_environ(5)), handed on by
+    :mod:`slipway.host.process`.
     """
     mark = f"TMPDIR={temporary}".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
@@ -275,7 +275,7 @@ def _require_passing(copy: Path, tests: Sequence[str], jobs: int) -> None:
 
 
 class _Run:
-    """The tests of one mutant, running in a copy that has its fault."""
+    """The tests of one mutant, running in a copy with its fault."""
 
     def __init__(self, mutant: Mutant, copy: Path, number: int) -> None:
         self.mutant = mutant
@@ -290,7 +290,7 @@ class _Run:
         self.stack.callback(_end_left, _temporary(copy))
         with self.stack:
             self.file.write_bytes(content.replace(mutant.old.encode(), mutant.new.encode()))
-            # A time of its own: bytecode is valid where size and second of its source agree.
+            # A time of its own: bytecode is valid if size and second of its source agree.
             os.utime(self.file, (0, 1_000_000_000 + number))
             argv, env = _pytest(copy, mutant.tests, "-x", "-p", "no:xdist")
             env["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -302,7 +302,7 @@ class _Run:
             self.stack = self.stack.pop_all()
 
     def outcome(self, limit_s: float) -> Outcome:
-        """Say what became of it, after ending it if it is out of time."""
+        """Return the outcome, after ending the run if it is out of time."""
         status, duration_s = self.child.poll(), time.monotonic() - self.started
         self.stack.close()
         killed_by, problem = self._verdict(status, limit_s)
@@ -314,7 +314,7 @@ class _Run:
         )
 
     def _verdict(self, status: int | None, limit_s: float) -> tuple[str | None, str]:
-        """Return the test that failed, if any, and why that proves nothing, if so."""
+        """Return the failed test, if any, and the reason why it proves nothing, if so."""
         if status is None:
             return f"the time limit (no end after {limit_s:.0f} s)", ""
         if status == 0:
@@ -329,7 +329,7 @@ class _Run:
 
 
 def _run(mutants: Sequence[Mutant], copies: Sequence[Path], limit_s: float) -> Iterator[Outcome]:
-    """Run each mutant's tests as copies become free; outcomes come in the order of their ends."""
+    """Run each mutant's tests as copies become free; yield outcomes in the order of their ends."""
     waiting, free = deque(enumerate(mutants)), list(copies)
     with ExitStack() as everything, selectors.DefaultSelector() as selector:
         running: list[_Run] = []
@@ -353,10 +353,10 @@ def _run(mutants: Sequence[Mutant], copies: Sequence[Path], limit_s: float) -> I
 
 
 def require_killed(outcomes: Sequence[Outcome]) -> None:
-    """Raise unless every mutant was killed, but for those that the table lists as survivors.
+    """Raise unless every mutant was killed, except the survivors listed in the table.
 
     Raises:
-        BuildError: One was not, or one that is listed was killed, or proves nothing.
+        BuildError: A mutant was not killed, a listed survivor was, or one proves nothing.
     """
     bad = [outcome.mutant.name for outcome in outcomes if not outcome.good]
     if bad:

@@ -1,7 +1,7 @@
-"""What developers and CI run: style, types and shell scripts, then the tests.
+"""The checks of developers and CI: style, types and shell scripts, then the tests.
 
 What goes in: the root of a checkout. What comes out: the tools' own output, and a
-:class:`BuildError` that names what failed. All tools are those of the Python that runs this; their
+:class:`BuildError` with the names of the failed ones. All tools belong to the running Python; their
 settings are in pyproject.toml.
 """
 
@@ -21,9 +21,9 @@ from slipway.host import process
 
 __all__ = ["KINDS", "Selection", "lint", "select", "test"]
 
-#: The folders of tests/ that hold tests, in the order in which they are run.
+#: The folders with tests in tests/, in the order of their runs.
 KINDS: Final = ("unit", "integration", "ceph", "vm")
-#: The kinds that need an object store, by the store's name.
+#: The kinds with an object store, by the store's name.
 STORES: Final = ("ceph",)
 #: pytest's exit status when it had nothing to run.
 _NO_TESTS: Final = 5
@@ -55,9 +55,9 @@ def _run(what: str, argv: Sequence[str | Path], root: Path, failed: list[str]) -
 
 
 def shell_scripts(root: Path) -> list[Path]:
-    """The POSIX shell scripts of the project.
+    """Return the POSIX shell scripts of the project.
 
-    Templates of scripts are not (the rendered ones are checked in a test).
+    Templates of scripts are left out (a test checks the rendered ones).
     """
     folders = [root / "appliances", root / "templates", root / "src"]
     scripts = (root / "run", *sorted((root / ".ci").iterdir()), root / "tests/ceph/rgw.sh")
@@ -65,7 +65,7 @@ def shell_scripts(root: Path) -> list[Path]:
 
 
 def python_scripts(root: Path) -> list[Path]:
-    """The programs in Python whose names do not say so, which no tool finds by itself."""
+    """Return the Python programs without a suffix, as no tool finds them by itself."""
     files = (
         path
         for folder in ("appliances", "templates")
@@ -76,17 +76,17 @@ def python_scripts(root: Path) -> list[Path]:
 
 
 def _interpreter(path: Path) -> bytes:
-    """Return the first line of a file, as far as one of a script is long."""
+    """Return the first line of a file, at most 80 bytes."""
     with path.open("rb") as file:
         return file.readline(80)
 
 
 @contextlib.contextmanager
 def _tests_compiled(root: Path) -> Iterator[None]:
-    """Let pytest compile the tests beside the block: in a fresh clone each worker would, at the
-    same time.
+    """Let pytest compile the tests beside the block.
 
-    What is wrong with them is said when they run.
+    In a fresh clone each worker would compile them, at the same time. Their errors are shown when
+    they run.
     """
     argv: list[str | Path] = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"]
     with process.spawn(argv, cwd=root) as collecting:
@@ -96,10 +96,10 @@ def _tests_compiled(root: Path) -> Iterator[None]:
 
 
 def lint(root: Path) -> None:
-    """Check that the lock of dependencies is up to date, style, types and shell scripts.
+    """Check style, types and shell scripts, and the lock of dependencies.
 
     Raises:
-        BuildError: Something failed; the tools have said what.
+        BuildError: A check failed; its tool has printed the findings.
     """
     dependencies.require_agreement(root)
     failed: list[str] = []
@@ -119,13 +119,13 @@ def lint(root: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a call of the test task is about.
+    """The content of a call of the test task.
 
     Args:
         lint: Check style, types and shell scripts first.
         kinds: The folders of tests/, in their order.
         nightly: Run the tests with the mark ``nightly`` as well.
-        keyword: Only tests or fresh machines whose names have it.
+        keyword: Only tests or fresh machines with it in their names.
         fresh: Run the README's commands on fresh machines, and nothing else.
     """
 
@@ -137,15 +137,15 @@ class Selection:
 
 
 def select(options: Collection[str], *, store: str = "", keyword: str = "") -> Selection:
-    """Return what the test task runs.
+    """Return the selection for the test task.
 
     Args:
-        options: The flags that were given: all, unit, integration, vm, fresh.
-        store: The object store that was asked for.
+        options: The given flags: all, unit, integration, vm, fresh.
+        store: The object store of the tests, or an empty text.
         keyword: An expression of pytest's -k; a part of a name with ``fresh``.
 
     Raises:
-        UsageError: The options contradict each other, or there is no such store.
+        UsageError: The options contradict each other, or the store is unknown.
     """
     if store not in ("", *STORES):
         raise UsageError(
@@ -175,7 +175,7 @@ def test(root: Path, selection: Selection) -> None:
 
     Raises:
         UsageError: No test matches the keyword.
-        BuildError: One failed.
+        BuildError: A kind of tests failed.
     """
     failed: list[str] = []
     outcomes = {
@@ -189,8 +189,8 @@ def test(root: Path, selection: Selection) -> None:
 
 
 def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
-    """The command that runs a kind of tests."""
-    # Tests of a unit that take long have the mark of those that they run with.
+    """Return the command to run a kind of tests."""
+    # Slow unit tests have the mark of the kind they run with.
     folders, marks = [root / "tests" / kind], []
     if kind == "unit":
         marks.append("not integration")
@@ -206,7 +206,7 @@ def _pytest(root: Path, kind: str, selection: Selection) -> list[str | Path]:
         "-q",
         *(folder for folder in folders if folder.is_dir()),
     ]
-    # Tests of one file share what they build.
+    # Tests of one file share their builds.
     if kind in _WORKERS and not selection.keyword:
         argv += ["-n", str(_WORKERS[kind]), "--dist", "loadgroup" if kind == "unit" else "loadfile"]
     if selection.keyword:

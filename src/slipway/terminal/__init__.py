@@ -1,6 +1,4 @@
-"""What a person sees while a task runs: text that nobody else can steer, rows of progress, how long
-it usually takes.
-"""
+"""The output of a running task: safe text, rows of progress, and usual durations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""How long work took on this machine -> how long it may take now.
+"""Past durations of work on this machine -> its usual duration.
 
 What goes in: seconds by key, as work ends well. What comes out: the median of the last runs of a
-key. Invariants: the record is a convenience, so nothing here fails: a record that is missing,
-damaged or cannot be written is none; a reader sees the old record or the new one; it stays small.
+key. Invariants: the record is a convenience, so nothing here fails. A missing or damaged record
+counts as none, and a failed write is ignored. A reader sees the old record or the new one; it stays
+small.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Durations"]
 _RUNS: Final = 5
 _KEYS: Final = 1000
 _KEY_LENGTH: Final = 200
-#: A record of more bytes is not one that was written here.
+#: A longer record, in bytes, was not written here.
 _BYTES: Final = 1 << 19
 #: Nothing takes longer than a month.
 _LONGEST_S: Final = 31 * 86400.0
@@ -39,12 +40,12 @@ class Durations:
         self._guard = threading.Lock()
 
     def usual_s(self, key: str) -> float | None:
-        """Return how long the work of a key usually takes, in seconds; None if that is unknown."""
+        """Return the usual duration of a key's work, in seconds; None if unknown."""
         runs = self._read().get(key)
         return statistics.median(runs) if runs else None
 
     def add(self, key: str, took_s: float) -> None:
-        """Keep what the work of a key took, and forget its oldest run and the oldest keys.
+        """Record the duration of a key's work; forget its oldest run and the oldest keys.
 
         Of two processes that end at once, one may lose its run.
         """
@@ -59,7 +60,7 @@ class Durations:
                 file.write(json.dumps(kept, indent=0).encode())
 
     def _read(self) -> dict[str, list[float]]:
-        """Return the runs by key, the one that was used last at the end."""
+        """Return the runs by key, the last used one at the end."""
         if self.file is None:
             return {}
         try:

@@ -1,9 +1,9 @@
-"""Rows under way at the bottom of a terminal, over which finished lines scroll away.
+"""Rows of running steps at the bottom of a terminal, with finished lines scrolling away above.
 
-What goes in: a terminal, and a function for the rows of now. What comes out: they are drawn four
+What goes in: a terminal, and a function for the present rows. What comes out: they are drawn four
 times a second, each cut to the terminal's width. Invariants: no row is ever two lines of the
-terminal; the cursor is never hidden; after the end, whatever ends it, the rows are gone; a control
-character in a row is written out. Rich draws, and is imported when the first row is.
+terminal. The cursor is never hidden. The rows are gone after any end. A control character in a row
+is written out. Rich draws; it is imported with the first row.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Live", "Row"]
 
 _PER_SECOND = 4
 _FRAMES = "|/-\\"
-#: From which width of a terminal on a bar has how many columns.
+#: The least width of a terminal, and the columns of a bar there.
 _BARS = ((100, 30), (80, 10), (0, 6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: a label and what is said about it; ``part`` of a whole, 0 to 1, is a bar."""
+    """One row: a label and its text; ``part`` of a whole, 0 to 1, is a bar."""
 
     label: str
     text: str
@@ -47,7 +47,7 @@ class Live:
         self._turn = 0
         self._rich: RichLive | None = None
         self._aside = contextlib.ExitStack()
-        #: How many have the terminal to themselves: a question, and within it a line.
+        #: The number of nested users of the terminal: a question, and within it a line.
         self._away = 0
 
     def start(self) -> None:
@@ -65,7 +65,7 @@ class Live:
             rich.stop()
 
     def print(self, text: str) -> bool:
-        """Write whole lines above the rows; write nothing and return False where there are none."""
+        """Write whole lines above the rows; without rows, write nothing and return False."""
         if self._rich is None:
             return False
         from rich.text import Text
@@ -75,7 +75,7 @@ class Live:
 
     @contextlib.contextmanager
     def _standing_aside(self) -> Iterator[None]:
-        """Leave the terminal to somebody else while the block runs."""
+        """Leave the terminal to another user while the block runs."""
         rich = self._rich
         if rich is not None and not self._away:
             rich.stop()
@@ -85,12 +85,12 @@ class Live:
         finally:
             self._away -= 1
             if rich is not None and rich is self._rich and not self._away:
-                # A new one: the old one would erase what is now where its rows were.
+                # A new one: the old one would erase the text now in the place of its rows.
                 self._rich = _rich(self.stream, self._drawn)
                 self._rich.start()
 
     def _drawn(self) -> Group:
-        """Return the rows as Rich draws them, no more than fit on the terminal."""
+        """Return the rows as Rich draws them, no more than the terminal has lines for."""
         from rich.console import Group
 
         self._turn += 1
@@ -123,7 +123,7 @@ def _rich(stream: TextIO, draw: Callable[[], Group]) -> RichLive:
     from rich.live import Live as RichLive
 
     class Terminal(Console):
-        """A console of this stream's size, with its cursor: who is killed cannot bring it back."""
+        """A console of this stream's size. Its cursor stays visible, even after a kill."""
 
         @property  # type: ignore[misc]
         def size(self) -> ConsoleDimensions:

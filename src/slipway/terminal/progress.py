@@ -1,9 +1,8 @@
-"""What a person sees while it works: one line a step, with its time; the same lines in a pipe.
+"""The lines of progress: one for each step, with its time; the same lines in a pipe.
 
-On a terminal the steps under way and those to come are shown below the lines
-(:mod:`slipway.terminal.live`), with how long they usually take; in a GitHub workflow what belongs
-together is folded. Everything goes to one stream, standard error by default, so that standard
-output stays free for results.
+On a terminal (:mod:`slipway.terminal.live`) the lines are followed by the steps under way and those
+to come, with their usual durations. In a GitHub workflow groups of lines are folded. Everything
+goes to one stream, standard error by default, so that standard output stays free for results.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from slipway.terminal.text import extent, is_capable, one_line, plain, shown
 
 __all__ = ["Expected", "Progress", "Step", "clock", "seconds", "size"]
 
-#: From when on a pipe is told how long a step usually takes, in seconds.
+#: A pipe is told the usual duration of steps from this one on, in seconds.
 _LONG_S: Final = 60.0
-#: The columns of a step's label, with what stands before and after it.
+#: The columns of a step's label, with the spaces around it.
 _BESIDE: Final = 21
-#: How much a transfer's rate counts what was done in the last second.
+#: The weight of the last second in a transfer's rate.
 _FRESH: Final = 0.3
 
 
 def size(count: float) -> str:
-    """A number of bytes for people, in the powers of 1024 that disk tools use."""
+    """Format a number of bytes for people, in the powers of 1024 that disk tools use."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -44,14 +43,14 @@ def size(count: float) -> str:
 
 
 def seconds(duration_s: float) -> str:
-    """A duration for people."""
+    """Format a duration for people."""
     if duration_s < 60:
         return f"{duration_s:.1f} s"
     return f"{int(duration_s) // 60} min {int(duration_s) % 60:02d} s"
 
 
 def clock(duration_s: float) -> str:
-    """A duration that changes while it is looked at: 0:07, 12:40, 1:02:03."""
+    """Format a running duration: 0:07, 12:40, 1:02:03."""
     minutes, rest = divmod(int(duration_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -59,7 +58,7 @@ def clock(duration_s: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """A step to come: its label, the key of what it took before, and how long that usually was."""
+    """A step to come: its label, its key in the record of durations, and its usual one."""
 
     label: str
     key: str
@@ -67,11 +66,11 @@ class Expected:
 
 
 class Step:
-    """One step under way; what it found out is shown beside its name when it ends.
+    """One step under way; its detail is shown beside its name when it ends.
 
     Attributes:
-        usual_s: How long it usually takes here, in seconds; None if that is unknown.
-        measure: Finds how many bytes are done, where nobody tells.
+        usual_s: Its usual duration here, in seconds; None if unknown.
+        measure: Counts the bytes done, if nobody reports them.
     """
 
     def __init__(self, label: str, *, usual_s: float | None = None) -> None:
@@ -86,19 +85,23 @@ class Step:
         self._rate, self._looked = 0.0, (self.started, 0)
 
     def transferred(self, done: int, total: int) -> None:
-        """Say how many bytes of how many are done; a total of 0 is unknown."""
-        if self._begun is None:  # what an interrupted run has left is no work of this one
+        """Set the number of bytes done, and the total; a total of 0 is unknown."""
+        if self._begun is None:  # bytes left by an interrupted run are no work of this one
             self._begun = self._looked = (time.monotonic(), done)
         self._done, self._total = done, total
 
     def watch(self, folder: Path, total: int) -> None:
-        """Count the bytes of the files that somebody else downloads into a folder, of so many."""
+        """Count the bytes of the files downloaded into a folder by another program.
+
+        Args:
+            total: The number of bytes to come, 0 if unknown.
+        """
         self.transferred(0, total)
         self.measure = lambda: max(self._done, _bytes_in(folder))
 
     @property
     def transfer(self) -> str:
-        """What was transferred, and how fast that was."""
+        """The transferred bytes, and their rate."""
         since, before = self._begun or (self.started, 0)
         took = time.monotonic() - since
         moved = self._total - before
@@ -107,7 +110,7 @@ class Step:
         )
 
     def row(self, now: float) -> Row:
-        """Return what is shown at a time of the monotonic clock."""
+        """Return the step's row at a time of the monotonic clock."""
         took = now - self.started
         if self.measure is not None:
             with contextlib.suppress(OSError):
@@ -141,7 +144,7 @@ class Progress:
 
     Args:
         quiet: Show nothing.
-        verbose: Show what :meth:`more` has to say, too.
+        verbose: Show the lines of :meth:`more`, too.
     """
 
     def __init__(
@@ -155,12 +158,12 @@ class Progress:
         self._lock = threading.RLock()
         self._steps: list[Step] = []
         self._coming: dict[str, Expected] = {}
-        #: What the steps of the current group took, in seconds, by label.
+        #: The durations of the current group's steps, in seconds, by label.
         self.took: dict[str, float] = {}
         self._view = Live(self.stream, self._rows)
 
     def line(self, text: str = "") -> None:
-        """Print a line; on a terminal it is broken between words where it is too long."""
+        """Print a line; on a terminal a long one is broken between words."""
         if self.quiet:
             return
         with self._lock:
@@ -170,12 +173,12 @@ class Progress:
                 self.stream.flush()
 
     def more(self, text: str) -> None:
-        """Print a line for who asked for more than the usual."""
+        """Print a line if ``verbose``."""
         if self.verbose:
             self.line(f"    {text}")
 
     def note(self, label: str, text: str) -> None:
-        """A step's line for something that took no time, such as what was found in the cache."""
+        """Print a step's line for something done in no time, such as a find in the cache."""
         self._coming.pop(label, None)
         room = max(12, extent(self.stream).columns - _BESIDE - 1)
         first, *rest = (textwrap.wrap(plain(text), room) if self.live else [text]) or [""]
@@ -204,7 +207,7 @@ class Progress:
 
     @contextmanager
     def expecting(self, steps: Sequence[Expected], durations: Durations) -> Iterator[None]:
-        """Know which steps are to come while the block runs, and keep what each of them takes."""
+        """Announce the steps to come while the block runs, and record the duration of each."""
         before = self._coming, self._durations
         self._coming, self._durations = {each.label: each for each in steps}, durations
         try:
@@ -232,9 +235,7 @@ class Progress:
             self._command("::endgroup::")
 
     def _command(self, line: str) -> None:
-        """Write a command to the workflow's runner; nothing of others is in it but what is
-        escaped.
-        """
+        """Write a command to the workflow's runner; foreign text in it must be escaped."""
         with self._lock:
             self.stream.write(line + "\n")
             self.stream.flush()
@@ -257,7 +258,10 @@ class Progress:
             self.line(line)
 
     def _rows(self) -> list[Row]:
-        """The steps under way, and those to come. Takes no lock: the one who draws has another."""
+        """Return the rows of steps under way and to come.
+
+        Takes no lock: the drawing thread has another.
+        """
         now = time.monotonic()
         steps, coming = list(self._steps), dict(self._coming)
         under_way = {step.label for step in steps}
@@ -265,9 +269,9 @@ class Progress:
         return [*(step.row(now) for step in steps), *map(_to_come, waiting)]
 
     def _columns(self, label: str, detail: str, took: str) -> str:
-        """A finished step's line.
+        """Format a finished step's line.
 
-        On a narrow terminal its detail has less room, and on any the time is in its line.
+        On a narrow terminal its detail has less room; the time is always in its first line.
         """
         room = max(12, min(44, extent(self.stream).columns - 33)) if self.live else 44
         if not self.live or len(detail) <= room:
@@ -278,7 +282,7 @@ class Progress:
         return "\n".join(lines)
 
     def _fitted(self, text: str) -> str:
-        """Text whose lines fit the terminal, broken between words; a pipe gets it as it is."""
+        """Break the lines of a text between words to fit the terminal; a pipe gets it as it is."""
         columns = extent(self.stream).columns - 1
         if not self.live or all(len(line) <= columns for line in text.split("\n")):
             return text
@@ -286,16 +290,16 @@ class Progress:
 
 
 def _bytes_in(folder: Path) -> int:
-    """The bytes of a folder's files; what comes and goes meanwhile counts or does not."""
+    """Return the bytes of a folder's files; files that come and go meanwhile may count or not."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
     return 0
 
 
 def _broken(line: str, columns: int) -> str:
-    """A line in several, those after the first indented.
+    """Break a line into several, the later ones indented.
 
-    What has no space in it, such as a path, stays whole.
+    A word without a space, such as a path, stays whole.
     """
     if len(line) <= columns:
         return line

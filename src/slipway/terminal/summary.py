@@ -1,8 +1,8 @@
-"""What a job of a GitHub workflow shows as its summary: tables in Markdown.
+"""The summary of a job in a GitHub workflow: tables in Markdown.
 
-What goes in: headings of our own, and cells of anybody's. What comes out: a table at the end of
-the file that GITHUB_STEP_SUMMARY names; nothing where it names none. Invariant: whatever a cell
-holds is shown as it is, and is neither Markdown nor HTML, nor the end of its cell.
+Takes our own headings, and cells with anybody's text. Adds a table to the file named by
+GITHUB_STEP_SUMMARY; does nothing if that is unset. Invariant: a cell is shown as it is. Its text is
+neither Markdown nor HTML, nor the end of the cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["add_table", "cell"]
 def cell(value: object) -> str:
     """Return a value as a code span in a table (CommonMark 6.1, GFM 4.10).
 
-    What would end either is written out.
+    Characters that would end either are written out.
     """
     text = one_line(value).replace("`", "\\x60").replace("|", "\\x7c").strip()
     return f"`{text}`" if text else ""

@@ -1,10 +1,9 @@
-"""Text of others -> text that is shown and not obeyed: by a terminal, a workflow's log, a job's
-summary.
+"""Text of others -> harmless text for a terminal, a workflow's log or a job's summary.
 
-What goes in: whatever a command prints, with texts of specs, packages, metadata and guests in it.
-What comes out: the same without control characters. In a GitHub workflow no line is a command to
-the runner, and what goes into the job's summary is a Markdown code block. Invariants: plain text
-comes out as it went in, and cleaning twice is cleaning once.
+What goes in: the output of commands, with texts of specs, packages, metadata and guests in it. What
+comes out: the same without control characters. In a GitHub workflow no line is a command to the
+runner. In the job's summary the text is a Markdown code block. Invariants: plain text comes out as
+it went in, and cleaning is idempotent.
 """
 
 from __future__ import annotations
@@ -41,22 +40,22 @@ __all__ = [
 #: Control characters, invisible ones (bidi overrides, zero width), halves of pairs, separators of
 #: lines.
 _ESCAPED: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-#: What the runner obeys: ``::name::`` where a line begins, and the older ``##[name]`` anywhere.
+#: Commands to the runner: ``::name::`` at the start of a line, the older ``##[name]`` anywhere.
 _COMMAND: Final = re.compile(r"^(\s*):(?=:)|##(?=\[|vso\[)", re.MULTILINE)
 
-#: How whoever draws on the terminal stands aside for a line of standard output.
+#: How the drawers on the terminal stand aside for a line of standard output.
 _OVER_IT: Final[list[Callable[[], AbstractContextManager[None]]]] = []
 
 
 def is_capable(stream: TextIO) -> bool:
-    """Return True for a terminal on which lines can be written over."""
+    """Return True for a terminal with lines that can be overwritten."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def extent(stream: TextIO) -> os.terminal_size:
     """Return the columns and lines of a terminal.
 
-    What does not know them is taken as shells take it.
+    If they are unknown, take them as shells do.
     """
     with contextlib.suppress(OSError, ValueError):
         found = os.get_terminal_size(stream.fileno())
@@ -67,7 +66,7 @@ def extent(stream: TextIO) -> os.terminal_size:
 
 @contextlib.contextmanager
 def over_it(standing_aside: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """Name who draws on the terminal while the block runs: standard output has it stand aside."""
+    """Register a drawer on the terminal for the block; it stands aside for standard output."""
     _OVER_IT.append(standing_aside)
     try:
         yield
@@ -77,7 +76,7 @@ def over_it(standing_aside: Callable[[], AbstractContextManager[None]]) -> Itera
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """Have the terminal for a line, a question or a shell while the block runs."""
+    """Hold the terminal for a line, a question or a shell while the block runs."""
     with contextlib.ExitStack() as stack:
         for standing_aside in list(_OVER_IT):
             stack.enter_context(standing_aside())
@@ -85,19 +84,17 @@ def aside() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """Text with its control characters written out (``\\x1b``); line feeds and tabs stay."""
+    """Write out the control characters of a text (``\\x1b``); line feeds and tabs stay."""
     return text if text.isprintable() else "".join(_visible(each) for each in text)
 
 
 def one_line(text: object) -> str:
-    """Text that is to stay within its line: as :func:`plain`, and line feeds and tabs are written
-    out too.
-    """
+    """Write out control characters as :func:`plain` does, and line feeds and tabs too."""
     return plain(str(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shown(text: str, stream: TextIO) -> str:
-    """Whole lines as they may go to a stream."""
+    """Make whole lines safe for a stream."""
     text = plain(text)
     if os.environ.get("GITHUB_ACTIONS"):
         text = _COMMAND.sub(
@@ -117,7 +114,7 @@ def _visible(character: str) -> str:
 
 
 def _is_summary(stream: TextIO) -> bool:
-    """Return True for a stream into the file that GitHub shows as the job's summary."""
+    """Return True for a stream into the file of the GitHub job's summary."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     try:
         return bool(path) and os.path.samestat(Path(path or "").stat(), os.fstat(stream.fileno()))
@@ -126,7 +123,7 @@ def _is_summary(stream: TextIO) -> bool:
 
 
 class Screen(io.TextIOBase):
-    """A stream in front of another one, to which it passes on whole lines, :func:`shown`."""
+    """A stream in front of another one; it passes on whole lines, as :func:`shown`."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -134,14 +131,14 @@ class Screen(io.TextIOBase):
         self._begun = False
 
     def write(self, text: str) -> int:
-        """Take text, and pass on the lines that are whole."""
+        """Take text, and pass on the whole lines."""
         lines, feed, self._line = (self._line + text).rpartition("\n")
         if feed:
             self._pass_on(lines + feed)
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what there is."""
+        """Pass on the rest."""
         rest, self._line = self._line, ""
         if rest:
             self._pass_on(rest)
@@ -172,7 +169,7 @@ class Screen(io.TextIOBase):
 
 @contextlib.contextmanager
 def screened() -> Iterator[None]:
-    """Put a :class:`Screen` in front of standard output while the block runs."""
+    """Keep a :class:`Screen` in front of standard output while the block runs."""
     before = sys.stdout
     screen = Screen(before)
     sys.stdout = screen

@@ -9,15 +9,15 @@ finding.
 
 This module is also a program (``python -I hygiene.py --enter TREE``). It prints the findings as
 JSON, so it can run with access to all files, for example as root of a user namespace. With
-``--enter`` the tree becomes its root first. A folder that is a link (``/etc``) is then the tree's
-and never the host's.
+``--enter`` the tree becomes its root first. A folder that is a link (``/etc``) is then the tree's,
+never the host's.
 
 Content has a known exception: a file from a package, equal byte for byte, is already public, such
 as an example or a test's key. The MD5 sums are dpkg's, in ``info/*.md5sums`` and for configuration
 files in ``status``.
 
 No list is complete. `build --verify-reproducible` installs the same packages twice and names the
-differences, beyond all rules here.
+differences. It finds things unknown to the rules here.
 """
 
 from __future__ import annotations
@@ -404,7 +404,7 @@ class _Shipped:
 
 
 def _accounts(tree: Path) -> Iterator[Finding]:
-    """Yield passwords: the second field may only rule out a login by password (shadow(5))."""
+    """Yield findings about passwords: the second field may only forbid their use (shadow(5))."""
     for name in ("shadow", "gshadow", "passwd", "shadow-", "gshadow-", "passwd-"):
         for number, line in enumerate(_text(tree / "etc" / name).splitlines(), start=1):
             fields = line.split(":")

@@ -1,4 +1,4 @@
-"""Formats of QEMU in common: write beside the place, check, compare, flush, rename.
+"""Shared steps of the image formats: write beside the place, check, compare, flush, rename.
 
 Invariants: an image gets its name only after QEMU found it sound and equal to the raw disk.
 Identifiers in it come from the disk's hash, so the same disk gives the same bytes.
@@ -126,7 +126,7 @@ def compare(raw: Path, image: Path | str, image_format: str, *, log: Path) -> No
     Beyond the disk's end, the image must hold zeros.
 
     Raises:
-        BuildError: They differ, or the comparison failed.
+        BuildError: Image and disk differ, or the comparison failed.
     """
     argv: list[str | Path] = [
         "qemu-img",

@@ -1,8 +1,8 @@
 """A raw disk -> a dynamic VHDX, for Hyper-V.
 
 The format is Microsoft's [MS-VHDX], 8.0: two headers, two region tables, a log, metadata, the block
-allocation table, then blocks of 1 MiB without those of zeros. Everything up to the first block is
-computed from the size and the hash of the disk, so nothing in it is random.
+allocation table, then blocks of 1 MiB. Blocks of zeros are left out. Everything up to the first
+block is computed from the size and the hash of the disk: nothing in it is random.
 """
 
 from __future__ import annotations

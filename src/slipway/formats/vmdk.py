@@ -1,9 +1,9 @@
 """A raw disk -> a stream-optimised VMDK for VMware and VirtualBox, alone or inside an OVA.
 
 The format is VMware's "Virtual Disk Format 5.0", "Stream-Optimized Compressed Sparse Extents":
-grains of 64 KiB, each deflated (RFC 1951 in zlib's wrapping) behind a marker with its sector, then
-grain tables, the grain directory and a footer. Grains of zeros are left out. Several processors
-deflate; grains are written in their order.
+grains of 64 KiB, then grain tables, the grain directory and a footer. Each grain is deflated (RFC
+1951 in zlib's wrapping) behind a marker with its sector. Grains of zeros are left out. Several
+processors deflate; grains are written in their order.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What goes in: a path. What comes out: an open file, locked until it is closed.
 
-Invariant: a lock is on the file with this name at its start. Two processes never hold one lock,
-even if a file was removed between them.
+Invariant: when a lock is taken, its file bears the name. So two processes never hold one lock, even
+if a file was removed between them.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def _require(place: Path, status: os.stat_result, hint: str) -> None:
 def _require_way(place: Path, status: os.stat_result, hint: str) -> None:
     """Refuse a folder above if others can exchange its entries.
 
-    Its entries are safe if others cannot write it, or, with the sticky bit, own nothing on the way.
+    Its entries are safe if others cannot write it. In a sticky folder, others replace
+    only their own entries.
     """
     if status.st_uid not in (0, os.geteuid()) or _others_write(status):
         raise _refused(place, status, hint)

@@ -5,7 +5,7 @@ these places, or the content of a file there.
 
 Invariants: no link below the folder is followed. No existing file is replaced. New folders have the
 mode 0755, whatever the umask is. Each path is walked one name at a time by descriptors (openat(2)
-with O_NOFOLLOW), so a link put in between is not followed either.
+with O_NOFOLLOW). So a link put in between is not followed either.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def opened(path: Path, depth: int) -> Iterator[int]:
         depth: The number of last names in the path to check for links; those before are trusted.
 
     Raises:
-        OSError: One of them is a link, is missing, or cannot be opened.
+        OSError: One of these names is a link, is missing, or cannot be opened.
     """
     *folders, name = path.parts[-depth:]
     descriptor = os.open(path.parents[depth - 1], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,8 +2,8 @@
 
 What goes in: a manifest. What comes out: fields for ``www/appliance.html.j2``.
 
-Invariants: a secret has none, because a page is no place to type one. First boot accepts every
-value that the browser accepts (:func:`slipway.spec.parameters.value_problem`).
+Invariants: a secret has none, because a page is no place to type one. Every value
+accepted by the browser is accepted by first boot (:func:`slipway.spec.parameters.value_problem`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def fields(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _without(default: Any) -> str:
-    """Return the effect of an absent value."""
+    """Return the effect of an absent value, as words for the form."""
     if default is None:
         return "asked for at the console"
     return f"default: {default}" if default != "" else "empty"

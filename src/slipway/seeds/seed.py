@@ -9,8 +9,8 @@ Invariants: one release and one set of values give one id and the same bytes, he
 these bytes. No message shows a secret. Only its owner reads the file.
 
 The id is the SHA-256 of the appliance, the release and the values as JSON: sorted names, no blanks,
-UTF-8. A secret is in it as its scrypt hash (RFC 7914), because the id is shown, and every user of
-the instance may read it.
+UTF-8. A secret is in it as its scrypt hash (RFC 7914), because the id is shown. Every user of the
+instance may read it.
 """
 
 from __future__ import annotations

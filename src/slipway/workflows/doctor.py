@@ -103,7 +103,7 @@ def _settings(shop: Workshop) -> str:
     """Read slipway.toml and the variables; later findings depend on them.
 
     Raises:
-        HostError: They are wrong.
+        HostError: A setting is wrong.
     """
     try:
         return str(shop.settings.cache)

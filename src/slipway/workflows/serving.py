@@ -3,7 +3,7 @@
 What goes in: a store and a port. What comes out: its pages, downloads and feeds over HTTP/1.1, with
 byte ranges.
 
-Invariants: it only reads. It listens on 127.0.0.1 and answers only requests with that host, so no
+Invariants: it only reads. It listens on 127.0.0.1 and answers only requests with this host. So no
 other site's name leads a browser here (DNS rebinding). Objects go through memory in parts.
 """
 

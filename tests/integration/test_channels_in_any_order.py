@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from any_value import PATIENT
 from example_release import write_example
 from slipway.channels.collect import collect
 from slipway.channels.keys import init
@@ -126,6 +127,4 @@ class Channels(RuleBasedStateMachine):
 
 
 TestChannels = Channels.TestCase
-TestChannels.settings = settings(
-    max_examples=12, stateful_step_count=20, deadline=None, database=None
-)
+TestChannels.settings = settings(PATIENT, max_examples=12, stateful_step_count=20)

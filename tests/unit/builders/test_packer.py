@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from any_value import PATIENT
 from example_root import make_root
 from slipway.builders import packer as packer_module
 from slipway.builders.packer import Packer
@@ -66,7 +67,7 @@ def rendered(root: Path, *targets: str) -> dict[str, str]:
     return {name: file.content.decode(errors="replace") for name, file in files.items()}
 
 
-@settings(deadline=None)
+@PATIENT
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_any_text_arrives_as_that_text(value: str) -> None:
     root = parse(
@@ -85,7 +86,7 @@ def test_any_text_arrives_as_that_text(value: str) -> None:
     "pieces",
     ["${var.x}", "%{ if true }", '"', "\n", "<<EOF\n", "\\", "$", "%", "{", "}", "$${", "%%{"],
 )
-@settings(max_examples=30, deadline=None)
+@settings(PATIENT, max_examples=30)
 @given(data=st.data())
 def test_what_looks_like_hcl_arrives_as_text(pieces: str, data: st.DataObject) -> None:
     value = "".join(

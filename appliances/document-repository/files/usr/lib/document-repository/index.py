@@ -72,7 +72,10 @@ def text(repository: Repository, path: str) -> str:
     if end in PLAIN:
         return words
     parser = _Text()
-    parser.feed(words)
+    try:
+        parser.feed(words)
+    except (AssertionError, ValueError) as error:  # markup that no browser would mind either
+        print(f"{path}: {error}; found by the words before that")
     return " ".join(parser.words)
 
 

@@ -4,10 +4,10 @@ An entry is a folder ``stages/<id>/`` of files. Its file ``entry`` names each wi
 SHA-256, and is written last. Files are written without a name (O_TMPFILE) and linked into place
 when whole. So a killed build leaves either an entry or nothing that looks like one.
 
-An entry is compared with its ``entry``: by size for a plan, by SHA-256 before use. A tampered one
-is dropped and made again, but only by the holder of its lock. Two builds of the same stage take
-turns, with a lock file each. An entry found or made within :meth:`Cache.keeping` survives every
-prune until the block ends.
+An entry is compared with its ``entry``: by size for a plan, by SHA-256 before use. A tampered or
+damaged one is dropped and made again, but only by the holder of its lock. Two builds of the same
+stage take turns, with a lock file each. An entry found or made within :meth:`Cache.keeping`
+survives every prune until the block ends.
 """
 
 from __future__ import annotations

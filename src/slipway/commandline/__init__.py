@@ -1,4 +1,4 @@
-"""From the words of a command line to a task, and from its end to an exit code or a document."""
+"""From a command line's words to a task, and from its end to an exit code or a document."""
 
 from __future__ import annotations
 

@@ -250,9 +250,8 @@ class Session:
     def _rooted(self) -> set[str]:
         """The names for which there is a root here."""
         named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
-        return named | {
-            path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")
-        }
+        named |= {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+        return named | set(channels_of_bundles())
 
     def require_visible(self) -> None:
         """Refuse to look at a web server without knowing what to ask for.

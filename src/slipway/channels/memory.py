@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.cache import create_file
-from slipway.channels.keys import KeyRing, Seen, seen_from
+from slipway.channels.keys import BUNDLE, KeyRing, Seen, newer, seen_from
 from slipway.channels.places import place_of, private_folder, require_private
 from slipway.errors import HostError
 from slipway.settings import STATE, default_state
@@ -60,34 +60,50 @@ class Memory:
         """Read the memory.
 
         Raises:
-            HostError: Others can write the file or its folder, or the file is damaged.
+            HostError: Others can write the file or its folder, it is damaged, or it contradicts the
+                floor.
         """
+        return self._above_floor(self._kept())
+
+    def _kept(self) -> Known:
+        """Read the file alone."""
         try:
             require_private(self.path.parent)
             require_private(self.path)
             data = json.loads(self.path.read_text())
             seen = seen_from(data["seen"]) if data["seen"] else None
             return Known(
-                seen=self._newer(seen),
+                seen=seen,
                 begun={int(number): str(sha256) for number, sha256 in data["begun"].items()},
             )
         except FileNotFoundError:
-            return Known(seen=self.floor)
+            return Known()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HostError(
-                f"{self.path} cannot be understood: {error}",
-                hint=f"restore it from a backup, or look with: invoke recover {self.channel}",
-            ) from error
+            raise self.unintelligible(str(error)) from error
         except OSError as error:
             raise HostError(
                 f"{self.path} cannot be read: {error.strerror}",
                 hint="its owner can allow you to read it",
             ) from error
 
-    def _newer(self, seen: Seen | None) -> Seen | None:
-        """Return the newer one of the remembered state and the floor."""
-        states = [each for each in (seen, self.floor) if each is not None]
-        return max(states, key=lambda state: state.timestamp, default=None)
+    def unintelligible(self, problem: str) -> HostError:
+        """Return the error for a file that is damaged."""
+        return HostError(
+            f"{self.path} cannot be understood: {problem}",
+            hint=f"restore it from a backup, or look with: invoke recover {self.channel}",
+        )
+
+    def _above_floor(self, known: Known) -> Known:
+        """Return what is remembered, or the floor where that is newer."""
+        if known.seen is None or self.floor is None:
+            return replace(known, seen=known.seen or self.floor)
+        try:
+            return replace(known, seen=newer(known.seen, self.floor))
+        except ValueError as error:
+            raise HostError(
+                f"{self.path} and {BUNDLE} do not agree about the channel {self.channel}: {error}",
+                hint=f"the channel's keys signed both; look with: invoke recover {self.channel}",
+            ) from error
 
     def begin(self, number: int, sha256: str) -> bool:
         """Note a snapshot that is about to be created.
@@ -133,14 +149,9 @@ class Memory:
 
     def _update(self, change: Callable[[Known], Known], *, damaged: bool = False) -> None:
         with self._locked():
-            try:
-                known = self.load()
-            except HostError:
-                if not damaged:
-                    raise
-                known = Known()
-            after = change(known)
-            if damaged or not self.path.exists() or _hourly(after) != _hourly(known):
+            kept = Known() if damaged else self._kept()
+            after = change(kept if damaged else self._above_floor(kept))
+            if damaged or not self.path.exists() or _hourly(after) != _hourly(kept):
                 self._write(after)
 
     def _write(self, known: Known) -> None:
@@ -195,24 +206,42 @@ def _hourly(known: Known) -> Known:
 def memory_of(store: Store, ring: KeyRing | None, channel: str) -> Memory:
     """Return the memory of a channel in a store, beside its keys or in the state directory."""
     place = place_of(store)
-    name = hashlib.sha256(place.encode()).hexdigest()[:16]
-    path = _folder(ring) / f"{channel}-{name}.json"
+    path = _folder_file(_folder(ring), channel, place)
     return Memory(path, store=place, channel=channel, floor=ring.seen.get(place) if ring else None)
 
 
 def seen_by(ring: KeyRing) -> dict[str, Seen]:
-    """Return the states seen here of a ring's channel, by the name of the store.
+    """Return the states of a ring's channel seen here and by its bundle's maker, by store.
 
     Raises:
         HostError: A memory is damaged, or others can write it.
     """
-    found = {}
+    found = dict(ring.seen)
     for path in sorted(_folder(ring).glob(f"{ring.channel}-{'[0-9a-f]' * 16}.json")):
-        memory = Memory(path, store="", channel=ring.channel)
-        seen = memory.load().seen
+        place = _store_of(path, ring.channel)
+        seen = Memory(path, store=place, channel=ring.channel, floor=found.get(place)).load().seen
         if seen is not None:
-            found[str(json.loads(path.read_text())["store"])] = seen
+            found[place] = seen
     return found
+
+
+def _store_of(path: Path, channel: str) -> str:
+    """Return the name of a memory's store, and refuse a file under another store's name.
+
+    Raises:
+        HostError: It is damaged, or others can write it.
+    """
+    memory = Memory(path, store="", channel=channel)
+    memory.load()
+    place = json.loads(path.read_text()).get("store")
+    if not isinstance(place, str) or path != _folder_file(path.parent, channel, place):
+        raise memory.unintelligible("it does not name its store")
+    return place
+
+
+def _folder_file(folder: Path, channel: str, place: str) -> Path:
+    """Return the file of a channel in a store, in the folder of memories."""
+    return folder / f"{channel}-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
 
 
 def _folder(ring: KeyRing | None) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.channels.commit import Deadline, require_valid, write_changes
 from slipway.channels.expiry import clock_says
-from slipway.channels.keys import Clock, KeyRing
+from slipway.channels.keys import BUNDLE, Clock, KeyRing
 from slipway.channels.layout import metadata_key
 from slipway.channels.memory import Known, Memory, memory_of
 from slipway.channels.metadata import identity, is_signed, previous_of
@@ -139,8 +139,18 @@ def restore(store: Store, ring: KeyRing, found: Findings, *, clock: Clock) -> Ch
 
     Raises:
         StoreError: The channel was changed since :func:`look`.
+        HostError: A bundle has seen the channel, and cannot forget it here.
     """
     memory = memory_of(store, ring, ring.channel)
+    if found.chosen is None and memory.floor is not None:
+        raise HostError(
+            f"{BUNDLE} says that version {memory.floor.timestamp} of the channel {ring.channel} "
+            "was seen: it does not begin again here",
+            hint=(
+                f"where its keys are, run: invoke recover {ring.channel}, "
+                f"then: invoke keys export {ring.channel}"
+            ),
+        )
     if found.damaged or found.chosen is None:
         memory.reset(None)
     if found.chosen is None:
@@ -166,7 +176,7 @@ def _recall(memory: Memory) -> tuple[Known, HostError | None]:
     try:
         return memory.load(), None
     except HostError as error:
-        return Known(), error
+        return Known(seen=memory.floor), error
 
 
 def _timestamp(

@@ -245,9 +245,8 @@ class Session:
     def _rooted(self) -> set[str]:
         """Return the names with a root here."""
         named = {path.parent.name for path in self.keys.glob("*/*.root.json")}
-        return named | {
-            path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")
-        }
+        named |= {path.name.removesuffix(".root.json") for path in self.trust.glob("*.root.json")}
+        return named | set(channels_of_bundles())
 
     def require_visible(self) -> None:
         """Refuse a web server without any channel trusted here: it cannot be listed.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import threading
@@ -212,6 +213,133 @@ def test_a_bundle_brings_along_what_was_seen(
         # Nor where a cache was put back that is older than the bundle.
         memory.remember(replace(state, timestamp=2, snapshot=2))
         assert SEEN_3 in refused(partial(refresh, store, bundled), store)
+
+
+@pytest.fixture
+def bundle(
+    store: DirectoryStore,
+    ring: KeyRing,
+    stable: KeyRing,
+    build: Build,
+    old: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> KeyRing:
+    """A runner that has seen nothing, and whose bundles know what the exporter saw: stable has
+    withdrawn a release that nightly lists.
+    """
+    keys = ring.folder.parent if ring.folder else Path()
+    session = Session(store=store, keys=keys, trust=keys, memory=keys / "clients")
+    promote(store, stable, lambda: session.read("nightly"), "example", "b1")
+    withdraw(store, stable, "example", "b1", "it eats disks")
+    lines = [export(each, seen=seen_by(each)) for each in (ring, stable)]
+    monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", "\n".join(lines))
+    monkeypatch.setenv("SLIPWAY_STATE", str(tmp_path / "kept"))
+    return load_ring("nightly", tmp_path / "nowhere")
+
+
+def test_a_deleted_channel_that_a_bundle_knows_is_missed(
+    store: DirectoryStore, bundle: KeyRing, build: Build, tmp_path: Path
+) -> None:
+    """Or its withdrawals were gone with it."""
+    shutil.rmtree(store.directory / "metadata/stable")
+    nowhere = tmp_path / "nowhere"
+    session = Session(store=store, keys=nowhere, trust=nowhere, memory=tmp_path / "clients")
+    assert session.known() == ("stable", "nightly")
+    message = "the channel stable is gone from the store, version 2 of it was seen here"
+    around = session.around("nightly")
+    acts: list[Callable[[], object]] = [
+        lambda: publish_all(store, bundle, [build(3)], **around),
+        lambda: rollback(store, bundle, "example", "b1", **around),
+        lambda: session.promotion("example", "b1", "nightly", "stable")[2](),
+    ]
+    for act in acts:
+        assert message in refused(act, store)
+    for problems in (session.holdings()[1], session.collect().problems):
+        assert {name: error.message for name, error in problems.items()} == {"stable": message}
+    assert session.withdraw("example", "b1", "a test").unreached == {"stable": message}
+
+
+def test_what_a_bundle_brought_along_is_kept_and_exported_again(
+    store: DirectoryStore, bundle: KeyRing, tmp_path: Path
+) -> None:
+    """The next bundle may have nothing of it, and this host's memory was of before."""
+    (state,) = bundle.seen.values()
+    assert seen_by(bundle) == bundle.seen
+    alone = replace(bundle, seen={})
+    memory_of(store, alone, "nightly").remember(replace(state, timestamp=1, snapshot=1))
+    assert seen_by(bundle) == bundle.seen
+    nowhere = tmp_path / "nowhere"
+    session = Session(store=store, keys=nowhere, trust=nowhere, memory=tmp_path / "clients")
+    session.read("nightly")
+    kept = memory_of(store, alone, "nightly").load().seen
+    assert kept and kept.timestamp == state.timestamp
+    assert seen_by(alone) == {store.url: kept}
+
+
+def test_two_states_of_one_number_do_not_pass_for_one(
+    store: DirectoryStore, bundle: KeyRing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Somebody with the keys of a channel showed one to whoever exported it, and one here."""
+    (state,) = bundle.seen.values()
+    memory = memory_of(store, bundle, "nightly")
+    memory.remember(state)
+    other = {store.url: replace(state, sha256="0" * 64)}
+    with pytest.raises(HostError) as caught:
+        memory_of(store, replace(bundle, seen=other), "nightly").load()
+    assert str(caught.value) == (
+        f"error: {memory.path} and SLIPWAY_KEY_BUNDLE do not agree about the channel nightly: two "
+        "states of version 3 are known\n"
+        "  hint: the channel's keys signed both; look with: invoke recover nightly"
+    )
+    lines = [export(bundle, ("timestamp",), seen=other), export(bundle, seen=bundle.seen)]
+    monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", "\n".join(lines))
+    with pytest.raises(HostError) as caught:
+        load_ring("nightly", tmp_path / "nowhere")
+    assert str(caught.value) == (
+        f"error: SLIPWAY_KEY_BUNDLE has two lines of the channel nightly in {store.url} that do "
+        "not agree: two states of version 3 are known\n"
+        "  hint: look where each was made, with: invoke recover nightly; then export both again"
+    )
+    newer_root = {store.url: replace(state, root=2)}
+    lines[0] = export(bundle, ("timestamp",), seen=newer_root)
+    monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", "\n".join(lines))
+    assert load_ring("nightly", tmp_path / "nowhere").seen == newer_root
+
+
+def test_what_a_bundle_has_seen_is_not_forgotten_on_a_runner(
+    store: DirectoryStore, bundle: KeyRing, build: Build
+) -> None:
+    """A damaged memory hides it as little."""
+    memory = memory_of(store, bundle, "nightly")
+    memory.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    memory.path.write_text("damaged")
+    assert look(store, bundle, clock=lambda: T).known.seen == memory.floor
+    memory.path.unlink()
+    shutil.rmtree(store.directory / "metadata")
+    with pytest.raises(HostError) as caught:
+        recover(store, bundle)
+    assert str(caught.value) == (
+        "error: SLIPWAY_KEY_BUNDLE says that version 3 of the channel nightly was seen: it does "
+        "not begin again here\n"
+        "  hint: where its keys are, run: invoke recover nightly, then: invoke keys export nightly"
+    )
+    message = "the channel nightly is gone from the store, version 3 of it was seen here"
+    assert message in refused(lambda: publish_all(store, bundle, [build(3)]), store)
+
+
+@pytest.mark.parametrize("place", [None, 5, "elsewhere"])
+def test_a_memory_that_names_another_store_is_not_exported(
+    store: DirectoryStore, ring: KeyRing, old: bytes, place: object
+) -> None:
+    path = memory_of(store, ring, "nightly").path
+    path.write_text(json.dumps({**json.loads(path.read_text()), "store": place}))
+    with pytest.raises(HostError) as caught:
+        seen_by(ring)
+    assert str(caught.value) == (
+        f"error: {path} cannot be understood: it does not name its store\n"
+        "  hint: restore it from a backup, or look with: invoke recover nightly"
+    )
 
 
 def test_an_expired_timestamp_may_be_an_old_one(

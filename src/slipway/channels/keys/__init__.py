@@ -36,7 +36,7 @@ from slipway.channels.keys.ring import (
     trusted_root,
 )
 from slipway.channels.keys.rotation import protect, require_rotatable, rotate
-from slipway.channels.keys.seen import Seen, seen_from
+from slipway.channels.keys.seen import Seen, newer, seen_from
 
 __all__ = [
     "BUNDLE",
@@ -58,6 +58,7 @@ __all__ = [
     "keys_directory",
     "load_ring",
     "new_passphrase",
+    "newer",
     "parse_signers",
     "protect",
     "require_rotatable",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slipway.channels.keys.files import Secret, parse_json
 from slipway.channels.keys.passphrase import is_encrypted, private_key
-from slipway.channels.keys.seen import Seen, seen_from
+from slipway.channels.keys.seen import Seen, newer, seen_from
 from slipway.errors import HostError, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -64,15 +64,14 @@ def parse_bundles(channel: str) -> Bundle | None:
             # Lines from before 2026-11-30 have none.
             seen = {place: seen_from(record) for place, record in data.get("seen", {}).items()}
             following = Bundle(roots=roots, signers=signers, seen=seen)
-            found = _merged(found, following) if found else following
         except (ValueError, KeyError, TypeError, AttributeError, VerificationError):
-            found = None
             data = None
         if data is None:
             raise HostError(
                 f"{source} is not what `invoke keys export` prints",
                 hint=f"make it with: invoke keys export {channel}",
             )
+        found = _merged(channel, found, following) if found else following
     return found
 
 
@@ -85,28 +84,36 @@ def channels_of_bundles() -> list[str]:
     return sorted(found)
 
 
-def _merged(first: Bundle, second: Bundle) -> Bundle:
-    """Merge two bundles of one channel; the one with the newer root decides the public keys."""
-    newer, older = (second, first) if len(second.roots) > len(first.roots) else (first, second)
+def _merged(channel: str, first: Bundle, second: Bundle) -> Bundle:
+    """Merge two bundles of one channel; the one with the newer root decides the public keys.
+
+    Raises:
+        HostError: They know two states of one number.
+    """
+    later, older = (second, first) if len(second.roots) > len(first.roots) else (first, second)
     private = {
         entry["keyid"]: entry
-        for bundle in (older, newer)
+        for bundle in (older, later)
         for entries in bundle.signers.values()
         for entry in entries
         if "pem" in entry
     }
     signers = {
         role: tuple(private.get(entry["keyid"], entry) for entry in entries)
-        for role, entries in newer.signers.items()
+        for role, entries in later.signers.items()
     }
-    seen = {
-        place: max(
-            (each.seen[place] for each in (first, second) if place in each.seen),
-            key=lambda state: state.timestamp,
-        )
-        for place in (*first.seen, *second.seen)
-    }
-    return Bundle(roots=newer.roots, signers=signers, seen=seen)
+    seen = {**first.seen, **second.seen}
+    for place in first.seen.keys() & second.seen.keys():
+        try:
+            seen[place] = newer(first.seen[place], second.seen[place])
+        except ValueError as error:
+            raise HostError(
+                f"{BUNDLE} has two lines of the channel {channel} in {place} that do not agree: "
+                f"{error}",
+                hint=f"look where each was made, with: invoke recover {channel}; "
+                "then export both again",
+            ) from error
+    return Bundle(roots=later.roots, signers=signers, seen=seen)
 
 
 def _hidden(data: Any) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-__all__ = ["Seen", "seen_from"]
+__all__ = ["Seen", "newer", "seen_from"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +39,15 @@ def seen_from(record: Mapping[str, Any]) -> Seen:
         if type(getattr(seen, each.name)) is not wanted:
             raise TypeError(f"{each.name} is no {wanted.__name__}")
     return seen
+
+
+def newer(one: Seen, other: Seen) -> Seen:
+    """Return the newer of two states of one channel, with the higher number of their roots.
+
+    Raises:
+        ValueError: They are two states of one number: the channel's keys have signed both.
+    """
+    if one.timestamp == other.timestamp and one.sha256 != other.sha256:
+        raise ValueError(f"two states of version {one.timestamp} are known")
+    latest = max(one, other, key=lambda state: state.timestamp)
+    return replace(latest, root=max(one.root, other.root))

@@ -17,7 +17,7 @@ from pages import ROOT, pages
 _MOST = 18
 _RELATIVES = {"that", "which", "what", "who", "where"}
 #: Words of the code (json), numbers of one run, and what decisions said when they were made.
-_OTHERS = ("docs/reference/json.md", "docs/performance.md", "docs/adr/", "appliances/")
+_OTHERS = ("docs/reference/json.md", "docs/performance.md", "docs/adr/")
 SOURCE = ROOT / "src/slipway"
 #: The folders of the source, and the modules beside them.
 ROOMS = sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")})

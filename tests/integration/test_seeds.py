@@ -8,6 +8,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 
 from example_release import write_example
 from own_environment import environment_of
-from slipway.channels.keys import init
+from slipway.channels.keys import init, load_ring
+from slipway.channels.moves import withdraw
 from slipway.seeds.seed import read_seed
+from slipway.stores.directory import DirectoryStore
 
 Invoke = Callable[..., tuple[str, str]]
 PARAMETERS = (
@@ -181,6 +184,28 @@ def test_a_withdrawn_release_is_said_to_be(project: Path, invoke: Invoke) -> Non
         f"out/{ONE}.seed.iso is a seed for example 1.0.0-b1, which is in none of nightly{gone}"
         in said
     )
+
+
+@pytest.mark.parametrize("days", [0, 8], ids=["now", "before it expired"])
+def test_what_one_channel_has_withdrawn_is_right_in_no_other(
+    project: Path, invoke: Invoke, days: int
+) -> None:
+    """The others may not have been reached yet."""
+    fetch(invoke, "--set=domain=example.org")
+    invoke("keys", "init", "stable", "--no-passphrase")
+    invoke("promote", "example", "--to=stable", "--yes")
+    path = f"out/{ONE}.qcow2"
+    assert "of example (stable, nightly), seed" in invoke("verify", path)[0]
+    stable = load_ring("stable", project / "keys")
+    then = time.time() - days * 86400
+    store = DirectoryStore(project / "store")
+    withdraw(store, stable, "example", "b1", "it eats\ndisks", clock=lambda: then)
+    said = invoke("verify", path, f"out/{ONE}.seed.iso", status=7)[1]
+    for file in (path, f"out/{ONE}.seed.iso"):
+        assert (
+            f"{file} is of example 1.0.0-b1, which was withdrawn from stable: it eats\\ndisks\n"
+            in said
+        )
 
 
 def test_nothing_is_vouched_for_where_nothing_is_trusted(project: Path, invoke: Invoke) -> None:

@@ -2,8 +2,8 @@
 
 What goes in: the command to log in to the machine as root. What comes out: the newest :data:`LINES`
 lines of all its starts, in the format of ``journalctl --output=short-precise`` (journalctl(1)). If
-the machine refuses the login or does not answer, there is no file. The console then shows its last
-state.
+the machine refuses the login, does not answer, or says more than this host keeps, there is no file.
+The console then shows its last state.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ __all__ = ["LINES", "keep"]
 
 #: How many lines are kept.
 LINES: Final = 20_000
+#: The machine decides what it sends; the largest file that is taken, in bytes (setrlimit(2)).
+_LIMIT: Final = ("prlimit", f"--fsize={64 << 20}", "--core=0", "--")
 _COMMAND: Final = f"journalctl --no-pager --output=short-precise --lines={LINES}"
 
 
@@ -30,7 +32,7 @@ def keep(login: Sequence[str | Path], file: Path, *, limit_s: float) -> bool:
     """
     partial = file.with_name(f"{file.name}.part")
     try:
-        kept = attempt([*login, _COMMAND], {}, partial, limit_s=lambda: limit_s) == 0
+        kept = attempt([*_LIMIT, *login, _COMMAND], {}, partial, limit_s=lambda: limit_s) == 0
         if kept:
             partial.replace(file)
     finally:

@@ -31,9 +31,13 @@ Picture = dict[str, Any]
 #: The size limit of a picture, in bytes, so that a manifest stays small.
 _MOST_BYTES: Final = 256 << 10
 #: The limit for a side of a screen, in pixels.
-_MOST_PIXELS: Final = 4096
+_MOST_SIDE: Final = 4096
+#: The limit for all pixels: the machine chooses their number, and each takes time and memory.
+_MOST_PIXELS: Final = 1920 * 1200
 #: The minimum of pixels that differ from the ground: a cursor alone is no picture.
 _FEWEST: Final = 200
+#: The longest head of a dump, in bytes.
+_MOST_HEAD: Final = len(b"P6 99999 99999 255 ")
 _PPM: Final = re.compile(rb"P6\s(\d{1,5})\s(\d{1,5})\s255\s")
 #: PNG's colour types: a value of red, green and blue for each pixel, or a number in a palette.
 _TRUE, _PALETTE = 2, 3
@@ -47,7 +51,8 @@ def take(guest: Running, dump: Path) -> Picture | None:
     """
     with contextlib.suppress(OSError):
         guest.ask("screendump", filename=SCREEN)
-        return draw(dump.read_bytes())
+        with dump.open("rb") as file:
+            return draw(file.read(_MOST_HEAD + 3 * _MOST_PIXELS + 1))
     return None
 
 
@@ -58,9 +63,9 @@ def draw(dump: bytes) -> Picture | None:
         return None
     width, height = int(head[1]), int(head[2])
     pixels = dump[head.end() :]
-    if not 0 < width <= _MOST_PIXELS or not 0 < height <= _MOST_PIXELS:
+    if not 0 < width <= _MOST_SIDE or not 0 < height <= _MOST_SIDE:
         return None
-    if len(pixels) != 3 * width * height:
+    if width * height > _MOST_PIXELS or len(pixels) != 3 * width * height:
         return None
     colours = Counter(pixels[at : at + 3] for at in range(0, len(pixels), 3))
     if len(pixels) // 3 - max(colours.values()) < _FEWEST:

@@ -32,6 +32,7 @@ from slipway.formats import load, names
 from slipway.records.manifest import Manifest
 from slipway.seeds.iso9660 import read_iso, write_iso
 from slipway.spec.given import require_accepted
+from slipway.terminal.text import one_line
 
 __all__ = ["Seed", "make_seed", "read_seed", "require_made_for", "seed_path", "write_seed"]
 
@@ -42,6 +43,9 @@ _MAX_BYTES: Final = 4 << 20
 _META: Final = re.compile(r"instance-id: slipway-[0-9a-f]{64}\nslipway: (\{.*\})\n")
 _USER: Final = re.compile(r"#cloud-config\nslipway: (\{.*\})\n")
 _ESCAPED: Final = re.compile("[\ufffe\uffff]|(?<=mime-version):", re.IGNORECASE)
+#: The most secrets that are believed: each takes a while to hash, as it has to, and no release has
+#: nearly as many.
+_MOST_SECRETS: Final = 64
 _AGAIN: Final = "make it again: invoke fetch NAME --set name=value"
 
 
@@ -77,6 +81,11 @@ class Seed:
     def names(self) -> list[str]:
         """The parameters with a value, sorted."""
         return sorted(self.values)
+
+    @property
+    def subject(self) -> str:
+        """What it is for, in one line, whatever somebody wrote into it."""
+        return one_line(f"{self.appliance} {self.release}")
 
     def to_iso(self) -> bytes:
         """Return the file."""
@@ -132,14 +141,14 @@ def require_made_for(seed: Seed, manifest: Manifest, source: str) -> None:
     """
     if (seed.appliance, seed.release) != (manifest.appliance, manifest.release):
         raise VerificationError(
-            f"{source} is a seed for {seed.appliance} {seed.release}, "
+            f"{source} is a seed for {seed.subject}, "
             f"not for {manifest.appliance} {manifest.release}",
             hint=_AGAIN,
         )
     try:
         right = make_seed(manifest, seed.values)
     except UsageError as error:
-        raise VerificationError(f"{source}: {error.message}", hint=_AGAIN) from error
+        raise VerificationError(f"{source}: {one_line(error.message)}", hint=_AGAIN) from error
     if right != seed:
         raise VerificationError(
             f"{source} does not name the secrets of {seed.appliance} {seed.release}", hint=_AGAIN
@@ -153,7 +162,10 @@ def read_seed(path: Path) -> Seed:
         VerificationError: The file is no seed, or is damaged.
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise VerificationError(f"{path} is no regular file", hint=_AGAIN)
         content = file.read(_MAX_BYTES + 1)
     try:
         volume, files = read_iso(content)
@@ -183,6 +195,8 @@ def _seed(about: Any, given: Any) -> Seed:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name or a value is no text")
     secrets = frozenset(about["secrets"]) & values.keys()
+    if len(secrets) > _MOST_SECRETS:
+        raise ValueError(f"it has {len(secrets)} secrets")
     return Seed(
         appliance=about["appliance"], release=about["release"], values=values, secrets=secrets
     )

@@ -3,7 +3,8 @@
 What goes in: a session, and images or seeds. What comes out: the release of each.
 
 Invariants: an image is known by its size and hash, under any name. An expired or unverifiable
-channel vouches for nothing. A seed counts only for the release named in it, and only if that
+channel vouches for nothing. A release withdrawn from any readable channel is refused, also if
+another channel still lists it. A seed counts only for the release named in it, and only if that
 release's verified manifest accepts its values.
 """
 
@@ -19,15 +20,20 @@ from slipway.channels.session import Session
 from slipway.channels.state import Channel
 from slipway.errors import HostError, UsageError, UserError, VerificationError
 from slipway.seeds.seed import SUFFIX, Seed, read_seed, require_made_for, seed_path
+from slipway.terminal.text import one_line
 
 __all__ = ["Found", "Known", "known_releases", "look_at", "require_files"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The channels able to vouch for a file, and the problems of the others by name."""
+    """The channels able to vouch for a file, and the problems of the others by name.
+
+    ``signed`` are all properly signed channels, also expired ones: a withdrawal does not expire.
+    """
 
     channels: Sequence[Channel]
+    signed: Sequence[Channel]
     problems: dict[str, UserError]
 
     def releases(self) -> Iterator[tuple[Channel, str, str]]:
@@ -86,7 +92,7 @@ def known_releases(session: Session) -> Known:
             + (f": {first.message}" if first else ""),
             hint=first.hint if first else None,
         )
-    return Known(channels=sound, problems=problems)
+    return Known(channels=sound, signed=channels, problems=problems)
 
 
 def look_at(session: Session, known: Known, path: Path) -> Found:
@@ -100,6 +106,7 @@ def look_at(session: Session, known: Known, path: Path) -> Found:
         seed = read_seed(path)
         return _with_seed(session, known, seed, path, (seed.appliance, seed.release))
     appliance, release = _release_of(known, path)
+    _require_not_withdrawn(known, appliance, release, path)
     beside = seed_path(path)
     if beside.is_file():
         return _with_seed(session, known, read_seed(beside), beside, (appliance, release))
@@ -131,15 +138,31 @@ def _release_of(known: Known, path: Path) -> tuple[str, str]:
     )
 
 
+def _require_not_withdrawn(known: Known, appliance: str, release: str, path: Path) -> None:
+    """Refuse what a channel lists and another one has withdrawn.
+
+    Raises:
+        VerificationError: One has.
+    """
+    for channel in known.signed:
+        if appliance in channel.appliances:
+            stone = channel.shelf(appliance).withdrawn.get(release)
+            if stone:
+                raise VerificationError(
+                    f"{path} is of {appliance} {release}, which was withdrawn from "
+                    f"{channel.name}: {one_line(stone.reason)}"
+                )
+
+
 def _withdrawn(known: Known, name: str) -> str:
     """Return the reason of a withdrawal if a file is called after a withdrawn release; ""
     otherwise.
     """
-    for channel in known.channels:
+    for channel in known.signed:
         for appliance in channel.appliances:
             for release, stone in channel.shelf(appliance).withdrawn.items():
                 if name.startswith(f"{appliance}-{release}."):
-                    return f"; {appliance} {release} was withdrawn: {stone.reason}"
+                    return f"; {appliance} {release} was withdrawn: {one_line(stone.reason)}"
     return ""
 
 
@@ -164,8 +187,9 @@ def _with_seed(
     if not channels:
         gone = _withdrawn(known, f"{appliance}-{release}.")
         raise VerificationError(
-            f"{path} is a seed for {appliance} {release}, which is in none of {known.names()}{gone}"
+            f"{path} is a seed for {seed.subject}, which is in none of {known.names()}{gone}"
         )
+    _require_not_withdrawn(known, appliance, release, path)
     manifest = fetch_manifest(session.client(channels[0]), appliance, release)
     require_made_for(seed, manifest, str(path))
     return Found(appliance=appliance, release=release, channels=channels, seed=seed, seed_path=path)

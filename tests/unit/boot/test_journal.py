@@ -26,3 +26,12 @@ def test_half_a_journal_is_none(tmp_path: Path, script: str) -> None:
     assert not keep(("sh", "-c", script, "login"), tmp_path / "journal.log", limit_s=1)
     assert time.monotonic() - begun < 60
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_that_says_too_much_does_not_fill_this_hosts_disk(tmp_path: Path) -> None:
+    """It could send what it wants, for as long as it may take."""
+    begun = time.monotonic()
+    assert not keep(("sh", "-c", "exec head -c 70000000 /dev/zero"), tmp_path / "a", limit_s=60)
+    assert not keep(("sh", "-c", "exec cat /dev/zero"), tmp_path / "b", limit_s=60)
+    assert time.monotonic() - begun < 60
+    assert not list(tmp_path.iterdir())

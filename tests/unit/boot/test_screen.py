@@ -81,6 +81,23 @@ def test_a_picture_too_large_for_a_manifest_is_left_out() -> None:
     assert draw(ppm(400, 300, noise)) is None
 
 
+def test_a_machine_chooses_no_screen_that_takes_minutes(tmp_path: Path) -> None:
+    """Nor one that takes this host's memory: what is too large is not looked at, nor read whole."""
+    rows = (BLACK + WHITE) * 1000
+    assert draw(ppm(2000, 1150, rows * 1150)) is not None
+    assert draw(ppm(2000, 1200, rows * 1200)) is None
+    dump = tmp_path / "screen.ppm"
+    with dump.open("wb") as file:
+        file.write(ppm(1000, 1000, b""))
+        file.truncate(1 << 40)
+
+    class Dumping:
+        def ask(self, name: str, **arguments: object) -> object:
+            return None
+
+    assert take(cast(Running, Dumping()), dump) is None
+
+
 def test_a_machine_that_gives_no_picture_is_no_failure(tmp_path: Path) -> None:
     class Refusing:
         def ask(self, name: str, **arguments: object) -> object:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,6 +244,53 @@ def test_nothing_in_a_seed_ends_in_a_traceback(tmp_path: Path, meta: str, user: 
     path.write_bytes(write_iso("cidata", files))
     with pytest.raises(VerificationError, match="is no seed, or is damaged"):
         read_seed(path)
+
+
+def test_a_seed_with_more_secrets_than_there_are_takes_no_time(tmp_path: Path) -> None:
+    """Each is hashed, slowly: a file of a megabyte could take hours."""
+    path = tmp_path / "a.seed.iso"
+    names = [f"s{number}" for number in range(64)]
+    most = replace(SEED, values=dict.fromkeys(names, "x"), secrets=frozenset(names[:2]))
+    path.write_bytes(most.to_iso())
+    assert read_seed(path) == most
+    names = [f"s{number}" for number in range(20_000)]
+    about = {"appliance": "a", "release": "r", "parameters": names, "secrets": names}
+    given = {"parameters": dict.fromkeys(names, "x")}
+    files = {
+        "meta-data": f"instance-id: slipway-{'0' * 64}\nslipway: {json.dumps(about)}\n".encode(),
+        "user-data": f"#cloud-config\nslipway: {json.dumps(given)}\n".encode(),
+    }
+    path.write_bytes(write_iso("cidata", files))
+    begun = time.process_time()
+    with pytest.raises(VerificationError, match="is no seed, or is damaged"):
+        read_seed(path)
+    assert time.process_time() - begun < 5
+
+
+def test_a_pipe_is_no_seed_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.seed.iso"
+    os.mkfifo(path)
+    for link in (path, tmp_path / "b.seed.iso"):
+        with pytest.raises(VerificationError) as error:
+            read_seed(link)
+        assert str(error.value) == (
+            f"error: {link} is no regular file\n"
+            "  hint: make it again: invoke fetch NAME --set name=value"
+        )
+        (tmp_path / "b.seed.iso").unlink(missing_ok=True)
+        (tmp_path / "b.seed.iso").symlink_to("/dev/zero")
+
+
+def test_what_stands_in_a_seed_adds_no_line_to_a_message(manifest: Manifest) -> None:
+    wrong = replace(SEED, appliance="example 1\nerror: none")
+    with pytest.raises(VerificationError) as error:
+        require_made_for(wrong, manifest, "X")
+    assert error.value.message == (
+        "X is a seed for example 1\\nerror: none 1.0.0-b1, not for example 1.0.0-b1"
+    )
+    with pytest.raises(VerificationError) as error:
+        require_made_for(replace(SEED, values={"a\nb": ""}), manifest, "X")
+    assert error.value.message == 'X: example has no parameter "a\\nb"'
 
 
 def test_a_seed_is_compared_with_its_release(manifest: Manifest) -> None:

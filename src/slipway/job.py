@@ -39,6 +39,7 @@ from slipway.packages.mirror import find_mirrors, with_sources
 from slipway.packages.pool import Pool
 from slipway.packages.resolve import resolve_apart
 from slipway.plan import Plan, Stage, make_stage
+from slipway.rendering.apart import require_apart
 from slipway.rendering.render import Rendered
 from slipway.settings import Settings, load_settings
 from slipway.spec.folder import SourceFile
@@ -303,6 +304,12 @@ def prepare(
         guest=shop.guest,
     )
     rendered = maker.render(source)
+    require_apart(
+        appliance.name,
+        rendered,
+        downloads=[file.path for file in appliance.spec.downloads],
+        volumes=[volume.path for volume in appliance.spec.volumes],
+    )
     stages: list[Stage] = []
     for part in maker.parts(source):
         inputs = {**rendered.digests(*part.reads), **_part_inputs(shop, part)}

@@ -57,6 +57,8 @@ def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProces
         "PYTHONPATH": "/nowhere",
         "PYTHONHOME": "/nowhere",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "no number",
+        "PYTHON_COLORS": "1",
     }
     environment |= {"CI": "true"} if ci else {}
     return subprocess.run(

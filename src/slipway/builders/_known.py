@@ -35,7 +35,13 @@ def require_known(source: Source, trees: Sequence[Path]) -> None:
     Raises:
         SpecErrors: The spec names missing units, time zones or interpreters; all errors at once.
     """
-    errors = [*_units(source, trees), *_timezone(source, trees), *_interpreters(source, trees)]
+    errors = [
+        *_units(source, trees),
+        *_timers(source, trees[1:]),
+        *_users(source, trees[1:]),
+        *_timezone(source, trees),
+        *_interpreters(source, trees),
+    ]
     if errors:
         raise SpecErrors(errors)
 
@@ -87,6 +93,44 @@ def _units(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:
                 }
             )
             yield _no_unit(source, at, name, known)
+
+
+def _timers(source: Source, packages: Sequence[Path]) -> Iterator[SpecError]:
+    """Yield timers whose units would take the place of a package's, or of the image's own."""
+    own = {Path(file.target).name for file in source.guest if "/systemd/system/" in file.target}
+    for index, timer in enumerate(source.appliance.spec.timers):
+        for unit in (f"{timer.name}.service", f"{timer.name}.timer"):
+            if unit in own or _there(packages, [f"{folder}/{unit}" for folder in _UNITS]):
+                place = ("timers", index, "name")
+                yield SpecError(
+                    f'timers[{index}].name: this would replace a unit of the image, "{unit}"',
+                    where=source.appliance.where.get(place),
+                    hint=f"choose another name, such as own-{timer.name}",
+                )
+                break
+
+
+def _users(source: Source, packages: Sequence[Path]) -> Iterator[SpecError]:
+    """Yield users whom the packages have made with another home or shell: who exists is left as
+    it is (systemd-sysusers(8)).
+    """
+    found = {}
+    for tree in packages:
+        file = _resolved([tree], "etc/passwd")
+        if file is not None and file.is_file():
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            found = {line.split(":")[0]: line.split(":")[5:7] for line in lines}
+            break
+    for index, user in enumerate(source.appliance.spec.users):
+        for key, wanted, there in zip(
+            ("home", "shell"), (user.home, user.shell), found.get(user.name, ()), strict=False
+        ):
+            if key in user.model_fields_set and wanted != there:
+                yield SpecError(
+                    f'users[{index}].{key}: the image has a user "{user.name}" with {there}',
+                    where=source.appliance.where.get(("users", index, key)),
+                    hint="remove the line, or choose another name",
+                )
 
 
 def _timezone(source: Source, trees: Sequence[Path]) -> Iterator[SpecError]:

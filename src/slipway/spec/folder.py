@@ -8,6 +8,7 @@ root.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from typing import IO, Final
 
 from slipway.errors import SpecError, Where, suggestion
 from slipway.host.rooted import opened
+from slipway.spec.patterns import DEVICES
 
 __all__ = [
     "FIRST_LINE_BYTES",
@@ -181,6 +183,10 @@ def folder_entries(
             name = ascii(entry.name)
             hint = "use a name without control characters and backslashes, in UTF-8"
             errors.append(SpecError(f"a file is named {name}", where=Where(shown), hint=hint))
+        elif entry.name.lower().partition(".")[0] in DEVICES:
+            message = f'"{entry.name}" is a device on Windows, where no checkout can have it'
+            hint = "rename it; in an image a setup script can give it this name"
+            errors.append(SpecError(message, where=Where(shown / entry.name), hint=hint))
         else:
             yield entry
 
@@ -281,10 +287,19 @@ def _climbs(directory: str, link: str) -> bool:
 
 
 def require_unix_lines(content: bytes, where: Path, errors: list[SpecError]) -> None:
-    """Report the first line that ends as on Windows.
+    """Report the first trace of a Windows editor in a script.
 
-    A shell or the kernel takes the CR for a part of the word before it.
+    It is a byte order mark, UTF-16, or a line with a CR at its end, which a shell or the kernel
+    takes for a part of the word before it.
     """
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        what = "this is UTF-16"
+        hint = f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {where}"
+        if content.startswith(codecs.BOM_UTF8):
+            what = "this begins with a byte order mark"
+            hint = f"sed -i '1s/^\\xef\\xbb\\xbf//' {where}"
+        errors.append(SpecError(f"{what}, as on Windows", where=Where(where, 1, 1), hint=hint))
+        return
     at = content.find(b"\r\n")
     if at >= 0:
         line = content.count(b"\n", 0, at) + 1
@@ -310,7 +325,7 @@ def _unix_part(source: SourceFile, shown: Path) -> bytes:
     """
     with open_content(source.path, shown, depth=source.depth) as file:
         first = file.readline(FIRST_LINE_BYTES)
-        named = first if first.startswith(b"#!") else b""
+        named = first if first.removeprefix(codecs.BOM_UTF8).startswith(b"#!") else b""
         unnamed = source.mode == 0o755 and not named
         if not (_SHELL.match(first) or source.target.endswith(".sh") or unnamed):
             return named

@@ -19,6 +19,7 @@ from slipway.spec.checks import Check, read_checks
 from slipway.spec.folder import SourceFile, check_entries, check_faults, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
 from slipway.spec.parameters import value_problem
+from slipway.spec.patterns import unit_name
 from slipway.spec.rules import check_rules, instance_names
 from slipway.spec.text import Document, KeyPath, dotted, read_document
 from slipway.spec.validation import validate
@@ -173,14 +174,14 @@ def _merge_services(
     sources: Sequence[Source], merged: Merged
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the services to enable and to disable; the last source naming one decides."""
-    said: dict[str, tuple[str, Source, int]] = {}
+    said: dict[str, tuple[str, str, Source, int]] = {}
     for source in sources:
         services = source.model.services if source.model else Services()
         for key, names in (("enable", services.enable), ("disable", services.disable)):
             for index, name in enumerate(names):
-                said[name] = (key, source, index)
+                said[unit_name(name)] = (name, key, source, index)
     lists: dict[str, list[str]] = {"enable": [], "disable": []}
-    for name, (key, source, index) in said.items():
+    for name, key, source, index in said.values():
         _note(merged, source, ("services", key, index), ("services", key, len(lists[key])))
         lists[key].append(name)
     return tuple(lists["enable"]), tuple(lists["disable"])
@@ -190,7 +191,7 @@ def _merge_exposed(sources: Sequence[Source]) -> tuple[Exposed, ...]:
     """Return the services with a higher limit; the last source naming one decides."""
     return tuple(
         {
-            item.service: item
+            unit_name(item.service): item
             for source in sources
             if source.model
             for item in source.model.services.exposed

@@ -36,11 +36,12 @@ __all__ = [
     "VERSION",
     "VOLUME",
     "WORD",
+    "unit_name",
 ]
 
 NAME: Final = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
-#: Names of devices on Windows: a checkout there cannot have a folder of such a name ("Naming Files,
-#: Paths, and Namespaces").
+#: Names of devices on Windows: a checkout there cannot have a folder or file of such a name,
+#: whatever follows a dot ("Naming Files, Paths, and Namespaces").
 DEVICES: Final = frozenset(
     (
         "aux",
@@ -166,3 +167,8 @@ PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     GUID: ("a GUID", "write it in upper case, as the Discoverable Partitions Specification does"),
 }
+
+
+def unit_name(name: str) -> str:
+    """Return the unit of a service's name: "nginx" is "nginx.service" (systemd.unit(5))."""
+    return name if "." in name else f"{name}.service"

@@ -12,13 +12,14 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
 from slipway.addresses import unreachable_elsewhere
 from slipway.errors import suggestion
 from slipway.spec.parameters import value_problem
+from slipway.spec.patterns import DEVICES, unit_name
 from slipway.spec.text import Document, KeyPath, dotted
 
 __all__ = ["check_rules", "instance_names", "interface_names", "zone_names"]
@@ -34,6 +35,7 @@ _INTERFACES: Final[Mapping[str, str]] = {
     "lo": "the loopback interface of every machine",
     "all": "all interfaces, in the kernel's settings",
     "default": "interfaces to come, in the kernel's settings",
+    **dict.fromkeys(DEVICES, "a device on Windows, where no folder of checks can have this name"),
 }
 #: Folders needed before any volume is mounted, or not on the disk at all.
 _NOT_A_VOLUME: Final = frozenset(
@@ -255,12 +257,17 @@ def _check_written(document: Document) -> None:
 
 
 def _check_downloads(document: Document) -> None:
-    """Refuse two downloads with one path."""
+    """Refuse two downloads with one path, and one below another."""
     seen: dict[Any, KeyPath] = {}
     for path, item in _items(document, "downloads"):
         target = item.get("path")
         if isinstance(target, str):
             _twice(document, (*path, "path"), seen, target, f"the file {target}")
+    for target, path in seen.items():
+        above = next((str(each) for each in PurePosixPath(target).parents if str(each) in seen), "")
+        if above:
+            message = f"{dotted(path)}: {target} is below {above}, which is a file"
+            document.error(path, message, "rename one of the two")
 
 
 def _check_timers(document: Document) -> None:
@@ -469,8 +476,9 @@ def _check_services(document: Document) -> None:
         else [(), ()]
     )
     enable, disable = (items if isinstance(items, tuple) else () for items in lists)
+    units = {unit_name(name) for name in enable if isinstance(name, str)}
     for index, name in enumerate(disable):
-        if name in enable:
+        if isinstance(name, str) and unit_name(name) in units:
             path: KeyPath = ("services", "disable", index)
             document.error(
                 path,
@@ -480,7 +488,7 @@ def _check_services(document: Document) -> None:
     exposed = services.get("exposed", ()) if isinstance(services, dict) else ()
     for index, item in enumerate(exposed if isinstance(exposed, tuple) else ()):
         name = item.get("service") if isinstance(item, dict) else None
-        if isinstance(name, str) and name not in enable:
+        if isinstance(name, str) and unit_name(name) not in units:
             path = ("services", "exposed", index, "service")
             names = [known for known in enable if isinstance(known, str)]
             document.error(

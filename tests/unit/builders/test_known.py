@@ -21,6 +21,7 @@ TREE = {
     "etc/init.d/old": "",
     "usr/share/zoneinfo/Europe/Berlin": "",
     "usr/bin/perl": "",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nweb:x:33:33:web:/var/www:/usr/sbin/nologin\n",
 }
 
 
@@ -39,7 +40,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: s
     tree, over = tmp_path / "tree", tmp_path / "over"
     for name in TREE:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).touch()
+        (tree / name).write_text(TREE[name])
     (tree / "bin").symlink_to("usr/bin")
     (tree / "usr/lib/systemd/system/alias.service").symlink_to("/nowhere")
     (tree / "usr/lib/outside").symlink_to("../../../..")
@@ -63,8 +64,10 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: s
 
 def test_what_is_there_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = (
-        "services: {enable: [nginx, getty@tty1, fstrim.timer, old, alias, own], disable: "
-        "[nginx.service]}\ntimezone: Europe/Berlin\n"
+        "services: {enable: [nginx, getty@tty1, fstrim.timer, old, own], disable: "
+        "[alias.service]}\ntimezone: Europe/Berlin\n"
+        "timers: [{name: tidy, calendar: daily, command: /bin/true}]\n"
+        "users: [{name: web}, {name: own, home: /srv/own}]\n"
     )
     files = {
         "files/etc/systemd/system/own.service": "[Service]\n",
@@ -123,6 +126,33 @@ def test_each_that_is_missing_has_its_place_and_a_next_step(
         "  hint: add the package that has python3 to packages, or correct the line\n"
         f"{programs}/b:1:1: error: the image has no ruby, which the first line names\n"
         "  hint: add the package that has ruby to packages, or correct the line"
+    )
+
+
+def test_a_timer_replaces_no_unit_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("nginx", "fstrim", "slipway-firstboot", "tidy")
+    timers = [f"{{name: {name}, calendar: daily, command: /bin/true}}" for name in names]
+    said = known(tmp_path, monkeypatch, f"timers: [{', '.join(timers)}]\n")
+    spec = "appliances/thing/appliance.yaml:7"
+    assert said == (
+        f'{spec}:17: error: timers[0].name: this would replace a unit of the image, "nginx.service"'
+        "\n  hint: choose another name, such as own-nginx\n"
+        f'{spec}:69: error: timers[1].name: this would replace a unit of the image, "fstrim.timer"'
+        "\n  hint: choose another name, such as own-fstrim\n"
+        f"{spec}:122: error: timers[2].name: this would replace a unit of the image, "
+        '"slipway-firstboot.service"\n  hint: choose another name, such as own-slipway-firstboot'
+    )
+
+
+def test_a_user_who_is_there_already_is_not_asked_to_be_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = "users: [{name: web, home: /srv/web, shell: /usr/sbin/nologin}]\n"
+    assert known(tmp_path, monkeypatch, users) == (
+        "appliances/thing/appliance.yaml:7:27: error: users[0].home: the image has a user "
+        '"web" with /var/www\n  hint: remove the line, or choose another name'
     )
 
 

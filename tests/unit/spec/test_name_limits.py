@@ -23,9 +23,11 @@ NAME = (
         ("lo", "the loopback interface of every machine"),
         ("all", "all interfaces, in the kernel's settings"),
         ("default", "interfaces to come, in the kernel's settings"),
+        ("aux", "a device on Windows, where no folder of checks can have this name"),
+        ("com1", "a device on Windows, where no folder of checks can have this name"),
     ],
 )
-def test_an_interface_has_no_name_of_the_kernels(
+def test_an_interface_has_no_name_of_something_else(
     root: Path, write: Callable[..., Path], name: str, what: str
 ) -> None:
     write(f"interfaces: [{{name: {name}}}]\n")
@@ -34,6 +36,60 @@ def test_an_interface_has_no_name_of_the_kernels(
     assert str(raised.value).endswith(
         f'error: interfaces[0].name: "{name}" is {what}\n  hint: choose another name'
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["checks/con.sh", "checks/outside/aux.py", "faults/nul.patch", "files/etc/NUL.x.conf"]
+)
+def test_no_file_of_an_appliance_is_a_device_on_windows(
+    root: Path, write: Callable[..., Path], name: str
+) -> None:
+    write(files={name: "true\n", "files/etc/console": "", "checks/10-con.sh": "true\n"})
+    with pytest.raises(SpecError) as raised:
+        Library(root).load("web")
+    assert str(raised.value).endswith(
+        f'{name}: error: "{Path(name).name}" is a device on Windows, where no checkout can have '
+        "it\n  hint: rename it; in an image a setup script can give it this name"
+    )
+    assert str(raised.value).count("error: ") == 1
+
+
+def test_a_unit_is_one_with_and_without_its_type(root: Path, write: Callable[..., Path]) -> None:
+    write("services: {enable: [nginx], disable: [nginx.service]}\n")
+    with pytest.raises(SpecError) as raised:
+        Library(root).load("web")
+    assert str(raised.value).endswith(
+        'error: services.disable[0]: "nginx.service" is enabled too\n'
+        "  hint: remove it from one of the two lists"
+    )
+    exposed = "exposed: [{service: nginx.service, exposure: 70, reason: it binds to port 80}]"
+    folder = root / "templates/mixins/page"
+    folder.mkdir(parents=True)
+    (folder / "mixin.yaml").write_text(
+        f"services: {{enable: [nginx, cron.service], disable: [ssh], {exposed}}}\n"
+    )
+    write(
+        "include: [page]\nservices: {enable: [ssh.service, nginx.service], disable: [cron], "
+        "exposed: [{service: nginx, exposure: 30, reason: it has a proxy}]}\n"
+    )
+    services = Library(root).load("web").spec.services
+    assert (services.enable, services.disable) == (("nginx.service", "ssh.service"), ("cron",))
+    assert [(item.service, item.exposure) for item in services.exposed] == [("nginx", 30)]
+
+
+def test_no_download_is_the_folder_of_another(root: Path, write: Callable[..., Path]) -> None:
+    files = [
+        f"{{url: 'http://x.example/{path}', sha256: {'a' * 64}, path: {path}}}"
+        for path in ("/opt/a/b", "/opt/a", "/opt/ab")
+    ]
+    write(f"downloads: [{', '.join(files)}]\n")
+    with pytest.raises(SpecError) as raised:
+        Library(root).load("web")
+    assert str(raised.value).endswith(
+        "error: downloads[0].path: /opt/a/b is below /opt/a, which is a file\n"
+        "  hint: rename one of the two"
+    )
+    assert str(raised.value).count("error: ") == 1
 
 
 def test_a_timers_name_ends_in_no_hyphen(root: Path, write: Callable[..., Path]) -> None:

@@ -85,6 +85,7 @@ def test_whatever_is_given_the_exit_code_is_documented(task: str, tmp_path: Path
     (tmp_path / "appliances").mkdir()
     (tmp_path / "templates").symlink_to(ROOT / "templates")
     (tmp_path / "docs").mkdir()
+    (tmp_path / "src/slipway").mkdir(parents=True)
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     environment = {
         **kept,

@@ -100,6 +100,27 @@ def test_channels_verify_and_fetch_need_a_root_and_nothing_else(user: User, miss
     assert (user.folder / fetched).read_bytes() == original.read_bytes()
 
 
+@pytest.mark.parametrize("missing", [404, 403])
+def test_a_channel_that_was_never_there_is_no_tampering(user: User, missing: int) -> None:
+    user.server.missing = missing
+    trust(user)
+    root = user.folder / "trust/nightly.root.json"
+    (user.folder / "trust/nightli.root.json").write_bytes(root.read_bytes())
+    for words in ("verify nope", "verify nightli", "verify nightly nope"):
+        name = words.split()[-1]
+        said = user.invoke(*words.split(), f"--store={user.server.url}", status=6)
+        assert said[said.index("error:") :].startswith(
+            f"error: {user.server.url} has no channel {name}\n  hint: "
+        ), words
+
+
+def test_a_web_server_without_pages_gets_them_from_its_publisher(user: User) -> None:
+    trust(user)
+    assert user.invoke("serve", f"--store={user.server.url}", status=6) == (
+        f"error: {user.server.url} has no pages\n  hint: its publisher makes them: invoke catalog\n"
+    )
+
+
 def test_a_channel_that_is_not_trusted_here_is_not_asked_for(user: User) -> None:
     for task in ("channels", "verify"):
         said = user.invoke(task, f"--store={user.server.url}", status=4)

@@ -287,6 +287,25 @@ def test_rollback_is_what_was_current_before(published: Person) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("promote exmaple --yes", "nightly has no release of exmaple"),
+        ("promote exmaple --build=b2 --yes", "nightly has no release b2 of exmaple"),
+        ("promote exmaple --dry-run", "nightly has no release of exmaple"),
+        ("rollback exmaple --yes", "stable has no release of exmaple"),
+        ("rollback exmaple --build=b2 --yes", "stable has no release b2 of exmaple"),
+        ("withdraw exmaple --build=b2 --reason=x --yes", "no channel has a release b2 of exmaple"),
+        ("fetch exmaple", "stable has no exmaple"),
+        ("export exmaple --format=ova", "stable has no exmaple"),
+    ],
+)
+def test_a_mistyped_appliance_is_named_as_it_is_in_the_channel(
+    published: Person, words: str, message: str
+) -> None:
+    assert published.run(words, 6) == f'error: {message}\n  hint: did you mean "example"?'
+
+
+@pytest.mark.parametrize(
     "keys", [b"n\n", b"\n", b"\x03", b"\x04"], ids=["n", "enter", "ctrl-c", "ctrl-d"]
 )
 def test_no_is_no_however_it_is_said(published: Person, keys: bytes) -> None:
@@ -303,13 +322,20 @@ def test_a_channel_is_made_by_its_keys_and_a_name_by_mistake_is_none(published: 
     store = published.store
     for words in (
         "publish --folder=builds --channel=nightli",
-        "refresh nightli",
-        "prune nightli",
         "promote example --to=nightli",
     ):
         assert published.run(words, 4) == (
             f"error: there is no channel nightli in {store}, and no keys of it\n"
             '  hint: did you mean "nightly"?'
+        ), words
+    for words in ("refresh nightli", "prune nightli", "verify nightli"):
+        assert published.run(words, 6) == (
+            f'error: {store} has no channel nightli\n  hint: did you mean "nightly"?'
+        ), words
+    # What only renews or looks makes no channel, so no hint proposes a new one.
+    for words in ("refresh nope", "prune nope", "verify nope", "refresh stable nope"):
+        assert published.run(words, 6) == (
+            f"error: {store} has no channel nope\n  hint: there is: stable, nightly"
         ), words
     assert published.run("publish --folder=builds --channel=x", 4).endswith(
         "\n  hint: there is: stable, nightly; a new one is made by: invoke keys init x"
@@ -317,6 +343,13 @@ def test_a_channel_is_made_by_its_keys_and_a_name_by_mistake_is_none(published: 
     assert not (store / "metadata/nightli").exists()
     (published.folder / "keys/stable").rename(published.folder / "elsewhere")
     assert "keys init" not in published.run("refresh stable", 4)
+
+
+def test_pages_that_are_missing_are_made_where_they_were_looked_for(published: Person) -> None:
+    store = published.store
+    assert published.run("serve", 6) == (
+        f"error: {store} has no pages\n  hint: run: invoke catalog --store={store}"
+    )
 
 
 def test_a_channel_that_is_not_trusted_is_a_line(published: Person) -> None:

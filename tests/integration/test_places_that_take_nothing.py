@@ -149,6 +149,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_what_only_reads_wants_to_write_nowhere(desk: Desk, words: tuple[str, ...]) -> None:
     if words == ("schema",):
         (desk.folder / "root/docs").mkdir()
+        (desk.folder / "root/src/slipway").mkdir(parents=True)
         written = desk.run(*words)
         assert written.returncode == 0, written.stderr
     for place in ("root", "cache", "store", "keys", "home"):

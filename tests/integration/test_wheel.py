@@ -238,6 +238,23 @@ def test_what_needs_a_checkout_says_so_and_writes_nothing(words: str, reader: Re
     assert list(reader.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ["test --unit", "lint", "mutants", "bench", "deps", "schema"])
+def test_work_on_slipway_itself_needs_its_checkout(words: str, reader: Reader) -> None:
+    assert reader.run(*words.split(), status=2) == (
+        f"error: {reader.folder} is no checkout of Slipway: it has no src/slipway/\n"
+        "  hint: change to a checkout, or give it as --root FOLDER\n"
+    )
+    assert list(reader.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["test --unit", "lint", "deps"])
+def test_the_installed_command_lacks_what_development_needs(words: str, reader: Reader) -> None:
+    assert reader.run(*words.split(), f"--root={ROOT}", status=4) == (
+        "error: the Python package packaging is not installed\n"
+        "  hint: use the checkout's own command, which installs it: ./run\n"
+    )
+
+
 def test_the_installed_command_works_on_a_checkout(reader: Reader) -> None:
     names = sorted(path.name for path in (ROOT / "appliances").iterdir() if path.is_dir())
     assert reader.run("list", "--names", f"--root={ROOT}").split() == names

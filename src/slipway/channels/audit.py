@@ -27,7 +27,7 @@ from slipway.channels.layout import (
 )
 from slipway.channels.lists import RECORDS, hash_of
 from slipway.channels.minisign import verify
-from slipway.channels.report import Untrusted
+from slipway.channels.report import NoChannel, Untrusted
 from slipway.channels.session import Session
 from slipway.channels.state import Channel, Listed
 from slipway.errors import HostError, UserError, VerificationError
@@ -136,6 +136,7 @@ def _look_at(
 
     Raises:
         Untrusted: The channel was asked for, and has no trusted root here.
+        NoChannel: The channel was asked for, and is missing; a web server has no listing.
     """
     try:
         channel = session.read(name)
@@ -147,6 +148,8 @@ def _look_at(
     except Expired as error:
         return None, Audited(expired={f"{name}: {error.message}": error.todo})
     except UserError as error:
+        if asked and isinstance(error, NoChannel):
+            raise
         return None, Audited(problems=(f"{name}: {error.message}",))
 
 

@@ -19,7 +19,7 @@ from slipway.channels.download import Wanted, download
 from slipway.channels.expiry import Expired, clock_says, renewal
 from slipway.channels.layout import TARGETS, metadata_folder
 from slipway.channels.places import client_folder
-from slipway.channels.shelf import Shelf, find_release, to_shelf
+from slipway.channels.shelf import Shelf, find_release, nearest, to_shelf
 from slipway.channels.state import load_listed
 from slipway.channels.verified import manifest_of
 from slipway.errors import StoreError, UserError, VerificationError
@@ -107,8 +107,16 @@ class Client:
             else None
         )
         if role is None:
-            raise StoreError(f"{self.channel} has no {appliance}", hint="see: invoke channels")
+            raise StoreError(
+                f"{self.channel} has no {appliance}", hint=nearest(appliance, self._appliances())
+            )
         return to_shelf(Metadata(role), appliance, self.channel)
+
+    def _appliances(self) -> list[str]:
+        """Return the appliances in the channel's verified list."""
+        trusted: Any = self._updater._trusted_set
+        delegations = trusted.targets.delegations
+        return list(delegations.roles or ()) if delegations else []
 
     def wanted(self, ref: ReleaseRef, file: str) -> Wanted:
         """Return a file of a release, verified by python-tuf's client.

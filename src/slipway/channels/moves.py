@@ -261,9 +261,9 @@ def promote(
         nonlocal before, ref, new
         theirs = source()
         require_fresh(theirs, clock())
-        shelf = theirs.shelf(appliance)
+        shelf, known = theirs.shelf(appliance), theirs.appliances
         require_fresh(theirs, clock())
-        ref = ReleaseRef(appliance, find_release(shelf, appliance, theirs.name, build))
+        ref = ReleaseRef(appliance, find_release(shelf, appliance, theirs.name, build, known=known))
         require_not_withdrawn((channel, theirs, *others()), ref)
         entry = shelf.releases[ref.release]
         _require_blobs(store, ref, entry)

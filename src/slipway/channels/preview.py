@@ -47,12 +47,13 @@ def rollback(session: Session, appliance: str, channel: str, to: str | None) -> 
     Raises:
         StoreError: There is no such release, or none was current before.
     """
-    shelf = session.read(channel).shelf(appliance)
-    target = find_release(shelf, appliance, channel, to) if to else shelf.previous()
+    there = session.read(channel)
+    shelf, known = there.shelf(appliance), there.appliances
+    named = to or not shelf.current
+    target = find_release(shelf, appliance, channel, to, known=known) if named else shelf.previous()
     if target is None:
-        now = f"{shelf.current} is the first" if shelf.current else f"it has none of {appliance}"
         raise StoreError(
-            f"{channel} has no release of {appliance} to go back to: {now}",
+            f"{channel} has no release of {appliance} to go back to: {shelf.current} is the first",
             hint="see: invoke channels",
         )
     if target == shelf.current:

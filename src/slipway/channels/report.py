@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+class NoChannel(StoreError):
+    """A store has no channel of a name, and none was seen there before (exit code 6)."""
+
+
 class Untrusted(HostError):
     """A channel has no trusted root here (exit code 4)."""
 

@@ -32,12 +32,12 @@ from slipway.channels.memory import Memory, memory_of
 from slipway.channels.moves import Moved
 from slipway.channels.places import client_folder
 from slipway.channels.recover import Findings, look, restore
-from slipway.channels.report import Untrusted, describe, require_none, require_refreshed
+from slipway.channels.report import NoChannel, Untrusted, describe, require_none, require_refreshed
 from slipway.channels.shelf import find_release
 from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
-from slipway.errors import HostError, StoreError, UserError, suggestion
+from slipway.errors import HostError, UserError, suggestion
 from slipway.host.ownership import require_writable
 from slipway.records.manifest import PackageChanges
 from slipway.records.reference import ReleaseRef
@@ -124,9 +124,14 @@ class Session:
         """Return the keys of the named channels, or of all channels with keys here.
 
         Raises:
+            StoreError: A named channel is neither in the store nor begun here.
             MissingKeys: A named channel has no keys here, or no channel has any.
         """
         if channels:
+            there = {*self.channels(), *self._rooted()}
+            for name in channels:
+                if name not in there:
+                    raise self.unknown(name)
             return [self.ring(name) for name in channels]
         rings = []
         known = self.known()
@@ -185,11 +190,11 @@ class Session:
             ring = load_ring(channel, self.keys)
         return memory_of(self.store, ring, channel)
 
-    def unknown(self, channel: str) -> StoreError:
+    def unknown(self, channel: str) -> NoChannel:
         """Return the error for a channel that the store does not have."""
         there = self.channels()
         hint = suggestion(channel, there) or f"there is: {', '.join(there) or 'none'}"
-        return StoreError(f"{self.store.url} has no channel {channel}", hint=hint)
+        return NoChannel(f"{self.store.url} has no channel {channel}", hint=hint)
 
     def forgettable(self, channel: str) -> bool:
         """Return True if there is a memory of a channel here."""
@@ -319,8 +324,9 @@ class Session:
         """
         ring = self.ring(target)
         ring.require("targets")
-        theirs = self.read(source, publishing=True).shelf(appliance)
-        release = find_release(theirs, appliance, source, build)
+        giving = self.read(source, publishing=True)
+        theirs = giving.shelf(appliance)
+        release = find_release(theirs, appliance, source, build, known=giving.appliances)
         mine = self.read(target).shelf(appliance) if target in self.channels() else None
         old = (mine.current, mine.releases[mine.current]) if mine and mine.current else None
         changes = moves.package_difference(

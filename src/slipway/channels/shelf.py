@@ -9,7 +9,7 @@ Anything else is a VerificationError, be it a mistake or the work of a thief of 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,7 @@ __all__ = [
     "is_name",
     "malformed",
     "matches",
+    "nearest",
     "past_of",
     "require_sound",
     "to_shelf",
@@ -113,8 +114,19 @@ class Shelf:
         return names[place - 1] if place else None
 
 
-def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) -> str:
+def nearest(appliance: str, known: Iterable[str]) -> str:
+    """Return a hint for an appliance without a release, from the known appliances."""
+    others = [name for name in known if name != appliance]  # a mistyped one may be there, empty
+    return suggestion(appliance, others) or "see: invoke channels"
+
+
+def find_release(
+    shelf: Shelf, appliance: str, channel: str, build: str | None, *, known: Iterable[str] = ()
+) -> str:
     """Return the release meant by a build id or a release's name; the current one for None.
+
+    Args:
+        known: The channel's appliances, for whoever mistyped one.
 
     Raises:
         StoreError: There is no such release.
@@ -123,7 +135,7 @@ def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) 
     if build is None:
         if shelf.current is None:
             raise StoreError(
-                f"{channel} has no release of {appliance}", hint="see: invoke channels"
+                f"{channel} has no release of {appliance}", hint=nearest(appliance, known)
             )
         return shelf.current
     found = [name for name in shelf.releases if matches(name, build)] or [
@@ -131,7 +143,9 @@ def find_release(shelf: Shelf, appliance: str, channel: str, build: str | None) 
     ]
     if not found:
         listing = (
-            f"there is: {', '.join(shelf.releases)}" if shelf.releases else "see: invoke channels"
+            f"there is: {', '.join(shelf.releases)}"
+            if shelf.releases
+            else nearest(appliance, known)
         )
         dead = next(
             (stone for name, stone in shelf.withdrawn.items() if matches(name, build)), None

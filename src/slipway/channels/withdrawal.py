@@ -16,10 +16,10 @@ from typing import Final
 
 from slipway.channels.keys import Clock, KeyRing
 from slipway.channels.moves import Moved, withdraw
-from slipway.channels.shelf import matches
+from slipway.channels.shelf import matches, nearest
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.verified import manifest_of
-from slipway.errors import StoreError, UsageError, UserError
+from slipway.errors import StoreError, UsageError, UserError, suggestion
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 
@@ -73,6 +73,7 @@ class Withdrawer:
     ring: Callable[[str], KeyRing]
     clock: Clock
     _unreached: dict[str, str] = field(default_factory=dict)
+    _appliances: set[str] = field(default_factory=set)
 
     def withdraw(
         self, appliance: str, build: str, reason: str, *, derived: bool = False
@@ -158,7 +159,9 @@ class Withdrawer:
         shelves = {}
         for name in self.names:
             try:
-                shelves[name] = self.read(name).shelf(appliance)
+                channel = self.read(name)
+                shelves[name] = channel.shelf(appliance)
+                self._appliances.update(channel.appliances)
             except UserError as error:
                 self._unreached[name] = error.message
         return shelves
@@ -182,8 +185,15 @@ class Withdrawer:
         among = " that can be read" if listing else ""
         raise StoreError(
             f"no channel{among} has a release {build} of {appliance}{listing}",
-            hint="see: invoke channels",
+            hint=self._nearest(shelves, appliance, build),
         )
+
+    def _nearest(self, shelves: Mapping[str, Shelf], appliance: str, build: str) -> str:
+        """Return a hint for a release that is in no channel."""
+        there = sorted({each for shelf in shelves.values() for each in shelf.releases})
+        if not there:
+            return nearest(appliance, self._appliances)
+        return suggestion(build, there) or f"there is: {', '.join(there)}"
 
     def _derived(self, ref: ReleaseRef, shelves: Mapping[str, Shelf]) -> list[str]:
         """Return the descendants of a release, and the releases with the very same disk.

@@ -5,6 +5,8 @@ Takes arguments; prints lines, or JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,14 +41,51 @@ class _Tests:
     )
 
 
+def _own(at: Checkout) -> Path:
+    """Return the checkout of Slipway itself.
+
+    Raises:
+        UsageError: It is none.
+    """
+    from slipway.errors import UsageError
+
+    checkout = Path(at.root).absolute()
+    if not (checkout / "src/slipway").is_dir():
+        raise UsageError(
+            f"{checkout} is no checkout of Slipway: it has no src/slipway/",
+            hint="change to a checkout, or give it as --root FOLDER",
+        )
+    return checkout
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """Say it if a package is missing: the command of a wheel comes without those for development.
+
+    Raises:
+        HostError: One is missing.
+    """
+    from slipway.errors import HostError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise HostError(
+            f"the Python package {error.name} is not installed",
+            hint="use the checkout's own command, which installs it: ./run",
+        ) from error
+
+
 @task()
 def test(*, at: Checkout, wanted: _Tests) -> None:
     """Check the code and run the tests of the main flow.
 
     They are style, types, unit, integration, an object store and machines.
     """
-    from slipway.development import suite as development
-    from slipway.development.fresh import fresh as run_fresh
+    checkout = _own(at)
+    with _installed():
+        from slipway.development import suite as development
+        from slipway.development.fresh import fresh as run_fresh
 
     flags = {
         "all": wanted.all,
@@ -62,16 +101,18 @@ def test(*, at: Checkout, wanted: _Tests) -> None:
         run_fresh(at.workshop(), selection.keyword)
         return
     if selection.lint:
-        development.lint(Path(at.root).absolute())
-    development.test(Path(at.root).absolute(), selection)
+        development.lint(checkout)
+    development.test(checkout, selection)
 
 
 @task()
 def lint(*, at: Checkout) -> None:
     """Check style and types of the code, and the shell scripts."""
-    from slipway.development.suite import lint as run_lint
+    checkout = _own(at)
+    with _installed():
+        from slipway.development.suite import lint as run_lint
 
-    run_lint(Path(at.root).absolute())
+    run_lint(checkout)
 
 
 @task(
@@ -87,10 +128,11 @@ def mutants(names: list[str], *, at: Checkout, jobs: int = 2) -> None:
     """
     from contextlib import closing
 
-    from slipway.development import mutants
-
     at_least_one("--jobs", jobs)
-    checkout = Path(at.root).absolute()
+    checkout = _own(at)
+    with _installed():
+        from slipway.development import mutants
+
     chosen_mutants = mutants.choose(mutants.read(checkout), names)
     found = []
     with closing(mutants.prove(checkout, chosen_mutants, jobs=jobs)) as outcomes:
@@ -112,6 +154,7 @@ def bench(*, at: Checkout, answer: Answer, runs: int = 3) -> None:
     from slipway.bench.builds import bench as measure
 
     at_least_one("--runs", runs)
+    _own(at)
     report = measure(at.workshop(), runs=runs)
     answer.tell(Bench(**report.record()))
     show(
@@ -131,12 +174,14 @@ def deps(*, at: Checkout, update: bool = False) -> None:
 
     The lock is in requirements/.
     """
-    from slipway.development import dependencies
+    checkout = _own(at)
+    with _installed():
+        from slipway.development import dependencies
 
     if update:
-        print("\n".join(dependencies.update(Path(at.root).absolute()) or ["nothing changed"]))
+        print("\n".join(dependencies.update(checkout) or ["nothing changed"]))
         return
-    dependencies.require_agreement(Path(at.root).absolute())
+    dependencies.require_agreement(checkout)
     print("requirements/ agrees with pyproject.toml")
 
 
@@ -147,6 +192,7 @@ def schema(*, at: Checkout, check: bool = False) -> None:
     from slipway.errors import VerificationError
     from slipway.spec.model import json_schema
 
+    _own(at)
     path, text = Path(at.root) / "docs/appliance.schema.json", json_schema()
     same = path.is_file() and path.read_text(encoding="utf-8") == text
     if check and not same:

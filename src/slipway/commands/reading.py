@@ -191,11 +191,20 @@ def verify(channel: list[str], *, at: Reading, answer: Answer) -> None:
 def serve(*, at: Reading, port: int = 8000) -> None:
     """Show a store's pages on this machine's loopback, until Ctrl-C."""
     from slipway.errors import StoreError
+    from slipway.stores import read_only
     from slipway.workflows.serving import FIRST, Server
 
     _, session = at.open(reading=True)
     if session.store.stat(FIRST) is None:
-        raise StoreError(f"{session.store.url} has no pages", hint="run: invoke catalog")
+        url = session.store.url
+        raise StoreError(
+            f"{url} has no pages",
+            hint=(
+                "its publisher makes them: invoke catalog"
+                if read_only(session.store)
+                else f"run: invoke catalog --store={url}"
+            ),
+        )
     with Server(session.store, port) as server:
         print(server.url, flush=True)
         server.serve_forever()

@@ -359,15 +359,24 @@ def test_what_is_nowhere_to_be_found_is_an_error(session: Session, store: Direct
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b9", "a test")
     assert (
+        str(caught.value) == "error: no channel has a release b9 of example\n"
+        "  hint: there is: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
+    )
+    with pytest.raises(StoreError) as caught:
+        session.withdraw("example", "1.0.0-b22", "a test")
+    assert caught.value.hint == 'did you mean "1.0.0-b2"?'
+    with pytest.raises(StoreError) as caught:
+        session.withdraw("exmaple", "b1", "a test")
+    assert (
         str(caught.value)
-        == "error: no channel has a release b9 of example\n  hint: see: invoke channels"
+        == 'error: no channel has a release b1 of exmaple\n  hint: did you mean "example"?'
     )
     problem = damage_bytes(store)
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b9", "a test")
     assert str(caught.value) == (
         f"error: no channel that can be read has a release b9 of example\n  stable: {problem}\n"
-        "  hint: see: invoke channels"
+        "  hint: there is: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
     )
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b2", "a test", ["stabel"])

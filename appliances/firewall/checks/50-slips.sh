@@ -1,7 +1,6 @@
 #!/bin/sh
 # timeout: 120
-# What would lock people out is refused, and changes nothing. Rules with an error leave a way in, and none through. A fixed
-# address that cloud-init was told stays.
+# What would lock people out is refused, and changes nothing. Rules with an error leave a way in, and none through.
 set -eu
 before=$(cat /etc/systemd/network/05-wg0.netdev; ip -4 route; wg show wg0 allowed-ips)
 key=$(wg genkey | wg pubkey)
@@ -28,28 +27,3 @@ systemctl is-active nftables systemd-networkd
 nft list chain inet firewall forward | grep -q 'policy drop'
 nft list chain inet firewall forward | grep -q accept && exit 1
 nft list chain inet firewall input | grep 'tcp dport' | grep -q 22
-
-# written NAME ADDRESS: whether DHCP is written for the outside card where cloud-init has a file for NAME with ADDRESS.
-written() {
-    rm -rf /run/made
-    mkdir -p /run/made/etc/systemd/network /run/made/etc/sysctl.d /run/made/etc/dnsmasq.d
-    printf '[Match]\nName=%s\n[Network]\n%s\n' "$1" "$2" >/run/made/etc/systemd/network/10-cloud-init-x.network
-    (
-        set -a
-        # shellcheck source=/dev/null
-        . /etc/slipway/parameters.env
-        cd /usr/lib/firewall
-        env INTERFACE_OUTSIDE=outside0 INTERFACE_INSIDE=inside0 SLIPWAY_BANNER=/dev/null python3 -s -B -c 'import os, pathlib, configure
-configure.configure(configure.read(os.environ), pathlib.Path("/run/made"))'
-    )
-    test -e /run/made/etc/systemd/network/05-inside.network
-    test -e /run/made/etc/systemd/network/05-outside.network
-}
-written outside0 DHCP=yes
-written other0 Address=203.0.113.5/29
-if written outside0 Address=203.0.113.5/29; then
-    echo "the fixed address of cloud-init is overruled"
-    exit 1
-fi
-test -e /run/made/etc/systemd/network/05-inside.network
-rm -rf /run/made

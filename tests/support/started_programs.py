@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 __all__ = ["in_python", "in_shell"]
 
@@ -223,13 +224,18 @@ class _Scope:
 
 def in_shell(text: str, *sourced: str) -> set[str]:
     """Find the programs that a script starts; ``sourced`` scripts bring functions."""
-    readers = []
-    for each in (text, *sourced):
-        each = re.sub(r"\{%.*?%\}|\{#.*?#\}", "", each, flags=re.DOTALL)
-        readers.append(_Script(re.sub(r"\{\{.*?\}\}", "JINJA", each, flags=re.DOTALL)))
-        readers[-1].commands("")
+    readers = [_read(each) for each in (text, *sourced)]
     functions = {name for reader in readers for name in reader.functions}
     return readers[0].found - functions - _BUILTINS
+
+
+@cache
+def _read(text: str) -> _Script:
+    """Read a script or a template of one, once."""
+    text = re.sub(r"\{%.*?%\}|\{#.*?#\}", "", text, flags=re.DOTALL)
+    script = _Script(re.sub(r"\{\{.*?\}\}", "JINJA", text, flags=re.DOTALL))
+    script.commands("")
+    return script
 
 
 class _Script:

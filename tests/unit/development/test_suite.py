@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from slipway.development.suite import KINDS, Selection, python_scripts, select
+from slipway.development.suite import KINDS, Selection, python_scripts, select, temporary_files
 from slipway.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -84,3 +85,40 @@ def test_programs_in_python_are_found_by_their_first_line(tmp_path: Path) -> Non
     (tmp_path / "templates/guest/files/usr/sbin/link").symlink_to("other")
     found = [path.relative_to(tmp_path).as_posix() for path in python_scripts(tmp_path)]
     assert found == ["appliances/web/files/usr/bin/tool", "templates/guest/files/usr/sbin/other"]
+
+
+#: Of os.statvfs: the free blocks of 4 KiB, and the flags.
+_FREE, _FLAGS = 4, 8
+
+
+def memory_is(monkeypatch: pytest.MonkeyPatch, *, free: int = 1 << 20, flags: int = 0) -> None:
+    """Let each file system be of a kind."""
+    about = list(os.statvfs("/"))
+    about[1], about[_FREE], about[_FLAGS] = 4096, free, flags
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(about))
+
+
+def test_unit_tests_write_to_memory_and_leave_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_is(monkeypatch)
+    with temporary_files("unit", tmp_path) as env:
+        place = Path(env["TMPDIR"])
+        assert place.parent == tmp_path
+        (place / "left").write_text("by a test that was killed")
+    assert list(tmp_path.iterdir()) == []
+    with temporary_files("integration", tmp_path) as env:
+        assert env == {}
+
+
+def test_a_machine_without_such_memory_has_them_where_it_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_files("unit", tmp_path / "missing") as env:
+        assert env == {}
+    memory_is(monkeypatch, free=100)
+    with temporary_files("unit", tmp_path) as env:
+        assert env == {}
+    memory_is(monkeypatch, flags=os.ST_NOEXEC)
+    with temporary_files("unit", tmp_path) as env:
+        assert env == {}

@@ -20,9 +20,6 @@ from slipway.host import process, programs
 from slipway.host.programs import Needs, Program, needs_of, parse, with_needs
 from started_programs import in_python, in_shell
 
-#: All sources are read once, in one worker.
-pytestmark = pytest.mark.xdist_group("programs")
-
 ROOT = Path(__file__).parents[3]
 TABLE = parse(programs.TABLE.read_text())[1]
 #: What every Debian has, by package; `run` needs sudo only where it installs something as an
@@ -116,6 +113,7 @@ def declared(name: str) -> bool:
     )
 
 
+@pytest.mark.integration  # reads all sources: seconds
 def test_every_program_that_is_started_is_in_the_table() -> None:
     missing = {name: sorted(files) for name, files in started().items() if not declared(name)}
     assert {
@@ -123,10 +121,12 @@ def test_every_program_that_is_started_is_in_the_table() -> None:
     } == {}
 
 
+@pytest.mark.integration  # reads all sources: seconds
 def test_the_list_of_what_every_debian_has_is_no_longer_than_needed() -> None:
     assert BASE.keys() - started().keys() == set()
 
 
+@pytest.mark.integration  # reads all sources: seconds
 def test_what_builds_and_boots_need_is_of_the_kind_that_they_install() -> None:
     """A program that only tests install fails on the machine of somebody who builds."""
     optional = ("src/slipway/builders/packer/", "src/slipway/development/")

@@ -289,6 +289,9 @@ def test_rollback_is_what_was_current_before(published: Person) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("promote exmaple --to=stable --yes", "nightly has no release of exmaple"),
+        ("promote exmaple --to=stable --build=b2 --yes", "nightly has no release b2 of exmaple"),
+        ("promote exmaple --to=stable --dry-run", "nightly has no release of exmaple"),
         ("rollback exmaple --yes", "stable has no release of exmaple"),
         ("rollback exmaple --build=b2 --yes", "stable has no release b2 of exmaple"),
         ("withdraw exmaple --build=b2 --reason=x --yes", "no channel has a release b2 of exmaple"),

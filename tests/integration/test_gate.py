@@ -193,6 +193,23 @@ def test_an_image_whose_checks_all_pass_is_published(gate: Gate) -> None:
     assert sorted(f"{each.place}/{each.name}" for each in report.checks) == sorted(report.expected)
 
 
+def test_a_release_that_no_boot_checked_is_said_to_be_that_and_not_published(gate: Gate) -> None:
+    gate.plays([])
+    release = pipeline.build(gate.shop, gate.job, boot=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "slipway", "releases", "web", f"--root={gate.root}"],
+        env={**os.environ, "PYTHONPATH": gate.python_path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (
+        5,
+        f"error: no boot has checked {release.folder.name} of web\n"
+        "  hint: run: invoke build web --publish\n",
+    )
+
+
 FAILED = PASS.replace(
     "20-two.sh passed 1 10 ", f"20-two.sh failed 3 6000 {words('nobody answers')}"
 )

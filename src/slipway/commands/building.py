@@ -248,10 +248,13 @@ def releases(
     for job in jobs:
         done = finished(job, boot=True)
         if done is None:
-            raise BuildError(
-                f"{job.name} is not built from what is here now",
-                hint=f"run: invoke build {job.name} --publish",
+            unchecked = finished(job, boot=False)
+            reason = (
+                f"no boot has checked {unchecked.name} of {job.name}"
+                if unchecked
+                else f"{job.name} is not built from what is here now"
             )
+            raise BuildError(reason, hint=f"run: invoke build {job.name} --publish")
         announce(wanted.built, job.name, done)
         found.append(release_record(read_release(done)))
         if not wanted.built:

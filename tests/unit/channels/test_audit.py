@@ -405,12 +405,14 @@ def test_a_channel_that_there_is_not_is_no_problem_of_the_store(
         memory=tmp_path / "clients",
         clock=lambda: T,
     )
+    looked_at: list[str] = []
     for name, hint in (
         ("nightli", 'did you mean "nightly"?'),
         ("other", "there is: stable, nightly"),
     ):
         with pytest.raises(StoreError) as caught:
-            audit(session, ["stable", name], lambda key: None)
+            audit(session, ["stable", name], looked_at.append)
+        assert looked_at == [], "said after the work"
         assert str(caught.value) == f"error: {whole.url} has no channel {name}\n  hint: {hint}"
     for status in list(whole.list("metadata/stable/")):
         whole.delete(status.key)

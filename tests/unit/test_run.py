@@ -49,7 +49,9 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
-def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProcess[str]:
+def run(
+    root: Path, *words: str, ci: bool = False, **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": str(root / "bin"),
         "HOME": str(root),
@@ -61,6 +63,7 @@ def run(root: Path, *words: str, ci: bool = False) -> subprocess.CompletedProces
         "PYTHON_COLORS": "1",
     }
     environment |= {"CI": "true"} if ci else {}
+    environment |= variables
     return subprocess.run(
         [root / "run", *words],
         env=environment,
@@ -144,6 +147,22 @@ def test_it_says_what_it_installs_and_how_it_failed(apt: Path) -> None:
     assert done.stderr.splitlines()[0] == "run: these system packages are missing: one two"
     assert "run: error: the system packages could not be installed\n" in done.stderr
     assert "install --yes --no-install-recommends one two" in asked(apt)
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_packages_come_through_the_callers_proxies(apt: Path, user: str) -> None:
+    """sudo hands no variable on (sudoers(5), env_reset)."""
+    table(apt, "task build checks build", "program one build one")
+    (apt / "bin/id").unlink()
+    program(apt / "bin/id", f"echo {user}")
+    program(apt / "bin/sudo", 'shift; exec env -i "PATH=$PATH" "$@"')  # sudo -n
+    program(
+        apt / "bin/apt-get", f'echo "${{http_proxy-none}} $https_proxy $no_proxy" >>{apt}/asked'
+    )
+    run(apt, "build", ci=True, HTTPS_PROXY="http://a.example", NO_PROXY="b.example")
+    assert "none http://a.example b.example" in asked(apt)
+    run(apt, "build", ci=True, http_proxy="http://c.example", HTTP_PROXY="http://d.example")
+    assert asked(apt)[-1].split() == ["http://c.example"]
 
 
 @pytest.mark.parametrize(

@@ -76,12 +76,14 @@ def find_tool(name: str, *, why: str | None = None) -> str:
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return every child's environment: the C locale, UTC, a full PATH, and the caller's
     additions.
+
+    Proxies have lower-case names there, whatever the caller's are: apt reads no others.
     """
-    kept = {
-        name: os.environ[name]
-        for name in ("HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
-        if name in os.environ
-    }
+    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ}
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        proxy = os.environ.get(name, os.environ.get(name.upper()))
+        if proxy is not None:
+            kept[name] = proxy
     return {"LC_ALL": "C.UTF-8", "TZ": "UTC0", "PATH": SYSTEM_PATH, **kept, **(extra or {})}
 
 

@@ -38,6 +38,21 @@ def test_output_is_captured_and_the_environment_is_explicit(
     assert done.returncode == 0
 
 
+def test_a_child_finds_the_proxies_by_the_names_that_apt_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever their case is: many hosts set HTTPS_PROXY alone."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    script = ["sh", "-c", 'echo "${http_proxy-none} ${https_proxy-none} ${no_proxy-none}"']
+    assert process.run(script).stdout == b"none none none\n"
+    monkeypatch.setenv("HTTP_PROXY", "http://upper.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://upper.example")
+    monkeypatch.setenv("https_proxy", "http://lower.example")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert process.run(script).stdout == b"http://upper.example http://lower.example localhost\n"
+
+
 def test_a_child_has_the_same_umask_whatever_the_callers_is() -> None:
     before = os.umask(0o077)
     try:

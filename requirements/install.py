@@ -116,6 +116,8 @@ def main(name: str) -> None:
             "--require-hashes",
             "--no-deps",
             "--only-binary=:all:",
+            # What a task imports is compiled then; the rest, most of it, never.
+            "--no-compile",
             f"--requirement={lock}",
         ],
         environment,

@@ -256,6 +256,14 @@ def test_a_set_that_is_missing_is_added(apt: Path, task: str, installed: str) ->
     assert run(apt, task).stderr == ""
 
 
+@pytest.mark.parametrize("words", ["build --help", "build -h", "--help build", "help build"])
+def test_the_help_of_a_task_installs_no_programs(apt: Path, words: str) -> None:
+    set_up(apt, "tasks")
+    table(apt, "task build checks build", "program new build new")
+    assert run(apt, *words.split()).returncode == 0
+    assert asked(apt) == []
+
+
 def test_another_lock_is_installed_in_the_set_that_was_there(apt: Path) -> None:
     set_up(apt, "checks")
     with (apt / "requirements/checks.txt").open("a") as file:

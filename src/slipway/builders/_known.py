@@ -29,12 +29,16 @@ _LINKS: Final = 40
 def require_known(source: Source, trees: Sequence[Path]) -> None:
     """Refuse a spec with names unknown to the image.
 
+    A bare source has none of the spec's additions, so nothing is missed of it.
+
     Args:
         trees: The tree laid over the packages, and the packages' tree.
 
     Raises:
         SpecErrors: The spec names missing units, time zones or interpreters; all errors at once.
     """
+    if source.bare:
+        return
     errors = [
         *_units(source, trees),
         *_timers(source, trees[1:]),

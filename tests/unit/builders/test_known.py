@@ -5,6 +5,7 @@ the author's file.
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ TREE = {
 }
 
 
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: str) -> str:
+def known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, bare: str = "", /, **files: str
+) -> str:
     """Return what is missed of an appliance, in a tree with a few files."""
     text = (
         "schema: 1\nname: thing\nversion: 1.0.0\nsummary: A thing\ncategory: system\n"
@@ -56,7 +59,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, **files: s
         shop, shop.library.load("thing"), builder="mmdebstrap", architecture="amd64"
     ).source
     try:
-        require_known(source, (over, tree))
+        require_known(replace(source, bare=bare == "bare"), (over, tree))
     except SpecErrors as error:
         return str(error).replace(f"{root}/", "")
     return ""
@@ -180,3 +183,17 @@ def test_no_link_leads_out_of_the_tree(tmp_path: Path, monkeypatch: pytest.Monke
     assert said.count("error: ") == 2
     assert "/usr/lib/outside/outside, which" in said
     assert "/srv/outside, which" in said
+
+
+def test_a_base_alone_has_nothing_of_the_spec_and_misses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packer starts from such a base, and adds packages, files and users inside of it."""
+    more = (
+        "services: {enable: [own, of-a-package]}\ntimezone: US/Pacific\n"
+        "users: [{name: web, home: /srv/web}]\n"
+        "timers: [{name: fstrim, calendar: daily, command: /bin/true}]\n"
+    )
+    said = known(tmp_path, monkeypatch, more)
+    assert said.count("error: ") == 5
+    assert known(tmp_path / "bare", monkeypatch, more, "bare") == ""

@@ -20,6 +20,7 @@ from slipway.channels.expiry import Expired, expired_parts, renewal, root_warnin
 from slipway.channels.layout import (
     RELEASES,
     TARGETS,
+    metadata_key,
     signature_key,
     signer_of,
     sums_key,
@@ -29,7 +30,7 @@ from slipway.channels.lists import RECORDS, hash_of
 from slipway.channels.minisign import verify
 from slipway.channels.report import NoChannel, Untrusted
 from slipway.channels.session import Session
-from slipway.channels.state import Channel, Listed
+from slipway.channels.state import Channel, Listed, load
 from slipway.errors import HostError, UserError, VerificationError
 from slipway.records.manifest import Manifest, read_manifest
 from slipway.records.reference import ReleaseRef
@@ -39,6 +40,7 @@ from slipway.stores import NotFound, Store, read_only
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
+    from tuf.api.metadata import Metadata, Root
 
 __all__ = ["Audited", "audit", "examine", "examine_rest"]
 
@@ -107,7 +109,7 @@ def audit(session: Session, channels: Sequence[str], started: Started) -> Audite
     problems: list[str] = []
     expired: dict[str, str] = {}
     read = []
-    for name in channels or session.known():
+    for name in dict.fromkeys(channels or session.known()):
         channel, found = _look_at(session, name, started, asked=bool(channels))
         problems += found.problems
         expired |= found.expired
@@ -191,7 +193,7 @@ def examine(
         now: The time, in seconds since 1970.
         started: Called with each key before its object is read.
     """
-    problems: list[str] = []
+    problems = [f"{channel.name}: {problem}" for problem in _first_root(store, channel)]
     objects = size = 0
     for appliance in channel.appliances:
         try:
@@ -279,6 +281,24 @@ def targets_keys(channel: Channel) -> list[Key]:
         if root.signed.keys[keyid].keytype == "ed25519"
     }
     return list(keys.values())
+
+
+def _first_root(store: Store, channel: Channel) -> Iterator[str]:
+    """Yield a problem of the stored copy of the trusted root: newcomers may begin with it.
+
+    Only later roots were read from the store and verified.
+    """
+    trusted = channel.roots[0]
+    try:
+        found: Metadata[Root] = load(store, channel.name, "root", trusted.signed.version)
+    except NotFound:
+        return
+    except UserError as error:
+        yield error.message
+        return
+    if found.signed_bytes != trusted.signed_bytes:
+        key = metadata_key(channel.name, "root", trusted.signed.version)
+        yield f"{key} is another root than the trusted one"
 
 
 def _releases(channel: Channel) -> Iterator[tuple[ReleaseRef, Listed]]:

@@ -132,7 +132,7 @@ class Session:
             for name in channels:
                 if name not in there:
                     raise self.unknown(name)
-            return [self.ring(name) for name in channels]
+            return [self.ring(name) for name in dict.fromkeys(channels)]
         rings = []
         known = self.known()
         for name in known:

@@ -317,6 +317,21 @@ def test_files_that_the_manifest_does_not_know(
     ]
 
 
+def test_a_first_root_that_is_another_is_named(
+    store: DirectoryStore, ring: KeyRing, stable: KeyRing, make_release: MakeRelease
+) -> None:
+    """Nobody who has a root reads it, and a newcomer may begin with it."""
+    list_by_hand(store, ring, "1.0.0-b1", files_of(make_release()))
+    first = "metadata/nightly/1.root.json"
+    assert problems(store, ring) == []
+    put(store, first, stable.roots[0])
+    assert problems(store, ring) == [f"{first} is another root than the trusted one"]
+    put(store, first, b"{}")
+    assert problems(store, ring) == [f"{first} is no TUF metadata"]
+    store.delete(first)
+    assert problems(store, ring) == []
+
+
 # --- time -----------------------------------------------------------------------------------------
 
 

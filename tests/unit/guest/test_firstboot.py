@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import stat
 import subprocess
+from email.mime.multipart import MIMEMultipart
+from email.mime.nonmultipart import MIMENonMultipart
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +129,144 @@ def test_a_number_whose_text_is_lost_stops_first_boot(guest: Guest, kept: str) -
         "pin: cloud-init took its value for a number, a time or yes and no; "
         "quote it in the user data"
     )
+    assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
+
+
+NOT_READ = (
+    'cloud-init has not read the user data: it has to be UTF-8, and its first line "#cloud-config"'
+)
+OURS = "slipway: {parameters: {pin: abc, site: a}}\n"
+A_FILE = "write_files: [{path: /etc/slipway/parameters.yaml, content: 'pin: abc'}]\n"
+
+
+def kept_as(kind: str, *texts: str | bytes) -> bytes:
+    """User data as cloud-init keeps it: parts of a kind."""
+    message = MIMEMultipart()
+    for text in texts:
+        part = MIMENonMultipart("text", kind)
+        part.set_payload(text if isinstance(text, bytes) else text.encode(), "utf-8")
+        message.attach(part)
+    return message.as_bytes()
+
+
+@pytest.mark.parametrize(
+    ("merged", "kept", "reason"),
+    [
+        ("", kept_as("x-not-multipart", OURS), NOT_READ),
+        ("", kept_as("x-not-multipart", OURS.encode("utf-16")), NOT_READ),
+        ("", kept_as("x-not-multipart", base64.b64encode(OURS.encode())), NOT_READ),
+        ("", kept_as("cloudconfig", OURS), NOT_READ),
+        (
+            "",
+            kept_as("cloud-config", "slipway: {parameters:\n  {pin: geheim, a: b: c}}"),
+            "cloud-init's user data cannot be read: line 2: expected ',' or '}', but got ':'",
+        ),
+        (
+            "",
+            kept_as("cloud-config", "slipway: {parameters: {pin: 2026-13-45}}"),
+            "cloud-init's user data cannot be read: it is not UTF-8, or a value is no such date "
+            "or number as it looks like; quote values",
+        ),
+        (
+            "",
+            kept_as("cloud-config", f"- {OURS}"),
+            "cloud-init's user data cannot be read: it is no mapping",
+        ),
+        (
+            "slipway: {parameters: {site: a}}\n",
+            kept_as(
+                "cloud-config", "slipway: {parameters: {pin: abc}}", OURS.replace("pin: abc,", "")
+            ),
+            "pin: cloud-init has not kept its value; give all values in one part of the user data, "
+            "in UTF-8",
+        ),
+        (
+            "slipway: {parameters: {pin: '2'}}\n",
+            kept_as("cloud-config", "slipway: {parameters: {pin: '1', pin: '2'}}"),
+            "pin is twice in cloud-init's user data",
+        ),
+        (
+            OURS,
+            kept_as("cloud-config", OURS + OURS),
+            '"slipway" is twice in cloud-init\'s user data',
+        ),
+        (
+            "write_files: [{path: /a, content: b}]\n",
+            kept_as("cloud-config", A_FILE, "write_files: [{path: /a, content: b}]\n"),
+            "/etc/slipway/parameters.yaml: another part of the user data has write_files, and "
+            "cloud-init kept that one; write all files in one part",
+        ),
+        (
+            A_FILE.replace("content", "defer: true, content"),
+            kept_as("cloud-config", A_FILE.replace("content", "defer: true, content")),
+            '/etc/slipway/parameters.yaml: "defer" writes it too late; leave that out of the user '
+            "data",
+        ),
+    ],
+)
+def test_values_that_cloud_init_has_lost_stop_first_boot(
+    guest: Guest, merged: str, kept: bytes, reason: str
+) -> None:
+    """Each as cloud-init 25.1 keeps and merges it; it warns of some in its log, and goes on."""
+    guest.define([{**DOMAIN, "name": name} for name in ("pin", "site")])
+    guest.cloud(merged)
+    (guest.root / "var/lib/cloud/instance/user-data.txt.i").write_bytes(kept)
+    assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("merged", "kept"),
+    [
+        ("", kept_as("x-not-multipart", "a note for somebody else\n")),
+        ("", kept_as("cloud-config", "hostname: [\n")),
+        ("", kept_as("x-shellscript", "#!/bin/sh\necho slipway: hello\n")),
+        (
+            "x: &d {pin: '1'}\nslipway: {parameters: {<<: *d}}\n",
+            kept_as("cloud-config", "x: &d {pin: '1'}\nslipway: {parameters: {<<: *d}}\n"),
+        ),
+        (A_FILE, kept_as("cloud-config", A_FILE)),
+    ],
+)
+def test_user_data_for_others_is_left_to_cloud_init(guest: Guest, merged: str, kept: bytes) -> None:
+    guest.define([{**DOMAIN, "name": "pin"}])
+    guest.cloud(merged)
+    (guest.root / "var/lib/cloud/instance/user-data.txt.i").write_bytes(kept)
+    assert guest.boot().returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        (
+            "parameters.yml",
+            "pin: a\n",
+            '/etc/slipway/parameters.yml is not read: did you mean "/etc/slipway/parameters.yaml"?',
+        ),
+        (
+            "parameters.yaml",
+            "pin: ~\n",
+            "pin: /etc/slipway/parameters.yaml must have a text there; quote it",
+        ),
+        ("parameters.yaml", "pin: a\npin: b\n", "pin is twice in /etc/slipway/parameters.yaml"),
+        (
+            "parameters.yaml",
+            "pin: a\n---\npin: b\n",
+            "/etc/slipway/parameters.yaml cannot be read: line 2: but found another document",
+        ),
+        (
+            "parameters.yaml",
+            "pin: CI_MISSING_JINJA_VAR/v1.zone\n",
+            'pin: this instance has no "v1.zone" for the template',
+        ),
+    ],
+)
+def test_a_file_of_values_that_is_not_what_it_seems_stops_first_boot(
+    guest: Guest, name: str, text: str, reason: str
+) -> None:
+    guest.define([{**DOMAIN, "name": "pin"}])
+    guest.given_file("")
+    (guest.root / "etc/slipway/parameters.yaml").rename(guest.root / "etc/slipway" / name)
+    (guest.root / "etc/slipway" / name).write_text(text)
     assert guest.boot().stderr == f"{FAILED}\n  {reason}\n"
 
 
@@ -476,14 +617,14 @@ def test_environment_file_is_read_back_by_a_shell(guest: Guest, text: str) -> No
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("- [", "cloud-init's user data cannot be read: while parsing"),
+        ("- [", "cloud-init's user data cannot be read: line 1: expected the node"),
         (
             "slipway: {parameters: [a]}",
             'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
         ),
         (
             "slipway: {parameters: {sip_domain: [a]}}",
-            'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
+            "sip_domain: cloud-init's user data must have a text there; quote it",
         ),
         (
             "slipway: {parameter: {sip_domain: a}}",
@@ -491,9 +632,17 @@ def test_environment_file_is_read_back_by_a_shell(guest: Guest, text: str) -> No
         ),
         (
             "slipway: {parameters: {sip_domain: null}}",
-            'cloud-init: "slipway: {parameters: {...}}" must map names to texts',
+            "sip_domain: cloud-init's user data must have a text there; quote it",
         ),
         ("slipway: hello", 'cloud-init: "slipway: {parameters: {...}}" must map names to texts'),
+        (
+            "Slipway: {parameters: {sip_domain: a}}",
+            'cloud-init: the user data has "Slipway": did you mean "slipway: {parameters: {...}}"?',
+        ),
+        (
+            'slipway: {parameters: {sip_domain: "CI_MISSING_JINJA_VAR/zone"}}',
+            'sip_domain: this instance has no "zone" for the template',
+        ),
     ],
 )
 def test_user_data_of_the_wrong_shape_is_refused(guest: Guest, text: str, reason: str) -> None:

@@ -27,7 +27,6 @@ import base64
 import fnmatch
 import hashlib
 import json
-import mmap
 import os
 import re
 import stat
@@ -41,7 +40,7 @@ if not __package__:  # as a program, without any path but the standard library's
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from slipway.disk.archives import initramfs, unpacked
-from slipway.disk.keys import armoured, binary_key, large_key
+from slipway.disk.keys import armoured, binary_key, large_key, pieces
 
 __all__ = ["Finding", "inspect", "main"]
 
@@ -355,10 +354,8 @@ def _holds(entry: os.DirEntry[str], secrets: Sequence[bytes]) -> bool:
     """Return True if a file holds one of these texts; an unreadable one was reported already."""
     try:
         with Path(entry.path).open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return any(data.find(secret) >= 0 for secret in secrets)
+            overlap = max(len(secret) for secret in secrets)
+            return any(secret in data for data in pieces(file, overlap) for secret in secrets)
     except OSError:
         return False
 
@@ -368,27 +365,31 @@ class _Shipped:
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
-        self._sums: set[tuple[str, str]] | None = None
+        self._sums: dict[str, set[str]] | None = None
 
     def file(self, path: str, file: str) -> bool:
         """Return True if a package ships exactly this file."""
+        known = self._known(path)
+        if not known:  # it may be of any size
+            return False
         with Path(file).open("rb") as opened:
-            return self._has(
-                path,
-                hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest(),
+            return (
+                hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+                in known
             )
 
     def __call__(self, path: str, data: bytes) -> bool:
         """Return True if a package ships a file with exactly this content."""
-        return self._has(path, hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return hashlib.md5(data, usedforsecurity=False).hexdigest() in self._known(path)
 
-    def _has(self, path: str, digest: str) -> bool:
+    def _known(self, path: str) -> set[str]:
+        """Return the sums of a path's file, in whichever packages it is."""
         if self._sums is None:
-            self._sums = set(self._read())
-        return any(
-            (digest, name) in self._sums
-            for name in (path, f"usr/{path}", path.removeprefix("usr/"))
-        )
+            self._sums = {}
+            for digest, name in self._read():
+                self._sums.setdefault(name, set()).add(digest)
+        names = (path, f"usr/{path}", path.removeprefix("usr/"))
+        return set().union(*(self._sums.get(name, ()) for name in names))
 
     def _read(self) -> Iterator[tuple[str, str]]:
         dpkg = self._tree / "var/lib/dpkg"

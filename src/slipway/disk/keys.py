@@ -8,12 +8,14 @@ without a bound. Only the standard library is used: this is a part of the progra
 from __future__ import annotations
 
 import base64
-import mmap
+import errno
+import os
 import re
 import struct
+from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["armoured", "binary_key", "large_key"]
+__all__ = ["armoured", "binary_key", "large_key", "pieces"]
 
 #: What can be between a key's lines: white space, marks of quoted text, and line breaks written as
 #: in JSON or C.
@@ -65,9 +67,30 @@ def armoured(data: bytes) -> bool:
     return False
 
 
+def pieces(file: IO[bytes], overlap: int) -> Iterator[bytes]:
+    """Yield a file's data, each piece with the end of the one before it.
+
+    Holes are passed over: a file of many terabytes can be a few bytes and a hole. In memory, they
+    stay holes (a mapped one would be filled with zeros).
+    """
+    end = 0
+    while True:
+        try:
+            at = os.lseek(file.fileno(), end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows (lseek(2))
+                return
+            raise
+        end, before = os.lseek(file.fileno(), at, os.SEEK_HOLE), b""
+        while at < end:
+            data = os.pread(file.fileno(), min(1 << 20, end - at), at)
+            yield before + data
+            at, before = at + len(data), (before + data)[-overlap:]
+
+
 def large_key(file: IO[bytes]) -> bool:
     """Return True if an armoured key is anywhere in a large file."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    for data in pieces(file, 8192):
         at = data.find(b"PRIVATE KEY")
         while at >= 0:
             if _KEY.search(data[max(0, at - 64) : at + 4096]):

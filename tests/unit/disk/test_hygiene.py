@@ -550,3 +550,32 @@ def test_clean_tree_prints_an_empty_list(
 ) -> None:
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == "[]\n"
+
+
+def test_a_key_behind_a_hole_of_a_tebibyte_is_found_and_the_hole_stays_one(tmp_path: Path) -> None:
+    sparse = tmp_path / "srv/lastlog"
+    put(tmp_path, "srv/lastlog", "start")
+    with sparse.open("r+b") as file:
+        file.truncate(1 << 40)
+        file.seek(1 << 40)
+        file.write(armour("PRIVATE KEY").encode())
+    put(tmp_path, "srv/empty")
+    os.truncate(tmp_path / "srv/empty", 1 << 40)
+    before = [file.stat().st_blocks for file in (sparse, tmp_path / "srv/empty")]
+
+    assert inspect(tmp_path, words=["a-secret-of-nobody"]) == [
+        Finding("/srv/lastlog", "private-key", "a private key")
+    ]
+    assert [file.stat().st_blocks for file in (sparse, tmp_path / "srv/empty")] == before
+
+
+@pytest.mark.parametrize("before", [*range(-200, 201, 8), -4200, -4096, 4096])
+def test_a_key_and_a_secret_across_the_pieces_of_a_large_file_are_found(
+    tmp_path: Path, before: int
+) -> None:
+    start = b"x" * ((1 << 20) - before - 1) + b"\n"
+    put(tmp_path, "srv/large", start + armour("PRIVATE KEY").encode() + b"x" * (1 << 20))
+    put(tmp_path, "srv/other", start + b"a-secret-of-a-build" + b"x" * (1 << 20))
+    assert [
+        (finding.rule, finding.path) for finding in inspect(tmp_path, words=["a-secret-of-a-build"])
+    ] == [("private-key", "/srv/large"), ("secret", "/srv/other")]

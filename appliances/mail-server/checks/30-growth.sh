@@ -1,6 +1,7 @@
 #!/bin/sh
 # timeout: 180
-# Mail that was read and removed leaves little: what stays of each is measured, and counted for 30,000 in a month.
+# Mail that was read and removed leaves little: what stays of each is measured, and counted for 30,000 in a month. What
+# rspamd says of them is in the journal alone.
 set -eu
 address=$(cat /var/lib/slipway/parameters/user)@$(cat /var/lib/slipway/parameters/domain)
 mails=10
@@ -30,3 +31,9 @@ month=$((grown > 0 ? grown * 30000 / mails : 0))
 echo "$mails mails that were removed leave $grown bytes: a month $((month >> 20)) MiB of $((size >> 20))"
 test $((month * 4)) -lt "$size"
 while [ -n "$(postqueue -j)" ]; do sleep 1; done
+# It has looked at the mail above.
+journalctl --quiet --unit=rspamd --lines=1 | grep -q .
+if [ -n "$(ls -A /var/log/rspamd 2>/dev/null)" ]; then
+    ls -l /var/log/rspamd
+    exit 1
+fi

@@ -3,7 +3,8 @@
 # with: branch
 """Two sites: a client behind one firewall reaches a client behind the other through WireGuard, and
 nothing of it is seen between them but encrypted packets. One has a lease from its provider, the
-other a fixed address.
+other a fixed address. A single machine, a peer of the first, reaches the client of the second
+through both.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 PREFIXES = {"inside": "SLIPWAY_", "branch-inside": "SLIPWAY_INSTANCE_BRANCH_"}
 SECRET = b"a word that nobody between the sites may read"
@@ -30,6 +32,23 @@ CALLER = (
     "import socket, sys; socket.create_connection((sys.argv[1], 7777), "
     "timeout=20).sendall(sys.argv[2].encode())"
 )
+#: The single machine: a network of its own on the branch's firewall, whose only way is a tunnel to
+#: the first one, by the networks between the sites.
+ROAMING = """
+set -eu
+ip netns del roaming 2>/dev/null || true
+ip netns add roaming
+umask 077
+wg genkey >/run/roaming.key
+ip link add roaming0 type wireguard
+wg set roaming0 private-key /run/roaming.key peer {key} endpoint {endpoint}:51820 \\
+    persistent-keepalive 25 allowed-ips {networks}
+ip link set roaming0 netns roaming
+ip -n roaming address add {own}/32 dev roaming0
+ip -n roaming link set roaming0 up
+ip -n roaming route add default dev roaming0
+wg pubkey </run/roaming.key
+"""
 
 
 def told(site: str, name: str) -> str:
@@ -91,20 +110,54 @@ def listen(until: threading.Event, seen: list[bytes]) -> None:
                 seen.append(tap.recv(65535))
 
 
-def call(caller: str, callee: str) -> None:
+def heard(callee: str, call: Callable[[], object]) -> str:
+    """Let somebody call a site's client, which has to hear the secret; return the caller's
+    address.
+    """
     command = ["ip", "netns", "exec", callee, sys.executable, "-c", SERVER, client(callee)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None and server.stdout.readline() == "ready\n"
-            within(caller, sys.executable, "-c", CALLER, client(callee), SECRET.decode())
+            call()
             peer, said = server.stdout.read().strip().split("|")
         finally:
             server.kill()
     assert said == SECRET.decode(), f"{callee} heard {said!r}"
+    print(f"{peer} reached {client(callee)}")
+    return peer
+
+
+def call(caller: str, callee: str) -> None:
+    words = (sys.executable, "-c", CALLER, client(callee), SECRET.decode())
+    peer = heard(callee, lambda: within(caller, *words))
     assert ipaddress.ip_address(peer) in network(caller), (
         f"{peer} called, which is not of {network(caller)}: it was translated"
     )
-    print(f"{peer} reached {client(callee)} as itself")
+
+
+def roaming() -> None:
+    """A single peer of the first site reaches the second site's client, and is seen as itself."""
+    first, branch = PREFIXES
+    own = str(ipaddress.IPv4Interface(told(first, "PARAMETER_WIREGUARD_ADDRESS")).network[200])
+    script = ROAMING.format(
+        key=keys[first],
+        endpoint=told(first, "ADDRESS"),
+        networks=f"{own}/32,{network(first)},{network(branch)}",
+        own=own,
+    )
+    try:
+        key = on(branch, script)
+        on(first, f"firewall-peer {key}@{own}/32")
+        # The second site has to know that this address, too, comes by way of the first.
+        between = told(first, "PARAMETER_WIREGUARD_ADDRESS").partition("/")[0]
+        behind = f"{between}/32,{own}/32,{network(first)}"
+        on(branch, f"wg set wg0 peer {keys[first]} allowed-ips {behind}")
+        words = ["ip", "netns", "exec", "roaming", "python3", "-c", CALLER, client(branch)]
+        call = shlex.join([*words, SECRET.decode()])
+        peer = heard(branch, lambda: on(branch, call))
+        assert peer == own, f"{peer} called, not {own}: it was translated"
+    finally:
+        on(branch, "ip netns del roaming; rm -f /run/roaming.key")
 
 
 for site in PREFIXES:
@@ -134,6 +187,7 @@ listener.start()
 try:
     call("inside", "branch-inside")
     call("branch-inside", "inside")
+    roaming()
 finally:
     end.set()
     listener.join()

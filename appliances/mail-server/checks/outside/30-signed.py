@@ -176,9 +176,6 @@ assert root("mailbox dns") == entries, "the key is another one"
 assert logs_in(f"anna@{DOMAIN}", "anna's own password") and logs_in(USER, password)
 print("first boot again: what was there is there")
 
-# Its log is the journal's alone.
-assert root("ls -A /var/log/rspamd 2>/dev/null | wc -l") == "0", root("ls -lA /var/log/rspamd")
-
 # A mailbox that is full takes no more, and says so to who sends; others do.
 limit = root("sed -n 's/.*quota_storage_size = //p' /etc/dovecot/quota.conf")
 root(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # timeout: 180
 """A shared address is taken; given up to an instance with a higher priority, which this check plays
-(VRRP 3, RFC 5798); and taken again when that one is silent.
+(VRRP 3, RFC 5798); and taken again when that one is silent. An IPv6 address is shared the same way.
 """
 
 import os
@@ -12,26 +12,27 @@ import subprocess
 import time
 
 SHARED, ROUTER_ID = "10.77.0.50", 51
+SHARED6, HERE6 = "2001:db8:77::50", "2001:db8:77::1"
 ssh = shlex.split(os.environ["SLIPWAY_SSH"])
 subprocess.run([*ssh, f"traffic-manager address {SHARED}/24 100 {ROUTER_ID}"], check=True)
 
 
-def there() -> bool:
+def there(address: str = SHARED) -> bool:
     """Whether somebody has the address.
 
     What this side remembers of who had it is forgotten first.
     """
-    subprocess.run(["ip", "neighbour", "flush", "to", SHARED], check=False)
+    subprocess.run(["ip", "neighbour", "flush", "to", address], check=False)
     try:
-        socket.create_connection((SHARED, 80), timeout=2).close()
+        socket.create_connection((address, 80), timeout=2).close()
     except OSError:
         return False
     return True
 
 
-def wait_until(wanted: bool, act: object = None) -> float:
+def wait_until(wanted: bool, address: str = SHARED) -> float:
     begun = time.monotonic()
-    while there() is not wanted:
+    while there(address) is not wanted:
         assert time.monotonic() - begun < 60, (
             f"the address is {'not there' if wanted else 'still there'}"
         )
@@ -71,4 +72,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as link:
         assert not there()
         time.sleep(0.5)
 print(f"taken again after {wait_until(True):.1f} s")
+subprocess.run([*ssh, f"traffic-manager address {SHARED6}/64 100 {ROUTER_ID}"], check=True)
+device = os.environ["SLIPWAY_INTERFACE"]
+subprocess.run(["ip", "address", "replace", f"{HERE6}/64", "dev", device, "nodad"], check=True)
+print(f"the IPv6 address is taken after {wait_until(True, SHARED6):.1f} s")
 subprocess.run([*ssh, "traffic-manager address none"], check=True)
+wait_until(False, SHARED6)

@@ -28,6 +28,8 @@ NETDEV = "/etc/systemd/network/05-wg0.netdev"
 INSIDE = "/etc/systemd/network/05-inside.network"
 WG0 = "/etc/systemd/network/05-wg0.network"
 FALLBACK = "/etc/firewall/fallback.nft"
+#: Lines of cloud-init's files that plain DHCP would lose (systemd.network(5)).
+CLOUD_SETTINGS = ("Address=", "DNS=", "Domains=", "Gateway=", "MTUBytes=")
 #: Domains of one label that no one else has (RFC 6761, RFC 6762, and what is in wide use).
 LOCAL_DOMAINS = ("corp", "home", "internal", "lan", "localdomain", "test")
 
@@ -501,18 +503,20 @@ Address={settings.wireguard}
 
 
 def given_by_cloud(settings: Settings, root: Path) -> bool:
-    """Return True if cloud-init was told a fixed address of the outside card, which stays as it
-    is.
+    """Return True if cloud-init was told more of the outside card than DHCP: an address, an MTU, a
+    name server. That stays as it is.
     """
     card = root / "sys/class/net" / settings.outside / "address"
     names = {
-        f"Name={settings.outside}",
-        f"MACAddress={card.read_text().strip() if card.exists() else ''}",
+        f"name={settings.outside}".lower(),
+        f"macaddress={card.read_text().strip() if card.exists() else ''}".lower(),
     }
     for place in ("etc/systemd/network", "run/systemd/network"):
         for file in (root / place).glob("10-cloud-init-*.network"):
-            lines = set(file.read_text().splitlines())
-            if names & lines and any(line.startswith("Address=") for line in lines):
+            lines = file.read_text().splitlines()
+            if names & {line.lower() for line in lines} and any(
+                line.startswith(CLOUD_SETTINGS) for line in lines
+            ):
                 return True
     return False
 

@@ -165,7 +165,11 @@ class VerificationError(UserError):
     exit_code = 7
 
 
-def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the known word nearest to ``word``, or None if none is near."""
+def suggestion(word: str, known: Iterable[str], shown: str = "{}") -> str | None:
+    """Return a hint with the known word nearest to ``word``, or None if none is near.
+
+    Args:
+        shown: The hint's way to write a word, which takes the place of ``{}``.
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else None
+    return f'did you mean "{shown.format(near[0])}"?' if near else None

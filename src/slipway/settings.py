@@ -48,10 +48,11 @@ FILE: Final = "slipway.toml"
 STATE: Final = "SLIPWAY_STATE"
 ARCHIVES: Final = ("debian", "debian-security")
 #: Every variable read by Slipway itself; ``SLIPWAY_SECRET_*`` are an appliance's.
+_OURS: Final = ("SLIPWAY_HANDOVER", "SLIPWAY_RUN")  # set for programs started by Slipway
 VARIABLES: Final = (
+    *_OURS,
     "SLIPWAY_CACHE",
     "SLIPWAY_CACHE_LIMIT_GIB",
-    "SLIPWAY_HANDOVER",
     "SLIPWAY_IMAGE_MIRROR",
     "SLIPWAY_KEYS",
     "SLIPWAY_KEY_BUNDLE",
@@ -59,7 +60,6 @@ VARIABLES: Final = (
     "SLIPWAY_MIRROR",
     "SLIPWAY_PASSPHRASE_FILE",
     "SLIPWAY_QEMU",
-    "SLIPWAY_RUN",
     STATE,
     "SLIPWAY_STORE",
 )
@@ -69,6 +69,7 @@ QEMUS: Final = ("auto", "host", "tree")
 _WHICH: Final = "auto takes the faster one"
 #: The units of settings with whole numbers.
 _UNITS: Final = {"cache_limit_gib": "GiB", "memory_mib": "MiB"}
+_EXAMPLES: Final = {"cache_limit_gib": 20, "memory_mib": 2048}
 _MIRRORS: Final = ("image_mirror", "mirror")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{1,39}")
 _REACHED: Final = (
@@ -117,6 +118,8 @@ def default_state() -> Path:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a line for each variable ``SLIPWAY_*`` without a meaning."""
+    beginning = "SLIPWAY_"  # with it, all names are near to each other
+    known = [name.removeprefix(beginning) for name in VARIABLES if name not in _OURS]
     lines = []
     for name in sorted(environ):
         if (
@@ -124,9 +127,9 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
             and name not in VARIABLES
             and not name.startswith("SLIPWAY_SECRET_")
         ):
+            near = suggestion(name.removeprefix(beginning), known, "SLIPWAY_{}")
             lines.append(
-                f"{name} is set and means nothing: "
-                f"{suggestion(name, VARIABLES) or 'invoke --help shows which there are'}"
+                f"{name} is set and means nothing: {near or 'invoke --help shows which there are'}"
             )
     return lines
 
@@ -153,7 +156,7 @@ def load_settings(root: Path) -> Settings:
     return Settings(
         mirror=_archives(mirror or written) | further,
         image_mirror=_archives(image_mirror or data.get("image_mirror", {})),
-        store=os.environ.get("SLIPWAY_STORE") or data.get("store") or None,
+        store=os.environ.get("SLIPWAY_STORE", "").strip() or data.get("store") or None,
         cache=(root / Path(cache).expanduser()).absolute() if cache else default_cache(),
         cache_limit_gib=_number("cache_limit_gib", data, _DEFAULT_LIMIT_GIB),
         memory_mib=_number("memory_mib", data, 0),
@@ -214,7 +217,7 @@ def _number(key: str, data: Mapping[str, Any], default: int) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,7}", text):
         raise UsageError(
             f'{variable}: "{text}" is not a number of {_UNITS[key]}',
-            hint='write a whole number: "20"',
+            hint=f'write a whole number: "{_EXAMPLES[key]}"',
         )
     return int(text)
 
@@ -261,7 +264,7 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
             if good
             else (
                 f"{key}: {value!r} is not a number of {_UNITS[key]}",
-                "write a whole number without quotes: 20",
+                f"write a whole number without quotes: {_EXAMPLES[key]}",
             )
         )
     if key in _MIRRORS and isinstance(value, dict):

@@ -423,7 +423,8 @@ def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -
         "gc",
         "nightly",
     ):
-        assert person.run(words, 4, SLIPWAY_STORE="", **variables) == (
+        store = "" if words != "channels" else "  "
+        assert person.run(words, 4, SLIPWAY_STORE=store, **variables) == (
             f"error: no store is named, and {reason} is set: nothing is kept in a folder "
             "of this machine\n"
             "  hint: set SLIPWAY_STORE, which is empty or unset; or give --store, or store = "
@@ -432,16 +433,33 @@ def test_no_store_is_no_green_night(person: Person, variables: dict[str, str]) -
     assert not (person.folder / "build").exists()
 
 
-def test_a_variable_that_means_nothing_is_named(published: Person) -> None:
-    environment = published.environment | {"SLIPWAY_MIROR": "x"}
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("SLIPWAY_MIROR", 'did you mean "SLIPWAY_MIRROR"?'),
+        ("SLIPWAY_ZZZ", "invoke --help shows which there are"),
+    ],
+)
+def test_a_variable_that_means_nothing_is_named(
+    published: Person, variable: str, hint: str
+) -> None:
+    environment = published.environment | {variable: "x"}
     argv = [sys.executable, "-P", "-m", "slipway", f"--search-root={published.folder}", "channels"]
     done = subprocess.run(
         argv, cwd=published.folder, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (
         0,
-        'warning: SLIPWAY_MIROR is set and means nothing: did you mean "SLIPWAY_MIRROR"?\n',
+        f"warning: {variable} is set and means nothing: {hint}\n",
     )
+
+
+def test_a_channel_named_twice_is_signed_and_read_once(published: Person) -> None:
+    timestamp = published.store / "metadata/nightly/timestamp.json"
+    before = json.loads(timestamp.read_text())["signed"]["version"]
+    assert published.run("refresh nightly nightly").count("nightly") == 1
+    assert json.loads(timestamp.read_text())["signed"]["version"] == before + 1
+    assert published.run("verify nightly nightly") == published.run("verify nightly")
 
 
 def test_a_version_that_is_unique_names_its_release(published: Person) -> None:

@@ -27,7 +27,7 @@ def test_a_page_runs_as_written(path: Path, tmp_path: Path) -> None:
             continue
         for command, _ in block.commands if block.mark else ():
             if command in built:  # "after a change"
-                for spec in (reader.project / "appliances").glob("*/files"):
+                for spec in (reader.project / "appliances").glob("*/appliance.yaml"):
                     _change(spec.parent)
             built.add(command)
             status, said = reader.types(command, timeout_s=1800)

@@ -146,7 +146,10 @@ def _refuse(word: str, known: Iterable[str], name: str, task: ParserContext | No
             hint=listing,
         )
     word = word.partition("=")[0]
-    raise UsageError(f"{here}unknown option {word}", hint=suggestion(word, known) or listing)
+    before = f"it comes before a task: invoke {word}" if word in _SWITCHES else None
+    raise UsageError(
+        f"{here}unknown option {word}", hint=before or suggestion(word, known) or listing
+    )
 
 
 class _Words:

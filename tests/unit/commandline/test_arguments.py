@@ -45,6 +45,10 @@ EMPTY = "\n  hint: give it a value, or leave it out; an unset variable is empty"
             ),
         ),
         (
+            "channels --version",
+            "channels: unknown option --version\n  hint: it comes before a task: invoke --version",
+        ),
+        (
             "-R list",
             (
                 "-R is an option of Invoke, and has no effect on Slipway\n"

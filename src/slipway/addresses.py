@@ -22,11 +22,11 @@ def unreachable_elsewhere(uri: str) -> str | None:
     """Say why other machines get nothing from a URI; return None if nothing is known against it."""
     scheme = uri.partition(":")[0].lower()
     if scheme not in _SCHEMES:
-        return f'"{scheme}:" is no address of a server'
+        return f'"{scheme}:" is not a server address'
     try:
         host = (urlsplit(uri).hostname or "").rstrip(".")
     except ValueError:
-        return "its host is no name and no address"
+        return "its host is neither a name nor an address"
     if not host:
         return "it names no host"
     if host in _LOOPBACK_NAMES or host.endswith(".localhost"):

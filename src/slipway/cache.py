@@ -167,7 +167,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """Return the content of an entry's ``entry``; its last line is the SHA-256 of the text above.
 
     Raises:
-        ValueError: The text does not have this SHA-256, or is no JSON.
+        ValueError: The text does not have this SHA-256, or is not JSON.
         OSError: The file cannot be read.
     """
     text, _, digest = (folder / _ENTRY).read_text().rstrip("\n").rpartition("\n")

@@ -28,6 +28,7 @@ __all__ = [
     "VerificationError",
     "Where",
     "as_called",
+    "choose",
     "redacted",
     "suggestion",
 ]
@@ -173,3 +174,11 @@ def suggestion(word: str, known: Iterable[str], shown: str = "{}") -> str | None
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'did you mean "{shown.format(near[0])}"?' if near else None
+
+
+def choose(word: str, known: Iterable[str]) -> str:
+    """Return a hint with the known word nearest to ``word``, or all known ones if none is near."""
+    listed = list(known)
+    return suggestion(word, listed) or (
+        f"choose from: {', '.join(listed)}" if listed else "none is defined"
+    )

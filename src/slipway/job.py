@@ -108,7 +108,7 @@ class Workshop:
         if not (self.root / "templates").is_dir():
             hint = "change to a checkout, or give it as --root FOLDER"
             raise UsageError(
-                f"{self.root} is no checkout of Slipway: it has no templates/", hint=hint
+                f"{self.root} is not a checkout of Slipway: it has no templates/", hint=hint
             )
         return Library(self.root)
 

@@ -135,11 +135,11 @@ def announced(directory: str, root: Path, asked: Collection[str] = ()) -> list[P
         folder = Path(json.loads(file.read_bytes()))
         if asked and file.stem not in asked:
             raise BuildError(
-                f"{folder} was not asked for", hint=f"it was asked for: {', '.join(sorted(asked))}"
+                f"{folder} was not requested", hint=f"requested: {', '.join(sorted(asked))}"
             )
         if folder.parent.resolve() != (root / "build" / file.stem).resolve():
             raise BuildError(
-                f"{folder} is no release of {file.stem}", hint=f"run: invoke build {file.stem}"
+                f"{folder} is not a release of {file.stem}", hint=f"run: invoke build {file.stem}"
             )
         require_build_of(folder, file.stem)
         folders.append(folder)

@@ -366,7 +366,8 @@ def built_image(shop: Workshop, job: Job) -> Path:
     image = entry.file("disk") if entry else released_image(job)
     if image is None:
         raise BuildError(
-            f"{job.name} is not built from what is here now", hint=f"run: invoke build {job.name}"
+            f"{job.name} is not up to date: its inputs have changed, or it was never built",
+            hint=f"run: invoke build {job.name}",
         )
     return image
 

@@ -180,7 +180,7 @@ def _variable(name: str) -> str:
     uri = os.environ.get(name, "")
     if uri and not _URI.fullmatch(uri):
         raise UsageError(
-            f'{name}: "{uri}" is no URI', hint='write it with its scheme: "http://..."'
+            f'{name}: "{uri}" is not a URI', hint='write it with its scheme: "http://..."'
         )
     return uri
 
@@ -291,7 +291,7 @@ def _archive_problem(key: str, name: str, uri: Any) -> tuple[str, str] | None:
         return f"{key}.{name}: unknown archive", near or f"known here: {', '.join(ARCHIVES)}"
     if not isinstance(uri, str):
         return (
-            f"{key}.{name}: {uri!r} is no URI",
+            f"{key}.{name}: {uri!r} is not a URI",
             'write it in quotes, with its scheme: "http://..."',
         )
     return _uri_problem(key, f"{key}.{name}", uri)
@@ -299,7 +299,7 @@ def _archive_problem(key: str, name: str, uri: Any) -> tuple[str, str] | None:
 
 def _uri_problem(key: str, shown: str, uri: str) -> tuple[str, str] | None:
     if not _URI.fullmatch(uri):
-        return f"{shown}: {uri!r} is no URI", 'write it with its scheme: "http://..."'
+        return f"{shown}: {uri!r} is not a URI", 'write it with its scheme: "http://..."'
     problem = _unfit(uri) if key == "image_mirror" else None
     return (f"{shown}: {problem}", _REACHED) if problem else None
 

@@ -66,14 +66,14 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     said = invoke("promote", "example", store, "--to=stable", "--yes", status=4)
     assert said == (
         f"error: there is no channel stable in {project / 'store'}, and no keys of it\n"
-        "  hint: there is: nightly; a new one is made by: invoke keys init stable\n"
+        "  hint: choose from: nightly; a new one is made by: invoke keys init stable\n"
     )
     invoke("keys", "init", "stable", "--root-keys=3", "--threshold=2")
     said = invoke("promote", "example", store, "--to=stable", status=2)
     assert said == (
-        "error: no terminal to ask on: promote example 1.0.0-b2 from nightly to stable, the first "
-        "example there?\n"
-        "  hint: pass --yes; to look first: --dry-run\n"
+        "error: cannot ask without a terminal: promote example 1.0.0-b2 from nightly to "
+        "stable, the first example there?\n"
+        "  hint: pass --yes; to preview: --dry-run\n"
     )
     said = invoke("promote", "example", store, "--to=stable", "--build=b1", "--yes")
     assert said == "  + nginx 1.1\nexample: stable now has 1.0.0-b1 (before: none)\n"
@@ -93,7 +93,7 @@ def test_a_release_on_its_way_through_the_channels(project: Path, invoke: Invoke
     )
     assert invoke("fetch", "example", store, "--format=ova", status=6) == (
         "error: example 1.0.0-b1 was not made as ova\n"
-        "  hint: there is: qcow2, raw; invoke export makes others of raw\n"
+        "  hint: choose from: qcow2, raw; invoke export makes others of raw\n"
     )
 
     said = invoke("withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes")
@@ -150,14 +150,14 @@ def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: 
     (project / "store/metadata/stable/timestamp.json").write_text("{}")
     (project / "store/metadata/bogus").mkdir()
     (project / "store/metadata/bogus/1.root.json").write_text("{}")
-    stable = "stable: metadata/stable/timestamp.json is no TUF metadata"
+    stable = "stable: metadata/stable/timestamp.json is not TUF metadata"
     bogus = "bogus: no trusted root for channel bogus"
     said = invoke(
         "withdraw", "example", store, "--build=b1", "--reason=it eats disks", "--yes", status=6
     )
     assert said == (
         f"error: example 1.0.0-b1 may still be in 2 channels:\n  {stable}\n  {bogus}\n"
-        "  hint: mend them, or do it where their keys are, and run this again\n"
+        "  hint: repair them, or run this where their keys are\n"
     )
     for command in ("channels", "gc"):
         said = invoke(command, store, status=7)
@@ -166,7 +166,7 @@ def test_a_damaged_channel_is_named_and_the_others_go_on(project: Path, invoke: 
             "  hint: the store was changed by something else\n"
         )
     said = invoke("verify", store, status=7)
-    assert "error: the channel stable cannot be trusted" in said or "is no TUF metadata" in said
+    assert "error: the channel stable cannot be trusted" in said or "is not TUF metadata" in said
     shutil.rmtree(project / "store/metadata/stable")
     shutil.rmtree(project / "keys/stable")
     assert invoke("channels", store).endswith(
@@ -182,7 +182,7 @@ def test_what_a_job_left_counts_for_its_appliance_alone(project: Path, invoke: I
     said = invoke("publish", "--folder=builds", "--only=other", store, status=5)
     assert said == (
         "error: builds/1 has a build of example, and is for other\n"
-        "  hint: whoever built it made something else than was asked for: nothing is published\n"
+        "  hint: the build is not the requested one, and nothing is published\n"
     )
     assert not (project / "store/metadata").exists()
     assert invoke("publish", "other", "--only=other", store, status=2).startswith(
@@ -234,7 +234,7 @@ def test_a_key_can_be_replaced_and_shown(project: Path, invoke: Invoke) -> None:
     assert invoke("refresh", store) == "refreshed: nightly\n"
     assert invoke("verify", store).startswith("nightly: 5 objects")
     assert invoke("keys", "rotate", "nightly", status=2) == (
-        "error: rotate wants --role\n  hint: one of: root, targets, snapshot, timestamp\n"
+        "error: rotate needs --role\n  hint: one of: root, targets, snapshot, timestamp\n"
     )
 
 
@@ -359,7 +359,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_fetched(
 ) -> None:
     assert (
         invoke("export", "builds/1", status=2)
-        == "error: export wants --format\n  hint: for example: --format ova\n"
+        == "error: export needs --format\n  hint: for example: --format ova\n"
     )
     assert (
         invoke("export", "builds/1", "--format=ovb", status=2)
@@ -380,7 +380,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_fetched(
     )
     assert (
         invoke("export", "cloud", "--format=vhd", status=5)
-        == "error: example 1.0.0-b1 was not made as raw\n  hint: there is: qcow2\n"
+        == "error: example 1.0.0-b1 was not made as raw\n  hint: choose from: qcow2\n"
     )
 
 
@@ -410,8 +410,8 @@ def test_an_old_timestamp_is_refused_and_recovered_from(project: Path, invoke: I
     assert invoke("refresh", store, status=7) == f"error: {message}\n{hint}"
     said = invoke("recover", "nightly", store, status=2)
     assert said == (
-        "error: no terminal to ask on: sign version 3 of nightly anew?\n"
-        "  hint: pass --yes; to look first: --dry-run\n"
+        "error: cannot ask without a terminal: sign version 3 of nightly anew?\n"
+        "  hint: pass --yes; to preview: --dry-run\n"
     )
     said = invoke("recover", "nightly", store, "--yes")
     assert said.endswith(

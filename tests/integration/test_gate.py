@@ -821,7 +821,7 @@ def test_without_a_terminal_nobody_could_end_the_machine(gate: Gate, option: str
         " machine may go\n"
         "  hint: leave it out; logs are kept\n",
         f"build web {option} --jobs=2": f"error: {option} does not go with --jobs or --publish\n"
-        "  hint: one at a time, and publish what passed then\n",
+        "  hint: build one at a time, then publish\n",
     }
     for words, message in refused.items():
         argv = [*program, *words.split(), f"--root={gate.root}"]

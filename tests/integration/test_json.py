@@ -183,7 +183,10 @@ def test_what_failed_is_in_the_document_and_what_was_done_until_then(
     assert told["stderr"].endswith(f"error: {message}\n  hint: {hint}\n")
 
     told = ask("fetch", "example", "--channel=stabel", status=6)
-    assert (told["format"], told["errors"][0]["hint"]) == ("slipway/error/1", "there is: nightly")
+    assert (told["format"], told["errors"][0]["hint"]) == (
+        "slipway/error/1",
+        "choose from: nightly",
+    )
     for path in (project / "store/targets").rglob("*.qcow2"):
         path.chmod(0o644)
         path.write_bytes(b"z" * path.stat().st_size)

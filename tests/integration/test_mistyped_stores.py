@@ -82,7 +82,7 @@ def test_publish_begins_a_store_where_nothing_is_and_nowhere_else(
     (other / "metadata/letter.txt").write_text("not of a store")
     empty.mkdir()
     message = (
-        f"error: {other} is no store: something else is there\n"
+        f"error: {other} is not a store: something else is there\n"
         "  hint: name the folder of a store, or an empty one\n"
     )
     assert invoke("publish", "--folder=build", f"--store={other}", status=6) == message

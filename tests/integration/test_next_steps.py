@@ -53,7 +53,7 @@ def test_a_first_publication_of_nothing_makes_no_keys_and_no_store(
 ) -> None:
     assert types("publish --folder=nosuch", 5) == (
         "error: there is no folder nosuch\n"
-        "  hint: --folder wants what builds left: the folder build, or what CI downloaded\n"
+        "  hint: --folder needs the output of builds: the folder build, or what CI downloaded\n"
     )
     for words in ("publish nosuch", "build nosuch --publish"):
         assert 'error: there is no appliance "nosuch"\n' in types(words, 2)

@@ -335,10 +335,10 @@ def test_a_channel_is_made_by_its_keys_and_a_name_by_mistake_is_none(published: 
     # What only renews or looks makes no channel, so no hint proposes a new one.
     for words in ("refresh nope", "prune nope", "verify nope", "refresh stable nope"):
         assert published.run(words, 6) == (
-            f"error: {store} has no channel nope\n  hint: there is: stable, nightly"
+            f"error: {store} has no channel nope\n  hint: choose from: stable, nightly"
         ), words
     assert published.run("publish --folder=builds --channel=x", 4).endswith(
-        "\n  hint: there is: stable, nightly; a new one is made by: invoke keys init x"
+        "\n  hint: choose from: stable, nightly; a new one is made by: invoke keys init x"
     )
     assert not (store / "metadata/nightli").exists()
     (published.folder / "keys/stable").rename(published.folder / "elsewhere")

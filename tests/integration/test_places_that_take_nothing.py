@@ -252,7 +252,7 @@ def test_a_folder_for_downloads_that_takes_nothing_is_said_before_the_store_is_a
         "",
         (
             f"error: {stocked.folder}/file: not a directory\n"
-            "  hint: name a folder, or move away what stands in its place\n"
+            "  hint: name a folder, or move away what is in its place\n"
         ),
     )
     denied[lines[7]] = (4, "", f"error: {root}: {DENIED}")  # where logs go

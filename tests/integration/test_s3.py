@@ -206,7 +206,7 @@ def test_parts_of_another_size_are_removed(store: S3Store, big: Path, url: str) 
 
 
 def test_a_large_file_with_another_hash_leaves_nothing(store: S3Store, big: Path) -> None:
-    with pytest.raises(StoreError, match="what was to become big has the SHA-256"):
+    with pytest.raises(StoreError, match="the new content of big has the SHA-256"):
         store.create_file("big", big, sha256="0" * 64)
     assert store.stat("big") is None
     assert unfinished(store) == 0
@@ -379,14 +379,14 @@ def test_a_write_whose_answer_was_lost_is_success(store: S3Store) -> None:
     [
         (
             "s3:///x",
-            '"" is no name of a bucket: s3:///x',
+            '"" is not a bucket name: s3:///x',
             "write s3://bucket or s3://bucket/prefix",
         ),
         ("s3://bucket?regoin=x", 'an S3 store has no option "regoin"', 'did you mean "region"?'),
         (
             "s3://bucket?addressing=x",
             'the option addressing of an S3 store cannot be "x"',
-            "there is: auto, path, virtual",
+            "choose from: auto, path, virtual",
         ),
         (
             "s3://bucket?part_mib=4",
@@ -395,7 +395,7 @@ def test_a_write_whose_answer_was_lost_is_success(store: S3Store) -> None:
         ),
         (
             "s3://bucket?endpoint_url=here",
-            '"here" is no endpoint',
+            '"here" is not an endpoint',
             "write it with its scheme: https://storage.example:9000",
         ),
         (

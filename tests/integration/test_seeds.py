@@ -131,7 +131,7 @@ def test_what_cannot_be_a_seed_is_said_before_anything_is_fetched(
             "error: password is a secret, and others on this host can read a command line\n"
             "  hint: give it by a file: --set-file password=PATH\n"
         ),
-        ("--set=domain",): "error: --set wants name=value\n",
+        ("--set=domain",): "error: --set needs name=value\n",
     }.items():
         assert fetch(invoke, *words, status=2)[1] == message
     assert not (project / "out").exists()
@@ -143,7 +143,7 @@ def test_what_is_not_as_it_was_signed_is_named(project: Path, invoke: Invoke) ->
     other = project / "out/mine.qcow2"
     other.write_bytes(image.read_bytes()[:-1] + b"!")
     hint = "  hint: use none of them; invoke fetch NAME gets what is signed\n"
-    none = f"error: {other} is no file of a release in nightly\n"
+    none = f"error: {other} is not a file of a release in nightly\n"
     assert invoke("verify", str(other), status=7)[1].endswith(none + hint)
     # renamed, it is what it was, and its seed goes with it
     image.rename(other)
@@ -179,7 +179,7 @@ def test_a_withdrawn_release_is_said_to_be(project: Path, invoke: Invoke) -> Non
     invoke("withdraw", "example", "--build=b1", "--reason=it eats disks", "--yes")
     gone = "; example 1.0.0-b1 was withdrawn: it eats disks\n"
     said = invoke("verify", f"out/{ONE}.qcow2", f"out/{ONE}.seed.iso", status=7)[1]
-    assert f"out/{ONE}.qcow2 is no file of a release in nightly{gone}" in said
+    assert f"out/{ONE}.qcow2 is not a file of a release in nightly{gone}" in said
     assert (
         f"out/{ONE}.seed.iso is a seed for example 1.0.0-b1, which is in none of nightly{gone}"
         in said

@@ -232,7 +232,7 @@ def test_object_storage_wants_the_extra_and_works_with_it(
 )
 def test_what_needs_a_checkout_says_so_and_writes_nothing(words: str, reader: Reader) -> None:
     assert reader.run(*words.split(), status=2) == (
-        f"error: {reader.folder} is no checkout of Slipway: it has no templates/\n"
+        f"error: {reader.folder} is not a checkout of Slipway: it has no templates/\n"
         "  hint: change to a checkout, or give it as --root FOLDER\n"
     )
     assert list(reader.folder.iterdir()) == []
@@ -241,7 +241,7 @@ def test_what_needs_a_checkout_says_so_and_writes_nothing(words: str, reader: Re
 @pytest.mark.parametrize("words", ["test --unit", "lint", "mutants", "bench", "deps", "schema"])
 def test_work_on_slipway_itself_needs_its_checkout(words: str, reader: Reader) -> None:
     assert reader.run(*words.split(), status=2) == (
-        f"error: {reader.folder} is no checkout of Slipway: it has no src/slipway/\n"
+        f"error: {reader.folder} is not a checkout of Slipway: it has no src/slipway/\n"
         "  hint: change to a checkout, or give it as --root FOLDER\n"
     )
     assert list(reader.folder.iterdir()) == []

@@ -17,7 +17,7 @@ from slipway.channels.keys import init
 from slipway.spec.library import Library
 
 ROOT = Path(__file__).parents[2]
-FORMATS = "there is: incus, libvirt, oci, ova, proxmox, qcow2, raw, rootfs, vhd, vhdx, vmdk"
+FORMATS = "choose from: incus, libvirt, oci, ova, proxmox, qcow2, raw, rootfs, vhd, vhdx, vmdk"
 ARM = 'the base debian-13 is not for the architecture "arm"'
 TWICE, ONCE = 'the parameter "{}" is given twice', "give it once, with --set or --set-file"
 PARAMETERS = """
@@ -42,33 +42,33 @@ for words in json.loads(sys.stdin.read()):
 """
 #: Words, what is said about them, and the hint.
 WRONG = [
-    ("start web --set =y", "--set wants name=value", ""),
-    ("start web --set y", "--set wants name=value", ""),
+    ("start web --set =y", "--set needs name=value", ""),
+    ("start web --set y", "--set needs name=value", ""),
     ("start web --set sight=y", 'web has no parameter "sight"', 'did you mean "site"?'),
     ("start web --set site=a..b", 'site: "a..b" is not accepted',
      'it has to be a host name, such as "mail.example.org"'),
     ("start web --set site=a --set site=b", TWICE.format("site"), ONCE),
     ("start web --set password=a --set-file password=secret", TWICE.format("password"), ONCE),
-    ("start web --set-file secret", '--set-file wants name=PATH, not "secret"', ""),
-    ("start web --set-file password=", '--set-file wants name=PATH, not "password="', ""),
-    ("start web --set-file =secret", '--set-file wants name=PATH, not "=secret"', ""),
+    ("start web --set-file secret", '--set-file needs name=PATH, not "secret"', ""),
+    ("start web --set-file password=", '--set-file needs name=PATH, not "password="', ""),
+    ("start web --set-file =secret", '--set-file needs name=PATH, not "=secret"', ""),
     ("start web --set-file password=nowhere", "there is no file nowhere",
-     "--set-file wants name=PATH"),
+     "--set-file needs name=PATH"),
     ("start web --set-file password=appliances", "appliances is a folder",
-     "--set-file wants name=PATH, with the path of a file"),
+     "--set-file needs name=PATH, with the path of a file"),
     ("start web --set-file password=latin", "latin:2: this is not UTF-8",
      "save it as UTF-8; a value is text"),
     ("start web --set-file password=large", "large has more than 1048576 bytes",
      "a value is a line of text"),
-    ("start web --keep ../x", '"../x" is no name for a snapshot',
+    ("start web --keep ../x", '"../x" is not a name for a snapshot',
      "lower-case letters, digits, dots and hyphens"),
     ("plan web --arch arm", ARM, "it is for: amd64, arm64"),
     ("lock web --arch arm", ARM, "it is for: amd64, arm64"),
     ("build web --arch arm", ARM, "it is for: amd64, arm64"),
     ("nightly web --no-publish --arch arm", ARM, "it is for: amd64, arm64"),
-    ("nightly web --builder nope", 'there is no builder "nope"', "there is: mmdebstrap, packer"),
-    ("build web --builder nope", 'there is no builder "nope"', "there is: mmdebstrap, packer"),
-    ("publish web --builder nope", 'there is no builder "nope"', "there is: mmdebstrap, packer"),
+    ("nightly web --builder nope", 'there is no builder "nope"', "choose from: mmdebstrap, packer"),
+    ("build web --builder nope", 'there is no builder "nope"', "choose from: mmdebstrap, packer"),
+    ("publish web --builder nope", 'there is no builder "nope"', "choose from: mmdebstrap, packer"),
     ("build web --publish --format nope", 'there is no format "nope"', FORMATS),
     ("build web --format qcow2,ova", '"qcow2,ova" is no format',
      "give the option once for each: --format qcow2 --format ova"),
@@ -82,8 +82,8 @@ WRONG = [
     ("render web --source nope", "mmdebstrap builds for no platform in particular",
      "--source goes with --builder packer"),
     ("build web --built nowhere", "there is no folder nowhere",
-     "--built wants a folder that exists"),
-    ("cache prune --limit -1", "--limit goes with cache prune, and wants a number from 0 on", ""),
+     "--built needs an existing folder"),
+    ("cache prune --limit -1", "--limit goes with cache prune, and needs a number from 0 on", ""),
     ("keys init nightly --role root", "--role does not go with: keys init",
      "it goes with: keys rotate"),
     ("keys show nightly --online", "--online does not go with: keys show",
@@ -91,7 +91,7 @@ WRONG = [
     ("keys export nightly --threshold 2", "--threshold does not go with: keys export",
      "it goes with: keys init"),
     ("keys rotate nightly --role rot", 'there is no role "rot"',
-     "there is: root, targets, snapshot, timestamp"),
+     "choose from: root, targets, snapshot, timestamp"),
 ]  # fmt: skip
 
 

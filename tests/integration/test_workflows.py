@@ -135,7 +135,7 @@ def test_a_night_and_a_promotion(project: Path) -> None:
     summary = (project / "GITHUB_STEP_SUMMARY").read_text()
     for name in ("example", "other"):
         assert f"| `{name}` | `1.0.0-b1` | `nightly` | `published` |" in summary
-        assert f"{name}: nightly now has" not in summary, "it stands there twice"
+        assert f"{name}: nightly now has" not in summary, "it is listed twice"
     # one commit, one renewal
     assert len(list((project / "store/metadata/nightly").glob("*.snapshot.json"))) == 2
 

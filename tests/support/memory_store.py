@@ -88,7 +88,7 @@ class MemoryStore:
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
-            raise StoreError(f"what was to become {key} has the SHA-256 {found}, expected {sha256}")
+            raise StoreError(f"the new content of {key} has the SHA-256 {found}, expected {sha256}")
         return self.create(key, data)
 
     def swap(self, key: str, data: bytes, *, etag: str | None) -> str:

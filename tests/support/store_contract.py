@@ -174,7 +174,7 @@ class StoreContract(ReadingContract):
         with pytest.raises(StoreError) as caught:
             store.create_file("x", path, sha256="0" * 64)
         assert caught.value.message == (
-            f"what was to become x has the SHA-256 {sha256(b'changed meanwhile')}, "
+            f"the new content of x has the SHA-256 {sha256(b'changed meanwhile')}, "
             f"expected {'0' * 64}"
         )
         assert store.stat("x") is None

@@ -82,7 +82,7 @@ def test_ctrl_c_is_said_once_a_task_has_begun() -> None:
 
 
 FULL = "error: standard output: no space left on device\n  hint: free some space there\n"
-CLOSED = "error: standard output is closed\n  hint: to throw it away: >/dev/null\n"
+CLOSED = "error: standard output is closed\n  hint: to discard it: >/dev/null\n"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_the_system_refuses_is_one_line_with_its_path_and_a_hint(tmp_path: 
         HostError.exit_code,
         (
             f"error: {tmp_path}/file/below: not a directory\n"
-            "  hint: name a folder, or move away what stands in its place"
+            "  hint: name a folder, or move away what is in its place"
         ),
     )
     with pytest.raises(Exit) as ended, outcome():

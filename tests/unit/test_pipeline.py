@@ -107,9 +107,9 @@ def test_an_image_that_was_harmed_is_not_started(job: tuple[Workshop, Job]) -> N
     os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(BuildError) as caught:
         built_image(shop, prepared)
-    assert (
-        str(caught.value)
-        == "error: thing is not built from what is here now\n  hint: run: invoke build thing"
+    assert str(caught.value) == (
+        "error: thing is not up to date: its inputs have changed, or it was never built\n"
+        "  hint: run: invoke build thing"
     )
     assert not entry.folder.exists()
 

@@ -207,7 +207,7 @@ def test_a_tree_that_was_harmed_is_not_made_again_without_its_secrets(
         with pytest.raises(UsageError) as caught:
             work.layer(stage)
     assert (
-        caught.value.message == "thing is built with secrets that the environment has not: LICENCE"
+        caught.value.message == "thing is built with secrets missing from the environment: LICENCE"
     )
 
 

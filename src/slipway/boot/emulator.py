@@ -86,7 +86,7 @@ def choose(setting: str, accelerator: Accelerator, said: str, lock: Lock | None)
     older = f"it is older than {NEW_ENOUGH}"
     if setting == "tree" and not tree:
         raise UsageError(
-            "there is no QEMU in a tree of its own for this machine and host",
+            "Slipway has no QEMU of its own for this machine and host",
             hint="export SLIPWAY_QEMU=host",
         )
     if setting != "auto":

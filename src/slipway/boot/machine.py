@@ -413,7 +413,8 @@ def running(machine: Machine, *, enter: Sequence[str] = (), log: Path) -> Iterat
     """
     if machine.firmware not in FIRMWARES:
         raise UsageError(
-            f'there is no firmware "{machine.firmware}"', hint=f"there is: {', '.join(FIRMWARES)}"
+            f'there is no firmware "{machine.firmware}"',
+            hint=f"choose from: {', '.join(FIRMWARES)}",
         )
     if machine.variables:
         _make_private(machine.variables)

@@ -98,7 +98,7 @@ def require_startable(appliance: Appliance, given: Mapping[str, str], keep: str 
     """
     if keep and not _SNAPSHOT.fullmatch(keep):
         raise UsageError(
-            f'"{keep}" is no name for a snapshot',
+            f'"{keep}" is not a name for a snapshot',
             hint="lower-case letters, digits, dots and hyphens",
         )
     require_accepted(appliance.name, appliance.spec.parameters, given)

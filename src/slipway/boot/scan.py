@@ -159,7 +159,7 @@ def _connect(address: str, port: int) -> socket.socket | None:
     connection.close()
     if problem == errno.ECONNREFUSED:
         return None
-    raise OSError(problem, f"port {port} cannot be asked")
+    raise OSError(problem, f"port {port} cannot be probed")
 
 
 def refused_udp_ports(
@@ -250,7 +250,7 @@ def _problems(
     """Return the differences from the named ports, with the lines to add to the spec."""
     say = []
     for port in surplus[:10]:
-        say.append(f"port {port} is open and not in the spec; if it is wanted, add to ports:")
+        say.append(f"port {port} is open and not in the spec; if it is intended, add to ports:")
         say.append(f"  - {{port: {port}, protocol: tcp, purpose: ...}}")
     if len(surplus) > 10:
         say.append(f"open and not in the spec: {_listed(surplus)}")

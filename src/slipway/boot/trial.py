@@ -184,7 +184,7 @@ def find_checks(appliance: Appliance, words: Sequence[str]) -> frozenset[str]:
     for word in words:
         named = {name for name, alone in zip(known, short, strict=True) if word in (name, alone)}
         if not named:
-            hint = suggestion(word, [*short, *known]) or f"there is: {', '.join(known)}"
+            hint = suggestion(word, [*short, *known]) or f"choose from: {', '.join(known)}"
             raise UsageError(f'{appliance.name} has no check "{word}"', hint=hint)
         found |= named
     return frozenset(found)

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from slipway.errors import UsageError, suggestion
+from slipway.errors import UsageError, choose
 
 if TYPE_CHECKING:
     from slipway.cache import Cache
@@ -170,7 +170,7 @@ def require_targets(name: str, known: Sequence[str], targets: Sequence[str]) -> 
         )
     for target in targets:
         if target not in known:
-            hint = suggestion(target, known) or f"there is: {', '.join(known)}"
+            hint = choose(target, known)
             raise UsageError(f'there is no source "{target}"', hint=hint)
 
 
@@ -195,7 +195,7 @@ def builder(name: str) -> Builder:
     if name not in builder_names():
         raise UsageError(
             f'there is no builder "{name}"',
-            hint=suggestion(name, builder_names()) or f"there is: {', '.join(builder_names())}",
+            hint=choose(name, builder_names()),
         )
     module = importlib.import_module(f"{__name__}.{name}")
     return cast(Builder, getattr(module, name.capitalize())())

@@ -47,6 +47,6 @@ def check_hygiene(
             f"  {found['path']}: {found['detail']} ({found['rule']})" for found in findings
         )
         raise BuildError(
-            f"the tree of {name} holds what no image may hold:\n{lines}",
+            f"the tree of {name} holds what images must not contain:\n{lines}",
             hint="remove it in a setup script, or make it on first boot",
         )

@@ -418,7 +418,7 @@ def read_secrets(source: Source) -> dict[str, str]:
     if missing:
         hint = f"its setup scripts are given them: export SLIPWAY_SECRET_{missing[0]}=..."
         raise UsageError(
-            f"{source.appliance.name} is built with secrets that the environment has not: "
+            f"{source.appliance.name} is built with secrets missing from the environment: "
             f"{', '.join(missing)}",
             hint=hint,
         )

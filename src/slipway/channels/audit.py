@@ -250,7 +250,7 @@ def examine_rest(store: Store, channels: Iterable[Channel]) -> tuple[list[str], 
             ]
             if _comment(store, f"{folder}/{SUMS}", status.key, keys) is None:
                 problems.append(
-                    f"{status.key} is no signature by a key of "
+                    f"{status.key} is not a signature by a key of "
                     f"{f'the channel {name}' if name else 'any channel'}"
                 )
             else:

@@ -267,7 +267,7 @@ def fetch_image(
         formats = ", ".join(sorted({artifact.format for artifact in manifest.artifacts}))
         raise StoreError(
             f"{ref} was not made as {form}",
-            hint=f"there is: {formats}; invoke export makes others of raw",
+            hint=f"choose from: {formats}; invoke export makes others of raw",
         )
     image = client.wanted(ref, made[0].file)
     if len(made) > 1 or (made[0].size, made[0].sha256) != (image.size, image.sha256):

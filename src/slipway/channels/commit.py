@@ -111,8 +111,8 @@ def commit(
         except Conflict:
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2 ** min(retries, 10))))
     raise StoreError(
-        f"others were first {_ATTEMPTS} times in {ring.channel}",
-        hint="try again when less is going on",
+        f"{ring.channel} was changed by other publishers in each of {_ATTEMPTS} attempts",
+        hint="try again later",
     )
 
 

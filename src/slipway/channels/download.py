@@ -176,7 +176,7 @@ def _is_there(target: _Place, part: _Place, wanted: Wanted) -> bool:
         return False
     hint = "move it away, or give another folder: --out DIR"
     if not stat.S_ISREG(found.st_mode):
-        raise HostError(f"{target.path} exists and is no regular file", hint=hint)
+        raise HostError(f"{target.path} exists and is not a regular file", hint=hint)
     if found.st_uid not in (0, os.geteuid()):
         raise HostError(f"{target.path} exists and belongs to another user", hint=hint)
     descriptor = target.open(os.O_RDONLY)
@@ -227,7 +227,7 @@ def _open_part(part: _Place) -> int | None:
         except OSError as error:
             hint = "remove it, or give another folder: --out DIR"
             raise HostError(
-                f"{part.path} is no download of yours: {error.strerror}", hint=hint
+                f"{part.path} is not a download of yours: {error.strerror}", hint=hint
             ) from error
         found = None
     try:

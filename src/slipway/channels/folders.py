@@ -37,7 +37,7 @@ def builds_below(folder: Path, only: str = "") -> list[Path]:
     if not folder.is_dir():
         raise BuildError(
             f"there is no folder {folder}",
-            hint="--folder wants what builds left: the folder build, or what CI downloaded",
+            hint="--folder needs the output of builds: the folder build, or what CI downloaded",
         )
     found = sorted(_walk(folder))
     if not found:
@@ -68,7 +68,7 @@ def require_build_of(path: Path, wanted: str | None) -> None:
     if appliance != wanted:
         raise BuildError(
             f"{path} has a build of {appliance}, and is for {wanted or 'nothing'}",
-            hint="whoever built it made something else than was asked for: nothing is published",
+            hint="the build is not the requested one, and nothing is published",
         )
 
 
@@ -100,4 +100,6 @@ def _require_files(path: Path) -> None:
     for each in sorted(path.iterdir()) if path.is_dir() else ():
         mode = each.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise BuildError(f"{each} is no file", hint="a build consists of files: build it again")
+            raise BuildError(
+                f"{each} is not a file", hint="a build consists of files: build it again"
+            )

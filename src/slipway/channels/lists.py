@@ -83,7 +83,7 @@ def require_bytes(store: Store, key: str, size: int, sha256: str) -> None:
         )
     if found != sha256:
         raise StoreError(
-            f"{key} is there already and is something else",
+            f"{key} already exists with other content",
             hint=f"{_SECOND}, remove it, and run this again",
         )
 

@@ -83,14 +83,14 @@ class Memory:
         except OSError as error:
             raise HostError(
                 f"{self.path} cannot be read: {error.strerror}",
-                hint="its owner can allow you to read it",
+                hint="ask its owner for read permission",
             ) from error
 
     def unintelligible(self, problem: str) -> HostError:
         """Return the error for a file that is damaged."""
         return HostError(
             f"{self.path} cannot be understood: {problem}",
-            hint=f"restore it from a backup, or look with: invoke recover {self.channel}",
+            hint=f"restore it from a backup, or inspect it with: invoke recover {self.channel}",
         )
 
     def _above_floor(self, known: Known) -> Known:
@@ -102,7 +102,8 @@ class Memory:
         except ValueError as error:
             raise HostError(
                 f"{self.path} and {BUNDLE} do not agree about the channel {self.channel}: {error}",
-                hint=f"the channel's keys signed both; look with: invoke recover {self.channel}",
+                hint="the channel's keys signed both; inspect it with: "
+                f"invoke recover {self.channel}",
             ) from error
 
     def begin(self, number: int, sha256: str) -> bool:

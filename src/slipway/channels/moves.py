@@ -384,7 +384,9 @@ def _packages(store: Store, ref: ReleaseRef, entry: Listed) -> dict[str, str]:
             for item in json.loads(text).get("components", ())
         }
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise VerificationError(f"the {SBOM} of {ref} is no list of packages: {error}") from error
+        raise VerificationError(
+            f"the {SBOM} of {ref} is not a list of packages: {error}"
+        ) from error
 
 
 def _is_older(shelf: Shelf, before: str | None) -> bool:

@@ -111,7 +111,7 @@ def look(store: Store, ring: KeyRing, *, clock: Clock, to: int | None = None) ->
         whole = ", ".join(str(number) for number in sorted(states)) or "none"
         raise UsageError(
             f"the channel {name} has no version {to} that is signed and whole",
-            hint=f"there is: {whole}",
+            hint=f"choose from: {whole}",
         )
     present = states.get(named or 0) or Channel(name=name, store=store, root=root)
     present.timestamp = timestamp

@@ -37,7 +37,7 @@ from slipway.channels.shelf import find_release
 from slipway.channels.state import Channel
 from slipway.channels.watch import read_watched
 from slipway.channels.withdrawal import Withdrawal, Withdrawer
-from slipway.errors import HostError, UserError, suggestion
+from slipway.errors import HostError, UserError, choose, suggestion
 from slipway.host.ownership import require_writable
 from slipway.records.manifest import PackageChanges
 from slipway.records.reference import ReleaseRef
@@ -114,7 +114,7 @@ class Session:
             near = suggestion(
                 channel, {*there, *(name for name in self._rooted() if is_channel(name))}
             )
-            listing = f"there is: {', '.join(there)}; a new one" if there else "a new one"
+            listing = f"choose from: {', '.join(there)}; a new one" if there else "a new one"
             hint = near or f"{listing} is made by: invoke keys init {channel}"
             raise MissingKeys(
                 f"there is no channel {channel} in {self.store.url}, and no keys of it", hint=hint
@@ -193,7 +193,7 @@ class Session:
     def unknown(self, channel: str) -> NoChannel:
         """Return the error for a channel that the store does not have."""
         there = self.channels()
-        hint = suggestion(channel, there) or f"there is: {', '.join(there) or 'none'}"
+        hint = choose(channel, there)
         return NoChannel(f"{self.store.url} has no channel {channel}", hint=hint)
 
     def forgettable(self, channel: str) -> bool:

@@ -143,7 +143,7 @@ def find_release(
     ]
     if not found:
         listing = (
-            f"there is: {', '.join(shelf.releases)}"
+            f"choose from: {', '.join(shelf.releases)}"
             if shelf.releases
             else nearest(appliance, known)
         )
@@ -224,7 +224,7 @@ def _shelf(role: Metadata[Targets], appliance: str) -> Shelf:
         entry = _typed(each, dict, "a release")
         name = _name(entry.get("release"), "a release")
         if name in releases:
-            raise _Unsound(f"{name} is there twice")
+            raise _Unsound(f"{name} is repeated")
         if name not in files:
             raise _Unsound(f"{name} has no files")
         created, added = (
@@ -317,11 +317,11 @@ def _name(value: Any, what: str) -> str:
 
 def _number(value: Any, what: str, limit: int) -> int:
     if type(value) is not int or not 0 <= value <= limit:
-        raise _Unsound(f"{what} is no number from 0 to {limit}")
+        raise _Unsound(f"{what} is not a number from 0 to {limit}")
     return value
 
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT or re.search(r"[\ud800-\udfff]", value):
-        raise _Unsound(f"{what} is no text of at most {_MAX_TEXT} characters")
+        raise _Unsound(f"{what} is not text of at most {_MAX_TEXT} characters")
     return value

@@ -151,7 +151,7 @@ def require_store(store: Store, *, new: bool = False) -> None:
         problem = _folder_problem(Path(store.url))
     if problem == _SOMETHING_ELSE:
         raise StoreError(
-            f"{store.url} is no store: {problem}",
+            f"{store.url} is not a store: {problem}",
             hint="name the folder of a store, or an empty one",
         )
     if not new:
@@ -175,7 +175,7 @@ def _folder_problem(path: Path) -> str:
     except OSError as error:
         raise StoreError(
             f"{path} cannot be read: {os.strerror(error.errno or 0)}",
-            hint="its owner can allow you to read it",
+            hint="ask its owner for read permission",
         ) from error
     return _SOMETHING_ELSE if names else "the folder is empty"
 
@@ -310,7 +310,7 @@ def parse(data: bytes, source: str, kind: str) -> Any:
         metadata = Metadata[Any].from_bytes(data)
     except DeserializationError as error:
         raise VerificationError(
-            f"{source} is no TUF metadata", hint="the store was changed by something else"
+            f"{source} is not TUF metadata", hint="the store was changed by something else"
         ) from error
     if metadata.signed.type != kind:
         raise VerificationError(f"{source} is {metadata.signed.type} metadata, not {kind}")
@@ -355,7 +355,6 @@ def _require_new(store: Store, channel: str) -> None:
         raise StoreError(
             f"the channel {channel} has metadata, but its timestamp.json was deleted",
             hint=(
-                "clients keep what they have; what is known, and the way out: "
-                f"invoke recover {channel}"
+                f"clients keep their last state; to inspect and recover: invoke recover {channel}"
             ),
         )

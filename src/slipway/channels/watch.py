@@ -144,7 +144,7 @@ def require_known(channel: Channel, known: Known, clock: Clock) -> None:
         )
     if not _continues(channel, channel.snapshot, seen, clock):
         raise VerificationError(
-            f"version {version} of the channel {name} does not go on from version "
+            f"version {version} of the channel {name} does not continue version "
             f"{seen.timestamp}, which was seen here",
             hint=way_out,
         )

@@ -19,7 +19,7 @@ from slipway.channels.moves import Moved, withdraw
 from slipway.channels.shelf import matches, nearest
 from slipway.channels.state import Channel, Shelf
 from slipway.channels.verified import manifest_of
-from slipway.errors import StoreError, UsageError, UserError, suggestion
+from slipway.errors import StoreError, UsageError, UserError, choose
 from slipway.records.reference import ReleaseRef
 from slipway.stores import Store
 
@@ -53,7 +53,7 @@ class Withdrawal:
             raise StoreError(
                 f"{self.appliance} {', '.join(self.releases)} may still be in "
                 f"{len(self.unreached)} channels:{listing}",
-                hint="mend them, or do it where their keys are, and run this again",
+                hint="repair them, or run this where their keys are",
             )
 
 
@@ -193,7 +193,7 @@ class Withdrawer:
         there = sorted({each for shelf in shelves.values() for each in shelf.releases})
         if not there:
             return nearest(appliance, self._appliances)
-        return suggestion(build, there) or f"there is: {', '.join(there)}"
+        return choose(build, there)
 
     def _derived(self, ref: ReleaseRef, shelves: Mapping[str, Shelf]) -> list[str]:
         """Return the descendants of a release, and the releases with the very same disk.

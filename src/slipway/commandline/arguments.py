@@ -234,7 +234,7 @@ class _Words:
 
     def _number(self, name: str, text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-            self._fail(f'{name} wants a whole number, not "{text}"')
+            self._fail(f'{name} needs a whole number, not "{text}"')
         return int(text)
 
     def _plain(self, word: str) -> None:

@@ -42,7 +42,7 @@ _HINTS: Final = {
     errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENOSPC: "free some space there",
     errno.EPERM: "look at its owner and mode, and at those of the folders above it",
-    errno.ENOTDIR: "name a folder, or move away what stands in its place",
+    errno.ENOTDIR: "name a folder, or move away what is in its place",
     errno.EROFS: "mount it read-write, or use another folder",
 }
 
@@ -149,7 +149,7 @@ def open_streams() -> None:
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w")
     if 1 in closed:
-        raise HostError("standard output is closed", hint="to throw it away: >/dev/null")
+        raise HostError("standard output is closed", hint="to discard it: >/dev/null")
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def task_help(context: ParserContext, docstring: str | None) -> str:
         lines.append(title)
         width = min(28, max(len(name) for name, _ in arguments)) + 2
         for name, argument in arguments:
-            told = "without it" in (argument.help or "")  # a number stands for that
+            told = "(default: " in (argument.help or "")  # a number stands for that
             plain = told or argument.kind in (bool, list) or argument.default in (None, "")
             text = (argument.help or "") + ("" if plain else f" (default: {argument.default})")
             if (

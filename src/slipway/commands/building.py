@@ -252,7 +252,7 @@ def releases(
             reason = (
                 f"no boot has checked {unchecked.name} of {job.name}"
                 if unchecked
-                else f"{job.name} is not built from what is here now"
+                else f"{job.name} is not up to date: its inputs have changed, or it was never built"
             )
             raise BuildError(reason, hint=f"run: invoke build {job.name} --publish")
         announce(wanted.built, job.name, done)
@@ -287,12 +287,12 @@ def check(
     from slipway import pipeline
     from slipway.boot.machine import FIRMWARES
     from slipway.boot.trial import find_checks
-    from slipway.errors import UsageError, suggestion
+    from slipway.errors import UsageError, choose
 
     if which.firmware not in FIRMWARES:
         raise UsageError(
             f'there is no firmware "{which.firmware}"',
-            hint=suggestion(which.firmware, FIRMWARES) or f"there is: {', '.join(FIRMWARES)}",
+            hint=choose(which.firmware, FIRMWARES),
         )
     holding.require_terminal(alone=True)
     shop = at.workshop()
@@ -332,7 +332,7 @@ def faults(
 
     at_least_one("--jobs", jobs)
     if answer.json and jobs > 1:
-        raise UsageError("--json does not go with --jobs", hint="call it once for each appliance")
+        raise UsageError("--json does not go with --jobs", hint="run it once for each appliance")
     shop = at.workshop()
     prepared_jobs = prepared(shop, chosen(shop, names, all), recipe)
     found = {job.name: faults.read(job.source.appliance) for job in prepared_jobs}

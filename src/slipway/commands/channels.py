@@ -60,7 +60,7 @@ def channels(
         _remove(channel, at, answer, yes=care.yes, force=care.force, dry_run=care.dry_run)
         return
     if action:
-        raise UsageError(f'channels has no action "{action}"', hint="there is: remove")
+        raise UsageError(f'channels has no action "{action}"', hint="choose from: remove")
     if care.yes or care.force or care.dry_run:
         raise UsageError("--yes, --force and --dry-run go with: channels remove CHANNEL")
     _shop, session = at.open(reading=True)
@@ -94,7 +94,7 @@ def _remove(
 
     if not channel:
         raise UsageError(
-            "channels remove wants a CHANNEL", hint="invoke channels shows which there are"
+            "channels remove needs a CHANNEL", hint="invoke channels shows which there are"
         )
     shop, session = at.open(dry_run=dry_run)
     removal = Removal.of(session, channel)
@@ -176,9 +176,7 @@ class _Rollback:
 
     channel: str = option("stable", "in this channel")
     to: str = option("", "the same as --build")
-    build: str = option(
-        "", "to this build id or release; without it the one that was current before"
-    )
+    build: str = option("", "to this build id or release (default: the previous one)")
     yes: bool = shared("yes", False)
     dry_run: bool = shared("dry_run", False)
 
@@ -236,7 +234,7 @@ def withdraw(
 
     if not wanted.build or not wanted.reason:
         raise UsageError(
-            "withdraw wants --build and --reason",
+            "withdraw needs --build and --reason",
             hint="the reason is shown to everybody who has that release",
         )
     shop, session = at.open(dry_run=wanted.dry_run)
@@ -296,7 +294,7 @@ def refresh(channel: list[str], *, at: Place, answer: Answer, dry_run: bool = Fa
         "yes",
         "dry_run",
         channel="the channel",
-        version="restore this version; without it the newest one",
+        version="restore this version (default: the newest)",
     )
 )
 def recover(

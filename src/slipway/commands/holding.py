@@ -34,11 +34,11 @@ class Holding:
     """The options for a machine with failed checks, and for a tree with failed scripts."""
 
     keep_failed: bool = option(
-        False, "keep the machine of a failed check until Enter or Ctrl-C; wants a terminal"
+        False, "keep the machine of a failed check until Enter or Ctrl-C; needs a terminal"
     )
     debug: bool = option(
         False,
-        "a shell in the machine of a failed check, or in the tree of a failed setup step; wants a"
+        "a shell in the machine of a failed check, or in the tree of a failed setup step; needs a"
         " terminal",
     )
 
@@ -59,11 +59,11 @@ class Holding:
         if not alone:
             raise UsageError(
                 f"{name} does not go with --jobs or --publish",
-                hint="one at a time, and publish what passed then",
+                hint="build one at a time, then publish",
             )
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError(
-                f"{name} wants a terminal: somebody has to say when the machine may go",
+                f"{name} needs a terminal: somebody must say when the machine may go",
                 hint="leave it out; logs are kept",
             )
 

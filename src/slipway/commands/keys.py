@@ -61,12 +61,12 @@ def _require_fitting(action: str, given: Iterable[str]) -> None:
     Raises:
         UsageError: Such an option is given, or the action does not exist.
     """
-    from slipway.errors import UsageError, suggestion
+    from slipway.errors import UsageError, choose
 
     if action not in _ACTIONS:
         raise UsageError(
             f'keys has no action "{action}"',
-            hint=suggestion(action, _ACTIONS) or f"there is: {', '.join(_ACTIONS)}",
+            hint=choose(action, _ACTIONS),
         )
     for name in given:
         if action not in _GOES_WITH[name]:
@@ -89,7 +89,7 @@ class _Wanted:
     root_keys: int = option(1, "how many keys the root has; several get a folder each")
     threshold: int = option(1, "how many of them must sign")
     keys: str = option(
-        "", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys"
+        "", "the folder of channels' keys (default: SLIPWAY_KEYS, or ~/.config/slipway/keys)"
     )
     online: bool = option(False, "export only what signs every night: snapshot and timestamp")
     offline_targets: bool = option(False, "export only the targets key")
@@ -201,7 +201,7 @@ def _rotate(
 
     role = wanted.role
     if not role:
-        raise UsageError("rotate wants --role", hint=f"one of: {', '.join(rings.ROLES)}")
+        raise UsageError("rotate needs --role", hint=f"one of: {', '.join(rings.ROLES)}")
     if wanted.dry_run:
         # Without asking for a passphrase.
         ring = rings.load_ring(channel, directory, places=places)

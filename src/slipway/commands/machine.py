@@ -49,7 +49,7 @@ def doctor(*, at: Checkout, answer: Answer) -> None:
     keyless=True,
     help=dict(
         action="prune: remove what was not used for the longest time, down to the limit",
-        limit="with prune: keep at most so many GiB; without it cache_limit_gib",
+        limit="with prune: keep at most this many GiB (default: cache_limit_gib)",
     ),
 )
 def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Answer) -> None:
@@ -58,9 +58,9 @@ def cache(action: str = "", *, at: Checkout, limit: int = _NO_LIMIT, answer: Ans
     from slipway.terminal.progress import size
 
     if action not in ("", "prune"):
-        raise UsageError(f'cache has no action "{action}"', hint="there is: prune")
+        raise UsageError(f'cache has no action "{action}"', hint="choose from: prune")
     if limit != _NO_LIMIT and (action != "prune" or limit < 0):
-        raise UsageError("--limit goes with cache prune, and wants a number from 0 on")
+        raise UsageError("--limit goes with cache prune, and needs a number from 0 on")
     store = at.workshop().cache
     removed = (
         store.prune(keep_bytes=limit * 2**30 if limit >= 0 else None) if action == "prune" else []

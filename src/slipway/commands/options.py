@@ -47,7 +47,7 @@ _HELP: Final = {
     "dry_run": "say what would be done, and change nothing",
     "yes": "do not ask",
     "from_": "the channel that has it",
-    "build": "a build id, or a release; without it the current one",
+    "build": "a build id, or a release (default: the current one)",
     "format": "make this format instead of those in the spec; can be given again",
     "firmware": "bios, uefi or secureboot",
     "built": "write into this directory where each finished release is, as <appliance>.json",
@@ -122,12 +122,12 @@ class Reading(Working):
 
     store: str = option(
         "",
-        "s3://bucket/prefix?options, a directory, or https://... to read; "
-        "without it SLIPWAY_STORE, slipway.toml, or build/store",
+        "s3://bucket/prefix?options, a directory, or https://... to read "
+        "(default: SLIPWAY_STORE, slipway.toml, or build/store)",
     )
     endpoint_url: str = option("", "the S3 server, where it is not Amazon's")
     keys: str = option(
-        "", "where the keys of channels are; without it SLIPWAY_KEYS, or ~/.config/slipway/keys"
+        "", "the folder of channels' keys (default: SLIPWAY_KEYS, or ~/.config/slipway/keys)"
     )
 
     def open(
@@ -236,7 +236,7 @@ def folders(names: Sequence[str]) -> list[str]:
     for name in names:
         if "," in name:
             raise UsageError(
-                f'"{name}" is no name',
+                f'"{name}" is not a name',
                 hint=f"names are separated by spaces: {' '.join(name.split(','))}",
             )
         parts = Path(name).parts
@@ -253,7 +253,7 @@ def at_least_one(option: str, number: int) -> int:
     from slipway.errors import UsageError
 
     if number < 1:
-        raise UsageError(f"{option} wants a number from 1 on, not {number}")
+        raise UsageError(f"{option} needs a number from 1 on, not {number}")
     return number
 
 
@@ -270,7 +270,7 @@ def require_folder(option: str, path: str) -> None:
     if not path:
         return
     if not Path(path).is_dir():
-        raise UsageError(f"there is no folder {path}", hint=f"{option} wants a folder that exists")
+        raise UsageError(f"there is no folder {path}", hint=f"{option} needs an existing folder")
     require_writable(Path(path))
 
 

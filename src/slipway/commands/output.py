@@ -85,7 +85,7 @@ def confirm(deed: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            f"no terminal to ask on: {deed}?", hint="pass --yes; to look first: --dry-run"
+            f"cannot ask without a terminal: {deed}?", hint="pass --yes; to preview: --dry-run"
         )
     try:
         answer = input(f"{one_line(deed)}? [y/N] ")

@@ -83,7 +83,7 @@ def _require_lock(shop: Workshop, name: str, architecture: str) -> None:
     keyless=True,
     help=described(
         "name",
-        out="an empty or new directory; without it build/NAME/render, which is emptied",
+        out="an empty or new directory (default: build/NAME/render, emptied first)",
         source="with the builder packer: the platforms, as qemu,amazon-ebs",
     ),
 )

@@ -52,7 +52,7 @@ def _own(at: Checkout) -> Path:
     checkout = Path(at.root).absolute()
     if not (checkout / "src/slipway").is_dir():
         raise UsageError(
-            f"{checkout} is no checkout of Slipway: it has no src/slipway/",
+            f"{checkout} is not a checkout of Slipway: it has no src/slipway/",
             hint="change to a checkout, or give it as --root FOLDER",
         )
     return checkout

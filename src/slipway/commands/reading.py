@@ -32,7 +32,7 @@ class _Image:
     format: str = option("qcow2", "the image's format")
     build: str = shared("build", "")
     arch: str = option("amd64", "processor architecture of the image, in Debian's words")
-    out: str = option("", "the folder for it; without it downloads/NAME")
+    out: str = option("", "the output folder (default: downloads/NAME)")
     set: list[str] = field(
         default_factory=list,
         metadata={
@@ -112,7 +112,7 @@ class _Disk:
 
     channel: str = option("stable", "from this channel")
     build: str = shared("build", "")
-    out: str = option("", "the folder for them; without it downloads/NAME")
+    out: str = option("", "the output folder (default: downloads/NAME)")
 
 
 @task(
@@ -127,7 +127,7 @@ def export(release: str, *, at: Reading, format: list[str], wanted: _Disk, answe
     from slipway.workflows.conversion import export_built, export_published
 
     if not format:
-        raise UsageError("export wants --format", hint="for example: --format ova")
+        raise UsageError("export needs --format", hint="for example: --format ova")
     require_formats(format)
     formats = list(dict.fromkeys(format))
     if Path(release).is_dir():

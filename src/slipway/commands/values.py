@@ -23,7 +23,7 @@ def given_values(plain: Iterable[str], files: Iterable[str]) -> dict[str, str]:
         files: Each as name=PATH; one line feed at the end of a file does not count.
 
     Raises:
-        UsageError: A word has another form, a name is given twice, or a file is no text.
+        UsageError: A word has another form, a name is given twice, or a file is not text.
         OSError: A file cannot be read.
     """
     values: dict[str, str] = {}
@@ -41,9 +41,9 @@ def _add(values: dict[str, str], option: str, what: str, word: str) -> tuple[str
     name, equals, value = word.partition("=")
     if not equals or not name.strip() or (what == "PATH" and not value):
         raise UsageError(
-            f'{option} wants name={what}, not "{word}"'
+            f'{option} needs name={what}, not "{word}"'
             if option == "--set-file"
-            else f"{option} wants name={what}"
+            else f"{option} needs name={what}"
         )
     if name in values:
         raise UsageError(
@@ -60,10 +60,10 @@ def _text(path: str) -> str:
     file = Path(path).expanduser()
     if file.is_dir():
         raise UsageError(
-            f"{path} is a folder", hint="--set-file wants name=PATH, with the path of a file"
+            f"{path} is a folder", hint="--set-file needs name=PATH, with the path of a file"
         )
     if not file.exists():
-        raise UsageError(f"there is no file {path}", hint="--set-file wants name=PATH")
+        raise UsageError(f"there is no file {path}", hint="--set-file needs name=PATH")
     with file.open("rb") as stream:
         content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:

@@ -177,7 +177,8 @@ def machines(bases: Sequence[str], keyword: str = "") -> tuple[Machine, ...]:
     found = tuple(machine for machine in every if keyword in str(machine))
     if not found:
         raise UsageError(
-            f'no fresh machine matches "{keyword}"', hint=f"there is: {', '.join(map(str, every))}"
+            f'no fresh machine matches "{keyword}"',
+            hint=f"choose from: {', '.join(map(str, every))}",
         )
     return found
 

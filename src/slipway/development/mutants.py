@@ -114,7 +114,7 @@ def read(root: Path) -> tuple[Mutant, ...]:
                 continue
             mutant = Mutant(**{"survives": "", **item, "tests": tuple(item["tests"])}, where=where)
             if any(mutant.name == other.name for other in found):
-                errors.append(SpecError(f'"{mutant.name}" stands in the tables twice', where=where))
+                errors.append(SpecError(f'"{mutant.name}" is in the tables twice', where=where))
             for said in _misfits(root, mutant):
                 errors.append(SpecError(f"{mutant.name}: {said}", where=where))
             found.append(mutant)
@@ -145,12 +145,12 @@ def _shape(item: Any) -> str | None:
     if not all(isinstance(text, str) for text in texts):
         return "name, file, old, new and survives are texts"
     if not re.fullmatch(r"[a-z0-9-]+", item["name"]):
-        return "name: lower-case letters, digits and hyphens are wanted"
+        return "name: use lower-case letters, digits and hyphens"
     if not item.get("survives", "why"):
-        return "survives: a reason is wanted"
+        return "survives: expected a reason"
     tests = item["tests"]
     if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
-        return "tests: a list of pytest's paths or node ids is wanted"
+        return "tests: expected a list of pytest's paths or node ids"
     return None
 
 
@@ -271,7 +271,7 @@ def _require_passing(copy: Path, tests: Sequence[str], jobs: int) -> None:
         failed = sorted(set(_FAILED.findall(text)))
         said = "\n".join(f"  {name}" for name in failed) or process.tail(log)
         message = f"the tests of the mutants have to pass without a fault:\n{said}"
-        raise BuildError(message, hint="mend them first: ./run test")
+        raise BuildError(message, hint="repair them first: ./run test")
 
 
 class _Run:

@@ -126,7 +126,7 @@ def lint(root: Path) -> None:
     if failed:
         raise BuildError(
             f"failed: {', '.join(failed)}",
-            hint="most of ruff's findings are mended by: ruff check --fix; ruff format",
+            hint="most of ruff's findings are repaired by: ruff check --fix; ruff format",
         )
 
 
@@ -162,7 +162,7 @@ def select(options: Collection[str], *, store: str = "", keyword: str = "") -> S
     """
     if store not in ("", *STORES):
         raise UsageError(
-            f'there are no tests with the store "{store}"', hint=f"there is: {', '.join(STORES)}"
+            f'there are no tests with the store "{store}"', hint=f"choose from: {', '.join(STORES)}"
         )
     named = [kind for kind in KINDS if kind in (*options, store)]
     if "fresh" in options:

@@ -102,18 +102,18 @@ def _archives(file: IO[bytes], most: int) -> Iterator[tuple[str, bytes]]:
             magic = file.read(4)
         if not magic.strip(b"\0"):
             if not whole:
-                raise ValueError("it holds no archive of cpio")
+                raise ValueError("it holds no cpio archive")
             return
         if magic == _MAGIC[0][:4]:
             yield from _members(_Counted(file), magic, most)
             whole = True
             continue
         if compressed or not file.seekable():
-            raise ValueError("it is no archive of cpio")
+            raise ValueError("it is not a cpio archive")
         file.seek(-len(magic), io.SEEK_CUR)
         stream = _stream(file)
         if stream is None:
-            raise ValueError("it is no archive of cpio, and compressed in no known way")
+            raise ValueError("it is neither a cpio archive nor compressed in a known way")
         file, compressed, whole = stream, True, False
 
 

@@ -123,7 +123,7 @@ class Ext4:
         (features,) = struct.unpack_from("<I", block, 0x60)
         if magic != _MAGIC:
             raise self._fail(
-                "it is no ext4 (of a read-only root there is neither rootfs nor incus)"
+                "it is not ext4 (of a read-only root there is neither rootfs nor incus)"
             )
         if not state & _CLEAN or features & ~_FEATURES:
             raise self._fail(

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from slipway.errors import BuildError, UsageError, suggestion
+from slipway.errors import BuildError, UsageError, choose
 
 if TYPE_CHECKING:
     from slipway.builders import Source
@@ -189,7 +189,7 @@ def load(name: str) -> Format:
     if name not in names():
         raise UsageError(
             f'there is no format "{name}"',
-            hint=suggestion(name, names()) or f"there is: {', '.join(names())}",
+            hint=choose(name, names()),
         )
     module = importlib.import_module(f"{__name__}.{name}")
     return cast(Format, getattr(module, name.capitalize())())

@@ -151,7 +151,7 @@ def check_ova(path: Path) -> None:
     recorded digest and size, and nothing else is there.
 
     Raises:
-        VerificationError: Order, names, digests or sizes are wrong, or it is no tar archive.
+        VerificationError: Order, names, digests or sizes are wrong, or it is not a tar archive.
     """
     found, texts = _members(path)
     names = list(found)
@@ -193,14 +193,16 @@ def _members(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, bytes]]:
             for member in archive:
                 content = archive.extractfile(member)
                 if content is None or member.name in found:
-                    raise VerificationError(f"{path}: {member.name} is no file, or is there twice")
+                    raise VerificationError(
+                        f"{path}: {member.name} is not a file, or is listed twice"
+                    )
                 if len(found) < 2:
                     texts[member.name] = content.read()
                     content.seek(0)
                 hashed = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
                 found[member.name] = (member.size, hashed.hexdigest())
     except tarfile.TarError as error:
-        raise VerificationError(f"{path} is no tar archive: {error}") from error
+        raise VerificationError(f"{path} is not a tar archive: {error}") from error
     return found, texts
 
 

@@ -236,7 +236,7 @@ def unpack(
             )
         if damage or after.size < uncompressed_size:
             raise VerificationError(
-                f"{packed} is no whole zstd file: {damage or 'it ends too early'}"
+                f"{packed} is not a complete zstd file: {damage or 'it ends too early'}"
             )
         if after.hexdigest() != uncompressed_sha256:
             raise VerificationError(

@@ -128,6 +128,6 @@ def check_footer(image: Path) -> None:
         or fields[8:10] != (size, size)
         or size % _MIB
     ):
-        raise ValueError(f"{image} is no fixed VHD of {size} bytes")
+        raise ValueError(f"{image} is not a fixed VHD of {size} bytes")
     if fields[14] != _checksum(content):
         raise ValueError(f"the footer of {image} has a wrong checksum")

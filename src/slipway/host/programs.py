@@ -61,7 +61,7 @@ def parse(text: str) -> tuple[dict[str, Needs], dict[str, Program]]:
         try:
             what, name, *rest = words
             if name in (tasks if what == "task" else found):
-                raise ValueError(f"{name} is there twice")
+                raise ValueError(f"{name} is repeated")
             if what == "task":
                 requirements, kinds = rest
                 tasks[name] = Needs(requirements, _kinds(kinds))

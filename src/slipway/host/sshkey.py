@@ -43,7 +43,7 @@ def require_public(path: Path) -> None:
     if not path.is_file():
         raise UsageError(
             f"there is no file {path}",
-            hint="--ssh-key wants the path of a public key, as ~/.ssh/id_ed25519.pub",
+            hint="--ssh-key needs the path of a public key, as ~/.ssh/id_ed25519.pub",
         )
     with path.open("rb") as file:
         lines = [line for line in file.read(_MAX_BYTES + 1).splitlines() if line.strip()]
@@ -54,4 +54,4 @@ def require_public(path: Path) -> None:
             if public.is_file()
             else "name the file that ends in .pub; a private key stays where it is"
         )
-        raise UsageError(f"{path} is no public SSH key", hint=hint)
+        raise UsageError(f"{path} is not a public SSH key", hint=hint)

@@ -184,7 +184,7 @@ def _no_twins(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f'"{key}" stands in one place twice')
+            raise ValueError(f'"{key}" is repeated in one place')
         found[key] = value
     return found
 
@@ -209,7 +209,7 @@ class _Reader:
     def lock(self, data: Any) -> Lock | None:
         """Return the lock; None, with errors, if the data is not one."""
         if not isinstance(data, dict) or "schema" not in data:
-            self.error("this is no lock")
+            self.error("this is not a lock")
             return None
         if data["schema"] != SCHEMA or type(data["schema"]) is not int:
             self.error(
@@ -225,13 +225,13 @@ class _Reader:
         for key, kind in _HEAD.items():
             if type(data.get(key)) is not kind or (kind is int and data[key] < 0):
                 self.error(
-                    f"{key}: {'a text' if kind is str else 'a number of seconds'} is wanted",
+                    f"{key}: expected {'a text' if kind is str else 'a number of seconds'}",
                     f'"{key}"',
                 )
         data = {key: [] for key in (*_RARE_LISTS, *_RARE_GROUPS, _WHEELS)} | data
         for key in (*_LISTS, *_RARE_LISTS):
             if not _names(data.get(key)):
-                self.error(f"{key}: a list of names is wanted", f'"{key}"')
+                self.error(f"{key}: expected a list of names", f'"{key}"')
         groups = {
             group: self.group(group, data.get(group), self.package)
             for group in (*_GROUPS, *_RARE_GROUPS)
@@ -265,7 +265,7 @@ class _Reader:
     ) -> tuple[_Item, ...]:
         """Return one list of packages; report the wrong ones."""
         if not isinstance(value, list):
-            self.error(f"{group}: a list of packages is wanted", f'"{group}"')
+            self.error(f"{group}: expected a list of packages", f'"{group}"')
             return ()
         packages = [
             package
@@ -275,10 +275,10 @@ class _Reader:
         names = [package.name for package in packages]
         for one, other in pairwise(names):
             if one == other:
-                self.error(f"{group}: {one} stands there twice", f'"name": "{one}"')
+                self.error(f"{group}: {one} is listed twice", f'"name": "{one}"')
             elif one > other:
                 self.error(
-                    f"{group}: {other} stands after {one}, but the list has to be sorted",
+                    f"{group}: {other} comes after {one}, but the list has to be sorted",
                     f'"name": "{other}"',
                 )
         return tuple(packages)
@@ -286,7 +286,7 @@ class _Reader:
     def package(self, place: str, item: Any) -> LockedPackage | None:
         """Return one package; None, with errors, if it is wrong."""
         if not isinstance(item, dict):
-            self.error(f"{place}: a package is wanted")
+            self.error(f"{place}: expected a package")
             return None
         content = tuple(item.items())
         # not read yet; or invalid: it holds a list
@@ -297,7 +297,7 @@ class _Reader:
         before = len(self.errors)
         self.shape(place, item, _PACKAGE, {"size"}, near)
         if "size" in item and not (type(item["size"]) is int and item["size"] > 0):
-            self.error(f"{place}.size: a number of bytes is wanted", near)
+            self.error(f"{place}.size: expected a number of bytes", near)
         if len(self.errors) > before:
             return None
         return _READ.setdefault(content, LockedPackage(**item))
@@ -305,7 +305,7 @@ class _Reader:
     def wheel(self, place: str, item: Any) -> LockedWheel | None:
         """Return one package of PyPI; None, with errors, if it is wrong."""
         if not isinstance(item, dict):
-            self.error(f"{place}: a package is wanted")
+            self.error(f"{place}: expected a package")
             return None
         before = len(self.errors)
         self.shape(place, item, _WHEEL, set(), f'"name": "{item.get("name")}"')
@@ -329,7 +329,7 @@ class _Reader:
                 isinstance(item[key], str) and re.fullmatch(pattern, item[key])
             ):
                 shape = (
-                    "64 hexadecimal digits are wanted"
+                    "expected 64 hexadecimal digits"
                     if key == "sha256"
                     else f"{item[key]!r} cannot be right"
                 )

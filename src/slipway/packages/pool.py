@@ -115,7 +115,7 @@ class Pool:
                     whole.write(text)
             if not target.exists():
                 raise BuildError(
-                    f"{url} cannot be had: {_answer(url, text) or 'no answer'}",
+                    f"{url} cannot be downloaded: {_answer(url, text) or 'no answer'}",
                     hint="see downloads in the spec",
                 )
             hint = (
@@ -179,7 +179,7 @@ class Pool:
             names = ", ".join(f"{package.name} {package.version}" for package in missing)
             raise BuildError(
                 f"not in the pool, or not what was locked: {names}",
-                hint="build again: they are fetched anew",
+                hint="build again: they are downloaded anew",
             )
         index = "".join(f"{stanza}\n\n" for stanza in stanzas).encode()
         (directory / "Packages").write_bytes(index)
@@ -258,7 +258,7 @@ class Pool:
                 for package in failed
             ]
             raise BuildError(
-                f"{len(failed)} of the locked packages cannot be had:\n" + "\n".join(lines),
+                f"{len(failed)} of the locked packages cannot be downloaded:\n" + "\n".join(lines),
                 hint="lock again (invoke lock NAME), or give it a pool or a mirror that has them",
             )
 

@@ -203,13 +203,13 @@ def read_manifest(
         of: The required release.
 
     Raises:
-        VerificationError: The text is no JSON, does not follow the schema, has a newer version, or
+        VerificationError: The text is not JSON, does not follow the schema, has a newer version, or
             is about another release.
     """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise VerificationError(f"{source} is no JSON: {error}") from error
+        raise VerificationError(f"{source} is not JSON: {error}") from error
     version = data.get("schema") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise VerificationError(
@@ -218,7 +218,7 @@ def read_manifest(
         )
     problem = _problem(data)
     if problem:
-        raise VerificationError(f"{source} is no manifest: {problem}")
+        raise VerificationError(f"{source} is not a manifest: {problem}")
     inputs, parent = data["inputs"], data["parent"]
     about = ReleaseRef(data["appliance"], data["release"])
     if of not in (None, about):
@@ -232,7 +232,7 @@ def read_manifest(
     try:
         created = int(datetime.strptime(data["created"], _TIME).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
-        raise VerificationError(f"{source} is no manifest: {error}") from error
+        raise VerificationError(f"{source} is not a manifest: {error}") from error
     plain: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
     for name in ("interfaces", "ports", "parameters"):
         plain[name] = tuple(plain[name])

@@ -157,7 +157,7 @@ def read_parts(bill: bytes) -> tuple[Part, ...]:
     """Return all components of an SBOM written by :func:`sbom`, in its order.
 
     Raises:
-        VerificationError: The text is no list of components.
+        VerificationError: The text is not a list of components.
     """
     try:
         return tuple(
@@ -169,4 +169,4 @@ def read_parts(bill: bytes) -> tuple[Part, ...]:
             for component in json.loads(bill).get("components", ())
         )
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
-        raise VerificationError(f"an SBOM is no list of components: {error!r}") from error
+        raise VerificationError(f"an SBOM is not a list of components: {error!r}") from error

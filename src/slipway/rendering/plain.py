@@ -62,7 +62,7 @@ def plain(value: Any) -> Any:
         return dict(_plain_fields(value))
     if isinstance(value, str):  # of a subclass
         return str.__str__(value)
-    raise _NotPlain(f"a {kind.__name__} is no plain value for a template")
+    raise _NotPlain(f"a {kind.__name__} is not a plain value for a template")
 
 
 def _plain_fields(value: Any) -> Iterator[tuple[str, Any]]:

@@ -41,7 +41,7 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from slipway.errors import SpecError, Where, suggestion
+from slipway.errors import SpecError, Where, choose, suggestion
 from slipway.rendering.plain import Context
 
 __all__ = ["FILTERS", "check", "check_text", "environment", "line_of", "render", "render_text"]
@@ -77,7 +77,7 @@ _BITS: Final = 4096
 _ELSEWHERE: Final = "change the value, or write it into a file of another kind"
 _SYNTAX: Final = (
     "{{ value | sh }} writes a value, {% if value %} ... {% endif %} asks; "
-    "a template includes no other"
+    "a template cannot include another"
 )
 
 
@@ -100,7 +100,7 @@ def _plain(value: object) -> str:
     if value is None:
         raise _Refused("there is no value here\nask first: {% if value is not none %}")
     kind = "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
-    raise _Refused(f"a text or a number is wanted here, not {kind}\nwrite its parts one by one")
+    raise _Refused(f"expected a text or a number, not {kind}\nwrite its parts one by one")
 
 
 def _sh(value: object) -> str:
@@ -201,7 +201,7 @@ class _Undefined(StrictUndefined):
         near = suggestion(name, known)
         kind = "these keys and values" if isinstance(owner, dict) else f"a {type(owner).__name__}"
         return f'"{name}" is not in {kind}' + (
-            f"\n{near}" if near else f"\nthere is: {', '.join(known)}" if known else ""
+            f"\n{near}" if near else f"\nchoose from: {', '.join(known)}" if known else ""
         )
 
 
@@ -210,7 +210,7 @@ def _printable(value: object) -> object:
     if value is None or isinstance(value, str | int | float | list | tuple | dict | Undefined):
         return value
     raise _Refused(
-        f"a {type(value).__name__} is no text\nmake it a list: {{{{ value | list | sh }}}}"
+        f"a {type(value).__name__} is not text\nmake it a list: {{{{ value | list | sh }}}}"
     )
 
 
@@ -331,7 +331,7 @@ def _check(
 
 
 def _unknown(name: str, line: int, context: Mapping[str, Any], shown: Path) -> SpecError:
-    hint = suggestion(name, context) or f"there is: {', '.join(sorted(context))}"
+    hint = choose(name, sorted(context))
     return SpecError(f'"{name}" is undefined', where=Where(shown, line), hint=hint)
 
 
@@ -366,7 +366,7 @@ def _compile(text: str, shown: Path) -> Compiled:
         tree = made.parse(text, filename=str(shown))
         for other in tree.find_all((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)):
             raise SpecError(
-                "a template includes no other",
+                "a template cannot include another",
                 where=Where(shown, other.lineno),
                 hint="write its text here",
             )
@@ -381,7 +381,7 @@ def _compile(text: str, shown: Path) -> Compiled:
         message = _lower((error.message or "wrong syntax").partition(". ")[0])
         unknown = re.fullmatch(r"no filter named '(.*)'", message)
         hint = (
-            (suggestion(unknown[1], made.filters) or f"there is: {', '.join(FILTERS)}")
+            (suggestion(unknown[1], made.filters) or f"choose from: {', '.join(FILTERS)}")
             if unknown
             else _SYNTAX
         )
@@ -393,7 +393,7 @@ def _compile(text: str, shown: Path) -> Compiled:
         raise SpecError(
             "this nests too deeply",
             where=Where(shown),
-            hint="write fewer brackets or blocks inside each other",
+            hint="nest fewer brackets or blocks",
         ) from None
     return Template.from_code(made, code, made.make_globals(None)), tuple(
         sorted(names, key=lambda item: (item[1], item[0]))

@@ -159,13 +159,13 @@ def read_seed(path: Path) -> Seed:
     """Read a seed.
 
     Raises:
-        VerificationError: The file is no seed, or is damaged.
+        VerificationError: The file is not a seed, or is damaged.
         OSError: The file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise VerificationError(f"{path} is no regular file", hint=_AGAIN)
+            raise VerificationError(f"{path} is not a regular file", hint=_AGAIN)
         content = file.read(_MAX_BYTES + 1)
     try:
         volume, files = read_iso(content)
@@ -176,7 +176,7 @@ def read_seed(path: Path) -> Seed:
         seed = _seed(json.loads(meta[1]), json.loads(user[1]))
         same = seed.to_iso() == content
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise VerificationError(f"{path} is no seed, or is damaged", hint=_AGAIN) from error
+        raise VerificationError(f"{path} is not a seed, or is damaged", hint=_AGAIN) from error
     if not same:
         raise VerificationError(f"{path} is damaged: it is not what its id says", hint=_AGAIN)
     return seed
@@ -186,14 +186,14 @@ def _seed(about: Any, given: Any) -> Seed:
     """Return the seed of two documents.
 
     Raises:
-        ValueError: A name or a value is no text.
+        ValueError: A name or a value is not text.
     """
     values = given["parameters"]
     if not isinstance(values, dict):
         raise ValueError("values have no names")
     texts = [about["appliance"], about["release"], *about["secrets"], *values, *values.values()]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("a name or a value is no text")
+        raise ValueError("a name or a value is not text")
     secrets = frozenset(about["secrets"]) & values.keys()
     if len(secrets) > _MOST_SECRETS:
         raise ValueError(f"it has {len(secrets)} secrets")
@@ -234,7 +234,7 @@ def _require_replaceable(path: Path, seed: Seed) -> None:
     hint = "move it away, or give another folder: --out DIR"
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise HostError(f"{path} exists and is no regular file", hint=hint)
+        raise HostError(f"{path} exists and is not a regular file", hint=hint)
     if found.st_uid not in (0, os.geteuid()):
         raise HostError(f"{path} exists and belongs to another user", hint=hint)
     try:
@@ -243,7 +243,7 @@ def _require_replaceable(path: Path, seed: Seed) -> None:
         there = None
     if there is None or (there.appliance, there.release) != (seed.appliance, seed.release):
         raise HostError(
-            f"{path} exists, is no seed of {seed.appliance} {seed.release}, and is left as it is",
+            f"{path} exists, is not a seed of {seed.appliance} {seed.release}, and is unchanged",
             hint=hint,
         )
 

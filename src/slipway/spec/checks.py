@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slipway.errors import BuildError, SpecError, Where, suggestion
+from slipway.errors import BuildError, SpecError, Where, choose
 from slipway.spec.folder import folder_entries, plain_files, read_content, require_unix_lines
 
 __all__ = ["Check", "read_checks"]
@@ -88,7 +88,7 @@ def read_checks(
             plain.append(entry)
         elif interfaces is not None and entry.name not in interfaces:
             message = f'there is no interface "{entry.name}"'
-            near = suggestion(entry.name, interfaces) or f"there is: {', '.join(interfaces)}"
+            near = choose(entry.name, interfaces)
             errors.append(SpecError(message, where=Where(shown / entry.name), hint=near))
         else:
             inside = shown / entry.name
@@ -152,7 +152,7 @@ def _read_check(
         if name not in instances:
             hint = "instances of a spec are for its checks in an interface's folder"
             if instances:
-                hint = suggestion(name, instances) or f"there is: {', '.join(instances)}"
+                hint = choose(name, instances)
             errors.append(
                 SpecError(
                     f'there is no instance "{name}" here',

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from slipway.errors import UsageError, suggestion
+from slipway.errors import UsageError, choose
 from slipway.spec.parameters import value_problem
 
 __all__ = ["Accepting", "require_accepted"]
@@ -42,7 +42,7 @@ def require_accepted(
     known = {parameter.name: parameter for parameter in parameters}
     for name, value in given.items():
         if name not in known:
-            hint = suggestion(name, known) or f"there is: {', '.join(known) or 'none'}"
+            hint = choose(name, known)
             raise UsageError(f'{appliance} has no parameter "{name}"', hint=hint)
         problem = value_problem(known[name].type, value, known[name].choices)
         if problem:

@@ -331,7 +331,7 @@ def _folders(directory: Path) -> tuple[str, ...]:
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
     return suggestion(name, known) or (
-        f"there is: {', '.join(known)}" if known else "there is none yet"
+        f"choose from: {', '.join(known)}" if known else "none exists yet"
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from slipway.errors import SpecError, Where, suggestion
+from slipway.errors import SpecError, Where, choose
 from slipway.spec.checks import Check, read_checks
 from slipway.spec.folder import SourceFile, check_entries, check_faults, read_files, read_scripts
 from slipway.spec.model import Exposed, MixIn, Port, Services, Spec
@@ -352,7 +352,7 @@ def check_instances(merged: Merged) -> None:
             if name not in known:
                 message, hint = (
                     f'{dotted(path)}: there is no parameter "{name}"',
-                    suggestion(name, known) or f"there is: {', '.join(known)}",
+                    choose(name, known),
                 )
             elif problem := value_problem(known[name].type, value, known[name].choices):
                 message, hint = f'{dotted(path)}: "{value}" is not {problem}', "change the value"
@@ -372,5 +372,5 @@ def _check_interfaces(own: Source, mixins: Sequence[Source], merged: Merged) -> 
             message = (
                 f'include[{path[1]}]: the mix-in "{mixin.name}" needs an interface "{interface}"'
             )
-            hint = f"add it, or do without the mix-in; there is: {', '.join(interfaces)}"
+            hint = f"add it, or do without the mix-in; choose from: {', '.join(interfaces)}"
             merged.errors.append(SpecError(message, where=own.document.where(path), hint=hint))

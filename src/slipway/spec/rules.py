@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from slipway.addresses import unreachable_elsewhere
-from slipway.errors import suggestion
+from slipway.errors import choose, suggestion
 from slipway.spec.parameters import value_problem
 from slipway.spec.patterns import DEVICES, unit_name
 from slipway.spec.text import Document, KeyPath, dotted
@@ -70,7 +70,7 @@ _WRITTEN: Final[Mapping[tuple[str, str], tuple[tuple[re.Pattern[str], str, str],
             "write it without",
         ),
         (re.compile(":"), '":" ends a field of passwd(5)', "write it without"),
-        (re.compile("^-$"), '"-" is no text in sysusers.d(5)', "write what the user is for"),
+        (re.compile("^-$"), '"-" is not text in sysusers.d(5)', "write what the user is for"),
     ),
     ("users", "home"): (
         (re.compile(":"), '":" ends a field of passwd(5)', "choose another folder"),
@@ -393,7 +393,7 @@ def _check_ports(document: Document, *, mixin: bool) -> None:
                 f"port {port}/{protocol} on interface {interface}",
             )
         if not mixin and isinstance(interface, str) and known and interface not in known:
-            hint = suggestion(interface, known) or f"there is: {', '.join(known)}"
+            hint = choose(interface, known)
             place = (*path, "interface")
             document.error(place, f'{dotted(place)}: there is no interface "{interface}"', hint)
 
@@ -423,7 +423,7 @@ def _check_secret(document: Document, path: KeyPath, item: dict[str, Any]) -> No
     for key in ("default", "choices"):
         if key in item:
             place = (*path, key)
-            hint = "remove it: a secret never stands in an image"
+            hint = "remove it: images must not contain secrets"
             document.error(place, f"{dotted(place)}: a secret has none", hint, key=True)
     place = (*path, "generate")
     if "generate" not in item and not document.known_bad(place):

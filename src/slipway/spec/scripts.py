@@ -113,7 +113,7 @@ def _scripts(appliance: Appliance, errors: list[SpecError]) -> Iterator[_Script]
         with open_content(file.path, depth=file.depth) as content:  # it may be large
             named = interpreter(content.read(FIRST_LINE_BYTES))
         if named and not named[0].startswith("/"):
-            message = f"the first line names {named[0]}, which is no path from the root"
+            message = f"the first line names {named[0]}, which is not an absolute path"
             errors.append(
                 SpecError(
                     message,
@@ -178,7 +178,7 @@ def _shell_errors(shell: str, scripts: list[_Script]) -> Iterator[SpecError]:
             yield SpecError(
                 f"{shell} cannot read this: {said[2] if said else line}",
                 where=where,
-                hint=f"look: {shell} -n {where.path}",
+                hint=f"see: {shell} -n {where.path}",
             )
 
 

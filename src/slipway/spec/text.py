@@ -58,11 +58,11 @@ _PROBLEMS: Final = {
         "close the mapping that is opened with {{ on line {line}",
     ),
     "did not find expected '-' indicator": (
-        "this is no item of the list",
+        "this is not an item of the list",
         'put "- " before each item of the list that starts on line {line}',
     ),
     "did not find expected key": (
-        "this is no key of the mapping",
+        "this is not a key of the mapping",
         "put the keys of the mapping that starts on line {line} below each other",
     ),
     "could not find expected ':'": (
@@ -142,7 +142,7 @@ def read_document(file: Path, shown: Path | None = None) -> Document:
         document.values[()] = _position(node)
         document.error(
             (),
-            f"the file holds {kind} where keys and values are wanted",
+            f"the file holds {kind} instead of keys and values",
             'write one "key: value" a line',
         )
     else:
@@ -269,7 +269,7 @@ def _scan(text: str, document: Document, loader: type[Any]) -> bool:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             message = f"{sign}{anchor}: anchors and aliases are not supported"
             hint = (
-                "write the value out wherever it is wanted, or put quotes around a text that "
+                "write the value out wherever it is needed, or put quotes around a text that "
                 f"starts with {sign}"
             )
             document.errors.append(SpecError(message, where=where, hint=hint))
@@ -346,7 +346,7 @@ def _mapping(node: yaml.Node, path: KeyPath, document: Document) -> dict[str, An
         key = key_node.value
         if key in data:
             first = document.keys[(*path, key)][0]
-            message = f"{dotted((*path, key))}: this key stands twice, first on line {first}"
+            message = f"{dotted((*path, key))}: this key is repeated, first on line {first}"
             document.errors.append(
                 SpecError(message, where=where, hint="merge the two, or remove one")
             )

@@ -68,7 +68,7 @@ def _report(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
     elif kind == "slipway_twice":
         item = (*path, context["index"])
         document.error(
-            item, f'{dotted(item)}: "{context["item"]}" stands in the list twice', "remove one"
+            item, f'{dotted(item)}: "{context["item"]}" is in the list twice', "remove one"
         )
     elif kind == "literal_error" and _is_choice(document, path, value):
         problem, hint = _no_choice(context, value, number=path in document.raw)
@@ -113,14 +113,14 @@ def _no_match(context: Mapping[str, Any], value: Any) -> tuple[str, str | None]:
 def _too_few(context: Mapping[str, Any], _: Any) -> tuple[str, str]:
     count, limit = context["actual_length"], context["min_length"]
     return (
-        f"{count} items where at least {limit} are wanted",
+        f"{count} items, expected at least {limit}",
         "add one, or remove the line if there is a default",
     )
 
 
 def _too_many(context: Mapping[str, Any], _: Any) -> tuple[str, str]:
     count, limit = context["actual_length"], context["max_length"]
-    return f"{count} items where at most {limit} are wanted", "remove some"
+    return f"{count} items, expected at most {limit}", "remove some"
 
 
 def _too_long(context: Mapping[str, Any], value: str) -> tuple[str, str]:

@@ -170,7 +170,7 @@ class DirectoryStore:
                 file.write(chunk)
             if digest.hexdigest() != sha256:
                 raise StoreError(
-                    f"what was to become {key} has the SHA-256 {digest.hexdigest()}, "
+                    f"the new content of {key} has the SHA-256 {digest.hexdigest()}, "
                     f"expected {sha256}"
                 )
             _finish(file, 0o444)

@@ -52,7 +52,9 @@ def open_url(url: str) -> HttpsStore:
         parts = urlsplit(url)
         parts.port  # noqa: B018  read for its ValueError
     except ValueError as error:
-        raise StoreError(f"{url} is no URL: {error}", hint="write https://host/prefix") from error
+        raise StoreError(
+            f"{url} is not a URL: {error}", hint="write https://host/prefix"
+        ) from error
     if parts.username is not None or parts.query or parts.fragment:
         kept = parts._replace(
             netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
@@ -142,7 +144,7 @@ class HttpsStore:
         if size == "*":
             raise StoreError(
                 f"{self.url} does not say how large {key} is",
-                hint="use a server that knows HEAD or ranges",
+                hint="use a server that supports HEAD or range requests",
             )
         return _status(key, size, answer)
 
@@ -215,7 +217,7 @@ class HttpsStore:
         if found is None or int(found[1]) != start:
             raise StoreError(
                 f"{self.url} answers with another range of {key}: {said[:60]!r}",
-                hint="use a server that knows ranges",
+                hint="use a server with range requests",
             )
 
     def _asked(self, key: str, size: int, once: Callable[[], _T]) -> _T:
@@ -230,11 +232,13 @@ class HttpsStore:
                         f"{self.url} answers {error} for {key}", hint="try again later"
                     )
                 except (ValueError, OverflowError) as error:
-                    raise StoreError(f"{self.url} answers nonsense for {key}: {error}") from error
+                    raise StoreError(
+                        f"{self.url} sent an invalid answer for {key}: {error}"
+                    ) from error
                 except urllib3.exceptions.SSLError as error:
                     hint = "if its authority is your own: SSL_CERT_FILE=FILE names its certificate"
                     raise StoreError(
-                        f"{self.url} does not prove who it is: {_reason(error)}", hint=hint
+                        f"{self.url} has no valid certificate: {_reason(error)}", hint=hint
                     ) from error
                 except urllib3.exceptions.HTTPError as error:
                     hint = "check its address and the network; what was downloaded is kept"
@@ -313,7 +317,7 @@ class HttpsStore:
             raise NotFound(f"{key} is not there or not public in {self.url} (403)", hint=hint)
         if status == 401:
             hint = "its administrator can let anybody read"
-            raise StoreError(f"{self.url} wants credentials for {key} (401)", hint=hint)
+            raise StoreError(f"{self.url} asks for credentials for {key} (401)", hint=hint)
         if status in _PASSING:
             raise _Passing(str(status))
         if status not in good:
@@ -322,7 +326,7 @@ class HttpsStore:
         packed = answer.headers.get("Content-Encoding", "identity").strip().lower()
         if packed != "identity":
             raise StoreError(
-                f"{self.url} sends {key} packed: {packed[:40]!r}",
+                f"{self.url} sends {key} compressed: {packed[:40]!r}",
                 hint="its server has to send files as they are",
             )
 

@@ -88,7 +88,7 @@ def export_built(
         there = ", ".join(sorted(artifact.format for artifact in manifest.artifacts))
         raise BuildError(
             f"{manifest.ref} was not made as {Raw.name}",
-            hint=f"there is: {there}",
+            hint=f"choose from: {there}",
         )
     _require_places(shop, manifest, out)
     return _export(shop, manifest, folder / raw.file, formats, out)

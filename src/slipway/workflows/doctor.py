@@ -109,7 +109,7 @@ def _settings(shop: Workshop) -> str:
         return str(shop.settings.cache)
     except SpecErrors as error:
         raise HostError(
-            f"{error.message}: the lines below", hint="mend it, and call doctor again"
+            f"{error.message}: the lines below", hint="do so, and run doctor again"
         ) from error
 
 

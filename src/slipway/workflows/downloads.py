@@ -133,7 +133,7 @@ def _release_of(known: Known, path: Path) -> tuple[str, str]:
                 if digest == sha256:
                     return appliance, release
     raise VerificationError(
-        f"{path} is no file of a release in {known.names()}{_withdrawn(known, path.name)}",
+        f"{path} is not a file of a release in {known.names()}{_withdrawn(known, path.name)}",
         hint="fetch it again: invoke fetch NAME",
     )
 

@@ -20,7 +20,7 @@ from slipway import pipeline
 from slipway.boot.checks import ChecksFailed
 from slipway.boot.report import CheckResult
 from slipway.boot.trial import expected_checks
-from slipway.errors import BuildError, SpecError, SpecErrors, Where, suggestion
+from slipway.errors import BuildError, SpecError, SpecErrors, Where, choose
 from slipway.host import process
 from slipway.job import BOOTED, Job, Workshop, prepare
 from slipway.spec.library import Appliance
@@ -126,7 +126,7 @@ def read(appliance: Appliance) -> tuple[Fault, ...]:
             continue
         number, name = caught[0]
         if name not in checks:
-            hint = suggestion(name, checks) or f"there is: {', '.join(checks)}"
+            hint = choose(name, checks)
             errors.append(
                 SpecError(f'there is no check "{name}"', where=Where(path, number, 12), hint=hint)
             )

@@ -68,7 +68,7 @@ def overview(shop: Workshop, jobs: Sequence[Job]) -> list[Row]:
     missing = [name for name, folder in folders.items() if folder is None]
     if missing:
         raise BuildError(
-            f"not built from what is here now: {', '.join(missing)}",
+            f"not up to date: {', '.join(missing)}",
             hint=f"run: invoke build {' '.join(missing)}",
         )
     return [

@@ -104,7 +104,7 @@ def test_where_there_is_no_lock_the_hosts_runs_them_unless_the_tree_is_asked_for
     with pytest.raises(UsageError) as caught:
         choose("tree", TCG, OLD, None)
     assert str(caught.value) == (
-        "error: there is no QEMU in a tree of its own for this machine and host\n"
+        "error: Slipway has no QEMU of its own for this machine and host\n"
         "  hint: export SLIPWAY_QEMU=host"
     )
 
@@ -206,7 +206,7 @@ def test_where_the_tree_cannot_be_made_the_hosts_runs_the_checks_and_it_is_said(
     assert lock
     why = (
         f"a newer one cannot be made here: {len(lock.packages)} of the locked packages cannot be "
-        "had:"
+        "downloaded:"
     )
     assert notes == [f"qemu: 7.2.22, this host's own: {why}"]
 
@@ -217,5 +217,5 @@ def test_a_tree_that_is_asked_for_and_cannot_be_made_ends_the_build(
     shop, made, _notes = job
     shop.__dict__.pop("settings", None)
     monkeypatch.setenv("SLIPWAY_QEMU", "tree")
-    with pytest.raises(BuildError, match="of the locked packages cannot be had"):
+    with pytest.raises(BuildError, match="of the locked packages cannot be downloaded"):
         pipeline.find_emulator(shop, made)

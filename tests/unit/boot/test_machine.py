@@ -197,7 +197,7 @@ def test_what_there_is_not_is_said(tmp_path: Path) -> None:
     with (
         pytest.raises(
             UsageError,
-            match='there is no firmware "coreboot"\n  hint: there is: bios, uefi, secureboot',
+            match='there is no firmware "coreboot"\n  hint: choose from: bios, uefi, secureboot',
         ),
         running(machine(firmware="coreboot"), log=tmp_path / "log"),
     ):

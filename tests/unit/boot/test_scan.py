@@ -26,7 +26,7 @@ def test_every_open_port_is_found() -> None:
 
 
 def test_an_address_without_a_way_to_it_is_an_error() -> None:
-    with pytest.raises(OSError, match="port 1 cannot be asked"):
+    with pytest.raises(OSError, match="port 1 cannot be probed"):
         scan.scan("255.255.255.255", [1])
 
 
@@ -143,7 +143,7 @@ def test_a_surplus_port_fails_with_the_line_for_the_spec(
     assert scan.main([ADDRESS, "80", "8001-8010", "udp/30000-30999"]) == 1
     assert said(capsys)[1:] == [
         "open: 22, 80, 8001, 8010",
-        "port 22 is open and not in the spec; if it is wanted, add to ports:",
+        "port 22 is open and not in the spec; if it is intended, add to ports:",
         "  - {port: 22, protocol: tcp, purpose: ...}",
     ]
     assert scan.main([ADDRESS, "22", "80", "8001-8009"]) == 1
@@ -199,7 +199,7 @@ def test_a_port_that_opens_late_is_right_and_all_others_are_asked_anew(
     assert scan.main([ADDRESS, "--wait=5", "22", "80"]) == 0
     answers(monkeypatch, *rounds, ([22, 80, 81], [], 65_532))
     assert scan.main([ADDRESS, "--wait=5", "22", "80"]) == 1
-    assert "port 81 is open and not in the spec; if it is wanted, add to ports:" in said(capsys)
+    assert "port 81 is open and not in the spec; if it is intended, add to ports:" in said(capsys)
 
 
 def test_a_surplus_port_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_the_program_finds_a_surplus_port() -> None:
     # There may be servers of this host that listen on every address.
     assert done.returncode == 1
     assert (
-        f"port {port} is open and not in the spec; if it is wanted, add to ports:"
+        f"port {port} is open and not in the spec; if it is intended, add to ports:"
         in done.stdout.splitlines()
     )
 

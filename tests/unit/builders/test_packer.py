@@ -208,7 +208,7 @@ MAIN, QEMU = "packer.pkr.hcl.j2", "sources/qemu.pkr.hcl.j2"
         ),
         (
             replaced(QEMU, "  headless         = true\n", "  headless = true\n  headless = true\n"),
-            '"headless" is there twice',
+            '"headless" is repeated',
             "remove one",
         ),
         (
@@ -228,7 +228,7 @@ MAIN, QEMU = "packer.pkr.hcl.j2", "sources/qemu.pkr.hcl.j2"
         ),
         (
             replaced(MAIN, '"${path.root}/provision/30-clean.sh",', ""),
-            "the last thing that is done is not the cleaning",
+            "the last step is not the cleaning",
             "goes last",
         ),
         (
@@ -244,7 +244,7 @@ MAIN, QEMU = "packer.pkr.hcl.j2", "sources/qemu.pkr.hcl.j2"
         (
             replaced(MAIN, 'provisioner "file" {', 'provisioner "file" {\n    only = ["qemu.x"]'),
             'there is no source "qemu.x"',
-            "there is: qemu.appliance",
+            "choose from: qemu.appliance",
         ),
         (
             replaced(MAIN, "summary = {{ spec.summary | hcl }}", 'summary = "'),
@@ -331,8 +331,8 @@ def test_the_users_values_are_read_checked_and_passed_on(root: Path) -> None:
     shown = [str(error).replace(str(file), "FILE") for error in raised.value.errors]
     assert shown == [
         'FILE:1:1: error: there is no variable "ssh_timeuot"\n  hint: did you mean "ssh_timeout"?',
-        "FILE:2:1: error: qemu_memory: a number is wanted here\n  hint: write a number",
-        "FILE:3:1: error: ssh_timeout: a string is wanted here\n  hint: write a string",
+        "FILE:2:1: error: qemu_memory: expected a number\n  hint: write a number",
+        "FILE:3:1: error: ssh_timeout: expected a string\n  hint: write a string",
         'FILE:4:1: error: "qemu_memory" is set twice\n  hint: remove one of the two',
         'FILE:5:1: error: there is no place for a block "locals" here\n  hint: set variables only',
     ]

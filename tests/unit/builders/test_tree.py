@@ -103,7 +103,7 @@ def test_secrets_come_from_the_environment_whole(
     with pytest.raises(UsageError) as caught:
         read_secrets(given)
     assert str(caught.value) == (
-        "error: thing is built with secrets that the environment has not: ONE_TOKEN\n"
+        "error: thing is built with secrets missing from the environment: ONE_TOKEN\n"
         "  hint: its setup scripts are given them: export SLIPWAY_SECRET_ONE_TOKEN=..."
     )
     monkeypatch.setenv("SLIPWAY_SECRET_ONE_TOKEN", "1234567")
@@ -195,7 +195,7 @@ def test_a_tree_with_what_no_image_may_hold_is_refused() -> None:
         with pytest.raises(BuildError) as caught:
             check_hygiene(namespace, tree, "thing", ["correct horse"])
     assert str(caught.value) == (
-        "error: the tree of thing holds what no image may hold:\n"
+        "error: the tree of thing holds what images must not contain:\n"
         "  /etc/ssh/ssh_host_rsa_key: an SSH host key, which first boot makes (ssh-host-key)\n"
         "  /srv/token: a secret that the build was given (secret)\n"
         "  hint: remove it in a setup script, or make it on first boot"

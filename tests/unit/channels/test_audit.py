@@ -149,7 +149,7 @@ def test_a_signature_that_is_none(
     assert problems(whole, ring) == []
     rest, _ = examine_rest(whole, [channel_of(whole, ring), channel_of(whole, stable)])
     assert rest == (
-        [] if bad is None else [f"{STABLES} is no signature by a key of the channel stable"]
+        [] if bad is None else [f"{STABLES} is not a signature by a key of the channel stable"]
     )
 
 
@@ -202,7 +202,7 @@ def test_a_list_that_nobody_signed_is_named(
     ]
     put(whole, f"{planted}.minisig", whole.read(SIGNATURE).data)
     assert examine_rest(whole, channels)[0] == [
-        f"{planted}.minisig is no signature by a key of any channel",
+        f"{planted}.minisig is not a signature by a key of any channel",
         f"{planted} belongs to no channel, and no channel's key has signed it",
     ]
 
@@ -327,7 +327,7 @@ def test_a_first_root_that_is_another_is_named(
     put(store, first, stable.roots[0])
     assert problems(store, ring) == [f"{first} is another root than the trusted one"]
     put(store, first, b"{}")
-    assert problems(store, ring) == [f"{first} is no TUF metadata"]
+    assert problems(store, ring) == [f"{first} is not TUF metadata"]
     store.delete(first)
     assert problems(store, ring) == []
 
@@ -423,7 +423,7 @@ def test_a_channel_that_there_is_not_is_no_problem_of_the_store(
     looked_at: list[str] = []
     for name, hint in (
         ("nightli", 'did you mean "nightly"?'),
-        ("other", "there is: stable, nightly"),
+        ("other", "choose from: stable, nightly"),
     ):
         with pytest.raises(StoreError) as caught:
             audit(session, ["stable", name], looked_at.append)

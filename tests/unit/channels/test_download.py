@@ -139,7 +139,7 @@ def test_what_is_no_regular_file_stays_and_is_not_followed(
         target.symlink_to(out.parent / "nothing" if kind == "dangling" else diary)
     content = diary.read_bytes()
     hint = "move it away, or give another folder: --out DIR"
-    refuse(store, out, HostError, f"{target} exists and is no regular file\n  hint: {hint}")
+    refuse(store, out, HostError, f"{target} exists and is not a regular file\n  hint: {hint}")
     assert diary.read_bytes() == content
     assert not (out.parent / "nothing").exists()
     assert list(out.iterdir()) == [target]
@@ -239,7 +239,7 @@ def test_marks_that_lie_cost_the_download_and_nothing_else(
 
 def test_a_folder_under_its_name_is_an_error(store: DirectoryStore, out: Path) -> None:
     (out / PART).mkdir()
-    with pytest.raises(HostError, match="is no download of yours") as caught:
+    with pytest.raises(HostError, match="is not a download of yours") as caught:
         download(store, WANTED, out)
     assert caught.value.hint == "remove it, or give another folder: --out DIR"
 

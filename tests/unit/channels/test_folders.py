@@ -13,7 +13,7 @@ from slipway.errors import BuildError, UsageError
 from slipway.host import process
 from slipway.outputs import announce, announced
 
-NOTHING = "whoever built it made something else than was asked for: nothing is published"
+NOTHING = "the build is not the requested one, and nothing is published"
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def test_links_and_pipes_are_no_build(built: Path, tmp_path: Path) -> None:
         builds_below(built, "build-*")
     assert (
         str(caught.value)
-        == f"error: {image} is no file\n  hint: a build consists of files: build it again"
+        == f"error: {image} is not a file\n  hint: a build consists of files: build it again"
     )
     image.unlink()
     image.symlink_to(tmp_path / "elsewhere/web.raw")
-    with pytest.raises(BuildError, match="is no file"):
+    with pytest.raises(BuildError, match="is not a file"):
         builds_below(built)
 
 
@@ -89,7 +89,7 @@ def test_what_a_build_process_announces_is_what_was_asked_for(tmp_path: Path) ->
     with pytest.raises(BuildError) as caught:
         announced(str(said), tmp_path, {"web"})
     assert str(caught.value) == (
-        f"error: {tmp_path}/build/mail/1.0.0-b1 was not asked for\n  hint: it was asked for: web"
+        f"error: {tmp_path}/build/mail/1.0.0-b1 was not requested\n  hint: requested: web"
     )
     with pytest.raises(BuildError) as caught:
         announced(str(said), tmp_path)
@@ -98,7 +98,7 @@ def test_what_a_build_process_announces_is_what_was_asked_for(tmp_path: Path) ->
         f"  hint: {NOTHING}"
     )
     announce(str(said), "mail", tmp_path / "build/web/1.0.0-b1")
-    with pytest.raises(BuildError, match="is no release of mail"):
+    with pytest.raises(BuildError, match="is not a release of mail"):
         announced(str(said), tmp_path)
 
 

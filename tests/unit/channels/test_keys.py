@@ -133,8 +133,8 @@ def test_a_bundle_signs_without_any_file(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("targets=x", '"targets=x" is no signer'),
-        ("boss=awskms:x,y.pem", '"boss=awskms:x,y.pem" is no signer'),
+        ("targets=x", '"targets=x" is not a signer'),
+        ("boss=awskms:x,y.pem", '"boss=awskms:x,y.pem" is not a signer'),
     ],
 )
 def test_signers_that_are_written_wrongly(text: str, message: str) -> None:
@@ -146,7 +146,7 @@ def test_signers_that_are_written_wrongly(text: str, message: str) -> None:
 def test_what_makes_no_sense(keys: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 of 1 root keys is not possible"):
         init("stable", keys, threshold=2)
-    with pytest.raises(UsageError, match='"carrier:pigeon" is no key that securesystemslib knows'):
+    with pytest.raises(UsageError, match='"carrier:pigeon" is not a key known to securesystemslib'):
         init("stable", keys, signers={"targets": ("carrier:pigeon", tmp_path / "x")})
     for name in ("", "Stable", "../x", "a/b"):
         with pytest.raises(UsageError, match="a channel cannot be called"):

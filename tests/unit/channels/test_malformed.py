@@ -155,24 +155,27 @@ MALFORMED: dict[str, tuple[Change, str]] = {
         entry(release=1),
         "a release has no name that it can have: '1'",
     ),
-    "a release twice": (entry(release="1.0.0-b2"), "1.0.0-b2 is there twice"),
+    "a release twice": (entry(release="1.0.0-b2"), "1.0.0-b2 is repeated"),
     "a release without files": (entry(release="1.0.0-b7"), "1.0.0-b7 has no files"),
-    "made never": (entry(created=None), "created of 1.0.0-b1 is no number from 0 to 253402300799"),
+    "made never": (
+        entry(created=None),
+        "created of 1.0.0-b1 is not a number from 0 to 253402300799",
+    ),
     "made at a text": (
         entry(created="now"),
-        "created of 1.0.0-b1 is no number from 0 to 253402300799",
+        "created of 1.0.0-b1 is not a number from 0 to 253402300799",
     ),
     "made at truth": (
         entry(created=True),
-        "created of 1.0.0-b1 is no number from 0 to 253402300799",
+        "created of 1.0.0-b1 is not a number from 0 to 253402300799",
     ),
     "came before all time": (
         entry(added=-1),
-        "added of 1.0.0-b1 is no number from 0 to 253402300799",
+        "added of 1.0.0-b1 is not a number from 0 to 253402300799",
     ),
     "came after all time": (
         entry(added=10**30),
-        "added of 1.0.0-b1 is no number from 0 to 253402300799",
+        "added of 1.0.0-b1 is not a number from 0 to 253402300799",
     ),
     "current is not there": (
         own(current="1.0.0-b9"),
@@ -193,11 +196,11 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     ),
     "withdrawn without a reason": (
         stone(reason=None),
-        "the reason for withdrawing 1.0.0-b9 is no text of at most 4000 characters",
+        "the reason for withdrawing 1.0.0-b9 is not text of at most 4000 characters",
     ),
     "withdrawn at a text": (
         stone(time="x"),
-        "the time of withdrawing 1.0.0-b9 is no number from 0 to 253402300799",
+        "the time of withdrawing 1.0.0-b9 is not a number from 0 to 253402300799",
     ),
     "replaced by a path": (
         stone(replacement="../x"),
@@ -221,7 +224,7 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     ),
     "a huge file": (
         target(length=10**30),
-        "the size of example/1.0.0-b1/example.qcow2 is no number from 0 to 17592186044416",
+        "the size of example/1.0.0-b1/example.qcow2 is not a number from 0 to 17592186044416",
     ),
     "another hash": (
         target(hashes={"sha512": "0" * 128}),
@@ -501,7 +504,7 @@ def test_a_past_that_goes_round_in_circles_is_no_past(
     collected = session.collect(dry_run=True)
     assert collected.problems["nightly"].message == (
         "snapshot 2 of the channel nightly is signed, but malformed: the number of the one before "
-        "is no number from 0 to 1"
+        "is not a number from 0 to 1"
     )
 
 
@@ -512,7 +515,7 @@ def test_records_have_a_limit(session: Session, store: DirectoryStore, ring: Key
     forge(store, ring, "example", change)
     with pytest.raises(
         VerificationError,
-        match=r"the size of example/1.0.0-b1/manifest.json is no number from 0 to 67108864",
+        match=r"the size of example/1.0.0-b1/manifest.json is not a number from 0 to 67108864",
     ):
         channel_of(store, ring).shelf("example")
 
@@ -530,7 +533,7 @@ def test_what_could_not_be_read_is_not_written(
     before = {status.key for status in store.list("metadata/")}
     done = session.withdraw("example", "b1", reason)
     problem = (
-        "example cannot be listed so: the reason for withdrawing 1.0.0-b1 is no text of at "
+        "example cannot be listed so: the reason for withdrawing 1.0.0-b1 is not text of at "
         "most 4000 characters"
     )
     assert done.unreached == {"stable": problem, "nightly": problem}
@@ -543,7 +546,7 @@ def test_a_build_that_could_not_be_listed_is_not_published(
     """A manifest may say that it was made before 1970, and have a name of any length."""
     name = "1.0.0-" + "b" * 200
     for changes, problem in (
-        ({"created": -86_400}, "created of 1.0.0-b3 is no number from 0 to 253402300799"),
+        ({"created": -86_400}, "created of 1.0.0-b3 is not a number from 0 to 253402300799"),
         (
             {"release": name, "build": "b" * 200},
             f"no path of a file of it: {f'example/{name}/example.qcow2'[:100]!r}",

@@ -290,7 +290,7 @@ def test_two_states_of_one_number_do_not_pass_for_one(
     assert str(caught.value) == (
         f"error: {memory.path} and SLIPWAY_KEY_BUNDLE do not agree about the channel nightly: two "
         "states of version 3 are known\n"
-        "  hint: the channel's keys signed both; look with: invoke recover nightly"
+        "  hint: the channel's keys signed both; inspect it with: invoke recover nightly"
     )
     lines = [export(bundle, ("timestamp",), seen=other), export(bundle, seen=bundle.seen)]
     monkeypatch.setenv("SLIPWAY_KEY_BUNDLE", "\n".join(lines))
@@ -338,7 +338,7 @@ def test_a_memory_that_names_another_store_is_not_exported(
         seen_by(ring)
     assert str(caught.value) == (
         f"error: {path} cannot be understood: it does not name its store\n"
-        "  hint: restore it from a backup, or look with: invoke recover nightly"
+        "  hint: restore it from a backup, or inspect it with: invoke recover nightly"
     )
 
 
@@ -594,7 +594,7 @@ def test_another_state_of_the_same_number_is_refused(
         store.delete(f"metadata/nightly/{name}")
     refresh(store, elsewhere(ring, tmp_path / "fresh"))
     assert refused(lambda: refresh(store, ring), store) == (
-        "error: version 3 of the channel nightly does not go on from version 3, which was seen "
+        "error: version 3 of the channel nightly does not continue version 3, which was seen "
         f"here\n  hint: {WAY_OUT}"
     )
 
@@ -610,7 +610,7 @@ def test_a_state_that_goes_on_from_an_older_one_is_refused(
     for _ in range(1 + more):
         refresh(store, fresh)
     assert refused(lambda: refresh(store, ring), store) == (
-        f"error: version {3 + more} of the channel nightly does not go on from version 3, "
+        f"error: version {3 + more} of the channel nightly does not continue version 3, "
         f"which was seen here\n  hint: {WAY_OUT}"
     )
 
@@ -623,7 +623,7 @@ def test_a_past_with_a_gap_is_believed_only_after_a_collection_may_have_made_it(
     for day in (1, 4, 8):
         refresh(store, other, clock=lambda day=day: T + day * DAY)  # type: ignore[misc]
     store.delete("metadata/nightly/2.snapshot.json")
-    message = "version 4 of the channel nightly does not go on from version 1, which was seen here"
+    message = "version 4 of the channel nightly does not continue version 1, which was seen here"
     assert message in refused(lambda: refresh(store, ring, clock=lambda: T + 6.9 * DAY), store)
     refresh(store, ring, clock=lambda: T + 8 * DAY)
 
@@ -697,7 +697,9 @@ def test_a_damaged_memory_is_not_taken_for_an_empty_one(
     memory.path.write_text(text)
     with pytest.raises(HostError, match=r"cannot be understood") as caught:
         refresh(store, ring)
-    assert caught.value.hint == "restore it from a backup, or look with: invoke recover nightly"
+    assert (
+        caught.value.hint == "restore it from a backup, or inspect it with: invoke recover nightly"
+    )
     found = look(store, ring, clock=lambda: channel_time(store, ring))
     assert found.problem is not None and found.chosen == 3
     restore(store, ring, found, clock=lambda: channel_time(store, ring))
@@ -882,7 +884,7 @@ def test_a_version_that_is_not_there_is_not_restored(
         look(store, ring, clock=lambda: 0.0, to=9)
     assert str(caught.value) == (
         "error: the channel nightly has no version 9 that is signed and whole\n"
-        "  hint: there is: 1, 2, 3"
+        "  hint: choose from: 1, 2, 3"
     )
 
 

@@ -117,7 +117,7 @@ def test_only_what_the_source_has_is_promoted(
         promote(store, stable, source(store, ring), "example", "b9")
     assert (
         str(caught.value)
-        == "error: nightly has no release b9 of example\n  hint: there is: 1.0.0-b1"
+        == "error: nightly has no release b9 of example\n  hint: choose from: 1.0.0-b1"
     )
     key = next(status.key for status in store.list("targets/") if status.key.endswith(".qcow2"))
     store.delete(key)
@@ -313,7 +313,7 @@ def test_a_deleted_timestamp_is_not_taken_for_a_new_channel(
         publish_all(store, ring, [build(3)])
     assert str(caught.value) == (
         "error: the channel nightly has metadata, but its timestamp.json was deleted\n"
-        "  hint: clients keep what they have; what is known, and the way out: "
+        "  hint: clients keep their last state; to inspect and recover: "
         "invoke recover nightly"
     )
 

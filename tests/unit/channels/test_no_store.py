@@ -1,4 +1,4 @@
-"""What is no store: told from an empty one, from a new one, and from one that is not whole."""
+"""What is not a store: told from an empty one, from a new one, and from one that is not whole."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_folder_with_something_else_is_no_store(tmp_path: Path, name: str, new
     path.write_text("x")
     assert (
         message(tmp_path / "folder", new=new)
-        == f"{tmp_path / 'folder'} is no store: something else is there"
+        == f"{tmp_path / 'folder'} is not a store: something else is there"
     )
 
 
@@ -58,7 +58,7 @@ def test_a_file_is_no_store(tmp_path: Path, new: bool) -> None:
     (tmp_path / "file").write_text("x")
     assert (
         message(tmp_path / "file", new=new)
-        == f"{tmp_path / 'file'} is no store: something else is there"
+        == f"{tmp_path / 'file'} is not a store: something else is there"
     )
 
 

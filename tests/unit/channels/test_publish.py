@@ -206,7 +206,7 @@ def test_a_folder_without_a_build_is_refused(store: DirectoryStore, tmp_path: Pa
         == f"error: there is no finished build in {tmp_path}\n  hint: run: invoke build NAME"
     )
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(BuildError, match="is no manifest"):
+    with pytest.raises(BuildError, match="is not a manifest"):
         publish(store, tmp_path)
 
 

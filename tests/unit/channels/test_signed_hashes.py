@@ -271,7 +271,7 @@ def test_an_object_that_is_something_else_is_refused(
         with pytest.raises(StoreError) as caught:
             publish_all(store, ring, [folder])
         assert str(caught.value) == (
-            f"error: {key} is there already and is something else\n"
+            f"error: {key} already exists with other content\n"
             f"  hint: {SECOND}, remove it, and run this again"
         )
     store.delete(key)

@@ -130,7 +130,7 @@ def test_tombstones_that_cannot_be_read_are_no_leave(
 ) -> None:
     session.withdraw("example", "b3", "it eats disks", ["nightly"])
     put(store, "metadata/nightly/timestamp.json", b"{}")
-    with pytest.raises(VerificationError, match="is no TUF metadata"):
+    with pytest.raises(VerificationError, match="is not TUF metadata"):
         candidate = init("candidate", keys)
         publish_all(session.store, candidate, [build(3)], **session.around("candidate"))
 
@@ -287,7 +287,7 @@ def damage_signature(store: DirectoryStore) -> str:
 
 def damage_bytes(store: DirectoryStore) -> str:
     put(store, "metadata/stable/timestamp.json", b"\xff\x00")
-    return "metadata/stable/timestamp.json is no TUF metadata"
+    return "metadata/stable/timestamp.json is not TUF metadata"
 
 
 def damage_list(store: DirectoryStore) -> str:
@@ -297,7 +297,7 @@ def damage_list(store: DirectoryStore) -> str:
         if status.key.endswith("/2.example.json")
     ]
     put(store, key, b"{}")
-    return f"{key} is no TUF metadata"
+    return f"{key} is not TUF metadata"
 
 
 def delete_timestamp(store: DirectoryStore) -> str:
@@ -317,7 +317,7 @@ def test_a_damaged_channel_keeps_a_release_in_no_other(
         done.require_whole()
     assert str(caught.value) == (
         f"error: example 1.0.0-b2 may still be in 1 channels:\n  stable: {problem}\n"
-        "  hint: mend them, or do it where their keys are, and run this again"
+        "  hint: repair them, or run this where their keys are"
     )
 
 
@@ -360,7 +360,7 @@ def test_what_is_nowhere_to_be_found_is_an_error(session: Session, store: Direct
         session.withdraw("example", "b9", "a test")
     assert (
         str(caught.value) == "error: no channel has a release b9 of example\n"
-        "  hint: there is: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
+        "  hint: choose from: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
     )
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "1.0.0-b22", "a test")
@@ -376,7 +376,7 @@ def test_what_is_nowhere_to_be_found_is_an_error(session: Session, store: Direct
         session.withdraw("example", "b9", "a test")
     assert str(caught.value) == (
         f"error: no channel that can be read has a release b9 of example\n  stable: {problem}\n"
-        "  hint: there is: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
+        "  hint: choose from: 1.0.0-b1, 1.0.0-b2, 1.0.0-b3"
     )
     with pytest.raises(StoreError) as caught:
         session.withdraw("example", "b2", "a test", ["stabel"])

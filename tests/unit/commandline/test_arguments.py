@@ -89,7 +89,7 @@ EMPTY = "\n  hint: give it a value, or leave it out; an unset variable is empty"
         ("fetch --all", "fetch: unknown option --all" + HELP.format("fetch")),
         (
             "build core --jobs many",
-            'build: --jobs wants a whole number, not "many"' + HELP.format("build"),
+            'build: --jobs needs a whole number, not "many"' + HELP.format("build"),
         ),
         (
             "fetch core --channel a --channel b",

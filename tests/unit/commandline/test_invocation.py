@@ -60,7 +60,7 @@ def invoke(*words: str) -> subprocess.CompletedProcess[str]:
             2,
             "error: an image that was not booted is not published\n",
         ),
-        (("cache", "frob"), 2, 'error: cache has no action "frob"\n  hint: there is: prune\n'),
+        (("cache", "frob"), 2, 'error: cache has no action "frob"\n  hint: choose from: prune\n'),
     ],
 )
 def test_a_wrong_command_line_ends_with_its_code_and_says_what_to_do(

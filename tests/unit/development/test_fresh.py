@@ -35,9 +35,8 @@ def test_the_newest_base_is_first_and_each_has_both_users() -> None:
 def test_a_keyword_that_fits_no_machine_names_those_that_there_are() -> None:
     with pytest.raises(UsageError) as caught:
         machines(["old-1"], "windows")
-    assert (
-        str(caught.value)
-        == 'error: no fresh machine matches "windows"\n  hint: there is: old-1-root, old-1-person'
+    assert str(caught.value) == (
+        'error: no fresh machine matches "windows"\n  hint: choose from: old-1-root, old-1-person'
     )
 
 

@@ -120,7 +120,7 @@ def test_tests_that_fail_without_a_fault_prove_nothing(root: Path) -> None:
         caught.value.message
         == "the tests of the mutants have to pass without a fault:\n  tests/test_it.py::test_double"
     )
-    assert caught.value.hint == "mend them first: ./run test"
+    assert caught.value.hint == "repair them first: ./run test"
 
 
 def gone(pid: int) -> bool:
@@ -189,7 +189,7 @@ def test_an_entry_that_fits_nothing_is_an_error_with_its_line(
             "tests/mutants/it.yaml:6: error: same-length: there is no test test_duoble in "
             'tests/test_it.py: did you mean "test_double"?'
         ),
-        'tests/mutants/more.yaml:1: error: "one-more" stands in the tables twice',
+        'tests/mutants/more.yaml:1: error: "one-more" is in the tables twice',
         (
             "tests/mutants/more.yaml:1: error: one-more: does not fit: old has to occur once in "
             "src/code_of_it.py, and occurs 4 times"
@@ -197,13 +197,10 @@ def test_an_entry_that_fits_nothing_is_an_error_with_its_line(
         f"tests/mutants/more.yaml:6: {shape}",
         f"tests/mutants/more.yaml:7: {shape}",
         "tests/mutants/none.yaml: error: not YAML: <…>",
-        (
-            "tests/mutants/other.yaml:1: error: name: lower-case letters, digits and "
-            "hyphens are wanted"
-        ),
+        ("tests/mutants/other.yaml:1: error: name: use lower-case letters, digits and hyphens"),
         "tests/mutants/other.yaml:2: error: name, file, old, new and survives are texts",
-        "tests/mutants/other.yaml:3: error: survives: a reason is wanted",
-        "tests/mutants/other.yaml:4: error: tests: a list of pytest's paths or node ids is wanted",
+        "tests/mutants/other.yaml:3: error: survives: expected a reason",
+        "tests/mutants/other.yaml:4: error: tests: expected a list of pytest's paths or node ids",
     ]
     require_golden(str(caught.value), "\n".join(lines))
 

@@ -38,7 +38,11 @@ def test_options_select_kinds(
 @pytest.mark.parametrize(
     ("options", "store", "message"),
     [
-        ([], "minio", 'error: there are no tests with the store "minio"\n  hint: there is: ceph'),
+        (
+            [],
+            "minio",
+            'error: there are no tests with the store "minio"\n  hint: choose from: ceph',
+        ),
         (
             ["all", "fresh"],
             "",

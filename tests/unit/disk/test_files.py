@@ -78,7 +78,7 @@ def changed(disk: Path, tmp_path: Path, place: int, content: bytes) -> Path:
 @pytest.mark.parametrize(
     ("place", "content", "problem"),
     [
-        (0x38, b"\0\0", "it is no ext4"),
+        (0x38, b"\0\0", "it is not ext4"),
         (0x3A, b"\0\0", "it is not clean, or has features that are not read here (0x0)"),
         (
             0x60,

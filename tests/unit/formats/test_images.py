@@ -155,7 +155,7 @@ def test_a_damaged_footer_is_noticed(images: Mapping[str, Path], place: int) -> 
     check_footer(output)
     with (
         damaged(output, 24 * MIB + place),
-        pytest.raises(ValueError, match=r"is no fixed VHD of|has a wrong checksum"),
+        pytest.raises(ValueError, match=r"is not a fixed VHD of|has a wrong checksum"),
     ):
         check_footer(output)
 

@@ -205,7 +205,7 @@ def test_a_file_that_is_there_twice_is_refused(good: dict[str, bytes], tmp_path:
         check_ova(tmp_path / "twice.ova")
     assert (
         caught.value.message
-        == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is no file, or is there twice"
+        == f"{tmp_path / 'twice.ova'}: thing-disk1.vmdk is not a file, or is listed twice"
     )
 
 

@@ -172,7 +172,7 @@ def test_another_file_is_refused_and_leaves_nothing(disk: Path, tmp_path: Path) 
 def test_a_damaged_file_with_the_promised_hash_is_refused(disk: Path, tmp_path: Path) -> None:
     artifact = compress(disk, tmp_path / "packed")
     bad = damaged(tmp_path / "packed")
-    with pytest.raises(VerificationError, match=f"^error: {bad} is no whole zstd file: "):
+    with pytest.raises(VerificationError, match=f"^error: {bad} is not a complete zstd file: "):
         unpack(
             bad,
             tmp_path / "back",
@@ -194,7 +194,7 @@ def test_a_file_that_ends_too_early_is_refused(disk: Path, tmp_path: Path) -> No
             uncompressed_sha256=artifact.uncompressed_sha256,
             uncompressed_size=artifact.uncompressed_size,
         )
-    assert caught.value.message == f"{short} is no whole zstd file: it ends too early"
+    assert caught.value.message == f"{short} is not a complete zstd file: it ends too early"
 
 
 def test_another_disk_inside_is_refused(disk: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_disk_without_a_root_file_system_is_an_error_and_leaves_nothing(
 ) -> None:
     with disk.open("ab") as file:
         file.truncate(100 << 20)
-    with pytest.raises(BuildError, match="it is no ext4"):
+    with pytest.raises(BuildError, match="it is not ext4"):
         export(disk, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -286,7 +286,7 @@ def test_a_table_is_read() -> None:
         ("program a build", "neither a task, nor a program with its kinds and packages"),
         ("tool a build b", "neither a task, nor a program with its kinds and packages"),
         ("task a", "not enough values to unpack (expected 2, got 0)"),
-        ("program first build a", "first is there twice"),
+        ("program first build a", "first is repeated"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(line: str, message: str) -> None:

@@ -94,7 +94,7 @@ def test_tools_are_locked_beside_the_image(tmp_path: Path) -> None:
     )
     with pytest.raises(SpecErrors) as caught:
         read_lock(path)
-    assert "tools[1].sha256: 64 hexadecimal digits are wanted" in str(caught.value)
+    assert "tools[1].sha256: expected 64 hexadecimal digits" in str(caught.value)
 
 
 Edit = Callable[[str], str]
@@ -104,14 +104,14 @@ Edit = Callable[[str], str]
     ("edit", "errors"),
     [
         (lambda text: "", ["lock.json:1:1: error: the lock is not JSON: <…>"]),
-        (lambda text: "[]", ["lock.json: error: this is no lock"]),
+        (lambda text: "[]", ["lock.json: error: this is not a lock"]),
         (
             lambda text: text.replace('"schema": 1', '"schema": 2'),
             ["lock.json:2: error: schema 2 is not one that this version of slipway reads"],
         ),
         (
             lambda text: text.replace("a" * 64, "a" * 63),
-            ["lock.json:10: error: base_packages[0].sha256: 64 hexadecimal digits are wanted"],
+            ["lock.json:10: error: base_packages[0].sha256: expected 64 hexadecimal digits"],
         ),
         (
             lambda text: text.replace('"nginx", "version"', '"apt", "version"'),
@@ -119,13 +119,13 @@ Edit = Callable[[str], str]
         ),
         (
             lambda text: text.replace('"libc6", "version"', '"apt", "version"'),
-            ["lock.json:10: error: base_packages: apt stands there twice"],
+            ["lock.json:10: error: base_packages: apt is listed twice"],
         ),
         (
             lambda text: text.replace('"libc6", "version"', '"aa", "version"'),
             [
                 (
-                    "lock.json:11: error: base_packages: aa stands after apt, but the list "
+                    "lock.json:11: error: base_packages: aa comes after apt, but the list "
                     "has to be sorted"
                 )
             ],
@@ -136,11 +136,11 @@ Edit = Callable[[str], str]
         ),
         (
             lambda text: text.replace('"size": 10', '"size": 0', 1),
-            ["lock.json:10: error: base_packages[0].size: a number of bytes is wanted"],
+            ["lock.json:10: error: base_packages[0].size: expected a number of bytes"],
         ),
         (
             lambda text: text.replace('"size": 10', '"size": true', 1),
-            ["lock.json:10: error: base_packages[0].size: a number of bytes is wanted"],
+            ["lock.json:10: error: base_packages[0].size: expected a number of bytes"],
         ),
         (
             lambda text: text.replace('"name": "nginx", ', '"nam": "nginx", '),
@@ -154,13 +154,13 @@ Edit = Callable[[str], str]
                 "1700000000", "-1"
             ),
             [
-                "lock.json:4: error: kernel: a text is wanted",
-                "lock.json:6: error: source_date_epoch: a number of seconds is wanted",
+                "lock.json:4: error: kernel: expected a text",
+                "lock.json:6: error: source_date_epoch: expected a number of seconds",
             ],
         ),
         (
             lambda text: text.replace('"kernel": "cloud"', '"kernel": "cloud", "kernel": "x"'),
-            ['lock.json: error: the lock is not JSON: "kernel" stands in one place twice'],
+            ['lock.json: error: the lock is not JSON: "kernel" is repeated in one place'],
         ),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_package_that_cannot_be_had_is_named_with_the_reason(
     with pytest.raises(BuildError) as caught:
         pool.fetch((good, changed, gone), mirrors)
     assert str(caught.value) == (
-        "error: 2 of the locked packages cannot be had:\n"
+        "error: 2 of the locked packages cannot be downloaded:\n"
         "  changed 1.0: the mirror has other bytes under its name (the hash differs)\n"
         "  gone 1:2.0: the mirror no longer has this version\n"
         "  hint: lock again (invoke lock NAME), or give it a pool or a mirror that has them"
@@ -137,7 +137,7 @@ def test_a_file_comes_by_its_hash_and_is_kept(pool: Pool, served: tuple[str, Pat
     assert pool.fetch_file(f"{url}/tool", digest) == path
     path.chmod(0o644)
     path.write_bytes(b"harmed")
-    with pytest.raises(BuildError, match=r"/tool cannot be had: 404"):
+    with pytest.raises(BuildError, match=r"/tool cannot be downloaded: 404"):
         pool.fetch_file(f"{url}/tool", digest)
     assert names(pool) == []
 
@@ -235,7 +235,7 @@ def test_a_repository_takes_nothing_that_is_missing_or_altered(
         pool.repository((one, two, three), tmp_path / "repository")
     assert str(caught.value) == (
         "error: not in the pool, or not what was locked: two 1.0, three 1.0\n"
-        "  hint: build again: they are fetched anew"
+        "  hint: build again: they are downloaded anew"
     )
     assert pool.fetch((one, two, three), mirrors) == (two, three)
 

@@ -98,7 +98,7 @@ def test_the_file_says_otherwise_and_variables_win(
         (
             'mirror = "mirror.example"\n',
             (
-                "slipway.toml:1:1: error: mirror: 'mirror.example' is no URI\n"
+                "slipway.toml:1:1: error: mirror: 'mirror.example' is not a URI\n"
                 '  hint: write it with its scheme: "http://..."'
             ),
         ),
@@ -122,7 +122,7 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, messa
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("SLIPWAY_MIRROR", "mirror", 'SLIPWAY_MIRROR: "mirror" is no URI'),
+        ("SLIPWAY_MIRROR", "mirror", 'SLIPWAY_MIRROR: "mirror" is not a URI'),
         ("SLIPWAY_CACHE_LIMIT_GIB", "0", 'SLIPWAY_CACHE_LIMIT_GIB: "0" is not a number of GiB'),
         ("SLIPWAY_MEMORY_MIB", "8 GiB", 'SLIPWAY_MEMORY_MIB: "8 GiB" is not a number of MiB'),
         ("SLIPWAY_QEMU", "newest", 'SLIPWAY_QEMU: "newest" is not one of auto, host, tree'),
@@ -146,7 +146,7 @@ HINT = (
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
-        ("file:///srv/debian", '"file:" is no address of a server'),
+        ("file:///srv/debian", '"file:" is not a server address'),
         ("http://localhost:3142/debian", "localhost is every machine itself"),
         ("http://127.1/debian", "127.1 is every machine itself"),
         ("http://0x7f000001/debian", "0x7f000001 is every machine itself"),

@@ -61,10 +61,10 @@ def test_the_schema_is_a_schema_and_the_one_in_the_documentation() -> None:
     ("change", "message"),
     [
         ({"schema": 2}, "m has version 2, this program reads up to 1\n  hint: update slipway"),
-        ({"appliance": "../x"}, "m is no manifest: $.appliance: <…>"),
-        ({"build": 7}, "m is no manifest: $.build: <…>"),
-        ({"channel": "stable"}, "m is no manifest: $: <…>"),
-        ({"artifacts": []}, "m is no manifest: $.artifacts: <…>"),
+        ({"appliance": "../x"}, "m is not a manifest: $.appliance: <…>"),
+        ({"build": 7}, "m is not a manifest: $.build: <…>"),
+        ({"channel": "stable"}, "m is not a manifest: $: <…>"),
+        ({"artifacts": []}, "m is not a manifest: $.artifacts: <…>"),
     ],
 )
 def test_what_does_not_follow_the_schema_is_refused(
@@ -81,14 +81,14 @@ def test_an_artifact_cannot_have_a_name_that_leads_elsewhere(manifest: Manifest,
     data = json.loads(manifest.to_json())
     data["artifacts"][0]["file"] = name
     with pytest.raises(
-        VerificationError, match=r"^error: m is no manifest: \$\.artifacts\[0\]\.file: "
+        VerificationError, match=r"^error: m is not a manifest: \$\.artifacts\[0\]\.file: "
     ):
         read_manifest(json.dumps(data).encode(), source="m")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe"])
 def test_what_is_no_json_or_no_object_is_refused(text: bytes) -> None:
-    with pytest.raises(VerificationError, match=r"^error: m is no (JSON|manifest): "):
+    with pytest.raises(VerificationError, match=r"^error: m is not (JSON|a manifest): "):
         read_manifest(text, source="m")
 
 

@@ -59,7 +59,7 @@ def test_no_path_of_this_machine_is_in_what_a_template_sees_of_a_base(name: str)
 
 
 def test_an_object_that_is_not_plain_is_refused_outside_of_a_dataclass() -> None:
-    with pytest.raises(TypeError, match="a PosixPath is no plain value for a template"):
+    with pytest.raises(TypeError, match="a PosixPath is not a plain value for a template"):
         plain({"folder": Path("/etc")})
 
 

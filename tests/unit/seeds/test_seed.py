@@ -178,7 +178,7 @@ def test_what_is_no_seed_of_this_release_stays(tmp_path: Path) -> None:
         with pytest.raises(HostError) as error:
             write_seed(path, SEED)
         assert str(error.value).removeprefix("error: ") == (
-            f"{path} exists, is no seed of example 1.0.0-b1, and is left as it is\n"
+            f"{path} exists, is not a seed of example 1.0.0-b1, and is unchanged\n"
             "  hint: move it away, or give another folder: --out DIR"
         )
         assert path.read_bytes() == content
@@ -187,7 +187,7 @@ def test_what_is_no_seed_of_this_release_stays(tmp_path: Path) -> None:
     with pytest.raises(HostError) as error:
         write_seed(path, SEED)
     assert str(error.value).removeprefix("error: ") == (
-        f"{path} exists and is no regular file\n"
+        f"{path} exists and is not a regular file\n"
         "  hint: move it away, or give another folder: --out DIR"
     )
     assert not (tmp_path / "elsewhere").exists()
@@ -220,7 +220,9 @@ def test_what_a_damaged_seed_is_called(tmp_path: Path) -> None:
     path.write_bytes(write_iso("cidata", {"meta-data": b"", "user-data": b"#cloud-config\n"}))
     with pytest.raises(VerificationError) as error:
         read_seed(path)
-    assert str(error.value).removeprefix("error: ") == f"{path} is no seed, or is damaged\n{again}"
+    assert (
+        str(error.value).removeprefix("error: ") == f"{path} is not a seed, or is damaged\n{again}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_nothing_in_a_seed_ends_in_a_traceback(tmp_path: Path, meta: str, user: 
         "user-data": f"#cloud-config\nslipway: {user}\n".encode(),
     }
     path.write_bytes(write_iso("cidata", files))
-    with pytest.raises(VerificationError, match="is no seed, or is damaged"):
+    with pytest.raises(VerificationError, match="is not a seed, or is damaged"):
         read_seed(path)
 
 
@@ -262,7 +264,7 @@ def test_a_seed_with_more_secrets_than_there_are_takes_no_time(tmp_path: Path) -
     }
     path.write_bytes(write_iso("cidata", files))
     begun = time.process_time()
-    with pytest.raises(VerificationError, match="is no seed, or is damaged"):
+    with pytest.raises(VerificationError, match="is not a seed, or is damaged"):
         read_seed(path)
     assert time.process_time() - begun < 5
 
@@ -274,7 +276,7 @@ def test_a_pipe_is_no_seed_and_nobody_waits_for_it(tmp_path: Path) -> None:
         with pytest.raises(VerificationError) as error:
             read_seed(link)
         assert str(error.value) == (
-            f"error: {link} is no regular file\n"
+            f"error: {link} is not a regular file\n"
             "  hint: make it again: invoke fetch NAME --set name=value"
         )
         (tmp_path / "b.seed.iso").unlink(missing_ok=True)

@@ -42,21 +42,21 @@ def test_the_systems_own_shell_reads_them(
             "#!/bin/sh\nif true; then\necho a\n",
             "setup/10-a.sh:4: error: sh cannot read this: Syntax error: end of file unexpected "
             '(expecting "fi")\n'
-            "  hint: look: sh -n appliances/web/setup/10-a.sh",
+            "  hint: see: sh -n appliances/web/setup/10-a.sh",
         ),
         (
             "firstboot/10-a.sh",
             "x=$(a\n",
             "firstboot/10-a.sh:2: error: sh cannot read this: Syntax error: "
             'end of file unexpected (expecting ")")\n'
-            "  hint: look: sh -n appliances/web/firstboot/10-a.sh",
+            "  hint: see: sh -n appliances/web/firstboot/10-a.sh",
         ),
         (
             "checks/a.sh",
             "#!/bin/sh\nf() {\n}\n",
             (
                 'checks/a.sh:3: error: sh cannot read this: Syntax error: "}" unexpected\n'
-                "  hint: look: sh -n appliances/web/checks/a.sh"
+                "  hint: see: sh -n appliances/web/checks/a.sh"
             ),
         ),
         (
@@ -91,7 +91,7 @@ def test_what_cannot_be_run_is_an_error_with_its_line(
         (
             "#!perl\n",
             (
-                ":1:1: error: the first line names perl, which is no path from the root\n"
+                ":1:1: error: the first line names perl, which is not an absolute path\n"
                 "  hint: such as #!/usr/bin/perl"
             ),
         ),

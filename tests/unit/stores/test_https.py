@@ -107,7 +107,7 @@ def test_every_way_to_write_and_the_listing_are_refused(store: Store) -> None:
     [
         ("http://host/p", "http://host/p is not encrypted", "write https://host/p"),
         ("https://", "https:// names no host", "write https://host/prefix"),
-        ("https://[", "https://[ is no URL: Invalid IPv6 URL", "write https://host/prefix"),
+        ("https://[", "https://[ is not a URL: Invalid IPv6 URL", "write https://host/prefix"),
         (
             "https://me:secret@host/p",
             "a store on a web server takes no credentials and no options",
@@ -134,7 +134,7 @@ def test_a_certificate_of_somebody_else_is_refused(
         monkeypatch.setenv("SSL_CERT_FILE", str(other))
         with pytest.raises(StoreError) as caught:
             open_store(store.url).read("a")
-        assert caught.value.message.startswith(f"{store.url} does not prove who it is: ")
+        assert caught.value.message.startswith(f"{store.url} has no valid certificate: ")
     assert server.requests == []
 
 
@@ -145,7 +145,7 @@ def test_a_server_for_another_name_is_refused(
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with web_server(pem) as server, pytest.raises(StoreError) as caught:
         open_store(server.url).read("a")
-    assert "does not prove who it is" in caught.value.message
+    assert "has no valid certificate" in caught.value.message
 
 
 def raw(*parts: bytes, again: bytes = b"", pause_s: float = 0.0) -> Callable[[Any], None]:
@@ -238,10 +238,16 @@ def test_a_body_that_ends_too_early_is_an_error(store: Store, server: WebServer)
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (OK + b"Content-Length: -5\r\n\r\n", "{url} answers nonsense for a: a length of '-5'"),
-        (OK + b"Content-Length: many\r\n\r\n", "{url} answers nonsense for a: a length of 'many'"),
+        (
+            OK + b"Content-Length: -5\r\n\r\n",
+            "{url} sent an invalid answer for a: a length of '-5'",
+        ),
+        (
+            OK + b"Content-Length: many\r\n\r\n",
+            "{url} sent an invalid answer for a: a length of 'many'",
+        ),
         (b"nonsense\r\n\r\n", None),
-        (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "{url} wants credentials for a (401)"),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "{url} asks for credentials for a (401)"),
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "{url} answers 503 for a"),
         (b"HTTP/1.1 204 No\r\n\r\n", "{url} answers 204 for a"),
         (b"HTTP/1.1 206 Part\r\nContent-Length: 0\r\n\r\n", "{url} answers 206 for a"),
@@ -249,7 +255,7 @@ def test_a_body_that_ends_too_early_is_an_error(store: Store, server: WebServer)
             OK
             + b"Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\n"
             + gzip.compress(b"x" * 100_000)[:40],
-            "{url} sends a packed: 'gzip'",
+            "{url} sends a compressed: 'gzip'",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_wrong_file_of_settings_hides_nothing_else_and_its_errors_have_their_l
     assert lines[0].startswith("ok       python ")
     assert lines[-2:] == [
         "MISSING  slipway.toml       2 errors: the lines below",
-        f"{'':<28}-> mend it, and call doctor again",
+        f"{'':<28}-> do so, and run doctor again",
     ]
     assert done.stderr == (
         f'{tmp_path}/slipway.toml:1:1: error: stor: unknown key\n  hint: did you mean "store"?\n'

@@ -41,5 +41,5 @@ def test_what_is_not_built_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     shop = Workshop(root=make_root(tmp_path, "web", {"appliance.yaml": spec}, monkeypatch))
     job = prepare(shop, shop.library.load("web"), builder="mmdebstrap", architecture="amd64")
-    with pytest.raises(BuildError, match="not built from what is here now: web"):
+    with pytest.raises(BuildError, match="not up to date: web"):
         overview(shop, [job])

@@ -26,7 +26,7 @@ from slipway.builders.packer.hcl import (
     references,
 )
 from slipway.builders.packer.rendered import Text
-from slipway.errors import SpecError, Where, suggestion
+from slipway.errors import SpecError, Where, choose, suggestion
 from slipway.spec.library import Appliance
 
 __all__ = ["check_configuration", "check_values"]
@@ -106,7 +106,7 @@ def _shapes(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
     for text, root in parsed:
         for block in root.blocks:
             if block.kind not in _TOP:
-                hint = suggestion(block.kind, _TOP) or f"there is: {', '.join(_TOP)}"
+                hint = choose(block.kind, _TOP)
                 report(text, block, f'there is no block "{block.kind}"', hint)
             elif len(block.labels) != _TOP[block.kind]:
                 message = f'"{block.kind}" has {len(block.labels)} labels, not {_TOP[block.kind]}'
@@ -121,7 +121,7 @@ def _shapes(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
                     report(
                         text,
                         attribute,
-                        f'"{attribute.name}" is there twice',
+                        f'"{attribute.name}" is repeated',
                         "remove one of the two",
                     )
 
@@ -147,8 +147,7 @@ def _names(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
         key = (reference.root, reference.name)
         if key not in defined:
             known = [name for kind, name in defined if kind == reference.root]
-            there = f"there is: {', '.join(sorted(known)) or 'none'}"
-            hint = suggestion(reference.name, known) or there
+            hint = choose(reference.name, sorted(known))
             report(text, reference, f"{'.'.join(key)} is not defined", hint)
         elif not (block.kind == "variable" and block.labels[:1] == (reference.name,)):
             used.add(key)
@@ -187,9 +186,7 @@ def _sources(parsed: Sequence[tuple[Text, Block]], report: _Report) -> None:
         for attribute in [item for item in block.attributes if item.name == "sources"]:
             for name in _texts(attribute.value):
                 if name not in defined:
-                    there = f"there is: {', '.join(defined) or 'none'}"
-                    hint = suggestion(name, defined) or there
-                    report(text, attribute, f'there is no source "{name}"', hint)
+                    report(text, attribute, f'there is no source "{name}"', choose(name, defined))
                 elif name in built:
                     report(text, attribute, f"{name} is built twice", "remove one of the two")
                 built.add(name)
@@ -229,7 +226,7 @@ def _only(text: Text, build: Block, defined: Mapping[str, Any], report: _Report)
             if attribute.name in ("only", "except"):
                 for name in _texts(attribute.value):
                     if name not in known:
-                        hint = suggestion(name, known) or f"there is: {', '.join(known)}"
+                        hint = choose(name, known)
                         report(
                             text, attribute, f'{attribute.name}: there is no source "{name}"', hint
                         )
@@ -315,7 +312,7 @@ def _order(text: Text, build: Block, report: _Report) -> None:
         report(
             text,
             steps[-1],
-            "the last thing that is done is not the cleaning",
+            "the last step is not the cleaning",
             "a script NN-clean.sh goes last",
         )
 
@@ -356,7 +353,7 @@ def check_values(path: Path, shown: Path, texts: Sequence[Text]) -> list[SpecErr
     for attribute in root.attributes:
         where = Where(shown, attribute.line, attribute.column)
         if attribute.name not in types:
-            hint = suggestion(attribute.name, types) or f"there is: {', '.join(sorted(types))}"
+            hint = choose(attribute.name, sorted(types))
             errors.append(
                 SpecError(f'there is no variable "{attribute.name}"', where=where, hint=hint)
             )
@@ -385,7 +382,7 @@ def _value_errors(attribute: Attribute, wanted: str, where: Where) -> list[SpecE
             return []
         return [
             SpecError(
-                f"{attribute.name}: this is no plain value",
+                f"{attribute.name}: expected a literal value",
                 where=where,
                 hint="write the value itself",
             )
@@ -394,7 +391,5 @@ def _value_errors(attribute: Attribute, wanted: str, where: Where) -> list[SpecE
     if isinstance(value, allowed) and (isinstance(value, bool) <= (wanted in ("bool", ""))):
         return []
     return [
-        SpecError(
-            f"{attribute.name}: a {wanted} is wanted here", where=where, hint=f"write a {wanted}"
-        )
+        SpecError(f"{attribute.name}: expected a {wanted}", where=where, hint=f"write a {wanted}")
     ]

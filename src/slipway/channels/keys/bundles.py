@@ -143,7 +143,9 @@ def export(
         UsageError: The root is among the roles.
     """
     if not set(roles) <= set(_ROLES):
-        raise UsageError("a root key is never in a bundle", hint=f"there is: {', '.join(_ROLES)}")
+        raise UsageError(
+            "a root key is never in a bundle", hint=f"choose from: {', '.join(_ROLES)}"
+        )
     signers: dict[str, list[dict[str, Any]]] = {}
     for role in _ROLES:
         signers[role] = []

@@ -111,7 +111,7 @@ def require_own(path: Path, *, private: bool = False) -> Path:
     if status.st_mode & 0o022:
         raise HostError(
             f"{path} can be written by others",
-            hint=f"run: chmod go-w {path}; then look: invoke keys show",
+            hint=f"run: chmod go-w {path}; then check: invoke keys show",
         )
     for parent in real.parents:
         _require_parent(parent, path)
@@ -276,7 +276,7 @@ def parse_json(data: bytes, source: str) -> Any:
     """Parse JSON; an error shows nothing of it.
 
     Raises:
-        VerificationError: The data is no JSON.
+        VerificationError: The data is not JSON.
     """
     problem = ""
     try:
@@ -284,4 +284,4 @@ def parse_json(data: bytes, source: str) -> Any:
     except ValueError as error:
         problem = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
     del data  # no traceback shows it
-    raise VerificationError(f"{source} is no JSON: {problem}")
+    raise VerificationError(f"{source} is not JSON: {problem}")

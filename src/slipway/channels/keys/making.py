@@ -164,7 +164,7 @@ def parse_signers(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
         match = re.fullmatch(r"(\w+)=([^,]+),(.+)", text)
         if not match or match[1] not in ROLES:
             raise UsageError(
-                f'"{text}" is no signer',
+                f'"{text}" is not a signer',
                 hint=f"write ROLE=URI,PUBLIC.pem, with a role of: {', '.join(ROLES)}",
             )
         signers[match[1]] = (match[2], Path(match[3]))
@@ -179,13 +179,13 @@ def _elsewhere(uri: str, pem: Path) -> Made:
     if uri.partition(":")[0] not in SIGNER_FOR_URI_SCHEME:
         known = ", ".join(sorted(SIGNER_FOR_URI_SCHEME))
         raise UsageError(
-            f'"{uri}" is no key that securesystemslib knows', hint=f"there is: {known}"
+            f'"{uri}" is not a key known to securesystemslib', hint=f"choose from: {known}"
         )
     try:
         key = SSlibKey.from_crypto(load_pem_public_key(pem.read_bytes()))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{pem} is no public key: {error}",
+            f"{pem} is not a public key: {error}",
             hint="give it in PEM, as `openssl pkey -pubout` writes it",
         ) from error
     return Made(entry={"uri": uri, "keyid": key.keyid, "key": key.to_dict()}, files={})

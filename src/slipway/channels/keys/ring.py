@@ -242,7 +242,7 @@ def load_ring(channel: str, directory: Path, *, places: tuple[Path, ...] = ()) -
         missing = Path(str(error.filename))
         if missing in places:
             raise UsageError(
-                f"there is no folder {missing}", hint="--root-key wants the folder of a root key"
+                f"there is no folder {missing}", hint="--root-key needs the folder of a root key"
             ) from None
         raise MissingKeys(
             f"there are no keys of the channel {channel} in {directory}",

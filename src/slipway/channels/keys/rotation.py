@@ -84,7 +84,7 @@ def rotate(
 
 def _require_role(role: str) -> None:
     if role not in ROLES:
-        raise UsageError(f'there is no role "{role}"', hint=f"there is: {', '.join(ROLES)}")
+        raise UsageError(f'there is no role "{role}"', hint=f"choose from: {', '.join(ROLES)}")
 
 
 def require_rotatable(ring: KeyRing, role: str) -> None:

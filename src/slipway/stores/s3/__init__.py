@@ -144,7 +144,7 @@ class S3Store:
                 answer["Body"].close()
                 raise StoreError(
                     f"{self.url} sends all of {key} instead of a range",
-                    hint="use a server that knows ranges",
+                    hint="use a server with range requests",
                 )
             return _body(answer, length)
 
@@ -451,4 +451,4 @@ def _body(answer: Mapping[str, Any], limit: int) -> bytes:
 
 def _require(key: str, found: str, expected: str) -> None:
     if found != expected:
-        raise StoreError(f"what was to become {key} has the SHA-256 {found}, expected {expected}")
+        raise StoreError(f"the new content of {key} has the SHA-256 {found}, expected {expected}")

@@ -66,9 +66,7 @@ def field_of(answer: Mapping[str, Any], name: str) -> Any:
     try:
         return answer[name]
     except KeyError:
-        raise StoreError(
-            f"the server answers without {name}", hint="is it a server of S3?"
-        ) from None
+        raise StoreError(f"the server answers without {name}", hint="is it an S3 server?") from None
 
 
 def code_of(error: Any) -> str:
@@ -127,7 +125,8 @@ def reported(
         ) from error
     except ResponseParserError as error:
         raise StoreError(
-            f"{url} answers nonsense for {key}: {_first_line(error)}", hint="is it a server of S3?"
+            f"{url} sent an invalid answer for {key}: {_first_line(error)}",
+            hint="is it an S3 server?",
         ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise StoreError(f"{url}: {_first_line(error)}", hint=_way(error, options)) from error

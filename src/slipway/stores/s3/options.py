@@ -71,7 +71,7 @@ def parse(url: str) -> Options:
     prefix = parts.path.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", parts.netloc):
         raise StoreError(
-            f'"{parts.netloc}" is no name of a bucket: {url}',
+            f'"{parts.netloc}" is not a bucket name: {url}',
             hint="write s3://bucket or s3://bucket/prefix",
         )
     known = {each.name for each in fields(Options)} - {"bucket", "prefix"}
@@ -88,7 +88,7 @@ def _value(name: str, value: str) -> Any:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise UsageError(
             f'the option {name} of an S3 store cannot be "{value}"',
-            hint=f"there is: {', '.join(_CHOICES[name])}",
+            hint=f"choose from: {', '.join(_CHOICES[name])}",
         )
     if name == "single_writer":
         return value == "1"
@@ -102,7 +102,7 @@ def _value(name: str, value: str) -> Any:
         return int(value)
     if name == "endpoint_url" and not re.match(r"https?://[^/]", value):
         raise UsageError(
-            f'"{value}" is no endpoint',
+            f'"{value}" is not an endpoint',
             hint="write it with its scheme: https://storage.example:9000",
         )
     return value or None

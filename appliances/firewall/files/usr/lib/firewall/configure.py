@@ -234,9 +234,7 @@ def _check_peers(
         seen |= dict.fromkeys(peer.networks, peer.key)
     keys = [peer.key for peer in peers]
     wrong += [
-        f"wireguard_peers: {key} is there twice"
-        for key in dict.fromkeys(keys)
-        if keys.count(key) > 1
+        f"wireguard_peers: {key} is repeated" for key in dict.fromkeys(keys) if keys.count(key) > 1
     ]
 
 

@@ -817,7 +817,7 @@ def test_without_a_terminal_nobody_could_end_the_machine(gate: Gate, option: str
     program = [sys.executable, "-P", "-m", "slipway"]
     environment = {**os.environ, "PYTHONPATH": gate.python_path}
     refused = {
-        f"check web {option}": f"error: {option} wants a terminal: somebody has to say when the"
+        f"check web {option}": f"error: {option} needs a terminal: somebody must say when the"
         " machine may go\n"
         "  hint: leave it out; logs are kept\n",
         f"build web {option} --jobs=2": f"error: {option} does not go with --jobs or --publish\n"
